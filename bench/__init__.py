@@ -1,0 +1,3 @@
+"""inpaint-bench: a reproducibility benchmark suite for image inpainting."""
+
+__version__ = "0.1.0"
