@@ -1,0 +1,137 @@
+"""Names -> models. Registering is one decorator at the end of a model's file; everything wrong is loud."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from models.errors import DuplicateModelError, InvalidModelError, UnknownModelError
+
+if TYPE_CHECKING:
+    from models.protocol import InpaintingModel
+
+M = TypeVar("M", bound="type[InpaintingModel]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a model without importing it: the literal arguments of its ``@register``.
+
+    Attributes:
+        name: as given on the command line.
+        label: as printed in tables.
+        summary: one line.
+        paper: author, venue and year, with a link.
+        groups: names for several models at once: ``paper``, ``untrained``, ``ablations``, ``modern``.
+        overrides: config fields in which this name differs from its class's defaults.
+    """
+
+    name: str
+    label: str
+    summary: str
+    paper: str = ""
+    groups: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A card with its class."""
+
+    card: ModelCard
+    model: type[InpaintingModel]
+
+    def config(self, preset: str = "quick", **changes: Any) -> Any:
+        """The model's config: class defaults, then the preset, then this name's overrides, then ``changes``.
+
+        Raises:
+            InvalidModelError: a field the config does not have (with suggestions) or a value it refuses.
+        """
+        fields = {**self.model.presets.get(preset, {}), **self.card.overrides, **changes}
+        known = [f.name for f in dataclasses.fields(self.model.Config)]
+        for name in fields:
+            if name not in known:
+                raise InvalidModelError(f"{self.card.name} has no option {name!r}{suggest(name, known)}")
+        try:
+            return self.model.Config(**fields)
+        except (TypeError, ValueError) as error:
+            raise InvalidModelError(f"{self.card.name}: {error}") from error
+
+
+_ENTRIES: dict[str, ModelEntry] = {}
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'glcic'?"``, or the list of what there is where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if near:
+        return "; did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "; there are: " + ", ".join(known)
+
+
+def register(
+    name: str,
+    *,
+    label: str,
+    summary: str,
+    paper: str = "",
+    groups: tuple[str, ...] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Callable[[M], M]:
+    """Class decorator: make the class known as ``name``. Arguments must be literals (they are read from the source).
+
+    Stack it to register variants of one class that differ in ``overrides``.
+
+    Raises:
+        DuplicateModelError: another class holds the name.
+        InvalidModelError: not an :class:`~models.protocol.InpaintingModel`, no dataclass ``Config``, or overrides that
+            the config does not take.
+    """
+    card = ModelCard(
+        name=name, label=label, summary=summary, paper=paper, groups=groups, overrides=dict(overrides or {})
+    )
+
+    def decorate(model: M) -> M:
+        from models.protocol import InpaintingModel
+
+        if not (isinstance(model, type) and issubclass(model, InpaintingModel)):
+            raise InvalidModelError(f"{name}: {model!r} is not a subclass of models.protocol.InpaintingModel")
+        if not dataclasses.is_dataclass(getattr(model, "Config", None)):
+            raise InvalidModelError(f"{name}: {model.__name__}.Config must be a dataclass")
+        held = _ENTRIES.get(name)
+        if held is not None and _origin(held.model) != _origin(model):
+            raise DuplicateModelError(
+                f"model {name!r} is registered twice: by {held.model.__module__} and by {model.__module__}"
+            )
+        entry = ModelEntry(card=card, model=model)
+        entry.config()
+        _ENTRIES[name] = entry
+        return model
+
+    return decorate
+
+
+def _origin(model: type) -> tuple[str, str]:
+    """A class re-imported from the same place is the same model (a file loaded again)."""
+    return model.__module__, model.__qualname__
+
+
+def registered() -> dict[str, ModelEntry]:
+    """What has been imported so far, by name."""
+    return dict(_ENTRIES)
+
+
+def get(name: str) -> ModelEntry:
+    """The entry of an imported model; :func:`models.discovery.load` imports first.
+
+    Raises:
+        UnknownModelError: with suggestions.
+    """
+    try:
+        return _ENTRIES[name]
+    except KeyError:
+        raise UnknownModelError(f"unknown model {name!r}{suggest(name, _ENTRIES)}") from None
