@@ -1,1 +1,1 @@
-""""""
+"""Deterministic inpainting masks: pure functions of names, NumPy only."""

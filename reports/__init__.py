@@ -1,1 +1,1 @@
-""""""
+"""Tables, statistics, claims and HTML reports from stored results; no torch, no click."""

@@ -1,1 +1,1 @@
-""""""
+"""Images: sources, crops, splits, the packed store and the procedural faces."""

@@ -1,1 +1,1 @@
-""""""
+"""The one trainer: step loop, checkpoints, precision and devices."""

@@ -1,1 +1,1 @@
-""""""
+"""Losses shared by several architectures."""
