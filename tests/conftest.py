@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests: where real data and weights are, if they are."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests reach no network: connecting to anything but a local socket is an error."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family == socket.AF_UNIX or (isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1")):
+            connect(self, address)
+            return
+        raise OSError(f"tests must not reach the network (tried {address!r})")
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def celeba_dir() -> Path:
+    """Folder with CelebA in its official layout (environment variable ``INPAINT_BENCH_CELEBA``)."""
+    folder = os.environ.get("INPAINT_BENCH_CELEBA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs CelebA: set INPAINT_BENCH_CELEBA to its folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def backbones() -> Path:
+    """torchvision's weight cache with AlexNet, VGG16 and SqueezeNet (environment variable ``TORCH_HOME``)."""
+    home = os.environ.get("TORCH_HOME")
+    checkpoints = Path(home or "") / "hub" / "checkpoints"
+    if not home or not (checkpoints / "alexnet-owt-7be5be79.pth").is_file():
+        pytest.skip("needs the ImageNet backbones: set TORCH_HOME to torchvision's cache that holds them")
+    return checkpoints
