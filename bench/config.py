@@ -1,0 +1,190 @@
+"""The settings of an experiment: typed, self-validating, with presets and a digest.
+
+Defaults of a field come from the preset; whatever is given explicitly wins. The resolved settings are written to the
+run folder, and are what keys are made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.errors import UsageError
+
+Precision = Literal["auto", "bf16", "fp32"]
+SIZES = (32, 512)
+
+#: Fields each preset changes; the class defaults are those of ``quick``.
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {"images_seen": 48, "batch": 4, "test_images": 8, "train_images": 32},
+    "quick": {},
+    "paper": {
+        "size": 160,
+        "images_seen": 3_600_000,
+        "track": "faithful",
+        "seeds": (0, 1, 2),
+        "test_images": None,
+        "split": "paper",
+        "validate_every": 5000,
+        "report_every": 100,
+    },
+}
+PRESET_SUMMARIES = {
+    "smoke": "a few steps of every phase with narrow networks; checks that everything runs (seconds)",
+    "quick": "64 px, 1,600 images seen per model; shows the whole thing work (5 minutes on two cores)",
+    "paper": "160 px, each paper's own optimizer and batch, 3.6 million images seen, 3 seeds (needs a GPU)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What decides the numbers of an experiment, besides models, masks and data.
+
+    Attributes:
+        preset: ``smoke``, ``quick`` or ``paper``; model configs have presets of the same names.
+        size: side of the images in pixels.
+        track: ``uniform`` (one optimizer, batch and budget for all) or ``faithful`` (each paper's own).
+        images_seen: training budget of each model, in images.
+        batch: images per step; ``None`` is 16 on the uniform track and the paper's own on the faithful track.
+        micro_batch: at most this many images at once; gradients are accumulated over the batch.
+        steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
+        learning_rate: of the uniform track's Adam, decayed linearly to zero.
+        seeds: one training each.
+        flips: mirror half of the training images.
+        precision: ``auto`` is bf16 autocast where the device computes in it, else fp32.
+        split: how data is divided: ``auto``, ``official``, ``paper``, ``identity``, ``digest``.
+        crop: ``center``, ``resize`` or ``face``.
+        train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
+        train_images: use only the first so many training images (``None``: all).
+        test_images: evaluate only so many test images, chosen by seed (``None``: all).
+        mask_bank: training masks drawn before training.
+        report_every: steps between readings of the losses.
+        validate_every: steps between validations (``None``: ten times a training).
+        checkpoint_every: steps between checkpoints (``None``: by time only).
+    """
+
+    preset: str = "quick"
+    size: int = 64
+    track: Literal["uniform", "faithful"] = "uniform"
+    images_seen: int = 1600
+    batch: int | None = None
+    micro_batch: int | None = None
+    steps_per_phase: int | None = None
+    learning_rate: float = 4e-4
+    seeds: tuple[int, ...] = (0,)
+    flips: bool = True
+    precision: Precision = "auto"
+    split: str = "auto"
+    crop: str = "center"
+    train_mask: str = "auto"
+    train_images: int | None = None
+    test_images: int | None = 500
+    mask_bank: int = 8192
+    report_every: int = 10
+    validate_every: int | None = None
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        def refuse(name: str, why: str) -> None:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {why}")
+
+        if self.preset not in PRESETS:
+            refuse("preset", "there are " + ", ".join(PRESETS))
+        for name in ("images_seen", "report_every", "mask_bank"):
+            if getattr(self, name) < 1:
+                refuse(name, "must be at least 1")
+        for name in (
+            "batch",
+            "micro_batch",
+            "steps_per_phase",
+            "train_images",
+            "test_images",
+            "validate_every",
+            "checkpoint_every",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                refuse(name, "must be at least 1")
+        if not SIZES[0] <= self.size <= SIZES[1]:
+            refuse("size", f"must lie between {SIZES[0]} and {SIZES[1]} pixels")
+        if not (0 < self.learning_rate < math.inf):
+            refuse("learning_rate", "must be a positive number")
+        if not self.seeds or min(self.seeds) < 0:
+            refuse("seeds", "must be one or more numbers from 0")
+
+    def batch_for(self, published_batch_size: int) -> int:
+        """Images per step for a model whose paper says ``published_batch_size``."""
+        if self.batch is not None:
+            return self.batch
+        return published_batch_size if self.track == "faithful" else 16
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**dataclasses.asdict(self), "seeds": list(self.seeds)}
+
+
+def resolve(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The settings of ``preset`` with ``overrides`` (entries that are ``None`` count as not given).
+
+    Raises:
+        UsageError: unknown preset or field (with suggestions), or a value out of range.
+    """
+    from models.registry import suggest
+
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: unknown{suggest(preset, PRESETS)}")
+    fields = {**PRESETS[preset], "preset": preset}
+    known = {f.name for f in dataclasses.fields(RunConfig)}
+    for name, value in (overrides or {}).items():
+        if name not in known:
+            raise UsageError(f"unknown setting {name!r}{suggest(name, known)}")
+        if value is not None:
+            fields[name] = value
+    return RunConfig(**fields)
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, (tuple, set, frozenset)):
+        return sorted(value) if isinstance(value, (set, frozenset)) else list(value)
+    raise TypeError(f"{type(value).__name__} cannot enter a digest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A whole ``bench run``: what to train on which data with which settings.
+
+    Attributes:
+        models: model names, already expanded.
+        masks: evaluation mask names, already expanded.
+        data: ``faces`` or a path.
+        settings: the resolved settings.
+        model_options: model name -> config fields to change (``--set pconv.hole_weight=3``).
+        models_from: a user's model files or folders.
+        name: the experiment's name, or ``None`` for a readable one.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        pictures: whether pictures are stored and embedded in the report.
+    """
+
+    models: tuple[str, ...]
+    masks: tuple[str, ...]
+    data: str = "faces"
+    settings: RunConfig = field(default_factory=RunConfig)
+    model_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    models_from: tuple[str, ...] = ()
+    name: str | None = None
+    device: str = "auto"
+    pictures: bool = True
+    command: tuple[str, ...] = ()

@@ -1,0 +1,106 @@
+"""Checkpoints: named objects in one file, written whole or not at all, the last two kept.
+
+The file's name carries the step and a digest of its bytes, so one rename publishes both. A file whose bytes do not
+match its name, or that does not load as plain tensors (``weights_only=True``), is passed over with a word about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = "inpaint-bench checkpoint 1"
+_NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is truncated, corrupt, or not ours."""
+
+
+class _HashingWriter:
+    """A binary file that digests what passes through, so that nothing is read back."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+    """Write ``state`` as the checkpoint after ``step`` steps, then remove all but the newest ``keep``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".checkpoint-{os.getpid()}.tmp"
+    writer = _HashingWriter(temporary)
+    try:
+        torch.save({"format": FORMAT, "step": step, **state}, writer)  # type: ignore[arg-type]
+        writer.close()
+        path = folder / f"checkpoint-{step:09d}-{writer.sha256.hexdigest()[:16]}.pt"
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in [p for p in _files(folder) if p != path][max(0, keep - 1) :]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read one checkpoint to the CPU.
+
+    Raises:
+        CheckpointError: it is truncated, was altered, or is not ours.
+    """
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        raise CheckpointError(f"{path}: not the name of a checkpoint")
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        if digest.hexdigest()[:16] != match[2]:
+            raise CheckpointError(f"{path}: truncated or altered (its bytes do not match its name)")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("step") != int(match[1]):
+        raise CheckpointError(f"{path}: not a checkpoint of this version")
+    return state
+
+
+def newest(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, or ``None``; says which were passed over."""
+    for path in _files(folder):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            warn(f"{error}; using the one before it")
+    return None
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what a killed writer left behind."""
+    for path in folder.glob(".checkpoint-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Checkpoints, newest first."""
+    return sorted((p for p in folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)), reverse=True)

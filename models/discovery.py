@@ -1,0 +1,181 @@
+"""Finding models: names are read from the source of their files; a file is imported only when its model is chosen.
+
+Three places are searched: this package, files or folders a user names (``--models-from``), and the entry-point group
+``inpaint_bench.models`` (each entry point names a module). A file that fails to import stays listed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from models.errors import BrokenModelError, DuplicateModelError, InvalidModelError, UnknownModelError
+from models.registry import ModelCard, ModelEntry, get, suggest
+
+ENTRY_POINT_GROUP = "inpaint_bench.models"
+#: ``--models all``: the paper's four and the untrained fills it is fair to show beside them.
+ALL_GROUPS = ("paper", "untrained")
+_PACKAGE = Path(__file__).parent
+_TABLE_ORDER = ["context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "biharmonic"]
+_CARD_FIELDS = ("label", "summary", "paper", "groups", "overrides")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A model that was found, where, and how to import it. ``module`` is empty for a user's file."""
+
+    card: ModelCard
+    path: Path
+    module: str = ""
+
+
+def find(models_from: Sequence[Path] = ()) -> dict[str, Listing]:
+    """All models by name, the package's first, without importing one.
+
+    Raises:
+        DuplicateModelError: two files register one name.
+        InvalidModelError: a path in ``models_from`` does not exist or registers nothing readable.
+    """
+    listings: dict[str, Listing] = {}
+
+    def add(path: Path, module: str) -> int:
+        cards = read_cards(path)
+        for card in cards:
+            if card.name in listings:
+                raise DuplicateModelError(
+                    f"model {card.name!r} is registered twice: in {listings[card.name].path} and in {path}"
+                )
+            listings[card.name] = Listing(card, path, module)
+        return len(cards)
+
+    for path in sorted(_PACKAGE.glob("*.py")):
+        add(path, f"models.{path.stem}")
+    for module, path in _entry_points():
+        add(path, module)
+    for given in models_from:
+        files = sorted(given.glob("*.py")) if given.is_dir() else [given]
+        if not all(path.is_file() for path in files) or not files:
+            raise InvalidModelError(f"--models-from {given}: no such file, or a folder without Python files")
+        if not sum(add(path.resolve(), "") for path in files):
+            raise InvalidModelError(f"--models-from {given}: nothing there is decorated with @register(...)")
+    return listings
+
+
+def read_cards(path: Path) -> list[ModelCard]:
+    """The cards of every ``@register(...)`` in a file, read from its syntax tree; nothing is run.
+
+    Raises:
+        InvalidModelError: the file is not Python, or an argument of ``@register`` is not a literal.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidModelError(f"{path}: not readable as Python: {error}") from error
+    cards = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for call in node.decorator_list:
+                if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "register":
+                    cards.append(_card(call, path))
+    return cards
+
+
+def _card(call: ast.Call, path: Path) -> ModelCard:
+    try:
+        (name,) = (ast.literal_eval(arg) for arg in call.args)
+        fields = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in _CARD_FIELDS}
+        return ModelCard(name=name, **fields)
+    except (ValueError, TypeError) as error:
+        raise InvalidModelError(
+            f"{path}:{call.lineno}: the arguments of @register must be literals, the first one the name ({error})"
+        ) from error
+
+
+def load(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
+    """Import the file that registers ``name`` and return its entry.
+
+    Raises:
+        UnknownModelError: with suggestions.
+        BrokenModelError: the file failed to import; the message ends with the traceback.
+    """
+    listings = find(models_from)
+    if name not in listings:
+        raise UnknownModelError(f"unknown model {name!r}{suggest(name, listings)}")
+    listing = listings[name]
+    try:
+        _import(listing)
+    except Exception as error:
+        raise BrokenModelError(
+            f"model {name!r} cannot be used, its file {listing.path} failed to import: {error}\n"
+            f"{traceback.format_exc()}"
+        ) from error
+    return get(name)
+
+
+def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
+    """Model names for what a user gave: names, groups, ``all`` (the paper's four and three fills), ``everything``.
+
+    Order is that of first mention, without repetition.
+
+    Raises:
+        UnknownModelError: neither a name nor a group, with suggestions.
+    """
+    listings = find(models_from)
+    groups: dict[str, list[str]] = {}
+    for name, listing in listings.items():
+        for group in listing.card.groups:
+            groups.setdefault(group, []).append(name)
+    groups["all"] = [n for group in ALL_GROUPS for n in _in_table_order(groups.get(group, []))]
+    groups["everything"] = list(listings)
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name in groups:
+            chosen.update(dict.fromkeys(groups[name]))
+        elif name in listings:
+            chosen[name] = None
+        else:
+            raise UnknownModelError(f"unknown model {name!r}{suggest(name, [*listings, *groups])}")
+    return list(chosen)
+
+
+def _in_table_order(names: list[str]) -> list[str]:
+    """The order of the paper's Table 4, then the fills; what a user adds to a group comes last."""
+    return sorted(names, key=lambda name: _TABLE_ORDER.index(name) if name in _TABLE_ORDER else len(_TABLE_ORDER))
+
+
+def _import(listing: Listing) -> ModuleType:
+    if listing.module:
+        return importlib.import_module(listing.module)
+    name = f"inpaint_bench_user_{listing.path.stem}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(listing.path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, listing.path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{listing.path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _entry_points() -> list[tuple[str, Path]]:
+    """(module, file) of every entry point; finding the file imports at most the parent packages."""
+    found = []
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        spec = importlib.util.find_spec(point.module)
+        if spec is not None and spec.origin:
+            found.append((point.module, Path(spec.origin)))
+    return found
