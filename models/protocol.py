@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 Track = Literal["uniform", "faithful"]
-TRAIN_PRESETS = ("smoke", "quick", "paper")
 
 
 class Box(NamedTuple):
@@ -256,6 +255,8 @@ class InpaintingModel(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Batch size of the faithful track.
     published_batch_size: ClassVar[int] = 16
+    #: False for fills that have nothing to train: no networks, no phases, only evaluated.
+    trained: ClassVar[bool] = True
     #: What the paper leaves open, and how it is resolved here.
     resolutions: ClassVar[tuple[Resolution, ...]] = ()
 

@@ -118,7 +118,8 @@ class Trainer:
         try:
             # Resume: everything that follows is a function of the step.
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._resume()
+            if self._resume():
+                return
             self._mark = saved = time.perf_counter()
             while self.step < self.schedule.num_steps:
                 # Phase: optimizers of new players, batch-norm modes.
@@ -262,12 +263,13 @@ class Trainer:
         }
         checkpoint.save(self.folder, self.step, state, keep=keep)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Continue from the newest checkpoint; true if that one is the finished training."""
         checkpoint.remove_stale(self.folder)
         state = checkpoint.newest(self.folder, warn=self._warn)
         if state is None:
             self.log.rewind(-1)
-            return
+            return False
         self.step, self.seconds = state["step"], state["seconds"]
         self.log.rewind(self.step)
         self.model.networks.load_state_dict(state["networks"])
@@ -277,6 +279,7 @@ class Trainer:
             if player in state["optimizers"]:
                 optimizer.load_state_dict(state["optimizers"][player])
         self._sums = {name: value.to(self.compute.device) for name, value in state["sums"].items()}
+        return bool(state["complete"])
 
     def _on_signal(self, signum: int, frame: Any) -> None:
         if self._signal:  # a second Ctrl-C: now, without a checkpoint

@@ -1,0 +1,103 @@
+"""Where numbers come from: versions, machine, commit, and a digest of the code that makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import bench
+import masks
+import models
+from bench import __version__
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-image", "lpips", "pillow")
+
+
+def software() -> dict[str, str]:
+    """Versions of Python, of this package, and of what the numbers depend on."""
+    versions = {"inpaint-bench": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def hardware() -> dict[str, object]:
+    """Processor, cores, memory (GiB) and operating system."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "memory_gb": round(_memory_bytes() / 2**30, 1),
+        "platform": platform.platform(),
+    }
+
+
+def commit() -> str | None:
+    """Git commit of the checkout this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
+    folder = Path(bench.__file__).parent
+
+    def git(*args: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if not (folder.parent / ".git").exists():
+            return None
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def training_code_digest(model_file: Path) -> str:
+    """Digest of the source that decides a training: the model's file, what models share, the trainer, data and masks."""
+    roots = [Path(models.__file__).parent / "layers", Path(models.__file__).parent / "losses"]
+    roots += [Path(bench.__file__).parent / "training", Path(masks.__file__).parent]
+    files = [Path(models.__file__).parent / "protocol.py", model_file]
+    return _digest([*files, *(path for root in roots for path in sorted(root.rglob("*.py")))])
+
+
+@cache
+def evaluation_code_digest() -> str:
+    """Digest of the source that decides an evaluation beyond the trained weights: metrics and masks."""
+    roots = [Path(bench.__file__).parent / "evaluation", Path(masks.__file__).parent]
+    return _digest(path for root in roots for path in sorted(root.rglob("*.py")))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    if sys.platform == "win32" or not hasattr(os, "sysconf"):
+        return 0
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0

@@ -1,0 +1,39 @@
+"""About how long a run will take on this machine, said before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.suite.plan import Cell, TrainingPlan
+from bench.training.cost import Cost, count, matrix_rate
+from bench.training.device import Compute
+
+#: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
+_TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
+#: Seconds per image for metrics at 64 px on one CPU, growing with the area.
+_METRIC_SECONDS = 0.006
+
+
+def seconds(
+    trainings: Sequence[TrainingPlan], cells: Sequence[Cell], images: int, compute: Compute
+) -> float | None:
+    """Seconds for the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
+    if not cells:
+        return 0.0
+    costs: dict[str, Cost] = {}
+    try:
+        for plan in {c.training.key: c.training for c in cells if c.training and c.trained}.values():
+            costs[plan.key] = count(plan.entry.model, plan.config, plan.task, plan.budget)
+    except Exception:  # a user's model that needs real data to run: no estimate, no failure
+        return None
+    rate = matrix_rate(compute)
+    total = 0.0
+    for plan in trainings:
+        phases = plan.entry.model(plan.config, plan.task).phases(plan.budget)
+        total += costs[plan.key].training_flops(phases, plan.batch_size) / (rate * _TRAINING_SHARE)
+    for cell in cells:
+        assert cell.training is not None
+        total += images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
+        if cell.training.key in costs:
+            total += images * costs[cell.training.key].forward_flops / (rate * _INFERENCE_SHARE)
+    return total

@@ -1,0 +1,228 @@
+"""``manifest.json``: what an experiment is and how far it is. Written after every cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import masks.bank
+import masks.suite
+from bench import provenance
+from bench.config import Request
+from bench.data import Dataset, ImageSet
+from bench.errors import UsageError
+from bench.evaluation.cards import CARDS
+from bench.evaluation.evaluate import TestSet
+from bench.store import Store, now, write_json, write_whole
+from bench.suite.plan import Cell, Plan
+from bench.suite.training import TrainedModel
+from bench.training.device import Compute
+from reports.table import write_rows
+
+#: Settings in which all cells of one experiment agree.
+_PROTOCOL = ("preset", "size", "crop", "track", "images_seen", "batch", "steps_per_phase", "test_images")
+
+
+class Manifest:
+    """The manifest in memory, and on disk after every change."""
+
+    def __init__(self, store: Store, value: dict[str, Any]) -> None:
+        self.store, self.value = store, value
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed."""
+        cells = [c for c in self.value["cells"] if _identity(c) != _identity(entry)]
+        self.value["cells"] = [*cells, entry]
+        self.store.write_manifest(self.value)
+
+    def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
+        """Describe the masks that were drawn for a name."""
+        self.value["masks"][name] = {
+            "digest": masks.bank.digest(drawn),
+            "mean_hole_ratio": float(drawn.mean()),
+            "summary": masks.suite.describe(name).summary,
+        }
+
+    def finish(self, plan: Plan) -> None:
+        """Put the cells into table order."""
+        order = {cell.model: i for i, cell in reversed(list(enumerate(plan.cells)))}
+        self.value["cells"].sort(key=lambda c: (order.get(c["model"], len(order)), c["mask"], c["seed"]))
+        self.store.write_manifest(self.value)
+
+
+def open_or_create(
+    store: Store,
+    request: Request,
+    data: Dataset,
+    test_images: ImageSet,
+    compute: Compute,
+    unavailable: dict[str, str],
+) -> Manifest:
+    """The experiment's manifest with this run's set-up.
+
+    Raises:
+        UsageError: the folder holds results of another set-up.
+    """
+    old = store.read_manifest()
+    settings = {
+        **request.settings.as_dict(),
+        "masks": list(request.masks),
+        "models": list(request.models),
+        "precision": compute.precision,
+    }
+    if old is not None:
+        differing = [k for k in _PROTOCOL if old["settings"].get(k) != settings[k]]
+        if old["data"]["fingerprint"] != data.fingerprint:
+            differing.append("data")
+        if differing:
+            raise UsageError(
+                f"{store.folder} holds results of another set-up ({', '.join(differing)} differ); "
+                "give another --name"
+            )
+    value = {
+        "experiment": store.name,
+        "created": old["created"] if old else now(),
+        "command": list(request.command),
+        "settings": settings,
+        "data": {
+            "name": data.name,
+            "title": data.title,
+            "licence": data.licence,
+            "procedural": data.procedural,
+            "source": request.data,
+            "train": len(data.train.ids),
+            "validation": len(data.validation.ids),
+            "test": len(data.test.ids),
+            "evaluated": len(test_images.ids),
+            "fingerprint": data.fingerprint,
+            "split": data.split_name,
+            "crop": data.crop,
+            "skipped": [dataclasses.asdict(s) for s in data.skipped],
+            "shared_identities": data.shared_identities,
+        },
+        "software": provenance.software(),
+        "hardware": {**provenance.hardware(), **compute.numerics()},
+        "commit": provenance.commit(),
+        "masks": old["masks"] if old else {},
+        "metrics": {
+            name: {
+                "convention": card.convention,
+                "unit": card.unit,
+                "higher_is_better": card.higher_is_better,
+                "unavailable": unavailable.get(name),
+            }
+            for name, card in CARDS.items()
+        },
+        "cells": old["cells"] if old else [],
+    }
+    manifest = Manifest(store, value)
+    store.write_manifest(value)
+    return manifest
+
+
+def done_entry(
+    cell: Cell, folder: Path, store: Store, trained: TrainedModel, seconds: float, images: int
+) -> dict[str, Any]:
+    """The manifest's entry of a finished cell."""
+    return {
+        **_entry(cell, "done"),
+        "cell": folder.name,
+        "folder": str(folder.relative_to(store.folder)),
+        "training": trained.summary,
+        "evaluation": {"seconds": seconds, "images_per_second": images / max(seconds, 1e-9)},
+    }
+
+
+def failed_entry(cell: Cell, reason: str, error: str) -> dict[str, Any]:
+    """A cell that failed, with its traceback."""
+    return {**_entry(cell, "failed"), "reason": reason, "error": error}
+
+
+def not_applicable_entry(cell: Cell) -> dict[str, Any]:
+    """A cell that cannot be, and why."""
+    return {**_entry(cell, "not-applicable"), "reason": cell.not_applicable}
+
+
+def save_cell(
+    folder: Path,
+    cell: Cell,
+    request: Request,
+    rows: pd.DataFrame,
+    entry: dict[str, Any],
+    test: TestSet,
+    pictures: NDArray[np.uint8] | None,
+    metrics: list[str],
+) -> None:
+    """Write a finished cell: rows, pictures, and last ``cell.json``, which marks it as finished."""
+    settings = request.settings
+    constant = {
+        "model": cell.model,
+        "label": cell.label,
+        "track": settings.track,
+        "preset": settings.preset,
+        "seed": cell.seed,
+        "mask": cell.mask,
+        "train_mask": cell.train_mask,
+        "size": settings.size,
+    }
+    table = pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()}), rows], axis=1)
+    for name in CARDS:
+        if CARDS[name].group == "primary" and name not in table:
+            table[name] = np.nan
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(table, folder / "results.parquet")
+    if pictures is not None:
+        ids = np.array([test.images.ids[i] for i in test.pool])
+        _save_npz(folder / "pictures.npz", ids=ids, composite=pictures)
+    write_json(folder / "cell.json", entry)
+
+
+def save_pool(store: Store, mask: str, test: TestSet) -> None:
+    """Keep truths and masks of the picture pool, once a mask."""
+    from bench.suite.plan import safe
+
+    path = store.folder / "pictures" / f"{safe(mask)}.npz"
+    ids = np.array([test.images.ids[i] for i in test.pool])
+    _save_npz(path, ids=ids, image=np.array(test.images.pixels[test.pool]), mask=test.masks[test.pool])
+
+
+def _save_npz(path: Path, **arrays: NDArray[Any]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(path, write)
+
+
+def _entry(cell: Cell, status: str) -> dict[str, Any]:
+    plan = cell.training
+    card = plan.entry.card if plan else None
+    return {
+        "cell": cell.slug,
+        "folder": None,
+        "model": cell.model,
+        "label": cell.label,
+        "summary": card.summary if card else "",
+        "paper": card.paper if card else "",
+        "trained": cell.trained,
+        "mask": cell.mask,
+        "train_mask": cell.train_mask,
+        "seed": cell.seed,
+        "track": plan.budget.track if plan else "",
+        "status": status,
+        "reason": None,
+        "error": None,
+        "config": dataclasses.asdict(plan.config) if plan else {},
+        "resolutions": [dataclasses.asdict(r) for r in plan.entry.model.resolutions] if plan else [],
+        "training": None,
+        "evaluation": None,
+    }
+
+
+def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry[k] for k in ("model", "mask", "train_mask", "seed"))

@@ -1,0 +1,217 @@
+"""The main job: train what is not trained, evaluate what is not evaluated, keep the manifest true throughout."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import masks.bank
+import masks.suite
+from bench import provenance
+from bench.config import Request, digest
+from bench.data import Dataset, DataSpec, open_data
+from bench.errors import BenchError, UsageError
+from bench.evaluation import evaluate as evaluation
+from bench.evaluation import metrics as metric_library
+from bench.store import Store
+from bench.suite import estimate, manifest
+from bench.suite.listener import Listener
+from bench.suite.plan import Cell, Plan, cell_key, check, make
+from bench.suite.training import TrainedModel, train
+from bench.training.device import Compute, choose
+from bench.training.trainer import InterruptedTrainingError
+
+#: What a run measures besides what ``--metrics`` adds.
+DEFAULT_METRICS = ("psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its store and the number of cells that failed."""
+
+    store: Store
+    failed: int
+
+
+def experiment_name(request: Request, data: Dataset | None = None) -> str:
+    """``--name``, or a readable one from models, masks, data and preset, with a digest of whatever else was changed."""
+    if request.name:
+        return request.name
+    from bench.config import resolve
+    from models.discovery import expand
+
+    models = "all" if list(request.models) == expand(["all"]) else "+".join(request.models)
+    source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
+    parts = [models, "+".join(request.masks), source, request.settings.preset]
+    plain = resolve(request.settings.preset).as_dict()
+    changed = {
+        k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in ("seeds", "precision")
+    }
+    extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
+    if changed or request.model_options:
+        parts.append(digest(extra)[:6])
+    name = "-".join("".join(c if c.isalnum() or c in "+-_" else "_" for c in part) for part in parts)
+    return name if len(name) <= 80 else f"{name[:73]}-{digest(name)[:6]}"
+
+
+def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
+    """Run every cell of ``request``; finished ones are taken from the run folder.
+
+    A failing cell is recorded with its traceback and the others go on.
+
+    Raises:
+        UsageError, DataError: before anything is trained.
+        InterruptedTrainingError: on a signal, after a checkpoint.
+    """
+    entries = check(request)
+    compute = choose(request.device, request.settings.precision)
+    settings = request.settings
+    spec = DataSpec(source=request.data, size=settings.size, crop=settings.crop, split=settings.split)  # type: ignore[arg-type]
+    data = open_data(spec, progress=listener.preparing)
+    ready, unavailable = metric_library.prepare(DEFAULT_METRICS, compute.device)
+    for name, reason in unavailable.items():
+        listener.warn(f"{name} is not available: {reason}")
+    plan = make(request, entries, data, compute)
+    test_images = evaluation.subset(data.test, settings.test_images)
+    store = Store(experiment_name(request, data), root)
+    with store:
+        record = manifest.open_or_create(store, request, data, test_images, compute, unavailable)
+        job = _Job(request, data, compute, store, listener, plan, ready, test_images, record)
+        return Outcome(store, job.run())
+
+
+class _Job:
+    """The state of one run, so that each stage below is a short method."""
+
+    def __init__(
+        self,
+        request: Request,
+        data: Dataset,
+        compute: Compute,
+        store: Store,
+        listener: Listener,
+        plan: Plan,
+        ready: dict[str, Any],
+        test_images: Any,
+        record: manifest.Manifest,
+    ) -> None:
+        self.request, self.data, self.compute, self.store = request, data, compute, store
+        self.listener, self.plan, self.ready, self.test_images, self.record = (
+            listener,
+            plan,
+            ready,
+            test_images,
+            record,
+        )
+        self._tests: dict[str, evaluation.TestSet] = {}
+        self._keys = {
+            id(cell): cell_key(cell, data, test_images.ids, ready, compute)
+            for cell in plan.cells
+            if cell.training and not cell.not_applicable
+        }
+
+    def run(self) -> int:
+        """All cells, training by training so that a model is in memory once. Returns how many failed."""
+        open_cells = [cell for cell in self.plan.cells if id(cell) in self._keys and not self._done(cell)]
+        pending = list({c.training.key: c.training for c in open_cells if c.training and c.trained}.values())
+        to_train = [t for t in pending if not TrainedModel.is_complete(self.store, t)]
+        self.listener.planned(
+            len(to_train),
+            len(self.plan.cells),
+            len(self._keys) - len(open_cells),
+            estimate.seconds(to_train, open_cells, len(self.test_images.ids), self.compute),
+        )
+        failed = 0
+        trainings = {t.key: i + 1 for i, t in enumerate(to_train)}
+        current: TrainedModel | None = None
+        for cell in self._by_training():
+            if cell.broken or cell.not_applicable:
+                failed += self._record_unrun(cell)
+                continue
+            if self._done(cell):
+                self.record.add(self._saved_entry(cell))
+                continue
+            assert cell.training is not None
+            try:
+                if current is None or current.plan.key != cell.training.key:
+                    current = None  # free the last model's memory first
+                    current = train(
+                        cell.training,
+                        self.request.settings,
+                        self.data,
+                        self.compute,
+                        self.store,
+                        self.listener,
+                        index=trainings.get(cell.training.key, 0),
+                        of=len(to_train),
+                    )
+                self._evaluate(cell, current)
+            except (KeyboardInterrupt, InterruptedTrainingError, UsageError):
+                raise
+            except Exception as error:
+                reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+                self.record.add(manifest.failed_entry(cell, reason, traceback.format_exc()))
+                self.listener.cell_failed(cell.label, cell.mask, reason)
+                failed += 1
+        self.record.finish(self.plan)
+        return failed
+
+    def _by_training(self) -> list[Cell]:
+        """Cells in table order, those of one training together."""
+        order: dict[str, int] = {}
+        for cell in self.plan.cells:
+            order.setdefault(cell.training.key if cell.training else cell.model, len(order))
+        return sorted(self.plan.cells, key=lambda c: order[c.training.key if c.training else c.model])
+
+    def _evaluate(self, cell: Cell, trained: TrainedModel) -> None:
+        test = self._test_set(cell.mask)
+        result = evaluation.evaluate(
+            trained.model,
+            test,
+            self.compute,
+            self.ready,
+            listen=lambda done, of: self.listener.evaluating(cell.label, cell.mask, done, of),
+        )
+        folder = self.store.cell(cell.slug, self._keys[id(cell)])
+        entry = manifest.done_entry(cell, folder, self.store, trained, result.seconds, len(test.images.ids))
+        pictures = result.pictures if self.request.pictures else None
+        manifest.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
+        self.record.add(entry)
+        means = {name: float(result.rows[name].mean()) for name in self.ready}
+        self.listener.cell_done(cell.label, cell.mask, means)
+
+    def _test_set(self, mask: str) -> evaluation.TestSet:
+        """Test images with the masks of ``mask``; also stores the pool's truths and masks for the report."""
+        if mask not in self._tests:
+            drawn = masks.suite.draw(mask, self.test_images.ids, self.data.size)
+            test = evaluation.TestSet(
+                self.test_images, drawn, evaluation.picture_pool(len(self.test_images.ids))
+            )
+            self._tests[mask] = test
+            self.record.add_mask(mask, drawn)
+            if self.request.pictures:
+                manifest.save_pool(self.store, mask, test)
+        return self._tests[mask]
+
+    def _done(self, cell: Cell) -> bool:
+        return (self.store.cell(cell.slug, self._keys[id(cell)]) / "cell.json").is_file()
+
+    def _saved_entry(self, cell: Cell) -> dict[str, Any]:
+        path = self.store.cell(cell.slug, self._keys[id(cell)]) / "cell.json"
+        entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        self._test_set(cell.mask)
+        return entry
+
+    def _record_unrun(self, cell: Cell) -> int:
+        """A cell whose model does not import, or that does not apply. Returns 1 if that counts as failed."""
+        if cell.broken:
+            reason = cell.broken.splitlines()[0]
+            self.record.add(manifest.failed_entry(cell, reason, cell.broken))
+            self.listener.cell_failed(cell.label, cell.mask, reason)
+            return 1
+        self.record.add(manifest.not_applicable_entry(cell))
+        self.listener.note(f"{cell.label} on {cell.mask}: not applicable: {cell.not_applicable}")
+        return 0

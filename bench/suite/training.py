@@ -1,0 +1,196 @@
+"""From a training plan to a trained model: build, resume or take from the run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import masks.bank
+import masks.suite
+from bench.config import RunConfig, digest
+from bench.data import Dataset
+from bench.evaluation import evaluate as evaluation
+from bench.store import Store, write_json
+from bench.suite.listener import Listener
+from bench.suite.plan import TrainingPlan, mask_names
+from bench.training import checkpoint
+from bench.training.batches import TrainingBatches
+from bench.training.cost import count
+from bench.training.device import Compute
+from bench.training.schedule import Schedule
+from bench.training.trainer import Intervals, Progress, Trainer
+from models.protocol import InpaintingModel
+
+_VALIDATION_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready to be evaluated, and what is told of its training (``None`` for untrained fills)."""
+
+    plan: TrainingPlan
+    model: InpaintingModel
+    summary: dict[str, Any] | None
+
+    @staticmethod
+    def is_complete(store: Store, plan: TrainingPlan) -> bool:
+        """Whether the training has ended (``training.json`` is written last)."""
+        return (store.training(plan.slug, plan.key) / "training.json").is_file()
+
+
+def build(plan: TrainingPlan, compute: Compute) -> InpaintingModel:
+    """The model with weights drawn from a seed made of its name and the training's seed, on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(digest(["weights", plan.entry.card.name, plan.seed])[:15], 16))
+        model = plan.entry.model(plan.config, plan.task)
+    model.networks.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.frozen.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def train(
+    plan: TrainingPlan,
+    settings: RunConfig,
+    data: Dataset,
+    compute: Compute,
+    store: Store,
+    listener: Listener,
+    *,
+    index: int,
+    of: int,
+) -> TrainedModel:
+    """Train, go on with, or load the model of ``plan``."""
+    model = build(plan, compute)
+    if not plan.entry.model.trained:
+        return TrainedModel(plan, model, None)
+    folder = store.training(plan.slug, plan.key)
+    schedule = Schedule(model.phases(plan.budget))
+    if not TrainedModel.is_complete(store, plan):
+        listener.training_started(plan.label, index, of, schedule.num_steps)
+        _train(model, schedule, plan, settings, data, compute, folder, listener)
+        write_json(folder / "training.json", _summary(model, schedule, plan, compute, folder, store))
+    else:
+        state = checkpoint.newest(folder, warn=listener.warn)
+        if state is None or not state["complete"]:
+            # The record of a finished training without its weights: train again rather than evaluate anything else.
+            (folder / "training.json").unlink()
+            return train(plan, settings, data, compute, store, listener, index=index, of=of)
+        model.networks.load_state_dict(state["networks"])
+    return TrainedModel(plan, model, json.loads((folder / "training.json").read_text(encoding="utf-8")))
+
+
+def _train(
+    model: InpaintingModel,
+    schedule: Schedule,
+    plan: TrainingPlan,
+    settings: RunConfig,
+    data: Dataset,
+    compute: Compute,
+    folder: Path,
+    listener: Listener,
+) -> None:
+    names = mask_names(plan.train_mask)
+    bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
+    pixels = data.train.pixels[: settings.train_images] if settings.train_images else data.train.pixels
+    batches = TrainingBatches(
+        pixels,
+        bank.packed,
+        batch_size=plan.batch_size,
+        seed=plan.seed,
+        flips=settings.flips,
+        device=compute.device,
+    )
+    write_json(
+        folder / "config.json",
+        {
+            "model": plan.entry.card.name,
+            "config": dataclasses.asdict(plan.config),
+            "task": {
+                "size": plan.task.size,
+                "fixed_hole_box": plan.task.fixed_hole_box,
+                "mean_pixel": plan.task.mean_pixel,
+            },
+            "train_mask": plan.train_mask,
+            "mask_bank_digest": bank.digest,
+            "seed": plan.seed,
+            "batch_size": plan.batch_size,
+            "settings": settings.as_dict(),
+            "phases": [dataclasses.asdict(phase) for phase in schedule.phases],
+            "numerics": compute.numerics(),
+            "key": plan.key,
+        },
+    )
+
+    def listen(progress: Progress) -> None:
+        rate = progress.images_per_second / plan.batch_size
+        listener.training_progress(plan.label, progress, (progress.num_steps - progress.step) / max(rate, 1e-9))
+
+    Trainer(
+        model,
+        schedule,
+        batches,
+        compute,
+        folder,
+        intervals=Intervals(
+            report=settings.report_every,
+            validate=settings.validate_every or max(1, schedule.num_steps // 5),
+            checkpoint=settings.checkpoint_every,
+        ),
+        micro_batch=settings.micro_batch,
+        validate=_validator(model, names, data, compute),
+        listen=listen,
+        warn=listener.warn,
+    ).train()
+    listener.training_done(plan.label, 0.0)
+
+
+def _validator(
+    model: InpaintingModel, names: list[str], data: Dataset, compute: Compute
+) -> Callable[[], dict[str, float]] | None:
+    if not data.validation.ids:
+        return None
+    images = evaluation.subset(data.validation, _VALIDATION_IMAGES)
+    drawn = masks.suite.draw(names[0], images.ids, data.size)
+    return lambda: evaluation.validation_score(model, images, drawn, compute, ["psnr_db"])
+
+
+def _summary(
+    model: InpaintingModel,
+    schedule: Schedule,
+    plan: TrainingPlan,
+    compute: Compute,
+    folder: Path,
+    store: Store,
+) -> dict[str, Any]:
+    state = checkpoint.newest(folder)
+    seconds = float(state["seconds"]) if state else 0.0
+    images_seen = schedule.num_steps * plan.batch_size
+    try:
+        macs: float | None = count(
+            plan.entry.model, plan.config, plan.task, plan.budget
+        ).multiply_accumulates
+    except Exception:  # a user's model that cannot be traced without data is not a failed training
+        macs = None
+    return {
+        "key": plan.key,
+        "folder": str(folder.relative_to(store.folder)),
+        "seconds": seconds,
+        "images_per_second": images_seen / max(seconds, 1e-9),
+        "num_steps": schedule.num_steps,
+        "batch_size": plan.batch_size,
+        "images_seen": images_seen,
+        "precision": compute.precision,
+        "phases": [{"name": p.name, "num_steps": p.num_steps} for p in schedule.phases],
+        "parameters": {
+            name: sum(p.numel() for p in network.parameters()) for name, network in model.networks.items()
+        },
+        "multiply_accumulates": macs,
+        "peak_memory_mb": compute.peak_memory_mb(),
+        "events": [],
+    }

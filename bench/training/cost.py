@@ -1,0 +1,76 @@
+"""What a training costs, counted without running it: floating-point operations of every phase's step.
+
+The model is built and stepped on torch's ``meta`` device, which computes shapes only.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.training.device import Compute
+from models.protocol import Batch, Budget, InpaintingModel, Phase, Task
+
+_COUNTED = 2  # images: batch-norm over one value per channel would refuse a single one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per image: ``forward_flops`` of the generator, ``step_flops`` of a training step by phase."""
+
+    forward_flops: float
+    step_flops: dict[str, float]
+
+    @property
+    def multiply_accumulates(self) -> float:
+        """Of one generator forward on one image."""
+        return self.forward_flops / 2
+
+    def training_flops(self, phases: list[Phase], batch_size: int) -> float:
+        """Of a whole training."""
+        return sum(self.step_flops[p.name] * p.num_steps * batch_size for p in phases)
+
+
+def count(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> Cost:
+    """Count a model's operations. Raises whatever the model raises on the ``meta`` device."""
+    mean_image = None if task.mean_image is None else task.mean_image.to("meta")
+    with torch.device("meta"):
+        built = model(config, replace(task, mean_image=mean_image))
+        image = torch.rand(_COUNTED, 3, task.size, task.size)
+        mask = torch.zeros(_COUNTED, 1, task.size, task.size)
+    batch = Batch(image, mask, torch.arange(_COUNTED), 0, torch.Generator())
+    built.networks.train()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        built.complete(batch)
+    forward = counter.get_total_flops() / _COUNTED
+    steps = {}
+    for phase in built.phases(budget):
+        with FlopCounterMode(display=False) as counter:
+            with torch.set_grad_enabled("generator" in phase.optimizers):
+                completion = built.complete(batch)
+            for player in phase.optimizers:
+                seen = completion if player == "generator" else completion.detach()
+                loss = built.loss(player, batch, seen, phase)["loss"]
+                loss.backward(inputs=list(built.networks[player].parameters()))
+        steps[phase.name] = counter.get_total_flops() / _COUNTED
+    return Cost(forward, steps)
+
+
+def matrix_rate(compute: Compute, size: int = 1536, repeats: int = 5) -> float:
+    """Operations a second of a square matrix product in the run's precision on its device (best of a few)."""
+    dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
+    a = torch.randn(size, size, device=compute.device).to(dtype)
+    best = float("inf")
+    for _ in range(repeats):
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize(compute.device)
+        began = time.perf_counter()
+        a @ a
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize(compute.device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
