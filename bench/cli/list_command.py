@@ -1,0 +1,85 @@
+"""``bench list``: what there is. Imports no torch: names are read from the source of the model files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bench.cli.options import models_from_option
+from bench.errors import UsageError
+
+KINDS = ("models", "masks", "presets", "metrics")
+
+
+@click.command(name="list", epilog="\b\nExamples:\n  bench list\n  bench list masks\n  bench list models --check")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option("--check", is_flag=True, help="Import every model and show what fails.")
+@models_from_option
+def command(kind: str | None, check: bool, models_from: tuple[str, ...]) -> None:
+    """Show models, masks, presets and metrics, one line each."""
+    sections = {"models": _models, "masks": _masks, "presets": _presets, "metrics": _metrics}
+    failed = False
+    for name in [kind] if kind else KINDS:
+        click.secho(name, bold=True)
+        rows = sections[name](models_from) if name == "models" else sections[name]()  # type: ignore[operator]
+        width = max(len(row[0]) for row in rows)
+        for key, line in rows:
+            click.echo(f"  {key:<{width}}  {line}")
+        click.echo()
+    if check:
+        failed = _check(models_from)
+    sys.exit(1 if failed else 0)
+
+
+def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
+    from models.discovery import find
+    from models.errors import ModelError
+
+    try:
+        listings = find([Path(p) for p in models_from])
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    order = {"paper": 0, "untrained": 1}
+    cards = sorted(
+        (listing.card for listing in listings.values()),
+        key=lambda c: order.get(c.groups[0] if c.groups else "", 2),
+    )
+    return [(c.name, f"{c.summary} [{', '.join(c.groups) or 'yours'}]") for c in cards]
+
+
+def _masks() -> list[tuple[str, str]]:
+    from masks.suite import describe, names
+
+    return [(name, describe(name).summary) for name in names()]
+
+
+def _presets() -> list[tuple[str, str]]:
+    from bench.config import PRESET_SUMMARIES
+
+    return list(PRESET_SUMMARIES.items())
+
+
+def _metrics() -> list[tuple[str, str]]:
+    from bench.evaluation.cards import CARDS
+
+    arrow = {True: "higher is better", False: "lower is better"}
+    return [(c.name, f"{c.convention} ({arrow[c.higher_is_better]})") for c in CARDS.values()]
+
+
+def _check(models_from: tuple[str, ...]) -> bool:
+    """Import every model; true if one fails."""
+    from models.discovery import find, load
+    from models.errors import BrokenModelError
+
+    paths = [Path(p) for p in models_from]
+    failed = False
+    for name in find(paths):
+        try:
+            load(name, paths)
+        except BrokenModelError as error:
+            failed = True
+            click.secho(f"{name}: {error}", fg="red", err=True)
+    click.echo("some models fail to import" if failed else "every model imports")
+    return failed

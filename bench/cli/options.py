@@ -1,0 +1,69 @@
+"""Option types and decorators that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Names(click.ParamType):
+    """Names separated by commas; with ``multiple=True`` the option may be repeated as well."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split one occurrence."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        if not names:
+            self.fail("give at least one name", param, ctx)
+        return names
+
+
+class OrAll(click.ParamType):
+    """A positive number, or ``all``."""
+
+    name = "number|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Parse."""
+        if value == "all" or isinstance(value, int):
+            return value
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is neither a positive number nor 'all'", param, ctx)
+        return number
+
+
+def flatten(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """One list of names, without repetition, in the order given."""
+    return tuple(dict.fromkeys(name for group in values for name in group))
+
+
+def data_option(function: F) -> F:
+    """``--data``, the same for every command."""
+    return click.option(
+        "--data",
+        default="faces",
+        show_default="the embedded procedural faces",
+        metavar="PATH",
+        help="CelebA in its official layout (folder with img_align_celeba/ or its .zip), or any folder of pictures.",
+    )(function)
+
+
+def models_from_option(function: F) -> F:
+    """``--models-from``, the same for every command."""
+    return click.option(
+        "--models-from",
+        multiple=True,
+        type=click.Path(exists=True),
+        help="A Python file, or a folder of them, with models of your own. Repeatable.",
+    )(function)

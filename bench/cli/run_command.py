@@ -1,0 +1,163 @@
+"""``bench run``: the main job."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from bench.cli.options import Names, OrAll, data_option, flatten, models_from_option
+from bench.config import PRESETS
+from bench.errors import UsageError
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench run --models all --mask center\n"
+    "  bench run --models mgs-iim,glcic --mask center,random-rect --data ~/celeba\n"
+    "  bench run --models all --mask center --data ~/celeba --preset paper\n"
+    "  bench run --models pconv --mask center --set pconv.hole_weight=3 --name pconv-hole3"
+)
+@click.option(
+    "--models",
+    multiple=True,
+    type=Names(),
+    default=("all",),
+    show_default="all",
+    help="Model names or groups (see 'bench list').",
+)
+@click.option(
+    "--mask",
+    "mask_names",
+    multiple=True,
+    type=Names(),
+    default=("center",),
+    show_default="center",
+    help="Mask names, 'paper' or 'all'.",
+)
+@data_option
+@click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
+@click.option("--name", help="Name of the experiment (default: made from models, mask, data and preset).")
+@click.option("--seeds", multiple=True, type=Names(), help="One training for each, e.g. 0,1,2.")
+@click.option("--size", type=int, help="Side of the images in pixels.")
+@click.option(
+    "--track",
+    type=click.Choice(["uniform", "faithful"]),
+    help="The same optimizer and batch for all, or each paper's own.",
+)
+@click.option("--images-seen", type=int, help="Training budget of each model, in images.")
+@click.option("--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget.")
+@click.option("--batch", type=int, help="Images per step.")
+@click.option(
+    "--micro-batch", type=int, help="At most so many images at once; gradients are accumulated."
+)
+@click.option("--learning-rate", type=float, help="Of the uniform track's Adam.")
+@click.option("--flips/--no-flips", default=None, help="Mirror half of the training images.")
+@click.option("--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'.")
+@click.option("--train-images", type=OrAll(), help="Use only so many training images.")
+@click.option("--test-images", type=OrAll(), help="Evaluate so many test images, chosen by seed, or 'all'.")
+@click.option("--split", help="auto, official, paper, identity or digest.")
+@click.option("--crop", help="center, resize or face.")
+@click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), help="bf16 autocast or fp32.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="MODEL.FIELD=VALUE", help="Change a field of a model's config."
+)
+@models_from_option
+@click.option("--pictures/--no-pictures", default=True, help="Keep pictures and embed them in the report.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only the table and the path of the report.")
+def command(
+    models: Any,
+    mask_names: Any,
+    data: str,
+    preset: str,
+    name: str | None,
+    seeds: Any,
+    assignments: tuple[str, ...],
+    models_from: tuple[str, ...],
+    device: str,
+    pictures: bool,
+    quiet: bool,
+    train_images: Any,
+    test_images: Any,
+    **settings: Any,
+) -> None:
+    """Train, evaluate and report.
+
+    Finished cells are taken from runs/<experiment>/, an interrupted training goes on from its newest checkpoint, and
+    the report is written to reports/<experiment>/index.html. Exit code: 0 all done, 1 some cells failed, 2 usage.
+    """
+    from pathlib import Path
+
+    from bench.cli.console import ConsoleListener, print_summary
+    from bench.config import Request, resolve
+    from masks.suite import UnknownMaskError
+    from masks.suite import resolve as resolve_masks
+    from models.discovery import expand
+    from models.errors import ModelError
+
+    try:
+        chosen_models = expand(flatten(models), [Path(p) for p in models_from])
+        chosen_masks = resolve_masks(list(flatten(mask_names)))
+    except (ModelError, UnknownMaskError) as error:
+        raise UsageError(str(error)) from error
+    overrides = {**settings, "seeds": _numbers(flatten(seeds)), "train_images": _count(train_images)}
+    if test_images is not None:
+        overrides["test_images"] = _count(test_images)
+    resolved = resolve(preset, overrides)
+    if test_images == "all":
+        import dataclasses
+
+        resolved = dataclasses.replace(resolved, test_images=None)
+    request = Request(
+        models=tuple(chosen_models),
+        masks=tuple(chosen_masks),
+        data=data,
+        settings=resolved,
+        model_options=_assignments(assignments),
+        models_from=models_from,
+        name=name,
+        device=device,
+        pictures=pictures,
+        command=("bench", *sys.argv[1:]),
+    )
+    from bench.suite.run import run
+    from reports.html import render_report
+
+    with ConsoleListener(quiet=quiet, procedural=data == "faces") as listener:
+        outcome = run(request, listener)
+        listener.note("writing the report")
+        page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
+    print_summary(outcome.store.folder, page, failed=outcome.failed)
+    sys.exit(1 if outcome.failed else 0)
+
+
+def _numbers(names: tuple[str, ...]) -> tuple[int, ...] | None:
+    try:
+        return tuple(int(n) for n in names) or None
+    except ValueError:
+        raise UsageError(f"--seeds {','.join(names)}: give numbers, for example 0,1,2") from None
+
+
+def _count(value: int | str | None) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _assignments(given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """``MODEL.FIELD=VALUE`` -> model -> field -> value (a Python literal, or text)."""
+    import ast
+
+    options: dict[str, dict[str, Any]] = {}
+    for text in given:
+        target, equals, value = text.partition("=")
+        model, dot, field = target.partition(".")
+        if not (equals and dot and model and field):
+            raise UsageError(f"--set {text!r}: give MODEL.FIELD=VALUE, for example pconv.hole_weight=3")
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed = value
+        options.setdefault(model, {})[field] = parsed
+    return options
