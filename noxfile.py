@@ -1,0 +1,81 @@
+"""Sessions: ``nox`` runs lint, types and tests. With ``--no-venv`` they use the environment that nox runs in."""
+
+from __future__ import annotations
+
+import nox
+from nox.virtualenv import PassthroughEnv
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Install into the session's own environment, if it has one."""
+    if not isinstance(session.virtualenv, PassthroughEnv):
+        session.install(*what)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the import contracts."""
+    install(session, "ruff>=0.8", "import-linter>=2.1")
+    if not isinstance(session.virtualenv, PassthroughEnv):
+        session.install("--no-deps", "-e", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    install(session, "-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests; arguments go to pytest."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """The tests on every supported Python."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """The whole main job at preset ``smoke``, in a temporary folder."""
+    install(session, "-e", ".")
+    folder = session.create_tmp()
+    session.chdir(folder)
+    session.run("bench", "run", "--models", "all", "--mask", "center", "--preset", "smoke", "--name", "smoke")
+    session.run("bench", "report", "smoke")
+
+
+@nox.session(python="3.11", venv_backend="uv")
+def minimums(session: nox.Session) -> None:
+    """The tests on the lowest declared versions of the dependencies."""
+    session.install("--resolution=lowest-direct", "-e", ".[dev]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Proofs that take minutes: overfitting, kill-and-resume at random moments."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-m", "slow", "--timeout=3600", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """The tests that need a CUDA device."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-m", "gpu", *session.posargs)
