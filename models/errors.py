@@ -28,3 +28,7 @@ class UnsupportedSizeError(ModelError):
 
 class MissingWeightsError(ModelError):
     """A frozen loss network needs weights that are neither cached nor downloadable; the message names the remedy."""
+
+
+class MissingPackageError(ModelError):
+    """The model needs an optional dependency that is not installed; the message says how to install it."""

@@ -1,0 +1,354 @@
+"""Context Encoder: "Context Encoders: Feature Learning by Inpainting", Pathak et al., CVPR 2016.
+
+Paper: https://arxiv.org/abs/1604.07379. Repository: https://github.com/pathak22/context-encoder (``train.lua``,
+``train_random.lua``); the architecture is that of the repository, not the AlexNet of the paper's feature study.
+
+| what | published | here | field |
+|---|---|---|---|
+| head | 64 x 64 centre patch of 128 px; another network for random regions | the patch if the training hole is the centre box, else the full-image network, so labelled | ``head`` |
+| size | 128 px (random regions also 64) | 64, 128, 160; at 160 unchanged layers give 2x2 at the bottleneck and an 80 px patch | |
+| 64 px, centre | not published | one 64-64 encoder layer, the 128-64 decoder layer and the last discriminator level are dropped | |
+| discriminator at 160 | ends 1x1 | ends 2x2: logits averaged | |
+| overlap | outer 4 px of the patch are visible and weigh 10x | hidden by the suite's masks, so the 10x lies on the hole's inner 4 px | ``overlap``, ``overlap_weight`` |
+| loss | 0.999 L2 + 0.001 adversarial, in [-1, 1] | same | ``reconstruction_weight``, ``adversarial_weight`` |
+| random regions, L2 | over the whole picture | same | |
+| bottleneck | 4000 (README); 100 is the code's default | 4000 | ``bottleneck`` |
+| fill | (117, 104, 123) of 255 | same | ``fill`` |
+| convolution biases | zeroed every step | none | |
+| optimizer | Adam 2e-3 (G), 2e-4 (D), beta1 0.5; batch 64 | same on the faithful track | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.errors import UnsupportedSizeError
+from models.layers.blocks import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan
+from models.losses.reconstruction import band_weight, weighted_mse
+from models.protocol import (
+    Batch,
+    Box,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    composite,
+)
+from models.registry import register
+
+SIZES = (64, 128, 160)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextEncoderConfig:
+    """Context Encoder's options; see the table in the module's docstring.
+
+    Attributes:
+        head: ``patch`` (the centre hole only), ``full``, or ``auto``: by the training hole.
+        width: channels of the first layer, 64 as published.
+        bottleneck: channels of the code.
+        fill: RGB in [0, 1] put into the hole.
+        overlap: pixels of the band along the inside of the hole's border.
+        overlap_weight: its weight in L2.
+        reconstruction_weight: of L2.
+        adversarial_weight: of the generator's adversarial term.
+    """
+
+    head: Literal["auto", "patch", "full"] = "auto"
+    width: int = 64
+    bottleneck: int = 4000
+    fill: tuple[float, float, float] = (117 / 255, 104 / 255, 123 / 255)
+    overlap: int = 4
+    overlap_weight: float = 10.0
+    reconstruction_weight: float = 0.999
+    adversarial_weight: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.head not in ("auto", "patch", "full"):
+            raise ValueError(f"head must be auto, patch or full, not {self.head!r}")
+        if min(self.width, self.bottleneck) < 1:
+            raise ValueError("width and bottleneck must be at least 1")
+        if self.overlap < 0:
+            raise ValueError(f"overlap must not be negative, not {self.overlap}")
+
+
+def centre_box(size: int) -> Box:
+    """The published hole: the central square of half the side."""
+    return Box(size // 4, size // 4, size // 2, size // 2)
+
+
+class Generator(nn.Module):
+    """Encoder, bottleneck, decoder: all kernels 4 x 4, stride 2 except at the bottleneck.
+
+    Args:
+        size: 64, 128 or 160.
+        full: predict the whole picture instead of the central patch.
+        width: channels of the first layer.
+        bottleneck: channels of the code.
+    """
+
+    def __init__(self, size: int, *, full: bool, width: int, bottleneck: int) -> None:
+        super().__init__()
+        small, w = size == 64, width
+        down = [3, w, 2 * w, 4 * w, 8 * w] if small else [3, w, w, 2 * w, 4 * w, 8 * w]
+        up = [8 * w, 4 * w, 2 * w] + ([] if small and not full else [w]) + ([w] if full and not small else [])
+        encoder: list[nn.Module] = []
+        for index, (inputs, outputs) in enumerate(zip(down, down[1:], strict=False)):
+            encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
+            encoder += [nn.BatchNorm2d(outputs)] if index else []
+            encoder.append(nn.LeakyReLU(0.2, inplace=True))
+        self.encoder = nn.Sequential(*encoder)
+        self.bottleneck = nn.Sequential(
+            MatrixConv2d(8 * w, bottleneck, 4), nn.BatchNorm2d(bottleneck), nn.LeakyReLU(0.2, inplace=True)
+        )
+        decoder: list[nn.Module] = [
+            MatrixConvTranspose2d(bottleneck, 8 * w, 4),
+            nn.BatchNorm2d(8 * w),
+            nn.ReLU(inplace=True),
+        ]
+        for inputs, outputs in zip(up, up[1:], strict=False):
+            decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
+            decoder += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        decoder += [nn.ConvTranspose2d(up[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
+        self.decoder = nn.Sequential(*decoder)
+        self.apply(initialise_dcgan)
+
+    def forward(self, filled: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` in [-1, 1], hole filled, to the patch ``(N, 3, S/2, S/2)`` or the picture, float32."""
+        return cast(Tensor, self.decoder(self.bottleneck(self.encoder(filled)))).float()
+
+
+class Discriminator(nn.Module):
+    """DCGAN's: kernels 4 x 4, stride 2 down to 4 or 5 pixels, then one logit per 4 x 4 window, averaged.
+
+    Args:
+        side: of the pictures it sees, in pixels.
+        widths: channels after each stride-2 convolution.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
+            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
+            layers += [nn.BatchNorm2d(outputs)] if index else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Conv2d(widths[-1], 1, 4, bias=False)
+        self.apply(initialise_dcgan)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """``(N, 3, side, side)`` in [-1, 1] to logits ``(N,)`` float32."""
+        return cast(Tensor, self.head(self.layers(picture))).float().mean((1, 2, 3))
+
+
+@register(
+    "context-encoder",
+    label="Context Encoder",
+    summary="Encoder, bottleneck of 4000 and decoder that paint the centre patch; L2 and one discriminator.",
+    paper="Pathak et al., CVPR 2016, https://arxiv.org/abs/1604.07379",
+    groups=("paper",),
+)
+class ContextEncoder(InpaintingModel):
+    """Context Encoder; see the module's docstring."""
+
+    Config: ClassVar[type] = ContextEncoderConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 8, "bottleneck": 64}}
+    published_batch_size = 64
+    resolutions: ClassVar[tuple[Resolution, ...]] = (
+        Resolution(
+            topic="head",
+            published="64 x 64 centre patch of 128 px; a second network for random regions",
+            resolved="the patch where every training hole is the centre box, else the full-image network (labelled)",
+            field="head",
+        ),
+        Resolution(
+            topic="image size",
+            published="128 px",
+            resolved="64, 128 or 160 px; at 160 the unchanged layers give 2 x 2 at the bottleneck and an 80 px patch",
+            deviation=True,
+        ),
+        Resolution(
+            topic="64 px form of the centre network",
+            published="not given (the random-region code drops one 64-64 layer of each network)",
+            resolved="one 64-64 encoder layer, the 128-64 decoder layer and the last discriminator level dropped",
+            deviation=True,
+        ),
+        Resolution(
+            topic="discriminator at 160 px",
+            published="ends in 1 x 1",
+            resolved="ends in 2 x 2; the logits are averaged",
+            deviation=True,
+        ),
+        Resolution(
+            topic="overlap band",
+            published="the patch's outer 4 pixels are visible to the network and weigh 10x",
+            resolved="the masks hide them; the 10x weight lies on the inner 4 pixels of the hole",
+            field="overlap, overlap_weight",
+            deviation=True,
+        ),
+        Resolution(
+            topic="L2 of the random-region network",
+            published="over the whole picture, unweighted (useOverlapPred=0)",
+            resolved="same",
+        ),
+        Resolution(
+            topic="bottleneck",
+            published="4000 in the README's command, 100 as the code's default",
+            resolved="4000",
+            field="bottleneck",
+        ),
+        Resolution(
+            topic="generator's learning rate",
+            published="10x the discriminator's (2e-3), since 0 < wtl2 < 1; the PyTorch port uses 2e-4",
+            resolved="2e-3 on the faithful track",
+        ),
+        Resolution(
+            topic="convolution biases", published="present, zeroed before every step", resolved="absent"
+        ),
+        Resolution(
+            topic="discriminator's forwards",
+            published="real and fake apart, so batch-norm sees each alone; the generator reuses the fake pass",
+            resolved="apart; the generator sees the updated discriminator (the shared trainer's order)",
+            deviation=True,
+        ),
+    )
+
+    def __init__(self, config: ContextEncoderConfig, task: Task) -> None:
+        super().__init__(config, task)
+        self.validate(config, task.size)
+        self.box = None if _full(config, task) else centre_box(task.size)
+        full, w = self.box is None, config.width
+        widths = [w, 2 * w, 4 * w, 8 * w]
+        if full and task.size != 64:
+            widths = [w, *widths]
+        elif task.size == 64 and not full:
+            widths = widths[:-1]
+        self.networks["generator"] = Generator(task.size, full=full, width=w, bottleneck=config.bottleneck)
+        self.networks["discriminator"] = Discriminator(widths)
+
+    @classmethod
+    def validate(cls, config: ContextEncoderConfig, size: int) -> None:
+        """Raise :class:`models.errors.UnsupportedSizeError` unless the size is 64, 128 or 160."""
+        if size not in SIZES:
+            raise UnsupportedSizeError(
+                f"Context Encoder's layers fit 64, 128 and 160 px, not {size}: its 4 x 4 bottleneck fixes the depth"
+            )
+
+    @classmethod
+    def label_suffix(cls, config: ContextEncoderConfig, task: Task) -> str:
+        """``(random region)`` for the full-image network."""
+        return "(random region)" if _full(config, task) else ""
+
+    @classmethod
+    def not_applicable(cls, config: ContextEncoderConfig, task: Task, hole_box: Box | None) -> str | None:
+        """The patch network can fill nothing but the centre box."""
+        if _full(config, task) or (hole_box is not None and tuple(hole_box) == centre_box(task.size)):
+            return None
+        return "trained for the centre hole, its head paints only that box; train it with these masks"
+
+    def phases(self, budget: Budget) -> list[Phase]:
+        """One joint phase: discriminator, then generator."""
+        return [
+            Phase(
+                name="joint",
+                num_steps=budget.split({"joint": 1.0})["joint"],
+                optimizers={
+                    "discriminator": budget.optimizer(
+                        OptimizerSpec(name="adam", learning_rate=2e-4, betas=(0.5, 0.999))
+                    ),
+                    "generator": budget.optimizer(
+                        OptimizerSpec(name="adam", learning_rate=2e-3, betas=(0.5, 0.999))
+                    ),
+                },
+            )
+        ]
+
+    def complete(self, batch: Batch) -> Completion:
+        """``raw`` is the full network's picture, or the filled input with the predicted patch in its place."""
+        fill = torch.tensor(self.config.fill, device=batch.image.device).view(1, 3, 1, 1)
+        filled = torch.where(batch.mask > 0.5, fill, batch.image)
+        painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
+        if self.box is not None:
+            top, left, height, width = self.box
+            bottom, right = batch.size - top - height, batch.size - left - width
+            frame = F.pad(torch.ones_like(batch.mask[:, :, :height, :width]), (left, right, top, bottom))
+            painted = torch.where(frame > 0.5, F.pad(painted, (left, right, top, bottom)), filled)
+        return Completion(painted, composite(batch.image, painted, batch.mask))
+
+    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+        """``discriminator``: BCE of real and fake. ``generator``: ``0.999 L2 + 0.001 BCE`` (eq. 1-3 of the paper)."""
+        judge = self.networks["discriminator"]
+        fake = self._seen(completion.raw)
+        if player == "discriminator":
+            # Batch-norm: the two kinds must not share a batch.
+            real_score, fake_score = judge(self._seen(batch.image)), judge(fake)
+            real, false = F.softplus(-real_score).mean(), F.softplus(fake_score).mean()
+            return {
+                "loss": real + false,
+                "real_score": real_score.sigmoid().mean(),
+                "fake_score": fake_score.sigmoid().mean(),
+            }
+        weight: Tensor | float = 1.0
+        if self.box is not None:
+            weight = band_weight(
+                *fake.shape[-2:], self.config.overlap, self.config.overlap_weight, fake.device
+            )
+        l2 = weighted_mse(fake, self._seen(batch.image), weight)
+        adversarial = F.softplus(-judge(fake)).mean()
+        loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
+        return {"loss": loss, "l2": l2, "adversarial": adversarial}
+
+    def _seen(self, picture: Tensor) -> Tensor:
+        """What losses and discriminator look at: the patch or the whole picture, in [-1, 1]."""
+        if self.box is not None:
+            top, left, height, width = self.box
+            picture = picture[:, :, top : top + height, left : left + width]
+        return picture * 2 - 1
+
+    def layer_table(self) -> Mapping[str, list[Layer]]:
+        """Both networks' convolutions in order."""
+        return {name: _layers(network) for name, network in self.networks.items()}
+
+
+def _full(config: X, task: Task) -> bool:
+    """Whether the task gets the full-image network."""
+    if config.head != "auto":
+        return config.head == "full"
+    return task.fixed_hole_box is None or tuple(task.fixed_hole_box) != centre_box(task.size)
+
+
+def _layers(network: nn.Module) -> list[Layer]:
+    """One row per convolution, noting what follows it."""
+    rows: list[Layer] = []
+    notes: list[list[str]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            kind = "deconv" if isinstance(module, nn.ConvTranspose2d) else "conv"
+            rows.append(
+                Layer(
+                    name=name,
+                    kind=kind,
+                    kernel="4 x 4",
+                    stride=str(module.stride[0]),
+                    in_channels=str(module.in_channels),
+                    out_channels=str(module.out_channels),
+                )
+            )
+            notes.append([])
+        elif isinstance(module, nn.BatchNorm2d | nn.LeakyReLU | nn.ReLU | nn.Tanh):
+            notes[-1].append(type(module).__name__.replace("2d", ""))
+    return [
+        Layer(**{**vars(row), "note": ", ".join(note) or "logits"})
+        for row, note in zip(rows, notes, strict=True)
+    ]

@@ -1,0 +1,340 @@
+"""PConv: "Image Inpainting for Irregular Holes Using Partial Convolutions", Liu et al., ECCV 2018.
+
+Paper: https://arxiv.org/abs/1804.07723. Repository: https://github.com/NVIDIA/partialconv (layer and VGG loss only);
+the training code of record is the community's (naoto0804/pytorch-inpainting-with-partial-conv).
+
+| what | published | here | field |
+|---|---|---|---|
+| levels | 8 at 512 px; ports use 7 at 256 | 5: the image must be divisible by 2^levels | ``levels`` |
+| masks | as many channels as features | one channel per source, same numbers | |
+| epsilon in the ratio | 1e-8 (1e-6 for mixed precision) | none: counts are exact float32 integers | |
+| output's size average | paper: per term by number of elements | all L1 terms averaged over the whole picture (NVIDIA/partialconv#9) | |
+| value range | not given; ports use ImageNet's normalisation | ImageNet's, for network and losses | ``normalisation`` |
+| total variation | over the hole dilated by 1 px; ports: whole composite | the paper's | ``tv_region`` |
+| perceptual and style | VGG16 pool1-3, 0.05 and 120 | same, or off, so labelled | ``vgg_losses`` |
+| batch-norm in fine-tuning | frozen in the encoder | same | |
+| phases | 1M + 0.5M iterations or unknown; mmagic 800k + 300k | 73 % and 27 % of the budget | ``fine_tune_fraction`` |
+| optimizer | Adam 2e-4, then 5e-5; batch 6 on one GPU | Adam the same, batch 16 (as the ports) | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import UnsupportedSizeError
+from models.layers.partial_conv import Masked, PartialConv2d
+from models.losses.perceptual import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VGG16Features,
+    perceptual_and_style,
+    require_vgg16,
+)
+from models.losses.reconstruction import dilate, total_variation, weighted_l1
+from models.protocol import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    composite,
+)
+from models.registry import register
+
+_REMEDY = "set vgg_losses = off (the row is then labelled as such)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PConvConfig:
+    """PConv's options; see the table in the module's docstring.
+
+    Attributes:
+        levels: of the U-Net, at least 4.
+        width: channels of the first layer, 64 as published.
+        normalisation: of network input and losses: ``imagenet`` or ``unit`` ([0, 1] as it is).
+        vgg_losses: ``required`` or ``off``; never decided by what is cached.
+        valid_weight, hole_weight, perceptual_weight, style_weight, tv_weight: eq. 7 of the paper.
+        tv_region: ``hole`` (dilated by one pixel) or ``image``.
+        fine_tune_fraction: of the steps, with the encoder's batch-norm frozen.
+    """
+
+    levels: int = 5
+    width: int = 64
+    normalisation: Literal["imagenet", "unit"] = "imagenet"
+    vgg_losses: Literal["required", "off"] = "required"
+    valid_weight: float = 1.0
+    hole_weight: float = 6.0
+    perceptual_weight: float = 0.05
+    style_weight: float = 120.0
+    tv_weight: float = 0.1
+    tv_region: Literal["hole", "image"] = "hole"
+    fine_tune_fraction: float = 0.27
+
+    def __post_init__(self) -> None:
+        if self.levels < 4:
+            raise ValueError(f"levels must be at least 4, not {self.levels}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, not {self.width}")
+        for name, allowed in (
+            ("normalisation", ("imagenet", "unit")),
+            ("vgg_losses", ("required", "off")),
+            ("tv_region", ("hole", "image")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be {' or '.join(allowed)}, not {getattr(self, name)!r}")
+        if not 0.0 < self.fine_tune_fraction < 1.0:
+            raise ValueError(f"fine_tune_fraction must lie between 0 and 1, not {self.fine_tune_fraction}")
+
+
+class Level(nn.Module):
+    """Partial convolution, batch-norm where published, activation; the result is zero in what is still hole."""
+
+    def __init__(self, conv: PartialConv2d, norm: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm, self.activation = conv, norm, activation
+
+    def forward(self, *sources: Masked) -> Masked:
+        """Any number of sources, concatenated."""
+        features, valid = self.conv(*sources)
+        return Masked.of(self.activation(self.norm(features)), valid)
+
+
+class Generator(nn.Module):
+    """The paper's U-Net (supplement, table 1) with ``levels`` levels.
+
+    Args:
+        levels: encoder layers; the image's side must be a multiple of ``2 ** levels``.
+        width: channels of the first layer; the deepest have ``8 * width``.
+    """
+
+    def __init__(self, levels: int, width: int) -> None:
+        super().__init__()
+        widths = [3] + [width * min(2**level, 8) for level in range(levels)]
+        kernels = [7, 5, 5] + [3] * (levels - 3)
+        self.encoder = nn.ModuleList(
+            Level(
+                PartialConv2d(widths[i], widths[i + 1], kernels[i], stride=2),
+                nn.BatchNorm2d(widths[i + 1]) if i else nn.Identity(),
+                nn.ReLU(inplace=True),
+            )
+            for i in range(levels)
+        )
+        # From the deepest: each decoder layer takes its input, upsampled, and the encoder map of that size.
+        self.decoder = nn.ModuleList(
+            Level(
+                PartialConv2d(widths[i + 1] + widths[i], widths[i] if i else 3, 3, bias=i == 0),
+                nn.BatchNorm2d(widths[i]) if i else nn.Identity(),
+                nn.LeakyReLU(0.2, inplace=True) if i else nn.Identity(),
+            )
+            for i in reversed(range(levels))
+        )
+        for module in self.modules():
+            if isinstance(module, PartialConv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.0, mode="fan_in")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, image: Tensor, valid: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` normalised and zero in the hole, ``valid`` ``(N, 1, S, S)`` 1 = known; picture, float32."""
+        maps = [Masked(image, valid)]
+        for level in self.encoder:
+            maps.append(level(maps[-1]))
+        x = maps.pop()
+        for level in self.decoder:
+            x = level(x.upsample(), maps.pop())
+        return x.features.float()
+
+
+@register(
+    "pconv",
+    label="PConv",
+    summary="U-Net of partial convolutions that fill the hole from its border; L1, perceptual, style, smoothness.",
+    paper="Liu et al., ECCV 2018, https://arxiv.org/abs/1804.07723",
+    groups=("paper",),
+)
+class PConv(InpaintingModel):
+    """PConv; see the module's docstring."""
+
+    Config: ClassVar[type] = PConvConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"width": 8, "vgg_losses": "off"},
+        "quick": {"vgg_losses": "off"},
+        "paper": {"vgg_losses": "required"},
+    }
+    published_batch_size = 16
+    resolutions: ClassVar[tuple[Resolution, ...]] = (
+        Resolution(
+            topic="levels of the U-Net",
+            published="8 at 512 px (public ports: 7 at 256)",
+            resolved="5: deeper ones do not divide 160",
+            field="levels",
+            deviation=True,
+        ),
+        Resolution(
+            topic="mask channels",
+            published="one per feature channel, concatenated with the features",
+            resolved="one per concatenated source, window counts combined: the same numbers",
+        ),
+        Resolution(
+            topic="epsilon in sum(1)/sum(M)",
+            published="1e-8, or 1e-6 in mixed precision",
+            resolved="none: counts are exact float32 integers, all-hole windows are set to 0",
+        ),
+        Resolution(
+            topic="averaging of the L1 terms",
+            published="by the number of elements; ports differ by the hole's share",
+            resolved="over the whole picture for every term (the author in NVIDIA/partialconv#9)",
+        ),
+        Resolution(
+            topic="value range",
+            published="not given; ports: ImageNet's normalisation, or [-1, 1]",
+            resolved="ImageNet's normalisation for network and losses",
+            field="normalisation",
+        ),
+        Resolution(
+            topic="region of total variation",
+            published="the hole dilated by one pixel; ports: the whole composite, or the hole",
+            resolved="the hole dilated by one pixel, averaged over the whole picture",
+            field="tv_region",
+        ),
+        Resolution(
+            topic="perceptual and style terms",
+            published="VGG16 pool1-3, weights 0.05 and 120",
+            resolved="same where required (preset paper); off in smoke and quick, and so labelled",
+            field="vgg_losses",
+        ),
+        Resolution(
+            topic="length of the phases",
+            published="not given as a share; mmagic 800k + 300k, naoto0804 500k + 500k",
+            resolved="73 % training, 27 % fine-tuning with the encoder's batch-norm frozen",
+            field="fine_tune_fraction",
+        ),
+        Resolution(
+            topic="batch size",
+            published="6 on one 16 GB GPU",
+            resolved="16, as the public ports",
+            deviation=True,
+        ),
+    )
+
+    def __init__(self, config: PConvConfig, task: Task) -> None:
+        super().__init__(config, task)
+        self.validate(config, task.size)
+        self.networks["generator"] = Generator(config.levels, config.width)
+        if config.vgg_losses == "required":
+            self.frozen["vgg16"] = VGG16Features(_REMEDY)
+
+    @classmethod
+    def validate(cls, config: PConvConfig, size: int) -> None:
+        """Raise :class:`models.errors.UnsupportedSizeError` unless the size is a multiple of ``2 ** levels``."""
+        if size < 1 or size % 2**config.levels:
+            raise UnsupportedSizeError(
+                f"PConv with {config.levels} levels needs a multiple of {2**config.levels} px, not {size}: "
+                "upsampled maps would not match the skips; choose another size or fewer levels (at least 4)"
+            )
+
+    @classmethod
+    def requirements(cls, config: PConvConfig) -> None:
+        """Raise :class:`models.errors.MissingWeightsError` where VGG16 is required and cannot be had."""
+        if config.vgg_losses == "required":
+            require_vgg16(_REMEDY)
+
+    @classmethod
+    def label_suffix(cls, config: PConvConfig, task: Task) -> str:
+        """``(no perceptual/style)`` where the VGG16 terms are off."""
+        return "" if config.vgg_losses == "required" else "(no perceptual/style)"
+
+    def phases(self, budget: Budget) -> list[Phase]:
+        """Training, then fine-tuning with the encoder's batch-norm frozen."""
+        part = self.config.fine_tune_fraction
+        steps = budget.split({"train": 1.0 - part, "fine-tune": part})
+        first = OptimizerSpec(name="adam", learning_rate=2e-4)
+        second = OptimizerSpec(name="adam", learning_rate=5e-5)
+        return [
+            Phase(name="train", num_steps=steps["train"], optimizers={"generator": budget.optimizer(first)}),
+            Phase(
+                name="fine-tune",
+                num_steps=steps["fine-tune"],
+                optimizers={"generator": budget.optimizer(second)},
+                frozen_batch_norm=("generator.encoder",),
+            ),
+        ]
+
+    def complete(self, batch: Batch) -> Completion:
+        """The hole is zeroed after normalisation, and marked invalid."""
+        known = self._normalise(batch.image).masked_fill(batch.mask > 0.5, 0.0)
+        output = self.networks["generator"](known, 1.0 - batch.mask)
+        mean, std = self._statistics(output)
+        raw = output * std + mean
+        return Completion(raw, composite(batch.image, raw, batch.mask))
+
+    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+        """Eq. 7: ``valid + 6 hole + 0.05 perceptual + 120 style + 0.1 tv``."""
+        config: PConvConfig = self.config
+        image, raw, comp = (self._normalise(x) for x in (batch.image, completion.raw, completion.composite))
+        valid = weighted_l1(raw, image, 1.0 - batch.mask)
+        hole = weighted_l1(raw, image, batch.mask)
+        tv = total_variation(comp, dilate(batch.mask) if config.tv_region == "hole" else None)
+        loss = config.valid_weight * valid + config.hole_weight * hole + config.tv_weight * tv
+        terms = {"valid": valid, "hole": hole, "tv": tv}
+        if config.vgg_losses == "required":
+            perceptual, style = perceptual_and_style(self.frozen["vgg16"], *self._for_vgg(raw, comp, image))
+            loss = loss + config.perceptual_weight * perceptual + config.style_weight * style
+            terms |= {"perceptual": perceptual, "style": style}
+        return {"loss": loss, **terms}
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the network's value range, ``(1, 3, 1, 1)``."""
+        mean, std = (
+            (IMAGENET_MEAN, IMAGENET_STD)
+            if self.config.normalisation == "imagenet"
+            else ((0.0,) * 3, (1.0,) * 3)
+        )
+        return like.new_tensor(mean).view(1, 3, 1, 1), like.new_tensor(std).view(1, 3, 1, 1)
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        """From [0, 1] into the network's value range."""
+        mean, std = self._statistics(image)
+        return (image - mean) / std
+
+    def _for_vgg(self, *pictures: Tensor) -> tuple[Tensor, ...]:
+        """VGG16 always sees ImageNet's normalisation."""
+        if self.config.normalisation == "imagenet":
+            return pictures
+        mean = pictures[0].new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+        std = pictures[0].new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+        return tuple((picture - mean) / std for picture in pictures)
+
+    def layer_table(self) -> Mapping[str, list[Layer]]:
+        """The U-Net's rows, encoder then decoder."""
+        generator = self.networks["generator"]
+        rows = []
+        for side in ("encoder", "decoder"):
+            levels = list(getattr(generator, side))
+            for position, level in enumerate(levels):
+                number = position + 1 if side == "encoder" else len(levels) - position
+                parts = [level.norm, level.activation]
+                notes = [type(p).__name__.replace("2d", "") for p in parts if not isinstance(p, nn.Identity)]
+                notes += ["bias"] if level.conv.bias is not None else []
+                notes += ["nearest x2, concatenated with the skip"] if side == "decoder" else []
+                rows.append(
+                    Layer(
+                        name=f"{side} {number}",
+                        kind="partial conv",
+                        kernel=f"{level.conv.kernel_size[0]} x {level.conv.kernel_size[0]}",
+                        stride=str(level.conv.stride[0]),
+                        in_channels=str(level.conv.in_channels),
+                        out_channels=str(level.conv.out_channels),
+                        note=", ".join(notes),
+                    )
+                )
+        return {"generator": rows}
