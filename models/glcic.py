@@ -1,0 +1,226 @@
+"""GLCIC: globally and locally consistent image completion.
+
+Paper: Iizuka, Simo-Serra, Ishikawa, "Globally and Locally Consistent Image Completion", ACM Transactions on Graphics
+36(4), SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659
+Code: https://github.com/satoshiiizuka/siggraph2017_inpainting (inference only). Compared with the public port
+https://github.com/otenim/GLCIC-PyTorch, whose faults (its discriminator steps add the generator's stale gradient, one
+crop for a whole batch, no composite before the discriminator) are not repeated.
+
+========================  ================================  ======================================  ======================
+topic                     published                         here                                    field
+========================  ================================  ======================================  ======================
+output                    sigmoid, images in [0, 1]         the same                                --
+norm and activation       batch-norm after every            conv, batch-norm, ReLU                  ``activation_order``
+                          convolution but the last, order
+                          unsaid; port: ReLU first
+batch-norm in the         after its convolutions (port)     the same, for real and fake apart       ``discriminator_norm``
+discriminators
+local crop                128 at 256 px                     96 at 160 (port, CelebA), 40 at 64      ``local_size``
+global convolutions       6 at 256 px                       5 (port, CelebA at 160)                 ``global_convolutions``
+crop of the real image    random position                   independent, for each image             ``real_crop``
+shown as fake             completed image                   composite (port: raw output)            ``discriminator_fake``
+weight outside the hole   0                                 0                                       ``valid_weight``
+mean of the error         L2 norm                           mean over the image (port)              --
+alpha                     4e-4                              4e-4                                    ``adversarial_weight``
+discriminator's loss      scaled by alpha                   not scaled (Adam and Adadelta ignore    --
+                                                            the scale)
+phases                    90,000 / 10,000 / 400,000         18 / 2 / 80 % of the budget             ``*_fraction``
+optimizer                 Adadelta, batch 96                faithful track: lr 1.0                  track
+fill                      mean pixel of the training data   the same                                ``fill``
+post-processing           Telea, then Poisson blending      none: the network is what is compared   --
+========================  ================================  ======================================  ======================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
+from models.layers.dual_discriminator import DualDiscriminator
+from models.layers.gated_conv import same_conv
+from models.protocol import Layer, OptimizerSpec, Resolution
+from models.registry import register
+from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
+
+#: Table 1 of the paper: kind, kernel, stride, channels in and out.
+TABLE_1 = tuple(
+    Row(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
+    for kind, kernel, stride, inputs, outputs in (
+        ("conv", 5, 1, 4, 64),
+        ("conv", 3, 2, 64, 128),
+        ("conv", 3, 1, 128, 128),
+        ("conv", 3, 2, 128, 256),
+        ("conv", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("deconv", 4, 2, 256, 128),
+        ("conv", 3, 1, 128, 128),
+        ("deconv", 4, 2, 128, 64),
+        ("conv", 3, 1, 64, 32),
+        ("output", 3, 1, 32, 3),
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GLCICConfig(ThreePhaseConfig):
+    """Options of GLCIC, besides :class:`~models.three_phase.ThreePhaseConfig`.
+
+    Attributes:
+        dilations: of rows 7 to 10.
+        activation_order: ``norm-act`` (conv, batch-norm, ReLU) or ``act-norm`` (conv, ReLU, batch-norm).
+        discriminator_norm: batch-norm after every convolution of the discriminators, or ``none``.
+        global_convolutions: 5 (CelebA at 160 px) or 6 (the paper's, at 256 px).
+    """
+
+    dilations: tuple[int, int, int, int] = (2, 4, 8, 16)
+    activation_order: Literal["norm-act", "act-norm"] = "norm-act"
+    discriminator_norm: Literal["batch", "none"] = "batch"
+    global_convolutions: Literal[5, 6] = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.dilations) != 4 or min(self.dilations) < 1:
+            raise ValueError(f"dilations must be four numbers from 1, not {self.dilations}")
+
+
+class CompletionNetwork(nn.Module):
+    """Rows 1 to 17: image and mask in, picture out."""
+
+    fill: Tensor
+
+    def __init__(self, config: GLCICConfig, fill: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("fill", fill, persistent=False)
+        dilations = iter(config.dilations)
+        blocks = []
+        for number, row in enumerate(TABLE_1[:-1], start=1):
+            blocks.append(
+                ConvBlock(
+                    4 if number == 1 else scaled(row.inputs, config.width),
+                    scaled(row.outputs, config.width),
+                    row.kernel,
+                    stride=row.stride,
+                    dilation=next(dilations) if row.kind == "dilated" else 1,
+                    transposed=row.kind == "deconv",
+                    activation="relu",
+                    order=config.activation_order,
+                )
+            )
+        self.blocks = nn.Sequential(*blocks)
+        self.output = same_conv(scaled(TABLE_1[-1].inputs, config.width), 3, TABLE_1[-1].kernel)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
+        x = self.blocks(masked_input(image, mask, self.fill))
+        logits: Tensor = self.output(x)
+        return logits.float().sigmoid()
+
+
+@register(
+    "glcic",
+    label="GLCIC",
+    summary="dilated encoder-decoder with global and local discriminators, trained in three phases",
+    paper="Iizuka et al., SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659",
+    groups=("paper",),
+)
+class GLCIC(ThreePhaseModel):
+    """Iizuka et al. 2017; see the head of this file."""
+
+    Config = GLCICConfig
+    config: GLCICConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.125}}
+    published_batch_size = 96
+    published_optimizer = OptimizerSpec(name="adadelta", learning_rate=1.0)
+    resolutions = (
+        Resolution(
+            topic="order of batch-norm and ReLU",
+            published="both after every convolution but the last; the public port puts ReLU first",
+            resolved="convolution, batch-norm, ReLU",
+            field="activation_order",
+        ),
+        Resolution(
+            topic="norm in the discriminators",
+            published="batch-norm in the public port",
+            resolved="batch-norm, with statistics of real and of completed pictures apart",
+            field="discriminator_norm",
+        ),
+        Resolution(
+            topic="local crop",
+            published="128 of 256 pixels; 96 of 160 for CelebA in the public port",
+            resolved="three fifths of the image: 96 at 160 pixels, 40 at 64; around the hole, clamped to the image",
+            field="local_size",
+        ),
+        Resolution(
+            topic="convolutions of the global discriminator",
+            published="6 at 256 pixels; 5 at 160 in the public port",
+            resolved="5",
+            field="global_convolutions",
+        ),
+        Resolution(
+            topic="crop of the real image",
+            published="at a random position",
+            resolved="at a random position, drawn for each image apart (the port draws one for a batch)",
+            field="real_crop",
+        ),
+        Resolution(
+            topic="what the discriminator sees as fake",
+            published="the completed image; the public port shows the raw output",
+            resolved="the composite",
+            field="discriminator_fake",
+        ),
+        Resolution(
+            topic="error outside the hole",
+            published="none: the error is masked",
+            resolved="weight 0; the error is averaged over the whole image, as in the public port",
+            field="valid_weight",
+        ),
+        Resolution(
+            topic="scale of the discriminator's loss",
+            published="multiplied by alpha",
+            resolved="not multiplied: Adam and Adadelta do not see a constant factor",
+            deviation=True,
+        ),
+        Resolution(
+            topic="length of the phases",
+            published="90,000, 10,000 and 400,000 steps",
+            resolved="18, 2 and 80 % of the budget",
+            field="completion_fraction",
+        ),
+        Resolution(
+            topic="post-processing",
+            published="Telea inpainting, then Poisson blending",
+            resolved="none: the network is what is compared",
+            deviation=True,
+        ),
+    )
+
+    def build_generator(self) -> nn.Module:
+        """The completion network: 6,072,131 parameters."""
+        return CompletionNetwork(self.config, fill_pixel(self.config, self.task))
+
+    def build_discriminator(self) -> DualDiscriminator:
+        """Local and global discriminators with ReLU and batch-norm: 39,557,121 parameters at 160 pixels."""
+        return DualDiscriminator(
+            3 if self.config.discriminator_input == "image" else 4,
+            self.task.size,
+            self.local_size,
+            global_depth=self.config.global_convolutions,
+            width=self.config.width,
+            batch_norm=self.config.discriminator_norm == "batch",
+            activation="relu",
+        )
+
+    def layer_table(self) -> Mapping[str, list[Layer]]:
+        """Tables 1 and 2 of the paper."""
+        notes = {7 + i: f"dilation {d}" for i, d in enumerate(self.config.dilations)} | {17: "sigmoid"}
+        return {"generator": as_layers(TABLE_1, self.config.width, notes), **self.discriminator_tables()}

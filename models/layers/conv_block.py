@@ -1,0 +1,122 @@
+"""Convolution, batch-norm and activation in a stated order, and the rows that tables of layers are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.gated_conv import GatedConv2d, same_conv
+from models.protocol import Layer
+
+Activation = Literal["relu", "leaky-relu"]
+Order = Literal["norm-act", "act-norm", "act-gate"]
+#: Slope of the leaky ReLU below zero (DCGAN; the MGS-IIM paper gives none).
+LEAKY_SLOPE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a published table of layers, at width 1."""
+
+    kind: Literal["conv", "gated", "dilated", "deconv", "output"]
+    kernel: int
+    stride: int
+    inputs: int
+    outputs: int
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels`` of a network ``width`` times as wide, at least 4."""
+    return channels if width == 1 else max(4, round(channels * width))
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """ReLU or leaky ReLU, in place."""
+    return F.relu_(x) if activation == "relu" else F.leaky_relu_(x, LEAKY_SLOPE)
+
+
+class ConvBlock(nn.Module):
+    """A convolution (plain, dilated or transposed; gated or not) with batch-norm and activation.
+
+    Orders: ``norm-act`` is conv, (gate,) batch-norm, activation; ``act-norm`` is conv, (gate,) activation,
+    batch-norm; ``act-gate`` is DeepFillv2's ``activation(features) * sigmoid(gates)`` without norm, and for a
+    convolution without gates the same as ``norm-act``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        transposed: bool = False,
+        gated: bool = False,
+        activation: Activation = "relu",
+        order: Order = "norm-act",
+    ) -> None:
+        super().__init__()
+        self.activation: Activation = activation
+        self.order: Order = "norm-act" if order == "act-gate" and not gated else order
+        self.conv: nn.Module
+        if gated:
+            inner = nn.LeakyReLU(LEAKY_SLOPE) if activation == "leaky-relu" else nn.ReLU()
+            self.conv = GatedConv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                dilation=dilation,
+                transposed=transposed,
+                activation=inner if self.order == "act-gate" else None,
+            )
+        else:
+            self.conv = same_conv(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                dilation=dilation,
+                transposed=transposed,
+            )
+        self.norm = nn.BatchNorm2d(out_channels) if self.order != "act-gate" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
+        x = self.conv(x)
+        if self.norm is None:
+            return x
+        if self.order == "act-norm":
+            # Not in place: the gate's or the convolution's output may be needed by its own gradient.
+            x = F.relu(x) if self.activation == "relu" else F.leaky_relu(x, LEAKY_SLOPE)
+            normed: Tensor = self.norm(x)
+            return normed
+        return activate(self.norm(x), self.activation)
+
+
+def as_layers(rows: tuple[Row, ...], width: float, notes: dict[int, str]) -> list[Layer]:
+    """Rows for ``bench show``; ``notes`` by row number from 1."""
+    names = {
+        "conv": "Conv",
+        "gated": "Gateconv",
+        "dilated": "Dilatedconv",
+        "deconv": "Deconv",
+        "output": "Output",
+    }
+    last = len(rows)
+    return [
+        Layer(
+            name=str(number),
+            kind=names[row.kind],
+            kernel=f"{row.kernel}x{row.kernel}",
+            stride=f"{row.stride}x{row.stride}",
+            in_channels=str(row.inputs if number == 1 else scaled(row.inputs, width)),
+            out_channels=str(row.outputs if number == last else scaled(row.outputs, width)),
+            note=notes.get(number, ""),
+        )
+        for number, row in enumerate(rows, start=1)
+    ]

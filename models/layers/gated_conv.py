@@ -1,0 +1,75 @@
+"""Gated convolution: a soft mask, learnt for every channel at every position.
+
+Yu et al., "Free-Form Image Inpainting with Gated Convolution" (DeepFillv2, ICCV 2019), equation 3; MGS-IIM section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GatedConv2d(nn.Module):
+    """``activation(features) * sigmoid(gates)``, both halves from **one** convolution of ``2 * out_channels``.
+
+    One convolution reads its input once; it is the same function as two separate ones. The first half of the
+    channels are the features. Odd kernels are padded with zeros so that stride 1 keeps the size and stride 2 halves it.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out, after gating.
+        kernel_size: side of the kernel.
+        stride: 1 or 2; of the upsampling where ``transposed``.
+        dilation: spacing of the taps.
+        transposed: a transposed convolution (kernel 4, stride 2 doubles the size).
+        activation: of the features before they are gated; ``None`` leaves them linear.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        transposed: bool = False,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = same_conv(
+            in_channels,
+            2 * out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            transposed=transposed,
+        )
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
+        both = self.conv(x)
+        if self.activation is None:
+            return F.glu(both, dim=1)  # exactly features * sigmoid(gates), in one kernel
+        features, gates = both.chunk(2, dim=1)
+        return self.activation(features) * gates.sigmoid()
+
+
+def same_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    transposed: bool = False,
+) -> nn.Conv2d | nn.ConvTranspose2d:
+    """A convolution with bias whose output side is ``ceil(side / stride)``, or ``side * stride`` if transposed."""
+    if transposed:
+        padding = (kernel_size - stride) // 2
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)
+    padding = dilation * (kernel_size - 1) // 2
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)

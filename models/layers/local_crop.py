@@ -1,0 +1,67 @@
+"""Square crops around holes: what a local discriminator sees. Vectorised, without waiting for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def default_local_size(size: int) -> int:
+    """Side of the local crop for images of side ``size``: three fifths of it, to a multiple of 8.
+
+    96 at 160 pixels, as GLCIC for CelebA (the largest random rectangle there), and 40 at 64.
+    """
+    return round(0.6 * size / 8) * 8
+
+
+def hole_corners(mask: Tensor, side: int) -> Tensor:
+    """Top left corners of crops centred on the bounding box of each hole, clamped to the image.
+
+    Where the centring is odd by one pixel the crop lies towards the top left. A mask without a hole gives the
+    centre of the image.
+
+    Args:
+        mask: ``(N, 1, H, W)``, 1 = hole.
+        side: of the crop, at most H and W.
+
+    Returns:
+        ``(N, 2)`` int64: row, column.
+    """
+    hole = mask[:, 0] > 0.5
+    corners = []
+    for across in (2, 1):  # rows that meet the hole, then columns
+        meets = hole.any(dim=across).to(torch.uint8)
+        length = meets.shape[1]
+        first = meets.argmax(dim=1)
+        last = length - 1 - meets.flip(1).argmax(dim=1)
+        corners.append(((first + last + 1 - side) // 2).clamp(0, length - side))
+    return torch.stack(corners, dim=1)
+
+
+def random_corners(
+    count: int, size: int, side: int, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """``(count, 2)`` int64 corners of crops placed anywhere in square images of ``size`` with equal chance.
+
+    Drawn on the CPU from ``generator``, so that they are the same on every device.
+    """
+    corners = torch.randint(0, size - side + 1, (count, 2), generator=generator)
+    return corners.to(device, non_blocking=True)
+
+
+def crop(image: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Each image's square of ``side`` pixels at its corner.
+
+    Args:
+        image: ``(N, C, H, W)``.
+        corners: ``(N, 2)`` int64: row, column.
+        side: of the crop.
+
+    Returns:
+        ``(N, C, side, side)``, differentiable in ``image``.
+    """
+    n, channels, _, width = image.shape
+    offsets = torch.arange(side, device=image.device)
+    rows = (corners[:, 0, None] + offsets).view(n, 1, side, 1).expand(n, channels, side, width)
+    columns = (corners[:, 1, None] + offsets).view(n, 1, 1, side).expand(n, channels, side, side)
+    return image.gather(2, rows).gather(3, columns)

@@ -1,0 +1,330 @@
+"""MGS-IIM: GLCIC with gated convolutions, skip connections and spectral normalisation.
+
+Paper: Jiao, Xiao, Zhang, Huang, Lu, Lu, "Image Inpainting based on Gated Convolution and Spectral Normalization".
+Code: none published. Layers are those of Tables 1 to 3; text and tables disagree in places:
+
+========================  ================================  ======================================  ========================
+topic                     published                         here                                    field
+========================  ================================  ======================================  ========================
+gated layers              3.3: all of down- and upsampling  Table 1                                 ``gate``
+                          (64, 128, 256); Table 1: rows 1-3
+skips                     3.2: added; 3.3: concatenated;    added: row 3 after row 13, row 1 after  ``skips``
+                          Table 1: inputs not widened       row 15
+norm and activation       BN + LeakyReLU, slope and order   BN(f * sigmoid(g)), then LeakyReLU 0.2  ``activation_order``
+                          unsaid
+dilations                 dilated, rates unsaid             2, 4, 8, 16 (GLCIC)                     ``dilations``
+output                    sigmoid                           images in [0, 1]                        --
+fill                      unsaid                            mean pixel (GLCIC)                      ``fill``
+loss                      weighted MSE + adversarial        MSE in the hole only, alpha 4e-4        ``valid_weight``,
+                                                            (GLCIC), BCE                            ``adversarial_weight``,
+                                                                                                    ``adversarial_loss``
+discriminator's input     4 channels                        image and mask, the same mask on real   ``discriminator_input``
+shown as fake             unsaid                            composite                               ``discriminator_fake``
+spectral norm             "each convolution layer"          convolutions; no batch-norm             ``spectral_norm``
+FC 512 -> 1024            map before it has 3 x 3 places    flattened, 4,608 -> 1,024               ``discriminator_head``
+local crop                unsaid                            96 at 160 (GLCIC, CelebA), 40 at 64     ``local_size``
+phases Tc, Td             undefined                         18 / 2 / 80 % (GLCIC)                   ``*_fraction``
+optimizer                 SGD 1e-3                          faithful track: momentum 0.9, batch 16  track
+========================  ================================  ======================================  ========================
+
+At 64 pixels the map inside is 16 x 16, so that of a convolution with dilation 16 only the centre tap ever meets the
+map: row 10 is then a 1 x 1 convolution, and its other weights get no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
+from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, SpectralNorm
+from models.layers.gated_conv import same_conv
+from models.protocol import Layer, OptimizerSpec, Resolution
+from models.registry import register
+from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
+
+#: Table 1: kind, kernel, stride, channels in and out.
+TABLE_1 = tuple(
+    Row(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
+    for kind, kernel, stride, inputs, outputs in (
+        ("gated", 5, 1, 4, 64),
+        ("gated", 3, 2, 64, 128),
+        ("gated", 3, 1, 128, 128),
+        ("conv", 3, 2, 128, 256),
+        ("conv", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("dilated", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("conv", 3, 1, 256, 256),
+        ("deconv", 4, 2, 256, 128),
+        ("conv", 3, 1, 128, 128),
+        ("deconv", 4, 2, 128, 64),
+        ("conv", 3, 1, 64, 32),
+        ("output", 3, 1, 32, 3),
+    )
+)
+#: Row whose output joins -> row whose output it comes from: same size, same channels.
+SKIPS = {13: 3, 15: 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MGSIIMConfig(ThreePhaseConfig):
+    """Options of MGS-IIM, besides :class:`~models.three_phase.ThreePhaseConfig`.
+
+    Attributes:
+        gate: which layers are gated: those of Table 1, ``all`` but the output, or ``none``.
+        skips: ``add`` (Table 1's widths), ``concat`` (section 3.3; rows 14 and 16 are widened), or ``none``.
+        dilations: of rows 7 to 10.
+        activation_order: ``norm-act`` is batch-norm of ``f * sigmoid(g)``, then LeakyReLU; ``act-gate`` is
+            ``LeakyReLU(f) * sigmoid(g)`` without norm in the gated layers (DeepFillv2).
+        discriminators: ``both``, or ``global`` or ``local`` alone.
+        discriminator_head: ``flatten`` the last map, or its mean (``gap``, the 512 inputs that the tables print).
+        spectral_norm: on the discriminators' ``convs``, on ``all`` their layers, or ``none``.
+    """
+
+    discriminator_input: Literal["image", "image+mask"] = "image+mask"
+    real_crop: Literal["random", "hole"] = "hole"
+    gate: Literal["table", "all", "none"] = "table"
+    skips: Literal["add", "concat", "none"] = "add"
+    dilations: tuple[int, int, int, int] = (2, 4, 8, 16)
+    activation_order: Literal["norm-act", "act-gate"] = "norm-act"
+    discriminators: Branches = "both"
+    discriminator_head: Head = "flatten"
+    spectral_norm: SpectralNorm = "convs"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.dilations) != 4 or min(self.dilations) < 1:
+            raise ValueError(f"dilations must be four numbers from 1, not {self.dilations}")
+
+    def rows(self) -> tuple[Row, ...]:
+        """Table 1 as these options change it."""
+        rows = []
+        for number, row in enumerate(TABLE_1, start=1):
+            kind, inputs = row.kind, row.inputs
+            if self.gate == "none" and kind == "gated":
+                kind = "conv"
+            if self.skips == "concat" and number - 1 in SKIPS:
+                inputs *= 2
+            rows.append(
+                Row(kind=kind, kernel=row.kernel, stride=row.stride, inputs=inputs, outputs=row.outputs)
+            )
+        return tuple(rows)
+
+
+class InpaintingNetwork(nn.Module):
+    """Rows 1 to 17 of Table 1: image and mask in, picture out."""
+
+    fill: Tensor
+
+    def __init__(self, config: MGSIIMConfig, fill: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("fill", fill, persistent=False)
+        self.skips = config.skips
+        dilations = iter(config.dilations)
+        *rows, output = config.rows()
+        self.blocks = nn.ModuleList(
+            ConvBlock(
+                4 if number == 1 else scaled(row.inputs, config.width),
+                scaled(row.outputs, config.width),
+                row.kernel,
+                stride=row.stride,
+                dilation=next(dilations) if row.kind == "dilated" else 1,
+                transposed=row.kind == "deconv",
+                gated=row.kind == "gated" or config.gate == "all",
+                activation="leaky-relu",
+                order=config.activation_order,
+            )
+            for number, row in enumerate(rows, start=1)
+        )
+        self.output = same_conv(scaled(output.inputs, config.width), 3, output.kernel)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
+        x = masked_input(image, mask, self.fill)
+        kept: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if self.skips != "none":
+                if number in SKIPS:
+                    earlier = kept.pop(SKIPS[number])
+                    x = x + earlier if self.skips == "add" else torch.cat([x, earlier], dim=1)
+                elif number in SKIPS.values():
+                    kept[number] = x
+        logits: Tensor = self.output(x)
+        return logits.float().sigmoid()
+
+
+@register(
+    "mgs-iim",
+    label="MGS-IIM",
+    summary="gated encoder-decoder with additive skips and two spectrally normalised discriminators",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("paper",),
+)
+@register(
+    "mgs-iim-no-gate",
+    label="MGS-IIM, no gates",
+    summary="MGS-IIM with plain convolutions in rows 1 to 3",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("ablations",),
+    overrides={"gate": "none"},
+)
+@register(
+    "mgs-iim-no-sn",
+    label="MGS-IIM, no spectral norm",
+    summary="MGS-IIM without spectral normalisation",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("ablations",),
+    overrides={"spectral_norm": "none"},
+)
+@register(
+    "mgs-iim-single-d",
+    label="MGS-IIM, global D only",
+    summary="MGS-IIM with the global discriminator alone",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("ablations",),
+    overrides={"discriminators": "global"},
+)
+@register(
+    "mgs-iim-no-skip",
+    label="MGS-IIM, no skips",
+    summary="MGS-IIM without skip connections",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("ablations",),
+    overrides={"skips": "none"},
+)
+@register(
+    "mgs-iim-gate-all",
+    label="MGS-IIM, all gated",
+    summary="MGS-IIM with every layer gated but the output, as the paper's text may be read",
+    paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
+    groups=("ablations",),
+    overrides={"gate": "all"},
+)
+class MGSIIM(ThreePhaseModel):
+    """Jiao et al.; see the head of this file."""
+
+    Config = MGSIIMConfig
+    config: MGSIIMConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.125}}
+    published_batch_size = 16
+    published_optimizer = OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9)
+    resolutions = (
+        Resolution(
+            topic="which layers are gated",
+            published="section 3.3: all layers of down- and upsampling; Table 1: rows 1 to 3",
+            resolved="Table 1",
+            field="gate",
+        ),
+        Resolution(
+            topic="skip connections",
+            published="section 3.2: added; section 3.3: concatenated; Table 1: inputs not widened",
+            resolved="added, row 3 after row 13 and row 1 after row 15: the only form that fits Table 1",
+            field="skips",
+        ),
+        Resolution(
+            topic="norm and activation",
+            published="batch-norm and LeakyReLU after gated convolution; no slope",
+            resolved="batch-norm of f * sigmoid(g), then LeakyReLU 0.2; none on the output",
+            field="activation_order",
+        ),
+        Resolution(
+            topic="dilations", published="not said", resolved="2, 4, 8, 16 as in GLCIC", field="dilations"
+        ),
+        Resolution(
+            topic="what the network sees in the hole",
+            published="not said",
+            resolved="the training split's mean pixel, as in GLCIC",
+            field="fill",
+        ),
+        Resolution(
+            topic="weights of the squared error",
+            published="'weighted mean square error', no weights",
+            resolved="1 in the hole, 0 outside, as in GLCIC; the raw output outside is then unconstrained",
+            field="valid_weight",
+        ),
+        Resolution(
+            topic="adversarial term",
+            published="a probability in 0-1, no weight",
+            resolved="binary cross-entropy on logits, weight 4e-4 as in GLCIC",
+            field="adversarial_weight",
+        ),
+        Resolution(
+            topic="fourth input channel of the discriminators",
+            published="not said what it is",
+            resolved="the mask, the same for the real picture, whose crop lies at the same place",
+            field="discriminator_input",
+        ),
+        Resolution(
+            topic="what the discriminators see as fake",
+            published="not said",
+            resolved="the composite",
+            field="discriminator_fake",
+        ),
+        Resolution(
+            topic="norm in the discriminators",
+            published="spectral normalisation of 'each convolution layer'",
+            resolved="of the convolutions, not of the fully connected layers; LeakyReLU 0.2, no batch-norm",
+            field="spectral_norm",
+        ),
+        Resolution(
+            topic="fully connected layer 512 to 1024",
+            published="Tables 2 and 3 print 512 inputs, but the map before it has 3 x 3 positions at 160 pixels",
+            resolved="the map is flattened: 4,608 to 1,024",
+            field="discriminator_head",
+        ),
+        Resolution(
+            topic="local crop",
+            published="not said",
+            resolved="three fifths of the image: 96 at 160 pixels (GLCIC for CelebA), 40 at 64",
+            field="local_size",
+        ),
+        Resolution(
+            topic="length of the phases",
+            published="Tc and Td are not given",
+            resolved="18, 2 and 80 % of the budget, as in GLCIC",
+            field="completion_fraction",
+        ),
+        Resolution(
+            topic="optimizer",
+            published="SGD with learning rate 0.001; no momentum, batch size or number of epochs",
+            resolved="faithful track: momentum 0.9, batch 16; uniform track: Adam like all models",
+        ),
+    )
+
+    def build_generator(self) -> nn.Module:
+        """Table 1: 6,300,035 parameters."""
+        return InpaintingNetwork(self.config, fill_pixel(self.config, self.task))
+
+    def build_discriminator(self) -> DualDiscriminator:
+        """Tables 2 and 3 and the layer that joins them: 37,719,937 parameters at 160 pixels."""
+        return DualDiscriminator(
+            3 if self.config.discriminator_input == "image" else 4,
+            self.task.size,
+            self.local_size,
+            branches=self.config.discriminators,
+            global_depth=6,
+            width=self.config.width,
+            spectral_norm=self.config.spectral_norm,
+            activation="leaky-relu",
+            head=self.config.discriminator_head,
+        )
+
+    def layer_table(self) -> Mapping[str, list[Layer]]:
+        """Tables 1, 3 and 2 of the paper."""
+        notes = {7 + i: f"dilation {d}" for i, d in enumerate(self.config.dilations)} | {17: "sigmoid"}
+        verb = {"add": "plus", "concat": "joined by", "none": ""}[self.config.skips]
+        if verb:
+            notes |= {row: f"{verb} output of row {source}" for row, source in SKIPS.items()}
+        rows = self.config.rows()
+        if self.config.gate == "all":
+            notes |= {n: f"{notes[n]}, gated" if n in notes else "gated" for n in range(4, 17)}
+        return {"generator": as_layers(rows, self.config.width, notes), **self.discriminator_tables()}
