@@ -1,0 +1,199 @@
+"""The contract every model keeps, as far as a network alone can show it. ``bench check-model`` and the tests run it.
+
+Each check takes a built case and returns a sentence on what is wrong, or ``None``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.protocol import Batch, Box, Budget, Completion, InpaintingModel, Phase, Task
+from models.registry import ModelEntry
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check; ``problem`` is ``None`` where it passed."""
+
+    check: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A freshly built model with a batch it can be shown."""
+
+    model: InpaintingModel
+    batch: Batch
+    phases: list[Phase]
+
+
+def subject(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Subject:
+    """The model at ``size`` with weights from a fixed seed, and two random images with the centre hole."""
+    config = entry.config(preset, **changes)
+    entry.model.validate(config, size)
+    random = torch.Generator().manual_seed(7)
+    box = Box(size // 4, size // 4, size // 2, size // 2)
+    mask = torch.zeros(2, 1, size, size)
+    mask[:, :, box.top : box.top + box.height, box.left : box.left + box.width] = 1
+    image = torch.rand(2, 3, size, size, generator=random).contiguous(memory_format=torch.channels_last)
+    task = Task(
+        size=size,
+        fixed_hole_box=box,
+        mean_pixel=(0.5, 0.4, 0.3),
+        mean_image=torch.rand(3, size, size, generator=random),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = entry.model(config, task)
+    batch = Batch(image, mask, torch.arange(2), 0, torch.Generator().manual_seed(5))
+    return Subject(model, batch, model.phases(Budget(num_steps=10)))
+
+
+def run(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[Finding]:
+    """Every check on a model of its own, so that none sees what another left behind."""
+    for name, check in CHECKS.items():
+        try:
+            problem = check(subject(entry, size, preset, **changes))
+        except Exception as error:  # a check that raises is a finding, with the model's own words
+            problem = f"{type(error).__name__}: {error}"
+        yield Finding(name, problem)
+
+
+def _complete(case: Subject, batch: Batch | None = None) -> Completion:
+    return case.model.complete(batch or case.batch)
+
+
+def shapes(case: Subject) -> str | None:
+    """Raw output and composite have the image's shape, in float32."""
+    done = _complete(case)
+    for name in ("raw", "composite"):
+        value: Tensor = getattr(done, name)
+        if value.shape != case.batch.image.shape or value.dtype != torch.float32:
+            return (
+                f"complete() returns {name} of shape {tuple(value.shape)} and {value.dtype}; "
+                f"it must be {tuple(case.batch.image.shape)} and float32"
+            )
+    return None
+
+
+def known_pixels(case: Subject) -> str | None:
+    """The composite equals the image bit for bit where the mask is 0."""
+    done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
+    if not torch.equal(done.composite[known], case.batch.image[known]):
+        return "the composite changes known pixels; build it with models.protocol.composite(image, raw, mask)"
+    return None
+
+
+def hole_independence(case: Subject) -> str | None:
+    """Nothing changes when the pixels under the hole do."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        first = _complete(case)
+        other = torch.where(case.batch.mask > 0.5, 1 - case.batch.image, case.batch.image)
+        second = _complete(case, replace(case.batch, image=other))
+    hole = case.batch.mask.expand_as(case.batch.image) > 0.5
+    if not torch.equal(first.composite[hole], second.composite[hole]):
+        return "the output depends on the pixels under the hole: the network sees the truth it is to predict"
+    return None
+
+
+def finite_range(case: Subject) -> str | None:
+    """The raw output is finite and not in a range other than [0, 1]."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        raw = _complete(case).raw
+    if not torch.isfinite(raw).all():
+        return "the raw output is not finite on an untrained network"
+    if raw.min() < -4 or raw.max() > 5:
+        low, high = raw.min().item(), raw.max().item()
+        return f"the raw output spans {low:.1f} to {high:.1f}; images are in [0, 1], not [-1, 1] or [0, 255]"
+    return None
+
+
+def phases(case: Subject) -> str | None:
+    """Phases name networks that exist, the generator moves last, and an untrained fill has none."""
+    if case.model.trained != bool(case.phases):
+        return "a model with trained = True needs phases, and one with trained = False has none"
+    for phase in case.phases:
+        unknown = [p for p in phase.players if p not in case.model.networks]
+        if unknown:
+            return f"phase {phase.name!r} trains {unknown[0]!r}, which is not in networks"
+        if "generator" in phase.players[:-1]:
+            return f"phase {phase.name!r}: the generator must move last, against the updated discriminator"
+    for size in (1, 3, 50):
+        steps = [p.num_steps for p in case.model.phases(Budget(num_steps=size))]
+        if case.phases and sum(steps) != max(size, len(steps)):
+            return f"phases of a budget of {size} steps have {sum(steps)} steps; use budget.split()"
+    return None
+
+
+def gradients(case: Subject) -> str | None:
+    """Every parameter of every network gets a gradient in some phase, and a player's loss reaches it alone."""
+    reached: set[str] = set()
+    case.model.networks.train()
+    for phase in case.phases:
+        for player in phase.players:
+            completion = _complete(case)
+            seen = completion if player == "generator" else completion.detach()
+            terms = case.model.loss(player, case.batch, seen, phase)
+            if "loss" not in terms or terms["loss"].ndim != 0:
+                return f"loss({player!r}) must return a scalar under the key 'loss'"
+            parameters = dict(case.model.networks[player].named_parameters())
+            case.model.networks.zero_grad(set_to_none=True)
+            terms["loss"].backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
+            reached |= {f"{player}.{n}" for n, p in parameters.items() if p.grad is not None and p.grad.any()}
+    every = {n for n, p in case.model.networks.named_parameters() if p.requires_grad}
+    missing = sorted(every - reached)
+    if missing:
+        return f"{len(missing)} parameters never get a gradient, {missing[0]} among them"
+    return None
+
+
+def bfloat16(case: Subject) -> str | None:
+    """A step runs under bf16 autocast, with a finite loss and a float32 picture."""
+    case.model.networks.train()
+    for phase in case.phases:
+        for player in phase.players:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                completion = _complete(case)
+                seen = completion if player == "generator" else completion.detach()
+                loss = case.model.loss(player, case.batch, seen, phase)["loss"]
+            if completion.raw.dtype != torch.float32:
+                return f"under bf16 autocast complete() returns {completion.raw.dtype}; end with .float()"
+            if not torch.isfinite(loss):
+                return f"under bf16 autocast the loss of {player} is not finite in phase {phase.name!r}"
+    return None
+
+
+def repeatable(case: Subject) -> str | None:
+    """In evaluation mode the same batch gives the same picture twice, each image by itself as in the batch."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        whole, again = _complete(case).composite, _complete(case).composite
+        single = torch.cat([_complete(case, part).composite for part in case.batch.split(1)])
+    if not torch.equal(whole, again):
+        return "two forwards in evaluation mode differ: something is drawn at random"
+    if not torch.allclose(whole, single, atol=1e-4):
+        return "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
+    return None
+
+
+CHECKS: dict[str, Callable[[Subject], str | None]] = {
+    check.__name__.replace("_", " "): check
+    for check in (
+        shapes,
+        known_pixels,
+        hole_independence,
+        finite_range,
+        phases,
+        gradients,
+        bfloat16,
+        repeatable,
+    )
+}

@@ -1,0 +1,133 @@
+"""Registering and finding models: everything wrong is loud, nothing is imported unasked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import discovery
+from models.errors import (
+    BrokenModelError,
+    DuplicateModelError,
+    InvalidModelError,
+    UnknownModelError,
+)
+from models.registry import register
+
+MODEL = '''
+from dataclasses import dataclass
+from models.protocol import InpaintingModel
+from models.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    depth: int = 2
+
+    def __post_init__(self):
+        if self.depth < 1:
+            raise ValueError("depth must be at least 1")
+
+
+@register("NAME", label="Name", summary="A model.", groups=("mine",))
+class Model(InpaintingModel):
+    Config = Config
+
+    def phases(self, budget): ...
+    def complete(self, batch): ...
+    def loss(self, player, batch, completion, phase): ...
+'''
+
+
+def write(folder: Path, name: str, text: str = MODEL) -> Path:
+    path = folder / f"{name.replace('-', '_')}.py"
+    path.write_text(text.replace("NAME", name))
+    return path
+
+
+def test_the_papers_four_are_found_without_torch() -> None:
+    code = (
+        "import sys; from models.discovery import find; names = set(find());"
+        "assert {'context-encoder', 'glcic', 'pconv', 'mgs-iim', 'mean', 'mean-image', 'biharmonic'} <= names, names;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_all_is_the_papers_four_and_three_fills_in_table_order() -> None:
+    assert discovery.expand(["all"]) == [
+        "context-encoder",
+        "glcic",
+        "pconv",
+        "mgs-iim",
+        "mean",
+        "mean-image",
+        "biharmonic",
+    ]
+
+
+def test_names_and_groups_expand_once_in_order() -> None:
+    assert discovery.expand(["mean", "all", "mean"])[0] == "mean"
+    assert len(discovery.expand(["mean", "all"])) == 7
+
+
+def test_unknown_names_get_suggestions() -> None:
+    with pytest.raises(UnknownModelError, match="did you mean 'glcic'"):
+        discovery.load("glcci")
+    with pytest.raises(UnknownModelError, match="did you mean 'pconv'"):
+        discovery.expand(["pcomv"])
+
+
+def test_a_users_file_is_found_and_loaded(tmp_path: Path) -> None:
+    path = write(tmp_path, "own-model")
+    for given in (path, tmp_path):
+        entry = discovery.load("own-model", [given])
+        assert entry.card.label == "Name"
+        assert entry.config(depth=3).depth == 3
+    assert "own-model" in discovery.expand(["mine"], [path])
+
+
+def test_config_errors_are_explained(tmp_path: Path) -> None:
+    entry = discovery.load("config-model", [write(tmp_path, "config-model")])
+    with pytest.raises(InvalidModelError, match="no option 'depht'; did you mean 'depth'"):
+        entry.config(depht=3)
+    with pytest.raises(InvalidModelError, match="config-model: depth must be at least 1"):
+        entry.config(depth=0)
+
+
+def test_a_file_that_fails_to_import_stays_listed_and_fails_when_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path, "broken-model", "import no_such_module\n" + MODEL)
+    assert discovery.find([path])["broken-model"].card.summary == "A model."
+    with pytest.raises(BrokenModelError, match=r"(?s)no_such_module.*Traceback"):
+        discovery.load("broken-model", [path])
+
+
+def test_duplicates_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DuplicateModelError, match="glcic"):
+        discovery.find([write(tmp_path, "glcic")])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Broken(:\n", "not readable as Python"),
+        ("x = 1\n", "nothing there is decorated"),
+        (MODEL.replace('"NAME"', "name()"), "must be literals"),
+    ],
+)
+def test_files_without_readable_models_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InvalidModelError, match=says):
+        discovery.find([write(tmp_path, "some", text)])
+
+
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModelError, match="no such file"):
+        discovery.find([tmp_path / "none.py"])
+
+
+def test_what_is_not_a_model_is_refused() -> None:
+    with pytest.raises(InvalidModelError, match="not a subclass"):
+        register("wrong", label="", summary="")(int)  # type: ignore[type-var]
