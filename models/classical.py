@@ -61,6 +61,8 @@ class UntrainedFill(InpaintingModel):
 
     Config: ClassVar[type] = NoConfig
 
+    trained = False
+
     def phases(self, budget: Budget) -> list[Phase]:
         """None: nothing is trained."""
         return []

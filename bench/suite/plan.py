@@ -20,7 +20,13 @@ from bench.errors import UsageError
 from bench.training.device import Compute
 from masks.suite import fixed_box
 from models.discovery import find, load
-from models.errors import BrokenModelError, InvalidModelError, MissingWeightsError, UnsupportedSizeError
+from models.errors import (
+    BrokenModelError,
+    InvalidModelError,
+    MissingPackageError,
+    MissingWeightsError,
+    UnsupportedSizeError,
+)
 from models.protocol import Box, Budget, OptimizerSpec, Task
 from models.registry import ModelEntry, suggest
 
@@ -119,7 +125,7 @@ def check(request: Request) -> dict[str, ModelEntry | str]:
             entry.model.requirements(config)
         except UnsupportedSizeError as error:
             raise UsageError(f"--size {request.settings.size}: {name}: {error}") from error
-        except (InvalidModelError, MissingWeightsError) as error:
+        except (InvalidModelError, MissingPackageError, MissingWeightsError) as error:
             raise UsageError(str(error)) from error
         entries[name] = entry
     return entries
