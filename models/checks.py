@@ -104,15 +104,15 @@ def hole_independence(case: Subject) -> str | None:
 
 
 def finite_range(case: Subject) -> str | None:
-    """The raw output is finite and not in a range other than [0, 1]."""
+    """The raw output is finite and of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
     case.model.networks.eval()
     with torch.no_grad():
         raw = _complete(case).raw
     if not torch.isfinite(raw).all():
         return "the raw output is not finite on an untrained network"
-    if raw.min() < -4 or raw.max() > 5:
+    if raw.abs().max() > 50:
         low, high = raw.min().item(), raw.max().item()
-        return f"the raw output spans {low:.1f} to {high:.1f}; images are in [0, 1], not [-1, 1] or [0, 255]"
+        return f"the raw output spans {low:.1f} to {high:.1f}; images are in [0, 1], not in [0, 255]"
     return None
 
 

@@ -20,6 +20,9 @@ COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
     "report": "Render an experiment's report again.",
     "list": "Show models, masks, presets and metrics.",
+    "show": "Show one model: layers, parameters, phases, resolutions.",
+    "new-model": "Write a working example of a model of your own.",
+    "check-model": "Check a model against the contract.",
     "masks": "Preview, export and verify masks.",
     "data": "Prepare and inspect image data.",
 }

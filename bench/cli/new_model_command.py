@@ -1,0 +1,33 @@
+"""``bench new-model``: write a working example to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bench.errors import UsageError
+
+
+@click.command(
+    name="new-model",
+    epilog="\b\nExample:\n  bench new-model my-unet\n  bench check-model my-unet --models-from my_unet.py\n"
+    "  bench run --models my-unet,mgs-iim,mean-image --mask center --models-from my_unet.py",
+)
+@click.argument("name")
+@click.option("--output", type=click.Path(dir_okay=False), help="File to write (default: NAME.py here).")
+def command(name: str, output: str | None) -> None:
+    """Write a small working model called NAME, with comments, ready to be trained and changed."""
+    from models.discovery import find
+    from models.template import source
+
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UsageError(f"{name!r}: give lower-case words joined by dashes, for example my-unet")
+    if name in find():
+        raise UsageError(f"{name!r} is taken by a model of this package; give another name")
+    path = Path(output or f"{name.replace('-', '_')}.py")
+    if path.exists():
+        raise UsageError(f"{path} exists; remove it or give --output")
+    path.write_text(source(name), encoding="utf-8")
+    click.echo(f"wrote {path}\nnext: bench check-model {name} --models-from {path}")
