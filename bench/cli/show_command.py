@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,7 +22,7 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
     import dataclasses
 
     from bench.config import resolve
-    from bench.training.cost import count
+    from bench.training.cost import count, shapes_only
     from models.discovery import load
     from models.errors import ModelError
     from models.protocol import Box, Budget, Task
@@ -39,7 +38,7 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
     settings = resolve(preset)
     batch_size = settings.batch_for(entry.model.published_batch_size)
     budget = Budget(num_steps=max(1, settings.images_seen // batch_size), track=settings.track)
-    built = _on_meta(entry.model, config, task)
+    built = shapes_only(entry.model, config, task)
 
     click.secho(f"{entry.card.label} ({entry.card.name})", bold=True)
     click.echo(f"{entry.card.summary}\n{entry.card.paper}\n")
@@ -73,14 +72,6 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
                 for r in entry.model.resolutions
             ],
         )
-
-
-def _on_meta(model: Any, config: Any, task: Any) -> Any:
-    """The model's shapes without its weights, which nobody will look at."""
-    import torch
-
-    with torch.device("meta"):
-        return model(config, task)
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:

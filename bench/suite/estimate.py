@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.suite.plan import Cell, TrainingPlan
-from bench.training.cost import Cost, count, matrix_rate
+from bench.training.cost import Cost, count, matrix_rate, shapes_only
 from bench.training.device import Compute
 
 #: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
@@ -29,7 +29,7 @@ def seconds(
     rate = matrix_rate(compute)
     total = 0.0
     for plan in trainings:
-        phases = plan.entry.model(plan.config, plan.task).phases(plan.budget)
+        phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
         total += costs[plan.key].training_flops(phases, plan.batch_size) / (rate * _TRAINING_SHARE)
     for cell in cells:
         assert cell.training is not None

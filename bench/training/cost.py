@@ -1,6 +1,6 @@
 """What a training costs, counted without running it: floating-point operations of every phase's step.
 
-The model is built and stepped on torch's ``meta`` device, which computes shapes only.
+The model is built and stepped with fake tensors, which have shapes and a device but no numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.training.device import Compute
@@ -35,28 +36,33 @@ class Cost:
         return sum(self.step_flops[p.name] * p.num_steps * batch_size for p in phases)
 
 
+def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> InpaintingModel:
+    """The model with its shapes and parameter counts but no weights, built at once whatever its size."""
+    with FakeTensorMode():
+        return model(config, replace(task, mean_image=None))
+
+
 def count(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> Cost:
-    """Count a model's operations. Raises whatever the model raises on the ``meta`` device."""
-    mean_image = None if task.mean_image is None else task.mean_image.to("meta")
-    with torch.device("meta"):
-        built = model(config, replace(task, mean_image=mean_image))
+    """Count a model's operations. Raises whatever the model raises on tensors without numbers."""
+    with FakeTensorMode():
+        built = model(config, replace(task, mean_image=None))
         image = torch.rand(_COUNTED, 3, task.size, task.size)
         mask = torch.zeros(_COUNTED, 1, task.size, task.size)
-    batch = Batch(image, mask, torch.arange(_COUNTED), 0, torch.Generator())
-    built.networks.train()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        built.complete(batch)
-    forward = counter.get_total_flops() / _COUNTED
-    steps = {}
-    for phase in built.phases(budget):
-        with FlopCounterMode(display=False) as counter:
-            with torch.set_grad_enabled("generator" in phase.optimizers):
-                completion = built.complete(batch)
-            for player in phase.optimizers:
-                seen = completion if player == "generator" else completion.detach()
-                loss = built.loss(player, batch, seen, phase)["loss"]
-                loss.backward(inputs=list(built.networks[player].parameters()))
-        steps[phase.name] = counter.get_total_flops() / _COUNTED
+        batch = Batch(image, mask, torch.arange(_COUNTED), 0, torch.Generator())
+        built.networks.train()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            built.complete(batch)
+        forward = counter.get_total_flops() / _COUNTED
+        steps = {}
+        for phase in built.phases(budget):
+            with FlopCounterMode(display=False) as counter:
+                with torch.set_grad_enabled("generator" in phase.optimizers):
+                    completion = built.complete(batch)
+                for player in phase.optimizers:
+                    seen = completion if player == "generator" else completion.detach()
+                    loss = built.loss(player, batch, seen, phase)["loss"]
+                    loss.backward(inputs=list(built.networks[player].parameters()))  # type: ignore[no-untyped-call]
+            steps[phase.name] = counter.get_total_flops() / _COUNTED
     return Cost(forward, steps)
 
 
