@@ -1,0 +1,179 @@
+"""The schema of results: one row an image. This file owns it; ``docs/results-schema.md`` describes it field
+by field.
+
+A results file is Parquet with :data:`SCHEMA_VERSION` in its metadata. Other versions are refused with advice,
+never guessed at.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+_METADATA_KEY = b"inpaint_bench_schema"
+
+Kind = Literal["text", "integer", "number", "boolean", "optional integer"]
+
+
+class SchemaError(ValueError):
+    """A table or file is not a results table of this version. The message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One field of the schema: its name, kind, and meaning with unit and range."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+#: What every row says about itself. Whatever else a table has is a metric: a float column, NaN where
+#: unavailable.
+COLUMNS = (
+    Column("model", "text", "registry name of the model (`mgs-iim`)"),
+    Column(
+        "label",
+        "text",
+        "the model as tables show it, with what it departs in (`PConv (no perceptual/style)`)",
+    ),
+    Column("track", "text", "`uniform` or `faithful`"),
+    Column("preset", "text", "`smoke`, `quick` or `paper`"),
+    Column("seed", "integer", "seed of the training; an untrained fill has one"),
+    Column("mask", "text", "mask evaluated on"),
+    Column("train_mask", "text", "mask or mixture trained on; `-` for untrained fills"),
+    Column("size", "integer", "side of the square image in pixels"),
+    Column("image_id", "text", "name of the image in its data set"),
+    Column(
+        "identity",
+        "optional integer",
+        "person shown, where the data set says; images of one are not independent",
+    ),
+    Column("hole_ratio", "number", "area of the hole over area of the image, in (0, 1)"),
+    Column("identical", "boolean", "the 8-bit composite equals the truth, so PSNR is at its cap"),
+)
+
+#: Columns that every table has, though a metric may be NaN throughout (LPIPS without its backbone).
+PRIMARY_METRICS = ("psnr_db", "ssim", "lpips_alex")
+
+#: One row for each combination.
+KEY = ("label", "model", "seed", "mask", "train_mask", "image_id")
+
+#: Value of ``train_mask`` where nothing was trained.
+UNTRAINED = "-"
+
+_NAMES = tuple(column.name for column in COLUMNS)
+
+
+def metric_columns(rows: pd.DataFrame) -> list[str]:
+    """Names of the metric columns of a results table, in its order."""
+    return [str(name) for name in rows.columns if name not in _NAMES]
+
+
+def validate(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
+    """The table with its columns in order and of their types.
+
+    Args:
+        rows: one row an image.
+        where: what error messages call it.
+
+    Raises:
+        SchemaError: a column is missing, of a wrong type or has gaps; a metric is infinite; a row comes
+            twice.
+    """
+    missing = [name for name in (*_NAMES, *PRIMARY_METRICS) if name not in rows.columns]
+    if missing:
+        raise SchemaError(f"{where}: column {', '.join(missing)} is missing")
+    if not rows.columns.is_unique:
+        raise SchemaError(f"{where}: column {rows.columns[rows.columns.duplicated()][0]} comes twice")
+    typed = {column.name: _typed(rows[column.name], column.kind, where) for column in COLUMNS}
+    for name in metric_columns(rows):
+        values = _typed(rows[name], "number", where, gaps=True)
+        if np.isinf(values).any():
+            raise SchemaError(f"{where}: {name} is infinite; cap it and say so in 'identical'")
+        typed[name] = values
+    table = pd.DataFrame(typed).reset_index(drop=True)
+    if not ((table["hole_ratio"] > 0) & (table["hole_ratio"] <= 1)).all():
+        raise SchemaError(f"{where}: hole_ratio must lie in (0, 1]")
+    repeated = table.duplicated(list(KEY))
+    if repeated.any():
+        first = table[repeated].iloc[0]
+        raise SchemaError(f"{where}: two rows for " + ", ".join(f"{k}={first[k]}" for k in KEY))
+    return table
+
+
+def _typed(values: pd.Series, kind: Kind, where: str, *, gaps: bool = False) -> pd.Series:
+    name = str(values.name)
+    if kind != "optional integer" and not gaps and values.isna().any():
+        raise SchemaError(f"{where}: {name} has gaps")
+    try:
+        match kind:
+            case "text":
+                if not all(isinstance(v, str) for v in values.unique()):
+                    raise TypeError
+                return values.astype(str)
+            case "boolean":
+                if not pd.api.types.is_bool_dtype(values):
+                    raise TypeError
+                return values.astype(bool)
+            case "number":
+                if pd.api.types.is_bool_dtype(values):
+                    raise TypeError
+                return values.astype("float64")
+            case _:
+                if pd.api.types.is_bool_dtype(values):
+                    raise TypeError
+                return values.astype("Int64" if kind == "optional integer" else "int64")
+    except (TypeError, ValueError):
+        raise SchemaError(f"{where}: {name} must be {kind}, not {values.dtype}") from None
+
+
+def write_rows(rows: pd.DataFrame, path: Path) -> None:
+    """Validate and write a results file, under a temporary name first, so that it is whole or not there.
+
+    Raises:
+        SchemaError: see :func:`validate`.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    table = pa.Table.from_pandas(validate(rows, str(path)), preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), _METADATA_KEY: str(SCHEMA_VERSION).encode()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read a results file.
+
+    Raises:
+        SchemaError: missing, not Parquet, not ours, or of another schema version.
+    """
+    if not path.is_file():
+        raise SchemaError(f"{path}: no such results file; run the experiment's command again")
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SchemaError(
+            f"{path}: not readable as Parquet ({line}); delete its folder and run the command again"
+        ) from error
+    version = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if version is None:
+        raise SchemaError(f"{path}: a Parquet file, but not a results file of inpaint-bench")
+    if version != str(SCHEMA_VERSION).encode():
+        found = version.decode(errors="replace")
+        older = found.isdigit() and int(found) < SCHEMA_VERSION
+        advice = "run the experiment again" if older else "install a newer inpaint-bench"
+        raise SchemaError(f"{path}: results of schema {found}, this version reads {SCHEMA_VERSION}; {advice}")
+    return validate(table.to_pandas(), str(path))
