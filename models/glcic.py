@@ -1,34 +1,36 @@
 """GLCIC: globally and locally consistent image completion.
 
-Paper: Iizuka, Simo-Serra, Ishikawa, "Globally and Locally Consistent Image Completion", ACM Transactions on Graphics
-36(4), SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659
-Code: https://github.com/satoshiiizuka/siggraph2017_inpainting (inference only). Compared with the public port
-https://github.com/otenim/GLCIC-PyTorch, whose faults (its discriminator steps add the generator's stale gradient, one
-crop for a whole batch, no composite before the discriminator) are not repeated.
+Paper: Iizuka, Simo-Serra, Ishikawa, "Globally and Locally Consistent Image Completion", ACM Transactions on
+Graphics 36(4), SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659
+Code: https://github.com/satoshiiizuka/siggraph2017_inpainting (inference only). The port
+meant below is https://github.com/otenim/GLCIC-PyTorch; its faults (discriminator steps that add the generator's
+stale gradient, one crop for a whole batch, no composite before the discriminator) are not repeated.
 
-========================  ================================  ======================================  ======================
-topic                     published                         here                                    field
-========================  ================================  ======================================  ======================
-output                    sigmoid, images in [0, 1]         the same                                --
-norm and activation       batch-norm after every            conv, batch-norm, ReLU                  ``activation_order``
-                          convolution but the last, order
-                          unsaid; port: ReLU first
-batch-norm in the         after its convolutions (port)     the same, for real and fake apart       ``discriminator_norm``
-discriminators
-local crop                128 at 256 px                     96 at 160 (port, CelebA), 40 at 64      ``local_size``
-global convolutions       6 at 256 px                       5 (port, CelebA at 160)                 ``global_convolutions``
-crop of the real image    random position                   independent, for each image             ``real_crop``
-shown as fake             completed image                   composite (port: raw output)            ``discriminator_fake``
-weight outside the hole   0                                 0                                       ``valid_weight``
-mean of the error         L2 norm                           mean over the image (port)              --
-alpha                     4e-4                              4e-4                                    ``adversarial_weight``
-discriminator's loss      scaled by alpha                   not scaled (Adam and Adadelta ignore    --
-                                                            the scale)
-phases                    90,000 / 10,000 / 400,000         18 / 2 / 80 % of the budget             ``*_fraction``
-optimizer                 Adadelta, batch 96                faithful track: lr 1.0                  track
-fill                      mean pixel of the training data   the same                                ``fill``
-post-processing           Telea, then Poisson blending      none: the network is what is compared   --
-========================  ================================  ======================================  ======================
+======================  ===============================  ===============================  ====================
+topic                   published                        here                             config field
+======================  ===============================  ===============================  ====================
+output                  sigmoid, images in [0, 1]        the same                         --
+norm and activation     batch-norm after every           convolution, batch-norm, ReLU    activation_order
+                        convolution but the last, order
+                        unsaid; port: ReLU first
+norm of discriminators  batch-norm (port)                the same; real and fake apart    discriminator_norm
+local crop              128 at 256 px                    96 at 160 (port, CelebA), 40 at  local_size
+                                                         64
+global convolutions     6 at 256 px                      5 (port, CelebA at 160)          global_convolutions
+crop of the real image  random position                  random, for each image apart     real_crop
+shown as fake           completed image; port: raw       composite                        discriminator_fake
+                        output
+weight outside hole     0                                0                                valid_weight
+mean of the error       L2 norm                          mean over the image (port)       --
+alpha                   4e-4                             4e-4                             adversarial_weight
+discriminator's loss    scaled by alpha                  not scaled (Adam and Adadelta    --
+                                                         do not see a factor)
+phases                  90,000 / 10,000 / 400,000 steps  18 / 2 / 80 % of the budget      *_fraction
+optimizer               Adadelta, batch 96               faithful track: learning rate    (track)
+                                                         1.0
+fill                    mean pixel of the training data  the same                         fill
+post-processing         Telea, then Poisson blending     none: the network is compared    --
+======================  ===============================  ===============================  ====================
 """
 
 from __future__ import annotations
@@ -157,7 +159,7 @@ class GLCIC(ThreePhaseModel):
         Resolution(
             topic="local crop",
             published="128 of 256 pixels; 96 of 160 for CelebA in the public port",
-            resolved="three fifths of the image: 96 at 160 pixels, 40 at 64; around the hole, clamped to the image",
+            resolved="three fifths of the image (96 at 160 pixels, 40 at 64), around the hole",
             field="local_size",
         ),
         Resolution(

@@ -1,34 +1,41 @@
 """MGS-IIM: GLCIC with gated convolutions, skip connections and spectral normalisation.
 
-Paper: Jiao, Xiao, Zhang, Huang, Lu, Lu, "Image Inpainting based on Gated Convolution and Spectral Normalization".
+Paper: Jiao, Xiao, Zhang, Huang, Lu, Lu, "Image Inpainting based on Gated Convolution and Spectral
+Normalization".
 Code: none published. Layers are those of Tables 1 to 3; text and tables disagree in places:
 
-========================  ================================  ======================================  ========================
-topic                     published                         here                                    field
-========================  ================================  ======================================  ========================
-gated layers              3.3: all of down- and upsampling  Table 1                                 ``gate``
-                          (64, 128, 256); Table 1: rows 1-3
-skips                     3.2: added; 3.3: concatenated;    added: row 3 after row 13, row 1 after  ``skips``
-                          Table 1: inputs not widened       row 15
-norm and activation       BN + LeakyReLU, slope and order   BN(f * sigmoid(g)), then LeakyReLU 0.2  ``activation_order``
-                          unsaid
-dilations                 dilated, rates unsaid             2, 4, 8, 16 (GLCIC)                     ``dilations``
-output                    sigmoid                           images in [0, 1]                        --
-fill                      unsaid                            mean pixel (GLCIC)                      ``fill``
-loss                      weighted MSE + adversarial        MSE in the hole only, alpha 4e-4        ``valid_weight``,
-                                                            (GLCIC), BCE                            ``adversarial_weight``,
-                                                                                                    ``adversarial_loss``
-discriminator's input     4 channels                        image and mask, the same mask on real   ``discriminator_input``
-shown as fake             unsaid                            composite                               ``discriminator_fake``
-spectral norm             "each convolution layer"          convolutions; no batch-norm             ``spectral_norm``
-FC 512 -> 1024            map before it has 3 x 3 places    flattened, 4,608 -> 1,024               ``discriminator_head``
-local crop                unsaid                            96 at 160 (GLCIC, CelebA), 40 at 64     ``local_size``
-phases Tc, Td             undefined                         18 / 2 / 80 % (GLCIC)                   ``*_fraction``
-optimizer                 SGD 1e-3                          faithful track: momentum 0.9, batch 16  track
-========================  ================================  ======================================  ========================
+======================  ===============================  ===============================  ====================
+topic                   published                        here                             config field
+======================  ===============================  ===============================  ====================
+gated layers            3.3: all of down- and            Table 1                          gate
+                        upsampling (64, 128, 256);
+                        Table 1: rows 1-3
+skips                   3.2: added; 3.3: concatenated;   added: row 3 after row 13, row   skips
+                        Table 1: inputs not widened      1 after row 15
+norm and activation     BN, LeakyReLU; slope unsaid      BN(f * sigmoid(g)), LeakyReLU    activation_order
+                                                         0.2
+dilations               rates unsaid                     2, 4, 8, 16 (GLCIC)              dilations
+output                  sigmoid                          images in [0, 1]                 --
+fill                    unsaid                           mean pixel (GLCIC)               fill
+squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight
+                                                         (GLCIC)
+adversarial term        probability in 0-1, no weight    BCE on logits, 4e-4 (GLCIC)      adversarial_loss,
+                                                                                          adversarial_weight
+discriminators' input   4 channels                       image and mask, same mask on     discriminator_input,
+                                                         real                             real_crop
+shown as fake           unsaid                           composite                        discriminator_fake
+spectral norm           'each convolution layer'         convolutions; no batch-norm      spectral_norm
+FC 512 to 1024          map before it is 3 x 3           flattened: 4,608 to 1,024        discriminator_head
+local crop              unsaid                           96 at 160 (GLCIC, CelebA), 40    local_size
+                                                         at 64
+discriminators          two                              two                              discriminators
+phases                  Tc, Td undefined                 18 / 2 / 80 % (GLCIC)            *_fraction
+optimizer               SGD 1e-3                         faithful track: momentum 0.9,    (track)
+                                                         batch 16
+======================  ===============================  ===============================  ====================
 
-At 64 pixels the map inside is 16 x 16, so that of a convolution with dilation 16 only the centre tap ever meets the
-map: row 10 is then a 1 x 1 convolution, and its other weights get no gradient.
+At 64 pixels the map inside is 16 x 16, so that with dilation 16 only the centre tap ever meets the map: row 10 is
+then a 1 x 1 convolution, and its other weights get no gradient.
 """
 
 from __future__ import annotations
@@ -85,7 +92,7 @@ class MGSIIMConfig(ThreePhaseConfig):
         activation_order: ``norm-act`` is batch-norm of ``f * sigmoid(g)``, then LeakyReLU; ``act-gate`` is
             ``LeakyReLU(f) * sigmoid(g)`` without norm in the gated layers (DeepFillv2).
         discriminators: ``both``, or ``global`` or ``local`` alone.
-        discriminator_head: ``flatten`` the last map, or its mean (``gap``, the 512 inputs that the tables print).
+        discriminator_head: ``flatten`` the last map, or its mean (``gap``, the 512 inputs in the tables).
         spectral_norm: on the discriminators' ``convs``, on ``all`` their layers, or ``none``.
     """
 
@@ -277,7 +284,7 @@ class MGSIIM(ThreePhaseModel):
         ),
         Resolution(
             topic="fully connected layer 512 to 1024",
-            published="Tables 2 and 3 print 512 inputs, but the map before it has 3 x 3 positions at 160 pixels",
+            published="Tables 2 and 3 print 512 inputs, but the map before it is 3 x 3 at 160 pixels",
             resolved="the map is flattened: 4,608 to 1,024",
             field="discriminator_head",
         ),

@@ -1,7 +1,7 @@
 """GLCIC's training procedure, which MGS-IIM takes over: three phases, weighted MSE, two discriminators.
 
-Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 4 and algorithm 1. A model
-file says what its generator and its discriminator are and what of the procedure its paper changes.
+Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 4 and algorithm 1.
+A model file says what its generator and its discriminator are and what of the procedure its paper changes.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class ThreePhaseConfig:
     Attributes:
         width: multiple of the published channels; below 1 only for tests.
         fill: what the generator sees in the hole: the training split's mean pixel, or zero.
-        local_size: side of the local crop in pixels; ``None``: three fifths of the image, 96 at 160 and 40 at 64.
+        local_size: side of the local crop; ``None``: three fifths of the image, 96 at 160 and 40 at 64.
         discriminator_input: whether the discriminators see the mask as a fourth channel.
         discriminator_fake: what they are shown as fake, the composite or the generator's raw picture.
-        real_crop: where the real local crop lies: ``random`` anywhere, or at the same ``hole`` as the fake one.
+        real_crop: where the real local crop lies: ``random`` anywhere, or at the ``hole`` like the fake one.
         adversarial_loss: ``bce`` on logits, or ``hinge``.
         adversarial_weight: alpha, of the adversarial term in the generator's loss.
         valid_weight: of the squared error outside the hole, beside 1 inside.
+        mse_mean: the squared error is averaged over the ``image`` (GLCIC's port) or over each ``hole``.
+        discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam does not see.
         completion_fraction: of the training, in which the generator learns alone from squared error (Tc).
         discriminator_fraction: of the training, in which the discriminators learn alone (Td).
     """
@@ -61,6 +63,8 @@ class ThreePhaseConfig:
     adversarial_loss: AdversarialLoss = "bce"
     adversarial_weight: float = 4e-4
     valid_weight: float = 0.0
+    mse_mean: Literal["image", "hole"] = "image"
+    discriminator_weight: float = 1.0
     completion_fraction: float = 0.18
     discriminator_fraction: float = 0.02
 
@@ -70,7 +74,7 @@ class ThreePhaseConfig:
             raise ValueError(f"width must lie in (0, 4], not {self.width}")
         if self.local_size is not None and self.local_size < MIN_SIZE:
             raise ValueError(f"local_size must be at least {MIN_SIZE} pixels, not {self.local_size}")
-        for name in ("adversarial_weight", "valid_weight"):
+        for name in ("adversarial_weight", "valid_weight", "discriminator_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a number from 0, not {getattr(self, name)}")
         alone = self.completion_fraction, self.discriminator_fraction
@@ -81,7 +85,7 @@ class ThreePhaseConfig:
             )
         if self.discriminator_input == "image+mask" and self.real_crop == "random":
             raise ValueError(
-                "real_crop='random' needs discriminator_input='image': a mask channel would show where the hole is"
+                "real_crop='random' needs discriminator_input='image': the mask would tell real from fake"
             )
 
     def local_side(self, size: int) -> int:
@@ -116,7 +120,7 @@ class ThreePhaseModel(InpaintingModel):
         """Two stride-2 layers down and up: sizes are multiples of 4, and hold the local crop."""
         if size % SIZE_MULTIPLE or size < MIN_SIZE:
             raise UnsupportedSizeError(
-                f"{cls.__name__} takes sizes from {MIN_SIZE} that are multiples of {SIZE_MULTIPLE}, not {size}"
+                f"{cls.__name__} takes multiples of {SIZE_MULTIPLE} from {MIN_SIZE} pixels, not {size}"
             )
         if config.local_side(size) > size:
             raise UnsupportedSizeError(
@@ -124,7 +128,7 @@ class ThreePhaseModel(InpaintingModel):
             )
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """18 % completion, 2 % discriminator, 80 % joint (GLCIC: 90,000, 10,000 and 400,000 of 500,000 steps)."""
+        """Completion, discriminator, joint: 18, 2 and 80 % (GLCIC: 90,000, 10,000 and 400,000 steps)."""
         config, optimizer = self.config, budget.optimizer(self.published_optimizer)
         alone = {"completion": config.completion_fraction, "discriminator": config.discriminator_fraction}
         steps = budget.split({**alone, "joint": 1.0 - sum(alone.values())})
@@ -144,10 +148,12 @@ class ThreePhaseModel(InpaintingModel):
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Generator: weighted MSE, plus alpha times the adversarial term in the joint phase (GLCIC equations 2, 4)."""
+        """Generator: weighted MSE, in the joint phase plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
         if player == "discriminator":
             return self._discriminator_loss(batch, completion)
-        error = weighted_mse(completion.raw, batch.image, batch.mask, self.config.valid_weight)
+        error = weighted_mse(
+            completion.raw, batch.image, batch.mask, self.config.valid_weight, self.config.mse_mean
+        )
         if "discriminator" not in phase.players:
             return {"loss": error, "mse": error}
         corners = hole_corners(batch.mask, self.local_size)
@@ -176,7 +182,7 @@ class ThreePhaseModel(InpaintingModel):
         real, fake = logits.chunk(2)
         kind = self.config.adversarial_loss
         return {
-            "loss": discriminator_loss(real, fake, kind),
+            "loss": self.config.discriminator_weight * discriminator_loss(real, fake, kind),
             "real_score": score(real, kind),
             "fake_score": score(fake, kind),
         }
@@ -199,20 +205,31 @@ class ThreePhaseModel(InpaintingModel):
         return discriminator.layer_tables()
 
 
-def weighted_mse(output: Tensor, target: Tensor, mask: Tensor, valid_weight: float) -> Tensor:
-    """Squared error, 1 in the hole and ``valid_weight`` outside, averaged over the **whole** image; a scalar.
+def weighted_mse(
+    output: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    valid_weight: float = 0.0,
+    mean: Literal["image", "hole"] = "image",
+) -> Tensor:
+    """Squared error, 1 in the hole and ``valid_weight`` outside; a scalar, the mean over images.
 
-    The mean over the image rather than over the hole is that of the public port (``mse_loss(out * M, x * M)``), to
-    which alpha = 4e-4 belongs; a small hole then weighs little.
+    Averaged over the whole image it is that of GLCIC's public port (``mse_loss(out * M, x * M)``), in which a
+    small hole weighs little; averaged over a hole that is a quarter of the image it is four times as much.
 
     Args:
         output: ``(N, 3, H, W)`` in [0, 1].
         target: the same shape.
         mask: ``(N, 1, H, W)``, 1 = hole.
         valid_weight: from 0.
+        mean: divide by the pixels of the ``image`` or of the ``hole``.
     """
     weight = mask if valid_weight == 0 else mask + valid_weight * (1 - mask)
-    return (weight * (output.float() - target).square()).mean()
+    error = weight * (output.float() - target).square()
+    if mean == "image":
+        return error.mean()
+    pixels = mask.sum(dim=(1, 2, 3)).clamp(min=1) * output.shape[1]
+    return (error.sum(dim=(1, 2, 3)) / pixels).mean()
 
 
 def masked_input(image: Tensor, mask: Tensor, fill: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolution, batch-norm and activation in a stated order, and the rows that tables of layers are made of."""
+"""Convolution, batch-norm and activation in a stated order, and the rows of published tables of layers."""
 
 from __future__ import annotations
 

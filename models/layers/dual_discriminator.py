@@ -1,16 +1,19 @@
 """A global and a local discriminator whose features are joined into one verdict.
 
-Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 3.3; MGS-IIM Tables 2 and 3.
+Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 3.3;
+MGS-IIM Tables 2 and 3.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.conv_block import Activation, activate, scaled
+from models.layers.small_map_conv import SmallMapConv2d
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
 from models.protocol import Layer
 
@@ -35,7 +38,7 @@ class Branch(nn.Module):
         batch_norm: after every convolution.
         spectral_norm: on the convolutions, on the fully connected layer too, or nowhere.
         activation: after every layer, the fully connected one too.
-        head: ``flatten`` feeds the last map whole to the fully connected layer; ``gap`` its mean over positions.
+        head: the fully connected layer takes the last map whole (``flatten``) or its mean (``gap``).
     """
 
     def __init__(
@@ -53,12 +56,11 @@ class Branch(nn.Module):
         super().__init__()
         self.activation: Activation = activation
         self.head: Head = head
-        conv = nn.Conv2d if spectral_norm == "none" else SpectralConv2d
+        conv = SmallMapConv2d if spectral_norm == "none" else SpectralConv2d
         linear = SpectralLinear if spectral_norm == "all" else nn.Linear
         channels = [in_channels, *(scaled(c, width) for c in CHANNELS[:depth])]
         self.convs = nn.ModuleList(
-            conv(before, after, KERNEL, stride=2, padding=KERNEL // 2)
-            for before, after in zip(channels[:-1], channels[1:], strict=True)
+            conv(before, after, KERNEL, stride=2, padding=KERNEL // 2) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[1:]) if batch_norm else None
         for _ in range(depth):
@@ -77,7 +79,7 @@ class Branch(nn.Module):
 
 
 def _normalise(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
-    """Batch-norm with the statistics of each of the ``populations`` equal parts of the batch by themselves."""
+    """Batch-norm with the statistics of each of the ``populations`` equal parts of the batch alone."""
     if populations == 1:
         normed: Tensor = norm(x)
         return normed
@@ -138,9 +140,9 @@ class DualDiscriminator(nn.Module):
     def forward(self, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:
         """Logits ``(N, 1)``, positive for real.
 
-        Real and completed pictures go through in one forward, which loads every weight once. Batch-norm, where there
-        is any, then takes its statistics from each of the ``populations`` equal parts of the batch alone, exactly as
-        if they had come one after another.
+        Real and completed pictures go through in one forward, which loads every weight once. Batch-norm, where
+        there is any, then takes its statistics from each of the ``populations`` equal parts of the batch alone,
+        exactly as if they had come one after another.
 
         Args:
             picture: ``(N, in_channels, size, size)``.

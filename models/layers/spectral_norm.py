@@ -3,10 +3,10 @@
 Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (ICLR 2018), algorithm 1.
 
 Own layers rather than ``torch.nn.utils.parametrizations.spectral_norm``, for three reasons. Under autocast torch's
-power iteration runs in bfloat16, and the norm is wrong in the third digit; here it is float32 always. Torch divides
-the whole weight, which is not a leaf, so that autocast converts it again at each use; here the *input* is divided,
-which is the same function and in a discriminator far smaller. And torch keeps both singular vectors; here the right
-one is recomputed from the left, so that a checkpoint does not depend on the memory format of the weights.
+power iteration may run in bfloat16, whose norm is wrong in the third digit; here it is float32 always. Torch
+divides the weight, 28 million numbers in MGS-IIM; here the *input* is divided, which is the same function and far
+smaller. And torch keeps both singular vectors; here the right one is recomputed from the left, so that a
+checkpoint does not depend on the memory format of the weights.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.layers.small_map_conv import SmallMapConv2d
 
 #: Power iterations at construction, so that the first step already sees a norm near one.
 _INITIAL_ITERATIONS = 15
@@ -61,10 +63,10 @@ def _initial_left(weight: Tensor) -> Tensor:
     return left
 
 
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(SmallMapConv2d):
     """:class:`torch.nn.Conv2d` with its weight divided by its spectral norm; the bias is not touched.
 
-    In training mode every forward improves the estimate by one power iteration; in evaluation mode none is kept.
+    In training mode every forward improves the estimate by one power iteration; evaluation keeps none.
     """
 
     left: Tensor
@@ -75,10 +77,10 @@ class SpectralConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding)
         self.register_buffer("left", _initial_left(self.weight))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
         sigma = estimate_norm(self.weight, self.left, update=self.training)
-        return super().forward(x / sigma.to(x.dtype))
+        return super().forward(input / sigma.to(input.dtype))
 
 
 class SpectralLinear(nn.Linear):
@@ -90,7 +92,7 @@ class SpectralLinear(nn.Linear):
         super().__init__(in_features, out_features)
         self.register_buffer("left", _initial_left(self.weight))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """``(N, in_features)`` to ``(N, out_features)``."""
         sigma = estimate_norm(self.weight, self.left, update=self.training)
-        return super().forward(x / sigma.to(x.dtype))
+        return super().forward(input / sigma.to(input.dtype))
