@@ -1,10 +1,12 @@
 """Fills that learn nothing: the floor that a trained model must clear, and the classics.
 
-``mean``: the training split's mean pixel. ``mean-image``: its mean picture, which already knows where a face's
-eyes are. ``biharmonic``: Damelin and Hoang, "On Surface Completion and Image Inpainting by Biharmonic Functions",
-IJMMS 2018, by scikit-image. ``telea``: Telea, "An Image Inpainting Technique Based on the Fast Marching Method",
-JGT 2004. ``navier-stokes``: Bertalmio et al., "Navier-Stokes, Fluid Dynamics, and Image and Video Inpainting",
-CVPR 2001; both by OpenCV, an optional dependency.
+* ``mean``: the training split's mean pixel;
+* ``mean-image``: its mean picture, which already knows where a face's eyes are;
+* ``biharmonic``: Damelin and Hoang, "On Surface Completion and Image Inpainting by Biharmonic Functions",
+  IJMMS 2018, by scikit-image;
+* ``telea``: Telea, "An Image Inpainting Technique Based on the Fast Marching Method", JGT 2004, by OpenCV;
+* ``navier-stokes``: Bertalmio et al., "Navier-Stokes, Fluid Dynamics, and Image and Video Inpainting",
+  CVPR 2001, by OpenCV, which is an optional dependency.
 
 | what | ambiguous | here | field |
 |---|---|---|---|

@@ -1,18 +1,19 @@
 """Context Encoder: "Context Encoders: Feature Learning by Inpainting", Pathak et al., CVPR 2016.
 
-Paper: https://arxiv.org/abs/1604.07379. Repository: https://github.com/pathak22/context-encoder (``train.lua``,
-``train_random.lua``); the architecture is that of the repository, not the AlexNet of the paper's feature study.
+Paper: https://arxiv.org/abs/1604.07379. Repository: https://github.com/pathak22/context-encoder, whose
+``train.lua`` and ``train_random.lua`` give the architecture (not the AlexNet of the paper's feature study).
 
-| what | published | here | field |
+| what | published or ambiguous | here | field |
 |---|---|---|---|
-| head | 64 x 64 centre patch of 128 px; another network for random regions | the patch if the training hole is the centre box, else the full-image network, so labelled | ``head`` |
-| size | 128 px (random regions also 64) | 64, 128, 160; at 160 unchanged layers give 2x2 at the bottleneck and an 80 px patch | |
-| 64 px, centre | not published | one 64-64 encoder layer, the 128-64 decoder layer and the last discriminator level are dropped | |
-| discriminator at 160 | ends 1x1 | ends 2x2: logits averaged | |
-| overlap | outer 4 px of the patch are visible and weigh 10x | hidden by the suite's masks, so the 10x lies on the hole's inner 4 px | ``overlap``, ``overlap_weight`` |
-| loss | 0.999 L2 + 0.001 adversarial, in [-1, 1] | same | ``reconstruction_weight``, ``adversarial_weight`` |
+| head | centre patch; another network for random regions | by the training hole, labelled | ``head`` |
+| size | 128 px (random regions also 64) | 64, 128, 160 (2x2 bottleneck, 80 px patch) | |
+| 64 px, centre | not published | a layer less in encoder, decoder, discriminator | |
+| discriminator at 160 | ends 1x1 | ends 2x2, logits averaged | |
+| overlap | patch's outer 4 px visible, 10x L2 | hole's inner 4 px | ``overlap``, ``overlap_weight`` |
+| loss, in [-1, 1] | 0.999 L2 | same | ``reconstruction_weight`` |
+| | 0.001 BCE | same | ``adversarial_weight`` |
 | random regions, L2 | over the whole picture | same | |
-| bottleneck | 4000 (README); 100 is the code's default | 4000 | ``bottleneck`` |
+| bottleneck | 4000 (README), 100 (code's default) | 4000 | ``bottleneck`` |
 | fill | (117, 104, 123) of 255 | same | ``fill`` |
 | convolution biases | zeroed every step | none | |
 | optimizer | Adam 2e-3 (G), 2e-4 (D), beta1 0.5; batch 64 | same on the faithful track | |
@@ -20,6 +21,7 @@ Paper: https://arxiv.org/abs/1604.07379. Repository: https://github.com/pathak22
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -28,8 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.choices import check_choices
 from models.errors import UnsupportedSizeError
 from models.layers.blocks import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan
+from models.losses.adversarial import discriminator_loss, generator_loss, score
 from models.losses.reconstruction import band_weight, weighted_mse
 from models.protocol import (
     Batch,
@@ -74,8 +78,7 @@ class ContextEncoderConfig:
     adversarial_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        if self.head not in ("auto", "patch", "full"):
-            raise ValueError(f"head must be auto, patch or full, not {self.head!r}")
+        check_choices(self)
         if min(self.width, self.bottleneck) < 1:
             raise ValueError("width and bottleneck must be at least 1")
         if self.overlap < 0:
@@ -103,7 +106,7 @@ class Generator(nn.Module):
         down = [3, w, 2 * w, 4 * w, 8 * w] if small else [3, w, w, 2 * w, 4 * w, 8 * w]
         up = [8 * w, 4 * w, 2 * w] + ([] if small and not full else [w]) + ([w] if full and not small else [])
         encoder: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(down, down[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(down)):
             encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
             encoder += [nn.BatchNorm2d(outputs)] if index else []
             encoder.append(nn.LeakyReLU(0.2, inplace=True))
@@ -116,7 +119,7 @@ class Generator(nn.Module):
             nn.BatchNorm2d(8 * w),
             nn.ReLU(inplace=True),
         ]
-        for inputs, outputs in zip(up, up[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(up):
             decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
             decoder += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         decoder += [nn.ConvTranspose2d(up[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
@@ -124,7 +127,7 @@ class Generator(nn.Module):
         self.apply(initialise_dcgan)
 
     def forward(self, filled: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [-1, 1], hole filled, to the patch ``(N, 3, S/2, S/2)`` or the picture, float32."""
+        """``(N, 3, S, S)`` in [-1, 1], filled, to patch ``(N, 3, S/2, S/2)`` or picture, float32, [-1, 1]."""
         return cast(Tensor, self.decoder(self.bottleneck(self.encoder(filled)))).float()
 
 
@@ -132,7 +135,6 @@ class Discriminator(nn.Module):
     """DCGAN's: kernels 4 x 4, stride 2 down to 4 or 5 pixels, then one logit per 4 x 4 window, averaged.
 
     Args:
-        side: of the pictures it sees, in pixels.
         widths: channels after each stride-2 convolution.
     """
 
@@ -148,7 +150,7 @@ class Discriminator(nn.Module):
         self.apply(initialise_dcgan)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """``(N, 3, side, side)`` in [-1, 1] to logits ``(N,)`` float32."""
+        """``(N, 3, S, S)`` in [-1, 1] to logits ``(N,)`` float32."""
         return cast(Tensor, self.head(self.layers(picture))).float().mean((1, 2, 3))
 
 
@@ -169,19 +171,19 @@ class ContextEncoder(InpaintingModel):
         Resolution(
             topic="head",
             published="64 x 64 centre patch of 128 px; a second network for random regions",
-            resolved="the patch where every training hole is the centre box, else the full-image network (labelled)",
+            resolved="the patch where every training hole is the centre box, else the full-image network",
             field="head",
         ),
         Resolution(
             topic="image size",
             published="128 px",
-            resolved="64, 128 or 160 px; at 160 the unchanged layers give 2 x 2 at the bottleneck and an 80 px patch",
+            resolved="64, 128, 160; at 160 unchanged layers give a 2 x 2 bottleneck and an 80 px patch",
             deviation=True,
         ),
         Resolution(
             topic="64 px form of the centre network",
             published="not given (the random-region code drops one 64-64 layer of each network)",
-            resolved="one 64-64 encoder layer, the 128-64 decoder layer and the last discriminator level dropped",
+            resolved="encoder 64-64, decoder 128-64 and discriminator 256-512 dropped",
             deviation=True,
         ),
         Resolution(
@@ -218,7 +220,7 @@ class ContextEncoder(InpaintingModel):
         ),
         Resolution(
             topic="discriminator's forwards",
-            published="real and fake apart, so batch-norm sees each alone; the generator reuses the fake pass",
+            published="real and fake apart (batch-norm); the generator reuses the fake pass",
             resolved="apart; the generator sees the updated discriminator (the shared trainer's order)",
             deviation=True,
         ),
@@ -242,7 +244,7 @@ class ContextEncoder(InpaintingModel):
         """Raise :class:`models.errors.UnsupportedSizeError` unless the size is 64, 128 or 160."""
         if size not in SIZES:
             raise UnsupportedSizeError(
-                f"Context Encoder's layers fit 64, 128 and 160 px, not {size}: its 4 x 4 bottleneck fixes the depth"
+                f"Context Encoder's layers fit 64, 128 and 160 px, not {size} (its 4 x 4 bottleneck)"
             )
 
     @classmethod
@@ -275,7 +277,7 @@ class ContextEncoder(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """``raw`` is the full network's picture, or the filled input with the predicted patch in its place."""
+        """``raw``: the full network's picture, or the filled input with the painted patch in its place."""
         fill = torch.tensor(self.config.fill, device=batch.image.device).view(1, 3, 1, 1)
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
         painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
@@ -287,25 +289,23 @@ class ContextEncoder(InpaintingModel):
         return Completion(painted, composite(batch.image, painted, batch.mask))
 
     def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """``discriminator``: BCE of real and fake. ``generator``: ``0.999 L2 + 0.001 BCE`` (eq. 1-3 of the paper)."""
+        """``discriminator``: BCE of real and fake; ``generator``: ``0.999 L2 + 0.001 BCE`` (eq. 1-3)."""
         judge = self.networks["discriminator"]
         fake = self._seen(completion.raw)
         if player == "discriminator":
             # Batch-norm: the two kinds must not share a batch.
-            real_score, fake_score = judge(self._seen(batch.image)), judge(fake)
-            real, false = F.softplus(-real_score).mean(), F.softplus(fake_score).mean()
+            real, false = judge(self._seen(batch.image)), judge(fake)
             return {
-                "loss": real + false,
-                "real_score": real_score.sigmoid().mean(),
-                "fake_score": fake_score.sigmoid().mean(),
+                "loss": discriminator_loss(real, false, "bce"),
+                "real_score": score(real, "bce"),
+                "fake_score": score(false, "bce"),
             }
         weight: Tensor | float = 1.0
         if self.box is not None:
-            weight = band_weight(
-                *fake.shape[-2:], self.config.overlap, self.config.overlap_weight, fake.device
-            )
+            side, band = fake.shape[-1], self.config.overlap
+            weight = band_weight(side, side, band, self.config.overlap_weight, fake.device)
         l2 = weighted_mse(fake, self._seen(batch.image), weight)
-        adversarial = F.softplus(-judge(fake)).mean()
+        adversarial = generator_loss(judge(fake), "bce")
         loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
         return {"loss": loss, "l2": l2, "adversarial": adversarial}
 
@@ -321,7 +321,7 @@ class ContextEncoder(InpaintingModel):
         return {name: _layers(network) for name, network in self.networks.items()}
 
 
-def _full(config: X, task: Task) -> bool:
+def _full(config: ContextEncoderConfig, task: Task) -> bool:
     """Whether the task gets the full-image network."""
     if config.head != "auto":
         return config.head == "full"

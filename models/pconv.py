@@ -1,20 +1,21 @@
 """PConv: "Image Inpainting for Irregular Holes Using Partial Convolutions", Liu et al., ECCV 2018.
 
-Paper: https://arxiv.org/abs/1804.07723. Repository: https://github.com/NVIDIA/partialconv (layer and VGG loss only);
-the training code of record is the community's (naoto0804/pytorch-inpainting-with-partial-conv).
+Paper: https://arxiv.org/abs/1804.07723. Repository: https://github.com/NVIDIA/partialconv (layer and VGG loss
+only); training code of record is the community's, naoto0804/pytorch-inpainting-with-partial-conv.
 
-| what | published | here | field |
+| what | published or ambiguous | here | field |
 |---|---|---|---|
-| levels | 8 at 512 px; ports use 7 at 256 | 5: the image must be divisible by 2^levels | ``levels`` |
+| levels | 8 at 512 px; ports 7 at 256 | 5: sizes divisible by 2^levels | ``levels`` |
 | masks | as many channels as features | one channel per source, same numbers | |
-| epsilon in the ratio | 1e-8 (1e-6 for mixed precision) | none: counts are exact float32 integers | |
-| output's size average | paper: per term by number of elements | all L1 terms averaged over the whole picture (NVIDIA/partialconv#9) | |
-| value range | not given; ports use ImageNet's normalisation | ImageNet's, for network and losses | ``normalisation`` |
-| total variation | over the hole dilated by 1 px; ports: whole composite | the paper's | ``tv_region`` |
-| perceptual and style | VGG16 pool1-3, 0.05 and 120 | same, or off, so labelled | ``vgg_losses`` |
-| batch-norm in fine-tuning | frozen in the encoder | same | |
-| phases | 1M + 0.5M iterations or unknown; mmagic 800k + 300k | 73 % and 27 % of the budget | ``fine_tune_fraction`` |
-| optimizer | Adam 2e-4, then 5e-5; batch 6 on one GPU | Adam the same, batch 16 (as the ports) | |
+| epsilon in the ratio | 1e-8 (1e-6 for mixed precision) | none: counts are exact | |
+| averages in L1 terms | ports differ | over the whole picture (NVIDIA/partialconv#9) | |
+| value range | not given | ImageNet's normalisation, as the ports | ``normalisation`` |
+| total variation | on the hole grown by 1 px; ports: everywhere | the paper's | ``tv_region`` |
+| perceptual, style | VGG16 pool1-3, 0.05 and 120 | same, or off and so labelled | ``vgg_losses`` |
+| weights | 1, 6, 0.05, 120, 0.1 | same | ``valid_weight`` ... ``tv_weight`` |
+| phases | shares not given | 73 %, then 27 % fine-tuning | ``fine_tune_fraction`` |
+| batch-norm when fine-tuning | frozen in the encoder | same | |
+| optimizer | Adam 2e-4, then 5e-5; batch 6 | same; batch 16, as the ports | |
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
+from models.choices import check_choices
 from models.errors import UnsupportedSizeError
 from models.layers.partial_conv import Masked, PartialConv2d
 from models.losses.perceptual import (
@@ -84,19 +85,13 @@ class PConvConfig:
             raise ValueError(f"levels must be at least 4, not {self.levels}")
         if self.width < 1:
             raise ValueError(f"width must be at least 1, not {self.width}")
-        for name, allowed in (
-            ("normalisation", ("imagenet", "unit")),
-            ("vgg_losses", ("required", "off")),
-            ("tv_region", ("hole", "image")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be {' or '.join(allowed)}, not {getattr(self, name)!r}")
+        check_choices(self)
         if not 0.0 < self.fine_tune_fraction < 1.0:
             raise ValueError(f"fine_tune_fraction must lie between 0 and 1, not {self.fine_tune_fraction}")
 
 
 class Level(nn.Module):
-    """Partial convolution, batch-norm where published, activation; the result is zero in what is still hole."""
+    """Partial convolution, batch-norm where published, activation; zero again in what is still hole."""
 
     def __init__(self, conv: PartialConv2d, norm: nn.Module, activation: nn.Module) -> None:
         super().__init__()
@@ -144,7 +139,7 @@ class Generator(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` normalised and zero in the hole, ``valid`` ``(N, 1, S, S)`` 1 = known; picture, float32."""
+        """``(N, 3, S, S)``, zero in the hole, and ``valid`` ``(N, 1, S, S)``; to a picture, float32."""
         maps = [Masked(image, valid)]
         for level in self.encoder:
             maps.append(level(maps[-1]))
@@ -157,7 +152,7 @@ class Generator(nn.Module):
 @register(
     "pconv",
     label="PConv",
-    summary="U-Net of partial convolutions that fill the hole from its border; L1, perceptual, style, smoothness.",
+    summary="U-Net of partial convolutions, which fill the hole from its border; L1, VGG16 and smoothness.",
     paper="Liu et al., ECCV 2018, https://arxiv.org/abs/1804.07723",
     groups=("paper",),
 )
@@ -235,7 +230,7 @@ class PConv(InpaintingModel):
 
     @classmethod
     def validate(cls, config: PConvConfig, size: int) -> None:
-        """Raise :class:`models.errors.UnsupportedSizeError` unless the size is a multiple of ``2 ** levels``."""
+        """Raise :class:`models.errors.UnsupportedSizeError` unless ``2 ** levels`` divides it."""
         if size < 1 or size % 2**config.levels:
             raise UnsupportedSizeError(
                 f"PConv with {config.levels} levels needs a multiple of {2**config.levels} px, not {size}: "

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class MatrixConv2d(nn.Conv2d):
-    """A stride-1, unpadded convolution over a map hardly larger than its kernel, computed as one matrix product.
+    """A stride-1, unpadded convolution over a map hardly larger than its kernel, as one matrix product.
 
     The same numbers and the same 4-D weight as :class:`torch.nn.Conv2d` (square kernel, no bias). Convolution
-    kernels are built to reuse a small weight over many positions; here a weight of 33 million meets one to four
-    positions, and a matrix product reads it at memory speed.
+    kernels are built to reuse a small weight over many positions; here a weight of 33 million meets one to
+    four positions, and a matrix product reads it at memory speed.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
@@ -22,10 +22,13 @@ class MatrixConv2d(nn.Conv2d):
         batch, _, height, width = input.shape
         kernel = self.kernel_size[0]
         rows, columns = height - kernel + 1, width - kernel + 1
-        # Patches are laid out as channels-last weights lie in memory (k, k, in), so flattening those copies nothing.
-        patches = input.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 2, 3, 4, 5, 1)
-        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
-        output = F.linear(patches.reshape(batch * rows * columns, -1), weight)
+        patches = input.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 2, 3, 1, 4, 5)
+        weight = self.weight
+        if not weight.is_contiguous():
+            # Flatten in the order in which a channels-last weight lies, or 33 million numbers would be moved.
+            patches, weight = patches.permute(0, 1, 2, 4, 5, 3), weight.permute(0, 2, 3, 1)
+        flat = patches.reshape(batch * rows * columns, -1)
+        output = F.linear(flat, weight.reshape(self.out_channels, -1))
         return output.reshape(batch, rows, columns, -1).permute(0, 3, 1, 2)
 
 
@@ -41,11 +44,16 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``(N, in, H, W)`` to ``(N, out, H + k - 1, W + k - 1)``."""
         batch, _, height, width = input.shape
-        kernel, channels = self.kernel_size[0], self.out_channels
+        kernel, channels, weight = self.kernel_size[0], self.out_channels, self.weight
         rows = input.permute(0, 2, 3, 1).reshape(batch * height * width, -1)
-        weight = self.weight.permute(0, 2, 3, 1).reshape(self.in_channels, -1)
-        patches = F.linear(rows, weight.t()).reshape(batch, height, width, kernel, kernel, channels)
-        # Each position's patch lands at its offset; with one position (64 and 128 px) this is the patch itself.
+        # A product with the weight as it lies: its gradient then lies the same way, and neither is copied.
+        if weight.is_contiguous():
+            patches = (rows @ weight.reshape(self.in_channels, -1)).reshape(-1, channels, kernel, kernel)
+            patches = patches.permute(0, 2, 3, 1)
+        else:
+            patches = rows @ weight.permute(0, 2, 3, 1).reshape(self.in_channels, -1)
+        patches = patches.reshape(batch, height, width, kernel, kernel, channels)
+        # Each position's patch lands at its offset; with one position (64 and 128 px) it is the whole output.
         landed = [
             F.pad(patches[:, y, x], (0, 0, x, width - 1 - x, y, height - 1 - y))
             for y in range(height)
@@ -58,7 +66,7 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
 
 
 def initialise_dcgan(module: nn.Module) -> None:
-    """Weights as DCGAN and Context Encoder draw them: convolutions N(0, 0.02), batch-norm scales N(1, 0.02)."""
+    """Weights as DCGAN and Context Encoder draw them: convolutions N(0, 0.02), batch-norm N(1, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:

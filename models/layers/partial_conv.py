@@ -1,8 +1,8 @@
-"""Partial convolution (Liu et al., "Image Inpainting for Irregular Holes Using Partial Convolutions", ECCV 2018, eq. 1-2).
+"""Partial convolution: Liu et al., "Image Inpainting for Irregular Holes Using Partial Convolutions", 2018.
 
-This file keeps the paper's polarity: **1 = valid, 0 = hole**. Every map of features travels with its mask in one
-channel, however many channels the features have; where maps are concatenated, each keeps its own mask and the
-window counts are combined, which equals the published multi-channel masks without their C copies.
+This file keeps the paper's polarity: **1 = valid, 0 = hole**. Every map of features travels with its mask in
+one channel, however many channels the features have; where maps are concatenated, each keeps its own mask and
+the window counts are combined, which equals the published multi-channel masks without their C copies.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Masked(NamedTuple):
 
 
 class PartialConv2d(nn.Conv2d):
-    """Eq. 1 and 2: ``x' = W(X*M) * sum(1)/sum(M) + b`` where ``sum(M) > 0``, else 0; ``m' = [sum(M) > 0]``.
+    """Eq. 1, 2: ``x' = W(X*M) * sum(1)/sum(M) + b`` where ``sum(M) > 0``, else 0; ``m' = [sum(M) > 0]``.
 
-    ``sum(1)`` counts ``k * k * C`` also at the border: padding is a hole. Counts are exact float32 integers outside
-    autocast (bfloat16 cannot count beyond 256), so no epsilon is needed.
+    ``sum(1)`` is ``k * k * C`` at the border too: padding is a hole. Counts are exact float32 integers
+    outside autocast (bfloat16 cannot count beyond 256), so no epsilon is needed.
 
     Args:
         in_channels: channels of all sources together.
@@ -64,14 +64,14 @@ class PartialConv2d(nn.Conv2d):
         features = torch.cat([s.features for s in sources], 1) if len(sources) > 1 else sources[0].features
         scale, valid = self.window(sources)
         output = F.conv2d(features, self.weight, None, self.stride, self.padding)
-        # The scale is 0 where a window is all hole, and so is the product; only a bias must be kept out of there.
+        # The scale is 0 where a window is all hole, and so is the product; a bias must be kept out of there.
         output = output * scale.to(output.dtype)
         if self.bias is not None:
             output = output + self.bias.to(output.dtype).view(1, -1, 1, 1) * valid.to(output.dtype)
         return Masked(output, valid)
 
     def window(self, sources: tuple[Masked, ...]) -> tuple[Tensor, Tensor]:
-        """``sum(1)/sum(M)`` (0 where the window is all hole) and the updated mask, both ``(N, 1, H', W')`` float32."""
+        """``sum(1)/sum(M)``, 0 in all-hole windows, and the updated mask; ``(N, 1, H', W')`` float32."""
         kernel, (height, width) = self.kernel_size[0], self.stride
         with torch.no_grad(), torch.autocast(sources[0].valid.device.type, enabled=False):
             count = sum(

@@ -20,7 +20,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _WEIGHTS = VGG16_Weights.IMAGENET1K_V1
-#: Positions in torchvision's ``vgg16().features``: channels out of a convolution (each with its ReLU), or a pool.
+#: Position in torchvision's ``vgg16().features`` and channels of each convolution; a pool ends each stage.
 _STAGES: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((0, 3, 64), (2, 64, 64)),
     ((5, 64, 128), (7, 128, 128)),
@@ -51,8 +51,8 @@ def require_vgg16(remedy: str) -> None:
         torch.hub.download_url_to_file(_WEIGHTS.url, str(file), hash_prefix=digest, progress=False)
     except (OSError, RuntimeError) as error:
         raise MissingWeightsError(
-            f"VGG16 weights are needed for the perceptual and style terms; {file} is missing and could not be "
-            f"downloaded ({error}). Download {_WEIGHTS.url} to that place on a machine with a network, or {remedy}"
+            f"VGG16 weights are needed for the perceptual and style terms; {file} is missing and could not "
+            f"be downloaded ({error}). Put {_WEIGHTS.url} in that place, or {remedy}"
         ) from error
 
 
@@ -70,20 +70,21 @@ class VGG16Features(nn.Module):
             state = torch.load(vgg16_file(), map_location="cpu", weights_only=True, mmap=True)
         except (OSError, RuntimeError) as error:
             raise MissingWeightsError(
-                f"{vgg16_file()} is not a readable torch file ({error}); delete it to download it again, or {remedy}"
+                f"{vgg16_file()} is not a readable torch file ({error}); delete it for a new one, or {remedy}"
             ) from error
         self.stages = nn.ModuleList()
         for stage in _STAGES:
             layers: list[nn.Module] = []
             for index, inputs, outputs in stage:
-                layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1)
-                layer.load_state_dict({k: state[f"features.{index}.{k}"] for k in ("weight", "bias")})
+                layer = nn.Conv2d(inputs, outputs, 3, padding=1, device="meta")
+                kept = {name: state[f"features.{index}.{name}"].clone() for name in ("weight", "bias")}
+                layer.load_state_dict(kept, assign=True)
                 layers += [layer, nn.ReLU(inplace=True)]
             self.stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         self.requires_grad_(False).eval()
 
     def forward(self, normalised: Tensor) -> list[Tensor]:
-        """``(N, 3, H, W)``, normalised with ImageNet's mean and deviation, to three maps of 64, 128, 256 channels."""
+        """``(N, 3, H, W)``, in ImageNet's normalisation, to three maps of 64, 128, 256 channels."""
         maps = []
         for stage in self.stages:
             normalised = stage(normalised)

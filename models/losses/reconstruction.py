@@ -25,7 +25,7 @@ def weighted_mse(output: Tensor, target: Tensor, weight: Tensor | float = 1.0) -
 def band_weight(
     height: int, width: int, band: int, weight: float, device: torch.device | None = None
 ) -> Tensor:
-    """``(1, 1, height, width)``: ``weight`` within ``band`` pixels of the border, 1 inside (Context Encoder's overlap)."""
+    """``(1, 1, height, width)``: ``weight`` within ``band`` pixels of the border, 1 inside."""
     result = torch.full((1, 1, height, width), weight, device=device)
     result[:, :, band : height - band, band : width - band] = 1.0
     return result
@@ -36,8 +36,8 @@ def total_variation(image: Tensor, region: Tensor | None = None) -> Tensor:
 
     Args:
         image: ``(N, C, H, W)``.
-        region: ``(N, 1, H, W)`` in {0, 1}; only pairs with both pixels inside count, divided by all pairs (Liu et al.
-            2018, eq. 6). ``None``: the whole picture.
+        region: ``(N, 1, H, W)`` in {0, 1}; only pairs with both pixels inside count, divided by all pairs
+            (Liu et al. 2018, eq. 6). ``None``: the whole picture.
     """
     image = image.float()
     down = (image[:, :, 1:] - image[:, :, :-1]).abs()
