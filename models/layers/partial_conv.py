@@ -61,7 +61,10 @@ class PartialConv2d(nn.Conv2d):
 
     def forward(self, *sources: Masked) -> Masked:  # type: ignore[override]
         """Convolve the concatenation of ``sources`` (all of one height and width)."""
-        features = torch.cat([s.features for s in sources], 1) if len(sources) > 1 else sources[0].features
+        features = sources[0].features
+        if len(sources) > 1:
+            # Of one type, or the picture's three float32 channels would widen all others under autocast.
+            features = torch.cat([s.features.to(features.dtype) for s in sources], 1)
         scale, valid = self.window(sources)
         output = F.conv2d(features, self.weight, None, self.stride, self.padding)
         # The scale is 0 where a window is all hole, and so is the product; a bias must be kept out of there.

@@ -10,7 +10,7 @@ from models.layers.partial_conv import Masked, PartialConv2d
 
 
 def slow(layer: PartialConv2d, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Direct formula with one mask channel per feature channel, zero padding being hole; loops over windows."""
+    """Direct formula with one mask channel per feature channel, padding being hole; loops over windows."""
     batch, channels, height, width = features.shape
     kernel, stride, pad = layer.kernel_size[0], layer.stride[0], layer.kernel_size[0] // 2
     rows, columns = (height - 1) // stride + 1, (width - 1) // stride + 1
