@@ -3,8 +3,9 @@
 Paper: Iizuka, Simo-Serra, Ishikawa, "Globally and Locally Consistent Image Completion", ACM Transactions on
 Graphics 36(4), SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659
 Code: https://github.com/satoshiiizuka/siggraph2017_inpainting (inference only). The port
-meant below is https://github.com/otenim/GLCIC-PyTorch; its faults (discriminator steps that add the generator's
-stale gradient, one crop for a whole batch, no composite before the discriminator) are not repeated.
+meant below is https://github.com/otenim/GLCIC-PyTorch; its faults (discriminator steps that add the
+generator's stale gradient, one crop for a whole batch, no composite before the discriminator) are not
+repeated.
 
 ======================  ===============================  ===============================  ====================
 topic                   published                        here                             config field
@@ -21,10 +22,11 @@ crop of the real image  random position                  random, for each image 
 shown as fake           completed image; port: raw       composite                        discriminator_fake
                         output
 weight outside hole     0                                0                                valid_weight
-mean of the error       L2 norm                          mean over the image (port)       --
+mean of the error       squared norm; port: mean over    mean over the hole               mse_mean
+                        the image
 alpha                   4e-4                             4e-4                             adversarial_weight
-discriminator's loss    scaled by alpha                  not scaled (Adam and Adadelta    --
-                                                         do not see a factor)
+discriminator's loss    scaled by alpha                  not scaled (Adam does not see a  discriminator_weight
+                                                         factor)
 phases                  90,000 / 10,000 / 400,000 steps  18 / 2 / 80 % of the budget      *_fraction
 optimizer               Adadelta, batch 96               faithful track: learning rate    (track)
                                                          1.0
@@ -183,13 +185,20 @@ class GLCIC(ThreePhaseModel):
         Resolution(
             topic="error outside the hole",
             published="none: the error is masked",
-            resolved="weight 0; the error is averaged over the whole image, as in the public port",
+            resolved="weight 0",
             field="valid_weight",
+        ),
+        Resolution(
+            topic="mean of the error, to which alpha belongs",
+            published="squared norm of the masked error; the public port averages over the whole image",
+            resolved="mean over the hole; over the image, batch-normalised discriminators trained by Adam
+            outweigh it", field="mse_mean",
         ),
         Resolution(
             topic="scale of the discriminator's loss",
             published="multiplied by alpha",
-            resolved="not multiplied: Adam and Adadelta do not see a constant factor",
+            resolved="not multiplied; Adam does not see a constant factor, Adadelta's first steps do",
+            field="discriminator_weight",
             deviation=True,
         ),
         Resolution(

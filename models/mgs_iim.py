@@ -17,8 +17,8 @@ norm and activation     BN, LeakyReLU; slope unsaid      BN(f * sigmoid(g)), Lea
 dilations               rates unsaid                     2, 4, 8, 16 (GLCIC)              dilations
 output                  sigmoid                          images in [0, 1]                 --
 fill                    unsaid                           mean pixel (GLCIC)               fill
-squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight
-                                                         (GLCIC)
+squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight,
+                                                         (GLCIC); divided by the weights  mse_mean
 adversarial term        probability in 0-1, no weight    BCE on logits, 4e-4 (GLCIC)      adversarial_loss,
                                                                                           adversarial_weight
 discriminators' input   4 channels                       image and mask, same mask on     discriminator_input,
@@ -34,8 +34,8 @@ optimizer               SGD 1e-3                         faithful track: momentu
                                                          batch 16
 ======================  ===============================  ===============================  ====================
 
-At 64 pixels the map inside is 16 x 16, so that with dilation 16 only the centre tap ever meets the map: row 10 is
-then a 1 x 1 convolution, and its other weights get no gradient.
+At 64 pixels the map inside is 16 x 16, so that with dilation 16 only the centre tap ever meets the map: row
+10 is then a 1 x 1 convolution, and its other weights get no gradient.
 """
 
 from __future__ import annotations
@@ -257,6 +257,12 @@ class MGSIIM(ThreePhaseModel):
             published="'weighted mean square error', no weights",
             resolved="1 in the hole, 0 outside, as in GLCIC; the raw output outside is then unconstrained",
             field="valid_weight",
+        ),
+        Resolution(
+            topic="mean of the squared error",
+            published="'weighted mean square error'",
+            resolved="a weighted mean: divided by the sum of the weights",
+            field="mse_mean",
         ),
         Resolution(
             topic="adversarial term",

@@ -48,10 +48,10 @@ class ThreePhaseConfig:
         adversarial_loss: ``bce`` on logits, or ``hinge``.
         adversarial_weight: alpha, of the adversarial term in the generator's loss.
         valid_weight: of the squared error outside the hole, beside 1 inside.
-        mse_mean: the squared error is averaged over the ``image`` (GLCIC's port) or over each ``hole``.
-        discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam does not see.
-        completion_fraction: of the training, in which the generator learns alone from squared error (Tc).
-        discriminator_fraction: of the training, in which the discriminators learn alone (Td).
+        mse_mean: the squared error is divided by its ``weights``, or by all pixels of the ``image`` (GLCIC's
+        port). discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam
+        does not see. completion_fraction: of the training, in which the generator learns alone from squared
+        error (Tc). discriminator_fraction: of the training, in which the discriminators learn alone (Td).
     """
 
     width: float = 1.0
@@ -63,7 +63,7 @@ class ThreePhaseConfig:
     adversarial_loss: AdversarialLoss = "bce"
     adversarial_weight: float = 4e-4
     valid_weight: float = 0.0
-    mse_mean: Literal["image", "hole"] = "image"
+    mse_mean: Literal["weights", "image"] = "weights"
     discriminator_weight: float = 1.0
     completion_fraction: float = 0.18
     discriminator_fraction: float = 0.02
@@ -148,7 +148,7 @@ class ThreePhaseModel(InpaintingModel):
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Generator: weighted MSE, in the joint phase plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
+        """Generator: weighted MSE, if joint plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
         if player == "discriminator":
             return self._discriminator_loss(batch, completion)
         error = weighted_mse(
@@ -210,26 +210,26 @@ def weighted_mse(
     target: Tensor,
     mask: Tensor,
     valid_weight: float = 0.0,
-    mean: Literal["image", "hole"] = "image",
+    mean: Literal["weights", "image"] = "weights",
 ) -> Tensor:
-    """Squared error, 1 in the hole and ``valid_weight`` outside; a scalar, the mean over images.
-
-    Averaged over the whole image it is that of GLCIC's public port (``mse_loss(out * M, x * M)``), in which a
-    small hole weighs little; averaged over a hole that is a quarter of the image it is four times as much.
+    """Squared error weighted 1 in the hole and ``valid_weight`` outside; a scalar, the mean over images.
 
     Args:
         output: ``(N, 3, H, W)`` in [0, 1].
         target: the same shape.
         mask: ``(N, 1, H, W)``, 1 = hole.
         valid_weight: from 0.
-        mean: divide by the pixels of the ``image`` or of the ``hole``.
+        mean: divide by the sum of an image's ``weights``, which makes it a weighted mean, or by all its
+        pixels
+            (``image``, as GLCIC's public port, ``mse_loss(out * M, x * M)``: a quarter of that for a centre
+            hole).
     """
     weight = mask if valid_weight == 0 else mask + valid_weight * (1 - mask)
     error = weight * (output.float() - target).square()
     if mean == "image":
         return error.mean()
-    pixels = mask.sum(dim=(1, 2, 3)).clamp(min=1) * output.shape[1]
-    return (error.sum(dim=(1, 2, 3)) / pixels).mean()
+    total = weight.sum(dim=(1, 2, 3)).clamp(min=1) * output.shape[1]
+    return (error.sum(dim=(1, 2, 3)) / total).mean()
 
 
 def masked_input(image: Tensor, mask: Tensor, fill: Tensor) -> Tensor:

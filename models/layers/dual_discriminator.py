@@ -140,9 +140,9 @@ class DualDiscriminator(nn.Module):
     def forward(self, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:
         """Logits ``(N, 1)``, positive for real.
 
-        Real and completed pictures go through in one forward, which loads every weight once. Batch-norm, where
-        there is any, then takes its statistics from each of the ``populations`` equal parts of the batch alone,
-        exactly as if they had come one after another.
+        Real and completed pictures go through in one forward, which loads every weight once. Batch-norm,
+        where there is any, then takes its statistics from each of the ``populations`` equal parts of the
+        batch alone, exactly as if they had come one after another.
 
         Args:
             picture: ``(N, in_channels, size, size)``.

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 class GatedConv2d(nn.Module):
     """``activation(features) * sigmoid(gates)``, both halves from **one** convolution.
 
-    One convolution of ``2 * out_channels`` reads its input once; it is the same function as two separate ones. The
-    first half of the channels are the features. Odd kernels are padded with zeros so that stride 1 keeps the size
-    and stride 2 halves it.
+    One convolution of ``2 * out_channels`` reads its input once; it is the same function as two separate
+    ones. The first half of the channels are the features. Odd kernels are padded with zeros so that stride 1
+    keeps the size and stride 2 halves it.
 
     Args:
         in_channels: channels in.
@@ -77,7 +77,7 @@ def same_conv(
     dilation: int = 1,
     transposed: bool = False,
 ) -> nn.Conv2d | nn.ConvTranspose2d:
-    """A convolution with bias with output side ``ceil(side / stride)``, or ``side * stride`` if transposed."""
+    """A convolution with bias; output side ``ceil(side / stride)``, or ``side * stride`` if transposed."""
     if transposed:
         padding = (kernel_size - stride) // 2
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)

@@ -14,9 +14,9 @@ class SmallMapConv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d` that on the CPU computes small output maps as one matrix product.
 
     The same function of the same parameters. Convolution kernels are built to reuse a small weight over many
-    positions; the last convolutions of a discriminator have 6.6 million weights for one to nine positions, and
-    as a matrix product their backward pass takes a fifth of the time (30 instead of 200 ms for 3 x 3 to 2 x 2).
-    Square kernels, strides and paddings, zeros around, no dilation, no groups.
+    positions; the last convolutions of a discriminator have 6.6 million weights for one to nine positions,
+    and as a matrix product their backward pass takes a fifth of the time (30 instead of 200 ms for 3 x 3 to 2
+    x 2). Square kernels, strides and paddings, zeros around, no dilation, no groups.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (ICLR 2018), algorithm 1.
 
-Own layers rather than ``torch.nn.utils.parametrizations.spectral_norm``, for three reasons. Under autocast torch's
-power iteration may run in bfloat16, whose norm is wrong in the third digit; here it is float32 always. Torch
-divides the weight, 28 million numbers in MGS-IIM; here the *input* is divided, which is the same function and far
-smaller. And torch keeps both singular vectors; here the right one is recomputed from the left, so that a
-checkpoint does not depend on the memory format of the weights.
+Own layers rather than ``torch.nn.utils.parametrizations.spectral_norm``, for three reasons. Under autocast
+torch's power iteration may run in bfloat16, whose norm is wrong in the third digit; here it is float32
+always. Torch divides the weight, 28 million numbers in MGS-IIM; here the *input* is divided, which is the
+same function and far smaller. And torch keeps both singular vectors; here the right one is recomputed from
+the left, so that a checkpoint does not depend on the memory format of the weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adversarial losses on logits, in float32 whatever the precision of the networks.
 
-``bce``: Goodfellow et al. 2014, the generator's in its non-saturating form. ``hinge``: Lim & Ye 2017, Miyato et
-al. 2018. All are means over the batch.
+``bce``: Goodfellow et al. 2014, the generator's in its non-saturating form. ``hinge``: Lim & Ye 2017, Miyato
+et al. 2018. All are means over the batch.
 """
 
 from __future__ import annotations

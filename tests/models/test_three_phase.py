@@ -1,0 +1,266 @@
+"""GLCIC and MGS-IIM: published tables, counts and training procedure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from models.discovery import load
+from models.errors import InvalidModelError, UnsupportedSizeError
+from models.layers.dual_discriminator import DualDiscriminator
+from models.protocol import Batch, Budget, InpaintingModel, Task
+from models.three_phase import weighted_mse
+
+NAMES = ("glcic", "mgs-iim")
+VARIANTS = ("no-gate", "no-sn", "single-d", "no-skip", "gate-all")
+
+
+def build(name: str, size: int = 64, *, preset: str = "smoke", **changes: Any) -> InpaintingModel:
+    torch.manual_seed(0)
+    entry = load(name)
+    return entry.model(entry.config(preset, **changes), Task(size=size, mean_pixel=(0.5, 0.4, 0.3)))
+
+
+def batch(size: int = 64, count: int = 2, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(count, 1, size, size)
+    mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
+    return Batch(
+        torch.rand(count, 3, size, size, generator=generator), mask, torch.arange(count), 0, generator
+    )
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "parameters"),
+    [
+        ("glcic", {}, 6_072_131),
+        ("mgs-iim", {}, 6_300_035),
+        ("mgs-iim-no-gate", {}, 6_072_131),
+        ("mgs-iim-no-skip", {}, 6_300_035),
+        ("mgs-iim-gate-all", {}, 12_137_443),
+        # Rows 14 and 16 read twice as many channels: 128 * 128 * 9 + 64 * 32 * 9 more.
+        ("mgs-iim", {"skips": "concat"}, 6_300_035 + 165_888),
+        # Gated rows lose their batch-norm: scales and shifts of 64 + 128 + 128 channels.
+        ("mgs-iim", {"activation_order": "act-gate"}, 6_300_035 - 640),
+    ],
+)
+def test_generator_parameters(name: str, changes: dict[str, Any], parameters: int) -> None:
+    entry = load(name)
+    with torch.device("meta"):
+        # No discriminator, whose spectral norms would be iterated on weights that are not there.
+        model: Any = object.__new__(entry.model)
+        model.config, model.task = entry.config("quick", **changes), Task(size=160)
+        assert count(model.build_generator()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters"),
+    [
+        # Convolutions 4-64-128-256-512-512 (-512), both maps 3 x 3 at 160 pixels, then 2048 to 1.
+        ({}, (10_862_272 + 4_719_616) + (17_416_384 + 4_719_616) + 2_049),
+        ({"branches": "global"}, (17_416_384 + 4_719_616) + 1_025),
+        ({"head": "gap"}, (10_862_272 + 525_312) + (17_416_384 + 525_312) + 2_049),
+    ],
+)
+def test_mgs_iim_discriminator_parameters(changes: dict[str, Any], parameters: int) -> None:
+    with torch.device("meta"):
+        assert count(DualDiscriminator(4, 160, 96, global_depth=6, **changes)) == parameters
+    assert changes or parameters == 37_719_937
+
+
+def test_glcic_discriminator_parameters() -> None:
+    """Local 15,583,232 and global 23,971,840 with batch-norm, the maps 3 x 3 and 5 x 5."""
+    with torch.device("meta"):
+        assert count(DualDiscriminator(3, 160, 96, batch_norm=True)) == 15_583_232 + 23_971_840 + 2_049
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_at_160_have_the_published_shapes(name: str) -> None:
+    """Channels of Table 1 of either paper, sides 160, 80, 40, 80, 160 by its strides."""
+    model = build(name, 160, preset="quick")
+    generator, shapes = model.networks["generator"], []
+    for block in [*generator.blocks, generator.output]:
+        block.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[1:])))
+    with torch.no_grad():
+        raw = generator(batch(160, 1).image, batch(160, 1).mask)
+    channels = [64, 128, 128, *[256] * 9, 128, 128, 64, 32, 3]
+    sides = [160, 80, 80, *[40] * 9, 80, 80, 160, 160, 160]
+    assert shapes == [(c, s, s) for c, s in zip(channels, sides, strict=True)]
+    assert raw.dtype == torch.float32
+    assert raw.min() > 0
+    assert raw.max() < 1
+
+    discriminator, maps = model.networks["discriminator"], []
+    for branch in (discriminator.local_branch, discriminator.global_branch):
+        for layer in [*branch.convs, branch.fc]:
+            layer.register_forward_hook(lambda _m, _i, out: maps.append(tuple(out.shape[1:])))
+    inputs = 4 if name == "mgs-iim" else 3
+    with torch.no_grad():
+        assert discriminator(torch.rand(2, inputs, 160, 160), torch.rand(2, inputs, 96, 96)).shape == (2, 1)
+    local = [(64, 48, 48), (128, 24, 24), (256, 12, 12), (512, 6, 6), (512, 3, 3), (1024,)]
+    whole = [(64, 80, 80), (128, 40, 40), (256, 20, 20), (512, 10, 10), (512, 5, 5)]
+    assert maps == [*local, *whole, *([(512, 3, 3)] if name == "mgs-iim" else []), (1024,)]
+
+
+def test_mgs_iim_layer_table_is_tables_1_to_3() -> None:
+    model = build("mgs-iim", 64)
+    entry = load("mgs-iim")
+    table = entry.model(entry.config("quick"), Task(size=160)).layer_table()
+    rows = [(r.kind, r.kernel, r.stride, r.in_channels, r.out_channels) for r in table["generator"]]
+    assert rows[:4] == [
+        ("Gateconv", "5x5", "1x1", "4", "64"),
+        ("Gateconv", "3x3", "2x2", "64", "128"),
+        ("Gateconv", "3x3", "1x1", "128", "128"),
+        ("Conv", "3x3", "2x2", "128", "256"),
+    ]
+    assert [r[0] for r in rows[4:]] == [
+        *["Conv"] * 2, *["Dilatedconv"] * 4, *["Conv"] * 2, "Deconv", "Conv", "Deconv", "Conv", "Output",
+    ]  # fmt: skip
+    assert rows[12] == ("Deconv", "4x4", "2x2", "256", "128")
+    assert rows[16] == ("Output", "3x3", "1x1", "32", "3")
+    for name, convolutions in (("local discriminator", 5), ("global discriminator", 6)):
+        kinds = [r.kind for r in table[name]]
+        assert kinds == [*["Spectralconv"] * convolutions, "FC"]
+        assert (table[name][-1].in_channels, table[name][-1].out_channels) == ("512", "1024")
+    assert set(model.layer_table()) == set(table)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"mgs-iim-{v}" for v in VARIANTS)])
+def test_gradients_reach_every_parameter_and_no_other_player(name: str) -> None:
+    model = build(name)
+    joint = model.phases(Budget(num_steps=100))[-1]
+    assert joint.players == ("discriminator", "generator")
+    data = batch(count=3)
+    completion = model.complete(data)
+    others = {"discriminator": "generator", "generator": "discriminator"}
+    for player in joint.players:
+        model.networks.zero_grad(set_to_none=True)
+        seen = completion if player == "generator" else completion.detach()
+        terms = model.loss(player, data, seen, joint)
+        terms["loss"].backward(inputs=list(model.networks[player].parameters()))
+        for key, parameter in model.networks[player].named_parameters():
+            assert parameter.grad is not None, f"{player}.{key}"
+            assert torch.isfinite(parameter.grad).all(), f"{player}.{key}"
+            if parameter.dim() > 1:
+                assert parameter.grad.abs().sum() > 0, f"{player}.{key}"
+        assert all(p.grad is None for p in model.networks[others[player]].parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hole_is_not_seen_and_the_rest_is_kept(name: str) -> None:
+    model = build(name)
+    first = batch()
+    other = torch.where(first.mask > 0.5, torch.full_like(first.image, float("nan")), first.image)
+    second = Batch(other, first.mask, first.ids, 0, first.generator)
+    model.networks.eval()
+    with torch.no_grad():
+        a, b = model.complete(first), model.complete(second)
+    assert torch.equal(a.raw, b.raw)
+    known = (first.mask < 0.5).expand_as(first.image)
+    assert torch.equal(a.composite[known], first.image[known])
+    assert torch.equal(a.composite[~known], a.raw[~known])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_phases(name: str) -> None:
+    model = build(name)
+    phases = model.phases(Budget(num_steps=500))
+    assert [(p.name, p.num_steps) for p in phases] == [
+        ("completion", 90),
+        ("discriminator", 10),
+        ("joint", 400),
+    ]
+    assert [p.players for p in phases] == [("generator",), ("discriminator",), ("discriminator", "generator")]
+    optimizer = model.phases(Budget(num_steps=500, track="faithful"))[0].optimizers["generator"]
+    expected = {"glcic": ("adadelta", 1.0, 0.0), "mgs-iim": ("sgd", 1e-3, 0.9)}[name]
+    assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == expected
+    assert model.published_batch_size == {"glcic": 96, "mgs-iim": 16}[name]
+    data = batch()
+    assert set(model.loss("generator", data, model.complete(data), phases[0])) == {"loss", "mse"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generator_loss_is_the_weighted_sum(name: str) -> None:
+    model = build(name, adversarial_weight=0.25, valid_weight=0.5)
+    data = batch()
+    terms = model.loss("generator", data, model.complete(data), model.phases(Budget(num_steps=9))[-1])
+    torch.testing.assert_close(terms["loss"], terms["mse"] + 0.25 * terms["adversarial"])
+
+
+def test_weighted_mse_by_hand() -> None:
+    """Two of eight pixels are hole; error 0.5 there and 0.1 elsewhere."""
+    mask = torch.zeros(1, 1, 2, 4)
+    mask[..., 0, :2] = 1
+    target = torch.zeros(1, 3, 2, 4)
+    output = torch.where(mask > 0, 0.5, 0.1).expand_as(target)
+    assert weighted_mse(output, target, mask).item() == pytest.approx(0.25)
+    assert weighted_mse(output, target, mask, 0.5).item() == pytest.approx((2 * 0.25 + 6 * 0.5 * 0.01) / 5)
+    assert weighted_mse(output, target, mask, mean="image").item() == pytest.approx(2 * 0.25 / 8)
+
+
+def test_batch_norm_of_real_and_fake_in_one_forward_is_that_of_two() -> None:
+    torch.manual_seed(0)
+    one = DualDiscriminator(3, 64, 40, width=0.0625, batch_norm=True)
+    two = DualDiscriminator(3, 64, 40, width=0.0625, batch_norm=True)
+    two.load_state_dict(one.state_dict())
+    picture, local = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 40, 40)
+    together = one(picture, local, populations=2)
+    apart = torch.cat([two(picture[:3], local[:3]), two(picture[3:], local[3:])])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+    for (key, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=key)
+
+
+def test_glcic_draws_the_real_crop_from_the_batch() -> None:
+    """The same generator state gives the same loss, another one another loss; MGS-IIM draws nothing."""
+    for name, moves in (("glcic", True), ("mgs-iim", False)):
+        model = build(name)
+        model.networks.eval()
+        phase, data = model.phases(Budget(num_steps=9))[-1], batch()
+        losses = []
+        with torch.no_grad():
+            completion = model.complete(data)
+            for seed in (1, 1, 2):
+                data.generator.manual_seed(seed)
+                losses.append(model.loss("discriminator", data, completion, phase)["loss"].item())
+        assert losses[0] == losses[1]
+        assert (losses[0] != losses[2]) is moves
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [64, 160])
+def test_bfloat16_autocast(name: str, size: int) -> None:
+    model = build(name, size)
+    model.networks.to(memory_format=torch.channels_last)
+    phase, data = model.phases(Budget(num_steps=9))[-1], batch(size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        completion = model.complete(data)
+        for player in phase.players:
+            loss = model.loss(player, data, completion, phase)["loss"]
+            assert loss.dtype == torch.float32
+            assert torch.isfinite(loss)
+    assert completion.raw.dtype == completion.composite.dtype == torch.float32
+
+
+def test_refusals() -> None:
+    entry = load("mgs-iim")
+    with pytest.raises(UnsupportedSizeError, match="multiples of 4"):
+        entry.model.validate(entry.config(), 66)
+    with pytest.raises(UnsupportedSizeError, match="local_size 96"):
+        entry.model.validate(entry.config(local_size=96), 64)
+    for changes in (
+        {"gate": "some"},
+        {"dilations": (2, 4)},
+        {"width": 0},
+        {"completion_fraction": 0.99},
+        {"real_crop": "random"},
+        {"adversarial_weight": -1.0},
+    ):
+        with pytest.raises(InvalidModelError):
+            entry.config(**changes)
