@@ -191,8 +191,8 @@ class GLCIC(ThreePhaseModel):
         Resolution(
             topic="mean of the error, to which alpha belongs",
             published="squared norm of the masked error; the public port averages over the whole image",
-            resolved="mean over the hole; over the image, batch-normalised discriminators trained by Adam
-            outweigh it", field="mse_mean",
+            resolved="mean over the hole; a mean over the image is outweighed by the adversarial term under Adam",
+            field="mse_mean",
         ),
         Resolution(
             topic="scale of the discriminator's loss",
