@@ -68,6 +68,7 @@ def seed_interval(
     against: Floats | None = None,
     *,
     confidence: float = CONFIDENCE,
+    single_training: bool = False,
 ) -> Estimate:
     """Interval for the mean of a method over its trainings and images, or for the difference of two methods.
 
@@ -77,6 +78,8 @@ def seed_interval(
         against: ``(T, N)`` of the other method, on the same images; the estimate is then ``scores`` less
             ``against``. Trainings are independent, images are paired.
         confidence: of the interval.
+        single_training: predict the value that one further training of each method would give, as a paper
+            with a single run reports it, rather than locate the methods' means.
 
     One training has no variance between seeds: with a single row on a side, that side is taken as fixed,
     which is right for an untrained fill, and for a trained model makes the interval one for that very
@@ -102,7 +105,9 @@ def seed_interval(
     for group in groups:
         if group.seeds < 2:
             continue
-        terms.append((float(group.means.var(ddof=1)) / group.seeds, group.seeds - 1.0))
+        spread_of_seeds = float(group.means.var(ddof=1))
+        further = spread_of_seeds if single_training else 0.0
+        terms.append((spread_of_seeds / group.seeds + further, group.seeds - 1.0))
         residual = group.influence - group.influence.mean(axis=0)
         within = few * float(np.square(residual).sum()) / (group.seeds * (group.seeds - 1))
         shared_terms.append((within, (group.seeds - 1.0) * (clusters - 1.0)))

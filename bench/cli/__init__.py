@@ -19,6 +19,9 @@ from bench.errors import BenchError
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
     "report": "Render an experiment's report again.",
+    "claims": "Say which claims of the paper hold.",
+    "compare": "Compare two experiments, paired by image.",
+    "export": "Export an experiment's tables.",
     "list": "Show models, masks, presets and metrics.",
     "show": "Show one model: layers, parameters, phases, resolutions.",
     "new-model": "Write a working example of a model of your own.",

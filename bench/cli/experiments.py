@@ -1,0 +1,32 @@
+"""Experiments by name or path, for the commands that only read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from reports.experiment import Experiment
+
+
+def open_experiment(name: str) -> Experiment:
+    """Read an experiment by its name in ``runs/`` or by the path of its folder.
+
+    Raises:
+        UsageError: there is none (with suggestions), or it cannot be read.
+    """
+    from bench.store import RUNS
+    from models.registry import suggest
+    from reports.experiment import ExperimentError, load_experiment
+
+    folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
+    if not (folder / "manifest.json").is_file():
+        there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
+        hint = suggest(name, there) if there else f"; {RUNS}/ holds no experiment yet"
+        raise UsageError(f"no experiment {name!r} in {RUNS}/{hint}")
+    try:
+        return load_experiment(folder)
+    except ExperimentError as error:
+        raise UsageError(str(error)) from error

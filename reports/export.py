@@ -1,0 +1,182 @@
+"""Tables for elsewhere: CSV, Parquet, JSON, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.claims import evaluate_claims
+from reports.experiment import Experiment
+from reports.summary import paired_differences, summarise
+from reports.table import metric_columns
+
+#: Heading, digits after the point.
+_HEADINGS = {
+    "psnr_db": ("PSNR (dB)", 2),
+    "ssim": ("SSIM", 4),
+    "lpips_alex": ("LPIPS (Alex)", 4),
+    "hole_psnr_db": ("hole PSNR (dB)", 2),
+    "hole_mae": ("hole MAE", 4),
+}
+FORMATS = ("csv", "parquet", "json", "markdown", "latex")
+TABLES = ("summary", "rows", "differences", "claims")
+
+
+def export(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
+    """One of :data:`TABLES` of an experiment in one of :data:`FORMATS`, as the bytes of a file.
+
+    ``summary`` in Markdown and LaTeX is laid out for reading, a line a method; everything else is one record
+    a line with every digit. JSON names the experiment, its data and its settings besides the records; missing
+    values are ``null``.
+
+    Raises:
+        ValueError: an unknown table or format.
+    """
+    if table not in TABLES:
+        raise ValueError(f"unknown table {table!r}; there are {', '.join(TABLES)}")
+    if form not in FORMATS:
+        raise ValueError(f"unknown format {form!r}; there are {', '.join(FORMATS)}")
+    if table == "summary" and form in ("markdown", "latex"):
+        return readable_summary(experiment, form).encode()
+    records = _records(experiment, table)
+    match form:
+        case "parquet":
+            buffer = io.BytesIO()
+            records.to_parquet(buffer, index=False)
+            return buffer.getvalue()
+        case "json":
+            return _json(experiment, table, records).encode()
+        case "csv":
+            return records.to_csv(index=False, lineterminator="\n").encode()
+        case _:
+            cells = [[_plain(v) for v in row] for row in records.itertuples(index=False)]
+            return _RENDER[form](list(records.columns), cells, _alignment(records)).encode()
+
+
+def _records(experiment: Experiment, table: str) -> pd.DataFrame:
+    rows = experiment.rows
+    metrics = metric_columns(rows)
+    match table:
+        case "rows":
+            return rows
+        case "summary":
+            return summarise(rows, metrics)
+        case "differences":
+            return paired_differences(rows, metrics, higher_is_better=experiment.higher_is_better)
+        case _:
+            return claims_table(experiment)
+
+
+def claims_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a claim: ``claim``, ``statement``, ``source``, ``outcome``, ``leaning``, ``reason``,
+    ``command``.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "claim": v.claim.key,
+                "statement": v.claim.statement,
+                "source": v.claim.source,
+                "outcome": v.outcome,
+                "leaning": v.leaning,
+                "reason": v.reason,
+                "command": v.command,
+            }
+            for v in evaluate_claims(experiment)
+        ]
+    )
+
+
+def readable_summary(experiment: Experiment, form: str) -> str:
+    """The summary as one table a mask: a line a method, ``mean [low, high]`` under each metric."""
+    metrics = [m for m in _HEADINGS if m in experiment.rows.columns]
+    summary = summarise(experiment.rows, metrics)
+    blocks = []
+    for mask, part in summary.groupby("mask", sort=False):
+        lines = []
+        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False):
+            by_metric = of.set_index("metric")
+            several = part.loc[part["label"] == label, "train_mask"].nunique() > 1
+            shown = f"{label} (trained on {train_mask})" if several else str(label)
+            seeds = str(int(of["n_seeds"].max()))
+            lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in metrics)])
+        headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]
+        body = _RENDER[form](headings, lines, "l" + "r" * (1 + len(metrics)))
+        caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
+        blocks.append(f"{caption}\n\n{body}" if form == "markdown" else f"% {caption}\n{body}")
+    return "\n".join(blocks)
+
+
+def _images(part: pd.DataFrame) -> int:
+    return int(part["n_images"].max())
+
+
+def _with_interval(by_metric: pd.DataFrame, metric: str) -> str:
+    digits = _HEADINGS[metric][1]
+    mean, low, high = (float(by_metric[c].get(metric, float("nan"))) for c in ("mean", "low", "high"))
+    if math.isnan(mean):
+        return "n/a"
+    if math.isnan(low):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _json(experiment: Experiment, table: str, records: pd.DataFrame) -> str:
+    manifest = experiment.manifest
+    content = {
+        "experiment": experiment.name,
+        "schema": manifest["schema"],
+        "data": {k: manifest["data"].get(k) for k in ("name", "title", "fingerprint", "evaluated")},
+        "settings": manifest["settings"],
+        "metrics": manifest["metrics"],
+        "table": table,
+        "records": json.loads(records.to_json(orient="records", double_precision=15)),
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _plain(value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _alignment(records: pd.DataFrame) -> str:
+    return "".join("r" if pd.api.types.is_numeric_dtype(t) else "l" for t in records.dtypes)
+
+
+def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]], alignment: str) -> str:
+    rule = ["---:" if a == "r" else "---" for a in alignment]
+    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in [list(headings), rule, *escaped])
+
+
+_LATEX = {
+    **{special: "\\" + special for special in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _latex(headings: Sequence[str], lines: Sequence[Sequence[str]], alignment: str) -> str:
+    """A ``booktabs`` tabular. A cell that starts with a bracket would be read as an option, so none does."""
+
+    def row(cells: Sequence[str]) -> str:
+        return " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells) + r" \\"
+
+    inner = [r"\toprule", row(headings), r"\midrule", *(row(line) for line in lines), r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{alignment}}}", *inner, r"\end{tabular}", ""])
+
+
+_RENDER: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]], str], str]] = {
+    "markdown": _markdown,
+    "latex": _latex,
+}

@@ -1,0 +1,133 @@
+"""The paper's claims, as data: what is said, where, and which cells and comparisons decide it.
+
+Paper: Jiao et al., "Image Inpainting based on Gated Convolution and Spectral Normalization". It has one
+quantitative table (Table 4, one number a model, no variance, mask not stated) and no ablation: the last four
+claims are made in words only, and are tested here by models that lack the one part (``bench list models``,
+group ``ablations``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+Test = Literal["superiority", "size", "stability"]
+
+#: The mask of Table 4 as far as can be told: section 5 says "mainly inpaints large rectangular center masks".
+MASK = "center"
+
+OURS = "mgs-iim"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``better`` is said to beat ``worse`` (registry names) in ``metric``; ``published`` is by how much."""
+
+    better: str
+    worse: str
+    metric: str = "psnr_db"
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that data can decide.
+
+    Attributes:
+        key: short name.
+        statement: in one sentence.
+        source: where the paper makes it.
+        test: ``superiority``: every comparison is decided in the claimed direction. ``size``: the published
+            difference lies where one further training of each would, and the difference is not zero.
+            ``stability``: validation PSNR fluctuates less in the second half of training.
+        comparisons: all of them must hold.
+        mask: evaluated on.
+    """
+
+    key: str
+    statement: str
+    source: str
+    test: Test
+    comparisons: tuple[Comparison, ...]
+    mask: str = MASK
+
+    @property
+    def models(self) -> list[str]:
+        """Registry names of the models whose cells the claim needs."""
+        return list(dict.fromkeys(name for c in self.comparisons for name in (c.better, c.worse)))
+
+
+_ORDER = (OURS, "pconv", "glcic", "context-encoder")
+
+
+def _order(metric: str) -> tuple[Comparison, ...]:
+    return tuple(Comparison(better, worse, metric) for better, worse in itertools.pairwise(_ORDER))
+
+
+def _sizes(metric: str, differences: dict[str, float]) -> tuple[Comparison, ...]:
+    return tuple(Comparison(OURS, worse, metric, value) for worse, value in differences.items())
+
+
+def _ablation(without: str) -> tuple[Comparison, ...]:
+    return tuple(Comparison(OURS, without, metric) for metric in ("psnr_db", "ssim"))
+
+
+CLAIMS = (
+    Claim(
+        "order-psnr",
+        "In PSNR, MGS-IIM beats PConv, PConv beats GLCIC, and GLCIC beats Context Encoder.",
+        "Table 4",
+        "superiority",
+        _order("psnr_db"),
+    ),
+    Claim(
+        "order-ssim",
+        "In SSIM, MGS-IIM beats PConv, PConv beats GLCIC, and GLCIC beats Context Encoder.",
+        "Table 4",
+        "superiority",
+        _order("ssim"),
+    ),
+    Claim(
+        "size-psnr",
+        "MGS-IIM leads by 0.53 dB over PConv, 0.80 dB over GLCIC and 3.37 dB over Context Encoder.",
+        "Table 4",
+        "size",
+        _sizes("psnr_db", {"pconv": 0.5336, "glcic": 0.8015, "context-encoder": 3.3681}),
+    ),
+    Claim(
+        "size-ssim",
+        "MGS-IIM leads in SSIM by 0.0055 over PConv, 0.0143 over GLCIC and 0.0449 over Context Encoder.",
+        "Table 4",
+        "size",
+        _sizes("ssim", {"pconv": 0.0055, "glcic": 0.0143, "context-encoder": 0.0449}),
+    ),
+    Claim(
+        "gated-convolution",
+        "Gated convolution improves on plain convolution.",
+        "abstract, sections 3.1 and 5 (no numbers)",
+        "superiority",
+        _ablation("mgs-iim-no-gate"),
+    ),
+    Claim(
+        "spectral-normalisation",
+        "Spectral normalisation stabilises training.",
+        "abstract, sections 3.4 and 5 (no numbers)",
+        "stability",
+        (Comparison(OURS, "mgs-iim-no-sn"),),
+    ),
+    Claim(
+        "two-discriminators",
+        "A local and a global discriminator together beat the global one alone.",
+        "abstract and section 3.4 (no numbers)",
+        "superiority",
+        _ablation("mgs-iim-single-d"),
+    ),
+    Claim(
+        "skip-connections",
+        "Skip connections help.",
+        "sections 3.2 and 5 (no numbers)",
+        "superiority",
+        _ablation("mgs-iim-no-skip"),
+    ),
+)
