@@ -17,7 +17,7 @@ from bench.errors import BenchError, UsageError
 
 SCHEMA = 1
 RUNS, REPORTS = Path("runs"), Path("reports")
-_RESERVED = {"templates"}
+_RESERVED = {"sections", "templates"}
 
 
 class BusyError(BenchError):

@@ -1,0 +1,117 @@
+"""Figures as inline SVG: small, deterministic, with text in the reader's own font and colours of the page.
+
+What must follow the page's light or dark scheme is drawn in stand-in colours (:data:`INK`, :data:`FAINT`,
+:data:`PAPER`), which :func:`to_svg` turns into CSS variables of the page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+#: Stand-ins for text, for thin lines, and for the page behind.
+INK, FAINT, PAPER = "#010203", "#c4c5c6", "#fdfcfb"
+_VARIABLES = {INK: "var(--ink-2)", FAINT: "var(--line)", PAPER: "var(--paper)"}
+
+#: Inches; a figure is as wide as a telephone and sits in a grid of as many as fit.
+WIDTH, HEIGHT = 4.7, 3.1
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9.5,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "lines.linewidth": 1.7,
+    "svg.fonttype": "none",
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The report's look, for the figures drawn inside."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
+    """A figure with one set of axes, without pyplot and its global list of figures."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.subplots()
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element for an HTML page.
+
+    Args:
+        figure: drawn within :func:`style`.
+        name: unique on the page; identifiers inside the SVG are derived from it.
+    """
+    buffer = io.StringIO()
+    salt = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = buffer.getvalue()
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S
+    )
+    used = set(re.findall(r"""(?:href="|url\()#([^")]+)""", text))
+    text = re.sub(r"<[^<>]+>", lambda tag: _clean(tag.group(), salt, used), text)
+    return re.sub(r"\s*\n\s*", " ", text).strip()
+
+
+def _clean(tag: str, salt: str, used: set[str]) -> str:
+    """A tag (never text, which may hold a model's name) with colours of the page and identifiers of its own."""
+    tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{salt}-{m[1]}"' if m[1] in used else "", tag)
+    tag = re.sub(r"(href=\"|url\()#", rf"\g<1>#{salt}-", tag).replace("xlink:href", "href")
+    tag = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, tag)
+    tag = re.sub(r"; font-family: [^;\"]*", "", tag)
+    tag = re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)  # a hundredth of a point is finer than any screen
+    for stand_in, variable in _VARIABLES.items():
+        tag = tag.replace(stand_in, variable)
+    if tag.startswith("<svg"):
+        tag = re.sub(r' (?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", tag)
+        tag = tag.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)
+    return tag
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}px"

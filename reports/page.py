@@ -1,0 +1,255 @@
+"""What every section of a report needs to know: methods with their looks, metrics, statistics, comparability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from reports.differences import paired_differences
+from reports.experiment import Experiment
+from reports.palette import Look, looks
+from reports.scores import Scores, arrange
+from reports.summary import summarise
+from reports.table import metric_columns
+
+#: Headings of metrics by name; others are shown under the name they have.
+_HEADINGS = {
+    "psnr_db": "PSNR",
+    "ssim": "SSIM",
+    "lpips_alex": "LPIPS",
+    "hole_psnr_db": "Hole PSNR",
+    "hole_mae": "Hole MAE",
+    "hole_ssim": "Hole SSIM",
+}
+
+#: The budget of the preset ``paper``, in images seen.
+PAPER_IMAGES_SEEN = 3_600_000
+PAPER_SIZE = 160
+
+#: Below this many images seen the ranking of trained models is called noise.
+FEW_IMAGES_SEEN = 100_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as tables show it."""
+
+    name: str
+    heading: str
+    unit: str
+    convention: str
+    higher_is_better: bool
+    unavailable: str | None
+
+    @property
+    def digits(self) -> int:
+        """Decimal places."""
+        return 2 if self.unit == "dB" else 4
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def title(self) -> str:
+        """Heading with unit."""
+        return f"{self.heading} ({self.unit})" if self.unit and self.unit != "1" else self.heading
+
+    def show(self, value: float | None, *, sign: bool = False) -> str:
+        """A value with this metric's digits, or a dash."""
+        if value is None or pd.isna(value):
+            return "–"
+        return f"{value:{'+' if sign else ''}.{self.digits}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A line of the tables: a model as configured and trained. ``label`` is unique in the report."""
+
+    label: str
+    model: str
+    trained: bool
+    look: Look
+    cells: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def done(self) -> list[dict[str, Any]]:
+        """Its finished cells."""
+        return [c for c in self.cells if c["status"] == "done"]
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The record of its first training that is known."""
+        return next((c["training"] for c in self.done if c["training"]), None)
+
+
+class Page:
+    """An experiment with what is computed from it once and shown in several sections."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.manifest = experiment.manifest
+        self.settings: dict[str, Any] = self.manifest["settings"]
+        self.data: dict[str, Any] = self.manifest["data"]
+        names = _unique_labels(experiment.cells)
+        self.methods = _methods(experiment.cells, names)
+        self.by_label = {m.label: m for m in self.methods}
+        self.rows = _relabelled(experiment.rows, names)
+        self.masks = list(dict.fromkeys(self.rows["mask"]))
+        self.metrics = _metrics(self.manifest["metrics"], self.rows)
+
+    @property
+    def measured(self) -> list[Metric]:
+        """Metrics with values."""
+        return [m for m in self.metrics if m.unavailable is None]
+
+    @property
+    def main_mask(self) -> str | None:
+        """The mask that the headline speaks of: the centre hole of the paper where there is one."""
+        return "center" if "center" in self.masks else (self.masks[0] if self.masks else None)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """:func:`reports.summary.summarise` of all measured metrics, by (mask, label, metric)."""
+        table = summarise(self.rows, [m.name for m in self.measured])
+        return table.set_index(["mask", "label", "metric"], drop=False).rename_axis([None] * 3)
+
+    def value(self, mask: str, label: str, metric: str) -> pd.Series | None:
+        """The line of :attr:`summary`, or ``None`` where there is no value."""
+        key = (mask, label, metric)
+        if key not in self.summary.index or pd.isna(self.summary.at[key, "mean"]):
+            return None
+        line: pd.Series = self.summary.loc[key]
+        return line
+
+    def methods_on(self, mask: str) -> list[Method]:
+        """Methods with results on a mask, in table order."""
+        have = set(self.rows.loc[self.rows["mask"] == mask, "label"].unique())
+        return [m for m in self.methods if m.label in have]
+
+    def ranking(self, mask: str, metric: Metric, *, trained: bool | None = None) -> list[Method]:
+        """Methods from best to worst."""
+        found = [
+            (self.value(mask, m.label, metric.name), m)
+            for m in self.methods_on(mask)
+            if trained in (None, m.trained)
+        ]
+        known = [(float(v["mean"]), m) for v, m in found if v is not None]
+        known.sort(key=lambda item: item[0], reverse=metric.higher_is_better)
+        return [m for _, m in known]
+
+    @cached_property
+    def against_best(self) -> pd.DataFrame:
+        """Paired differences of each mask's and metric's best method (``a``) to every other (``b``)."""
+        directions = {m.name: m.higher_is_better for m in self.metrics}
+        tables = []
+        for mask in self.masks:
+            part = self.rows[self.rows["mask"] == mask]
+            for metric in self.measured:
+                order = self.ranking(mask, metric)
+                pairs = [(order[0].label, m.label) for m in order[1:]] if order else []
+                trained = self.ranking(mask, metric, trained=True)
+                if trained and trained[0] is not order[0]:
+                    pairs += [(trained[0].label, m.label) for m in trained[1:]]
+                if pairs:
+                    tables.append(
+                        paired_differences(part, [metric.name], pairs=pairs, higher_is_better=directions)
+                    )
+        if not tables:
+            return paired_differences(self.rows, [])
+        return pd.concat(tables, ignore_index=True)
+
+    def difference(self, mask: str, metric: str, a: str, b: str) -> pd.Series | None:
+        """The line of :attr:`against_best` for a pair, or ``None``."""
+        t = self.against_best
+        found = t[(t["mask"] == mask) & (t["metric"] == metric) & (t["a"] == a) & (t["b"] == b)]
+        return found.iloc[0] if len(found) else None
+
+    def scores(self, mask: str, metric: str) -> dict[str, Scores]:
+        """Per-image scores of a metric by label."""
+        arranged = arrange(self.rows.loc[self.rows["mask"] == mask], metric)
+        return {s.label: s for s in arranged.values() if s.values.size}
+
+    @property
+    def is_celeba(self) -> bool:
+        """Whether the pictures are CelebA's."""
+        return bool(self.data["name"] == "celeba")
+
+    @property
+    def comparable(self) -> bool:
+        """Whether differences to Table 4 may be printed: CelebA, 160 px, at least the budget of preset ``paper``."""
+        s = self.settings
+        return (
+            self.is_celeba
+            and s["size"] == PAPER_SIZE
+            and s["preset"] == "paper"
+            and s["images_seen"] >= PAPER_IMAGES_SEEN
+            and not s.get("steps_per_phase")
+        )
+
+    @property
+    def budget_is_small(self) -> bool:
+        """Whether so few images were seen that the ranking of trained models is noise."""
+        seen = [m.training["images_seen"] for m in self.methods if m.training]
+        return bool(seen) and min(seen) < FEW_IMAGES_SEEN
+
+
+def tied(line: pd.Series) -> bool:
+    """Whether a paired difference cannot be told from zero on these images."""
+    return bool(line["low"] <= 0 <= line["high"] or not line["p_holm"] < 0.05)
+
+
+def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """(model, label, training mask) -> a label of its own, with the training mask where it tells them apart."""
+    keys = list(dict.fromkeys((c["model"], c["label"], c["train_mask"]) for c in cells))
+    plain = [label for _, label, _ in keys]
+    result: dict[tuple[str, str, str], str] = {}
+    for model, label, train_mask in keys:
+        shown = label if plain.count(label) == 1 else f"{label}, trained on {train_mask}"
+        if shown in result.values():
+            shown = f"{shown} [{model}]"
+        result[model, label, train_mask] = shown
+    return result
+
+
+def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[Method]:
+    look = looks((model, shown) for (model, _, _), shown in names.items())
+    grouped: dict[str, list[dict[str, Any]]] = {shown: [] for shown in names.values()}
+    for cell in cells:
+        grouped[names[cell["model"], cell["label"], cell["train_mask"]]].append(cell)
+    return [
+        Method(shown, own[0]["model"], bool(own[0]["trained"]), look[shown], own)
+        for shown, own in grouped.items()
+    ]
+
+
+def _relabelled(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+    if all(label == shown for (_, label, _), shown in names.items()):
+        return rows
+    keys = zip(rows["model"], rows["label"], rows["train_mask"], strict=True)
+    return rows.assign(label=[names.get(key, key[1]) for key in keys])
+
+
+def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metric]:
+    """Metrics that the rows have, first those that every table has; unavailable ones with the reason."""
+    result = []
+    for name in metric_columns(rows):
+        card = cards.get(name, {})
+        unavailable = card.get("unavailable")
+        if unavailable is None and len(rows) and rows[name].isna().all():
+            unavailable = "no value was stored"
+        result.append(
+            Metric(
+                name=name,
+                heading=_HEADINGS.get(name, name),
+                unit=card.get("unit") or "",
+                convention=card.get("convention") or "",
+                higher_is_better=bool(card.get("higher_is_better", True)),
+                unavailable=unavailable,
+            )
+        )
+    return result

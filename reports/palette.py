@@ -1,0 +1,72 @@
+"""One colour, dash and marker for each model, the same in every figure and table.
+
+Colours are of middle lightness, so that they stand on a light page and on a dark one, and were taken from palettes
+that people with colour-blindness can tell apart (Okabe and Ito). Dashes and markers tell the lines apart in greyscale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Dash = str | tuple[float, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is drawn: ``colour`` as ``#rrggbb``, ``dash`` and ``marker`` as matplotlib takes them."""
+
+    colour: str
+    dash: Dash
+    marker: str
+
+    def line(self) -> dict[str, Any]:
+        """Keyword arguments of ``Axes.plot``."""
+        return {"color": self.colour, "linestyle": self.dash}
+
+
+_SOLID, _DASHED, _DOTTED = "-", (0.0, (5.0, 2.0)), (0.0, (1.2, 1.6))
+_DASHDOT, _LONG = (0.0, (6.0, 1.6, 1.2, 1.6)), (0.0, (9.0, 3.0))
+
+#: The paper's four models and the untrained fills look the same in every report.
+KNOWN = {
+    "mgs-iim": Look("#d55e00", _SOLID, "o"),
+    "glcic": Look("#2b7bba", _DASHED, "s"),
+    "pconv": Look("#12946c", _DASHDOT, "^"),
+    "context-encoder": Look("#b5609a", _LONG, "D"),
+    "biharmonic": Look("#a1823a", _DOTTED, "v"),
+    "mean-image": Look("#6f7c88", _DOTTED, "P"),
+    "mean": Look("#9aa0a6", _DOTTED, "X"),
+}
+_OTHERS = (
+    Look("#7a63c7", _SOLID, "h"),
+    Look("#d19a00", _DASHED, "<"),
+    Look("#3aa6cf", _DASHDOT, ">"),
+    Look("#7d9a1c", _LONG, "p"),
+    Look("#c24747", _SOLID, "d"),
+    Look("#8a5a3c", _DASHED, "*"),
+    Look("#4d6fd0", _DASHDOT, "8"),
+    Look("#4f9a94", _LONG, "H"),
+)
+
+
+def looks(entrants: Iterable[tuple[str, str]]) -> dict[str, Look]:
+    """Label -> look, for pairs of registry name and label.
+
+    A model of the paper keeps its look; a second label of one model (another training mask, a variant that shares
+    the name) and models that this file does not know take the next free one, in the order given.
+    """
+    result: dict[str, Look] = {}
+    taken: set[str] = set()
+    free = 0
+    for model, label in entrants:
+        if label in result:
+            continue
+        if model in KNOWN and model not in taken:
+            result[label] = KNOWN[model]
+            taken.add(model)
+        else:
+            result[label] = _OTHERS[free % len(_OTHERS)]
+            free += 1
+    return result

@@ -1,0 +1,254 @@
+"""Figures: functions from a table to a figure. No file access; :mod:`reports.figures` makes SVG of them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from reports.figures import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
+from reports.palette import Look
+
+Floats = NDArray[np.float64]
+
+#: Points of a distribution curve: finer than the figure's pixels, and the same for 200 images and 20,000.
+_QUANTILES = np.linspace(0.0, 1.0, 161)
+
+
+def ecdf(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
+    """Share of images below each score: one line a method.
+
+    Args:
+        scores: label -> ``(N,)`` one value an image.
+        looks: label -> look.
+        xlabel: metric with unit.
+    """
+    figure, axes = new_figure()
+    for label, values in scores.items():
+        axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **looks[label].line())
+    axes.set(xlabel=xlabel, ylabel="share of images below", ylim=(0, 1))
+    return figure
+
+
+def violins(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
+    """Violins with quartiles, one a method, from at most 2,000 images evenly spread over the sorted scores."""
+    figure, axes = new_figure(height=_height(len(scores)))
+    picked = {k: np.quantile(v, np.linspace(0, 1, min(len(v), 2000))) for k, v in scores.items()}
+    table = pd.DataFrame(
+        {
+            "label": np.repeat(list(picked), [len(v) for v in picked.values()]),
+            "value": np.concatenate(list(picked.values())),
+        }
+    )
+    sns.violinplot(
+        table,
+        x="value",
+        y="label",
+        hue="label",
+        palette={k: looks[k].colour for k in picked},
+        inner="quart",
+        cut=0,
+        linewidth=0.9,
+        linecolor=INK,
+        legend=False,
+        gridsize=70,
+        density_norm="width",
+        ax=axes,
+    )
+    axes.set(xlabel=xlabel, ylabel="")
+    axes.tick_params(axis="y", length=0)
+    axes.set_yticks(range(len(picked)), labels=[_wrap(label) for label in picked])
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def paired_forest(
+    differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: str
+) -> Figure:
+    """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
+
+    Args:
+        differences: lines of :func:`reports.summary.paired_differences`, ``a`` the best method throughout.
+        looks: label -> look.
+        xlabel: metric with unit.
+    """
+    figure, axes = new_figure(height=_height(len(differences)))
+    axes.axvline(0, color=INK, linewidth=1.0)
+    for place, line in enumerate(differences.itertuples()):
+        look = looks[line.b]
+        axes.plot(
+            [line.low, line.high], [place, place], color=look.colour, linewidth=2.4, solid_capstyle="butt"
+        )
+        axes.plot(
+            [line.difference], [place], marker=look.marker, color=look.colour, markersize=6.5, linestyle=""
+        )
+    axes.set_yticks(range(len(differences)), labels=[_wrap(label) for label in differences["b"]])
+    axes.set_ylim(len(differences) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel=xlabel)
+    return figure
+
+
+def against_hole(binned: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], ylabel: str) -> Figure:
+    """Score against the area of the hole: means of bins with equal counts.
+
+    Args:
+        binned: label -> columns ``ratio`` (in [0, 1]) and ``value``, a row a bin.
+        looks: label -> look.
+        ylabel: metric with unit.
+    """
+    figure, axes = new_figure()
+    for label, table in binned.items():
+        look = looks[label]
+        axes.plot(
+            100 * table["ratio"], table["value"], label=label, marker=look.marker, markersize=4, **look.line()
+        )
+    axes.set(xlabel="hole, % of the image", ylabel=ylabel)
+    return figure
+
+
+def win_matrix(wins: pd.DataFrame) -> Figure:
+    """Probability (in %) that the row's method beats the column's on an image; ties count half.
+
+    Args:
+        wins: square, values in [0, 1], NaN on the diagonal.
+    """
+    count = len(wins)
+    figure, axes = new_figure(WIDTH, max(HEIGHT, 1.3 + 0.3 * count))
+    codes = [_letter(i) for i in range(count)]
+    shown = 100 * wins.to_numpy(dtype=float)
+    sns.heatmap(
+        shown,
+        ax=axes,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=True,
+        fmt=".0f",
+        mask=np.isnan(shown),
+        cbar=False,
+        linewidths=1.5,
+        linecolor=PAPER,
+        annot_kws={"fontsize": 9.0 if count <= 8 else 7.5},
+        xticklabels=codes,
+        yticklabels=[f"{_wrap(label)}  {code}" for code, label in zip(codes, wins.index, strict=True)],
+    )
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    return figure
+
+
+def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
+    """The generator's and the discriminator's loss of one training, on a logarithmic axis where all are positive.
+
+    Args:
+        curves: columns ``term``, ``step``, ``phase``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
+        look: of the model.
+    """
+    figure, axes = new_figure()
+    lines = [
+        ("generator/loss", "generator", {"color": look.colour, "linestyle": "-"}),
+        ("discriminator/loss", "discriminator", {"color": INK, "linestyle": (0, (3, 2)), "linewidth": 1.1}),
+    ]
+    positive = True
+    for term, name, how in lines:
+        part = curves[curves["term"] == term]
+        if len(part):
+            axes.plot(part["step"], part["value"], label=name, **how)
+            positive &= bool((part["value"] > 0).all())
+    if positive and len(curves):
+        axes.set_yscale("log")
+    _phases(axes, curves)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend(loc="best", fontsize=8.5)
+    return figure
+
+
+def validation(curves: Sequence[pd.DataFrame], looks: Mapping[str, Look], x: str, ylabel: str) -> Figure:
+    """Validation score against images seen or wall time, a line a training.
+
+    Args:
+        curves: one table a training: ``label``, ``images_seen``, ``seconds``, ``value``.
+        looks: label -> look.
+        x: ``images_seen`` or ``seconds``.
+        ylabel: metric with unit.
+    """
+    figure, axes = new_figure()
+    longest = max(float(t["seconds"].max()) for t in curves)
+    unit, divisor = ("minutes", 60.0) if longest < 7200 else ("hours", 3600.0)
+    for table in curves:
+        look = looks[table["label"].iloc[0]]
+        at = table[x] / divisor if x == "seconds" else table[x]
+        axes.plot(at, table["value"], marker=look.marker, markersize=3.5, **look.line())
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set(xlabel=f"wall time ({unit})" if x == "seconds" else "images seen", ylabel=ylabel)
+    return figure
+
+
+def discriminator_scores(curves: pd.DataFrame, look: Look) -> Figure:
+    """Every logged discriminator term but its loss (scores of real and completed pictures) over steps."""
+    figure, axes = new_figure()
+    dashes = ["-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 1.6, 1.2, 1.6))]
+    for place, (term, part) in enumerate(curves.groupby("term", sort=False)):
+        name = str(term).split("/", 1)[-1].replace("_", " ")
+        colour = look.colour if place % 2 == 0 else INK
+        axes.plot(
+            part["step"], part["value"], label=name, color=colour, linestyle=dashes[place % 4], linewidth=1.4
+        )
+    _phases(axes, curves)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set(xlabel="step", ylabel="score")
+    axes.legend(loc="best", fontsize=8.5)
+    return figure
+
+
+def quality_against_cost(points: pd.DataFrame, looks: Mapping[str, Look], xlabel: str, ylabel: str) -> Figure:
+    """Scatter of a score against a cost, named at the points. Columns ``label``, ``cost``, ``value``."""
+    figure, axes = new_figure()
+    for line in points.itertuples():
+        look = looks[line.label]
+        axes.plot(
+            [line.cost], [line.value], marker=look.marker, color=look.colour, markersize=8, linestyle=""
+        )
+    if len(points) and points["cost"].min() > 0 and points["cost"].max() > 8 * points["cost"].min():
+        axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.18)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return figure
+
+
+def _height(lines: int) -> float:
+    return max(2.2, 1.1 + 0.34 * lines)
+
+
+def _wrap(label: str) -> str:
+    """A label in at most two lines of 22 letters."""
+    lines = textwrap.wrap(label, 22, max_lines=2, placeholder=" …", break_long_words=True)
+    return "\n".join(lines) or label
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else str(place + 1)
+
+
+def _phases(axes: object, curves: pd.DataFrame) -> None:
+    """Thin lines where a phase ends, with the phases' names above."""
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    phased = curves[curves["phase"] != ""]
+    if phased.empty:
+        return
+    spans = phased.groupby("phase", sort=False)["step"].agg(["min", "max"]).sort_values("min")
+    for place, (_, span) in enumerate(spans.iterrows()):
+        if place:
+            axes.axvline(float(span["min"]), color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))

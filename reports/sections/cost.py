@@ -1,0 +1,109 @@
+"""What each model costs, and what it gives for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import plots
+from reports.figures import style
+from reports.page import Method, Page
+from reports.sections import Plot, plot
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/cost.html.j2``."""
+    rows = [{"method": m, "columns": _columns(m)} for m in page.methods if m.done]
+    with style():
+        return {
+            "rows": rows,
+            "plots": _plots(page),
+            "heads": HEADS,
+            "methods": [m for m in page.methods if m.done],
+        }
+
+
+#: Heading and unit of each column.
+HEADS = (
+    ("Generator", "parameters"),
+    ("Discriminator", "parameters"),
+    ("Multiply-adds", "one image"),
+    ("Trained in", "wall time"),
+    ("Training", "images/s"),
+    ("Evaluation", "images/s"),
+    ("Peak memory", "training"),
+)
+
+
+def _columns(method: Method) -> list[tuple[str, float | None]]:
+    """Text and sort value of each column; means over the method's trainings and cells."""
+    trainings = list({c["training"]["key"]: c["training"] for c in method.done if c["training"]}.values())
+    speeds = [c["evaluation"]["images_per_second"] for c in method.done if c["evaluation"]]
+    parameters = trainings[0]["parameters"] if trainings else {}
+    return [
+        _scaled(parameters.get("generator")),
+        _scaled(sum(v for k, v in parameters.items() if k != "generator") or None),
+        _scaled(trainings[0].get("multiply_accumulates") if trainings else None),
+        _time(_mean([t.get("seconds") for t in trainings])),
+        _rate(_mean([t.get("images_per_second") for t in trainings])),
+        _rate(_mean(speeds)),
+        _memory(_mean([t.get("peak_memory_mb") for t in trainings])),
+    ]
+
+
+def _plots(page: Page) -> list[Plot]:
+    metric = page.measured[0] if page.measured else None
+    mask = page.main_mask
+    if metric is None or mask is None:
+        return []
+    looks = {m.label: m.look for m in page.methods}
+    costs = (("parameters of the generator (millions)", 0, 1e6), ("training time (minutes)", 3, 60.0))
+    found = []
+    for name, column, unit in costs:
+        points = []
+        for method in page.methods_on(mask):
+            cost = _columns(method)[column][1]
+            line = page.value(mask, method.label, metric.name)
+            if cost is not None and line is not None:
+                points.append({"label": method.label, "cost": cost / unit, "value": float(line["mean"])})
+        if len(points) > 1:
+            words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
+            drawn = plots.quality_against_cost(pd.DataFrame(points), looks, name, metric.title)
+            found.append(
+                plot(drawn, f"cost {column}", f"{metric.title} on “{mask}” against {name}: {words}.")
+            )
+    return found
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _scaled(value: float | None) -> tuple[str, float | None]:
+    if value is None:
+        return "–", None
+    for divisor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= divisor:
+            return f"{value / divisor:.2f} {letter}", float(value)
+    return f"{value:.0f}", float(value)
+
+
+def _time(seconds: float | None) -> tuple[str, float | None]:
+    if seconds is None:
+        return "–", None
+    if seconds < 120:
+        return f"{seconds:.0f} s", seconds
+    return (f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"), seconds
+
+
+def _rate(value: float | None) -> tuple[str, float | None]:
+    return ("–", None) if value is None else (f"{value:,.0f}" if value >= 100 else f"{value:.1f}", value)
+
+
+def _memory(megabytes: float | None) -> tuple[str, float | None]:
+    if megabytes is None:
+        return "–", None
+    return (f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"), megabytes

@@ -1,0 +1,144 @@
+"""Per-image distributions, paired differences, score against hole area, and who wins how often; by mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import plots
+from reports.figures import style
+from reports.page import Metric, Page
+from reports.scores import Scores
+from reports.sections import Plot, plot
+from reports.significance import probability_of_superiority
+
+_BINS = 8
+_SHOWN = ("psnr_db", "ssim", "lpips_alex")
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/distributions.html.j2``."""
+    with style():
+        return {"masks": [{"mask": mask, **_mask(page, mask)} for mask in page.masks]}
+
+
+def _mask(page: Page, mask: str) -> dict[str, Any]:
+    found: list[Plot] = []
+    notes: list[str] = []
+    metrics = [m for m in page.measured if m.name in _SHOWN] or page.measured[:1]
+    looks = {m.label: m.look for m in page.methods}
+    for metric in metrics:
+        scores = {m.label: s for m in page.methods if (s := page.scores(mask, metric.name).get(m.label))}
+        per_image = {label: s.values.mean(axis=0) for label, s in scores.items()}
+        name = f"{mask} {metric.name}"
+        if metric is metrics[0]:
+            found.append(_ecdf(per_image, looks, metric, name))
+            found.append(_violins(per_image, looks, metric, name))
+        found += _forest(page, mask, metric, looks, name)
+        if metric is metrics[0]:
+            if len(scores) > 1:
+                found.append(_wins(scores, metric, name))
+            ratios = page.rows[page.rows["mask"] == mask].drop_duplicates("image_id")["hole_ratio"]
+            if ratios.max() - ratios.min() > 0.005:
+                found.append(_hole(page, mask, metric, looks, name))
+            else:
+                notes.append(
+                    f"Every hole of this mask covers {100 * ratios.mean():.1f} % of its image, so there is no score "
+                    "against hole area to draw."
+                )
+    methods = page.methods_on(mask)
+    return {"plots": found, "notes": notes, "methods": methods, "images": page.data["evaluated"]}
+
+
+def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: str) -> Plot:
+    medians = ", ".join(f"{label} {metric.show(np.median(v))}" for label, v in scores.items())
+    return plot(
+        plots.ecdf(scores, looks, metric.title),
+        f"{name} ecdf",
+        f"Cumulative distribution of {metric.title} over images. Medians: {medians}.",
+        f"{'Further right' if metric.higher_is_better else 'Further left'} is better.",
+    )
+
+
+def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: str) -> Plot:
+    spans = ", ".join(
+        f"{label} {metric.show(np.quantile(v, 0.25))} to {metric.show(np.quantile(v, 0.75))}"
+        for label, v in scores.items()
+    )
+    return plot(
+        plots.violins(scores, looks, metric.title),
+        f"{name} violins",
+        f"Violins of {metric.title} over images. Middle halves: {spans}.",
+        "Lines inside: quartiles and median.",
+    )
+
+
+def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: str) -> list[Plot]:
+    order = page.ranking(mask, metric)
+    if len(order) < 2:
+        return []
+    best = order[0].label
+    t = page.against_best
+    t = t[(t["mask"] == mask) & (t["metric"] == metric.name) & (t["a"] == best)]
+    t = t.drop_duplicates("b").sort_values("difference", key=abs, kind="stable")
+    words = ", ".join(
+        f"{line.b} {metric.show(line.difference)} [{metric.show(line.low)}, {metric.show(line.high)}]"
+        for line in t.itertuples()
+    )
+    drawn = plots.paired_forest(t, best, looks, metric.title, higher_is_better=metric.higher_is_better)
+    kinds = set(t["interval"])
+    caption = (
+        "Bars: 95 % intervals over seeds and images."
+        if kinds == {"seeds and images"}
+        else "Bars: 95 % intervals over images, for these very trainings."
+        if kinds == {"images"}
+        else "Bars: 95 % intervals, over seeds and images where a model has several trainings, else over images."
+    )
+    return [
+        plot(drawn, f"{name} forest", f"{best} less each other model in {metric.title}: {words}.", caption)
+    ]
+
+
+def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
+    labels = list(scores)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    table = pd.DataFrame(np.nan, index=labels, columns=labels)
+    for i, a in enumerate(labels):
+        for b in labels[i + 1 :]:
+            images = scores[a].images.intersection(scores[b].images, sort=False)
+            if not len(images):
+                continue
+            one, other = scores[a].on(images), scores[b].on(images)
+            table.loc[a, b] = probability_of_superiority(sign * one.values, sign * other.values)
+            table.loc[b, a] = 1 - table.loc[a, b]
+    share = table.mean(axis=1)
+    words = ", ".join(f"{label} {100 * share[label]:.0f} %" for label in labels)
+    return plot(
+        plots.win_matrix(table, metric.heading),
+        f"{name} wins",
+        f"Win rates in {metric.title}, image by image. Each model's average against the others: {words}.",
+        "Ties count half. Columns are in the order of the rows.",
+    )
+
+
+def _hole(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: str) -> Plot:
+    binned = {}
+    for method in page.methods_on(mask):
+        rows = page.rows[(page.rows["mask"] == mask) & (page.rows["label"] == method.label)]
+        rows = rows[["hole_ratio", metric.name]].dropna().sort_values("hole_ratio", kind="stable")
+        bins = np.arange(len(rows)) * min(_BINS, max(1, len(rows) // 5)) // max(len(rows), 1)
+        table = rows.groupby(bins).mean()
+        binned[method.label] = table.rename(columns={"hole_ratio": "ratio", metric.name: "value"})
+    words = ", ".join(
+        f"{label} from {metric.show(t['value'].iloc[0])} to {metric.show(t['value'].iloc[-1])}"
+        for label, t in binned.items()
+        if len(t)
+    )
+    return plot(
+        plots.against_hole(binned, looks, metric.title),
+        f"{name} hole",
+        f"Mean {metric.title} from the smallest to the largest holes: {words}.",
+        "Means of groups with equally many images.",
+    )

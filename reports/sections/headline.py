@@ -1,0 +1,193 @@
+"""The report's opening: what was found, in words made from the data, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.intervals import MIN_SEEDS
+from reports.page import Method, Metric, Page, tied
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/headline.html.j2``."""
+    return {
+        "sentences": sentences(page),
+        "cautions": cautions(page),
+        "facts": _facts(page),
+        "short": short(page),
+    }
+
+
+def short(page: Page) -> str:
+    """The headline in one line, for lists of experiments."""
+    metric = _psnr(page)
+    if page.main_mask is None or metric is None:
+        return "No results yet."
+    order = page.ranking(page.main_mask, metric, trained=True) or page.ranking(page.main_mask, metric)
+    if not order:
+        return "No results yet."
+    best = order[0]
+    line = page.value(page.main_mask, best.label, metric.name)
+    assert line is not None
+    return f"{best.label} leads with {metric.show(line['mean'])} {metric.unit} ({page.main_mask} hole)."
+
+
+def sentences(page: Page) -> list[str]:
+    """Findings, most important first."""
+    mask, metric = page.main_mask, _psnr(page)
+    if mask is None or metric is None:
+        return ["Nothing has been evaluated: no cell of this experiment is finished."]
+    trained = page.ranking(mask, metric, trained=True)
+    fills = page.ranking(mask, metric, trained=False)
+    where = f"On {_images(page)} of {page.data['title']} at {page.settings['size']} px with the mask “{mask}”"
+    if not trained:
+        if not fills:
+            return [f"{where}, no {metric.heading} could be computed."]
+        best = fills[0]
+        return [
+            f"{where}, only untrained fills were evaluated; the best is {best.label} with "
+            f"{_score(page, mask, best, metric)}."
+        ]
+    found = [_leader(page, where, mask, metric, trained)]
+    if fills:
+        found.append(_bar(page, mask, metric, trained, fills[0]))
+    others = [m for m in page.masks if m != mask]
+    if others:
+        found.append(_elsewhere(page, metric, trained[0], others))
+    return found
+
+
+def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Method]) -> str:
+    best = trained[0]
+    lead = f"{where}, {best.label} has "
+    if len(trained) == 1:
+        return lead + f"{_score(page, mask, best, metric)}; no other trained model was evaluated."
+    second = trained[1]
+    pair = page.difference(mask, metric.name, best.label, second.label)
+    text = (
+        lead
+        + f"the highest {metric.heading} of {_count(len(trained))} trained models, {_score(page, mask, best, metric)}"
+    )
+    if pair is None:
+        return text + "."
+    text += f", {metric.show(pair['difference'])} {metric.unit} above {second.label}"
+    if pair["interval"] != "none":
+        text += f" (95 % interval {metric.show(pair['low'])} to {metric.show(pair['high'])} {metric.unit})"
+    if pair["verdict"] == "a better":
+        return text + ": more than the spread between seeds and images explains."
+    if tied(pair):
+        return text + ": a difference that cannot be told from zero."
+    return text + ". The interval speaks of these very trainings, not of the methods."
+
+
+def _bar(page: Page, mask: str, metric: Metric, trained: list[Method], fill: Method) -> str:
+    """How the trained models stand to the best fill that needs no training."""
+    bar = page.value(mask, fill.label, metric.name)
+    assert bar is not None
+    gaps = {}
+    for method in trained:
+        line = page.value(mask, method.label, metric.name)
+        assert line is not None
+        gaps[method.label] = float(line["mean"] - bar["mean"])
+    named = f"the best untrained fill ({fill.label}, {metric.show(bar['mean'])} {metric.unit})"
+    below = [label for label, gap in gaps.items() if gap <= 0]
+    if below:
+        return f"{_list(below)} {'does' if len(below) == 1 else 'do'} not clear {named}."
+    least = f"{metric.show(min(gaps.values()))} {metric.unit}"
+    if len(gaps) == 1:
+        return f"It clears {named} by {least}."
+    return f"Every trained model clears {named} by at least {least}."
+
+
+def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> str:
+    """Whether the leader leads on the other masks as well."""
+    leaders = {m: order[0].label for m in masks if (order := page.ranking(m, metric, trained=True))}
+    if all(label == leader.label for label in leaders.values()):
+        return f"It leads on {'the other masks' if len(leaders) > 1 else 'the other mask'} too ({_list(list(leaders))})."
+    return (
+        "On other masks the leader is "
+        + _list([f"{label} ({mask})" for mask, label in leaders.items()])
+        + "."
+    )
+
+
+def cautions(page: Page) -> list[str]:
+    """What a reader must know before quoting a number."""
+    found = []
+    if page.data["procedural"]:
+        found.append(
+            "These are procedural faces, drawn by this program: a test bed, not real results. The paper's claims are "
+            "not tested on them."
+        )
+    if page.budget_is_small:
+        seen = min(m.training["images_seen"] for m in page.methods if m.training)
+        found.append(
+            f"At {seen:,} images seen the ranking of trained models is noise: another seed may well reverse it."
+        )
+    seeds = _seeds(page)
+    if 0 < seeds < MIN_SEEDS:
+        trainings = "one training" if seeds == 1 else f"{_count(seeds)} trainings"
+        found.append(
+            f"There is only {trainings} of each model. Below {_count(MIN_SEEDS)} seeds every comparison of methods is "
+            "inconclusive by rule, whatever the intervals over images say."
+        )
+    found += [
+        f"{metric.heading} is unavailable: {metric.unavailable.rstrip('.')}. No number is made up for it."
+        for metric in page.metrics
+        if metric.unavailable
+    ]
+    counts = {s: sum(c["status"] == s for c in page.experiment.cells) for s in ("failed", "not-applicable")}
+    if counts["failed"]:
+        cells = "cell" if counts["failed"] == 1 else "cells"
+        found.append(
+            f"{_count(counts['failed']).capitalize()} {cells} failed and have no numbers: see “Cells without results”."
+        )
+    return found
+
+
+def _facts(page: Page) -> list[tuple[str, str]]:
+    """The run in a few words, above the fold."""
+    seen = sorted({m.training["images_seen"] for m in page.methods if m.training})
+    facts = [
+        ("data", page.data["title"]),
+        ("size", f"{page.settings['size']} × {page.settings['size']} px"),
+        ("masks", ", ".join(page.settings["masks"])),
+        ("preset", f"{page.settings['preset']}, track {page.settings['track']}"),
+        ("test images", f"{page.data['evaluated']:,}"),
+    ]
+    if seen:
+        shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
+        facts.append(("images seen", shown))
+        facts.append(("seeds", ", ".join(str(s) for s in page.settings["seeds"])))
+    return facts
+
+
+def _psnr(page: Page) -> Metric | None:
+    """PSNR, or the first metric that has values."""
+    measured = page.measured
+    return next((m for m in measured if m.name == "psnr_db"), measured[0] if measured else None)
+
+
+def _seeds(page: Page) -> int:
+    counts = page.rows[page.rows["train_mask"] != "-"].groupby("label")["seed"].nunique()
+    return int(counts.min()) if len(counts) else 0
+
+
+def _images(page: Page) -> str:
+    count = page.data["evaluated"]
+    return f"{count:,} test image{'' if count == 1 else 's'}"
+
+
+def _score(page: Page, mask: str, method: Method, metric: Metric) -> str:
+    line = page.value(mask, method.label, metric.name)
+    assert line is not None
+    return f"{metric.show(line['mean'])} {metric.unit}".strip()
+
+
+def _count(number: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[number] if number < len(words) else str(number)
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

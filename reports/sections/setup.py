@@ -1,0 +1,79 @@
+"""Set-up and provenance: all that is needed to doubt the numbers, or to make them again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from reports.page import Method, Page
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/setup.html.j2``."""
+    m = page.manifest
+    data = m["data"]
+    cells = page.experiment.cells
+    return {
+        "command": shlex.join(str(part) for part in m.get("command", [])),
+        "settings": [(k, _plain(v)) for k, v in m["settings"].items()],
+        "data": [(k, _plain(v)) for k, v in data.items() if k != "skipped"],
+        "skipped": data["skipped"],
+        "masks": m["masks"],
+        "software": sorted(m.get("software", {}).items()),
+        "hardware": [(k, _plain(v)) for k, v in m.get("hardware", {}).items()],
+        "commit": _plain(m.get("commit")),
+        "created": m.get("created", ""),
+        "updated": m.get("updated", ""),
+        "configs": _configs(page),
+        "configured": [x for x in page.methods if _config(x)],
+        "deviations": _resolutions(page, deviation=True),
+        "gaps": _resolutions(page, deviation=False),
+        "failed": [c for c in cells if c["status"] == "failed"],
+        "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
+        "models": [x for x in page.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
+    }
+
+
+def _config(method: Method) -> dict[str, Any]:
+    config: dict[str, Any] = method.cells[0]["config"]
+    return config
+
+
+def _configs(page: Page) -> list[dict[str, Any]]:
+    """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), whether they
+    differ among those that have it.
+    """
+    methods = [m for m in page.methods if _config(m)]
+    names = list(dict.fromkeys(name for m in methods for name in _config(m)))
+    rows = []
+    for name in names:
+        values = [_plain(_config(m)[name]) if name in _config(m) else None for m in methods]
+        known = {v for v in values if v is not None}
+        rows.append({"name": name, "values": values, "differs": len(known) > 1 or None in values})
+    return sorted(rows, key=lambda row: not row["differs"])
+
+
+def _resolutions(page: Page, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Label -> its resolutions of one kind. Variants of a model that share all of them are named together."""
+    grouped: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
+    for method in page.methods:
+        own = [r for r in method.cells[0]["resolutions"] if bool(r["deviation"]) is deviation]
+        if own:
+            labels, _ = grouped.setdefault(repr(own), ([], own))
+            labels.append(method.label)
+    return [(", ".join(labels), own) for labels, own in grouped.values()]
+
+
+def _plain(value: Any) -> str:
+    """A value as one reads it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(v) for v in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} = {_plain(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

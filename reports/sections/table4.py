@@ -1,0 +1,125 @@
+"""Table 4 beside ours: one table a mask, with intervals, ties, and the same table to copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reports.copying import as_csv, as_latex, as_markdown
+from reports.page import Method, Metric, Page, tied
+from reports.published import published_value
+
+_PAPER_METRICS = ("psnr_db", "ssim")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A cell of the table."""
+
+    text: str
+    sort: float | None
+    interval: str = ""
+    best: bool = False
+    tied: bool = False
+    why: str = ""
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/table4.html.j2``."""
+    masks = [_table(page, mask) for mask in page.masks]
+    used = any(v.tied for t in masks for r in t["rows"] for v in r["values"])
+    return {
+        "groups": [_group(page, metric) for metric in page.metrics],
+        "masks": masks,
+        "comparable": page.comparable,
+        "ties": used,
+        "unavailable": [m for m in page.metrics if m.unavailable],
+        "seeds": page.settings.get("seeds", []),
+        "capped": int(page.rows["identical"].sum()) if len(page.rows) else 0,
+        "why_not": _why_not(page),
+    }
+
+
+def _group(page: Page, metric: Metric) -> dict[str, Any]:
+    """A metric's columns, under one heading."""
+    columns = ["ours"]
+    if metric.name in _PAPER_METRICS:
+        columns = ["paper", "ours", "difference"] if page.comparable else ["paper", "ours"]
+    return {"metric": metric, "columns": columns}
+
+
+def _table(page: Page, mask: str) -> dict[str, Any]:
+    methods = page.methods_on(mask)
+    rows = []
+    for method in methods:
+        values = [v for metric in page.metrics for v in _values(page, mask, method, metric)]
+        rows.append({"method": method, "values": values})
+    header = ["Model"]
+    for group in (_group(page, m) for m in page.metrics):
+        header += [_column_name(group["metric"], column) for column in group["columns"]]
+    plain = [[r["method"].label, *(v.text for v in r["values"])] for r in rows]
+    exact = [
+        [r["method"].label, *("" if v.sort is None else repr(v.sort) for v in r["values"])] for r in rows
+    ]
+    return {
+        "mask": mask,
+        "about": page.manifest["masks"].get(mask),
+        "rows": rows,
+        "copies": [
+            {"name": "CSV", "text": as_csv([header, *exact])},
+            {"name": "Markdown", "text": as_markdown([header, *plain])},
+            {"name": "LaTeX", "text": as_latex([header, *plain])},
+        ],
+        "missing": [c for c in page.experiment.cells if c["mask"] == mask and c["status"] != "done"],
+    }
+
+
+def _column_name(metric: Metric, column: str) -> str:
+    return metric.title if column == "ours" else f"{metric.title} {column}"
+
+
+def _values(page: Page, mask: str, method: Method, metric: Metric) -> list[Value]:
+    line = page.value(mask, method.label, metric.name)
+    if line is None:
+        why = metric.unavailable or "no value"
+        ours = Value("n/a" if metric.unavailable else "–", None, why=why)
+    else:
+        best = page.ranking(mask, metric)[0]
+        pair = None if best is method else page.difference(mask, metric.name, best.label, method.label)
+        low, high = line["low"], line["high"]
+        ours = Value(
+            text=metric.show(line["mean"]),
+            sort=float(line["mean"]),
+            interval="" if line["interval"] == "none" else f"{metric.show(low)} – {metric.show(high)}",
+            best=best is method,
+            tied=pair is not None and tied(pair),
+        )
+    if metric.name not in _PAPER_METRICS:
+        return [ours]
+    number = published_value(method.model, metric.name)
+    digits = metric.digits + 2 if metric.unit == "dB" else metric.digits
+    paper = Value("–" if number is None else f"{number:.{digits}f}", number)
+    if not page.comparable:
+        return [paper, ours]
+    gap = None if number is None or line is None else float(line["mean"]) - number
+    return [paper, ours, Value(metric.show(gap, sign=True), gap)]
+
+
+def _why_not(page: Page) -> str:
+    """Why no difference to the paper is printed, in a sentence; empty where it is."""
+    if page.comparable:
+        return ""
+    if page.data["procedural"]:
+        return (
+            "These pictures are procedural faces, drawn by this program. No difference to the paper is printed, and "
+            "none may be read off: the paper's numbers are of other pictures and stand here for reference only."
+        )
+    if not page.is_celeba:
+        return (
+            "These pictures are not CelebA. No difference to the paper is printed: its numbers are of other pictures "
+            "and stand here for reference only."
+        )
+    return (
+        "No difference to the paper is printed: that needs CelebA at 160 px and the budget of the preset “paper” "
+        "(3.6 million images seen). The paper's numbers stand here for reference only."
+    )

@@ -1,0 +1,117 @@
+"""How the models trained: losses by phase, validation against images seen and wall time, discriminators, events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from reports import plots
+from reports.figures import style
+from reports.page import Method, Page
+from reports.sections import Plot, plot
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/training.html.j2``."""
+    curves = page.experiment.curves
+    trainings = _trainings(page)
+    looks = {m.label: m.look for m in page.methods}
+    with style():
+        validations = _validation(page, curves, trainings, looks)
+        losses, scores = [], []
+        for method, training in trainings:
+            if training["first"]:
+                losses += _losses(method, training, curves)
+                scores += _scores(method, training, curves)
+    return {
+        "any": bool(trainings),
+        "validation": validations,
+        "losses": losses,
+        "scores": scores,
+        "methods": list({m.label: m for m, _ in trainings}.values()),
+        "events": [(m, t["seed"], e) for m, t in trainings for e in t["events"]],
+        "several": any(not t["first"] for _, t in trainings),
+    }
+
+
+def _trainings(page: Page) -> list[tuple[Method, dict[str, Any]]]:
+    """Every training once; ``first`` marks the one whose losses are drawn (lowest seed of a method)."""
+    found: list[tuple[Method, dict[str, Any]]] = []
+    for method in page.methods:
+        seen: set[str] = set()
+        for cell in sorted(method.done, key=lambda c: c["seed"]):
+            training = cell["training"]
+            if training and training["key"] not in seen:
+                found.append((method, {**training, "seed": cell["seed"], "first": not seen}))
+                seen.add(training["key"])
+    return found
+
+
+def _validation(
+    page: Page, curves: pd.DataFrame, trainings: list[tuple[Method, dict[str, Any]]], looks: dict[str, Any]
+) -> list[Plot]:
+    tables = []
+    for method, training in trainings:
+        part = curves[
+            (curves["training"] == training["key"])
+            & (curves["kind"] == "validation")
+            & (curves["term"] == "psnr_db")
+        ].dropna(subset="value")
+        if len(part):
+            tables.append(part.assign(label=method.label))
+    if not tables:
+        return []
+    ends = ", ".join(f"{t['label'].iloc[0]} {t['value'].iloc[-1]:.2f}" for t in tables)
+    return [
+        plot(
+            plots.validation(tables, looks, x, "validation PSNR (dB)"),
+            f"validation {x}",
+            f"Validation PSNR in dB against {words}. At the end: {ends}.",
+        )
+        for x, words in (("images_seen", "images seen"), ("seconds", "wall time"))
+    ]
+
+
+def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
+    part = curves[(curves["training"] == training["key"]) & (curves["kind"] == "term")].dropna(subset="value")
+    part = part[part["term"].isin(["generator/loss", "discriminator/loss"])]
+    if part.empty:
+        return []
+    phases = ", ".join(f"{p['name']} ({p['num_steps']:,} steps)" for p in training["phases"])
+    ends = ", ".join(
+        f"{t} from {g['value'].iloc[0]:.3g} to {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term")
+    )
+    return [
+        plot(
+            plots.loss_by_phase(_thin(part), method.look, method.label),
+            f"loss {method.label} {training['key']}",
+            f"Losses of {method.label} over steps: {ends}.",
+            f"Phases, from left to right: {phases}.",
+        )
+    ]
+
+
+def _scores(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
+    part = curves[(curves["training"] == training["key"]) & (curves["kind"] == "term")].dropna(subset="value")
+    part = part[part["term"].str.startswith("discriminator/") & part["term"].str.contains("score|real|fake")]
+    if part.empty:
+        return []
+    ends = ", ".join(f"{t.split('/', 1)[-1]} {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term"))
+    return [
+        plot(
+            plots.discriminator_scores(_thin(part), method.look, method.label),
+            f"scores {method.label} {training['key']}",
+            f"Discriminator terms of {method.label} over steps; at the end: {ends}.",
+        )
+    ]
+
+
+def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:
+    """At most about ``most`` points a term, the last among them: finer than the figure's pixels."""
+
+    def pick(part: pd.DataFrame) -> pd.DataFrame:
+        step = -(-len(part) // most)
+        return part.iloc[::-1].iloc[::step].iloc[::-1]
+
+    return pd.concat([pick(part) for _, part in curves.groupby("term", sort=False)], ignore_index=True)

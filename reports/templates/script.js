@@ -1,0 +1,110 @@
+"use strict";
+// Everything on the page is there without this script; it adds sorting, the mask switch, copying and the zoom.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const one = (id) => document.getElementById(id);
+
+  // Tables: a click on a heading sorts by it, a second one the other way round; empty cells stay last.
+  for (const table of all("table.sortable")) {
+    const headings = all("thead th", table).filter((th) => th.colSpan === 1);
+    headings.forEach((th, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...th.childNodes);
+      button.setAttribute("aria-label", `Sort by ${th.dataset.name || th.textContent || button.textContent.trim()}`);
+      th.append(button);
+      button.addEventListener("click", () => {
+        const down = th.getAttribute("aria-sort") !== "descending" && (th.getAttribute("aria-sort") === "ascending" || !th.classList.contains("text"));
+        headings.forEach((other) => other.removeAttribute("aria-sort"));
+        th.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
+        const rows = all("tbody tr", table).sort((a, b) => {
+          const [x, y] = [key(a), key(b)];
+          if (x === "" || y === "") return (x === "") - (y === "");
+          const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+          return down ? -order : order;
+        });
+        table.tBodies[0].append(...rows);
+      });
+    });
+  }
+
+  // Masks: one switch for all sections.
+  const radios = all(".masks input");
+  const show = (mask) => {
+    radios.forEach((radio) => { radio.checked = radio.value === mask; });
+    all(".mask-panel").forEach((panel) => { panel.hidden = panel.dataset.mask !== mask; });
+  };
+  radios.forEach((radio) => radio.addEventListener("change", () => show(radio.value)));
+  if (radios.length) show(radios[0].value);
+
+  // Copying, also from a file that the browser does not count as a safe place.
+  for (const button of all(".copy-button")) {
+    const label = button.textContent;
+    button.addEventListener("click", async () => {
+      const pre = button.closest(".copyable").querySelector("pre");
+      try {
+        await navigator.clipboard.writeText(pre.textContent);
+      } catch {
+        getSelection().selectAllChildren(pre);
+        document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = label; }, 1500);
+    });
+  }
+
+  // Zoom: the model's picture over the truth (or the input), cut by the slider.
+  const zoom = one("zoom");
+  const stage = zoom.querySelector(".stage");
+  let outputs = [], at = 0, map = false, against = "truth";
+  const paint = () => {
+    const figure = outputs[at], row = figure.closest(".picture-row");
+    const over = figure.querySelector("img"), under = row.querySelector(`img.${against}`);
+    one("zoom-title").textContent = `${figure.dataset.label}, ${row.getAttribute("aria-label")}`;
+    one("zoom-scores").textContent = all(".score", figure).map((s) => `${s.title}: ${s.textContent}`).join(" · ");
+    Object.assign(one("zoom-over"), { src: over.src, alt: over.alt });
+    Object.assign(one("zoom-under"), { src: under.src, alt: under.alt });
+    one("zoom-left").textContent = figure.dataset.label;
+    one("zoom-right").textContent = against;
+    one("zoom-map").setAttribute("aria-pressed", map);
+    one("zoom-against").setAttribute("aria-pressed", against === "input");
+    one("zoom-error").hidden = one("zoom-scale").hidden = !map;
+    if (map) errorMap(over, row.querySelector("img.truth"));
+  };
+  const errorMap = async (image, truth) => {
+    await Promise.all([image.decode(), truth.decode()]);
+    const canvas = one("zoom-error"), [width, height] = [image.naturalWidth, image.naturalHeight];
+    Object.assign(canvas, { width, height });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const read = (source) => { context.drawImage(source, 0, 0); return context.getImageData(0, 0, width, height); };
+    const a = read(image), b = read(truth);
+    for (let i = 0; i < a.data.length; i += 4) {
+      const error = (Math.abs(a.data[i] - b.data[i]) + Math.abs(a.data[i + 1] - b.data[i + 1]) + Math.abs(a.data[i + 2] - b.data[i + 2])) / 3;
+      const heat = Math.min(1, error / 64) * 3;
+      for (let c = 0; c < 3; c++) a.data[i + c] = 255 * Math.max(0, Math.min(1, heat - c));
+      a.data[i + 3] = 255;
+    }
+    context.putImageData(a, 0, 0);
+  };
+  const step = (by) => { at = (at + by + outputs.length) % outputs.length; paint(); };
+  for (const figure of all("figure.output")) {
+    const image = figure.querySelector("img"), button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-label", `Enlarge: ${image.alt}`);
+    image.replaceWith(button);
+    button.append(image);
+    button.addEventListener("click", () => {
+      outputs = all("figure.output", figure.parentElement);
+      at = outputs.indexOf(figure);
+      paint();
+      zoom.showModal();
+      one("zoom-slider").focus();
+    });
+  }
+  one("zoom-slider").addEventListener("input", (event) => stage.style.setProperty("--cut", `${event.target.value}%`));
+  one("zoom-map").addEventListener("click", () => { map = !map; paint(); });
+  one("zoom-against").addEventListener("click", () => { against = against === "truth" ? "input" : "truth"; paint(); });
+  one("zoom-previous").addEventListener("click", () => step(-1));
+  one("zoom-next").addEventListener("click", () => step(1));
+})();
