@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from reports.experiment import load_experiment
 from reports.page import Page
-from reports.sections import cost, distributions, gallery, headline, setup, table4, training
+from reports.sections import cost, distributions, gallery, headline, setup, table4, training, verdicts
 
 
 def render_report(experiment_folder: Path, report_folder: Path, *, pictures: bool = True) -> Path:
@@ -40,6 +40,7 @@ def sections(page: Page, *, pictures: bool) -> dict[str, Any]:
     return {
         "page": page,
         "headline": headline.build(page),
+        "verdicts": verdicts.build(page),
         "table4": table4.build(page),
         "gallery": gallery.build(page, embed=pictures),
         "distributions": distributions.build(page),

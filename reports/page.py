@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from reports.claims import Verdict, evaluate_claims, shortfalls
 from reports.differences import paired_differences
 from reports.experiment import Experiment
 from reports.palette import Look, looks
@@ -24,10 +26,6 @@ _HEADINGS = {
     "hole_mae": "Hole MAE",
     "hole_ssim": "Hole SSIM",
 }
-
-#: The budget of the preset ``paper``, in images seen.
-PAPER_IMAGES_SEEN = 3_600_000
-PAPER_SIZE = 160
 
 #: Below this many images seen the ranking of trained models is called noise.
 FEW_IMAGES_SEEN = 100_000
@@ -181,15 +179,13 @@ class Page:
 
     @property
     def comparable(self) -> bool:
-        """Whether differences to Table 4 may be printed: CelebA, 160 px, at least the budget of preset ``paper``."""
-        s = self.settings
-        return (
-            self.is_celeba
-            and s["size"] == PAPER_SIZE
-            and s["preset"] == "paper"
-            and s["images_seen"] >= PAPER_IMAGES_SEEN
-            and not s.get("steps_per_phase")
-        )
+        """Whether differences to Table 4 may be printed: CelebA, 160 px, preset ``paper`` with its budget."""
+        return self.is_celeba and self.settings["preset"] == "paper" and not shortfalls(self.experiment)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """A verdict on each claim of the paper."""
+        return evaluate_claims(self.experiment)
 
     @property
     def budget_is_small(self) -> bool:
@@ -204,15 +200,22 @@ def tied(line: pd.Series) -> bool:
 
 
 def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
-    """(model, label, training mask) -> a label of its own, with the training mask where it tells them apart."""
+    """(model, label, training mask) -> a label that stands for one method on every mask.
+
+    Training on each mask for itself is one method; where one mask shows several training masks of a label, each is a
+    method of its own and named so.
+    """
     keys = list(dict.fromkeys((c["model"], c["label"], c["train_mask"]) for c in cells))
-    plain = [label for _, label, _ in keys]
-    result: dict[tuple[str, str, str], str] = {}
+    on = {(c["model"], c["label"], c["mask"], c["train_mask"]) for c in cells}
+    per_mask = Counter((model, label, mask) for model, label, mask, _ in on)
+    several = {(model, label) for (model, label, _), count in per_mask.items() if count > 1}
+    models = {label: {m for m, other, _ in keys if other == label} for _, label, _ in keys}
+    result = {}
     for model, label, train_mask in keys:
-        shown = label if plain.count(label) == 1 else f"{label}, trained on {train_mask}"
-        if shown in result.values():
-            shown = f"{shown} [{model}]"
-        result[model, label, train_mask] = shown
+        shown = f"{label} [{model}]" if len(models[label]) > 1 else label
+        result[model, label, train_mask] = (
+            f"{shown}, trained on {train_mask}" if (model, label) in several else shown
+        )
     return result
 
 

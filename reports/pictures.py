@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,31 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Choice:
-    """An image to show: its position in the pool and every rule that chose it."""
+    """An image to show: its position in the pool, and what chose it.
+
+    Attributes:
+        place: position in the pool.
+        rules: ``random``, ``median``, ``most disagreement``.
+        best_of, worst_of: labels of the models whose best and worst it is.
+    """
 
     place: int
     rules: list[str] = field(default_factory=list)
+    best_of: list[str] = field(default_factory=list)
+    worst_of: list[str] = field(default_factory=list)
+
+    def reasons(self, models: int) -> list[str]:
+        """All of it in words, where there are ``models`` in all."""
+        found = list(self.rules)
+        for what, labels in (("best", self.best_of), ("worst", self.worst_of)):
+            if labels:
+                everyone = len(labels) == models and models > 1
+                found.append(f"{what} of " + ("every model" if everyone else ", ".join(labels)))
+        return found
 
 
 def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool = True) -> list[Choice]:
-    """Images of the pool to show, each once, with the rules that chose it.
+    """Images of the pool to show, each once, with what chose it.
 
     In order: the first :data:`NUM_RANDOM` of the pool (which was drawn at random by seed), the image of median mean
     score, those whose scores spread most over the models, then best and worst of every model.
@@ -44,28 +62,28 @@ def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool =
     """
     found: dict[int, Choice] = {}
 
-    def add(place: int, rule: str) -> None:
-        found.setdefault(place, Choice(place)).rules.append(rule)
+    def at(place: np.integer[Any] | int) -> Choice:
+        return found.setdefault(int(place), Choice(int(place)))
 
     # The pool lies in the order of the test split: spread over it, or the first names would be favoured.
     for place in np.linspace(0, count - 1, min(NUM_RANDOM, count)).round().astype(int):
-        add(int(place), "random")
+        at(place).rules.append("random")
     table = np.array([values for values in scores.values()], dtype=np.float64).reshape(len(scores), count)
     known = np.isfinite(table).all(axis=0) if len(scores) else np.zeros(count, dtype=bool)
     if not known.any():
         return list(found.values())
     places = np.flatnonzero(known)
     means = table[:, places].mean(axis=0)
-    add(int(places[np.argsort(means, kind="stable")[len(places) // 2]]), "median")
+    at(places[np.argsort(means, kind="stable")[len(places) // 2]]).rules.append("median")
     if len(scores) > 1:
         spread = np.ptp(table[:, places], axis=0)
-        for at in np.argsort(-spread, kind="stable")[:NUM_DISAGREEMENT]:
-            add(int(places[at]), "most disagreement")
+        for widest in np.argsort(-spread, kind="stable")[:NUM_DISAGREEMENT]:
+            at(places[widest]).rules.append("most disagreement")
     signed = table if higher_is_better else -table
     for label, values in zip(scores, signed, strict=True):
-        add(int(places[np.argmax(values[places])]), f"best of {label}")
+        at(places[np.argmax(values[places])]).best_of.append(label)
     for label, values in zip(scores, signed, strict=True):
-        add(int(places[np.argmin(values[places])]), f"worst of {label}")
+        at(places[np.argmin(values[places])]).worst_of.append(label)
     return list(found.values())
 
 

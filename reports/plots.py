@@ -68,9 +68,7 @@ def violins(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str
     return figure
 
 
-def paired_forest(
-    differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: str
-) -> Figure:
+def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: str) -> Figure:
     """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
 
     Args:

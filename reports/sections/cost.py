@@ -70,9 +70,13 @@ def _plots(page: Page) -> list[Plot]:
                 points.append({"label": method.label, "cost": cost / unit, "value": float(line["mean"])})
         if len(points) > 1:
             words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
-            drawn = plots.quality_against_cost(pd.DataFrame(points), looks, name, metric.title)
             found.append(
-                plot(drawn, f"cost {column}", f"{metric.title} on “{mask}” against {name}: {words}.")
+                plot(
+                    plots.quality_against_cost(pd.DataFrame(points), looks, name, metric.title),
+                    f"cost {column}",
+                    f"{metric.heading} against {name.split(' (')[0]}",
+                    f"{metric.title} on “{mask}” against {name}: {words}.",
+                )
             )
     return found
 

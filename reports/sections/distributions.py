@@ -57,6 +57,7 @@ def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: s
     return plot(
         plots.ecdf(scores, looks, metric.title),
         f"{name} ecdf",
+        f"{metric.heading} over all images",
         f"Cumulative distribution of {metric.title} over images. Medians: {medians}.",
         f"{'Further right' if metric.higher_is_better else 'Further left'} is better.",
     )
@@ -70,6 +71,7 @@ def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name
     return plot(
         plots.violins(scores, looks, metric.title),
         f"{name} violins",
+        f"Spread of {metric.heading}",
         f"Violins of {metric.title} over images. Middle halves: {spans}.",
         "Lines inside: quartiles and median.",
     )
@@ -87,7 +89,7 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
         f"{line.b} {metric.show(line.difference)} [{metric.show(line.low)}, {metric.show(line.high)}]"
         for line in t.itertuples()
     )
-    drawn = plots.paired_forest(t, best, looks, metric.title, higher_is_better=metric.higher_is_better)
+    drawn = plots.paired_forest(t, looks, metric.title)
     kinds = set(t["interval"])
     caption = (
         "Bars: 95 % intervals over seeds and images."
@@ -96,9 +98,9 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
         if kinds == {"images"}
         else "Bars: 95 % intervals, over seeds and images where a model has several trainings, else over images."
     )
-    return [
-        plot(drawn, f"{name} forest", f"{best} less each other model in {metric.title}: {words}.", caption)
-    ]
+    title = f"{best} less each other model ({metric.heading})"
+    alt = f"{best} less each other model in {metric.title}: {words}."
+    return [plot(drawn, f"{name} forest", title, alt, caption)]
 
 
 def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
@@ -116,10 +118,11 @@ def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
     share = table.mean(axis=1)
     words = ", ".join(f"{label} {100 * share[label]:.0f} %" for label in labels)
     return plot(
-        plots.win_matrix(table, metric.heading),
+        plots.win_matrix(table),
         f"{name} wins",
+        f"How often the row beats the column, % of images ({metric.heading})",
         f"Win rates in {metric.title}, image by image. Each model's average against the others: {words}.",
-        "Ties count half. Columns are in the order of the rows.",
+        "Ties count half; letters stand for the rows.",
     )
 
 
@@ -139,6 +142,7 @@ def _hole(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: st
     return plot(
         plots.against_hole(binned, looks, metric.title),
         f"{name} hole",
+        f"{metric.heading} against the area of the hole",
         f"Mean {metric.title} from the smallest to the largest holes: {words}.",
         "Means of groups with equally many images.",
     )

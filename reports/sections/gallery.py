@@ -49,7 +49,7 @@ def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
         rows.append(
             {
                 "id": pool.ids[place],
-                "rules": choice.rules,
+                "rules": choice.reasons(len(scores)),
                 "input": pictures.data_uri(pictures.masked_input(pool.image[place], pool.mask[place])),
                 "truth": pictures.data_uri(pool.image[place]),
                 "outputs": outputs,

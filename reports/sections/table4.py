@@ -70,8 +70,14 @@ def _table(page: Page, mask: str) -> dict[str, Any]:
             {"name": "Markdown", "text": as_markdown([header, *plain])},
             {"name": "LaTeX", "text": as_latex([header, *plain])},
         ],
-        "missing": [c for c in page.experiment.cells if c["mask"] == mask and c["status"] != "done"],
+        "missing": _missing(page, mask),
     }
+
+
+def _missing(page: Page, mask: str) -> list[str]:
+    """Models that lack results on a mask, with what became of them."""
+    cells = [c for c in page.experiment.cells if c["mask"] == mask and c["status"] != "done"]
+    return list(dict.fromkeys(f"{c['label']} ({c['status'].replace('-', ' ')})" for c in cells))
 
 
 def _column_name(metric: Metric, column: str) -> str:

@@ -67,6 +67,7 @@ def _validation(
         plot(
             plots.validation(tables, looks, x, "validation PSNR (dB)"),
             f"validation {x}",
+            f"Validation against {words}",
             f"Validation PSNR in dB against {words}. At the end: {ends}.",
         )
         for x, words in (("images_seen", "images seen"), ("seconds", "wall time"))
@@ -84,8 +85,9 @@ def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
     )
     return [
         plot(
-            plots.loss_by_phase(_thin(part), method.look, method.label),
+            plots.loss_by_phase(_thin(part), method.look),
             f"loss {method.label} {training['key']}",
+            method.label,
             f"Losses of {method.label} over steps: {ends}.",
             f"Phases, from left to right: {phases}.",
         )
@@ -100,8 +102,9 @@ def _scores(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
     ends = ", ".join(f"{t.split('/', 1)[-1]} {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term"))
     return [
         plot(
-            plots.discriminator_scores(_thin(part), method.look, method.label),
+            plots.discriminator_scores(_thin(part), method.look),
             f"scores {method.label} {training['key']}",
+            method.label,
             f"Discriminator terms of {method.label} over steps; at the end: {ends}.",
         )
     ]

@@ -1,0 +1,32 @@
+"""The paper's claims, each with a verdict from the data at hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from reports.claims import Outcome
+from reports.page import Page
+
+#: Outcomes in the order in which they are counted, with what they mean.
+MEANINGS: dict[Outcome, str] = {
+    "reproduced": "every comparison that the claim needs is decided as claimed",
+    "not reproduced": "a comparison is decided the other way",
+    "inconclusive": "the interval includes zero, or there are fewer than three seeds",
+    "indicative": "decided, but below the conditions for a verdict",
+    "not tested": "the data or the models that it needs are not here",
+}
+
+
+def build(page: Page) -> dict[str, Any]:
+    """Context of ``sections/verdicts.html.j2``."""
+    verdicts = page.verdicts
+    counts = Counter(v.outcome for v in verdicts)
+    reasons = {v.reason for v in verdicts}
+    return {
+        "verdicts": verdicts,
+        "counts": [(outcome, counts[outcome]) for outcome in MEANINGS if counts[outcome]],
+        "meanings": [(o, m) for o, m in MEANINGS.items() if counts[o]],
+        "common": reasons.pop() if len(reasons) == 1 else "",
+        "tested": any(v.outcome != "not tested" for v in verdicts),
+    }
