@@ -191,7 +191,7 @@ class GLCIC(ThreePhaseModel):
         Resolution(
             topic="mean of the error, to which alpha belongs",
             published="squared norm of the masked error; the public port averages over the whole image",
-            resolved="mean over the hole; a mean over the image is outweighed by the adversarial term under Adam",
+            resolved="mean over the hole; over the image, the adversarial term outweighs it under Adam",
             field="mse_mean",
         ),
         Resolution(

@@ -1,0 +1,336 @@
+"""DeepFillv2: coarse-to-fine gated convolution with contextual attention and SN-PatchGAN.
+
+Paper: Yu, Lin, Yang, Shen, Lu, Huang, "Free-Form Image Inpainting with Gated Convolution", ICCV 2019,
+https://arxiv.org/abs/1806.03589
+Code: https://github.com/JiahuiYu/generative_inpainting (``inpaint_model.py``, ``inpaint_ops.py``,
+``inpaint.yml``), whose licence is non-commercial: nothing of it is copied.
+
+======================  ===============================  ===============================  ====================
+topic                   published                        here                             config field
+======================  ===============================  ===============================  ====================
+channels                48 in the code, features and     24 features, 24 gates            base_channels
+                        gates together
+input                   code: also a channel of ones     image and mask                   --
+l1 weight               1 for both stages, images in     the same                         l1_weight
+                        [-1, 1]
+adversarial weight      1.0; 0.1 in a port               1.0                              adversarial_weight
+adversarial loss        hinge                            the same                         adversarial_loss
+attention               one mask for a batch in the      each image's own mask            attention
+                        code
+momentum of Adam        unsaid                           faithful track: 1e-4, (0.5,      (track)
+                                                         0.999), batch 16
+======================  ===============================  ===============================  ====================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import UnsupportedSizeError
+from models.layers.contextual_attention import contextual_attention
+from models.layers.conv_block import LEAKY_SLOPE, scaled
+from models.layers.gated_conv import GatedConv2d, same_conv
+from models.layers.spectral_norm import SpectralConv2d
+from models.losses.adversarial import AdversarialLoss, discriminator_loss, generator_loss, score
+from models.protocol import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    composite,
+)
+from models.registry import register
+
+SIZE_MULTIPLE = 8
+MIN_SIZE = 32
+#: Rows: kernel, stride, dilation, channels out as a multiple of the base, upsampled first.
+Rows = tuple[tuple[int, int, int, float, bool], ...]
+_DILATED: Rows = tuple((3, 1, d, 4, False) for d in (2, 4, 8, 16))
+_DOWN: Rows = ((5, 1, 1, 1, False), (3, 2, 1, 2, False), (3, 1, 1, 2, False), (3, 2, 1, 4, False))
+_SAME: Rows = ((3, 1, 1, 4, False), (3, 1, 1, 4, False))
+_UP: Rows = ((3, 1, 1, 2, True), (3, 1, 1, 2, False), (3, 1, 1, 1, True), (3, 1, 1, 0.5, False))
+COARSE: Rows = (*_DOWN, *_SAME, *_DILATED, *_SAME, *_UP)
+#: The refinement's branches widen more slowly than the coarse network.
+REFINE_CONVOLUTION: Rows = (
+    (5, 1, 1, 1, False),
+    (3, 2, 1, 1, False),
+    (3, 1, 1, 2, False),
+    (3, 2, 1, 2, False),
+    *_SAME,
+    *_DILATED,
+)
+REFINE_BEFORE_ATTENTION: Rows = (
+    (5, 1, 1, 1, False),
+    (3, 2, 1, 1, False),
+    (3, 1, 1, 2, False),
+    (3, 2, 1, 4, False),
+    *_SAME,
+)
+REFINE_AFTER_ATTENTION: Rows = _SAME
+DECODER: Rows = (*_SAME, *_UP)
+DISCRIMINATOR_CHANNELS = (64, 128, 256, 256, 256, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFillV2Config:
+    """Options of DeepFillv2.
+
+    Attributes:
+        width: multiple of the published channels; below 1 only for tests.
+        base_channels: of the widest-resolution layers, gates not counted. The published 48 counts them.
+        attention: the contextual attention branch; without it the branch is a plain one (an ablation).
+        l1_weight: of the mean absolute error of both stages, over the whole image.
+        adversarial_loss: ``hinge`` or ``bce``.
+        adversarial_weight: of the generator's adversarial term.
+    """
+
+    width: float = 1.0
+    base_channels: int = 24
+    attention: bool = True
+    l1_weight: float = 1.0
+    adversarial_loss: AdversarialLoss = "hinge"
+    adversarial_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.adversarial_loss not in ("bce", "hinge"):
+            raise ValueError(f"adversarial_loss must be 'bce' or 'hinge', not {self.adversarial_loss!r}")
+        if not 0 < self.width <= 4:
+            raise ValueError(f"width must lie in (0, 4], not {self.width}")
+        if self.base_channels < 8:
+            raise ValueError(f"base_channels must be at least 8, not {self.base_channels}")
+        if min(self.l1_weight, self.adversarial_weight) < 0:
+            raise ValueError("l1_weight and adversarial_weight must be numbers from 0")
+
+
+class GatedStack(nn.Sequential):
+    """Gated convolutions by rows; ``out_channels`` is the last row's width."""
+
+    def __init__(self, in_channels: int, rows: Rows, base: int, last: nn.Module | None = None) -> None:
+        layers: list[nn.Module] = []
+        for number, (kernel, stride, dilation, multiple, upsample) in enumerate(rows, start=1):
+            out_channels = max(4, round(base * multiple))
+            if upsample:
+                layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
+            # The row before attention ends in ReLU, as its comparison by cosine wants it.
+            act = F.relu if last is not None and number == len(rows) else F.elu
+            layers.append(
+                GatedConv2d(
+                    in_channels, out_channels, kernel, stride=stride, dilation=dilation, activation=act
+                )
+            )
+            in_channels = out_channels
+        super().__init__(*layers)
+        self.out_channels = in_channels
+
+
+def _initialise(module: nn.Module) -> None:
+    """TensorFlow's defaults, with which the published code begins. Torch's are smaller by half for these
+    layers, and seventeen gated layers without norm then pass on nothing."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Generator(nn.Module):
+    """A coarse network on the hole, then two branches that refine its composite."""
+
+    def __init__(self, config: DeepFillV2Config) -> None:
+        super().__init__()
+        base = scaled(config.base_channels, config.width)
+        self.attention = config.attention
+        self.coarse = GatedStack(4, COARSE, base)
+        self.coarse_output = same_conv(self.coarse.out_channels, 3, 3)
+        self.convolution_branch = GatedStack(4, REFINE_CONVOLUTION, base)
+        self.before_attention = GatedStack(4, REFINE_BEFORE_ATTENTION, base, last=nn.ReLU())
+        self.after_attention = GatedStack(self.before_attention.out_channels, REFINE_AFTER_ATTENTION, base)
+        joined = self.convolution_branch.out_channels + self.after_attention.out_channels
+        self.decoder = GatedStack(joined, DECODER, base)
+        self.output = same_conv(self.decoder.out_channels, 3, 3)
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Refined and coarse pictures ``(N, 3, H, W)``, float32 in [0, 1]; inside, images lie in [-1, 1]."""
+        hole = mask > 0.5
+        known = torch.where(hole, 0.0, image * 2 - 1)
+        coarse = torch.tanh(self.coarse_output(self.coarse(torch.cat([known, mask], dim=1))).float())
+        x = torch.cat([torch.where(hole, coarse, known), mask], dim=1)
+        attended = self.before_attention(x)
+        if self.attention:
+            small_mask = mask[:, :, ::4, ::4]
+            attended = contextual_attention(attended, small_mask).to(attended.dtype)
+        branches = torch.cat([self.convolution_branch(x), self.after_attention(attended)], dim=1)
+        refined = torch.tanh(self.output(self.decoder(branches)).float())
+        return (refined + 1) / 2, (coarse + 1) / 2
+
+
+class PatchDiscriminator(nn.Sequential):
+    """SN-PatchGAN: six spectrally normalised convolutions; every value of the last map is a verdict."""
+
+    def __init__(self, width: float) -> None:
+        channels = [4, *(scaled(c, width) for c in DISCRIMINATOR_CHANNELS)]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            layers += [SpectralConv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(LEAKY_SLOPE)]
+        super().__init__(*layers)
+
+
+@register(
+    "deepfillv2",
+    label="DeepFillv2",
+    summary="coarse-to-fine gated convolutions with contextual attention and SN-PatchGAN",
+    paper="Yu et al., ICCV 2019, https://arxiv.org/abs/1806.03589",
+    groups=("modern",),
+)
+class DeepFillV2(InpaintingModel):
+    """Yu et al. 2019; see the head of this file."""
+
+    Config = DeepFillV2Config
+    config: DeepFillV2Config
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.34}}
+    published_batch_size = 16
+    published_optimizer = OptimizerSpec(name="adam", learning_rate=1e-4, betas=(0.5, 0.999))
+    resolutions = (
+        Resolution(
+            topic="channels",
+            published="base 48 in the code, where it counts features and gates together",
+            resolved="24 features and 24 gates; 4.1 million parameters, as the paper says",
+            field="base_channels",
+        ),
+        Resolution(
+            topic="input channels",
+            published="the code adds a fifth channel of ones, to mark the border of zero padding",
+            resolved="image and mask: 4 channels, as the paper says",
+            deviation=True,
+        ),
+        Resolution(
+            topic="weight of the adversarial term",
+            published="1.0 in the code; 0.1 in a well-known port",
+            resolved="1.0",
+            field="adversarial_weight",
+        ),
+        Resolution(
+            topic="momentum of Adam",
+            published="not in the paper; (0.5, 0.9) and (0.5, 0.999) are both reported for the code",
+            resolved="faithful track: learning rate 1e-4, (0.5, 0.999)",
+        ),
+        Resolution(
+            topic="mask of the attention",
+            published="the code uses the mask of the first image for the whole batch",
+            resolved="each image's own",
+            deviation=True,
+        ),
+        Resolution(
+            topic="sketch channel",
+            published="optional user guidance",
+            resolved="left out",
+            deviation=True,
+        ),
+    )
+
+    def __init__(self, config: DeepFillV2Config, task: Task) -> None:
+        super().__init__(config, task)
+        self.validate(config, task.size)
+        self.networks["generator"] = Generator(config)
+        self.networks["discriminator"] = PatchDiscriminator(config.width)
+
+    @classmethod
+    def validate(cls, config: DeepFillV2Config, size: int) -> None:
+        """Two stride-2 layers, and attention at half the resolution of what they leave: multiples of 8."""
+        if size % SIZE_MULTIPLE or size < MIN_SIZE:
+            raise UnsupportedSizeError(
+                f"DeepFillv2 takes multiples of {SIZE_MULTIPLE} from {MIN_SIZE} pixels, not {size}"
+            )
+
+    def phases(self, budget: Budget) -> list[Phase]:
+        """One phase: discriminator and generator in turn."""
+        spec = budget.optimizer(self.published_optimizer)
+        return [
+            Phase(
+                name="joint",
+                num_steps=budget.split({"joint": 1.0})["joint"],
+                optimizers={"discriminator": spec, "generator": spec},
+            )
+        ]
+
+    def complete(self, batch: Batch) -> Completion:
+        """Both stages; the coarse picture is an extra, for its loss."""
+        raw, coarse = self.networks["generator"](batch.image, batch.mask)
+        return Completion(raw, composite(batch.image, raw, batch.mask), {"coarse": coarse})
+
+    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+        """Discriminator: hinge. Generator: L1 of both stages on [-1, 1], and the adversarial term."""
+        kind = self.config.adversarial_loss
+        fake = torch.cat([completion.composite, batch.mask], dim=1)
+        discriminator = self.networks["discriminator"]
+        if player == "discriminator":
+            both = torch.cat([torch.cat([batch.image, batch.mask], dim=1), fake])
+            real_logits, fake_logits = discriminator(both).chunk(2)
+            return {
+                "loss": discriminator_loss(real_logits, fake_logits, kind),
+                "real_score": score(real_logits, kind),
+                "fake_score": score(fake_logits, kind),
+            }
+        # Images lie in [0, 1] here and in [-1, 1] in the paper, where errors are twice as large.
+        refined = 2 * (completion.raw - batch.image).abs().mean()
+        coarse = 2 * (completion.extras["coarse"] - batch.image).abs().mean()
+        adversarial = generator_loss(discriminator(fake), kind)
+        return {
+            "loss": self.config.l1_weight * (refined + coarse) + self.config.adversarial_weight * adversarial,
+            "l1_refined": refined,
+            "l1_coarse": coarse,
+            "adversarial": adversarial,
+        }
+
+    def layer_table(self) -> Mapping[str, list[Layer]]:
+        """Coarse network, the refinement's parts, and the discriminator."""
+        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
+        assert isinstance(generator, Generator)
+        parts = {
+            "coarse": (generator.coarse, generator.coarse_output),
+            "refinement, convolution branch": (generator.convolution_branch, None),
+            "refinement, attention branch": (generator.before_attention, None),
+            "refinement, after attention": (generator.after_attention, None),
+            "refinement, decoder": (generator.decoder, generator.output),
+        }
+        tables = {name: _layers(*part) for name, part in parts.items()}
+        return {**tables, "discriminator": _layers(discriminator, None)}
+
+
+def _layers(stack: nn.Module, output: nn.Module | None) -> list[Layer]:
+    rows: list[Layer] = []
+    note = ""
+    for module in [*stack.children(), *([output] if output is not None else [])]:
+        if isinstance(module, nn.Upsample):
+            note = "after nearest x2"
+        conv = module.conv if isinstance(module, GatedConv2d) else module
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        gated = isinstance(module, GatedConv2d)
+        dilation = conv.dilation[0]
+        kind = "Gateconv" if gated else "Output" if module is output else "Spectralconv"
+        rows.append(
+            Layer(
+                name=str(len(rows) + 1),
+                kind=kind,
+                kernel="x".join(map(str, conv.kernel_size)),
+                stride="x".join(map(str, conv.stride)),
+                in_channels=str(conv.in_channels),
+                out_channels=str(conv.out_channels // (2 if gated else 1)),
+                note=f"dilation {dilation}" if dilation > 1 else "tanh" if module is output else note,
+            )
+        )
+        note = ""
+    return rows

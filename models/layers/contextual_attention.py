@@ -1,0 +1,70 @@
+"""Contextual attention: patches of the hole rebuilt from similar patches of what is known.
+
+Yu et al., "Generative Image Inpainting with Contextual Attention" (DeepFillv1, CVPR 2018), section 4, as
+DeepFillv2 uses it. Written with unfold, matrix products and fold, for a whole batch with a mask of its own
+for each image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_MIN_NORM = 1e-4
+
+
+def contextual_attention(
+    features: Tensor, mask: Tensor, *, rate: int = 2, softmax_scale: float = 10.0, fuse: bool = True
+) -> Tensor:
+    """Rebuild ``features`` from their own patches that meet no hole, in float32.
+
+    Patches of 3 x 3 of the features, subsampled by ``rate``, are compared by cosine similarity (of the known
+    patch; the sought one is not normalised); the softmax over the known patches weights patches of ``2 *
+    rate`` pixels of the features at full resolution, which are added up where they overlap.
+
+    Args:
+        features: ``(N, C, H, W)``, H and W multiples of ``rate``.
+        mask: ``(N, 1, H, W)``, 1 = hole.
+        rate: subsampling for the comparison.
+        softmax_scale: inverse temperature.
+        fuse: smooth the scores so that neighbours choose neighbours.
+
+    Returns:
+        ``(N, C, H, W)``. An image without a known patch gives zeros.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        features = features.float()
+        n, _, height, width = features.shape
+        small = features[:, :, ::rate, ::rate]
+        rows, columns = small.shape[2:]
+        sought = F.unfold(small, 3, padding=1)  # (N, C * 9, L)
+        known = sought / sought.norm(dim=1, keepdim=True).clamp(min=_MIN_NORM)
+        scores = torch.bmm(known.transpose(1, 2), sought)  # (N, L known, L sought)
+        if fuse:
+            scores = fuse_scores(scores.view(n, rows, columns, rows, columns)).reshape_as(scores)
+        holes = F.unfold(mask.float()[:, :, ::rate, ::rate], 3, padding=1)
+        usable = (holes.amax(dim=1) < 0.5).float().unsqueeze(2)  # (N, L known, 1)
+        weights = torch.softmax(scores * usable * softmax_scale, dim=1) * usable
+        patches = F.unfold(features, 2 * rate, stride=rate, padding=rate // 2)  # (N, C * 4 * rate^2, L known)
+        mixed = torch.bmm(patches, weights)
+        rebuilt = F.fold(mixed, (height, width), 2 * rate, stride=rate, padding=rate // 2)
+        return rebuilt / 4.0  # each pixel lies in four patches
+
+
+def fuse_scores(scores: Tensor) -> Tensor:
+    """Add to each score those of the same shift one step on and one step back, along columns, then along
+    rows.
+
+    ``(N, h, w, h, w)`` (known, then sought) to the same shape: the published convolution with a 3 x 3
+    identity over the matrix of scores, once with positions counted by rows and once by columns.
+    """
+    n, h, w = scores.shape[:3]
+    by_rows = _diagonal_sum(scores.reshape(n, h * w, h * w)).view(n, h, w, h, w)
+    by_columns = by_rows.permute(0, 2, 1, 4, 3).reshape(n, h * w, h * w)
+    return _diagonal_sum(by_columns).view(n, w, h, w, h).permute(0, 2, 1, 4, 3)
+
+
+def _diagonal_sum(matrix: Tensor) -> Tensor:
+    padded = F.pad(matrix, (1, 1, 1, 1))
+    return padded[:, :-2, :-2] + matrix + padded[:, 2:, 2:]
