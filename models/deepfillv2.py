@@ -137,7 +137,8 @@ class GatedStack(nn.Sequential):
 
 def _initialise(module: nn.Module) -> None:
     """TensorFlow's defaults, with which the published code begins. Torch's are smaller by half for these
-    layers, and seventeen gated layers without norm then pass on nothing."""
+    layers, and seventeen gated layers without norm then pass on nothing.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
