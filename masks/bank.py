@@ -1,0 +1,59 @@
+"""A bit-packed bank of training masks, drawn once, so that the step loop draws none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masks import suite
+
+
+@dataclass(frozen=True)
+class MaskBank:
+    """``packed`` is ``(count, ceil(size * size / 8))`` uint8, :func:`numpy.packbits` in big bit order."""
+
+    packed: NDArray[np.uint8]
+    size: int
+    names: tuple[str, ...]
+    digest: str
+
+
+def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> MaskBank:
+    """``count`` training masks, the names in equal shares and by turns. A fixed box alone needs one mask.
+
+    Raises:
+        masks.suite.UnknownMaskError: with suggestions.
+    """
+    names = suite.resolve(names)
+    if len(names) == 1 and suite.fixed_box(names[0], size):
+        count = 1
+    packed = np.empty((count, -(-size * size // 8)), dtype=np.uint8)
+    for turn, name in enumerate(names):
+        ids = [f"training-{i}" for i in range(turn, count, len(names))]
+        for start in range(0, len(ids), 1024):
+            masks = suite.draw(name, ids[start : start + 1024], size, base_seed=base_seed, stream="training")
+            rows = np.arange(start, start + len(masks)) * len(names) + turn
+            packed[rows] = pack(masks)
+    return MaskBank(packed, size, tuple(names), hashlib.sha256(packed.tobytes()).hexdigest())
+
+
+def pack(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``(N, H, W)`` masks to ``(N, ceil(H * W / 8))`` bytes."""
+    return np.packbits(masks.reshape(len(masks), -1), axis=1)
+
+
+def unpack(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The inverse of :func:`pack` for square masks."""
+    bits = np.unpackbits(packed, axis=1, count=size * size)
+    return bits.reshape(len(packed), size, size)
+
+
+def digest(masks: NDArray[np.uint8]) -> str:
+    """Hex SHA-256 over shape and bits of ``(N, H, W)`` masks."""
+    start = hashlib.sha256(repr(masks.shape).encode())
+    start.update(pack(masks).tobytes())
+    return start.hexdigest()
