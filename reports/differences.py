@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.intervals import MIN_SEEDS, seed_interval
-from reports.resampling import cluster_bootstrap_means, cluster_codes, percentile_interval
+from reports.resampling import Floats, cluster_bootstrap_means, cluster_codes, percentile_interval
 from reports.scores import Scores, arrange, is_higher_better
 from reports.significance import effect_size, holm, probability_of_superiority, wilcoxon_on_clusters
 
@@ -51,11 +51,20 @@ class Difference:
     reason: str
 
 
-def compare_scores(a: Scores, b: Scores, *, higher_is_better: bool, resamples: int = 10_000) -> Difference:
+def compare_scores(
+    a: Scores,
+    b: Scores,
+    *,
+    higher_is_better: bool,
+    resamples: int = 10_000,
+    resampled: Floats | None = None,
+) -> Difference:
     """The paired comparison of two methods on one mask and metric.
 
     With fewer than three trainings of a trained method the verdict is inconclusive by rule: a test on images
     sees only how two trainings differ, which they do for the same method too.
+
+    ``resampled`` gives the resampled mean differences, ``(resamples, 1)``, where they are known already.
     """
     images = a.images.intersection(b.images, sort=False)
     seeds = {"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)}
@@ -73,7 +82,8 @@ def compare_scores(a: Scores, b: Scores, *, higher_is_better: bool, resamples: i
         estimate = seed_interval(a.values, codes, b.values)
         low, high, kind = estimate.low, estimate.high, "seeds and images"
     else:
-        resampled = cluster_bootstrap_means(paired, codes, resamples=resamples)
+        if resampled is None:
+            resampled = cluster_bootstrap_means(paired, codes, resamples=resamples)
         limits = percentile_interval(resampled, clusters)
         low, high, kind = float(limits[0][0]), float(limits[1][0]), "images"
     verdict, reason = _verdict(a, b, low * sign, high * sign)
@@ -139,8 +149,15 @@ def paired_differences(
         better = is_higher_better(metric, higher_is_better)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
+            shared = _resampled_together(methods, resamples)
             found = [
-                compare_scores(a, b, higher_is_better=better, resamples=resamples)
+                compare_scores(
+                    a,
+                    b,
+                    higher_is_better=better,
+                    resamples=resamples,
+                    resampled=shared[id(a)] - shared[id(b)] if shared else None,
+                )
                 for a, b in _pairs(methods, chosen)
             ]
             if found:
@@ -152,6 +169,20 @@ def paired_differences(
     if not tables:
         return pd.DataFrame(columns=["mask", "metric", *fields, "p_holm"])
     return pd.concat(tables, ignore_index=True)
+
+
+def _resampled_together(methods: list[Scores], resamples: int) -> dict[int, Floats]:
+    """Resampled means of each method (``(resamples, 1)``, by ``id``) from one set of draws, where all have
+    the same images and some comparison is between single trainings: differences of means are means of
+    differences.
+    """
+    first = methods[0]
+    same = all(len(m.images) and m.images.equals(first.images) for m in methods)
+    if len(methods) < 3 or not same or all(len(m.seeds) > 1 for m in methods):
+        return {}
+    values = np.stack([m.values.mean(axis=0) for m in methods])
+    means = cluster_bootstrap_means(values, first.codes, resamples=resamples)
+    return {id(m): means[:, [i]] for i, m in enumerate(methods)}
 
 
 def _pairs(methods: list[Scores], chosen: list[tuple[str, str]] | None) -> Iterable[tuple[Scores, Scores]]:

@@ -211,7 +211,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ExperimentError(f"{path}: damaged ({error}); delete it and run the command again") from error

@@ -129,7 +129,7 @@ def _typed(values: pd.Series, kind: Kind, where: str, *, gaps: bool = False) -> 
                     raise TypeError
                 return values.astype("float64")
             case _:
-                if pd.api.types.is_bool_dtype(values):
+                if not pd.api.types.is_integer_dtype(values) and values.notna().any():
                     raise TypeError
                 return values.astype("Int64" if kind == "optional integer" else "int64")
     except (TypeError, ValueError):

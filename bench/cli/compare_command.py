@@ -58,6 +58,6 @@ def command(first: str, second: str, metrics: Any) -> None:
             of = ", ".join(
                 f"{label} ({metric})" for label, metric in zip(rows["label"], rows["metric"], strict=True)
             )
-            click.echo(f"inconclusive since {reason}: {of}")
+            click.echo(f"inconclusive since {reason!s}: {of}")
     for refusal in compared.refused:
         click.echo(f"not compared: {refusal}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def command(experiment: str, form: str, table: str, output: Path | None) -> None
     from bench.store import write_whole
     from reports.export import export
 
-    stdout = click.get_binary_stream("stdout")
+    stdout = sys.stdout.buffer
     if form == "parquet" and output is None and stdout.isatty():
         raise UsageError("--format parquet: give --output FILE (it is not text)")
     content: bytes = export(open_experiment(experiment), table, form)

@@ -1,0 +1,178 @@
+"""Verdicts on the paper's claims, from synthetic experiments whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.claims import CLAIMS, Verdict, evaluate_claims
+from reports.experiment import load_experiment
+from reports.published import published, published_value
+from tests.reports.synthetic import make_experiment
+
+FOUR = ("context-encoder", "glcic", "pconv", "mgs-iim")
+TABLE_4 = {"context-encoder": 24.5531, "glcic": 27.1197, "pconv": 27.3876, "mgs-iim": 27.9212}
+
+
+def verdicts(tmp_path: Path, **about: Any) -> dict[str, Verdict]:
+    """Verdicts by key, of an experiment on CelebA at full size and budget unless told otherwise."""
+    full = {
+        "procedural": False,
+        "preset": "paper",
+        "size": 160,
+        "seeds": (0, 1, 2),
+        "images": 60,
+        "pictures": 0,
+    }
+    quiet = {"models": FOUR, "means": TABLE_4, "seed_sd": 0.01, "noise_sd": 0.05}
+    folder = make_experiment(tmp_path, **{**full, **quiet, **about})
+    _with_vgg(folder)
+    return {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}
+
+
+def _with_vgg(folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for cell in manifest["cells"]:
+        cell["config"].pop("vgg_losses", None)
+    path.write_text(json.dumps(manifest))
+
+
+def _with_validations(folder: Path, swing: dict[str, float]) -> None:
+    for log in folder.glob("trainings/*/train.jsonl"):
+        model = next(m for m in sorted(swing, key=len, reverse=True) if log.parent.name.startswith(m))
+        seed = int(log.parent.name.split("seed")[1][0])
+        lines = [
+            {"step": 10 * i, "images_seen": 160 * i, "seconds": float(i),
+             "validation": {"psnr_db": 24 + swing[model] * (1 + 0.1 * seed) * (-1) ** i}}
+            for i in range(1, 13)
+        ]  # fmt: skip
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_published_numbers_are_table_4() -> None:
+    assert {(m, "psnr_db"): published_value(m, "psnr_db") for m in FOUR} == {
+        (m, "psnr_db"): value for m, value in TABLE_4.items()
+    }
+    assert set(published()["table"]) == {"Table 4"}
+    assert published_value("mean", "psnr_db") is None
+
+
+def test_published_differences_in_claims_are_those_of_table_4() -> None:
+    sized = [c for claim in CLAIMS if claim.test == "size" for c in claim.comparisons]
+    assert len(sized) == 6
+    for comparison in sized:
+        ours, theirs = (published_value(m, comparison.metric) for m in (comparison.better, comparison.worse))
+        assert ours is not None
+        assert theirs is not None
+        assert comparison.published == pytest.approx(ours - theirs, abs=1e-9)
+
+
+def test_the_papers_own_numbers_reproduce_order_and_sizes(tmp_path: Path) -> None:
+    found = verdicts(tmp_path)
+    assert found["order-psnr"].outcome == "reproduced"
+    assert found["size-psnr"].outcome == "reproduced"
+    assert [f.difference for f in found["size-psnr"].findings] == pytest.approx([0.53, 0.80, 3.37], abs=0.1)
+
+
+def test_a_reversed_pair_is_not_reproduced(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, means={**TABLE_4, "pconv": 26.0})["order-psnr"]
+    assert (found.outcome, found.leaning) == ("not reproduced", "against")
+    assert "less GLCIC: -1.1" in found.reason
+
+
+def test_a_difference_of_another_size_is_not_reproduced(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, means={**TABLE_4, "glcic": 22.0})["size-psnr"].outcome == "not reproduced"
+
+
+def test_an_interval_with_zero_is_inconclusive(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, means={**TABLE_4, "pconv": 27.15}, seed_sd=1.0)["order-psnr"]
+    assert found.outcome == "inconclusive"
+    assert "the interval includes zero" in found.reason
+
+
+def test_two_seeds_are_inconclusive_by_rule_however_large_the_difference(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, seeds=(0, 1), means={**TABLE_4, "mgs-iim": 40.0})["order-psnr"]
+    assert found.outcome == "inconclusive"
+    assert "fewer than 3 trainings" in found.reason
+    assert "--seeds 0,1,2" in found.command
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"size": 64}, "64 px instead of 160"),
+        ({"images_seen": 1600}, "1,600 images seen instead of 3,600,000"),
+    ],
+)
+def test_below_the_conditions_a_decided_claim_is_indicative(
+    tmp_path: Path, change: dict[str, int], reason: str
+) -> None:
+    found = verdicts(tmp_path, **change)["order-psnr"]
+    assert (found.outcome, found.leaning) == ("indicative", "for")
+    assert reason in found.reason
+
+
+def test_pconv_without_its_losses_is_indicative(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, seed_sd=0.01, noise_sd=0.05, procedural=False, preset="paper",
+        size=160, seeds=(0, 1, 2), images=60, pictures=0,
+    )  # fmt: skip
+    found = evaluate_claims(load_experiment(folder))[0]
+    assert found.outcome == "indicative"
+    assert "lacks published losses" in found.reason
+
+
+def test_procedural_faces_test_nothing(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, procedural=True)
+    assert {v.outcome for v in found.values()} == {"not tested"}
+    assert all("--preset paper" in v.command and not v.findings for v in found.values())
+
+
+def test_missing_cells_are_named_with_a_command_that_the_command_line_takes(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-skip"), failed=["mgs-iim-no-skip"])
+    skips = found["skip-connections"]
+    assert skips.outcome == "not tested"
+    assert "mgs-iim-no-skip on center (failed: loss is not a number at step 7)" in skips.reason
+    words = shlex.split(skips.command)
+    assert words[:4] == ["bench", "run", "--models", "mgs-iim-no-skip"]
+    from bench.cli.run_command import command
+
+    context = command.make_context("run", words[2:])
+    assert context.params["seeds"] == (("0", "1", "2"),)
+    assert context.params["size"] == 160
+
+
+def test_ablation_verdict_needs_both_metrics(tmp_path: Path) -> None:
+    models = ("mgs-iim", "mgs-iim-no-gate")
+    found = verdicts(tmp_path, models=models, means={"mgs-iim": 27.9, "mgs-iim-no-gate": 27.0})
+    gates = found["gated-convolution"]
+    assert gates.outcome == "reproduced"
+    assert [f.comparison.metric for f in gates.findings] == ["psnr_db", "ssim"]
+
+
+@pytest.mark.parametrize(
+    ("with_sn", "without", "outcome"),
+    [(0.05, 0.5, "reproduced"), (0.5, 0.05, "not reproduced"), (0.3, 0.3, "inconclusive")],
+)
+def test_stability_is_the_fluctuation_of_validation(
+    tmp_path: Path, with_sn: float, without: float, outcome: str
+) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, preset="paper", size=160,
+        seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    _with_validations(folder, {"mgs-iim": with_sn, "mgs-iim-no-sn": without})
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["spectral-normalisation"]
+    assert found.outcome == outcome
+    assert found.findings[0].difference == pytest.approx(with_sn / without, rel=1e-9)
+
+
+def test_stability_without_validations_is_not_tested(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-sn"))["spectral-normalisation"]
+    assert found.outcome == "not tested"
+    assert "no validation" in found.reason

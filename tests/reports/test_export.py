@@ -1,0 +1,81 @@
+"""Exported tables, read back with other readers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from reports.experiment import Experiment, load_experiment
+from reports.export import FORMATS, TABLES, export
+from reports.summary import summarise
+from tests.reports.synthetic import make_experiment
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """Three models, two masks, no LPIPS."""
+    root = tmp_path_factory.mktemp("runs")
+    return load_experiment(
+        make_experiment(
+            root, models=("pconv", "mgs-iim", "mean"), masks=("center", "random-rect"), pictures=0
+        )
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_table_has_every_format(experiment: Experiment, table: str, form: str) -> None:
+    assert len(export(experiment, table, form)) > 50
+
+
+def test_csv_and_parquet_keep_every_digit(experiment: Experiment) -> None:
+    expected = experiment.rows
+    lines = csv.DictReader(io.StringIO(export(experiment, "rows", "csv").decode()))
+    assert [float(line["psnr_db"]) for line in lines] == expected["psnr_db"].tolist()
+    from_parquet = pd.read_parquet(io.BytesIO(export(experiment, "rows", "parquet")))
+    pd.testing.assert_frame_equal(from_parquet, expected)
+
+
+def test_json_is_strict_and_says_where_it_comes_from(experiment: Experiment) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads(export(experiment, "summary", "json"), parse_constant=refuse)
+    assert content["experiment"] == "synthetic"
+    assert content["data"]["fingerprint"] == "f" * 64
+    record = next(r for r in content["records"] if r["metric"] == "lpips_alex")
+    assert record["mean"] is None
+    means = [r["mean"] for r in content["records"] if r["metric"] == "psnr_db"]
+    expected = summarise(experiment.rows, ["psnr_db"])["mean"].tolist()
+    assert means == pytest.approx(expected, rel=1e-13)
+
+
+def test_markdown_has_one_table_a_mask_and_one_line_a_method(experiment: Experiment) -> None:
+    text = export(experiment, "summary", "markdown").decode()
+    assert text.count("| --- |") == 2
+    line = next(line for line in text.splitlines() if line.startswith("| MGS-IIM |"))
+    mean = summarise(experiment.rows, ["psnr_db"]).query("label == 'MGS-IIM'")["mean"].iloc[0]
+    assert f"| {mean:.2f} [" in line
+    assert "| n/a |" in line
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_latex_escapes_what_latex_would_read(experiment: Experiment) -> None:
+    text = export(experiment, "claims", "latex").decode()
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(body) == 1 + 8
+    assert all(line.replace(r"\&", "").count("&") == body[0].count("&") for line in body)
+    assert "_" not in text.replace(r"\_", "")
+    assert text.startswith(r"\begin{tabular}{")
+
+
+def test_unknown_names_are_refused(experiment: Experiment) -> None:
+    with pytest.raises(ValueError, match="unknown table 'means'"):
+        export(experiment, "means")
+    with pytest.raises(ValueError, match="unknown format 'xlsx'"):
+        export(experiment, "summary", "xlsx")
