@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports.intervals import MIN_SEEDS, seed_interval
 from reports.resampling import Floats, cluster_bootstrap_means, cluster_codes, percentile_interval
-from reports.scores import Scores, arrange, is_higher_better
+from reports.scores import Scores, arrange, is_higher_better, resample_together
 from reports.significance import effect_size, holm, probability_of_superiority, wilcoxon_on_clusters
 
 
@@ -149,14 +149,14 @@ def paired_differences(
         better = is_higher_better(metric, higher_is_better)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
-            shared = _resampled_together(methods, resamples)
+            shared = resample_together(methods, resamples)
             found = [
                 compare_scores(
                     a,
                     b,
                     higher_is_better=better,
                     resamples=resamples,
-                    resampled=shared[id(a)] - shared[id(b)] if shared else None,
+                    resampled=shared[a.key] - shared[b.key] if shared else None,
                 )
                 for a, b in _pairs(methods, chosen)
             ]
@@ -169,20 +169,6 @@ def paired_differences(
     if not tables:
         return pd.DataFrame(columns=["mask", "metric", *fields, "p_holm"])
     return pd.concat(tables, ignore_index=True)
-
-
-def _resampled_together(methods: list[Scores], resamples: int) -> dict[int, Floats]:
-    """Resampled means of each method (``(resamples, 1)``, by ``id``) from one set of draws, where all have
-    the same images and some comparison is between single trainings: differences of means are means of
-    differences.
-    """
-    first = methods[0]
-    same = all(len(m.images) and m.images.equals(first.images) for m in methods)
-    if len(methods) < 3 or not same or all(len(m.seeds) > 1 for m in methods):
-        return {}
-    values = np.stack([m.values.mean(axis=0) for m in methods])
-    means = cluster_bootstrap_means(values, first.codes, resamples=resamples)
-    return {id(m): means[:, [i]] for i, m in enumerate(methods)}
 
 
 def _pairs(methods: list[Scores], chosen: list[tuple[str, str]] | None) -> Iterable[tuple[Scores, Scores]]:

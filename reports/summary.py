@@ -9,8 +9,8 @@ import pandas as pd
 
 from reports.differences import paired_differences
 from reports.intervals import seed_interval
-from reports.resampling import cluster_bootstrap_means, percentile_interval
-from reports.scores import Scores, arrange
+from reports.resampling import Floats, cluster_bootstrap_means, percentile_interval
+from reports.scores import Scores, arrange, resample_together
 
 __all__ = ["paired_differences", "summarise"]
 
@@ -32,8 +32,13 @@ def summarise(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
     for metric in metrics:
         if metric not in rows.columns:
             continue
-        for (mask, _, _), scores in arrange(rows, metric).items():
-            records.append({"mask": mask, "metric": metric, **_line(scores, resamples)})
+        arranged = arrange(rows, metric)
+        for mask in dict.fromkeys(key[0] for key in arranged):
+            methods = [scores for key, scores in arranged.items() if key[0] == mask]
+            shared = resample_together([m for m in methods if len(m.seeds) == 1 and m.values.size], resamples)
+            records += [
+                {"mask": mask, "metric": metric, **_line(m, resamples, shared.get(m.key))} for m in methods
+            ]
     columns = [
         "mask", "model", "label", "train_mask", "metric", "mean", "low", "high", "interval",
         "n_images", "n_identities", "n_seeds", "seed_sd", "n_capped",
@@ -44,7 +49,7 @@ def summarise(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
     return table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
 
 
-def _line(scores: Scores, resamples: int) -> dict[str, object]:
+def _line(scores: Scores, resamples: int, resampled: Floats | None) -> dict[str, object]:
     about = {"model": scores.model, "label": scores.label, "train_mask": scores.train_mask}
     nothing = {
         "mean": np.nan, "low": np.nan, "high": np.nan, "interval": "none", "seed_sd": np.nan,
@@ -58,7 +63,8 @@ def _line(scores: Scores, resamples: int) -> dict[str, object]:
         estimate = seed_interval(scores.values, codes)
         low, high, kind = estimate.low, estimate.high, "seeds and images"
     else:
-        resampled = cluster_bootstrap_means(scores.values, codes, resamples=resamples)
+        if resampled is None:
+            resampled = cluster_bootstrap_means(scores.values, codes, resamples=resamples)
         low, high = (float(limit[0]) for limit in percentile_interval(resampled, clusters))
         kind = "images"
     seed_means = scores.values.mean(axis=1)

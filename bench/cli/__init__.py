@@ -19,6 +19,7 @@ from bench.errors import BenchError
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
     "report": "Render an experiment's report again.",
+    "ablate": "Run what the claims of the paper need.",
     "claims": "Say which claims of the paper hold.",
     "compare": "Compare two experiments, paired by image.",
     "export": "Export an experiment's tables.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -59,3 +60,27 @@ def test_compare_prints_differences_and_refusals(runs: Path) -> None:
     assert "not compared: metric lpips_alex" in result.stderr
     with pytest.raises(UsageError, match="evaluated other images"):
         invoke("compare", "one", "real")
+
+
+def test_ablate_hands_the_claims_models_and_every_option_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.cli import run_command
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(run_command.command, "callback", lambda **params: given.update(params))
+    result = invoke("ablate", "--preset", "paper", "--seeds", "0,1,2", "--models", "biharmonic")
+    assert result.exit_code == 0
+    assert given["preset"] == "paper"
+    assert given["seeds"] == (("0", "1", "2"),)
+    assert given["mask_names"] == (("center",),)
+    claimed, added = given["models"]
+    assert {"mgs-iim", "pconv", "glcic", "context-encoder", "mgs-iim-no-sn", "mgs-iim-no-skip"} <= set(
+        claimed
+    )
+    assert added == ("biharmonic",)
+
+
+def test_an_experiment_without_results_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_experiment(tmp_path / "runs", name="none", models=("glcic",), failed=["glcic"], pictures=0)
+    for words in (("claims", "none"), ("export", "none"), ("export", "none", "--table", "differences")):
+        assert invoke(*words).exit_code == 0

@@ -110,10 +110,8 @@ def test_shared_resamples_give_what_each_pair_gives_alone() -> None:
     together = paired_differences(rows, ["psnr_db"])
     alone = paired_differences(rows[rows["model"] != "mean-image"], ["psnr_db"])
     assert len(together) == 3
-    np.testing.assert_allclose(
-        together.loc[0, ["low", "high"]].to_numpy(dtype=float), alone.loc[0, ["low", "high"]].to_numpy(dtype=float),
-        rtol=0, atol=1e-9,
-    )  # fmt: skip
+    for limit in ("low", "high"):
+        assert together[limit].iloc[0] == pytest.approx(alone[limit].iloc[0], abs=1e-9)
 
 
 def test_p_values_are_corrected_within_mask_and_metric() -> None:
