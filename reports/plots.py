@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from reports.figures import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
@@ -138,6 +140,7 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
         xticklabels=codes,
         yticklabels=[f"{_wrap(label)}  {code}" for code, label in zip(codes, wins.index, strict=True)],
     )
+    axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
@@ -164,6 +167,7 @@ def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
             positive &= bool((part["value"] > 0).all())
     if positive and len(curves):
         axes.set_yscale("log")
+        _plain_log(axes.yaxis)
     _phases(axes, curves)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlabel="step", ylabel="loss")
@@ -219,9 +223,17 @@ def quality_against_cost(points: pd.DataFrame, looks: Mapping[str, Look], xlabel
         )
     if len(points) and points["cost"].min() > 0 and points["cost"].max() > 8 * points["cost"].min():
         axes.set_xscale("log")
+        _plain_log(axes.xaxis)
     axes.margins(x=0.12, y=0.18)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
+
+
+def _plain_log(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of every decade."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _height(lines: int) -> float:
@@ -238,11 +250,8 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
-def _phases(axes: object, curves: pd.DataFrame) -> None:
-    """Thin lines where a phase ends, with the phases' names above."""
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def _phases(axes: Axes, curves: pd.DataFrame) -> None:
+    """Thin lines where a phase ends."""
     phased = curves[curves["phase"] != ""]
     if phased.empty:
         return

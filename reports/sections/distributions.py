@@ -30,7 +30,8 @@ def _mask(page: Page, mask: str) -> dict[str, Any]:
     metrics = [m for m in page.measured if m.name in _SHOWN] or page.measured[:1]
     looks = {m.label: m.look for m in page.methods}
     for metric in metrics:
-        scores = {m.label: s for m in page.methods if (s := page.scores(mask, metric.name).get(m.label))}
+        arranged = page.scores(mask, metric.name)
+        scores = {m.label: arranged[m.label] for m in page.methods if m.label in arranged}
         per_image = {label: s.values.mean(axis=0) for label, s in scores.items()}
         name = f"{mask} {metric.name}"
         if metric is metrics[0]:

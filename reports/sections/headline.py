@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from reports.intervals import MIN_SEEDS
 from reports.page import Method, Metric, Page, tied
+from reports.sections.verdicts import MEANINGS
 
 
 def build(page: Page) -> dict[str, Any]:
@@ -54,7 +56,18 @@ def sentences(page: Page) -> list[str]:
     others = [m for m in page.masks if m != mask]
     if others:
         found.append(_elsewhere(page, metric, trained[0], others))
+    found += _claims(page)
     return found
+
+
+def _claims(page: Page) -> list[str]:
+    """How the paper's claims stand, where any was tested."""
+    counts = Counter(v.outcome for v in page.verdicts)
+    told = [f"{_are(counts[o])} {o}" for o in MEANINGS if counts[o] and o != "not tested"]
+    if not told:
+        return []
+    text = f"Of the paper's {_count(len(page.verdicts))} claims, {_list(told)}"
+    return [text + (f"; {_are(counts['not tested'])} not tested." if counts["not tested"] else ".")]
 
 
 def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Method]) -> str:
@@ -103,7 +116,7 @@ def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> 
     """Whether the leader leads on the other masks as well."""
     leaders = {m: order[0].label for m in masks if (order := page.ranking(m, metric, trained=True))}
     if all(label == leader.label for label in leaders.values()):
-        return f"It leads on {'the other masks' if len(leaders) > 1 else 'the other mask'} too ({_list(list(leaders))})."
+        return f"{leader.label} leads on {'the other masks' if len(leaders) > 1 else 'the other mask'} too ({_list(list(leaders))})."
     return (
         "On other masks the leader is "
         + _list([f"{label} ({mask})" for mask, label in leaders.items()])
@@ -187,6 +200,10 @@ def _score(page: Page, mask: str, method: Method, metric: Metric) -> str:
 def _count(number: int) -> str:
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     return words[number] if number < len(words) else str(number)
+
+
+def _are(number: int) -> str:
+    return f"{_count(number)} {'is' if number == 1 else 'are'}"
 
 
 def _list(names: list[str]) -> str:

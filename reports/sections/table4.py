@@ -96,7 +96,7 @@ def _values(page: Page, mask: str, method: Method, metric: Metric) -> list[Value
         ours = Value(
             text=metric.show(line["mean"]),
             sort=float(line["mean"]),
-            interval="" if line["interval"] == "none" else f"{metric.show(low)} – {metric.show(high)}",
+            interval="" if line["interval"] == "none" else f"{metric.show(low)}–{metric.show(high)}",
             best=best is method,
             tied=pair is not None and tied(pair),
         )

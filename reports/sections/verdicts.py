@@ -24,9 +24,9 @@ def build(page: Page) -> dict[str, Any]:
     counts = Counter(v.outcome for v in verdicts)
     reasons = {v.reason for v in verdicts}
     return {
-        "verdicts": verdicts,
+        "tested": [v for v in verdicts if v.outcome != "not tested"],
+        "untested": [v for v in verdicts if v.outcome == "not tested"],
         "counts": [(outcome, counts[outcome]) for outcome in MEANINGS if counts[outcome]],
         "meanings": [(o, m) for o, m in MEANINGS.items() if counts[o]],
         "common": reasons.pop() if len(reasons) == 1 else "",
-        "tested": any(v.outcome != "not tested" for v in verdicts),
     }

@@ -62,7 +62,7 @@
     const figure = outputs[at], row = figure.closest(".picture-row");
     const over = figure.querySelector("img"), under = row.querySelector(`img.${against}`);
     one("zoom-title").textContent = `${figure.dataset.label}, ${row.getAttribute("aria-label")}`;
-    one("zoom-scores").textContent = all(".score", figure).map((s) => `${s.title}: ${s.textContent}`).join(" · ");
+    one("zoom-scores").textContent = all(".score", figure).map((s) => s.textContent).join(" · ");
     Object.assign(one("zoom-over"), { src: over.src, alt: over.alt });
     Object.assign(one("zoom-under"), { src: under.src, alt: under.alt });
     one("zoom-left").textContent = figure.dataset.label;
