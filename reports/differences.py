@@ -149,14 +149,17 @@ def paired_differences(
         better = is_higher_better(metric, higher_is_better)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
-            shared = resample_together(methods, resamples)
+            few = any(len(method.seeds) == 1 for method in methods)
+            shared = resample_together(methods, resamples) if few else {}
             found = [
                 compare_scores(
                     a,
                     b,
                     higher_is_better=better,
                     resamples=resamples,
-                    resampled=shared[a.key] - shared[b.key] if shared else None,
+                    resampled=shared[a.key] - shared[b.key]
+                    if a.key in shared and a.images.equals(b.images)
+                    else None,
                 )
                 for a, b in _pairs(methods, chosen)
             ]

@@ -94,42 +94,25 @@ def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Score
 
 
 def resample_together(methods: Sequence[Scores], resamples: int) -> dict[tuple[str, str], Floats]:
-    """Resampled means of each method, ``(resamples, 1)`` by :attr:`Scores.key`, all from one set of draws.
+    """Resampled means of each method, ``(resamples, 1)`` by :attr:`Scores.key`, averaged over its trainings.
 
-    Differences of these means are the resampled means of differences. Empty where the methods' images differ,
-    or where there is nothing to share: no single trainings, or a single method.
-    """
-    if len(methods) < 2 or all(len(m.seeds) > 1 for m in methods):
-        return {}
-    images = methods[0].images
-    if not len(images) or not all(m.images.equals(images) for m in methods):
-        return {}
-    values = np.stack([m.values.mean(axis=0) for m in methods])
-    means = cluster_bootstrap_means(values, methods[0].codes, resamples=resamples)
-    return {m.key: means[:, [i]] for i, m in enumerate(methods)}
-
-
-def resample_together(scores: Sequence[Scores], resamples: int) -> dict[int, Floats]:
-    """Resampled means ``(resamples, 1)`` of each item, averaged over its trainings, by ``id``.
-
-    Items on the same images share one set of draws, which costs little more than one of them alone, and makes
-    differences of resampled means the resampled means of differences. Items without values are left out.
+    Methods with the same images share one set of draws, which costs little more than one of them alone;
+    differences of their resampled means are then the resampled means of their differences. Methods without
+    values are left out.
     """
     groups: list[list[Scores]] = []
-    for item in scores:
-        if not item.values.size:
-            continue
-        group = next((g for g in groups if g[0].images.equals(item.images)), None)
-        if group is None:
-            groups.append([item])
-        else:
-            group.append(item)
-    result = {}
+    for method in methods:
+        group = next((g for g in groups if g[0].images.equals(method.images)), None)
+        if group is not None:
+            group.append(method)
+        elif method.values.size:
+            groups.append([method])
+    resampled = {}
     for group in groups:
-        values = np.stack([item.values.mean(axis=0) for item in group])
+        values = np.stack([method.values.mean(axis=0) for method in group])
         means = cluster_bootstrap_means(values, group[0].codes, resamples=resamples)
-        result.update({id(item): means[:, [i]] for i, item in enumerate(group)})
-    return result
+        resampled.update({method.key: means[:, [i]] for i, method in enumerate(group)})
+    return resampled
 
 
 def is_higher_better(metric: str, directions: Mapping[str, bool] | None = None) -> bool:

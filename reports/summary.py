@@ -35,7 +35,7 @@ def summarise(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
         arranged = arrange(rows, metric)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
-            shared = resample_together([m for m in methods if len(m.seeds) == 1 and m.values.size], resamples)
+            shared = resample_together([m for m in methods if len(m.seeds) == 1], resamples)
             records += [
                 {"mask": mask, "metric": metric, **_line(m, resamples, shared.get(m.key))} for m in methods
             ]
