@@ -104,7 +104,7 @@ def _evaluate(
     findings = _findings(experiment, claim, arranged)
     if findings is None:
         return Verdict(claim, "not tested", "neither", "the trainings logged no validation to judge by")
-    few = _too_few_seeds(experiment, claim)
+    few = _too_few_seeds(claim, arranged[claim.comparisons[0].metric])
     if few:
         command = _more_seeds_command(experiment, claim)
         return Verdict(claim, "inconclusive", "neither", few, tuple(findings), command=command)
@@ -171,11 +171,8 @@ def _missing(experiment: Experiment, claim: Claim) -> list[str]:
     return missing
 
 
-def _too_few_seeds(experiment: Experiment, claim: Claim) -> str:
-    counts = {
-        model: len({c["seed"] for c in _cells(experiment, claim, model) if c["status"] == "done"})
-        for model in claim.models
-    }
+def _too_few_seeds(claim: Claim, arranged: dict[tuple[str, str, str], Scores]) -> str:
+    counts = {model: len(_scores(arranged, model, claim.mask).seeds) for model in claim.models}
     few = {model: count for model, count in counts.items() if count < MIN_SEEDS}
     if not few:
         return ""

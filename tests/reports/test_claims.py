@@ -12,6 +12,7 @@ import pytest
 from reports.claims import CLAIMS, Verdict, evaluate_claims
 from reports.experiment import load_experiment
 from reports.published import published, published_value
+from reports.table import read_rows, write_rows
 from tests.reports.synthetic import make_experiment
 
 FOUR = ("context-encoder", "glcic", "pconv", "mgs-iim")
@@ -176,3 +177,19 @@ def test_stability_without_validations_is_not_tested(tmp_path: Path) -> None:
     found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-sn"))["spectral-normalisation"]
     assert found.outcome == "not tested"
     assert "no validation" in found.reason
+
+
+def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-gate"), procedural=False, preset="paper", size=160,
+        seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    manifest = json.loads((folder / "manifest.json").read_text())
+    cell = manifest["cells"][0]
+    results = folder / cell["folder"] / "results.parquet"
+    write_rows(read_rows(results).assign(train_mask="paper"), results)
+    cell["train_mask"] = "paper"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["gated-convolution"]
+    assert found.outcome == "inconclusive"
+    assert "mgs-iim has 2" in found.reason
