@@ -1,0 +1,114 @@
+"""What the rest of the program sees of images: three splits of uint8 pixels, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FACES = "faces"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which images, and how they are cut.
+
+    Attributes:
+        source: ``faces`` (procedural) or a path: CelebA's folder or zip, or any folder of pictures.
+        size: side of the squares in pixels.
+        crop: ``center`` (160 x 160 from the middle), ``resize`` (the largest centred square) or ``face`` (detected).
+        split: ``auto``, ``official``, ``paper``, ``identity`` or ``digest``.
+        split_seed: names the digest of the seeded splits.
+        cache: folder of packs; ``None`` is the user's cache folder.
+        allow_unreadable: go on although more than 1 % of the pictures cannot be read.
+    """
+
+    source: str = FACES
+    size: int = 64
+    crop: str = "center"
+    split: str = "auto"
+    split_seed: int = 0
+    cache: Path | None = None
+    allow_unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that is not used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one split.
+
+    Attributes:
+        ids: unique names, in a fixed order.
+        pixels: ``(N, H, W, 3)`` uint8 RGB, possibly a memory map.
+        identities: ``(N,)`` int64 who is shown, where known.
+    """
+
+    ids: list[str]
+    pixels: NDArray[np.uint8]
+    identities: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A source, cut and divided.
+
+    Attributes:
+        name: ``faces``, ``celeba`` or the folder's name.
+        title: as the report calls it.
+        licence: whose pictures these are and on what terms, in one line.
+        procedural: the embedded test bed, not real data.
+        fingerprint: digest over ids, pixels, crop, size and split.
+        skipped: pictures that are not used.
+        shared_identities: test identities that are in the training split too (``None``: unknown).
+        duplicates: pairs of exactly equal pictures across splits.
+    """
+
+    name: str
+    title: str
+    licence: str
+    procedural: bool
+    size: int
+    crop: str
+    split_name: str
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    fingerprint: str
+    skipped: list[Skipped] = field(default_factory=list)
+    shared_identities: int | None = None
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    mean_pixel: NDArray[np.float64]
+    mean_image: NDArray[np.float32]
+
+
+def mean_image(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean picture ``(H, W, 3)`` in [0, 1]; exact sums of integers, so the same for every chunking."""
+    total = np.zeros(pixels.shape[1:], dtype=np.int64)
+    for start in range(0, len(pixels), 4096):
+        total += pixels[start : start + 4096].sum(axis=0, dtype=np.int64)
+    mean: NDArray[np.float64] = total / (255.0 * max(1, len(pixels)))
+    return mean
+
+
+def fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
+    """Digest over crop, size, split, ids and pixels."""
+    digest = hashlib.sha256(repr((spec.size, spec.crop, split)).encode())
+    for images in sets:
+        digest.update(repr(images.ids).encode())
+        for start in range(0, len(images.ids), 4096):
+            digest.update(np.ascontiguousarray(images.pixels[start : start + 4096]))
+    return digest.hexdigest()

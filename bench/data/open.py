@@ -1,0 +1,154 @@
+"""From a :class:`DataSpec` to a :class:`Dataset`: find, pack, divide, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data import pack, splits
+from bench.data.crop import CROPS
+from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped, fingerprint, mean_image
+from bench.data.sources import CELEBA_LICENCE, Source, find
+from bench.errors import DataError
+from bench.data.pack import ProgressCallback
+
+#: Procedural faces of the three splits.
+FACES_COUNTS = (2000, 128, 272)
+_UNREADABLE_LIMIT = 0.01
+
+
+def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None) -> Dataset:
+    """Open a source; pictures are decoded once into the cache folder.
+
+    Args:
+        spec: what is wanted.
+        progress: told (what, done, of).
+
+    Raises:
+        DataError: nothing readable, too much unreadable, an unknown crop or split, an empty split.
+    """
+    progress = progress or (lambda what, done, of: None)
+    if spec.crop not in CROPS:
+        raise DataError(f"--crop {spec.crop}: there are {', '.join(CROPS)}")
+    if spec.source == FACES:
+        return _faces(spec, progress)
+    return _pictures(spec, find(Path(spec.source)), progress)
+
+
+def _faces(spec: DataSpec, progress: ProgressCallback) -> Dataset:
+    images = pack.pack_faces(spec, sum(FACES_COUNTS), progress)
+    ids = [f"face-{i:05d}" for i in range(len(images))]
+    first, second = FACES_COUNTS[0], FACES_COUNTS[0] + FACES_COUNTS[1]
+    cuts = [slice(0, first), slice(first, second), slice(second, None)]
+    sets = [ImageSet(ids[c], images[c]) for c in cuts]
+    return _dataset(
+        spec,
+        sets,
+        name=FACES,
+        title="Procedural faces (embedded test bed, not real data)",
+        licence="Drawn by this program; free to use.",
+        procedural=True,
+        split="by index",
+        skipped=[],
+        duplicates=[],
+    )
+
+
+def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dataset:
+    images, skipped = pack.pack_source(spec, source, progress)
+    bad = {s.id for s in skipped}
+    if len(bad) == len(source.ids):
+        raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
+    if len(bad) > _UNREADABLE_LIMIT * len(source.ids) and not spec.allow_unreadable:
+        raise DataError(
+            f"--data {source.place}: {len(bad)} of {len(source.ids)} pictures cannot be used ({_told(skipped[:5])}"
+            f"{', ...' if len(bad) > 5 else ''}); remove them, or give --allow-unreadable"
+        )
+    name, parts = splits.divide(
+        source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
+    )
+    sets = []
+    for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
+        rows = [i for i, part in enumerate(parts) if part == wanted and source.ids[i] not in bad]
+        ids = [source.ids[i] for i in rows]
+        known = source.identities and all(i in source.identities for i in ids)
+        who = np.array([source.identities[i] for i in ids], dtype=np.int64) if known and ids else None
+        sets.append(ImageSet(ids, _rows(images, rows), who))
+    for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
+        if not images_of.ids and what != "validation":
+            raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
+    licence = CELEBA_LICENCE if source.is_celeba else "Your own pictures: pass the page on only if you may."
+    return _dataset(
+        spec,
+        sets,
+        name=source.name,
+        title="CelebA (aligned)" if source.is_celeba else f"Folder {source.name}",
+        licence=licence,
+        procedural=False,
+        split=name,
+        skipped=skipped,
+        duplicates=_duplicates(sets),
+    )
+
+
+def _dataset(
+    spec: DataSpec,
+    sets: list[ImageSet],
+    *,
+    name: str,
+    title: str,
+    licence: str,
+    procedural: bool,
+    split: str,
+    skipped: list[Skipped],
+    duplicates: list[tuple[str, str]],
+) -> Dataset:
+    mean = mean_image(sets[0].pixels)
+    shared = None
+    if sets[0].identities is not None and sets[2].identities is not None:
+        shared = len(np.intersect1d(sets[0].identities, sets[2].identities))
+    return Dataset(
+        name=name,
+        title=title,
+        licence=licence,
+        procedural=procedural,
+        size=spec.size,
+        crop=spec.crop,
+        split_name=split,
+        train=sets[0],
+        validation=sets[1],
+        test=sets[2],
+        fingerprint=fingerprint(spec, split, sets),
+        skipped=skipped,
+        shared_identities=shared,
+        duplicates=duplicates,
+        mean_pixel=mean.mean(axis=(0, 1)),
+        mean_image=mean.astype(np.float32),
+    )
+
+
+def _rows(images: NDArray[np.uint8], rows: list[int]) -> NDArray[np.uint8]:
+    """The rows, as a view of the memory map where they are neighbours."""
+    if rows and rows[-1] - rows[0] + 1 == len(rows):
+        return images[rows[0] : rows[-1] + 1]
+    return images[rows]
+
+
+def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
+    """Pairs of exactly equal squares in different splits."""
+    seen: dict[bytes, tuple[int, str]] = {}
+    pairs = []
+    for number, images in enumerate(sets):
+        for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+            digest = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+            first = seen.setdefault(digest, (number, image_id))
+            if first[0] != number:
+                pairs.append((first[1], image_id))
+    return pairs
+
+
+def _told(skipped: list[Skipped]) -> str:
+    return "; ".join(f"{s.id}: {s.reason}" for s in skipped)

@@ -1,0 +1,175 @@
+"""Packs: pictures decoded once into a memory-mapped uint8 array, by several processes, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from bench.data import faces
+from bench.data.crop import PictureError, decode
+from bench.data.dataset import DataSpec, Skipped
+from bench.data.sources import Source, read
+from bench.errors import BenchError
+
+PACK_VERSION = 1
+_BLOCK = 256  # pictures decoded between two marks of progress: what a kill can lose
+
+ProgressCallback = Callable[[str, int, int], None]
+Images = NDArray[np.uint8]
+
+
+def cache_folder(spec: DataSpec) -> Path:
+    """``spec.cache``, or ``inpaint-bench`` in the user's cache folder; only the user may read it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = spec.cache or Path(base) / "inpaint-bench"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BenchError(
+            f"cannot make the cache folder {folder}: {error.strerror}; set XDG_CACHE_HOME to a folder you may write"
+        ) from error
+    return folder
+
+
+def pack_faces(spec: DataSpec, count: int, progress: ProgressCallback) -> Images:
+    """Procedural faces 0 to ``count - 1`` at the wanted size."""
+    key = hashlib.sha256(repr(("faces", faces.VERSION, PACK_VERSION, spec.size, count)).encode()).hexdigest()[:20]
+    blocks = [list(range(i, min(i + _BLOCK, count))) for i in range(0, count, _BLOCK)]
+    images, _ = _pack(
+        spec, f"faces-{spec.size}-{key}", count, "drawing faces", _Faces(spec.size), blocks, progress
+    )
+    return images
+
+
+def pack_source(spec: DataSpec, source: Source, progress: ProgressCallback) -> tuple[Images, list[Skipped]]:
+    """All readable pictures of a source in the order of ids, and those that are not (their rows are left black)."""
+    names = hashlib.sha256(repr((source.ids, source.stamp(), PACK_VERSION, spec.size, spec.crop)).encode())
+    blocks = [list(range(i, min(i + _BLOCK, len(source.ids)))) for i in range(0, len(source.ids), _BLOCK)]
+    key = f"{source.name}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
+    key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
+    work = _Pictures(source.place, source.ids, spec.size, spec.crop)
+    return _pack(spec, key, len(source.ids), "packing pictures", work, blocks, progress)
+
+
+class _Faces:
+    """Draws one block; sent to worker processes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, block: list[int]) -> tuple[Images, list[Skipped]]:
+        return faces.render(block, self.size), []
+
+
+class _Pictures:
+    """Decodes one block; sent to worker processes."""
+
+    def __init__(self, place: Path, ids: list[str], size: int, crop: str) -> None:
+        self.place, self.ids, self.size, self.crop = place, ids, size, crop
+
+    def __call__(self, block: list[int]) -> tuple[Images, list[Skipped]]:
+        images, skipped = np.zeros((len(block), self.size, self.size, 3), dtype=np.uint8), []
+        for row, index in enumerate(block):
+            try:
+                images[row] = decode(read(self.place, self.ids[index]), self.size, self.crop)
+            except PictureError as error:
+                skipped.append(Skipped(self.ids[index], str(error)))
+            except Exception as error:  # a broken zip member, a vanished file: named, not fatal
+                skipped.append(Skipped(self.ids[index], f"unreadable: {error}"))
+        return images, skipped
+
+
+_work: Callable[[list[int]], tuple[Images, list[Skipped]]]
+
+
+def _set_work(work: Callable[[list[int]], tuple[Images, list[Skipped]]]) -> None:
+    global _work
+    _work = work
+
+
+def _do(block: list[int]) -> tuple[Images, list[Skipped]]:
+    return _work(block)
+
+
+def _pack(
+    spec: DataSpec,
+    key: str,
+    count: int,
+    what: str,
+    work: Callable[[list[int]], tuple[Images, list[Skipped]]],
+    blocks: list[list[int]],
+    progress: ProgressCallback,
+) -> tuple[Images, list[Skipped]]:
+    """Fill ``key.npy`` block by block; ``key.json`` is written last and marks it as whole. Resumes at a block."""
+    folder = cache_folder(spec)
+    path, mark, partial = folder / f"{key}.npy", folder / f"{key}.json", folder / f"{key}.partial"
+    try:
+        with FileLock(folder / f"{key}.lock"):
+            if not mark.exists():
+                _fill(path, mark, partial, (count, spec.size, spec.size, 3), what, work, blocks, progress)
+        facts = json.loads(mark.read_text(encoding="utf-8"))
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"cannot use the pack {path}: {error}; remove it, or free space on its disk") from error
+    return images, [Skipped(**s) for s in facts["skipped"]]
+
+
+def _fill(
+    path: Path,
+    mark: Path,
+    partial: Path,
+    shape: tuple[int, int, int, int],
+    what: str,
+    work: Callable[[list[int]], tuple[Images, list[Skipped]]],
+    blocks: list[list[int]],
+    progress: ProgressCallback,
+) -> None:
+    done: list[dict[str, object]] = []
+    if partial.exists() and path.exists():
+        try:
+            done = [json.loads(line) for line in partial.read_text(encoding="utf-8").splitlines()]
+            images = np.lib.format.open_memmap(path, mode="r+")
+            if images.shape != shape:
+                done = []
+        except (OSError, ValueError):
+            done = []
+    if not done:
+        partial.unlink(missing_ok=True)
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    todo = blocks[len(done) :]
+    processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+    progress(what, sum(map(len, blocks[: len(done)])), shape[0])
+    with partial.open("a", encoding="utf-8") as record:
+        for block, (part, skipped) in zip(todo, _map(work, todo, processes), strict=True):
+            images[block[0] : block[-1] + 1] = part
+            images.flush()
+            entry: dict[str, object] = {"skipped": [asdict(s) for s in skipped]}
+            record.write(json.dumps(entry) + "\n")
+            record.flush()
+            done.append(entry)
+            progress(what, block[-1] + 1, shape[0])
+    every = [s for entry in done for s in entry["skipped"]]  # type: ignore[attr-defined]
+    temporary = mark.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"version": PACK_VERSION, "skipped": every}), encoding="utf-8")
+    temporary.replace(mark)
+    partial.unlink(missing_ok=True)
+
+
+def _map(work, todo, processes):  # type: ignore[no-untyped-def]
+    """Blocks in order, by processes where there is enough to do for them to start."""
+    if processes < 2 or len(todo) < 4:
+        yield from map(work, todo)
+        return
+    # 'fork' would copy a process that may hold locks of torch's threads.
+    with ProcessPoolExecutor(processes, get_context("forkserver"), _set_work, (work,)) as pool:
+        yield from pool.map(_do, todo)

@@ -1,0 +1,54 @@
+"""Who is trained on and who is tested on: pure functions of names, the same everywhere and for any subset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from bench.errors import DataError
+
+SPLITS = ("auto", "official", "paper", "identity", "digest")
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+def divide(
+    ids: Sequence[str],
+    split: str,
+    *,
+    partition: Mapping[str, int],
+    identities: Mapping[str, int],
+    seed: int = 0,
+) -> tuple[str, list[int]]:
+    """The split's name (``auto`` resolved) and 0 train, 1 validation or 2 test for each id.
+
+    ``paper`` is 90/10 by a digest of the file name, with 5 % of the training part held out for validation (the paper
+    splits 180,000 / 20,000 at random and says no seed); ``digest`` is 90/5/5; ``identity`` is 90/5/5 by a digest of who
+    is shown.
+
+    Raises:
+        DataError: an unknown split, or one whose list is missing.
+    """
+    if split not in SPLITS:
+        raise DataError(f"--split {split}: there are {', '.join(SPLITS)}")
+    if split == "auto":
+        split = "official" if partition else "digest"
+    if split == "official":
+        if not partition:
+            raise DataError("--split official needs list_eval_partition.txt beside the pictures")
+        missing = [i for i in ids if i not in partition]
+        if missing:
+            raise DataError(f"list_eval_partition.txt says nothing of {missing[0]} ({len(missing)} in all)")
+        return split, [partition[i] for i in ids]
+    if split == "identity":
+        if not identities:
+            raise DataError("--split identity needs identity_CelebA.txt beside the pictures")
+        return split, [_by_share(f"identity {identities.get(i, i)}", seed, (0.90, 0.95)) for i in ids]
+    if split == "paper":
+        return split, [_by_share(i, seed, (0.855, 0.90)) for i in ids]
+    return split, [_by_share(i, seed, (0.90, 0.95)) for i in ids]
+
+
+def _by_share(name: str, seed: int, limits: tuple[float, float]) -> int:
+    digest = hashlib.sha256(f"split\x1f{seed}\x1f{name}".encode("utf-8", "surrogateescape")).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return TRAIN if share < limits[0] else VALIDATION if share < limits[1] else TEST
