@@ -1,0 +1,184 @@
+"""What every metric is: its convention, unit, range, direction and source. Imports no torch.
+
+The functions behind the names are in :mod:`bench.evaluation.metrics`; a test holds the two together.
+``docs/metrics.md`` explains the conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.errors import UsageError
+from models.registry import suggest
+
+#: PSNR of identical images (infinite by definition) is stored as this many dB, and such images are counted in
+#: the column ``identical``. One wrong level in one channel of a 160 x 160 image gives 96.98 dB.
+PSNR_CAP_DB = 100.0
+
+Group = Literal["primary", "secondary"]
+
+
+class UnknownMetricError(UsageError):
+    """A metric's name that is not in :data:`CARDS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a metric's numbers mean.
+
+    Attributes:
+        name: column in every table; carries the unit or variant.
+        convention: what exactly is computed, on what.
+        unit: ``dB`` or empty.
+        value_range: lowest and highest value.
+        higher_is_better: direction.
+        source: paper, and the program whose numbers these equal.
+        group: ``primary`` metrics are in every run, ``secondary`` ones by name or group.
+    """
+
+    name: str
+    convention: str
+    unit: str
+    value_range: tuple[float, float]
+    higher_is_better: bool
+    source: str
+    group: Group
+
+
+_PSNR_SOURCE = "scikit-image peak_signal_noise_ratio"
+_SSIM_SOURCE = "Wang et al. 2004 (doi:10.1109/TIP.2003.819861); scikit-image structural_similarity"
+_LPIPS_SOURCE = "Zhang et al. 2018 (arXiv:1801.03924); the lpips package, v0.1"
+_INF = float("inf")
+
+_ALL = (
+    Card(
+        name="psnr_db",
+        convention="8-bit RGB composite, whole image, data range 255, mean of per-image values; "
+        f"identical images count as {PSNR_CAP_DB:.0f} dB",
+        unit="dB",
+        value_range=(0.0, PSNR_CAP_DB),
+        higher_is_better=True,
+        source=_PSNR_SOURCE,
+        group="primary",
+    ),
+    Card(
+        name="ssim",
+        convention="8-bit RGB composite, Gaussian window of 11 (sigma 1.5), valid region, per channel, "
+        "population covariance, data range 255",
+        unit="",
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        source=_SSIM_SOURCE,
+        group="primary",
+    ),
+    Card(
+        name="lpips_alex",
+        convention="8-bit RGB composite scaled to [-1, 1], AlexNet with the linear weights v0.1",
+        unit="",
+        value_range=(0.0, _INF),
+        higher_is_better=False,
+        source=_LPIPS_SOURCE,
+        group="primary",
+    ),
+    Card(
+        name="hole_psnr_db",
+        convention="as psnr_db, squared error averaged over the pixels of the hole only",
+        unit="dB",
+        value_range=(0.0, PSNR_CAP_DB),
+        higher_is_better=True,
+        source=_PSNR_SOURCE + " on the pixels of the hole",
+        group="secondary",
+    ),
+    Card(
+        name="hole_mae",
+        convention="mean absolute error over the pixels of the hole only, 8-bit RGB composite, of [0, 1]",
+        unit="",
+        value_range=(0.0, 1.0),
+        higher_is_better=False,
+        source="masked mean absolute error, divided by the area of the hole and not of the image",
+        group="secondary",
+    ),
+    Card(
+        name="hole_ssim",
+        convention="mean of the map of ssim over the pixels of the hole in the valid region "
+        "(not a number where the hole has none)",
+        unit="",
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        source=_SSIM_SOURCE + " (full=True)",
+        group="secondary",
+    ),
+    Card(
+        name="raw_psnr_db",
+        convention="as psnr_db, on the raw output of the network instead of the composite",
+        unit="dB",
+        value_range=(0.0, PSNR_CAP_DB),
+        higher_is_better=True,
+        source=_PSNR_SOURCE,
+        group="secondary",
+    ),
+    Card(
+        name="ssim_uniform7",
+        convention="8-bit RGB composite, uniform window of 7, valid region, per channel, sample covariance, "
+        "data range 255 (scikit-image's defaults)",
+        unit="",
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        source=_SSIM_SOURCE,
+        group="secondary",
+    ),
+    Card(
+        name="ssim_y",
+        convention="as ssim, on luma Y = 0.299 R + 0.587 G + 0.114 B (BT.601, full range, not rounded)",
+        unit="",
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        source=_SSIM_SOURCE,
+        group="secondary",
+    ),
+    Card(
+        name="lpips_vgg",
+        convention="as lpips_alex, with VGG16",
+        unit="",
+        value_range=(0.0, _INF),
+        higher_is_better=False,
+        source=_LPIPS_SOURCE,
+        group="secondary",
+    ),
+    Card(
+        name="lpips_squeeze",
+        convention="as lpips_alex, with SqueezeNet 1.1",
+        unit="",
+        value_range=(0.0, _INF),
+        higher_is_better=False,
+        source=_LPIPS_SOURCE,
+        group="secondary",
+    ),
+)
+
+#: Metric name -> card, primary ones first.
+CARDS: dict[str, Card] = {card.name: card for card in _ALL}
+
+#: Names that stand for several.
+GROUPS = ("primary", "secondary", "all")
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Metric names, each once and in the order of :data:`CARDS`, with the groups of :data:`GROUPS` spelt out.
+
+    Raises:
+        UnknownMetricError: neither a metric nor a group; the message suggests what may be meant.
+    """
+    wanted: set[str] = set()
+    for name in names:
+        if name in GROUPS:
+            wanted |= {card.name for card in _ALL if name in ("all", card.group)}
+        elif name in CARDS:
+            wanted.add(name)
+        else:
+            known = ", ".join((*CARDS, *GROUPS))
+            hint = suggest(name, [*CARDS, *GROUPS])
+            raise UnknownMetricError(f"no metric {name!r}{hint}; there are: {known}")
+    return [name for name in CARDS if name in wanted]

@@ -1,0 +1,189 @@
+"""Metrics: pure functions from pictures to one number an image, in a registry.
+
+Headline metrics are on the composite, clamped and rounded to 8 bits, RGB, one value an image; averages are
+for reports. scikit-image and the ``lpips`` package are the oracles (``tests/bench/test_metrics_*.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.evaluation.cards import CARDS, PSNR_CAP_DB, Card, expand
+from bench.evaluation.perceptual import MetricUnavailableError, lpips_distance
+from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_ssim, ssim_map
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "MetricUnavailableError",
+    "NotANumberError",
+    "Pictures",
+    "prepare",
+    "to_uint8",
+]
+
+#: BT.601 luma of R, G, B, the Y of ``ssim_y`` (scikit-image's ``rgb2yuv``).
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class NotANumberError(BenchError):
+    """A model's output holds NaN, so that no metric of it means anything."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A batch of completions with its truth, on one device.
+
+    Attributes:
+        truth: ``(N, 3, H, W)`` uint8.
+        composite: ``(N, 3, H, W)`` uint8: clamped and rounded, known pixels those of the truth.
+        raw: ``(N, 3, H, W)`` float32 in [0, 1] (may overshoot): the network's output before compositing.
+        mask: ``(N, 1, H, W)`` float32, 1 = hole.
+    """
+
+    truth: Tensor
+    composite: Tensor
+    raw: Tensor
+    mask: Tensor
+
+
+Function = Callable[[Pictures], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Card):
+    """A card with its function: :class:`Pictures` of N images to ``(N,)`` float64 on the same device."""
+
+    compute: Function
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """8-bit levels of an image in [0, 1]: clamped, times 255, rounded to the nearest (halves to even).
+
+    Raises:
+        NotANumberError: a value is NaN; casting it would make up a level.
+    """
+    if torch.isnan(image).any():
+        raise NotANumberError("the model's output holds NaN, so it cannot be scored; its training went wrong")
+    return image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def psnr_db(pictures: Pictures) -> Tensor:
+    """``10 log10(255^2 / MSE)`` over all pixels and channels of the composite."""
+    return _decibels(
+        _squared_error(pictures.composite, pictures.truth).mean(dim=(1, 2, 3), dtype=torch.float64)
+    )
+
+
+def raw_psnr_db(pictures: Pictures) -> Tensor:
+    """PSNR of the network's own output, rounded to 8 bits like the composite."""
+    error = _squared_error(to_uint8(pictures.raw), pictures.truth)
+    return _decibels(error.mean(dim=(1, 2, 3), dtype=torch.float64))
+
+
+def hole_psnr_db(pictures: Pictures) -> Tensor:
+    """PSNR over the pixels of the hole; NaN where there is no hole."""
+    return _decibels(_hole_mean(_squared_error(pictures.composite, pictures.truth), pictures.mask))
+
+
+def hole_mae(pictures: Pictures) -> Tensor:
+    """Mean absolute error over the pixels of the hole, of [0, 1]; NaN where there is no hole."""
+    difference = (pictures.composite.float() - pictures.truth.float()).abs()
+    return _hole_mean(difference, pictures.mask) / 255
+
+
+def ssim(pictures: Pictures) -> Tensor:
+    """Gaussian SSIM per channel (:mod:`bench.evaluation.ssim`)."""
+    return mean_ssim(pictures.composite, pictures.truth, GAUSSIAN_11)
+
+
+def ssim_uniform7(pictures: Pictures) -> Tensor:
+    """SSIM with scikit-image's default window."""
+    return mean_ssim(pictures.composite, pictures.truth, UNIFORM_7)
+
+
+def ssim_y(pictures: Pictures) -> Tensor:
+    """Gaussian SSIM of luma."""
+    return mean_ssim(_luma(pictures.composite), _luma(pictures.truth), GAUSSIAN_11)
+
+
+def hole_ssim(pictures: Pictures) -> Tensor:
+    """Mean of the Gaussian SSIM map over the hole; NaN where no pixel of it lies in the valid region."""
+    inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
+    return _hole_mean(ssim_map(pictures.composite, pictures.truth), pictures.mask[..., inner, inner])
+
+
+def _lpips(backbone: str, pictures: Pictures) -> Tensor:
+    return lpips_distance(backbone, pictures.truth.device)(pictures.composite, pictures.truth)
+
+
+def _squared_error(a: Tensor, b: Tensor) -> Tensor:
+    # Exact: squares of differences of levels are integers below 2^16, and float32 holds those below 2^24.
+    return (a.float() - b.float()).square_()
+
+
+def _decibels(mean_squared_error: Tensor) -> Tensor:
+    """PSNR of 8-bit images, :data:`PSNR_CAP_DB` for identical ones."""
+    return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=PSNR_CAP_DB)
+
+
+def _hole_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over channels and pixels of the hole: the sum is divided by the hole's area, never the image's."""
+    total = (values * mask).sum(dim=(1, 2, 3), dtype=torch.float64)
+    return total / (mask.sum(dim=(1, 2, 3), dtype=torch.float64) * values.shape[1])
+
+
+def _luma(image: Tensor) -> Tensor:
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=image.device).view(1, 3, 1, 1)
+    return (image.double() * weights).sum(dim=1, keepdim=True)
+
+
+_FUNCTIONS: dict[str, Function] = {
+    "psnr_db": psnr_db,
+    "ssim": ssim,
+    "lpips_alex": partial(_lpips, "alex"),
+    "hole_psnr_db": hole_psnr_db,
+    "hole_mae": hole_mae,
+    "hole_ssim": hole_ssim,
+    "raw_psnr_db": raw_psnr_db,
+    "ssim_uniform7": ssim_uniform7,
+    "ssim_y": ssim_y,
+    "lpips_vgg": partial(_lpips, "vgg"),
+    "lpips_squeeze": partial(_lpips, "squeeze"),
+}
+
+#: Metric name -> metric, for every card. LPIPS raises :class:`MetricUnavailableError` without its backbone.
+METRICS: dict[str, Metric] = {
+    name: Metric(**asdict(card), compute=_FUNCTIONS[name]) for name, card in CARDS.items()
+}
+
+
+def prepare(names: Iterable[str], device: torch.device) -> tuple[dict[str, Function], dict[str, str]]:
+    """Load what the metrics need, once, before anything is computed.
+
+    Args:
+        names: metrics or groups (:func:`bench.evaluation.cards.expand`).
+        device: where pictures will be.
+
+    Returns:
+        The metrics that are ready, by name, and for the others the reason in one line.
+
+    Raises:
+        UnknownMetricError: a name that is no metric.
+    """
+    ready: dict[str, Function] = {}
+    unavailable: dict[str, str] = {}
+    for name in expand(names):
+        try:
+            if name.startswith("lpips_"):
+                lpips_distance(name.removeprefix("lpips_"), device)
+            ready[name] = METRICS[name].compute
+        except MetricUnavailableError as error:
+            unavailable[name] = str(error)
+    return ready, unavailable
