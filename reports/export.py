@@ -135,9 +135,9 @@ def _json(experiment: Experiment, table: str, records: pd.DataFrame) -> str:
         "settings": manifest["settings"],
         "metrics": manifest["metrics"],
         "table": table,
-        "records": json.loads(records.to_json(orient="records", double_precision=15)),
+        "records": records.astype(object).where(records.notna(), None).to_dict("records"),
     }
-    return json.dumps(content, indent=1) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -32,10 +33,14 @@ def test_cluster_sums_by_hand() -> None:
 def test_bootstrap_without_clusters_agrees_with_scipy() -> None:
     values = np.random.default_rng(3).gamma(2.0, 3.0, 400)
     ours = cluster_bootstrap_means(values, np.arange(400), resamples=20_000, seed=1)
-    oracle = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=4, batch=2000)
+    # SciPy renamed the argument in 1.15.
+    seeded = {"rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state": 4}
+    oracle = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", batch=2000, **seeded
+    )
     low, high = np.quantile(ours[:, 0], [0.025, 0.975])
-    # Two quantiles of 20,000 draws each: their difference has a standard error of 0.013 standard errors
-    # (sqrt(2 p (1 - p) / B) / density at the quantile, in units of the mean's standard error, is 0.0267).
+    # Two 2.5 % quantiles of B = 20,000 draws each differ by sqrt(2 p (1 - p) / B) / density(quantile),
+    # which is 0.0267 standard errors of the mean; four of those.
     tolerance = 4 * 0.0267 * values.std() / math.sqrt(400)
     assert low == pytest.approx(oracle.confidence_interval.low, abs=tolerance)
     assert high == pytest.approx(oracle.confidence_interval.high, abs=tolerance)
