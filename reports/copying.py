@@ -23,8 +23,9 @@ _LATEX = {
 
 
 def as_csv(table: Sequence[Sequence[str]]) -> str:
-    """RFC 4180 with plain line ends; the first row is the header. A cell that a spreadsheet would take for a formula
-    is preceded by an apostrophe.
+    """RFC 4180 with plain line ends; the first row is the header.
+
+    A cell that a spreadsheet would take for a formula is preceded by an apostrophe.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

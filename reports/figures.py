@@ -23,7 +23,7 @@ _VARIABLES = {INK: "var(--ink-2)", FAINT: "var(--line)", PAPER: "var(--paper)"}
 #: Inches; a figure is as wide as a telephone and sits in a grid of as many as fit.
 WIDTH, HEIGHT = 4.7, 3.1
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9.5,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -98,7 +98,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def _clean(tag: str, salt: str, used: set[str]) -> str:
-    """A tag (never text, which may hold a model's name) with colours of the page and identifiers of its own."""
+    """A tag (never text, which may name a model) with colours of the page and identifiers of its own."""
     tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{salt}-{m[1]}"' if m[1] in used else "", tag)
     tag = re.sub(r"(href=\"|url\()#", rf"\g<1>#{salt}-", tag).replace("xlink:href", "href")
     tag = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, tag)

@@ -1,4 +1,4 @@
-"""What every section of a report needs to know: methods with their looks, metrics, statistics, comparability."""
+"""What every section of a report needs: methods with their looks, metrics, statistics, comparability."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.claims import Verdict, evaluate_claims, shortfalls
@@ -112,22 +113,28 @@ class Page:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """:func:`reports.summary.summarise` of all measured metrics, by (mask, label, metric)."""
-        table = summarise(self.rows, [m.name for m in self.measured])
-        return table.set_index(["mask", "label", "metric"], drop=False).rename_axis([None] * 3)
+        """:func:`reports.summary.summarise` of all measured metrics."""
+        return summarise(self.rows, [m.name for m in self.measured])
 
-    def value(self, mask: str, label: str, metric: str) -> pd.Series | None:
+    @cached_property
+    def _lines(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        lines: list[dict[str, Any]] = self.summary.to_dict("records")  # type: ignore[assignment]
+        return {(line["mask"], line["label"], line["metric"]): line for line in lines}
+
+    def value(self, mask: str, label: str, metric: str) -> dict[str, Any] | None:
         """The line of :attr:`summary`, or ``None`` where there is no value."""
         key = (mask, label, metric)
-        if key not in self.summary.index or pd.isna(self.summary.at[key, "mean"]):
-            return None
-        line: pd.Series = self.summary.loc[key]
-        return line
+        line = self._lines.get(key)
+        return None if line is None or np.isnan(line["mean"]) else line
 
     def methods_on(self, mask: str) -> list[Method]:
         """Methods with results on a mask, in table order."""
-        have = set(self.rows.loc[self.rows["mask"] == mask, "label"].unique())
-        return [m for m in self.methods if m.label in have]
+        return [m for m in self.methods if (mask, m.label) in self._present]
+
+    @cached_property
+    def _present(self) -> set[tuple[str, str]]:
+        pairs = self.rows[["mask", "label"]].drop_duplicates()
+        return set(zip(pairs["mask"], pairs["label"], strict=True))
 
     def ranking(self, mask: str, metric: Metric, *, trained: bool | None = None) -> list[Method]:
         """Methods from best to worst."""
@@ -202,8 +209,8 @@ def tied(line: pd.Series) -> bool:
 def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
     """(model, label, training mask) -> a label that stands for one method on every mask.
 
-    Training on each mask for itself is one method; where one mask shows several training masks of a label, each is a
-    method of its own and named so.
+    Training on each mask for itself is one method. Where one mask shows several training masks of a label,
+    each is a method of its own and named so.
     """
     keys = list(dict.fromkeys((c["model"], c["label"], c["train_mask"]) for c in cells))
     on = {(c["model"], c["label"], c["mask"], c["train_mask"]) for c in cells}

@@ -1,7 +1,7 @@
 """One colour, dash and marker for each model, the same in every figure and table.
 
-Colours are of middle lightness, so that they stand on a light page and on a dark one, and were taken from palettes
-that people with colour-blindness can tell apart (Okabe and Ito). Dashes and markers tell the lines apart in greyscale.
+Colours are of middle lightness, so that they stand on a light page and on a dark one, near those of Okabe and
+Ito, which people with colour-blindness can tell apart. Dashes and markers tell the lines apart in greyscale.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _OTHERS = (
 def looks(entrants: Iterable[tuple[str, str]]) -> dict[str, Look]:
     """Label -> look, for pairs of registry name and label.
 
-    A model of the paper keeps its look; a second label of one model (another training mask, a variant that shares
-    the name) and models that this file does not know take the next free one, in the order given.
+    A model of the paper keeps its look; a second label of one model (another training mask) and models that
+    this file does not know take the next free one, in the order given.
     """
     result: dict[str, Look] = {}
     taken: set[str] = set()

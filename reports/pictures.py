@@ -1,6 +1,6 @@
 """Which pictures a report shows, and how they are put into it.
 
-Rows are chosen by rule from the stored pool, which was fixed by seed before any metric was known: never by hand.
+Rows are chosen by rule from the stored pool, which was fixed by seed before any metric was known.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: WebP quality, fixed, and good enough that what differs between models is theirs. The numbers beneath the pictures
-#: are those of the stored 8-bit pictures, not of these.
+#: WebP quality, fixed, and good enough that what differs between models is theirs. The numbers beneath the
+#: pictures are those of the stored 8-bit pictures, not of these.
 QUALITY = 90
 NUM_RANDOM = 4
 NUM_DISAGREEMENT = 2
@@ -52,8 +52,8 @@ class Choice:
 def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool = True) -> list[Choice]:
     """Images of the pool to show, each once, with what chose it.
 
-    In order: the first :data:`NUM_RANDOM` of the pool (which was drawn at random by seed), the image of median mean
-    score, those whose scores spread most over the models, then best and worst of every model.
+    In order: :data:`NUM_RANDOM` spread over the pool (which was drawn at random by seed), the image of median
+    mean score, those whose scores spread most over the models, then best and worst of every model.
 
     Args:
         scores: label -> ``(count,)`` score of each image of the pool; NaN where there is none.
@@ -68,7 +68,7 @@ def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool =
     # The pool lies in the order of the test split: spread over it, or the first names would be favoured.
     for place in np.linspace(0, count - 1, min(NUM_RANDOM, count)).round().astype(int):
         at(place).rules.append("random")
-    table = np.array([values for values in scores.values()], dtype=np.float64).reshape(len(scores), count)
+    table = np.array(list(scores.values()), dtype=np.float64).reshape(len(scores), count)
     known = np.isfinite(table).all(axis=0) if len(scores) else np.zeros(count, dtype=bool)
     if not known.any():
         return list(found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def ecdf(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -
 
 
 def violins(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
-    """Violins with quartiles, one a method, from at most 2,000 images evenly spread over the sorted scores."""
+    """Violins with quartiles, one a method, of at most 2,000 images evenly spread over the sorted scores."""
     figure, axes = new_figure(height=_height(len(scores)))
     picked = {k: np.quantile(v, np.linspace(0, 1, min(len(v), 2000))) for k, v in scores.items()}
     table = pd.DataFrame(
@@ -80,13 +81,17 @@ def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: 
     """
     figure, axes = new_figure(height=_height(len(differences)))
     axes.axvline(0, color=INK, linewidth=1.0)
-    for place, line in enumerate(differences.itertuples()):
-        look = looks[line.b]
+    for place, line in enumerate(differences.to_dict("records")):
+        look = looks[line["b"]]
         axes.plot(
-            [line.low, line.high], [place, place], color=look.colour, linewidth=2.4, solid_capstyle="butt"
+            [line["low"], line["high"]],
+            [place, place],
+            color=look.colour,
+            linewidth=2.4,
+            solid_capstyle="butt",
         )
         axes.plot(
-            [line.difference], [place], marker=look.marker, color=look.colour, markersize=6.5, linestyle=""
+            [line["difference"]], [place], marker=look.marker, color=look.colour, markersize=6.5, linestyle=""
         )
     axes.set_yticks(range(len(differences)), labels=[_wrap(label) for label in differences["b"]])
     axes.set_ylim(len(differences) - 0.4, -0.6)
@@ -148,14 +153,14 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
 
 
 def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
-    """The generator's and the discriminator's loss of one training, on a logarithmic axis where all are positive.
+    """Losses of one training, on a logarithmic axis where all are positive.
 
     Args:
         curves: columns ``term``, ``step``, ``phase``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
         look: of the model.
     """
     figure, axes = new_figure()
-    lines = [
+    lines: list[tuple[str, str, dict[str, Any]]] = [
         ("generator/loss", "generator", {"color": look.colour, "linestyle": "-"}),
         ("discriminator/loss", "discriminator", {"color": INK, "linestyle": (0, (3, 2)), "linewidth": 1.1}),
     ]
@@ -216,10 +221,10 @@ def discriminator_scores(curves: pd.DataFrame, look: Look) -> Figure:
 def quality_against_cost(points: pd.DataFrame, looks: Mapping[str, Look], xlabel: str, ylabel: str) -> Figure:
     """Scatter of a score against a cost, named at the points. Columns ``label``, ``cost``, ``value``."""
     figure, axes = new_figure()
-    for line in points.itertuples():
-        look = looks[line.label]
+    for line in points.to_dict("records"):
+        look = looks[line["label"]]
         axes.plot(
-            [line.cost], [line.value], marker=look.marker, color=look.colour, markersize=8, linestyle=""
+            [line["cost"]], [line["value"]], marker=look.marker, color=look.colour, markersize=8, linestyle=""
         )
     if len(points) and points["cost"].min() > 0 and points["cost"].max() > 8 * points["cost"].min():
         axes.set_xscale("log")

@@ -62,7 +62,7 @@ def _plots(page: Page) -> list[Plot]:
     costs = (("parameters of the generator (millions)", 0, 1e6), ("training time (minutes)", 3, 60.0))
     found = []
     for name, column, unit in costs:
-        points = []
+        points: list[dict[str, Any]] = []
         for method in page.methods_on(mask):
             cost = _columns(method)[column][1]
             line = page.value(mask, method.label, metric.name)

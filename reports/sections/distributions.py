@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ def _mask(page: Page, mask: str) -> dict[str, Any]:
                 found.append(_hole(page, mask, metric, looks, name))
             else:
                 notes.append(
-                    f"Every hole of this mask covers {100 * ratios.mean():.1f} % of its image, so there is no score "
-                    "against hole area to draw."
+                    f"Every hole of this mask covers {100 * ratios.mean():.1f} % of its image: there is no "
+                    "score against hole area to draw."
                 )
     methods = page.methods_on(mask)
     return {"plots": found, "notes": notes, "methods": methods, "images": page.data["evaluated"]}
@@ -87,8 +88,8 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
     t = t[(t["mask"] == mask) & (t["metric"] == metric.name) & (t["a"] == best)]
     t = t.drop_duplicates("b").sort_values("difference", key=abs, kind="stable")
     words = ", ".join(
-        f"{line.b} {metric.show(line.difference)} [{metric.show(line.low)}, {metric.show(line.high)}]"
-        for line in t.itertuples()
+        "{} {} [{}, {}]".format(line["b"], *(metric.show(line[k]) for k in ("difference", "low", "high")))
+        for line in t.to_dict("records")
     )
     drawn = plots.paired_forest(t, looks, metric.title)
     kinds = set(t["interval"])
@@ -97,7 +98,7 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
         if kinds == {"seeds and images"}
         else "Bars: 95 % intervals over images, for these very trainings."
         if kinds == {"images"}
-        else "Bars: 95 % intervals, over seeds and images where a model has several trainings, else over images."
+        else "Bars: 95 % intervals over seeds and images; over images where a model has one training."
     )
     title = f"{best} less each other model ({metric.heading})"
     alt = f"{best} less each other model in {metric.title}: {words}."
@@ -107,15 +108,15 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
 def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
     labels = list(scores)
     sign = 1.0 if metric.higher_is_better else -1.0
-    table = pd.DataFrame(np.nan, index=labels, columns=labels)
-    for i, a in enumerate(labels):
-        for b in labels[i + 1 :]:
-            images = scores[a].images.intersection(scores[b].images, sort=False)
-            if not len(images):
-                continue
-            one, other = scores[a].on(images), scores[b].on(images)
-            table.loc[a, b] = probability_of_superiority(sign * one.values, sign * other.values)
-            table.loc[b, a] = 1 - table.loc[a, b]
+    wins = np.full((len(labels), len(labels)), np.nan)
+    for (i, a), (k, b) in itertools.combinations(enumerate(labels), 2):
+        images = scores[a].images.intersection(scores[b].images, sort=False)
+        if not len(images):
+            continue
+        one, other = scores[a].on(images), scores[b].on(images)
+        wins[i, k] = probability_of_superiority(sign * one.values, sign * other.values)
+        wins[k, i] = 1 - wins[i, k]
+    table = pd.DataFrame(wins, index=labels, columns=labels)
     share = table.mean(axis=1)
     words = ", ".join(f"{label} {100 * share[label]:.0f} %" for label in labels)
     return plot(

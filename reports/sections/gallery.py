@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reports import pictures
 from reports.experiment import Pictures
@@ -65,10 +66,8 @@ def _cell(method: Method, mask: str, pool: Pictures) -> dict[str, Any] | None:
     return min(cells, key=lambda c: c["seed"], default=None)
 
 
-def _values(
-    page: Page, mask: str, method: Method, pool: Pictures, metrics: list[str]
-) -> np.ndarray[Any, Any]:
-    """``(P, metrics)`` scores of the pool's images under the method's lowest seed, NaN where there is none."""
+def _values(page: Page, mask: str, method: Method, pool: Pictures, metrics: list[str]) -> NDArray[np.float64]:
+    """``(P, metrics)`` scores of the pool's images under the method's lowest seed, NaN where none."""
     rows = page.rows[(page.rows["mask"] == mask) & (page.rows["label"] == method.label)]
     rows = rows[rows["seed"] == rows["seed"].min()].set_index("image_id")
-    return rows.reindex(pool.ids)[metrics].to_numpy(dtype=np.float64)
+    return np.asarray(rows.reindex(pool.ids)[metrics], dtype=np.float64)

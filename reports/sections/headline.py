@@ -21,17 +21,21 @@ def build(page: Page) -> dict[str, Any]:
 
 
 def short(page: Page) -> str:
-    """The headline in one line, for lists of experiments."""
+    """The headline in one line, for lists of experiments. From plain means, so that long lists are quick."""
     metric = _psnr(page)
     if page.main_mask is None or metric is None:
         return "No results yet."
-    order = page.ranking(page.main_mask, metric, trained=True) or page.ranking(page.main_mask, metric)
-    if not order:
+    rows = page.rows[page.rows["mask"] == page.main_mask]
+    means = rows.groupby(["label", "seed"])[metric.name].mean().groupby("label").mean().dropna()
+    trained = [m.label for m in page.methods if m.trained and m.label in means.index]
+    means = means.loc[trained] if trained else means
+    if means.empty:
         return "No results yet."
-    best = order[0]
-    line = page.value(page.main_mask, best.label, metric.name)
-    assert line is not None
-    return f"{best.label} leads with {metric.show(line['mean'])} {metric.unit} ({page.main_mask} hole)."
+    best = str(means.idxmax() if metric.higher_is_better else means.idxmin())
+    what = "leads" if len(trained) > 1 else "has" if trained else "is the best untrained fill"
+    number = f"{metric.show(means[best])} {metric.unit}".strip()
+    text = f"{best} {what} with {number}" if what != "has" else f"{best} has {number}"
+    return f"{text} in {metric.heading} on the mask “{page.main_mask}”."
 
 
 def sentences(page: Page) -> list[str]:
@@ -77,10 +81,8 @@ def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Met
         return lead + f"{_score(page, mask, best, metric)}; no other trained model was evaluated."
     second = trained[1]
     pair = page.difference(mask, metric.name, best.label, second.label)
-    text = (
-        lead
-        + f"the highest {metric.heading} of {_count(len(trained))} trained models, {_score(page, mask, best, metric)}"
-    )
+    among = f"of {_count(len(trained))} trained models"
+    text = f"{lead}the highest {metric.heading} {among}, {_score(page, mask, best, metric)}"
     if pair is None:
         return text + "."
     text += f", {metric.show(pair['difference'])} {metric.unit} above {second.label}"
@@ -116,7 +118,8 @@ def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> 
     """Whether the leader leads on the other masks as well."""
     leaders = {m: order[0].label for m in masks if (order := page.ranking(m, metric, trained=True))}
     if all(label == leader.label for label in leaders.values()):
-        return f"{leader.label} leads on {'the other masks' if len(leaders) > 1 else 'the other mask'} too ({_list(list(leaders))})."
+        other = "the other masks" if len(leaders) > 1 else "the other mask"
+        return f"{leader.label} leads on {other} too ({_list(list(leaders))})."
     return (
         "On other masks the leader is "
         + _list([f"{label} ({mask})" for mask, label in leaders.items()])
@@ -129,20 +132,20 @@ def cautions(page: Page) -> list[str]:
     found = []
     if page.data["procedural"]:
         found.append(
-            "These are procedural faces, drawn by this program: a test bed, not real results. The paper's claims are "
-            "not tested on them."
+            "These are procedural faces, drawn by this program: a test bed, not real results. The paper's "
+            "claims are not tested on them."
         )
     if page.budget_is_small:
         seen = min(m.training["images_seen"] for m in page.methods if m.training)
         found.append(
-            f"At {seen:,} images seen the ranking of trained models is noise: another seed may well reverse it."
+            f"At {seen:,} images seen the ranking of trained models is noise: another seed may reverse it."
         )
     seeds = _seeds(page)
     if 0 < seeds < MIN_SEEDS:
         trainings = "one training" if seeds == 1 else f"{_count(seeds)} trainings"
         found.append(
-            f"There is only {trainings} of each model. Below {_count(MIN_SEEDS)} seeds every comparison of methods is "
-            "inconclusive by rule, whatever the intervals over images say."
+            f"There is only {trainings} of each model. Below {_count(MIN_SEEDS)} seeds every comparison of "
+            "methods is inconclusive by rule, whatever the intervals over images say."
         )
     found += [
         f"{metric.heading} is unavailable: {metric.unavailable.rstrip('.')}. No number is made up for it."
@@ -152,9 +155,8 @@ def cautions(page: Page) -> list[str]:
     counts = {s: sum(c["status"] == s for c in page.experiment.cells) for s in ("failed", "not-applicable")}
     if counts["failed"]:
         cells = "cell" if counts["failed"] == 1 else "cells"
-        found.append(
-            f"{_count(counts['failed']).capitalize()} {cells} failed and have no numbers: see “Cells without results”."
-        )
+        number = _count(counts["failed"]).capitalize()
+        found.append(f"{number} {cells} failed: no numbers. See “Cells without results”.")
     return found
 
 

@@ -40,8 +40,8 @@ def _config(method: Method) -> dict[str, Any]:
 
 
 def _configs(page: Page) -> list[dict[str, Any]]:
-    """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), whether they
-    differ among those that have it.
+    """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), and
+    whether they differ.
     """
     methods = [m for m in page.methods if _config(m)]
     names = list(dict.fromkeys(name for m in methods for name in _config(m)))

@@ -50,7 +50,7 @@ def _group(page: Page, metric: Metric) -> dict[str, Any]:
 
 def _table(page: Page, mask: str) -> dict[str, Any]:
     methods = page.methods_on(mask)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in methods:
         values = [v for metric in page.metrics for v in _values(page, mask, method, metric)]
         rows.append({"method": method, "values": values})
@@ -117,15 +117,15 @@ def _why_not(page: Page) -> str:
         return ""
     if page.data["procedural"]:
         return (
-            "These pictures are procedural faces, drawn by this program. No difference to the paper is printed, and "
-            "none may be read off: the paper's numbers are of other pictures and stand here for reference only."
+            "These pictures are procedural faces, drawn by this program. No difference to the paper is printed "
+            "and none may be read off: its numbers are of other pictures and stand here for reference only."
         )
     if not page.is_celeba:
         return (
-            "These pictures are not CelebA. No difference to the paper is printed: its numbers are of other pictures "
-            "and stand here for reference only."
+            "These pictures are not CelebA. No difference to the paper is printed: its numbers are of other "
+            "pictures and stand here for reference only."
         )
     return (
-        "No difference to the paper is printed: that needs CelebA at 160 px and the budget of the preset “paper” "
-        "(3.6 million images seen). The paper's numbers stand here for reference only."
+        "No difference to the paper is printed: that needs CelebA at 160 px and the budget of the preset "
+        "“paper” (3.6 million images seen). The paper's numbers stand here for reference only."
     )

@@ -1,4 +1,4 @@
-"""How the models trained: losses by phase, validation against images seen and wall time, discriminators, events."""
+"""How the models trained: losses by phase, validation, discriminators, instabilities."""
 
 from __future__ import annotations
 
