@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
     "report": "Render an experiment's report again.",
     "ablate": "Run what the claims of the paper need.",
+    "score": "Score pictures made by any other program.",
     "claims": "Say which claims of the paper hold.",
     "compare": "Compare two experiments, paired by image.",
     "export": "Export an experiment's tables.",

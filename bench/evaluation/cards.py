@@ -178,7 +178,5 @@ def expand(names: Iterable[str]) -> list[str]:
         elif name in CARDS:
             wanted.add(name)
         else:
-            known = ", ".join((*CARDS, *GROUPS))
-            hint = suggest(name, [*CARDS, *GROUPS])
-            raise UnknownMetricError(f"no metric {name!r}{hint}; there are: {known}")
+            raise UnknownMetricError(f"no metric {name!r}{suggest(name, [*CARDS, *GROUPS])}")
     return [name for name in CARDS if name in wanted]

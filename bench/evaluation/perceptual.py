@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -99,7 +100,7 @@ def _network(backbone: str) -> torch.nn.Module:
 
 
 def _require(backbone: str) -> None:
-    """Make sure that the weights are in torchvision's cache; only what is fetched here is held to its digest."""
+    """Make sure that the weights are in torchvision's cache; only a download is held to its digest."""
     file, url = backbone_file(backbone), _url(backbone)
     if file.is_file():
         return
@@ -109,7 +110,7 @@ def _require(backbone: str) -> None:
         digest = file.stem.rsplit("-", 1)[-1]
         with _socket_timeout(_TIMEOUT_SECONDS):
             torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, HTTPException, RuntimeError) as error:
         raise MetricUnavailableError(
             f"{file.name} is not in torchvision's cache and cannot be downloaded ({_one_line(error)}); "
             f"put {url} into hub/checkpoints under TORCH_HOME"
@@ -120,15 +121,15 @@ def _reach(url: str) -> None:
     """Ask the server for the file's headers. In a thread, since no timeout covers the look-up of its name.
 
     Raises:
-        OSError: no answer in time, or a refusal.
+        OSError, HTTPException: no answer in time, or a refusal.
     """
-    outcome: list[OSError | None] = []
+    outcome: list[Exception | None] = []
 
     def ask() -> None:
         try:
             with urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_SECONDS):
                 outcome.append(None)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             outcome.append(error)
 
     asking = threading.Thread(target=ask, daemon=True)
@@ -154,7 +155,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def _one_line(error: BaseException) -> str:
     reason = getattr(error, "reason", error)
     lines = str(reason).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
 
 
 def _url(backbone: str) -> str:

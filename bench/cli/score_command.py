@@ -1,0 +1,117 @@
+"""``bench score``: pictures made by any other program, judged as our own models are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import Names, OrAll, data_option, flatten
+from bench.errors import UsageError
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
+    "  bench score my-results --data ~/celeba --mask center --size 160 --output my-results.parquet"
+)
+@click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
+@data_option
+@click.option("--mask", required=True, help="The mask that the pictures were completed on (one name).")
+@click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024), help="As exported.")
+@click.option("--crop", default="center", show_default=True, help="center, resize or face.")
+@click.option("--split", default="auto", show_default=True, help="auto, official, paper, identity or digest.")
+@click.option("--test-images", type=OrAll(), default="all", show_default=True, help="As in 'bench run'.")
+@click.option("--label", help="What tables call the method (default: the folder's name).")
+@click.option(
+    "--metrics",
+    "names",
+    multiple=True,
+    type=Names(),
+    default=(("primary", "hole_psnr_db", "hole_mae"),),
+    show_default="primary,hole_psnr_db,hole_mae",
+    help="Metric names, 'primary', 'secondary' or 'all'.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the rows, one an image (Parquet).",
+)
+def command(
+    predictions: Path,
+    data: str,
+    mask: str,
+    size: int,
+    crop: str,
+    split: str,
+    test_images: Any,
+    label: str | None,
+    names: Any,
+    device: str,
+    output: Path | None,
+) -> None:
+    """Score the pictures in PREDICTIONS, completed by any program on masks of 'bench masks export'.
+
+    Pictures are matched to test images by file name. Exit code: 0 every test image scored, 1 some are missing
+    or unusable (the others are scored), 2 usage.
+    """
+    from bench.data import DataSpec, open_data
+    from bench.evaluation import score as scoring
+    from bench.evaluation.cards import expand
+    from bench.evaluation.evaluate import subset
+    from bench.evaluation.metrics import prepare
+    from bench.training.device import choose
+    from masks import suite
+    from reports.table import write_rows
+
+    metrics = expand(flatten(names))
+    where = choose(device).device
+    dataset = open_data(DataSpec(source=data, size=size, crop=crop, split=split))
+    images = subset(dataset.test, None if test_images == "all" else test_images)
+    try:
+        chosen = suite.resolve([mask])
+        if len(chosen) != 1:
+            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(chosen)} are meant")
+        drawn = suite.draw(chosen[0], images.ids, size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    ready, unavailable = prepare(metrics, where)
+    scored = scoring.score(predictions, images, drawn, ready, where)
+    for sentence in scored.findings.sentences():
+        click.secho(f"note: {sentence}", fg="yellow", err=True)
+    for name, reason in unavailable.items():
+        click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
+    title = label or predictions.resolve().name
+    _print(title, dataset.title, chosen[0], len(images), scored.rows, metrics)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_rows(scoring.as_results(scored.rows, label=title, mask=chosen[0], size=size), output)
+        except OSError as error:
+            raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+        click.echo(f"rows: {output}")
+    if dataset.procedural:
+        click.echo("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
+    sys.exit(1 if scored.findings.incomplete else 0)
+
+
+def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:
+    from bench.evaluation.cards import CARDS
+
+    click.secho(f"{label} on {data}, mask {mask}: {len(rows):,} of {count:,} test images", bold=True)
+    width = max(map(len, metrics))
+    for name in metrics:
+        value = rows[name].mean() if name in rows else None
+        shown = (
+            "n/a"
+            if value is None or value != value
+            else f"{value:.2f}"
+            if CARDS[name].unit
+            else f"{value:.4f}"
+        )
+        click.echo(f"  {name:<{width}}  {shown:>8}  {CARDS[name].convention}")
+    if rows["identical"].any():
+        click.echo(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")
