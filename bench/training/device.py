@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +72,32 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
         raise UsageError(f"--device {device}: only cpu and cuda are supported")
     if precision == "auto":
         precision = "bf16" if computes_bf16(chosen) else "fp32"
+    if chosen.type == "cpu":
+        _keep_large_blocks()
     if chosen.type == "cuda":
         # TF32 is never on by accident: fp32 means fp32.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return Compute(chosen, precision)
+
+
+@cache
+def _keep_large_blocks() -> None:
+    """Let glibc keep freed blocks of any size instead of giving them back to the system.
+
+    Each step frees and asks again for the same large tensors; the page faults took half of the time of a Context
+    Encoder step (338 against 170 ms at 64 px, batch 16, two cores).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(mmap_threshold, 2**30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):  # another C library: only slower
+        return
 
 
 def computes_bf16(device: torch.device) -> bool:
