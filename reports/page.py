@@ -97,7 +97,7 @@ class Page:
         names = _unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
-        self.rows = _relabelled(experiment.rows, names)
+        self.rows = _quick(_relabelled(experiment.rows, names))
         self.masks = list(dict.fromkeys(self.rows["mask"]))
         self.metrics = _metrics(self.manifest["metrics"], self.rows)
 
@@ -242,6 +242,14 @@ def _relabelled(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> p
         return rows
     keys = zip(rows["model"], rows["label"], rows["train_mask"], strict=True)
     return rows.assign(label=[names.get(key, key[1]) for key in keys])
+
+
+def _quick(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with columns of few different texts as categories: large results are filtered by them many times."""
+    few = ["model", "label", "track", "preset", "mask", "train_mask"]
+    return rows.astype(
+        {name: pd.CategoricalDtype(rows[name].unique()) for name in few} | {"image_id": object}
+    )
 
 
 def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metric]:

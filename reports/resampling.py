@@ -7,6 +7,8 @@ seed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from scipy import special
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _CHUNK_VALUES = 4_000_000  # weights in memory at a time: 32 MB
+_KEPT_VALUES = 64_000_000  # weights kept between calls: 128 MB
 
 Floats = NDArray[np.float64]
 
@@ -62,18 +65,29 @@ def cluster_bootstrap_means(
     """
     count = int(codes.max()) + 1
     totals = np.vstack([cluster_sums(values, codes, count), np.bincount(codes, minlength=count)])
+    # A report asks for the same draws once for every metric and mask: the last ones are kept where they are small.
+    kept = resamples * count <= _KEPT_VALUES
+    chunks = _kept_weights(count, resamples, seed) if kept else _weights(count, resamples, seed)
+    sums = np.concatenate([weights.astype(np.float64) @ totals.T for weights in chunks])
+    means: Floats = sums[:, :-1] / sums[:, -1:]
+    return means
+
+
+def _weights(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
+    """How often each of ``count`` clusters is drawn in each resample, ``(some, count)`` at a time."""
     # Raw Philox bits, whose stream NumPy guarantees, scaled to [0, count): no Generator distribution.
     bits = np.random.Philox(key=seed)
-    means = np.empty((resamples, len(totals) - 1))
     step = max(1, _CHUNK_VALUES // count)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = _integers(bits, size * count, count).reshape(size, count)
         drawn += np.arange(size, dtype=np.int64)[:, None] * count
-        weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        sums = weights.astype(np.float64) @ totals.T
-        means[start : start + size] = sums[:, :-1] / sums[:, -1:]
-    return means
+        yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.uint16)
+
+
+@lru_cache(maxsize=1)
+def _kept_weights(count: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    return list(_weights(count, resamples, seed))
 
 
 def _integers(bits: Any, size: int, below: int) -> NDArray[np.int64]:

@@ -117,8 +117,8 @@ def _why_not(page: Page) -> str:
         return ""
     if page.data["procedural"]:
         return (
-            "These pictures are procedural faces, drawn by this program. No difference to the paper is printed "
-            "and none may be read off: its numbers are of other pictures and stand here for reference only."
+            "These pictures are procedural faces, drawn by this program. No difference to the paper is "
+            "printed and none may be read off: its numbers are of other pictures and stand here for reference only."
         )
     if not page.is_celeba:
         return (

@@ -6,7 +6,7 @@
 
   // Tables: a click on a heading sorts by it, a second one the other way round; empty cells stay last.
   for (const table of all("table.sortable")) {
-    const headings = all("thead th", table).filter((th) => th.colSpan === 1);
+    const headings = all("thead th:not(.group)", table);
     headings.forEach((th, column) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -70,10 +70,11 @@
     one("zoom-map").setAttribute("aria-pressed", map);
     one("zoom-against").setAttribute("aria-pressed", against === "input");
     one("zoom-error").hidden = one("zoom-scale").hidden = !map;
-    if (map) errorMap(over, row.querySelector("img.truth"));
+    if (map) errorMap(over.src, row.querySelector("img.truth").src);
   };
-  const errorMap = async (image, truth) => {
-    await Promise.all([image.decode(), truth.decode()]);
+  const load = async (src) => { const image = new Image(); image.src = src; await image.decode(); return image; };
+  const errorMap = async (...sources) => {
+    const [image, truth] = await Promise.all(sources.map(load));
     const canvas = one("zoom-error"), [width, height] = [image.naturalWidth, image.naturalHeight];
     Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
