@@ -63,7 +63,7 @@ def commit() -> str | None:
 
 @cache
 def training_code_digest(model_file: Path) -> str:
-    """Digest of the source that decides a training: the model's file, what models share, the trainer, data and masks."""
+    """Digest of the source that decides a training: the model, what models share, the trainer and the masks."""
     roots = [Path(models.__file__).parent / "layers", Path(models.__file__).parent / "losses"]
     roots += [Path(bench.__file__).parent / "training", Path(masks.__file__).parent]
     files = [Path(models.__file__).parent / "protocol.py", model_file]

@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """How often do the intervals cover the truth? The full simulation behind ``docs/statistics.md``.
 
     python benchmarks/coverage.py --repeats 4000

@@ -39,7 +39,7 @@ def main() -> None:
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         megabytes = page.stat().st_size / 1e6
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(  # noqa: T201
+    print(
         f"{args.images:,} images x {args.models} models x {args.masks} masks: "
         f"{seconds:.1f} s ({cpu:.1f} s of one core), page {megabytes:.1f} MB, peak memory {memory:.0f} MiB"
     )

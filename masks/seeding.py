@@ -39,7 +39,9 @@ def raw(
     return out
 
 
-def integer(draw: NDArray[np.uint64], low: int | NDArray[np.int64], high: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def integer(
+    draw: NDArray[np.uint64], low: int | NDArray[np.int64], high: int | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Whole numbers in ``low .. high - 1`` from raw draws, by multiplication of the upper 32 bits."""
     span = np.asarray(high, dtype=np.int64) - np.asarray(low, dtype=np.int64)
     scaled = ((draw >> np.uint64(32)) * span.astype(np.uint64)) >> np.uint64(32)

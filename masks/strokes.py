@@ -49,9 +49,7 @@ def freeform(draws: Raw, size: int) -> Masks:
         dx, dy = direction(np.where(v % 2 == 0, 360 - angle, angle))
         length = np.clip(normal(tail[:, :, v, 1:5]) * (diagonal / 16) + diagonal / 8, 0.0, diagonal / 4)
         next_y, next_x = np.clip(y + dy * length, 0.0, size), np.clip(x + dx * length, 0.0, size)
-        canvas.capsules(
-            owner[drawn], y[drawn], x[drawn], next_y[drawn], next_x[drawn], width[drawn] / 2
-        )
+        canvas.capsules(owner[drawn], y[drawn], x[drawn], next_y[drawn], next_x[drawn], width[drawn] / 2)
         y, x = next_y, next_x
     return canvas.fill()
 

@@ -187,7 +187,11 @@ def resolve(given: Iterable[str]) -> list[str]:
         else:
             known = [*_KINDS, *groups, "files:FOLDER"]
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = "did you mean " + " or ".join(map(repr, near)) + "?" if near else "there are: " + ", ".join(known)
+            hint = (
+                "did you mean " + " or ".join(map(repr, near)) + "?"
+                if near
+                else "there are: " + ", ".join(known)
+            )
             raise UnknownMaskError(f"unknown mask {name!r}; {hint}")
     return list(chosen)
 

@@ -180,7 +180,9 @@ def repeatable(case: Subject) -> str | None:
     if not torch.equal(whole, again):
         return "two forwards in evaluation mode differ: something is drawn at random"
     if not torch.allclose(whole, single, atol=1e-4):
-        return "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
+        return (
+            "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
+        )
     return None
 
 

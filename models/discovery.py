@@ -148,7 +148,9 @@ def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
 
 def _in_table_order(names: list[str]) -> list[str]:
     """The order of the paper's Table 4, then the fills; what a user adds to a group comes last."""
-    return sorted(names, key=lambda name: _TABLE_ORDER.index(name) if name in _TABLE_ORDER else len(_TABLE_ORDER))
+    return sorted(
+        names, key=lambda name: _TABLE_ORDER.index(name) if name in _TABLE_ORDER else len(_TABLE_ORDER)
+    )
 
 
 def _import(listing: Listing) -> ModuleType:

@@ -1,5 +1,6 @@
 """What can go wrong with a model before it is trained. All are ``ValueError`` so that a library user needs no
-import from here to catch them."""
+import from here to catch them.
+"""
 
 
 class ModelError(ValueError):

@@ -248,7 +248,7 @@ def _quick(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with columns of few different texts as categories: large results are filtered by them many times."""
     few = ["model", "label", "track", "preset", "mask", "train_mask"]
     return rows.astype(
-        {name: pd.CategoricalDtype(rows[name].unique()) for name in few} | {"image_id": object}
+        {name: pd.CategoricalDtype(list(rows[name].unique())) for name in few} | {"image_id": object}
     )
 
 

@@ -16,7 +16,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
-        if self.family == socket.AF_UNIX or (isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1")):
+        if self.family == socket.AF_UNIX or (
+            isinstance(address, tuple) and address[0] in ("127.0.0.1", "::1")
+        ):
             connect(self, address)
             return
         raise OSError(f"tests must not reach the network (tried {address!r})")
@@ -35,7 +37,7 @@ def celeba_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def backbones() -> Path:
-    """torchvision's weight cache with AlexNet, VGG16 and SqueezeNet (environment variable ``TORCH_HOME``)."""
+    """Torchvision's weight cache with AlexNet, VGG16 and SqueezeNet (environment variable ``TORCH_HOME``)."""
     home = os.environ.get("TORCH_HOME")
     checkpoints = Path(home or "") / "hub" / "checkpoints"
     if not home or not (checkpoints / "alexnet-owt-7be5be79.pth").is_file():

@@ -13,13 +13,13 @@ from bench.errors import UsageError
 
 @click.command(
     name="check-model",
-    epilog="\b\nExamples:\n  bench check-model mgs-iim\n  bench check-model my-unet --models-from my_unet.py --size 128",
+    epilog="\b\nExamples:\n  bench check-model mgs-iim\n  bench check-model my-unet --models-from my_unet.py",
 )
 @click.argument("model")
 @click.option("--size", "sizes", multiple=True, type=int, help="Repeatable; 64 and 160 if not given.")
 @models_from_option
 def command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) -> None:
-    """Check MODEL against the contract: shapes, known pixels, hole-independence, gradients, phases, bf16, resume."""
+    """Check MODEL against the contract: shapes, known pixels, hole-independence, gradients, bf16, resume."""
     from bench.suite.check import check_model
     from models.discovery import load
     from models.errors import ModelError
@@ -32,6 +32,10 @@ def command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) ->
     for size in sizes or (64, 160):
         for finding in check_model(entry, size):
             failed |= finding.problem is not None
-            mark = click.style("ok  ", fg="green") if finding.problem is None else click.style("FAIL", fg="red")
-            click.echo(f"{mark} {size:>4} px  {finding.check}{': ' + finding.problem if finding.problem else ''}")
+            mark = (
+                click.style("ok  ", fg="green") if finding.problem is None else click.style("FAIL", fg="red")
+            )
+            click.echo(
+                f"{mark} {size:>4} px  {finding.check}{': ' + finding.problem if finding.problem else ''}"
+            )
     sys.exit(1 if failed else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -142,9 +143,10 @@ def print_summary(folder: Path, page: Path, *, failed: int) -> None:
             for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)"):
                 table.add_column(heading, justify="right")
             for label in dict.fromkeys(experiment.rows["label"]):
-                of = summary[(summary["mask"] == mask) & (summary["label"] == label)].set_index("metric")
-                if len(of):
-                    table.add_row(label, *(_number(of, m, 2 if m == "psnr_db" else 4) for m in metrics))
+                of = summary[(summary["mask"] == mask) & (summary["label"] == label)]
+                means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
+                if means:
+                    table.add_row(label, *(_number(means, m, 2 if m == "psnr_db" else 4) for m in metrics))
             console.print(table)
     data = experiment.manifest["data"]
     if data["procedural"]:
@@ -154,16 +156,14 @@ def print_summary(folder: Path, page: Path, *, failed: int) -> None:
         )
     if experiment.manifest["settings"]["preset"] != "paper":
         seen = experiment.manifest["settings"]["images_seen"]
-        console.print(f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True)
+        console.print(
+            f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True
+        )
     if failed:
         console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
     console.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
-def _number(of: object, metric: str, digits: int) -> str:
-    import pandas as pd
-
-    assert isinstance(of, pd.DataFrame)
-    if metric not in of.index or pd.isna(of.loc[metric, "mean"]):
-        return "n/a"
-    return f"{of.loc[metric, 'mean']:.{digits}f}"
+def _number(means: dict[str, float], metric: str, digits: int) -> str:
+    mean = means.get(metric)
+    return "n/a" if mean is None or math.isnan(mean) else f"{mean:.{digits}f}"

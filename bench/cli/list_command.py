@@ -13,7 +13,9 @@ from bench.errors import UsageError
 KINDS = ("models", "masks", "presets", "metrics")
 
 
-@click.command(name="list", epilog="\b\nExamples:\n  bench list\n  bench list masks\n  bench list models --check")
+@click.command(
+    name="list", epilog="\b\nExamples:\n  bench list\n  bench list masks\n  bench list models --check"
+)
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @click.option("--check", is_flag=True, help="Import every model and show what fails.")
 @models_from_option

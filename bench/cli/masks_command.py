@@ -38,7 +38,9 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
     click.echo(f"wrote {output}")
 
 
-@command.command(epilog="\b\nExample:\n  bench masks export --data ~/celeba --mask center --size 160 masks-center")
+@command.command(
+    epilog="\b\nExample:\n  bench masks export --data ~/celeba --mask center --size 160 masks-center"
+)
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
 @click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024))

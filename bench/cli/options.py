@@ -10,12 +10,14 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Names(click.ParamType):
+class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Names separated by commas; with ``multiple=True`` the option may be repeated as well."""
 
     name = "names"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """Split one occurrence."""
         if isinstance(value, tuple):
             return value
@@ -25,14 +27,16 @@ class Names(click.ParamType):
         return names
 
 
-class OrAll(click.ParamType):
+class OrAll(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A positive number, or ``all``."""
 
     name = "number|all"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Parse."""
-        if value == "all" or isinstance(value, int):
+        if value == "all":
+            return "all"
+        if isinstance(value, int):
             return value
         try:
             number = int(value)

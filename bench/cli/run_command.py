@@ -47,14 +47,16 @@ from bench.errors import UsageError
     help="The same optimizer and batch for all, or each paper's own.",
 )
 @click.option("--images-seen", type=int, help="Training budget of each model, in images.")
-@click.option("--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget.")
-@click.option("--batch", type=int, help="Images per step.")
 @click.option(
-    "--micro-batch", type=int, help="At most so many images at once; gradients are accumulated."
+    "--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget."
 )
+@click.option("--batch", type=int, help="Images per step.")
+@click.option("--micro-batch", type=int, help="At most so many images at once; gradients are accumulated.")
 @click.option("--learning-rate", type=float, help="Of the uniform track's Adam.")
 @click.option("--flips/--no-flips", default=None, help="Mirror half of the training images.")
-@click.option("--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'.")
+@click.option(
+    "--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'."
+)
 @click.option("--train-images", type=OrAll(), help="Use only so many training images.")
 @click.option("--test-images", type=OrAll(), help="Evaluate so many test images, chosen by seed, or 'all'.")
 @click.option("--split", help="auto, official, paper, identity or digest.")
@@ -63,7 +65,11 @@ from bench.errors import UsageError
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="MODEL.FIELD=VALUE", help="Change a field of a model's config."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="MODEL.FIELD=VALUE",
+    help="Change a field of a model's config.",
 )
 @models_from_option
 @click.option("--pictures/--no-pictures", default=True, help="Keep pictures and embed them in the report.")

@@ -19,9 +19,23 @@ VERSION = 1
 _CHUNK = 32
 _DRAWS = 192
 
-_SKIN = np.array([[255, 224, 196], [241, 194, 150], [214, 158, 112], [158, 104, 66], [94, 58, 38]], dtype=np.float32) / 255
-_HAIR = np.array([[26, 20, 18], [66, 42, 28], [120, 78, 44], [196, 152, 88], [150, 62, 32], [170, 168, 166]], dtype=np.float32) / 255
-_IRIS = np.array([[62, 40, 24], [98, 66, 36], [70, 98, 60], [66, 104, 146], [96, 108, 116]], dtype=np.float32) / 255
+_SKIN = (
+    np.array(
+        [[255, 224, 196], [241, 194, 150], [214, 158, 112], [158, 104, 66], [94, 58, 38]], dtype=np.float32
+    )
+    / 255
+)
+_HAIR = (
+    np.array(
+        [[26, 20, 18], [66, 42, 28], [120, 78, 44], [196, 152, 88], [150, 62, 32], [170, 168, 166]],
+        dtype=np.float32,
+    )
+    / 255
+)
+_IRIS = (
+    np.array([[62, 40, 24], [98, 66, 36], [70, 98, 60], [66, 104, 146], [96, 108, 116]], dtype=np.float32)
+    / 255
+)
 
 
 def render(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint8]:
@@ -69,7 +83,6 @@ class _Dice:
         return np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
 
 
-
 class _Painter:
     """Paints one chunk of faces, back to front. Coordinates: x right, y down, both -1 to 1."""
 
@@ -112,7 +125,9 @@ class _Painter:
         blend = np.clip(0.5 + 0.5 * (self.y0 + _c(tilt) * self.x0), 0, 1)[..., None]
         self.picture[:] = one[:, None, None] * (1 - blend) + two[:, None, None] * blend
         # A bright and blurred thing behind the head.
-        spot = np.maximum(0, 1 - (self.x0 - _c(d.uniform(-1, 1))) ** 2 * 4 - (self.y0 - _c(d.uniform(-1, 0))) ** 2 * 4)
+        spot = np.maximum(
+            0, 1 - (self.x0 - _c(d.uniform(-1, 1))) ** 2 * 4 - (self.y0 - _c(d.uniform(-1, 0))) ** 2 * 4
+        )
         self.picture += (spot * _c(d.bell(0.3)))[..., None]
         np.clip(self.picture, 0, 1, out=self.picture)
 
@@ -128,7 +143,9 @@ class _Painter:
         cloth = np.stack([d.uniform(0.05, 0.9) for _ in range(3)], axis=1)
         self._ellipse(cloth, 0, 1.45, 1.0, 0.55)
         haired = 1 - self.bald
-        self._ellipse(self.hair * 0.8, 0, self.centre_y - 0.1, self.width + volume, self.height + volume * 0.9, haired)
+        self._ellipse(
+            self.hair * 0.8, 0, self.centre_y - 0.1, self.width + volume, self.height + volume * 0.9, haired
+        )
         # Long hair falls beside the neck.
         beside = self._box(0, 0.75, self.width + volume * 0.9, 0.75)
         self._put(self.hair * 0.7, beside * _c(long))
@@ -137,7 +154,9 @@ class _Painter:
     def _head(self) -> None:
         d = self.dice
         jaw = 1 - 0.16 * np.clip((self.y - _c(self.centre_y)) / 0.76, 0, 1) ** 2
-        radius = np.sqrt((self.x / (_c(self.width) * jaw)) ** 2 + ((self.y - _c(self.centre_y)) / _c(self.height)) ** 2)
+        radius = np.sqrt(
+            (self.x / (_c(self.width) * jaw)) ** 2 + ((self.y - _c(self.centre_y)) / _c(self.height)) ** 2
+        )
         self.head = self._cover((radius - 1) * 0.5)
         ear = self.skin * 0.86
         for side in (-1, 1):
@@ -145,11 +164,15 @@ class _Painter:
             self._ellipse(ear, side * (self.width + 0.01) + self.yaw * 0.3, 0.02, 0.07, 0.15, shown)
         # A round head under the light: brighter towards it, darker at the rim.
         bulge = np.clip(1 - radius * radius, 0, 1)
-        lit = 0.8 + 0.22 * np.sqrt(bulge) + 0.2 * (_c(self.light_x) * self.x + _c(self.light_y) * self.y * 0.6)
+        lit = (
+            0.8 + 0.22 * np.sqrt(bulge) + 0.2 * (_c(self.light_x) * self.x + _c(self.light_y) * self.y * 0.6)
+        )
         self._put(np.clip(self.skin[:, None, None] * lit[..., None], 0, 1), self.head)
         blush = d.uniform(0, 0.1)
         for side in (-1, 1):
-            cheek = np.maximum(0, 1 - ((self.x - _c(side * 0.32 + self.yaw)) / 0.2) ** 2 - ((self.y - 0.3) / 0.16) ** 2)
+            cheek = np.maximum(
+                0, 1 - ((self.x - _c(side * 0.32 + self.yaw)) / 0.2) ** 2 - ((self.y - 0.3) / 0.16) ** 2
+            )
             self.picture[..., 0] += cheek * _c(blush) * self.head
         beard = (1 - self.feminine) * d.chance(0.35) * d.uniform(0.3, 0.85)
         low = np.clip((self.y - 0.3) * 6 - np.maximum(0, 0.5 - np.abs(self.x - _c(self.yaw)) * 1.6), 0, 1)
@@ -164,7 +187,11 @@ class _Painter:
         apart, eye_y = 0.235 + d.bell(0.03), -0.03 + d.bell(0.025)
         width, opening = 0.105 + d.bell(0.02), 0.052 + d.bell(0.022)
         gaze_x, gaze_y = d.bell(0.04), d.bell(0.015)
-        brow_y, brow_tilt, brow_thick = -0.155 + d.bell(0.035), d.bell(0.25), 0.018 + 0.02 * (1 - self.feminine) * d.uniform()
+        brow_y, brow_tilt, brow_thick = (
+            -0.155 + d.bell(0.035),
+            d.bell(0.25),
+            0.018 + 0.02 * (1 - self.feminine) * d.uniform(),
+        )
         lashes = 0.3 + 0.5 * self.feminine
         self.eye = (apart, eye_y)
         white = np.broadcast_to(np.array([0.93, 0.92, 0.9], dtype=np.float32), (self.count, 3))
@@ -195,7 +222,9 @@ class _Painter:
         side = np.sign(self.light_x + 1e-9)
         shadow = self._ellipse_cover(x - side * width * 0.75, (tip - 0.1), width * 0.6, 0.2)
         self._put(self.skin * 0.7, shadow * 0.4 * self.head)
-        self._ellipse(np.clip(self.skin * 1.1, 0, 1), x + side * width * 0.15, tip - 0.08, width * 0.45, 0.16, 0.4)
+        self._ellipse(
+            np.clip(self.skin * 1.1, 0, 1), x + side * width * 0.15, tip - 0.08, width * 0.45, 0.16, 0.4
+        )
         self._ellipse(self.skin * 0.82, x, tip, width * 1.15, 0.05, 0.6)
         for nostril in (-1, 1):
             self._ellipse(self.skin * 0.35, x + nostril * width * 0.55, tip + 0.022, 0.024, 0.014, 0.85)
@@ -235,7 +264,9 @@ class _Painter:
         covered: Floats = np.clip(0.5 - distance / _c(self.pixel), 0, 1)
         return covered
 
-    def _ellipse_cover(self, x: Floats | float, y: Floats | float, rx: Floats | float, ry: Floats | float) -> Floats:
+    def _ellipse_cover(
+        self, x: Floats | float, y: Floats | float, rx: Floats | float, ry: Floats | float
+    ) -> Floats:
         x, y, rx, ry = (_c(np.broadcast_to(v, (self.count,))) for v in (x, y, rx, ry))
         rx, ry = np.maximum(rx, 1e-3), np.maximum(ry, 1e-3)
         radius = np.sqrt(((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2)
@@ -253,7 +284,9 @@ class _Painter:
         cover = self._ellipse_cover(x, y, rx, ry)
         self._put(colour, cover * _c(np.broadcast_to(opacity, (self.count,))))
 
-    def _box(self, x: Floats | float, y: Floats | float, half_width: Floats | float, half_height: Floats | float) -> Floats:
+    def _box(
+        self, x: Floats | float, y: Floats | float, half_width: Floats | float, half_height: Floats | float
+    ) -> Floats:
         x, y, w, h = (_c(np.broadcast_to(v, (self.count,))) for v in (x, y, half_width, half_height))
         return self._cover(np.maximum(np.abs(self.x - x) - w, np.abs(self.y - y) - h))
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from bench.data import pack, splits
 from bench.data.crop import CROPS
 from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped, fingerprint, mean_image
+from bench.data.pack import ProgressCallback
 from bench.data.sources import CELEBA_LICENCE, Source, find
 from bench.errors import DataError
-from bench.data.pack import ProgressCallback
 
 #: Procedural faces of the three splits.
 FACES_COUNTS = (2000, 128, 272)

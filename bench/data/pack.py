@@ -43,7 +43,9 @@ def cache_folder(spec: DataSpec) -> Path:
 
 def pack_faces(spec: DataSpec, count: int, progress: ProgressCallback) -> Images:
     """Procedural faces 0 to ``count - 1`` at the wanted size."""
-    key = hashlib.sha256(repr(("faces", faces.VERSION, PACK_VERSION, spec.size, count)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(repr(("faces", faces.VERSION, PACK_VERSION, spec.size, count)).encode()).hexdigest()[
+        :20
+    ]
     blocks = [list(range(i, min(i + _BLOCK, count))) for i in range(0, count, _BLOCK)]
     images, _ = _pack(
         spec, f"faces-{spec.size}-{key}", count, "drawing faces", _Faces(spec.size), blocks, progress
@@ -120,7 +122,9 @@ def _pack(
         facts = json.loads(mark.read_text(encoding="utf-8"))
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise BenchError(f"cannot use the pack {path}: {error}; remove it, or free space on its disk") from error
+        raise BenchError(
+            f"cannot use the pack {path}: {error}; remove it, or free space on its disk"
+        ) from error
     return images, [Skipped(**s) for s in facts["skipped"]]
 
 
@@ -147,7 +151,9 @@ def _fill(
         partial.unlink(missing_ok=True)
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     todo = blocks[len(done) :]
-    processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+    processes = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16
+    )
     progress(what, sum(map(len, blocks[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record:
         for block, (part, skipped) in zip(todo, _map(work, todo, processes), strict=True):

@@ -107,7 +107,9 @@ def _members(place: Path) -> dict[str, str]:
         path = PurePosixPath(member.replace("\\", "/"))
         if path.suffix.lower() in SUFFIXES and not path.is_absolute() and ".." not in path.parts:
             if path.parts[0] != "__MACOSX":
-                members[path.relative_to(_FOLDER).as_posix() if path.parts[0] == _FOLDER else str(path)] = member
+                members[path.relative_to(_FOLDER).as_posix() if path.parts[0] == _FOLDER else str(path)] = (
+                    member
+                )
     return members
 
 

@@ -137,7 +137,11 @@ def batch_at(
 
 
 def validation_score(
-    model: InpaintingModel, images: ImageSet, masks: NDArray[np.uint8], compute: Compute, metrics: Sequence[str]
+    model: InpaintingModel,
+    images: ImageSet,
+    masks: NDArray[np.uint8],
+    compute: Compute,
+    metrics: Sequence[str],
 ) -> dict[str, float]:
     """Mean metrics on a few held-out images, for the training log; chooses nothing."""
     ready, _ = metric_library.prepare(metrics, compute.device)

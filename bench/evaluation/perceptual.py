@@ -53,7 +53,7 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
         with torch.inference_mode(), _full_precision(device):
             parts = [
                 network(_scaled(x), _scaled(y)).flatten()
-                for x, y in zip(a.split(_CHUNK), b.split(_CHUNK), strict=True)
+                for x, y in zip(torch.split(a, _CHUNK), torch.split(b, _CHUNK), strict=True)
             ]
         return torch.cat(parts).double()
 

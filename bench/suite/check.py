@@ -35,14 +35,14 @@ def check_model(entry: ModelEntry, size: int) -> Iterator[checks.Finding]:
             yield checks.Finding("resume", f"{type(error).__name__}: {error}")
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     """Stands for SIGKILL."""
 
 
 def _killing(batches: Callable[[int], Batch], at: int) -> Callable[[int], Batch]:
     def batch(step: int) -> Batch:
         if step == at:
-            raise _Killed
+            raise _KilledError
         return batches(step)
 
     return batch
@@ -55,7 +55,7 @@ def resume(entry: ModelEntry, size: int) -> str | None:
         whole.train()
         first = _trainer(entry, size, Path(folder) / "halves")
         first.batches = _killing(first.batches, first.schedule.num_steps // 2)
-        with contextlib.suppress(_Killed):
+        with contextlib.suppress(_KilledError):
             first.train()
         second = _trainer(entry, size, Path(folder) / "halves")
         second.train()

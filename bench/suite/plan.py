@@ -112,7 +112,9 @@ def check(request: Request) -> dict[str, ModelEntry | str]:
     entries: dict[str, ModelEntry | str] = {}
     for name in request.model_options:
         if name not in request.models:
-            raise UsageError(f"--set {name}...: {name!r} is not among the models{suggest(name, request.models)}")
+            raise UsageError(
+                f"--set {name}...: {name!r} is not among the models{suggest(name, request.models)}"
+            )
     for name in request.models:
         try:
             entry = load(name, [Path(p) for p in request.models_from])
@@ -154,7 +156,12 @@ def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, 
                 reason = entry.model.not_applicable(plan.config, plan.task, Box(*box) if box else None)
                 cells.append(
                     Cell(
-                        model=name, label=plan.label, mask=mask, seed=seed, training=plan, not_applicable=reason
+                        model=name,
+                        label=plan.label,
+                        mask=mask,
+                        seed=seed,
+                        training=plan,
+                        not_applicable=reason,
                     )
                 )
     return Plan(cells)

@@ -10,7 +10,6 @@ from typing import Any
 
 import masks.bank
 import masks.suite
-from bench import provenance
 from bench.config import Request, digest
 from bench.data import Dataset, DataSpec, open_data
 from bench.errors import BenchError, UsageError
@@ -48,7 +47,9 @@ def experiment_name(request: Request, data: Dataset | None = None) -> str:
     parts = [models, "+".join(request.masks), source, request.settings.preset]
     plain = resolve(request.settings.preset).as_dict()
     changed = {
-        k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in ("seeds", "precision")
+        k: v
+        for k, v in request.settings.as_dict().items()
+        if v != plain[k] and k not in ("seeds", "precision")
     }
     extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
     if changed or request.model_options:
@@ -69,7 +70,7 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
     entries = check(request)
     compute = choose(request.device, request.settings.precision)
     settings = request.settings
-    spec = DataSpec(source=request.data, size=settings.size, crop=settings.crop, split=settings.split)  # type: ignore[arg-type]
+    spec = DataSpec(source=request.data, size=settings.size, crop=settings.crop, split=settings.split)
     data = open_data(spec, progress=listener.preparing)
     ready, unavailable = metric_library.prepare(DEFAULT_METRICS, compute.device)
     for name, reason in unavailable.items():

@@ -129,7 +129,9 @@ def _train(
 
     def listen(progress: Progress) -> None:
         rate = progress.images_per_second / plan.batch_size
-        listener.training_progress(plan.label, progress, (progress.num_steps - progress.step) / max(rate, 1e-9))
+        listener.training_progress(
+            plan.label, progress, (progress.num_steps - progress.step) / max(rate, 1e-9)
+        )
 
     Trainer(
         model,
@@ -172,9 +174,7 @@ def _summary(
     seconds = float(state["seconds"]) if state else 0.0
     images_seen = schedule.num_steps * plan.batch_size
     try:
-        macs: float | None = count(
-            plan.entry.model, plan.config, plan.task, plan.budget
-        ).multiply_accumulates
+        macs: float | None = count(plan.entry.model, plan.config, plan.task, plan.budget).multiply_accumulates
     except Exception:  # a user's model that cannot be traced without data is not a failed training
         macs = None
     return {

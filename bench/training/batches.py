@@ -79,7 +79,9 @@ class TrainingBatches:
             image = torch.where(flip.to(self.device).view(-1, 1, 1, 1), image.flip(-1), image)
         generator = torch.Generator()
         generator.manual_seed(int(stream("losses", self.seed, step).random_raw() >> 1))
-        return Batch(image, self._unpack(mask_index.to(self.device)), torch.from_numpy(index), step, generator)
+        return Batch(
+            image, self._unpack(mask_index.to(self.device)), torch.from_numpy(index), step, generator
+        )
 
     def _walk(self, position: int) -> tuple[int, bool, int]:
         """(image, flipped, mask) at a position of the endless walk; arrays are drawn once an epoch."""

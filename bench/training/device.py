@@ -103,7 +103,7 @@ def _keep_large_blocks() -> None:
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware; emulation would be slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper().startswith(("SSE", "AVX2", "AVX512_CORE_VNNI")):
         return False
     try:

@@ -83,7 +83,7 @@ class Trainer:
         compute: Compute,
         folder: Path,
         *,
-        intervals: Intervals = Intervals(),  # noqa: B008
+        intervals: Intervals = Intervals(),
         micro_batch: int | None = None,
         validate: Callable[[], dict[str, float]] | None = None,
         listen: Callable[[Progress], None] = lambda _: None,
@@ -155,12 +155,15 @@ class Trainer:
 
     def _advance(self, phase: Phase, batch: Batch) -> None:
         """One step of every player. With micro-batches the generator runs again for each player, since a
-        generator's loss needs the whole discriminator step first."""
+        generator's loss needs the whole discriminator step first.
+        """
         parts = batch.split(self.micro_batch)
         shared = self._complete(phase, batch) if len(parts) == 1 else None
         for player, spec in phase.optimizers.items():
             optimizer = self._optimizers[player]
-            optimizers.set_learning_rate(optimizer, spec.learning_rate_at(batch.step, self.schedule.num_steps))
+            optimizers.set_learning_rate(
+                optimizer, spec.learning_rate_at(batch.step, self.schedule.num_steps)
+            )
             optimizer.zero_grad(set_to_none=True)
             for part in parts:
                 completion = shared or self._complete(phase, part)
@@ -168,7 +171,7 @@ class Trainer:
                     seen = completion if player == "generator" else completion.detach()
                     terms = self.model.loss(player, part, seen, phase)
                 weight = len(part) / len(batch)
-                (terms["loss"] * weight).backward(inputs=self._parameters[player])
+                (terms["loss"] * weight).backward(inputs=self._parameters[player])  # type: ignore[no-untyped-call]
                 self._record(player, terms, weight)
             optimizer.step()
 
@@ -239,7 +242,11 @@ class Trainer:
             step = int(first)
             if step >= 0:
                 good = checkpoint.newest(self.folder)
-                where = f"the last good checkpoint is of step {good['step']}" if good else "no checkpoint was due yet"
+                where = (
+                    f"the last good checkpoint is of step {good['step']}"
+                    if good
+                    else "no checkpoint was due yet"
+                )
                 raise NonFiniteLossError(f"loss of the {player} is not finite at step {step}; {where}")
 
     def _run_validation(self) -> None:

@@ -60,7 +60,8 @@ class GatedConv2d(nn.Module):
             features, gates = _dense(features), _dense(gates)
         if self.activation is not None:
             features = self.activation(features)
-        return features * gates.sigmoid()
+        gated: Tensor = features * gates.sigmoid()
+        return gated
 
 
 def _dense(half: Tensor) -> Tensor:

@@ -37,4 +37,4 @@ class SmallMapConv2d(nn.Conv2d):
         )
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         output = F.linear(patches, weight, self.bias)
-        return output.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+        return output.reshape(len(output), rows, columns, -1).permute(0, 3, 1, 2)

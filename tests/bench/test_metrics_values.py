@@ -104,6 +104,22 @@ def _luma(image: Images) -> NDArray[np.float64]:
     return luma
 
 
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_composites_that_differ_in_a_part_only_are_equal_to_scikit_image(data: st.DataObject) -> None:
+    """Only the windows that see a differing pixel are computed; the map is scikit-image's everywhere."""
+    size = 40
+    truth, made = _pair("random", size)
+    top, left = data.draw(st.integers(0, size)), data.draw(st.integers(0, size))
+    bottom, right = data.draw(st.integers(top, size)), data.draw(st.integers(left, size))
+    composite = truth.copy()
+    composite[0, top:bottom, left:right] = made[0, top:bottom, left:right]
+    planes = [torch.from_numpy(x[:1]).permute(0, 3, 1, 2) for x in (composite, truth)]
+    _, full = structural_similarity(composite[0], truth[0], channel_axis=-1, full=True, **GAUSSIAN)
+    ours = ssim_map(*planes)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(ours, full[5:-5, 5:-5], rtol=0, atol=1e-12)
+
+
 def test_hole_ssim_is_scikit_images_map_inside_the_hole() -> None:
     truth, made = _pair("natural")
     mask = np.zeros(truth.shape[:3], dtype=np.uint8)

@@ -154,7 +154,9 @@ def test_generator_step_leaves_no_gradient_in_the_discriminator(tmp_path: Path) 
     after = [p.grad for p in trainer.model.networks["discriminator"].parameters()]
     step, player, before = seen[-1]
     assert (step, player) == (11, "generator")
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None)
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None
+    )
     assert all(
         (p.requires_grad and g is not None)
         for p, g in zip(trainer.model.networks["discriminator"].parameters(), after, strict=True)

@@ -17,7 +17,7 @@ from models.errors import (
 )
 from models.registry import register
 
-MODEL = '''
+MODEL = """
 from dataclasses import dataclass
 from models.protocol import InpaintingModel
 from models.registry import register
@@ -39,7 +39,7 @@ class Model(InpaintingModel):
     def phases(self, budget): ...
     def complete(self, batch): ...
     def loss(self, player, batch, completion, phase): ...
-'''
+"""
 
 
 def write(folder: Path, name: str, text: str = MODEL) -> Path:

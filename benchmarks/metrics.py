@@ -1,0 +1,100 @@
+"""PSNR and SSIM of a batch against a plain scikit-image loop, on the same cores.
+
+"centre hole" are composites, known pixels equal, as every model here gives; "everywhere" are pictures that
+differ in every pixel, the worst case.
+
+    OMP_NUM_THREADS=1 python benchmarks/metrics.py
+    OMP_NUM_THREADS=2 python benchmarks/metrics.py --threads 2
+
+Both are timed in turn, so that a busy machine slows both; the ratio of the medians is what counts. Parity is
+checked on the very same images. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from bench.data.faces import render
+from bench.evaluation.metrics import METRICS, Pictures
+
+Floats = NDArray[np.float64]
+BATCH = 32
+
+
+def _scikit_image(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> Floats:
+    """``(N, 2)`` PSNR and SSIM."""
+    return np.array(
+        [
+            (
+                peak_signal_noise_ratio(t, m, data_range=255),
+                structural_similarity(
+                    t,
+                    m,
+                    channel_axis=-1,
+                    data_range=255,
+                    gaussian_weights=True,
+                    sigma=1.5,
+                    use_sample_covariance=False,
+                ),
+            )
+            for t, m in zip(truth, made, strict=True)
+        ]
+    )
+
+
+def _ours(pictures: Pictures) -> Floats:
+    """``(N, 2)`` PSNR and SSIM."""
+    return np.stack([METRICS[name].compute(pictures).numpy() for name in ("psnr_db", "ssim")], axis=1)
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 160])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(
+        "| size | difference | scikit-image (ms / image) | here (ms / image) | ratio of medians | deviation |"
+    )
+    print("|---|---|---|---|---|---|")
+    for size in options.sizes:
+        for where in ("centre hole", "everywhere"):
+            print(_row(size, where, options.repeats))
+
+
+def _row(size: int, where: str, repeats: int) -> str:
+    truth = render(list(range(BATCH)), size)
+    made = truth.copy()
+    hole = slice(size // 4, size // 4 + size // 2) if where == "centre hole" else slice(None)
+    made[:, hole, hole] = np.roll(truth, 3, axis=2)[:, hole, hole] ^ 1
+    planes = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in (truth, made)]
+    pictures = Pictures(planes[0], planes[1], planes[1].float() / 255, torch.ones(BATCH, 1, size, size))
+    deviation = np.abs(_ours(pictures) - _scikit_image(truth, made)).max()
+    loop, batched = [], []
+    for _ in range(repeats):
+        loop.append(_seconds(lambda: _scikit_image(truth, made)))
+        batched.append(_seconds(lambda: _ours(pictures)))
+    a, b = (1000 * statistics.median(times) / BATCH for times in (loop, batched))
+    return f"| {size} | {where} | {a:.2f} | {b:.2f} | {a / b:.1f} | {deviation:.1e} |"
+
+
+if __name__ == "__main__":
+    main()
