@@ -16,7 +16,7 @@ from reports.experiment import Experiment
 from reports.palette import Look, looks
 from reports.scores import Scores, arrange
 from reports.summary import summarise
-from reports.table import metric_columns
+from reports.table import PRIMARY_METRICS, metric_columns
 
 #: Headings of metrics by name; others are shown under the name they have.
 _HEADINGS = {
@@ -255,7 +255,11 @@ def _quick(rows: pd.DataFrame) -> pd.DataFrame:
 def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metric]:
     """Metrics that the rows have, first those that every table has; unavailable ones with the reason."""
     result = []
-    for name in metric_columns(rows):
+    names = metric_columns(rows)
+    for name in [
+        *(n for n in PRIMARY_METRICS if n in names),
+        *(n for n in names if n not in PRIMARY_METRICS),
+    ]:
         card = cards.get(name, {})
         unavailable = card.get("unavailable")
         if unavailable is None and len(rows) and rows[name].isna().all():

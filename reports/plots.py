@@ -153,7 +153,7 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
 
 
 def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
-    """Losses of one training, on a logarithmic axis where all are positive.
+    """Losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
         curves: columns ``term``, ``step``, ``phase``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
@@ -170,7 +170,7 @@ def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
         if len(part):
             axes.plot(part["step"], part["value"], label=name, **how)
             positive &= bool((part["value"] > 0).all())
-    if positive and len(curves):
+    if positive and len(curves) and curves["value"].max() > 10 * curves["value"].min():
         axes.set_yscale("log")
         _plain_log(axes.yaxis)
     _phases(axes, curves)

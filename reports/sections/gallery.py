@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reports import pictures
 from reports.experiment import Pictures
 from reports.page import Method, Page
+from reports.table import PRIMARY_METRICS
 
 
 def build(page: Page, *, embed: bool) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def build(page: Page, *, embed: bool) -> dict[str, Any]:
 
 def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
     shown = [(m, c["cell"]) for m in page.methods if (c := _cell(m, mask, pool))]
-    metrics = page.measured[:3]
+    metrics = [m for m in page.measured if m.name in PRIMARY_METRICS] or page.measured[:1]
     values = {m.label: _values(page, mask, m, pool, [k.name for k in metrics]) for m, _ in shown}
     scores = {label: v[:, 0] for label, v in values.items()} if metrics else {}
     up = metrics[0].higher_is_better if metrics else True

@@ -90,8 +90,10 @@ def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Met
         text += f" (95 % interval {metric.show(pair['low'])} to {metric.show(pair['high'])} {metric.unit})"
     if pair["verdict"] == "a better":
         return text + ": more than the spread between seeds and images explains."
-    if tied(pair):
+    if pair["low"] <= 0 <= pair["high"]:
         return text + ": a difference that cannot be told from zero."
+    if tied(pair):
+        return text + ". The signed-rank test over images does not confirm a difference."
     return text + ". The interval speaks of these very trainings, not of the methods."
 
 
