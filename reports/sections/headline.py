@@ -35,7 +35,8 @@ def short(page: Page) -> str:
     what = "leads" if len(trained) > 1 else "has" if trained else "is the best untrained fill"
     number = f"{metric.show(means[best])} {metric.unit}".strip()
     text = f"{best} {what} with {number}" if what != "has" else f"{best} has {number}"
-    return f"{text} in {metric.heading} on the mask “{page.main_mask}”."
+    noise = " At this budget the ranking is noise." if page.budget_is_small and len(trained) > 1 else ""
+    return f"{text} in {metric.heading} on the mask “{page.main_mask}”.{noise}"
 
 
 def sentences(page: Page) -> list[str]:
