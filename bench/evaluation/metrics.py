@@ -76,15 +76,12 @@ def to_uint8(image: Tensor) -> Tensor:
 
 def psnr_db(pictures: Pictures) -> Tensor:
     """``10 log10(255^2 / MSE)`` over all pixels and channels of the composite."""
-    return _decibels(
-        _squared_error(pictures.composite, pictures.truth).mean(dim=(1, 2, 3), dtype=torch.float64)
-    )
+    return _decibels(_mean(_squared_error(pictures.composite, pictures.truth)))
 
 
 def raw_psnr_db(pictures: Pictures) -> Tensor:
     """PSNR of the network's own output, rounded to 8 bits like the composite."""
-    error = _squared_error(to_uint8(pictures.raw), pictures.truth)
-    return _decibels(error.mean(dim=(1, 2, 3), dtype=torch.float64))
+    return _decibels(_mean(_squared_error(to_uint8(pictures.raw), pictures.truth)))
 
 
 def hole_psnr_db(pictures: Pictures) -> Tensor:
@@ -124,8 +121,8 @@ def _lpips(backbone: str, pictures: Pictures) -> Tensor:
 
 
 def _squared_error(a: Tensor, b: Tensor) -> Tensor:
-    # Exact: squares of differences of levels are integers below 2^16, and float32 holds those below 2^24.
-    return (a.float() - b.float()).square_()
+    # Exact: differences of levels fit int16, and float32 holds their squares (integers below 2^24).
+    return (a.short() - b.short()).float().square_()
 
 
 def _decibels(mean_squared_error: Tensor) -> Tensor:
@@ -133,10 +130,19 @@ def _decibels(mean_squared_error: Tensor) -> Tensor:
     return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=PSNR_CAP_DB)
 
 
+def _mean(values: Tensor) -> Tensor:
+    """``(N,)`` float64 means of ``(N, C, H, W)`` float32."""
+    return _sum(values) / values[0].numel()
+
+
+def _sum(values: Tensor) -> Tensor:
+    # Image by image: torch sums a whole tensor in float64 ten times faster than three axes of a permuted one.
+    return torch.stack([image.sum(dtype=torch.float64) for image in values])
+
+
 def _hole_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over channels and pixels of the hole: the sum is divided by the hole's area, never the image's."""
-    total = (values * mask).sum(dim=(1, 2, 3), dtype=torch.float64)
-    return total / (mask.sum(dim=(1, 2, 3), dtype=torch.float64) * values.shape[1])
+    return _sum(values * mask) / (_sum(mask) * values.shape[1])
 
 
 def _luma(image: Tensor) -> Tensor:

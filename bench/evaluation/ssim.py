@@ -7,7 +7,9 @@ that no padding is seen). float64 is needed: variances are differences of large 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -71,28 +73,47 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
         raise ValueError(f"SSIM's window of {len(window.taps)} needs larger images than {height} x {width}")
     if x.is_cuda:
         return _similarity(x.double(), y.double(), window, data_range)
-    # One image at a time stays in the cache. Where both windows hold the same pixels the similarity is 1 to the
-    # last bit, so only the rectangle that the differing pixels reach is computed: most of a composite is known.
-    reach = 2 * window.radius
-    shape = (count, channels, height - reach, width - reach)
-    similarity = torch.ones(shape, dtype=torch.float64)
-    for one, other, out in zip(x, y, similarity, strict=True):
-        differs = (one != other).any(dim=0)
-        rows, columns = (_reached(differs.any(dim=axis), reach) for axis in (1, 0))
-        if rows is not None and columns is not None:
-            seen = [i[:, rows[0] : rows[1] + reach, columns[0] : columns[1] + reach] for i in (one, other)]
-            out[:, slice(*rows), slice(*columns)] = _similarity(
-                seen[0].double(), seen[1].double(), window, data_range
-            )
+    similarity = torch.ones(
+        (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
+    )
+    with _one_thread():
+        for one, other, out in zip(x, y, similarity, strict=True):
+            _fill(out, one, other, window, data_range)
     return similarity
 
 
-def _reached(differs: Tensor, reach: int) -> tuple[int, int] | None:
-    """First and one past the last window that sees a differing pixel along one axis; ``None`` for no pixel."""
+def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) -> None:
+    """Write one image's map (whose values are 1) where its windows see a differing pixel.
+
+    Where both windows hold the same pixels the similarity is 1 to the last bit, and most of a composite is known.
+    One image at a time also stays in the cache.
+    """
+    reach = 2 * window.radius
+    differs = (x != y).any(dim=0)
+    rows, columns = _reached(differs.any(dim=1), reach), _reached(differs.any(dim=0), reach)
+    if rows is None or columns is None:
+        return
+    seen = (slice(None), slice(rows.start, rows.stop + reach), slice(columns.start, columns.stop + reach))
+    out[:, rows, columns] = _similarity(x[seen].double(), y[seen].double(), window, data_range)
+
+
+def _reached(differs: Tensor, reach: int) -> slice | None:
+    """The windows along one axis that see a differing pixel; ``None`` for no pixel."""
     positions = differs.nonzero()
     if len(positions) == 0:
         return None
-    return max(0, int(positions[0]) - reach), min(len(differs) - reach, int(positions[-1]) + 1)
+    return slice(max(0, int(positions[0]) - reach), min(len(differs) - reach, int(positions[-1]) + 1))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The operations below take microseconds each: waking threads for them costs more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
@@ -122,8 +143,8 @@ def _filter(planes: Tensor, taps: tuple[float, ...]) -> Tensor:
 
 
 def _filter_axis(planes: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
-    # Sums of shifted views beat a product with the banded matrix three-fold to seven-fold on the CPU (11 of its
-    # 160 entries a row are not zero), and torch has no fast float64 convolution.
+    # Sums of shifted views beat a product with the banded matrix on the CPU (11 of its 160 entries a row are
+    # not zero), and torch has no fast float64 convolution.
     length, last = planes.shape[axis] - len(taps) + 1, len(taps) - 1
     total = planes.narrow(axis, last // 2, length) * taps[last // 2]
     for k in range(last // 2):
