@@ -43,3 +43,24 @@ def backbones() -> Path:
     if not home or not (checkpoints / "alexnet-owt-7be5be79.pth").is_file():
         pytest.skip("needs the ImageNet backbones: set TORCH_HOME to torchvision's cache that holds them")
     return checkpoints
+
+
+@pytest.fixture(scope="session")
+def pictures_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 small procedural faces as PNG: real files to open, quick to decode."""
+    from PIL import Image
+
+    from bench.data.faces import render
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, face in enumerate(render(list(range(60)), 64)):
+        Image.fromarray(face).save(folder / f"{index:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

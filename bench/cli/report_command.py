@@ -18,6 +18,7 @@ def command(experiment: str, pictures: bool) -> None:
     from models.registry import suggest
     from reports.experiment import ExperimentError
     from reports.html import render_report
+    from reports.index_page import render_index
 
     folder = Path(experiment) if (Path(experiment) / "manifest.json").is_file() else RUNS / experiment
     if not (folder / "manifest.json").is_file():
@@ -26,6 +27,7 @@ def command(experiment: str, pictures: bool) -> None:
         raise UsageError(f"no experiment {experiment!r} in {RUNS}/{hint}")
     try:
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures)
+        render_index(RUNS, REPORTS)
     except ExperimentError as error:
         raise UsageError(str(error)) from error
     click.echo(f"report: {page}")

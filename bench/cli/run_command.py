@@ -99,6 +99,7 @@ def command(
 
     from bench.cli.console import ConsoleListener, print_summary
     from bench.config import Request, resolve
+    from bench.store import REPORTS, RUNS
     from masks.suite import UnknownMaskError
     from masks.suite import resolve as resolve_masks
     from models.discovery import expand
@@ -131,11 +132,13 @@ def command(
     )
     from bench.suite.run import run
     from reports.html import render_report
+    from reports.index_page import render_index
 
     with ConsoleListener(quiet=quiet, procedural=data == "faces") as listener:
         outcome = run(request, listener)
         listener.note("writing the report")
         page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
+        render_index(RUNS, REPORTS)
     print_summary(outcome.store.folder, page, failed=outcome.failed)
     sys.exit(1 if outcome.failed else 0)
 

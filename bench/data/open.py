@@ -6,10 +6,9 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.data import pack, splits
-from bench.data.crop import CROPS
+from bench.data.crop import CENTER_SIDE, CROPS
 from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped, fingerprint, mean_image
 from bench.data.pack import ProgressCallback
 from bench.data.sources import CELEBA_LICENCE, Source, find
@@ -33,6 +32,8 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None) -> Da
     progress = progress or (lambda what, done, of: None)
     if spec.crop not in CROPS:
         raise DataError(f"--crop {spec.crop}: there are {', '.join(CROPS)}")
+    if spec.split not in splits.SPLITS:
+        raise DataError(f"--split {spec.split}: there are {', '.join(splits.SPLITS)}")
     if spec.source == FACES:
         return _faces(spec, progress)
     return _pictures(spec, find(Path(spec.source)), progress)
@@ -58,14 +59,20 @@ def _faces(spec: DataSpec, progress: ProgressCallback) -> Dataset:
 
 
 def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dataset:
+    if spec.crop == "center" and spec.size > CENTER_SIDE:
+        raise DataError(
+            f"--size {spec.size}: the center crop has {CENTER_SIDE} x {CENTER_SIDE} pixels; give --crop resize"
+        )
     images, skipped = pack.pack_source(spec, source, progress)
     bad = {s.id for s in skipped}
+    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + skipped
     if len(bad) == len(source.ids):
         raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
-    if len(bad) > _UNREADABLE_LIMIT * len(source.ids) and not spec.allow_unreadable:
+    total = len(source.ids) + len(source.refused)
+    if len(skipped) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
         raise DataError(
-            f"--data {source.place}: {len(bad)} of {len(source.ids)} pictures cannot be used ({_told(skipped[:5])}"
-            f"{', ...' if len(bad) > 5 else ''}); remove them, or give --allow-unreadable"
+            f"--data {source.place}: {len(skipped)} of {total} pictures cannot be used ({_told(skipped[:5])}"
+            f"{'; ...' if len(skipped) > 5 else ''}); remove them, or give --allow-unreadable"
         )
     name, parts = splits.divide(
         source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
@@ -76,7 +83,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dat
         ids = [source.ids[i] for i in rows]
         known = source.identities and all(i in source.identities for i in ids)
         who = np.array([source.identities[i] for i in ids], dtype=np.int64) if known and ids else None
-        sets.append(ImageSet(ids, _rows(images, rows), who))
+        sets.append(ImageSet(ids, pack.arrange(images, rows), who))
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
@@ -128,13 +135,6 @@ def _dataset(
         mean_pixel=mean.mean(axis=(0, 1)),
         mean_image=mean.astype(np.float32),
     )
-
-
-def _rows(images: NDArray[np.uint8], rows: list[int]) -> NDArray[np.uint8]:
-    """The rows, as a view of the memory map where they are neighbours."""
-    if rows and rows[-1] - rows[0] + 1 == len(rows):
-        return images[rows[0] : rows[-1] + 1]
-    return images[rows]
 
 
 def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:

@@ -7,9 +7,11 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +24,7 @@ from bench.data.sources import Source, read
 from bench.errors import BenchError
 
 PACK_VERSION = 1
+_IN_MEMORY = 2**30  # bytes of a split that is copied into memory
 _BLOCK = 256  # pictures decoded between two marks of progress: what a kill can lose
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -117,10 +120,15 @@ def _pack(
     path, mark, partial = folder / f"{key}.npy", folder / f"{key}.json", folder / f"{key}.partial"
     try:
         with FileLock(folder / f"{key}.lock"):
-            if not mark.exists():
+            if not _whole(path, mark, count * spec.size**2 * 3):
+                mark.unlink(missing_ok=True)
                 _fill(path, mark, partial, (count, spec.size, spec.size, 3), what, work, blocks, progress)
         facts = json.loads(mark.read_text(encoding="utf-8"))
         images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except BrokenProcessPool as error:
+        raise BenchError(
+            f"a process that was {what} died (out of memory?); give the same command again: it goes on"
+        ) from error
     except (OSError, ValueError) as error:
         raise BenchError(
             f"cannot use the pack {path}: {error}; remove it, or free space on its disk"
@@ -141,15 +149,14 @@ def _fill(
     done: list[dict[str, object]] = []
     if partial.exists() and path.exists():
         try:
-            done = [json.loads(line) for line in partial.read_text(encoding="utf-8").splitlines()]
             images = np.lib.format.open_memmap(path, mode="r+")
-            if images.shape != shape:
-                done = []
+            if images.shape == shape:
+                done = _recorded(partial)
         except (OSError, ValueError):
             done = []
     if not done:
         partial.unlink(missing_ok=True)
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        images = _create(path, shape)
     todo = blocks[len(done) :]
     processes = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16
@@ -169,6 +176,50 @@ def _fill(
     temporary.write_text(json.dumps({"version": PACK_VERSION, "skipped": every}), encoding="utf-8")
     temporary.replace(mark)
     partial.unlink(missing_ok=True)
+
+
+def _whole(path: Path, mark: Path, num_bytes: int) -> bool:
+    """Whether the pack was finished and its array has not been removed or cut since."""
+    return mark.exists() and path.exists() and path.stat().st_size >= num_bytes
+
+
+def _create(path: Path, shape: tuple[int, int, int, int]) -> Images:
+    """An array on the disk whose space is taken at once: a full disk is an error here, not a signal later."""
+    path.unlink(missing_ok=True)  # readers of the old one keep theirs
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return images
+
+
+def _recorded(partial: Path) -> list[dict[str, object]]:
+    """The finished blocks; a line cut short by a kill, and all after it, do not count."""
+    done = []
+    lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
+    for line in lines:
+        if not line.endswith("\n"):
+            break
+        done.append(json.loads(line))
+    partial.write_text("".join(lines[: len(done)]), encoding="utf-8")
+    return done
+
+
+def arrange(images: Images, rows: list[int]) -> Images:
+    """The rows: a view of the memory map where they are neighbours, else a copy.
+
+    A large copy lies in an unnamed file, so that a split of all of CelebA at 160 px (15 GB) needs no such memory.
+    """
+    if rows and rows[-1] - rows[0] + 1 == len(rows):
+        return images[rows[0] : rows[-1] + 1]
+    shape = (len(rows), *images.shape[1:])
+    if len(rows) * images[:1].nbytes <= _IN_MEMORY:
+        return images[rows]
+    with TemporaryFile(dir=Path(str(images.filename)).parent) as file:  # type: ignore[attr-defined]
+        copy: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    for start in range(0, len(rows), _BLOCK):
+        copy[start : start + _BLOCK] = images[rows[start : start + _BLOCK]]
+    return copy
 
 
 def _map(work, todo, processes):  # type: ignore[no-untyped-def]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ CELEBA_LICENCE = (
     "CelebA (Liu et al., ICCV 2015): for non-commercial research only, not for redistribution; "
     "do not pass on a page with these pictures"
 )
+_MAX_BYTES = 256 * 2**20  # one compressed picture; more is an accident or an attack
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Source:
         place: the folder, or the zip.
         partition: id -> 0 train, 1 validation, 2 test, where an official split is known.
         identities: id -> who is shown, where known.
+        refused: entries of a zip whose path would leave its folder.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     place: Path
     partition: dict[str, int]
     identities: dict[str, int]
+    refused: list[str] = field(default_factory=list)
 
     @property
     def is_celeba(self) -> bool:
@@ -43,7 +46,7 @@ class Source:
 
     def stamp(self) -> str:
         """Changes when files do: part of the pack's name."""
-        if self.place.suffix == ".zip":
+        if self.place.is_file():
             state = self.place.stat()
             return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.ids)}"
         states = ((self.place / i).stat() for i in self.ids)
@@ -56,77 +59,90 @@ def find(path: Path) -> Source:
     Raises:
         DataError: nothing there, or no pictures.
     """
+    _open.cache_clear()  # the zip may be another one since it was last looked into
     path = path.expanduser()
     if not path.exists():
         raise DataError(f"--data {path}: no such file or folder")
     if path.is_file():
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"--data {path}: neither a folder nor a zip of pictures")
         return _source("celeba" if path.name == _ZIP else path.stem, path, path.parent)
-    if (path / _FOLDER).is_dir():
-        return _source("celeba", path / _FOLDER, path)
-    if (path / _ZIP).is_file():
-        if not zipfile.is_zipfile(path / _ZIP):
-            raise DataError(f"--data {path / _ZIP}: not a readable zip; download it again")
-        return _source("celeba", path / _ZIP, path)
+    if path.resolve().name == _FOLDER:
+        return _source("celeba", path, path.resolve().parent)
+    # Beside each other, under the names of the official download, or as torchvision lays them.
+    for root in (path, path / "celeba"):
+        for place in (root / _FOLDER, root / "Img" / _FOLDER, root / _ZIP, root / "Img" / _ZIP):
+            if place.exists():
+                return _source("celeba", place, root)
     return _source(path.resolve().name or "pictures", path, path)
 
 
 def read(place: Path, image_id: str) -> bytes:
     """The bytes of one picture."""
-    if place.suffix == ".zip":
-        archive = _archive(place)
-        return archive.read(_members(place)[image_id])
-    return (place / image_id).read_bytes()
+    if place.is_dir():
+        path = place / image_id
+        if path.stat().st_size > _MAX_BYTES:
+            raise OSError(f"larger than {_MAX_BYTES >> 20} MiB")
+        return path.read_bytes()
+    archive, members, _ = _open(place)
+    if archive.getinfo(members[image_id]).file_size > _MAX_BYTES:
+        raise OSError(f"larger than {_MAX_BYTES >> 20} MiB")
+    return archive.read(members[image_id])
 
 
 def _source(name: str, place: Path, lists: Path) -> Source:
-    if place.suffix == ".zip":
-        ids = sorted(_members(place))
+    refused: list[str] = []
+    if place.is_file():
+        try:
+            _, members, refused = _open(place)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"--data {place}: not a readable zip of pictures ({error}); get it again") from error
+        ids = sorted(members)
     else:
         ids = sorted(
             p.relative_to(place).as_posix()
             for p in place.rglob("*")
-            if p.suffix.lower() in SUFFIXES and p.is_file()
+            if p.suffix.lower() in SUFFIXES and not p.name.startswith("._") and p.is_file()
         )
     if not ids:
         raise DataError(f"--data {place}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    return Source(name, ids, place, _table(lists / _PARTITION), _table(lists / _IDENTITY))
+    partition = _table(lists, "Eval", _PARTITION)
+    if wrong := [i for i, part in partition.items() if part not in (0, 1, 2)]:
+        raise DataError(f"{_PARTITION}: {wrong[0]} is in part {partition[wrong[0]]}; there are 0, 1 and 2")
+    return Source(name, ids, place, partition, _table(lists, "Anno", _IDENTITY), refused)
 
 
-@lru_cache(maxsize=2)
-def _archive(place: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(place)
-
-
-@lru_cache(maxsize=2)
-def _members(place: Path) -> dict[str, str]:
-    """Id -> member; an entry that would leave the folder is not a picture of ours. Nothing is ever extracted."""
-    members = {}
-    for member in _archive(place).namelist():
+@lru_cache(maxsize=1)
+def _open(place: Path) -> tuple[zipfile.ZipFile, dict[str, str], list[str]]:
+    """The zip, id -> member, and entries whose path would leave a folder. Nothing is ever extracted."""
+    archive = zipfile.ZipFile(place)
+    members, refused = {}, []
+    for member in archive.namelist():
         path = PurePosixPath(member.replace("\\", "/"))
-        if path.suffix.lower() in SUFFIXES and not path.is_absolute() and ".." not in path.parts:
-            if path.parts[0] != "__MACOSX":
-                members[path.relative_to(_FOLDER).as_posix() if path.parts[0] == _FOLDER else str(path)] = (
-                    member
-                )
-    return members
+        if path.suffix.lower() not in SUFFIXES or path.parts[0] == "__MACOSX" or path.name.startswith("._"):
+            continue
+        if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+            refused.append(member)
+        else:
+            image_id = path.relative_to(_FOLDER) if path.parts[0] == _FOLDER else path
+            members[image_id.as_posix()] = member
+    return archive, members, refused
 
 
-def _table(path: Path) -> dict[str, int]:
-    """``name number`` lines; an empty table where there is no file.
+def _table(root: Path, folder: str, name: str) -> dict[str, int]:
+    """``name number`` lines of ``root/name`` or ``root/folder/name``; an empty table where there is no file.
 
     Raises:
         DataError: a line that is not of that form.
     """
-    if not path.is_file():
+    path = next((p for p in (root / name, root / folder / name) if p.is_file()), None)
+    if path is None:
         return {}
     table = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                name, value = line.split()
-                table[name] = int(value)
+                image_id, value = line.split()
+                table[image_id] = int(value)
             except ValueError:
                 raise DataError(f"{path}:{number}: expected 'NAME NUMBER', found {line[:60]!r}") from None
     return table

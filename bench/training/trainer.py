@@ -251,6 +251,7 @@ class Trainer:
 
     def _run_validation(self) -> None:
         assert self._validate is not None
+        self._check_finite()
         self.model.networks.eval()
         values = self._validate()
         self._set_modes(self.schedule.phases[self._phase_index])

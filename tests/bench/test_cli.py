@@ -1,0 +1,139 @@
+"""The command line as a person meets it: help, names, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bench.cli import COMMANDS, cli
+from bench.errors import BenchError
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*args: str) -> Result:
+    return CliRunner().invoke(cli, list(args))
+
+
+def error_of(*args: str) -> str:
+    """The message a user sees; its exit code must be 2."""
+    result = bench(*args)
+    if isinstance(result.exception, BenchError):
+        assert result.exception.exit_code == 2
+        return str(result.exception)
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    result = bench(name, "--help")
+    assert result.exit_code == 0
+    pages = [result.output]
+    command = cli.get_command(None, name)  # type: ignore[arg-type]
+    pages += [bench(name, sub, "--help").output for sub in getattr(command, "commands", {})]
+    assert any("Example" in page for page in pages)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"bench {name}" not in readme] == []
+
+
+def test_help_and_list_import_no_torch() -> None:
+    code = (
+        "import sys\nfrom bench.cli import main\n"
+        "for args in (['--help'], ['list']):\n"
+        "    try: main(args)\n"
+        "    except SystemExit as done: assert done.code in (0, None), done.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_list_shows_models_masks_presets_and_metrics() -> None:
+    output = bench("list").output
+    for name in ("mgs-iim", "biharmonic", "center", "irregular-10-20-border", "quick", "psnr_db", "lpips_alex"):
+        assert re.search(rf"^  {name} ", output, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["rnu"], "did you mean 'run'"),
+        (["run", "--models", "glcci"], "unknown model 'glcci'; did you mean 'glcic'"),
+        (["run", "--mask", "centre"], "unknown mask 'centre'; did you mean 'center'"),
+        (["run", "--preset", "papr"], "--preset papr: unknown; did you mean 'paper'"),
+        (["run", "--seeds", "a"], "--seeds a: give numbers"),
+        (["run", "--batch", "0"], "--batch 0: must be at least 1"),
+        (["run", "--size", "7"], "--size 7: must lie between"),
+        (["run", "--test-images", "none"], "neither a positive number nor 'all'"),
+        (["run", "--set", "pconv"], "give MODEL.FIELD=VALUE"),
+        (["run", "--data", "no/such/folder"], "--data no/such/folder: no such file or folder"),
+        (["run", "--device", "quantum"], "--device quantum"),
+        (["run", "--name", "a/b", "--models", "mean"], "--name 'a/b'"),
+        (["report", "nothing"], "no experiment 'nothing'"),
+        (["show", "glcci"], "did you mean 'glcic'"),
+        (["show", "pconv", "--size", "100"], "100"),
+        (["new-model", "My Model"], "lower-case words joined by dashes"),
+        (["new-model", "glcic"], "is taken"),
+        (["masks", "preview", "--mask", "nope"], "unknown mask 'nope'"),
+        (["masks", "verify", "."], "not readable as a manifest"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(workplace: Path, args: list[str], says: str) -> None:
+    message = error_of(*args)
+    assert says in message
+    assert "Traceback" not in message
+
+
+def test_a_mistake_ends_without_a_traceback_unless_asked(workplace: Path) -> None:
+    command = [sys.executable, "-m", "bench", "run", "--models", "glcci"]
+    plain = subprocess.run(command, capture_output=True, text=True)
+    assert plain.returncode == 2
+    assert plain.stderr.startswith("error: unknown model 'glcci'")
+    assert len(plain.stderr.splitlines()) == 1
+    command.insert(3, "--debug")
+    assert "Traceback" in subprocess.run(command, capture_output=True, text=True).stderr
+
+
+def test_show_prints_the_papers_tables() -> None:
+    output = bench("show", "mgs-iim").output
+    assert len(re.findall(r"Gateconv", output)) == 3
+    assert len(re.findall(r"Dilatedconv", output)) == 4
+    assert len(re.findall(r"Spectralconv", output)) == 11
+    assert "generator: 6,300,035 parameters" in output
+    assert "completion" in output
+
+
+def test_documentation_of_adding_a_model_is_true(workplace: Path, pictures_dir: Path) -> None:
+    """Runs the first code block of docs/add-a-model.md as written, with small data added to the last command."""
+    text = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
+    block = re.search(r"```\n(.*?)```", text, re.DOTALL)
+    assert block
+    for line in block[1].splitlines():
+        args = line.split()[1:]
+        if args[0] == "run":
+            args += ["--data", str(pictures_dir), "--preset", "smoke", "--quiet"]
+        result = bench(*args)
+        assert result.exit_code == 0, (line, result.output, result.exception)
+    page = (workplace / "reports" / "my-first" / "index.html").read_text(encoding="utf-8")
+    assert "My Unet" in page
+    assert "Mean image" in page
+    assert "my-first" in (workplace / "reports" / "index.html").read_text(encoding="utf-8")
+
+
+def test_report_renders_again_without_training(workplace: Path, pictures_dir: Path) -> None:
+    run = ("run", "--models", "mean", "--data", str(pictures_dir), "--preset", "smoke", "--name", "again", "-q")
+    assert bench(*run).exit_code == 0
+    page = workplace / "reports" / "again" / "index.html"
+    page.unlink()
+    assert bench("report", "again").exit_code == 0
+    assert page.is_file()
+    assert bench("report", "again", "--no-pictures").exit_code == 0
+    assert "again" in page.read_text(encoding="utf-8")
