@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import partial, wraps
 
 import torch
 from torch import Tensor
@@ -150,6 +150,23 @@ def _luma(image: Tensor) -> Tensor:
     return (image.double() * weights).sum(dim=1, keepdim=True)
 
 
+def _on_one_thread(function: Function) -> Function:
+    """Every operation of these metrics takes microseconds: waking threads for it costs more than they save."""
+
+    @wraps(function)
+    def alone(pictures: Pictures) -> Tensor:
+        threads = torch.get_num_threads()
+        if threads == 1 or pictures.truth.is_cuda:
+            return function(pictures)
+        torch.set_num_threads(1)
+        try:
+            return function(pictures)
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone
+
+
 _FUNCTIONS: dict[str, Function] = {
     "psnr_db": psnr_db,
     "ssim": ssim,
@@ -166,7 +183,11 @@ _FUNCTIONS: dict[str, Function] = {
 
 #: Metric name -> metric, for every card. LPIPS raises :class:`MetricUnavailableError` without its backbone.
 METRICS: dict[str, Metric] = {
-    name: Metric(**asdict(card), compute=_FUNCTIONS[name]) for name, card in CARDS.items()
+    name: Metric(
+        **asdict(card),
+        compute=_FUNCTIONS[name] if name.startswith("lpips_") else _on_one_thread(_FUNCTIONS[name]),
+    )
+    for name, card in CARDS.items()
 }
 
 

@@ -7,9 +7,7 @@ that no padding is seen). float64 is needed: variances are differences of large 
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -76,9 +74,8 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
     similarity = torch.ones(
         (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
     )
-    with _one_thread():
-        for one, other, out in zip(x, y, similarity, strict=True):
-            _fill(out, one, other, window, data_range)
+    for one, other, out in zip(x, y, similarity, strict=True):
+        _fill(out, one, other, window, data_range)
     return similarity
 
 
@@ -103,17 +100,6 @@ def _reached(differs: Tensor, reach: int) -> slice | None:
     if len(positions) == 0:
         return None
     return slice(max(0, int(positions[0]) - reach), min(len(differs) - reach, int(positions[-1]) + 1))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The operations below take microseconds each: waking threads for them costs more than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
