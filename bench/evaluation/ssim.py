@@ -113,10 +113,13 @@ def _similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tens
     mean_x, mean_y, squares, product = _filter(torch.stack([x, y, x * x + y * y, x * y]), window.taps)
     mean_xy = mean_x * mean_y
     mean_squares = mean_x.square_().add_(mean_y.square_())
-    covariance = product.sub_(mean_xy).mul_(window.covariance_norm)
-    variances = squares.sub_(mean_squares).mul_(window.covariance_norm)
+    covariance, variances = product.sub_(mean_xy), squares.sub_(mean_squares)
+    if window.covariance_norm != 1:
+        covariance.mul_(window.covariance_norm)
+        variances.mul_(window.covariance_norm)
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    numerator = mean_xy.mul_(2).add_(c1).mul_(covariance.mul_(2).add_(c2))
+    # (2 a + c1) (2 b + c2) as 4 (a + c1 / 2) (b + c2 / 2): the same to the last bit, in one pass less.
+    numerator = mean_xy.add_(c1 / 2).mul_(covariance.add_(c2 / 2)).mul_(4)
     ssim: Tensor = numerator.div_(mean_squares.add_(c1).mul_(variances.add_(c2)))
     return ssim
 
