@@ -97,6 +97,7 @@ def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: 
     axes.set_ylim(len(differences) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel=xlabel)
     return figure
 

@@ -19,10 +19,11 @@ from bench.evaluation import evaluate as evaluation
 from bench.store import Store, write_json
 from bench.suite.listener import Listener
 from bench.suite.plan import TrainingPlan, mask_names
-from bench.training import checkpoint
+from bench.training import checkpoint, stability
 from bench.training.batches import TrainingBatches
 from bench.training.cost import count
 from bench.training.device import Compute
+from bench.training.log import TrainLog
 from bench.training.schedule import Schedule
 from bench.training.trainer import Intervals, Progress, Trainer
 from models.protocol import InpaintingModel
@@ -133,6 +134,7 @@ def _train(
             plan.label, progress, (progress.num_steps - progress.step) / max(rate, 1e-9)
         )
 
+    compute.forget_peak_memory()
     Trainer(
         model,
         schedule,
@@ -192,5 +194,5 @@ def _summary(
         },
         "multiply_accumulates": macs,
         "peak_memory_mb": compute.peak_memory_mb(),
-        "events": [],
+        "events": stability.events(TrainLog(folder / "train.jsonl").read()),
     }

@@ -45,13 +45,16 @@ class Compute:
             where["gpu"] = torch.cuda.get_device_name(self.device)
         return where
 
-    def peak_memory_mb(self) -> float:
-        """Peak memory since the last reset: of the device, or of this process on the CPU (MiB)."""
+    def forget_peak_memory(self) -> None:
+        """Start a new measurement of :meth:`peak_memory_mb`."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak_memory_mb(self) -> float | None:
+        """Peak memory of the device (MiB); ``None`` on the CPU, where a process keeps the blocks of models before."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return None
 
 
 def choose(device: str = "auto", precision: str = "auto") -> Compute:

@@ -1,0 +1,59 @@
+"""Signs of an unstable training, read from its log: the paper claims that spectral normalisation prevents them, so
+they are data and stand in the results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from statistics import median
+from typing import Any
+
+#: A state is noted if it lasts so long: this share of the training, in so many reports in a row.
+SHARE, REPORTS = 0.1, 4
+#: How near to a value the discriminator's loss counts as being there.
+NEAR = 0.01
+#: The generator's loss is noted as diverged above so many times its median so far.
+DIVERGED = 10.0
+
+_STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "discriminator won",
+        lambda loss: loss < NEAR,
+        f"its loss is below {NEAR}: the generator learns nothing from it",
+    ),
+    (
+        "discriminator undecided",
+        lambda loss: abs(loss - math.log(4)) < NEAR,
+        f"its loss is within {NEAR} of log 4: it tells real from completed no better than a coin",
+    ),
+)
+
+
+def events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, in order of steps."""
+    reports = [line for line in lines if "terms" in line]
+    if not reports:
+        return []
+    last = reports[-1]["step"]
+    found = []
+    judged = [
+        (r["step"], r["terms"]["discriminator/loss"]) for r in reports if "discriminator/loss" in r["terms"]
+    ]
+    for kind, there, meaning in _STATES:
+        for inside, group in groupby(judged, key=lambda pair: there(pair[1])):
+            run = list(group)
+            if inside and len(run) >= REPORTS and run[-1][0] - run[0][0] >= SHARE * last:
+                detail = f"from step {run[0][0]} to {run[-1][0]} {meaning}"
+                found.append({"step": run[0][0], "kind": kind, "detail": detail})
+    losses: list[float] = []
+    for report in reports:
+        loss = report["terms"].get("generator/loss")
+        if loss is None:
+            continue
+        if len(losses) >= REPORTS and abs(loss) > DIVERGED * abs(median(losses)) > 0:
+            detail = f"its loss is {loss:.3g}, more than {DIVERGED:.0f} times the median so far"
+            found.append({"step": report["step"], "kind": "generator diverged", "detail": detail})
+            break
+        losses.append(loss)
+    return sorted(found, key=lambda event: int(event["step"]))
