@@ -82,7 +82,7 @@ def read(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
         if not resize:
             raise MaskFileError(
                 f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels, needs {size} x {size}; "
-                "give files:FOLDER?resize=nearest to resize"
+                "give --resize-masks nearest (or files:FOLDER?resize=nearest) to resize"
             )
         mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
     if not mask.any() or mask.all():

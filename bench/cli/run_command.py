@@ -36,6 +36,9 @@ from bench.errors import UsageError
     show_default="center",
     help="Mask names, 'paper' or 'all'.",
 )
+@click.option(
+    "--resize-masks", type=click.Choice(["nearest"]), help="Let files:FOLDER take mask images of another size."
+)
 @data_option
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
 @click.option("--name", help="Name of the experiment (default: made from models, mask, data and preset).")
@@ -77,6 +80,7 @@ from bench.errors import UsageError
 def command(
     models: Any,
     mask_names: Any,
+    resize_masks: str | None,
     data: str,
     preset: str,
     name: str | None,
@@ -108,6 +112,8 @@ def command(
     try:
         chosen_models = expand(flatten(models), [Path(p) for p in models_from])
         chosen_masks = resolve_masks(list(flatten(mask_names)))
+        if resize_masks:
+            chosen_masks = [f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks]
     except (ModelError, UnknownMaskError) as error:
         raise UsageError(str(error)) from error
     overrides = {**settings, "seeds": _numbers(flatten(seeds)), "train_images": _count(train_images)}
