@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 CROPS = ("center", "resize", "face")
 #: Side of the centre crop of CelebA's aligned 178 x 218 pictures.
 CENTER_SIDE = 160
+#: The reason that does not count as unreadable.
+NO_FACE = "no face found"
 _MAX_PIXELS = 64_000_000
 #: What Pillow may try: no format that runs another program (EPS) or that nobody keeps pictures in.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
@@ -52,7 +56,7 @@ def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
 
 
 def cut(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
-    """The square of an RGB picture.
+    """The square of an RGB picture. Only faces may be enlarged: in CelebA they are 110 to 170 pixels wide.
 
     Raises:
         PictureError: smaller than the crop, or no face found.
@@ -66,9 +70,8 @@ def cut(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
             side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
-    if box[2] - box[0] < size:
-        what = f"a face of {box[2] - box[0]} x {box[2] - box[0]}" if crop == "face" else "%d x %d" % image.size
-        raise PictureError(f"{what} pixels: smaller than {size} x {size}")
+    if box[2] - box[0] < size and crop != "face":
+        raise PictureError(f"{image.width} x {image.height} pixels: smaller than {size} x {size}")
     square = image.crop(box)
     if square.size != (size, size):
         square = square.resize((size, size), Image.Resampling.BICUBIC)
@@ -97,7 +100,7 @@ def _face(image: Image.Image) -> tuple[int, int, int, int]:
         max_size=(min(image.size), min(image.size)),
     )
     if not detected:
-        raise PictureError("no face found")
+        raise PictureError(NO_FACE)
     best = max(detected, key=lambda d: d["width"])
     side = min(int(best["width"] * 1.4), *image.size)
     left = min(max(0, int(best["c"] + best["width"] / 2 - side / 2)), image.width - side)
@@ -105,10 +108,10 @@ def _face(image: Image.Image) -> tuple[int, int, int, int]:
     return left, top, left + side, top + side
 
 
-def _detector():  # type: ignore[no-untyped-def]
+@lru_cache(maxsize=1)
+def _detector() -> Any:
     from skimage import data
     from skimage.feature import Cascade
 
-    if not hasattr(_detector, "cascade"):
-        _detector.cascade = Cascade(data.lbp_frontal_face_cascade_filename())  # type: ignore[attr-defined]
-    return _detector.cascade  # type: ignore[attr-defined]
+    cascade_filename: Any = data.lbp_frontal_face_cascade_filename
+    return Cascade(cascade_filename())

@@ -110,5 +110,5 @@ def fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
     for images in sets:
         digest.update(repr(images.ids).encode())
         for start in range(0, len(images.ids), 4096):
-            digest.update(np.ascontiguousarray(images.pixels[start : start + 4096]))
+            digest.update(np.ascontiguousarray(images.pixels[start : start + 4096]).data)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import pack, splits
-from bench.data.crop import CENTER_SIDE, CROPS
+from bench.data.crop import CENTER_SIDE, CROPS, NO_FACE
 from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped, fingerprint, mean_image
 from bench.data.pack import ProgressCallback
 from bench.data.sources import CELEBA_LICENCE, Source, find
@@ -69,10 +69,11 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dat
     if len(bad) == len(source.ids):
         raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
     total = len(source.ids) + len(source.refused)
-    if len(skipped) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
+    unreadable = [s for s in skipped if s.reason != NO_FACE]
+    if len(unreadable) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
         raise DataError(
-            f"--data {source.place}: {len(skipped)} of {total} pictures cannot be used ({_told(skipped[:5])}"
-            f"{'; ...' if len(skipped) > 5 else ''}); remove them, or give --allow-unreadable"
+            f"--data {source.place}: {len(unreadable)} of {total} pictures cannot be used ({_told(unreadable[:5])}"
+            f"{'; ...' if len(unreadable) > 5 else ''}); remove them, or give --allow-unreadable"
         )
     name, parts = splits.divide(
         source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
@@ -143,7 +144,7 @@ def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
     pairs = []
     for number, images in enumerate(sets):
         for image_id, pixels in zip(images.ids, images.pixels, strict=True):
-            digest = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+            digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
             first = seen.setdefault(digest, (number, image_id))
             if first[0] != number:
                 pairs.append((first[1], image_id))

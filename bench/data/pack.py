@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -29,6 +30,7 @@ _BLOCK = 256  # pictures decoded between two marks of progress: what a kill can 
 
 ProgressCallback = Callable[[str, int, int], None]
 Images = NDArray[np.uint8]
+Work = Callable[[list[int]], tuple[Images, list[Skipped]]]
 
 
 def cache_folder(spec: DataSpec) -> Path:
@@ -94,10 +96,10 @@ class _Pictures:
         return images, skipped
 
 
-_work: Callable[[list[int]], tuple[Images, list[Skipped]]]
+_work: Work
 
 
-def _set_work(work: Callable[[list[int]], tuple[Images, list[Skipped]]]) -> None:
+def _set_work(work: Work) -> None:
     global _work
     _work = work
 
@@ -111,7 +113,7 @@ def _pack(
     key: str,
     count: int,
     what: str,
-    work: Callable[[list[int]], tuple[Images, list[Skipped]]],
+    work: Work,
     blocks: list[list[int]],
     progress: ProgressCallback,
 ) -> tuple[Images, list[Skipped]]:
@@ -120,9 +122,11 @@ def _pack(
     path, mark, partial = folder / f"{key}.npy", folder / f"{key}.json", folder / f"{key}.partial"
     try:
         with FileLock(folder / f"{key}.lock"):
-            if not _whole(path, mark, count * spec.size**2 * 3):
-                mark.unlink(missing_ok=True)
-                _fill(path, mark, partial, (count, spec.size, spec.size, 3), what, work, blocks, progress)
+            shape = (count, spec.size, spec.size, 3)
+            if mark.exists() and not _whole(path, shape):
+                mark.unlink()
+            if not mark.exists():
+                _fill(path, mark, partial, shape, what, work, blocks, progress)
         facts = json.loads(mark.read_text(encoding="utf-8"))
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except BrokenProcessPool as error:
@@ -142,7 +146,7 @@ def _fill(
     partial: Path,
     shape: tuple[int, int, int, int],
     what: str,
-    work: Callable[[list[int]], tuple[Images, list[Skipped]]],
+    work: Work,
     blocks: list[list[int]],
     progress: ProgressCallback,
 ) -> None:
@@ -158,9 +162,7 @@ def _fill(
         partial.unlink(missing_ok=True)
         images = _create(path, shape)
     todo = blocks[len(done) :]
-    processes = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16
-    )
+    processes = num_processes()
     progress(what, sum(map(len, blocks[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record:
         for block, (part, skipped) in zip(todo, _map(work, todo, processes), strict=True):
@@ -178,19 +180,34 @@ def _fill(
     partial.unlink(missing_ok=True)
 
 
-def _whole(path: Path, mark: Path, num_bytes: int) -> bool:
-    """Whether the pack was finished and its array has not been removed or cut since."""
-    return mark.exists() and path.exists() and path.stat().st_size >= num_bytes
+def num_processes() -> int:
+    """Processes that pack: as many as cores that this process may use, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16)
 
 
-def _create(path: Path, shape: tuple[int, int, int, int]) -> Images:
+def _whole(path: Path, shape: tuple[int, int, int, int]) -> bool:
+    """Whether the array of a finished pack has not been removed or cut since."""
+    try:
+        whole: bool = np.load(path, mmap_mode="r", allow_pickle=False).shape == shape
+    except (OSError, ValueError, EOFError):
+        return False
+    return whole
+
+
+def _create(path: Path, shape: tuple[int, int, int, int]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """An array on the disk whose space is taken at once: a full disk is an error here, not a signal later."""
     path.unlink(missing_ok=True)  # readers of the old one keep theirs
+    images: np.memmap[Any, np.dtype[np.uint8]]
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with path.open("r+b") as file:
+        _reserve(file.fileno(), path.stat().st_size)
     return images
+
+
+def _reserve(descriptor: int, num_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, num_bytes)
 
 
 def _recorded(partial: Path) -> list[dict[str, object]]:
@@ -213,16 +230,18 @@ def arrange(images: Images, rows: list[int]) -> Images:
     if rows and rows[-1] - rows[0] + 1 == len(rows):
         return images[rows[0] : rows[-1] + 1]
     shape = (len(rows), *images.shape[1:])
-    if len(rows) * images[:1].nbytes <= _IN_MEMORY:
-        return images[rows]
-    with TemporaryFile(dir=Path(str(images.filename)).parent) as file:  # type: ignore[attr-defined]
+    num_bytes = len(rows) * images[:1].nbytes
+    if num_bytes <= _IN_MEMORY or not isinstance(images, np.memmap):
+        return np.asarray(images)[rows]
+    with TemporaryFile(dir=Path(str(images.filename)).parent) as file:
+        _reserve(file.fileno(), num_bytes)
         copy: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     for start in range(0, len(rows), _BLOCK):
         copy[start : start + _BLOCK] = images[rows[start : start + _BLOCK]]
     return copy
 
 
-def _map(work, todo, processes):  # type: ignore[no-untyped-def]
+def _map(work: Work, todo: list[list[int]], processes: int) -> Iterator[tuple[Images, list[Skipped]]]:
     """Blocks in order, by processes where there is enough to do for them to start."""
     if processes < 2 or len(todo) < 4:
         yield from map(work, todo)

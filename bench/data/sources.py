@@ -94,7 +94,9 @@ def _source(name: str, place: Path, lists: Path) -> Source:
         try:
             _, members, refused = _open(place)
         except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"--data {place}: not a readable zip of pictures ({error}); get it again") from error
+            raise DataError(
+                f"--data {place}: not a readable zip of pictures ({error}); get it again"
+            ) from error
         ids = sorted(members)
     else:
         ids = sorted(

@@ -1,0 +1,90 @@
+"""``bench data``: what a user sees."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+
+
+def _bench(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["data", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_info_tells_counts_fingerprint_and_what_was_skipped(
+    workplace: Path, pictures_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in pictures_dir.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.jpg").write_bytes(b"")
+    code, _, err = _bench(capsys, "info", "--data", folder)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "broken.jpg: empty file" in err
+    code, out, _ = _bench(
+        capsys, "info", "--data", folder, "--allow-unreadable", "--sheet", tmp_path / "sheets" / "sheet.png"
+    )
+    assert code == 0
+    assert "pictures     60" in out
+    assert "64 x 64 pixels, crop center" in out
+    assert "skipped: broken.jpg: empty file" in out
+    assert "unknown: no list of identities" in out
+    with Image.open(tmp_path / "sheets" / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert len(np.unique(np.asarray(sheet.convert("L")))) > 50
+
+
+def test_prepare_says_how_many(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _bench(capsys, "prepare", "--data", pictures_dir, "--size", "32")
+    assert code == 0
+    assert "60 pictures ready at 32 x 32" in out
+    assert list((workplace / "cache" / "inpaint-bench").glob("*.npy"))
+
+
+def test_a_missing_folder_is_one_line(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _bench(capsys, "info", "--data", "nowhere")
+    assert (code, out) == (2, "")
+    assert err == "error: --data nowhere: no such file or folder\n"
+
+
+def test_download_without_gdown_says_what_to_do(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "gdown" else find(name, *a)
+    )
+    code, _, err = _bench(capsys, "download", "celeba", "--to", "data")
+    assert code == 1
+    assert "pip install gdown" in err
+    assert err.count("\n") == 1
+    assert not Path("data").exists()
+
+
+def test_download_without_network_says_what_to_do(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision.datasets
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable\nand more lines")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
+    monkeypatch.setattr(torchvision.datasets, "CelebA", refuse)
+    code, _, err = _bench(capsys, "download", "celeba", "--to", "data")
+    assert code == 1
+    assert "Network is unreachable" in err
+    assert "--data" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,202 @@
+"""Packs: whole or not at all, resumable, safe for several processes; and the procedural faces in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench.data import DataSpec, open_data, pack
+from bench.data.faces import render
+from bench.data.sources import find
+from bench.errors import BenchError
+
+COUNT = 90
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with a bad one, so that records of skipped pictures must survive as well."""
+    place = tmp_path_factory.mktemp("pictures")
+    for i, face in enumerate(render(list(range(COUNT)), 32)):
+        Image.fromarray(face).save(place / f"{i:03d}.png")
+    (place / "005.png").write_bytes(b"")
+    return place
+
+
+def _pack(folder: Path, cache: Path, told: list[int] | None = None) -> tuple[np.ndarray, list[str]]:
+    spec = DataSpec(source=str(folder), size=32, cache=cache)
+    images, skipped = pack.pack_source(
+        spec, find(folder), lambda what, done, of: told.append(done) if told is not None else None
+    )
+    return images, [s.id for s in skipped]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "_BLOCK", 10)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker processes: what is patched here is what works."""
+    monkeypatch.setattr(pack, "num_processes", lambda: 1)
+
+
+def test_worker_processes_and_none_give_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "num_processes", lambda: 2)
+    many = _pack(folder, tmp_path / "many")
+    monkeypatch.setattr(pack, "num_processes", lambda: 1)
+    one = _pack(folder, tmp_path / "one")
+    assert np.array_equal(many[0], one[0])
+    assert many[1] == one[1] == ["005.png"]
+    assert np.array_equal(one[0][0], np.asarray(Image.open(folder / "000.png")))
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    whole = _pack(folder, tmp_path / "whole")
+    decoded: list[list[int]] = []
+    work = pack._Pictures.__call__
+
+    def dying(self: pack._Pictures, block: list[int]) -> object:
+        if len(decoded) == 4:
+            raise KeyboardInterrupt
+        decoded.append(block)
+        return work(self, block)
+
+    monkeypatch.setattr(pack._Pictures, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        _pack(folder, tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob("*.json"))
+    (record,) = (tmp_path / "cut").glob("*.partial")
+    if torn:  # killed in the middle of writing a line
+        record.write_text(record.read_text() + '{"skipped": [')
+    monkeypatch.setattr(pack._Pictures, "__call__", work)
+    told: list[int] = []
+    again = _pack(folder, tmp_path / "cut", told)
+    assert told[0] == 40  # the four finished blocks were not decoded again
+    assert told[-1] == COUNT
+    assert np.array_equal(again[0], whole[0])
+    assert again[1] == whole[1]
+    assert not list((tmp_path / "cut").glob("*.partial"))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_finished_pack_is_used_and_not_made_again(folder: Path, tmp_path: Path) -> None:
+    first = _pack(folder, tmp_path)
+    told: list[int] = []
+    assert np.array_equal(_pack(folder, tmp_path, told)[0], first[0])
+    assert told == []
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "emptied"])
+def test_a_damaged_pack_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    first = np.array(_pack(folder, tmp_path)[0])
+    (path,) = tmp_path.glob("*.npy")
+    if damage == "deleted":
+        path.unlink()
+    else:
+        os.truncate(path, path.stat().st_size // 2 if damage == "truncated" else 0)
+    images, skipped = _pack(folder, tmp_path)
+    assert np.array_equal(images, first)
+    assert skipped == ["005.png"]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_changed_picture_is_packed_anew(tmp_path: Path) -> None:
+    place = tmp_path / "mine"
+    place.mkdir()
+    for i, face in enumerate(render([0, 1], 32)):
+        Image.fromarray(face).save(place / f"{i}.png")
+    before = np.array(_pack(place, tmp_path / "cache")[0])
+    Image.fromarray(render([2], 32)[0]).save(place / "1.png")
+    after = _pack(place, tmp_path / "cache")[0]
+    assert np.array_equal(after[0], before[0])
+    assert np.array_equal(after[1], render([2], 32)[0])
+
+
+def test_two_processes_at_once_make_one_pack(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, pack;"
+        "from bench.data.sources import find; pack.num_processes = lambda: 1; pack._BLOCK = 10; told = [];"
+        "p = Path(sys.argv[1]);"
+        "i, s = pack.pack_source(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])), find(p),"
+        " lambda *a: told.append(a));"
+        "print(hashlib.sha256(i.tobytes()).hexdigest(), [x.id for x in s], len(told) > 0)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(folder), str(tmp_path / "shared")]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [run.communicate(timeout=120)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    images, _ = _pack(folder, tmp_path / "alone")
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    assert [a[:2] for a in answers] == [[digest, "['005.png']"]] * 2
+    assert sorted(a[2] for a in answers) == ["False", "True"]  # one packed, the other waited
+
+
+def test_a_cache_folder_that_cannot_be_made_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match="cannot make the cache folder"):
+        _pack(folder, tmp_path / "file" / "cache")
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_large_scattered_split_is_arranged_on_the_disk(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = _pack(folder, tmp_path)
+    rows = [1, 2, 5, 30, 31, *range(50, 80, 3)]
+    in_memory = pack.arrange(images, rows)
+    monkeypatch.setattr(pack, "_IN_MEMORY", 0)
+    on_disk = pack.arrange(images, rows)
+    assert isinstance(on_disk, np.memmap)
+    assert np.array_equal(on_disk, in_memory)
+    assert np.array_equal(in_memory, np.stack([images[r] for r in rows]))
+    assert np.shares_memory(pack.arrange(images, [4, 5, 6]), images)
+    assert len(list(tmp_path.glob("*"))) == 3  # array, mark and lock: the copy has no name
+
+
+def test_procedural_faces_are_the_published_ones() -> None:
+    """Golden: other pixels are other data, and need another ``faces.VERSION``."""
+    assert (
+        hashlib.sha256(render(list(range(8)), 64).tobytes()).hexdigest()
+        == "a487a0827c4cb7927a51e91905a8795d5bc9df4860a891b5e6e7812b5a08326b"
+    )
+    assert (
+        hashlib.sha256(render([0, 2399], 160).tobytes()).hexdigest()
+        == "d7d37f7c7ed343eec87a7d801178542a6b52a7aebf8768156d549b31c7334418"
+    )
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40))
+def test_a_face_depends_on_its_index_alone(indices: list[int]) -> None:
+    together = render(indices, 32)
+    for i in (0, len(indices) // 2, len(indices) - 1):
+        assert np.array_equal(together[i], render([indices[i]], 32)[0])
+
+
+def test_procedural_data_has_its_splits_and_no_duplicates(tmp_path: Path) -> None:
+    data = open_data(DataSpec(size=32, cache=tmp_path))
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [2000, 128, 272]
+    assert data.procedural
+    assert data.duplicates == data.skipped == []
+    assert "not real data" in data.title
+    assert np.array_equal(data.test.pixels[0], render([2128], 32)[0])
+    # Faces vary: no two pictures are near copies, and every pixel differs between some.
+    assert (data.train.pixels.std(axis=0) > 5).all()
