@@ -63,7 +63,7 @@ class RunConfig:
         train_images: use only the first so many training images (``None``: all).
         test_images: evaluate only so many test images, chosen by seed (``None``: all).
         mask_bank: training masks drawn before training.
-        report_every: steps between readings of the losses.
+        report_every: steps between readings of the losses, at most a tenth of a training.
         validate_every: steps between validations (``None``: ten times a training).
         checkpoint_every: steps between checkpoints (``None``: by time only).
     """

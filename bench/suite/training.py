@@ -142,7 +142,8 @@ def _train(
         compute,
         folder,
         intervals=Intervals(
-            report=settings.report_every,
+            # At least ten reports a training, however short it is.
+            report=min(settings.report_every, max(1, schedule.num_steps // 10)),
             validate=settings.validate_every or max(1, schedule.num_steps // 5),
             checkpoint=settings.checkpoint_every,
         ),
