@@ -81,7 +81,8 @@ class _Dice:
         low = at.astype(np.int64)
         mix = (at - low)[:, None]
         mixed = palette[low] * (1 - mix) + palette[low + 1] * mix
-        return np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
+        colour: Floats = np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
+        return colour
 
 
 class _Painter:
@@ -115,7 +116,8 @@ class _Painter:
         self._glasses()
         shade = 1 + _c(self.light_x) * self.x0 * 0.12 + _c(self.light_y) * self.y0 * 0.12
         lit = np.clip(self.picture * shade[..., None], 0, 1)
-        return np.floor(lit * 255 + 0.5).astype(np.uint8)
+        pixels: NDArray[np.uint8] = np.floor(lit * 255 + 0.5).astype(np.uint8)
+        return pixels
 
     def _background(self) -> None:
         d = self.dice

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from filelock import FileLock
@@ -96,16 +97,28 @@ class _Pictures:
         return images, skipped
 
 
-_work: Work
+class _Writer:
+    """Does a block of work and writes it into its place in the array; returns its checksum, not its pixels."""
+
+    def __init__(self, work: Work, path: Path) -> None:
+        self.work, self.path = work, path
+
+    def __call__(self, block: list[int]) -> tuple[int, list[Skipped]]:
+        images, skipped = self.work(block)
+        np.lib.format.open_memmap(self.path, mode="r+")[block[0] : block[-1] + 1] = images
+        return crc32(images.data), skipped
 
 
-def _set_work(work: Work) -> None:
-    global _work
-    _work = work
+_writer: _Writer
 
 
-def _do(block: list[int]) -> tuple[Images, list[Skipped]]:
-    return _work(block)
+def _set_writer(writer: _Writer) -> None:
+    global _writer
+    _writer = writer
+
+
+def _write(block: list[int]) -> tuple[int, list[Skipped]]:
+    return _writer(block)
 
 
 def _pack(
@@ -155,24 +168,22 @@ def _fill(
         try:
             images = np.lib.format.open_memmap(path, mode="r+")
             if images.shape == shape:
-                done = _recorded(partial)
-        except (OSError, ValueError):
+                done = _recorded(partial, images, blocks)
+        except (OSError, ValueError, EOFError, LookupError, TypeError):
             done = []
     if not done:
         partial.unlink(missing_ok=True)
         images = _create(path, shape)
     todo = blocks[len(done) :]
-    processes = num_processes()
     progress(what, sum(map(len, blocks[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record:
-        for block, (part, skipped) in zip(todo, _map(work, todo, processes), strict=True):
-            images[block[0] : block[-1] + 1] = part
-            images.flush()
-            entry: dict[str, object] = {"skipped": [asdict(s) for s in skipped]}
+        for block, (checksum, skipped) in zip(todo, _map(_Writer(work, path), todo), strict=True):
+            entry: dict[str, object] = {"crc32": checksum, "skipped": [asdict(s) for s in skipped]}
             record.write(json.dumps(entry) + "\n")
             record.flush()
             done.append(entry)
             progress(what, block[-1] + 1, shape[0])
+    images.flush()
     every = [s for entry in done for s in entry["skipped"]]  # type: ignore[attr-defined]
     temporary = mark.with_suffix(".tmp")
     temporary.write_text(json.dumps({"version": PACK_VERSION, "skipped": every}), encoding="utf-8")
@@ -210,14 +221,17 @@ def _reserve(descriptor: int, num_bytes: int) -> None:
         os.posix_fallocate(descriptor, 0, num_bytes)
 
 
-def _recorded(partial: Path) -> list[dict[str, object]]:
-    """The finished blocks; a line cut short by a kill, and all after it, do not count."""
+def _recorded(partial: Path, images: Images, blocks: list[list[int]]) -> list[dict[str, object]]:
+    """The finished blocks, up to a line cut short by a kill, or pixels that never reached the disk."""
     done = []
     lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
-    for line in lines:
+    for line, block in zip(lines, blocks, strict=False):
         if not line.endswith("\n"):
             break
-        done.append(json.loads(line))
+        entry = json.loads(line)
+        if entry["crc32"] != crc32(images[block[0] : block[-1] + 1].data):
+            break
+        done.append(entry)
     partial.write_text("".join(lines[: len(done)]), encoding="utf-8")
     return done
 
@@ -241,11 +255,12 @@ def arrange(images: Images, rows: list[int]) -> Images:
     return copy
 
 
-def _map(work: Work, todo: list[list[int]], processes: int) -> Iterator[tuple[Images, list[Skipped]]]:
+def _map(writer: _Writer, todo: list[list[int]]) -> Iterator[tuple[int, list[Skipped]]]:
     """Blocks in order, by processes where there is enough to do for them to start."""
+    processes = num_processes()
     if processes < 2 or len(todo) < 4:
-        yield from map(work, todo)
+        yield from map(writer, todo)
         return
     # 'fork' would copy a process that may hold locks of torch's threads.
-    with ProcessPoolExecutor(processes, get_context("forkserver"), _set_work, (work,)) as pool:
-        yield from pool.map(_do, todo)
+    with ProcessPoolExecutor(processes, get_context("forkserver"), _set_writer, (writer,)) as pool:
+        yield from pool.map(_write, todo)

@@ -64,9 +64,11 @@ def test_worker_processes_and_none_give_the_same(
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize(
+    ("harm", "kept"), [("none", 40), ("torn line", 40), ("lost pixels", 20), ("no JSON", 0)]
+)
 def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, kept: int
 ) -> None:
     whole = _pack(folder, tmp_path / "whole")
     decoded: list[list[int]] = []
@@ -83,12 +85,17 @@ def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
         _pack(folder, tmp_path / "cut")
     assert not list((tmp_path / "cut").glob("*.json"))
     (record,) = (tmp_path / "cut").glob("*.partial")
-    if torn:  # killed in the middle of writing a line
+    if harm == "torn line":  # killed in the middle of writing it
         record.write_text(record.read_text() + '{"skipped": [')
+    elif harm == "lost pixels":  # the power failed before they reached the disk
+        (path,) = (tmp_path / "cut").glob("*.npy")
+        np.lib.format.open_memmap(path, mode="r+")[25] = 0
+    elif harm == "no JSON":
+        record.write_text("nonsense\n")
     monkeypatch.setattr(pack._Pictures, "__call__", work)
     told: list[int] = []
     again = _pack(folder, tmp_path / "cut", told)
-    assert told[0] == 40  # the four finished blocks were not decoded again
+    assert told[0] == kept  # finished blocks were not decoded again
     assert told[-1] == COUNT
     assert np.array_equal(again[0], whole[0])
     assert again[1] == whole[1]
