@@ -176,6 +176,7 @@ class Request:
         name: the experiment's name, or ``None`` for a readable one.
         device: ``auto``, ``cpu``, ``cuda`` ...
         pictures: whether pictures are stored and embedded in the report.
+        allow_unreadable: go on although more than 1 % of the pictures cannot be read.
     """
 
     models: tuple[str, ...]
@@ -187,4 +188,5 @@ class Request:
     name: str | None = None
     device: str = "auto"
     pictures: bool = True
+    allow_unreadable: bool = False
     command: tuple[str, ...] = ()

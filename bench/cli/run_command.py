@@ -64,6 +64,9 @@ from bench.errors import UsageError
 @click.option("--test-images", type=OrAll(), help="Evaluate so many test images, chosen by seed, or 'all'.")
 @click.option("--split", help="auto, official, paper, identity or digest.")
 @click.option("--crop", help="center, resize or face.")
+@click.option(
+    "--allow-unreadable", is_flag=True, help="Go on although over 1 % of the pictures cannot be read."
+)
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), help="bf16 autocast or fp32.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
@@ -89,6 +92,7 @@ def command(
     models_from: tuple[str, ...],
     device: str,
     pictures: bool,
+    allow_unreadable: bool,
     quiet: bool,
     train_images: Any,
     test_images: Any,
@@ -134,6 +138,7 @@ def command(
         name=name,
         device=device,
         pictures=pictures,
+        allow_unreadable=allow_unreadable,
         command=("bench", *sys.argv[1:]),
     )
     from bench.suite.run import run

@@ -70,7 +70,13 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
     entries = check(request)
     compute = choose(request.device, request.settings.precision)
     settings = request.settings
-    spec = DataSpec(source=request.data, size=settings.size, crop=settings.crop, split=settings.split)
+    spec = DataSpec(
+        source=request.data,
+        size=settings.size,
+        crop=settings.crop,
+        split=settings.split,
+        allow_unreadable=request.allow_unreadable,
+    )
     data = open_data(spec, progress=listener.preparing)
     ready, unavailable = metric_library.prepare(DEFAULT_METRICS, compute.device)
     for name, reason in unavailable.items():
