@@ -177,9 +177,8 @@ class Canvas:
         drawn = length > 0
         if not drawn.any():
             return
-        owner, y0, x0, y1, x1, radius, dy, dx, length = (
-            a[drawn] for a in (owner, y0, x0, y1, x1, radius, dy, dx, length)
-        )
+        owner, radius, dy, dx, length = owner[drawn], radius[drawn], dy[drawn], dx[drawn], length[drawn]
+        y0, x0, y1, x1 = y0[drawn], x0[drawn], y1[drawn], x1[drawn]
         ny, nx = dx / length * radius, -dy / length * radius
         self.polygons(
             owner,
@@ -197,9 +196,9 @@ class Canvas:
         change = np.zeros(cells, dtype=np.int16)
         np.add.at(change, np.concatenate(self._start), np.int16(1))
         np.subtract.at(change, np.concatenate(self._stop), np.int16(1))
-        change = change.reshape(-1, width)
-        np.cumsum(change, axis=1, out=change)
-        covered = change[:, : self.size] > 0
+        lines = change.reshape(-1, width)
+        np.cumsum(lines, axis=1, out=lines)
+        covered = lines[:, : self.size] > 0
         return covered.reshape(self.count, self.size, self.size).view(np.uint8)
 
     def _spans(self, owner: Ints, inside: NDArray[np.bool_], low: Floats, high: Floats) -> None:

@@ -180,8 +180,8 @@ def irregular(draws: Raw, size: int, low: float, high: float, *, border: bool) -
         chosen = used[some]
         canvas = Canvas(len(some), size)
         radius = np.maximum((width[some][:, None] * share[some])[chosen], 0.5)
-        parts = (a[some][chosen] for a in (y0, x0, y1, x1))
-        canvas.capsules(np.nonzero(chosen)[0], *parts, radius)
+        at_y0, at_x0, at_y1, at_x1 = (a[some][chosen] for a in (y0, x0, y1, x1))
+        canvas.capsules(np.nonzero(chosen)[0], at_y0, at_x0, at_y1, at_x1, radius)
         return canvas.fill() & inner
 
     narrow, wide = np.zeros(n), np.full(n, float(size))

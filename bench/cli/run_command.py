@@ -37,7 +37,9 @@ from bench.errors import UsageError
     help="Mask names, 'paper' or 'all'.",
 )
 @click.option(
-    "--resize-masks", type=click.Choice(["nearest"]), help="Let files:FOLDER take mask images of another size."
+    "--resize-masks",
+    type=click.Choice(["nearest"]),
+    help="Let files:FOLDER take mask images of another size.",
 )
 @data_option
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
@@ -117,7 +119,9 @@ def command(
         chosen_models = expand(flatten(models), [Path(p) for p in models_from])
         chosen_masks = resolve_masks(list(flatten(mask_names)))
         if resize_masks:
-            chosen_masks = [f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks]
+            chosen_masks = [
+                f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks
+            ]
     except (ModelError, UnknownMaskError) as error:
         raise UsageError(str(error)) from error
     overrides = {**settings, "seeds": _numbers(flatten(seeds)), "train_images": _count(train_images)}

@@ -1,5 +1,6 @@
 """Signs of an unstable training, read from its log: the paper claims that spectral normalisation prevents them, so
-they are data and stand in the results."""
+they are data and stand in the results.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     adam = OptimizerSpec(name="adam", learning_rate=1e-3, betas=(0.5, 0.999), schedule="linear")
     schedule = Schedule(model.phases(Budget(num_steps=STEPS, uniform_optimizer=adam)))
     masks = bank.draw_bank(["center"], 1, SIZE, 0)
-    batches = TrainingBatches(faces, masks.packed, batch_size=FACES, seed=0, flips=False, device=compute.device)
+    batches = TrainingBatches(
+        faces, masks.packed, batch_size=FACES, seed=0, flips=False, device=compute.device
+    )
     Trainer(model, schedule, batches, compute, tmp_path, intervals=Intervals(report=50)).train()
 
     model.networks.eval()

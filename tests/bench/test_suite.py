@@ -83,7 +83,9 @@ def test_the_same_command_again_computes_nothing(workplace: Path, pictures_dir: 
     pd.testing.assert_frame_equal(before, after)
 
 
-def test_masks_share_one_training_on_the_papers_mixture(workplace: Path, pictures_dir: Path, unet: Path) -> None:
+def test_masks_share_one_training_on_the_papers_mixture(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
     listener = Recorder()
     masks = ("center", "random-rect", "freeform")
     outcome = run(request(pictures_dir, ("test-unet",), masks=masks, models_from=(str(unet),)), listener)
@@ -126,9 +128,13 @@ def test_a_changed_option_is_another_training(workplace: Path, pictures_dir: Pat
     assert len(listener.trained) == 2
 
 
-def test_a_failing_model_is_recorded_and_the_others_go_on(workplace: Path, pictures_dir: Path, unet: Path) -> None:
+def test_a_failing_model_is_recorded_and_the_others_go_on(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
     broken = workplace / "broken.py"
-    text = source("broken-unet").replace("error = (completion.raw", "raise RuntimeError('boom')\n        error = (raw")
+    text = source("broken-unet").replace(
+        "error = (completion.raw", "raise RuntimeError('boom')\n        error = (raw"
+    )
     broken.write_text(text)
     listener = Recorder()
     models_from = (str(broken), str(unet))
@@ -205,7 +211,8 @@ def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
         [
             sys.executable,
             "-c",
-            "from bench.store import Store\nimport sys\nwith Store('busy'): print('held', flush=True); sys.stdin.read()",
+            "import sys\nfrom bench.store import Store\n"
+            "with Store('busy'): print('held', flush=True); sys.stdin.read()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -213,7 +220,10 @@ def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
     assert holder.stdout is not None
     holder.stdout.readline()
     try:
-        with pytest.raises(BusyError, match=f"in use by another run \\(process {holder.pid}\\)"), Store("busy"):
+        with (
+            pytest.raises(BusyError, match=f"in use by another run \\(process {holder.pid}\\)"),
+            Store("busy"),
+        ):
             pass
     finally:
         holder.kill()
@@ -275,7 +285,9 @@ def _last_step(folder: Path) -> int:
     return max(steps, default=0)
 
 
-def test_a_removed_checkpoint_is_trained_again_not_made_up(workplace: Path, pictures_dir: Path, unet: Path) -> None:
+def test_a_removed_checkpoint_is_trained_again_not_made_up(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
     outcome = run(asked, Recorder())
     expected = rows(outcome.store)
