@@ -29,15 +29,25 @@ class PolarityWarning(UserWarning):
     """Most masks of a folder are mostly hole: they may be inverted (here white = hole)."""
 
 
+def content_digest(name: str, size: int) -> str:
+    """Hex SHA-256 over every mask of ``files:FOLDER[?resize=nearest]`` in the order of names."""
+    return _digest(_pool(name, size))
+
+
+def _pool(name: str, size: int) -> Masks:
+    folder, _, query = name.removeprefix(PREFIX).partition("?")
+    return load_folder(folder, size, query == "resize=nearest")
+
+
 def draw(name: str, ids: Sequence[str], size: int, base_seed: int, stream: str) -> Masks:
     """Masks of ``files:FOLDER[?resize=nearest]``, one for each id, chosen by a digest of the id.
 
     Raises:
         MaskFileError: no folder, no images, another size, grey values, an empty or full mask.
     """
-    folder, _, query = name.removeprefix(PREFIX).partition("?")
-    pool = load_folder(folder, size, query == "resize=nearest")
-    draws = seeding.raw("files", ids, size, base_seed, stream, 1)
+    pool = _pool(name, size)
+    # The size is no part of this key: an image keeps its mask file at every size.
+    draws = seeding.raw("files", ids, 0, base_seed, stream, 1)
     chosen: Masks = pool[seeding.integer(draws[:, 0], 0, len(pool))]
     return chosen
 

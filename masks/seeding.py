@@ -62,5 +62,4 @@ def normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
     total = np.zeros(draws.shape[:-1], dtype=np.int64)
     for shift in (0, 21, 42):
         total += ((draws >> np.uint64(shift)) & np.uint64(0x1FFFFF)).astype(np.int64).sum(axis=-1)
-    centred: NDArray[np.float64] = total * 2.0**-21 - 6.0
-    return centred
+    return np.asarray(total * 2.0**-21 - 6.0, dtype=np.float64)

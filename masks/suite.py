@@ -21,6 +21,7 @@ __all__ = [
     "SUITE_VERSION",
     "MaskCard",
     "UnknownMaskError",
+    "content_digest",
     "describe",
     "draw",
     "fixed_box",
@@ -237,6 +238,13 @@ def draw(
         draws = seeding.raw(name, part, size, base_seed, stream, kind.draws)
         out[start : start + _CHUNK] = kind.make(draws, size)
     return out
+
+
+def content_digest(name: str, size: int) -> str:
+    """What decides a mask's pixels besides its name: a digest of the folder's masks for ``files:``, else nothing."""
+    if not name.startswith(files.PREFIX):
+        return ""
+    return files.content_digest(name, size)
 
 
 def fixed_box(name: str, size: int) -> tuple[int, int, int, int] | None:

@@ -92,7 +92,8 @@ class _Painter:
         self.size, self.dice, self.count = size, _Dice(draws), len(draws)
         along = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
         self.y0, self.x0 = np.meshgrid(along, along, indexing="ij")
-        self.picture = np.empty((self.count, size, size, 3), dtype=np.float32)
+        # Planes: NumPy's inner loop then runs along a row, not over three colours.
+        self.picture = np.empty((3, self.count, size, size), dtype=np.float32)
 
     def paint(self) -> NDArray[np.uint8]:
         d = self.dice
@@ -115,8 +116,8 @@ class _Painter:
         self._mouth()
         self._glasses()
         shade = 1 + _c(self.light_x) * self.x0 * 0.12 + _c(self.light_y) * self.y0 * 0.12
-        lit = np.clip(self.picture * shade[..., None], 0, 1)
-        pixels: NDArray[np.uint8] = np.floor(lit * 255 + 0.5).astype(np.uint8)
+        lit = np.clip(self.picture * shade, 0, 1)
+        pixels: NDArray[np.uint8] = np.moveaxis(np.floor(lit * 255 + 0.5).astype(np.uint8), 0, -1)
         return pixels
 
     def _background(self) -> None:
@@ -125,13 +126,13 @@ class _Painter:
         one = np.clip(grey + np.stack([d.bell(0.3) for _ in range(3)], axis=1), 0, 1)
         two = np.clip(one + np.stack([d.bell(0.35) for _ in range(3)], axis=1), 0, 1)
         tilt = d.uniform(-1, 1)
-        blend = np.clip(0.5 + 0.5 * (self.y0 + _c(tilt) * self.x0), 0, 1)[..., None]
-        self.picture[:] = one[:, None, None] * (1 - blend) + two[:, None, None] * blend
+        blend = np.clip(0.5 + 0.5 * (self.y0 + _c(tilt) * self.x0), 0, 1)
+        self.picture[:] = _planes(one) * (1 - blend) + _planes(two) * blend
         # A bright and blurred thing behind the head.
         spot = np.maximum(
             0, 1 - (self.x0 - _c(d.uniform(-1, 1))) ** 2 * 4 - (self.y0 - _c(d.uniform(-1, 0))) ** 2 * 4
         )
-        self.picture += (spot * _c(d.bell(0.3)))[..., None]
+        self.picture += spot * _c(d.bell(0.3))
         np.clip(self.picture, 0, 1, out=self.picture)
 
     def _body_and_hair(self) -> None:
@@ -170,13 +171,13 @@ class _Painter:
         lit = (
             0.8 + 0.22 * np.sqrt(bulge) + 0.2 * (_c(self.light_x) * self.x + _c(self.light_y) * self.y * 0.6)
         )
-        self._put(np.clip(self.skin[:, None, None] * lit[..., None], 0, 1), self.head)
+        self._put_planes(np.clip(_planes(self.skin) * lit, 0, 1), self.head)
         blush = d.uniform(0, 0.1)
         for side in (-1, 1):
             cheek = np.maximum(
                 0, 1 - ((self.x - _c(side * 0.32 + self.yaw)) / 0.2) ** 2 - ((self.y - 0.3) / 0.16) ** 2
             )
-            self.picture[..., 0] += cheek * _c(blush) * self.head
+            self.picture[0] += cheek * _c(blush) * self.head
         beard = (1 - self.feminine) * d.chance(0.35) * d.uniform(0.3, 0.85)
         low = np.clip((self.y - 0.3) * 6 - np.maximum(0, 0.5 - np.abs(self.x - _c(self.yaw)) * 1.6), 0, 1)
         self._put(self.hair * 0.85, low * self.head * _c(beard))
@@ -294,11 +295,24 @@ class _Painter:
         return self._cover(np.maximum(np.abs(self.x - x) - w, np.abs(self.y - y) - h))
 
     def _put(self, colour: Floats, cover: Floats) -> None:
-        """Paint ``colour`` ``(N, 3)`` or ``(N, H, W, 3)`` over the picture where ``cover`` is not 0."""
-        colour = colour[:, None, None] if colour.ndim == 2 else colour
-        self.picture += (colour - self.picture) * cover[..., None]
+        """Paint ``colour`` ``(N, 3)`` over the picture where ``cover`` is not 0."""
+        self._put_planes(_planes(colour), cover)
+
+    def _put_planes(self, colour: Floats, cover: Floats) -> None:
+        """The same for ``colour`` ``(3, N, H, W)``. Rows that no face of the chunk covers are left alone."""
+        (rows,) = np.nonzero(np.any(cover, axis=(0, 2)))
+        if len(rows):
+            band = np.s_[:, rows[0] : rows[-1] + 1]
+            for plane, value in zip(self.picture, colour, strict=True):
+                part = plane[band]
+                part += ((value if value.shape[1] == 1 else value[band]) - part) * cover[band]
 
 
 def _c(value: Floats) -> Floats:
     """``(N,)`` -> ``(N, 1, 1)``."""
     return np.asarray(value, dtype=np.float32)[:, None, None]
+
+
+def _planes(colour: Floats) -> Floats:
+    """``(N, 3)`` -> ``(3, N, 1, 1)``."""
+    return colour.T[:, :, None, None]

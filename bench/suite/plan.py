@@ -189,6 +189,7 @@ def cell_key(cell: Cell, data: Dataset, ids: Iterable[str], metrics: Iterable[st
         {
             "training": cell.training.key,
             "mask": cell.mask,
+            "mask_content": masks.suite.content_digest(cell.mask, data.size),
             "suite": masks.suite.SUITE_VERSION,
             "ids": list(ids),
             "data": data.fingerprint,
@@ -233,6 +234,7 @@ def _training(
                 "mean": [float(v).hex() for v in task.mean_pixel],
             },
             "train_mask": sorted(names) if entry.model.trained else None,
+            "mask_content": [masks.suite.content_digest(n, settings.size) for n in sorted(names)],
             "suite": masks.suite.SUITE_VERSION,
             "seed": seed if entry.model.trained else None,
             "data": data.fingerprint,

@@ -1,0 +1,123 @@
+"""Mask images: a user's folder, export and verification."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masks import files, suite
+from masks.files import MaskFileError, PolarityWarning
+
+IDS = [f"{i:03d}.jpg" for i in range(20)]
+
+
+def save(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, mask in enumerate(suite.draw("shapes", ["a", "b", "c"], 32)):
+        save(tmp_path / f"{i}.png", mask)
+    return tmp_path
+
+
+def test_masks_are_assigned_by_image_id(folder: Path) -> None:
+    name = f"files:{folder}"
+    masks = suite.draw(name, IDS, 32)
+    pool = {np.asarray(Image.open(p)).tobytes() for p in folder.glob("*.png")}
+    assert {(m * 255).astype(np.uint8).tobytes() for m in masks} == pool
+    assert np.array_equal(suite.draw(name, IDS[5:9], 32), masks[5:9])
+    assert suite.fixed_box(name, 32) is None
+
+
+def test_content_enters_the_digest(folder: Path) -> None:
+    name = f"files:{folder}"
+    before = suite.content_digest(name, 32)
+    save(folder / "0.png", suite.draw("half", ["x"], 32)[0])
+    os.utime(folder / "0.png", ns=(1, 1))
+    files.load_folder.cache_clear()
+    assert suite.content_digest(name, 32) != before
+    assert suite.content_digest("center", 32) == ""
+
+
+def test_other_sizes_are_refused_unless_resized(folder: Path) -> None:
+    with pytest.raises(MaskFileError, match="32 x 32 pixels, needs 64 x 64; give --resize-masks nearest"):
+        suite.draw(f"files:{folder}", IDS, 64)
+    masks = suite.draw(f"files:{folder}?resize=nearest", IDS, 64)
+    assert np.array_equal(masks[:, ::2, ::2], suite.draw(f"files:{folder}", IDS, 32))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.zeros((32, 32)), "no hole"),
+        (np.ones((32, 32)), "all hole"),
+        (np.linspace(0, 1, 32 * 32).reshape(32, 32), "grey values; a mask must be binary"),
+    ],
+)
+def test_what_is_no_mask_is_refused_by_name(tmp_path: Path, values: np.ndarray, says: str) -> None:
+    save(tmp_path / "bad.png", values)
+    with pytest.raises(MaskFileError, match=f"bad.png: .*{says}"):
+        suite.draw(f"files:{tmp_path}", IDS, 32)
+
+
+def test_missing_empty_and_broken_folders(tmp_path: Path) -> None:
+    with pytest.raises(MaskFileError, match="no such folder"):
+        suite.draw(f"files:{tmp_path}/none", IDS, 32)
+    with pytest.raises(MaskFileError, match="holds no images"):
+        suite.draw(f"files:{tmp_path}", IDS, 32)
+    (tmp_path / "x.png").write_bytes(b"not a picture")
+    with pytest.raises(MaskFileError, match=r"x\.png: not readable as an image"):
+        suite.draw(f"files:{tmp_path}", IDS, 32)
+
+
+def test_inverted_masks_are_warned_about(tmp_path: Path) -> None:
+    for i, mask in enumerate(suite.draw("shapes", ["a", "b", "c"], 32)):
+        save(tmp_path / f"{i}.png", 1 - mask)
+    with pytest.warns(PolarityWarning, match="may be inverted"):
+        suite.draw(f"files:{tmp_path}", IDS, 32)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    target = tmp_path / "out"
+    files.export(suite.draw("freeform", IDS, 32), IDS, target, {"mask": "freeform"})
+    return target
+
+
+def test_an_export_is_what_it_was(exported: Path) -> None:
+    assert list(files.verify(exported)) == []
+    for image_id, mask in zip(IDS, suite.draw("freeform", IDS, 32), strict=True):
+        assert np.array_equal(files.read(exported / files.file_name(image_id), 32), mask)
+
+
+def test_tampering_is_found(exported: Path) -> None:
+    (exported / "000.png").unlink()
+    save(exported / "001.png", suite.draw("half", ["x"], 32)[0])
+    save(exported / "new.png", suite.draw("half", ["x"], 32)[0])
+    problems = list(files.verify(exported))
+    assert problems == [
+        "000.png: missing",
+        "001.png: differs from the manifest",
+        "new.png: not in the manifest",
+    ]
+
+
+@pytest.mark.parametrize("image_id", ["../x.png", "/etc/x.png", "a/../../x.png", "..\\x.png", ""])
+def test_no_id_leaves_the_folder(image_id: str) -> None:
+    with pytest.raises(MaskFileError, match="no path below a folder"):
+        files.file_name(image_id)
+
+
+def test_the_preview_is_a_picture(tmp_path: Path) -> None:
+    rows = [(name, suite.draw(name, IDS[:3], 32)) for name in ("center", "shapes")]
+    files.sheet(rows, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 3 * 32
+        assert (np.asarray(sheet) == 255).any()
