@@ -1,6 +1,6 @@
 """Masks per second on one core, for every kind of the suite.
 
-    python benchmarks/masks.py [--size 160] [--count 1000] [--json FILE]
+    python benchmarks/mask_rates.py [--size 160] [--count 1000] [--json FILE]
 
 The median of three draws of ``count`` masks each. Seeding (a digest and a Philox key for every mask) is included.
 """
