@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -100,12 +101,14 @@ class _Pictures:
 class _Writer:
     """Does a block of work and writes it into its place in the array; returns its checksum, not its pixels."""
 
-    def __init__(self, work: Work, path: Path) -> None:
-        self.work, self.path = work, path
+    def __init__(self, work: Work, path: Path, count: int) -> None:
+        self.work, self.path, self.count = work, path, count
 
     def __call__(self, block: list[int]) -> tuple[int, list[Skipped]]:
         images, skipped = self.work(block)
-        np.lib.format.open_memmap(self.path, mode="r+")[block[0] : block[-1] + 1] = images
+        with self.path.open("r+b") as file:  # written, not mapped: a mapped page costs a fault each
+            file.seek(-(self.count - block[0]) * images[0].nbytes, os.SEEK_END)
+            file.write(images.data)
         return crc32(images.data), skipped
 
 
@@ -144,7 +147,8 @@ def _pack(
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except BrokenProcessPool as error:
         raise BenchError(
-            f"a process that was {what} died (out of memory?); give the same command again: it goes on"
+            f"a process that was {what} died (out of memory, or a script that does not guard its calls with "
+            "if __name__ == '__main__'?); give the same command again: it goes on"
         ) from error
     except (OSError, ValueError) as error:
         raise BenchError(
@@ -177,13 +181,13 @@ def _fill(
     todo = blocks[len(done) :]
     progress(what, sum(map(len, blocks[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record:
-        for block, (checksum, skipped) in zip(todo, _map(_Writer(work, path), todo), strict=True):
+        for block, (checksum, skipped) in zip(todo, _map(_Writer(work, path, shape[0]), todo), strict=True):
             entry: dict[str, object] = {"crc32": checksum, "skipped": [asdict(s) for s in skipped]}
             record.write(json.dumps(entry) + "\n")
             record.flush()
             done.append(entry)
             progress(what, block[-1] + 1, shape[0])
-    images.flush()
+    images.flush()  # on the disk before the mark says so
     every = [s for entry in done for s in entry["skipped"]]  # type: ignore[attr-defined]
     temporary = mark.with_suffix(".tmp")
     temporary.write_text(json.dumps({"version": PACK_VERSION, "skipped": every}), encoding="utf-8")
@@ -258,7 +262,9 @@ def arrange(images: Images, rows: list[int]) -> Images:
 def _map(writer: _Writer, todo: list[list[int]]) -> Iterator[tuple[int, list[Skipped]]]:
     """Blocks in order, by processes where there is enough to do for them to start."""
     processes = num_processes()
-    if processes < 2 or len(todo) < 4:
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    # A program read from standard input cannot be imported again by the processes.
+    if processes < 2 or len(todo) < 4 or (main is not None and not Path(main).exists()):
         yield from map(writer, todo)
         return
     # 'fork' would copy a process that may hold locks of torch's threads.
