@@ -80,12 +80,23 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
-def main(args: list[str] | None = None) -> Any:
-    """Entry point: expected errors become one line on standard error and an exit code."""
+def main(args: list[str] | None = None) -> None:
+    """Entry point: expected errors become one line on standard error and an exit code; Ctrl-C is 130."""
+    code: Any
     try:
-        return cli.main(args=args, prog_name="bench", standalone_mode=True)
+        code = cli.main(args=args, prog_name="bench", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was finished is kept, give the same command again to go on", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of a pipe has gone
+        sys.stderr.close()
+        code = 1
     except BenchError as error:
         if "--debug" in (sys.argv[1:] if args is None else args):
             raise
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

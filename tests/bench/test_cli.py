@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from bench.cli import COMMANDS, cli
+from bench.cli import COMMANDS, cli, main
 from bench.errors import BenchError
 
 ROOT = Path(__file__).parents[2]
@@ -156,3 +158,41 @@ def test_report_renders_again_without_training(workplace: Path, pictures_dir: Pa
     assert page.is_file()
     assert bench("report", "again", "--no-pictures").exit_code == 0
     assert "again" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_training_ends_with_its_code_after_a_checkpoint(
+    workplace: Path, pictures_dir: Path, signum: signal.Signals, code: int
+) -> None:
+    model = workplace / "unet.py"
+    assert bench("new-model", "slow-unet", "--output", str(model)).exit_code == 0
+    command = [sys.executable, "-m", "bench", "run", "--models", "slow-unet", "--models-from", str(model)]
+    command += [
+        "--data",
+        str(pictures_dir),
+        "--preset",
+        "smoke",
+        "--steps-per-phase",
+        "100000",
+        "--name",
+        "stopped",
+    ]
+    process = subprocess.Popen(
+        [*command, "--checkpoint-every", "2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while process.poll() is None and not list(workplace.glob("runs/stopped/trainings/*/checkpoint-*.pt")):
+        time.sleep(0.01)
+    process.send_signal(signum)
+    _, said = process.communicate()
+    assert process.returncode == code
+    assert "give the same command again to go on" in said.splitlines()[-1]
+
+
+def test_ctrl_c_outside_of_training_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 130
