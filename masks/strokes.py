@@ -75,7 +75,7 @@ THIN = Lama((4, 51), (5, 15), (10, 50))
 MEDIUM = Lama((4, 6), (5, 55), (10, 110), 0.3 / 1.3, (1, 6), (10, 50))
 THICK = Lama((1, 6), (5, 105), (10, 210), 0.3 / 1.3, (1, 4), (30, 150), 10)
 _LAMA_VERTICES, _LAMA_ANGLES = 5, np.array([1, 58, 115, 172])
-#: Holes above half of the image are drawn again, five times at most; then the smallest is kept.
+#: Holes above half of the image are drawn again, five draws in all; then the smallest is kept.
 _LAMA_AREA, LAMA_TRIES = 0.5, 5
 _LAMA_PER_STROKE = 3 + 3 * _LAMA_VERTICES
 
@@ -97,9 +97,10 @@ def lama(draws: Raw, size: int, kind: Lama) -> Masks:
     for attempt in range(LAMA_TRIES):
         part = draws[open_, attempt * per_try : (attempt + 1) * per_try]
         masks = _lama_once(part, size, kind)
-        smaller = _area(masks) < _area(best[open_])
+        area = _area(masks)
+        smaller = (area > 0) & (area < _area(best[open_]))  # an empty try is no mask
         best[open_[smaller]] = masks[smaller]
-        open_ = open_[(_area(best[open_]) > _LAMA_AREA) | ~best[open_].any(axis=(1, 2))]
+        open_ = open_[_area(best[open_]) > _LAMA_AREA]
         if not len(open_):
             break
     return best

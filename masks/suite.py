@@ -32,6 +32,8 @@ __all__ = [
 Masks = NDArray[np.uint8]
 Stream = Literal["evaluation", "training"]
 PAPER = ("center", "random-rect", "shapes")
+#: Below this, published stroke widths are less than a pixel and area bins cannot be met.
+MIN_SIZE = 32
 _CHUNK = 256  # masks rasterised at once: bounds memory, changes no pixel
 
 
@@ -69,7 +71,7 @@ def _lama(name: str, kind: strokes.Lama, summary: str) -> _Kind:
         "width at 256": f"{kind.width[0]}-{kind.width[1]} px",
         "length at 256": f"{kind.length[0]}-{kind.length[1]} px",
         "boxes": f"{100 * kind.box_share:.0f} % of masks" if kind.box_share else "none",
-        "hole": "at most 50 %",
+        "hole": "at most 50 %, or the smallest of five draws",
     }
     card = MaskCard(
         name=name,
@@ -217,18 +219,18 @@ def draw(
     Args:
         name: a name of :func:`names`, or ``files:FOLDER``.
         ids: image ids.
-        size: side in pixels, at least 16.
+        size: side in pixels, at least :data:`MIN_SIZE`.
         base_seed: 0 for the suite's own masks.
         stream: ``training`` masks never equal ``evaluation`` masks of the same id by construction of the key.
 
     Raises:
         UnknownMaskError: with suggestions.
-        ValueError: a size below 16.
+        ValueError: a size below :data:`MIN_SIZE`.
         masks.files.MaskFileError: a mask image that cannot be used.
     """
     (name,) = resolve([name])
-    if size < 16:
-        raise ValueError(f"masks need at least 16 pixels, not {size}")
+    if size < MIN_SIZE:
+        raise ValueError(f"masks need at least {MIN_SIZE} pixels, not {size}")
     if name.startswith(files.PREFIX):
         return files.draw(name, ids, size, base_seed, stream)
     kind = _KINDS[name]

@@ -22,7 +22,7 @@ def command() -> None:
 
 @command.command(epilog="\b\nExample:\n  bench masks preview --mask all --size 160 --output masks.png")
 @click.option("--mask", "names", multiple=True, type=Names(), default=("all",), show_default="all")
-@click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024))
+@click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 64))
 @click.option("--output", default="masks.png", show_default=True, type=click.Path(dir_okay=False))
 def preview(names: Any, size: int, count: int, output: str) -> None:
@@ -43,7 +43,7 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 )
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
-@click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024))
+@click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
 @click.option("--test-images", type=OrAll(), default="all", show_default=True, help="As in 'bench run'.")
 @click.argument("folder", type=click.Path(file_okay=False))
 def export(data: str, name: str, size: int, test_images: Any, folder: str) -> None:

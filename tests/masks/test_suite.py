@@ -33,7 +33,7 @@ def test_every_mask_has_golden_digests() -> None:
 
 @given(
     name=names,
-    size=st.integers(16, 96),
+    size=st.integers(32, 96),
     seed=st.integers(0, 3),
     ids=st.lists(st.text(max_size=8), max_size=4),
 )
@@ -120,8 +120,8 @@ def test_names_resolve() -> None:
     assert suite.resolve(["half", "paper", "half"]) == ["half", "center", "random-rect", "shapes"]
     with pytest.raises(suite.UnknownMaskError, match="did you mean 'lama-thick'"):
         suite.draw("lama-thik", IDS, 64)
-    with pytest.raises(ValueError, match="at least 16 pixels"):
-        suite.draw("center", IDS, 8)
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        suite.draw("center", IDS, 31)
 
 
 def test_bank_takes_names_by_turns_from_the_training_stream() -> None:
