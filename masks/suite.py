@@ -139,9 +139,9 @@ _KINDS: dict[str, _Kind] = {
             strokes.FREEFORM_DRAWS,
             strokes.freeform,
         ),
-        _lama("lama-thin", strokes.THIN, "4-50 thin strokes"),
-        _lama("lama-medium", strokes.MEDIUM, "4-5 middling strokes, or a few boxes"),
-        _lama("lama-thick", strokes.THICK, "1-5 thick strokes, or 1-3 large boxes"),
+        _lama("lama-thin", strokes.THIN, "4-51 thin strokes"),
+        _lama("lama-medium", strokes.MEDIUM, "4-6 middling strokes, or a few boxes"),
+        _lama("lama-thick", strokes.THICK, "1-6 thick strokes, or 1-3 large boxes"),
         *(
             _irregular(low, high, border)
             for low, high in ((0, 10), (10, 20), (20, 30), (30, 40), (40, 50), (50, 60))
