@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Raised whenever a pixel of any mask changes; part of every key.
-SUITE_VERSION = 1
+SUITE_VERSION = 2
 
 _SEPARATOR = "\x1f"
 

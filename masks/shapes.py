@@ -38,7 +38,7 @@ def shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
 
     # Three corners about 120 degrees apart, each up to 30 degrees away: never flat.
     corner = kind == 2
-    turn = integer(d[corner, 5], 0, 360)
+    turn = integer(d[corner, 4], 0, 360)
     ys, xs = [], []
     for i in range(3):
         dx, dy = direction(turn + 120 * i + integer(d[corner, 5 + i], -30, 31))

@@ -121,7 +121,8 @@ def _lama_once(draws: Raw, size: int, kind: Lama) -> Masks:
     for v in range(_LAMA_VERTICES):
         a, length_draw, width_draw = (d[:, 3 + 3 * v + i] for i in range(3))
         angle = _LAMA_ANGLES[integer(a, 0, 4)]
-        dx, dy = direction(np.where(index % 2 == 0, 360 - angle, angle))
+        # LaMa steps by the sine along x and by the cosine along y: its strokes lean to the vertical.
+        dy, dx = direction(np.where(index % 2 == 0, 360 - angle, angle))
         length, width = uniform(length_draw, *kind.length) * scale, uniform(width_draw, *kind.width) * scale
         next_y, next_x = np.clip(y + dy * length, 0.0, size), np.clip(x + dx * length, 0.0, size)
         on = v < segments
