@@ -21,3 +21,7 @@ class DataError(BenchError):
     """The images cannot be used: no folder, nothing readable, too many unreadable files. Exit code 2."""
 
     exit_code = 2
+
+
+class DiskError(BenchError):
+    """Nothing can be written any more: the disk is full, or the folder is read-only. Ends the run at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -63,11 +64,52 @@ def commit() -> str | None:
 
 @cache
 def training_code_digest(model_file: Path) -> str:
-    """Digest of the source that decides a training: the model, what models share, the trainer and the masks."""
-    roots = [Path(models.__file__).parent / "layers", Path(models.__file__).parent / "losses"]
-    roots += [Path(bench.__file__).parent / "training", Path(masks.__file__).parent]
-    files = [Path(models.__file__).parent / "protocol.py", model_file]
+    """Digest of the source that decides a training: the model and what it imports, the trainer and the masks."""
+    package = Path(bench.__file__).parent
+    roots = [package / "training", Path(masks.__file__).parent]
+    files = [*sorted(imported_files(model_file)), package / "suite" / "training.py"]
     return _digest([*files, *(path for root in roots for path in sorted(root.rglob("*.py")))])
+
+
+def imported_files(model_file: Path) -> set[Path]:
+    """The file and, transitively, the files it imports from the package ``models`` or from its own folder."""
+    homes = (Path(models.__file__).parent.resolve(), model_file.resolve().parent)
+    found: set[Path] = set()
+    waiting = [model_file.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file() or not any(path.is_relative_to(home) for home in homes):
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            waiting += _targets(node, path)
+    return found
+
+
+def _targets(node: ast.AST, importer: Path) -> list[Path]:
+    """Files that an import statement may name; a package's ``__init__`` and its submodules alike."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+        level = 0
+    elif isinstance(node, ast.ImportFrom):
+        stem = node.module or ""
+        names = [stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)]
+        level = node.level
+    else:
+        return []
+    bases = (
+        [importer.parents[level - 1]]
+        if level
+        else [Path(models.__file__).resolve().parents[1], importer.parent]
+    )
+    paths = [base / Path(*name.split(".")) for base in bases for name in names if name]
+    return [p for path in paths for p in (path.with_suffix(".py"), path / "__init__.py")]
+
+
+def numeric_libraries() -> dict[str, str]:
+    """Versions of the libraries besides torch whose arithmetic reaches the numbers: part of every key."""
+    names = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 @cache

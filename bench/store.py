@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, DiskError, UsageError
 
 SCHEMA = 1
 RUNS, REPORTS = Path("runs"), Path("reports")
@@ -122,6 +122,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BenchError(
             f"{path}: schema {found!r}, this version reads {SCHEMA}; run the experiment again under another --name"
         )
+    held = {"experiment": str, "settings": dict, "data": dict, "masks": dict, "cells": list, "created": str}
+    wrong = [key for key, kind in held.items() if not isinstance(manifest.get(key), kind)]
+    if wrong:
+        raise BenchError(f"{path}: damaged ({', '.join(wrong)} missing); remove it and run the command again")
     return manifest
 
 
@@ -142,7 +146,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise BenchError(f"cannot write {path}: {error.strerror or error}") from error
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

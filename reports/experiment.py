@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Experiment:
         Raises:
             ExperimentError: a file of pictures is damaged.
         """
-        path = self.folder / "pictures" / f"{_file_name(mask)}.npz"
+        path = self.folder / "pictures" / f"{mask_file_name(mask)}.npz"
         if not path.is_file():
             return None
         pool = _load_npz(path, ("ids", "image", "mask"))
@@ -217,6 +218,9 @@ def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise ExperimentError(f"{path}: damaged ({error}); delete it and run the command again") from error
 
 
-def _file_name(mask: str) -> str:
-    """The name of a mask as the runner writes it into file names (``files:FOLDER`` has separators)."""
-    return "".join(c if c.isalnum() or c in "-+" else "_" for c in mask)[-60:]
+def mask_file_name(mask: str) -> str:
+    """A mask's name as part of a file's name; what had to be changed or cut keeps apart by a digest."""
+    plain = "".join(c if c.isalnum() or c in "-+" else "_" for c in mask)
+    if plain == mask and len(plain) <= 60:
+        return plain
+    return f"{plain[-50:]}-{hashlib.sha256(mask.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports.claims import evaluate_claims
 from reports.experiment import Experiment
-from reports.summary import paired_differences, summarise
+from reports.summary import method_name, paired_differences, summarise
 from reports.table import metric_columns
 
 #: Heading, digits after the point.
@@ -101,8 +101,7 @@ def readable_summary(experiment: Experiment, form: str) -> str:
         lines = []
         for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False):
             by_metric = of.set_index("metric")
-            several = part.loc[part["label"] == label, "train_mask"].nunique() > 1
-            shown = f"{label} (trained on {train_mask})" if several else str(label)
+            shown = method_name(part, label, train_mask)
             seeds = str(int(of["n_seeds"].max()))
             lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in metrics)])
         headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]

@@ -79,3 +79,15 @@ def _line(scores: Scores, resamples: int, resampled: Floats | None) -> dict[str,
         "n_images": scores.values.shape[1],
         "n_identities": clusters,
     }
+
+
+def method_name(part: pd.DataFrame, label: object, train_mask: object) -> str:
+    """A method as a table names it: its label, with what it was trained on where the label has several trainings.
+
+    Args:
+        part: lines of :func:`summarise` for one mask.
+        label: its label.
+        train_mask: what it was trained on.
+    """
+    several = part.loc[part["label"] == label, "train_mask"].nunique() > 1
+    return f"{label} (trained on {train_mask})" if several else str(label)

@@ -64,3 +64,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def unet(workplace: Path) -> Path:
+    """The file of a small model of a user's own, registered as ``test-unet``."""
+    from models.template import source
+
+    path = workplace / "unet.py"
+    path.write_text(source("test-unet"))
+    return path

@@ -6,6 +6,7 @@ Commands are imported when they are called, so that ``bench --help`` stays quick
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -80,17 +81,26 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
+class TerminatedError(BaseException):
+    """SIGTERM outside of a training; like ``KeyboardInterrupt``, no handler of ordinary errors may swallow it."""
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise TerminatedError
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error and an exit code; Ctrl-C is 130."""
     code: Any
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:
         click.echo("interrupted; what was finished is kept, give the same command again to go on", err=True)
-        code = 130
+        code = 143 if isinstance(stop, TerminatedError) else 130
     except BrokenPipeError:  # the reader of a pipe has gone
         sys.stderr.close()
         code = 1

@@ -130,7 +130,7 @@ def duration(seconds: float) -> str:
 def print_summary(folder: Path, page: Path, *, failed: int) -> None:
     """The experiment's table on standard output, then where the report lies."""
     from reports.experiment import load_experiment
-    from reports.summary import summarise
+    from reports.summary import method_name, summarise
 
     experiment = load_experiment(folder)
     console = Console(highlight=False)
@@ -142,11 +142,11 @@ def print_summary(folder: Path, page: Path, *, failed: int) -> None:
             table.add_column("model")
             for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)"):
                 table.add_column(heading, justify="right")
-            for label in dict.fromkeys(experiment.rows["label"]):
-                of = summary[(summary["mask"] == mask) & (summary["label"] == label)]
+            part = summary[summary["mask"] == mask]
+            for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False):
                 means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
-                if means:
-                    table.add_row(label, *(_number(means, m, 2 if m == "psnr_db" else 4) for m in metrics))
+                numbers = (_number(means, m, 2 if m == "psnr_db" else 4) for m in metrics)
+                table.add_row(method_name(part, label, train_mask), *numbers)
             console.print(table)
     data = experiment.manifest["data"]
     if data["procedural"]:

@@ -11,10 +11,12 @@ from bench.errors import UsageError
 
 @click.command(epilog="\b\nExample:\n  bench report all-center-faces-quick")
 @click.argument("experiment")
-@click.option("--pictures/--no-pictures", default=True, help="Embed pictures of the data.")
-def command(experiment: str, pictures: bool) -> None:
+@click.option(
+    "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
+)
+def command(experiment: str, pictures: bool | None) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
-    from bench.store import REPORTS, RUNS
+    from bench.store import REPORTS, RUNS, read_manifest
     from models.registry import suggest
     from reports.experiment import ExperimentError
     from reports.html import render_report
@@ -25,6 +27,8 @@ def command(experiment: str, pictures: bool) -> None:
         there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
         hint = suggest(experiment, there) if there else "; runs/ holds no experiment yet"
         raise UsageError(f"no experiment {experiment!r} in {RUNS}/{hint}")
+    if pictures is None:
+        pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
     try:
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures)
         render_index(RUNS, REPORTS)

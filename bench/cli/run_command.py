@@ -9,7 +9,7 @@ import click
 
 from bench.cli.options import Names, OrAll, data_option, flatten, models_from_option
 from bench.config import PRESETS
-from bench.errors import UsageError
+from bench.errors import BenchError, DiskError, UsageError
 
 
 @click.command(
@@ -103,7 +103,8 @@ def command(
     """Train, evaluate and report.
 
     Finished cells are taken from runs/<experiment>/, an interrupted training goes on from its newest checkpoint, and
-    the report is written to reports/<experiment>/index.html. Exit code: 0 all done, 1 some cells failed, 2 usage.
+    the report is written to reports/<experiment>/index.html. Exit code: 0 all done, 1 some cells failed, 2 usage,
+    130 Ctrl-C, 143 SIGTERM.
     """
     from pathlib import Path
 
@@ -146,14 +147,20 @@ def command(
         command=("bench", *sys.argv[1:]),
     )
     from bench.suite.run import run
+    from reports.experiment import ExperimentError
     from reports.html import render_report
     from reports.index_page import render_index
 
     with ConsoleListener(quiet=quiet, procedural=data == "faces") as listener:
         outcome = run(request, listener)
         listener.note("writing the report")
-        page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
-        render_index(RUNS, REPORTS)
+        try:
+            page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
+            render_index(RUNS, REPORTS)
+        except ExperimentError as error:
+            raise BenchError(str(error)) from error
+        except OSError as error:
+            raise DiskError(f"cannot write the report: {error.strerror or error}") from error
     print_summary(outcome.store.folder, page, failed=outcome.failed)
     sys.exit(1 if outcome.failed else 0)
 

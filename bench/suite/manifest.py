@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,33 @@ import masks.suite
 from bench import provenance
 from bench.config import Request
 from bench.data import Dataset, ImageSet
-from bench.errors import UsageError
+from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import TestSet
 from bench.store import Store, now, write_json, write_whole
 from bench.suite.plan import Cell, Plan
 from bench.suite.training import TrainedModel
 from bench.training.device import Compute
-from reports.table import write_rows
+from reports.experiment import mask_file_name
+from reports.table import read_rows, write_rows
 
 #: Settings in which all cells of one experiment agree.
-_PROTOCOL = ("preset", "size", "crop", "track", "images_seen", "batch", "steps_per_phase", "test_images")
+_PROTOCOL = (
+    "preset",
+    "size",
+    "crop",
+    "track",
+    "images_seen",
+    "batch",
+    "micro_batch",
+    "steps_per_phase",
+    "learning_rate",
+    "flips",
+    "precision",
+    "train_images",
+    "test_images",
+    "mask_bank",
+)
 
 
 class Manifest:
@@ -33,10 +52,20 @@ class Manifest:
 
     def __init__(self, store: Store, value: dict[str, Any]) -> None:
         self.store, self.value = store, value
+        #: Where this run computes; every cell it adds says so.
+        self.numerics: dict[str, Any] = {}
+
+    def elsewhere(self) -> list[str]:
+        """Labels of finished cells that were computed on other software or hardware than this run's."""
+        done = [c for c in self.value["cells"] if c["status"] == "done"]
+        return sorted({c["label"] for c in done if c.get("numerics") != self.numerics})
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed."""
-        cells = [c for c in self.value["cells"] if _identity(c) != _identity(entry)]
+        """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed.
+
+        A model that does not import has no training mask: it replaces, and is replaced by, any.
+        """
+        cells = [c for c in self.value["cells"] if not _replaces(entry, c)]
         self.value["cells"] = [*cells, entry]
         self.store.write_manifest(self.value)
 
@@ -74,6 +103,7 @@ def open_or_create(
         "masks": list(request.masks),
         "models": list(request.models),
         "precision": compute.precision,
+        "pictures": request.pictures,
     }
     if old is not None:
         differing = [k for k in _PROTOCOL if old["settings"].get(k) != settings[k]]
@@ -84,6 +114,10 @@ def open_or_create(
                 f"{store.folder} holds results of another set-up ({', '.join(differing)} differ); "
                 "give another --name"
             )
+        for kind in ("models", "masks"):  # what the cells hold, whichever command added them
+            held = [cell[kind[:-1]] for cell in old["cells"]]
+            settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
+    earlier = [c for c in (old or {}).get("commands", []) if c != list(request.command)]
     value = {
         "experiment": store.name,
         "created": old["created"] if old else now(),
@@ -107,6 +141,7 @@ def open_or_create(
         },
         "software": provenance.software(),
         "hardware": {**provenance.hardware(), **compute.numerics()},
+        "commands": [*earlier, list(request.command)],
         "commit": provenance.commit(),
         "masks": old["masks"] if old else {},
         "metrics": {
@@ -121,18 +156,26 @@ def open_or_create(
         "cells": old["cells"] if old else [],
     }
     manifest = Manifest(store, value)
+    manifest.numerics = {**compute.numerics(), **provenance.numeric_libraries()}
     store.write_manifest(value)
     return manifest
 
 
 def done_entry(
-    cell: Cell, folder: Path, store: Store, trained: TrainedModel, seconds: float, images: int
+    cell: Cell,
+    folder: Path,
+    store: Store,
+    trained: TrainedModel,
+    seconds: float,
+    images: int,
+    numerics: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest's entry of a finished cell."""
     return {
         **_entry(cell, "done"),
         "cell": folder.name,
         "folder": str(folder.relative_to(store.folder)),
+        "numerics": numerics,
         "training": trained.summary,
         "evaluation": {"seconds": seconds, "images_per_second": images / max(seconds, 1e-9)},
     }
@@ -174,19 +217,51 @@ def save_cell(
     for name in CARDS:
         if CARDS[name].group == "primary" and name not in table:
             table[name] = np.nan
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rows(table, folder / "results.parquet")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(table, folder / "results.parquet")
+    except OSError as error:
+        raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
     if pictures is not None:
         ids = np.array([test.images.ids[i] for i in test.pool])
         _save_npz(folder / "pictures.npz", ids=ids, composite=pictures)
     write_json(folder / "cell.json", entry)
 
 
+class DamagedCellError(ValueError):
+    """Files of a finished cell are missing, cut off, or of other images."""
+
+
+def load_cell(folder: Path, ids: list[str], *, pictures: bool) -> dict[str, Any] | None:
+    """The manifest's entry of a finished cell; ``None`` where there is none, or none with the wanted pictures.
+
+    Raises:
+        DamagedCellError: there was one, and its files are not what they were.
+    """
+    if not (folder / "cell.json").is_file():
+        return None
+    try:
+        entry = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        if entry["status"] != "done":
+            raise ValueError("cell.json is of no finished cell")
+        if read_rows(folder / "results.parquet")["image_id"].tolist() != list(ids):
+            raise ValueError("results.parquet is of other images")
+        if pictures:
+            if not (folder / "pictures.npz").exists():
+                return None  # was run with --no-pictures
+            # Opened here: NumPy leaves a file that it cannot read open.
+            with (folder / "pictures.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if len(stored["ids"]) != len(stored["composite"]):
+                    raise ValueError("pictures.npz is cut off")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedCellError(f"{folder}: {error}") from error
+    result: dict[str, Any] = entry
+    return result
+
+
 def save_pool(store: Store, mask: str, test: TestSet) -> None:
     """Keep truths and masks of the picture pool, once a mask."""
-    from bench.suite.plan import safe
-
-    path = store.folder / "pictures" / f"{safe(mask)}.npz"
+    path = store.folder / "pictures" / f"{mask_file_name(mask)}.npz"
     ids = np.array([test.images.ids[i] for i in test.pool])
     _save_npz(path, ids=ids, image=np.array(test.images.pixels[test.pool]), mask=test.masks[test.pool])
 
@@ -224,5 +299,7 @@ def _entry(cell: Cell, status: str) -> dict[str, Any]:
     }
 
 
-def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(entry[k] for k in ("model", "mask", "train_mask", "seed"))
+def _replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    same = all(new[k] == old[k] for k in ("model", "mask", "seed"))
+    unknown = any(c["status"] == "failed" and c["train_mask"] == "-" for c in (new, old))
+    return same and (unknown or new["train_mask"] == old["train_mask"])

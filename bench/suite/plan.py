@@ -29,6 +29,7 @@ from models.errors import (
 )
 from models.protocol import Box, Budget, OptimizerSpec, Task
 from models.registry import ModelEntry, suggest
+from reports.experiment import mask_file_name
 
 #: The mixture on which a model is trained when several masks are evaluated.
 MIXTURE = "paper"
@@ -51,7 +52,7 @@ class TrainingPlan:
     @property
     def slug(self) -> str:
         """Readable start of the folder's name."""
-        return f"{self.entry.card.name}-{safe(self.train_mask)}-seed{self.seed}"
+        return f"{self.entry.card.name}-{mask_file_name(self.train_mask)}-seed{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class Cell:
     @property
     def slug(self) -> str:
         """Readable start of the folder's name."""
-        return f"{self.model}-{safe(self.mask)}-seed{self.seed}"
+        return f"{self.model}-{mask_file_name(self.mask)}-seed{self.seed}"
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -151,7 +152,7 @@ def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, 
             for seed in request.settings.seeds:
                 plan = _training(request, entry, train_masks_for(request, mask), seed, data, compute)
                 if not entry.model.trained and seed != request.settings.seeds[0]:
-                    continue  # an untrained fill is the same for every seed
+                    continue
                 box = fixed_box(mask, request.settings.size)
                 reason = entry.model.not_applicable(plan.config, plan.task, Box(*box) if box else None)
                 cells.append(
@@ -159,7 +160,8 @@ def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, 
                         model=name,
                         label=plan.label,
                         mask=mask,
-                        seed=seed,
+                        # An untrained fill is the same for every seed, and one cell whatever seeds are asked for.
+                        seed=seed if entry.model.trained else 0,
                         training=plan,
                         not_applicable=reason,
                     )
@@ -168,18 +170,20 @@ def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, 
 
 
 def train_masks_for(request: Request, mask: str) -> str:
-    """The mask or mixture a model is trained on before it is evaluated on ``mask``."""
+    """The mask or mixture a model is trained on before it is evaluated on ``mask``; one spelling for one mixture."""
     chosen = request.settings.train_mask
     if chosen == "same":
-        return mask
-    if chosen != "auto":
-        return chosen
-    return request.masks[0] if len(request.masks) == 1 else MIXTURE
+        chosen = mask
+    elif chosen == "auto":
+        chosen = request.masks[0] if len(request.masks) == 1 else MIXTURE
+    names = mask_names(chosen)
+    return MIXTURE if names == mask_names(MIXTURE) else "+".join(names)
 
 
 def mask_names(train_mask: str) -> list[str]:
-    """The names a training mask stands for."""
-    return masks.suite.resolve(train_mask.split("+"))
+    """The names a training mask stands for, sorted: a mixture does not depend on the order in which it is named."""
+    given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
+    return sorted(masks.suite.resolve(given))
 
 
 def cell_key(cell: Cell, data: Dataset, ids: Iterable[str], metrics: Iterable[str], compute: Compute) -> str:
@@ -195,6 +199,7 @@ def cell_key(cell: Cell, data: Dataset, ids: Iterable[str], metrics: Iterable[st
             "data": data.fingerprint,
             "metrics": sorted(metrics),
             "numerics": compute.numerics(),
+            "libraries": provenance.numeric_libraries(),
             "code": provenance.evaluation_code_digest(),
         }
     )
@@ -233,8 +238,8 @@ def _training(
                 "box": task.fixed_hole_box,
                 "mean": [float(v).hex() for v in task.mean_pixel],
             },
-            "train_mask": sorted(names) if entry.model.trained else None,
-            "mask_content": [masks.suite.content_digest(n, settings.size) for n in sorted(names)],
+            "train_mask": names if entry.model.trained else None,
+            "mask_content": [masks.suite.content_digest(n, settings.size) for n in names],
             "suite": masks.suite.SUITE_VERSION,
             "seed": seed if entry.model.trained else None,
             "data": data.fingerprint,
@@ -246,6 +251,7 @@ def _training(
             "mask_bank": settings.mask_bank,
             "code": provenance.training_code_digest(model_file(entry)),
             "numerics": compute.numerics(),
+            "libraries": provenance.numeric_libraries(),
         }
     )
     return TrainingPlan(
@@ -264,8 +270,3 @@ def _training(
 def model_file(entry: ModelEntry) -> Path:
     """The file of the model's class."""
     return Path(inspect.getfile(entry.model))
-
-
-def safe(name: str) -> str:
-    """A mask's name as part of a folder's name (``files:FOLDER`` has separators)."""
-    return "".join(c if c.isalnum() or c in "-+" else "_" for c in name)[-60:]

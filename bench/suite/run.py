@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ import masks.bank
 import masks.suite
 from bench.config import Request, digest
 from bench.data import Dataset, DataSpec, open_data
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import metrics as metric_library
-from bench.store import Store
+from bench.store import Store, discard
 from bench.suite import estimate, manifest
 from bench.suite.listener import Listener
 from bench.suite.plan import Cell, Plan, cell_key, check, make
@@ -114,6 +114,7 @@ class _Job:
             record,
         )
         self._tests: dict[str, evaluation.TestSet] = {}
+        self._finished: dict[int, dict[str, Any] | None] = {}
         self._keys = {
             id(cell): cell_key(cell, data, test_images.ids, ready, compute)
             for cell in plan.cells
@@ -122,7 +123,9 @@ class _Job:
 
     def run(self) -> int:
         """All cells, training by training so that a model is in memory once. Returns how many failed."""
-        open_cells = [cell for cell in self.plan.cells if id(cell) in self._keys and not self._done(cell)]
+        open_cells = [
+            cell for cell in self.plan.cells if id(cell) in self._keys and self._saved(cell) is None
+        ]
         pending = list({c.training.key: c.training for c in open_cells if c.training and c.trained}.values())
         to_train = [t for t in pending if not TrainedModel.is_complete(self.store, t)]
         self.listener.planned(
@@ -138,8 +141,10 @@ class _Job:
             if cell.broken or cell.not_applicable:
                 failed += self._record_unrun(cell)
                 continue
-            if self._done(cell):
-                self.record.add(self._saved_entry(cell))
+            saved = self._saved(cell)
+            if saved is not None:
+                self._test_set(cell.mask)
+                self.record.add(saved)
                 continue
             assert cell.training is not None
             try:
@@ -156,14 +161,21 @@ class _Job:
                         of=len(to_train),
                     )
                 self._evaluate(cell, current)
-            except (KeyboardInterrupt, InterruptedTrainingError, UsageError):
+            except (InterruptedTrainingError, UsageError, DiskError):
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise DiskError(f"cannot write to {self.store.folder}: {error.strerror}") from error
                 reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
                 self.record.add(manifest.failed_entry(cell, reason, traceback.format_exc()))
                 self.listener.cell_failed(cell.label, cell.mask, reason)
                 failed += 1
         self.record.finish(self.plan)
+        if elsewhere := self.record.elsewhere():
+            self.listener.warn(
+                f"computed on other software or hardware than this run: {', '.join(elsewhere)}; "
+                "name these models too to have all on one"
+            )
         return failed
 
     def _by_training(self) -> list[Cell]:
@@ -183,7 +195,9 @@ class _Job:
             listen=lambda done, of: self.listener.evaluating(cell.label, cell.mask, done, of),
         )
         folder = self.store.cell(cell.slug, self._keys[id(cell)])
-        entry = manifest.done_entry(cell, folder, self.store, trained, result.seconds, len(test.images.ids))
+        entry = manifest.done_entry(
+            cell, folder, self.store, trained, result.seconds, len(test.images.ids), self.record.numerics
+        )
         pictures = result.pictures if self.request.pictures else None
         manifest.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
         self.record.add(entry)
@@ -203,14 +217,19 @@ class _Job:
                 manifest.save_pool(self.store, mask, test)
         return self._tests[mask]
 
-    def _done(self, cell: Cell) -> bool:
-        return (self.store.cell(cell.slug, self._keys[id(cell)]) / "cell.json").is_file()
-
-    def _saved_entry(self, cell: Cell) -> dict[str, Any]:
-        path = self.store.cell(cell.slug, self._keys[id(cell)]) / "cell.json"
-        entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        self._test_set(cell.mask)
-        return entry
+    def _saved(self, cell: Cell) -> dict[str, Any] | None:
+        """The entry of a finished cell whose files are whole, or ``None``; damaged ones are removed with a word."""
+        if id(cell) not in self._finished:
+            folder = self.store.cell(cell.slug, self._keys[id(cell)])
+            try:
+                self._finished[id(cell)] = manifest.load_cell(
+                    folder, self.test_images.ids, pictures=self.request.pictures
+                )
+            except manifest.DamagedCellError as error:
+                self.listener.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
+                discard(folder)
+                self._finished[id(cell)] = None
+        return self._finished[id(cell)]
 
     def _record_unrun(self, cell: Cell) -> int:
         """A cell whose model does not import, or that does not apply. Returns 1 if that counts as failed."""

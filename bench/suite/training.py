@@ -41,8 +41,12 @@ class TrainedModel:
 
     @staticmethod
     def is_complete(store: Store, plan: TrainingPlan) -> bool:
-        """Whether the training has ended (``training.json`` is written last)."""
-        return (store.training(plan.slug, plan.key) / "training.json").is_file()
+        """Whether the training has ended: ``training.json`` is written last, and is whole."""
+        try:
+            text = (store.training(plan.slug, plan.key) / "training.json").read_text(encoding="utf-8")
+            return bool(json.loads(text)["key"] == plan.key)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 def build(plan: TrainingPlan, compute: Compute) -> InpaintingModel:
@@ -75,7 +79,9 @@ def train(
     if not TrainedModel.is_complete(store, plan):
         listener.training_started(plan.label, index, of, schedule.num_steps)
         _train(model, schedule, plan, settings, data, compute, folder, listener)
-        write_json(folder / "training.json", _summary(model, schedule, plan, compute, folder, store))
+        summary = _summary(model, schedule, plan, compute, folder, store)
+        write_json(folder / "training.json", summary)
+        listener.training_done(plan.label, summary["seconds"])
     else:
         state = checkpoint.newest(folder, warn=listener.warn)
         if state is None or not state["complete"]:
@@ -152,7 +158,6 @@ def _train(
         listen=listen,
         warn=listener.warn,
     ).train()
-    listener.training_done(plan.label, 0.0)
 
 
 def _validator(

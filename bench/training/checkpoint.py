@@ -6,6 +6,7 @@ match its name, or that does not load as plain tensors (``weights_only=True``), 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from bench.errors import DiskError
 
 FORMAT = "inpaint-bench checkpoint 1"
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
@@ -38,6 +41,11 @@ class _HashingWriter:
     def flush(self) -> None:
         self._file.flush()
 
+    def discard(self) -> None:
+        """Close without caring whether what is left can be written; no harm after :meth:`close`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
     def close(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -46,15 +54,22 @@ class _HashingWriter:
 
 def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
     """Write ``state`` as the checkpoint after ``step`` steps, then remove all but the newest ``keep``."""
-    folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".checkpoint-{os.getpid()}.tmp"
-    writer = _HashingWriter(temporary)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = _HashingWriter(temporary)
+    except OSError as error:
+        raise DiskError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from error
     try:
         torch.save({"format": FORMAT, "step": step, **state}, writer)  # type: ignore[arg-type]
         writer.close()
         path = folder / f"checkpoint-{step:09d}-{writer.sha256.hexdigest()[:16]}.pt"
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+        reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
+        raise DiskError(f"cannot write a checkpoint to {folder}: {reason}") from error
     finally:
+        writer.discard()
         temporary.unlink(missing_ok=True)
     for old in [p for p in _files(folder) if p != path][max(0, keep - 1) :]:
         old.unlink(missing_ok=True)

@@ -17,15 +17,9 @@ class TrainLog:
         """Drop lines of later steps than ``step``, and a last line that was cut off by a kill."""
         if not self.path.exists():
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):
-                continue
+        kept = [line for line in self.read() if line["step"] <= step]
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(self.path)
 
     def write(self, line: dict[str, Any]) -> None:
@@ -34,7 +28,15 @@ class TrainLog:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines."""
+        """All lines with a step; one that a kill cut off is none."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        lines = []
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                lines.append(line)
+        return lines

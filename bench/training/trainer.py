@@ -106,6 +106,7 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._bad: dict[str, Tensor] = {}
         self._signal = 0
+        self._mark, self._timed_steps, self._timed_seconds = time.perf_counter(), 0, 0.0
 
     def train(self) -> None:
         """Run every step that is left.
@@ -119,6 +120,7 @@ class Trainer:
             # Resume: everything that follows is a function of the step.
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._resume():
+                self._stop_if_asked()
                 return
             self._mark = saved = time.perf_counter()
             while self.step < self.schedule.num_steps:
@@ -128,6 +130,7 @@ class Trainer:
                 # Step.
                 self._advance(self.schedule.phases[self._phase_index], self.batches(self.step))
                 self.step += 1
+                self._timed_steps += 1
                 last = self.step == self.schedule.num_steps
 
                 # Report: the only place where the host waits for the device.
@@ -141,14 +144,15 @@ class Trainer:
                 # Checkpoint: by steps, by the clock (looked at when a report has waited anyway), or on a signal.
                 waited = time.perf_counter() - saved > self.intervals.checkpoint_seconds
                 reported = due(self.step, self.intervals.report)
-                if due(self.step, self.intervals.checkpoint) or (reported and waited) or self._signal:
+                asked = due(self.step, self.intervals.checkpoint) or (reported and waited) or self._signal
+                if asked and not last:
                     self._save()
                     saved = time.perf_counter()
-                if self._signal and not last:
-                    raise InterruptedTrainingError(self._signal, self.step)
+                    self._stop_if_asked()
             # Done: the weights stay, the optimizers' state goes.
             self._optimizers.clear()
             self._save(keep=1)
+            self._stop_if_asked()
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -210,17 +214,16 @@ class Trainer:
     def _report(self) -> None:
         """Read the losses, refuse bad ones, tell the log and the listener."""
         self._check_finite()
-        phase, now = self.schedule.phases[self._phase_index], time.perf_counter()
+        phase = self.schedule.phases[self._phase_index]
+        self._tick()
         steps = (self.step - 1) % self.intervals.report + 1
         terms = {k: float(v) / self._steps_of(k.split("/")[0], steps) for k, v in self._sums.items()}
-        elapsed, self._mark = now - self._mark, now
-        self.seconds += elapsed
         batch_size = getattr(self.batches, "batch_size", 1)
         progress = Progress(
             step=self.step,
             num_steps=self.schedule.num_steps,
             phase=phase.name,
-            images_per_second=batch_size * steps / max(elapsed, 1e-9),
+            images_per_second=batch_size * self._timed_steps / max(self._timed_seconds, 1e-9),
             seconds=self.seconds,
             terms=terms,
         )
@@ -228,6 +231,7 @@ class Trainer:
         line = {"step": self.step, "phase": phase.name, "images_seen": images_seen}
         self.log.write({**line, "seconds": round(self.seconds, 3), "terms": terms})
         self._sums.clear()
+        self._timed_steps, self._timed_seconds = 0, 0.0
         self._listen(progress)
 
     def _steps_of(self, player: str, steps: int) -> int:
@@ -251,6 +255,7 @@ class Trainer:
 
     def _run_validation(self) -> None:
         assert self._validate is not None
+        self._tick()
         self._check_finite()
         self.model.networks.eval()
         values = self._validate()
@@ -261,7 +266,9 @@ class Trainer:
         self._mark = time.perf_counter()
 
     def _save(self, keep: int = 2) -> None:
+        self._tick()
         self._check_finite()
+        self._check_weights()
         state = {
             "networks": self.model.networks.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
@@ -270,6 +277,24 @@ class Trainer:
             "complete": self.step == self.schedule.num_steps,
         }
         checkpoint.save(self.folder, self.step, state, keep=keep)
+        self._mark = time.perf_counter()
+
+    def _tick(self) -> None:
+        """Count the time since the last mark as training; validations and checkpoints are not."""
+        now = time.perf_counter()
+        self.seconds += now - self._mark
+        self._timed_seconds += now - self._mark
+        self._mark = now
+
+    def _stop_if_asked(self) -> None:
+        if self._signal:
+            raise InterruptedTrainingError(self._signal, self.step)
+
+    def _check_weights(self) -> None:
+        """The loss of a step says nothing of the weights after it: those are looked at before they are kept."""
+        for player, parameters in self._parameters.items():
+            if parameters and not torch.stack([torch.isfinite(p).all() for p in parameters]).all():
+                raise NonFiniteLossError(f"weights of the {player} are not finite after step {self.step - 1}")
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint; true if that one is the finished training."""

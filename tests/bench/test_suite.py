@@ -40,13 +40,6 @@ class Recorder(Listener):
         self.failed.append(f"{label} on {mask}: {reason}")
 
 
-@pytest.fixture
-def unet(workplace: Path) -> Path:
-    path = workplace / "unet.py"
-    path.write_text(source("test-unet"))
-    return path
-
-
 def request(pictures: Path, models: tuple[str, ...], **changes: Any) -> Request:
     fields = {k: changes.pop(k) for k in ("masks", "models_from", "name", "model_options") if k in changes}
     settings = resolve("smoke", {"images_seen": 16, **changes})
