@@ -97,9 +97,9 @@ def readable_summary(experiment: Experiment, form: str) -> str:
     metrics = [m for m in _HEADINGS if m in experiment.rows.columns]
     summary = summarise(experiment.rows, metrics)
     blocks = []
-    for mask, part in summary.groupby("mask", sort=False):
+    for mask, part in summary.groupby("mask", sort=False, observed=True):
         lines = []
-        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False):
+        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
             by_metric = of.set_index("metric")
             shown = method_name(part, label, train_mask)
             seeds = str(int(of["n_seeds"].max()))

@@ -143,7 +143,7 @@ def print_summary(folder: Path, page: Path, *, failed: int) -> None:
             for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)"):
                 table.add_column(heading, justify="right")
             part = summary[summary["mask"] == mask]
-            for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False):
+            for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
                 means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
                 numbers = (_number(means, m, 2 if m == "psnr_db" else 4) for m in metrics)
                 table.add_row(method_name(part, label, train_mask), *numbers)

@@ -26,7 +26,13 @@ def short(page: Page) -> str:
     if page.main_mask is None or metric is None:
         return "No results yet."
     rows = page.rows[page.rows["mask"] == page.main_mask]
-    means = rows.groupby(["label", "seed"])[metric.name].mean().groupby("label").mean().dropna()
+    means = (
+        rows.groupby(["label", "seed"], observed=True)[metric.name]
+        .mean()
+        .groupby("label", observed=True)
+        .mean()
+        .dropna()
+    )
     trained = [m.label for m in page.methods if m.trained and m.label in means.index]
     means = means.loc[trained] if trained else means
     if means.empty:
@@ -187,7 +193,7 @@ def _psnr(page: Page) -> Metric | None:
 
 
 def _seeds(page: Page) -> int:
-    counts = page.rows[page.rows["train_mask"] != "-"].groupby("label")["seed"].nunique()
+    counts = page.rows[page.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
     return int(counts.min()) if len(counts) else 0
 
 
