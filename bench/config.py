@@ -177,6 +177,8 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` ...
         pictures: whether pictures are stored and embedded in the report.
         allow_unreadable: go on although more than 1 % of the pictures cannot be read.
+        command: the words of the command line, for the record.
+        options: the same as resolved options, key -> plain value: what ``bench run --config`` takes.
     """
 
     models: tuple[str, ...]
@@ -190,3 +192,4 @@ class Request:
     pictures: bool = True
     allow_unreadable: bool = False
     command: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from bench.errors import BenchError
 #: ``command`` (dashes as underscores).
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
+    "init": "Write a commented config file for 'bench run'.",
     "report": "Render an experiment's report again.",
     "ablate": "Run what the claims of the paper need.",
     "score": "Score pictures made by any other program.",

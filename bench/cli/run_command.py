@@ -7,18 +7,44 @@ from typing import Any
 
 import click
 
+from bench.cli.grouped import GroupedCommand
+from bench.cli.option_file import ASSIGNMENT, config_option, resolved
 from bench.cli.options import Names, OrAll, data_option, flatten, models_from_option
 from bench.config import PRESETS
 from bench.errors import BenchError, DiskError, UsageError
 
+#: Heading -> options, in ``--help`` and in the file of ``bench init``.
+GROUPS = {
+    "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "set", "models-from"),
+    "The experiment": ("preset", "name", "config", "pictures"),
+    "Images": ("size", "crop", "split", "train-images", "test-images", "allow-unreadable"),
+    "Training": (
+        "track",
+        "images-seen",
+        "steps-per-phase",
+        "batch",
+        "micro-batch",
+        "learning-rate",
+        "flips",
+        "train-mask",
+    ),
+    "Machine": ("device", "precision", "checkpoint-every"),
+    "What is printed": ("quiet", "help"),
+}
+
 
 @click.command(
+    name="run",
+    cls=GroupedCommand,
+    groups=GROUPS,
     epilog="\b\nExamples:\n"
     "  bench run --models all --mask center\n"
     "  bench run --models mgs-iim,glcic --mask center,random-rect --data ~/celeba\n"
     "  bench run --models all --mask center --data ~/celeba --preset paper\n"
-    "  bench run --models pconv --mask center --set pconv.hole_weight=3 --name pconv-hole3"
+    "  bench run --models pconv --mask center --set pconv.hole_weight=3 --name pconv-hole3\n"
+    "  bench run --config experiment.toml --seeds 0,1,2",
 )
+@config_option
 @click.option(
     "--models",
     multiple=True,
@@ -76,7 +102,7 @@ from bench.errors import BenchError, DiskError, UsageError
     "--set",
     "assignments",
     multiple=True,
-    metavar="MODEL.FIELD=VALUE",
+    metavar=ASSIGNMENT,
     help="Change a field of a model's config.",
 )
 @models_from_option
@@ -118,7 +144,7 @@ def command(
 
     try:
         chosen_models = expand(flatten(models), [Path(p) for p in models_from])
-        chosen_masks = resolve_masks(list(flatten(mask_names)))
+        asked_masks = chosen_masks = resolve_masks(list(flatten(mask_names)))
         if resize_masks:
             chosen_masks = [
                 f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks
@@ -128,23 +154,30 @@ def command(
     overrides = {**settings, "seeds": _numbers(flatten(seeds)), "train_images": _count(train_images)}
     if test_images is not None:
         overrides["test_images"] = _count(test_images)
-    resolved = resolve(preset, overrides)
+    run_config = resolve(preset, overrides)
     if test_images == "all":
         import dataclasses
 
-        resolved = dataclasses.replace(resolved, test_images=None)
+        run_config = dataclasses.replace(run_config, test_images=None)
+    model_options = _assignments(assignments)
+    as_resolved = {"models": chosen_models, "mask_names": asked_masks, "assignments": model_options}
     request = Request(
         models=tuple(chosen_models),
         masks=tuple(chosen_masks),
         data=data,
-        settings=resolved,
-        model_options=_assignments(assignments),
+        settings=run_config,
+        model_options=model_options,
         models_from=models_from,
         name=name,
         device=device,
         pictures=pictures,
         allow_unreadable=allow_unreadable,
         command=("bench", *sys.argv[1:]),
+        options=resolved(
+            click.get_current_context().command,
+            click.get_current_context().params,
+            {**run_config.as_dict(), "test_images": run_config.test_images or "all", **as_resolved},
+        ),
     )
     from bench.suite.run import run
     from reports.experiment import ExperimentError

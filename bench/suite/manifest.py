@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import masks.bank
 import masks.suite
-from bench import provenance
+from bench import provenance, toml
 from bench.config import Request
 from bench.data import Dataset, ImageSet
 from bench.errors import DiskError, UsageError
@@ -28,6 +28,8 @@ from bench.training.device import Compute
 from reports.experiment import mask_file_name
 from reports.table import read_rows, write_rows
 
+#: The resolved options of the last command that wrote into an experiment, beside its manifest.
+CONFIG = "config.toml"
 #: Settings in which all cells of one experiment agree.
 _PROTOCOL = (
     "preset",
@@ -117,6 +119,7 @@ def open_or_create(
         for kind in ("models", "masks"):  # what the cells hold, whichever command added them
             held = [cell[kind[:-1]] for cell in old["cells"]]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
+    options = {**request.options, "name": store.name} if request.options else {}
     earlier = [c for c in (old or {}).get("commands", []) if c != list(request.command)]
     value = {
         "experiment": store.name,
@@ -142,6 +145,7 @@ def open_or_create(
         "software": provenance.software(),
         "hardware": {**provenance.hardware(), **compute.numerics()},
         "commands": [*earlier, list(request.command)],
+        "options": [*(o for o in (old or {}).get("options", []) if o != options), options],
         "commit": provenance.commit(),
         "masks": old["masks"] if old else {},
         "metrics": {
@@ -158,6 +162,9 @@ def open_or_create(
     manifest = Manifest(store, value)
     manifest.numerics = {**compute.numerics(), **provenance.numeric_libraries()}
     store.write_manifest(value)
+    if options:
+        text = f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.dumps(options)}"
+        write_whole(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return manifest
 
 
