@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from bench.suite.listener import Listener
-from bench.training.trainer import Progress as TrainingProgress
+from bench.training.monitor import Progress as TrainingProgress
 
 _PLAIN_SECONDS = 10.0  # between two plain lines of one training
 
@@ -78,14 +78,14 @@ class ConsoleListener(Listener):
         self._last = time.perf_counter()
         self.note(f"[{index}/{of}] training {label}: {num_steps:,} steps")
 
-    def training_progress(self, label: str, progress: TrainingProgress, seconds_left: float) -> None:
+    def training_progress(self, label: str, progress: TrainingProgress) -> None:
         """Phase, step, images/s, time left and losses."""
         losses = "  ".join(
             f"{k.removesuffix('/loss')} {v:.4g}" for k, v in progress.terms.items() if k.endswith("/loss")
         )
         detail = (
             f"{progress.phase}  step {progress.step:,}/{progress.num_steps:,}  "
-            f"{progress.images_per_second:.0f} images/s  {duration(seconds_left)} left  {losses}"
+            f"{progress.images_per_second:.0f} images/s  {duration(progress.seconds_left)} left  {losses}"
         )
         self._show(label, label, progress.step, progress.num_steps, detail)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.training.trainer import Progress
+from bench.training.monitor import Progress
 
 
 class Listener:
@@ -23,7 +23,7 @@ class Listener:
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         """A training starts or goes on."""
 
-    def training_progress(self, label: str, progress: Progress, seconds_left: float) -> None:
+    def training_progress(self, label: str, progress: Progress) -> None:
         """Losses were read."""
 
     def training_done(self, label: str, seconds: float) -> None:

@@ -21,7 +21,7 @@ from bench.suite.listener import Listener
 from bench.suite.plan import Cell, Plan, cell_key, check, make
 from bench.suite.training import TrainedModel, train
 from bench.training.device import Compute, choose
-from bench.training.trainer import InterruptedTrainingError
+from bench.training.signals import InterruptedTrainingError
 
 #: What a run measures besides what ``--metrics`` adds.
 DEFAULT_METRICS = ("psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae")

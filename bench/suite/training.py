@@ -25,7 +25,7 @@ from bench.training.cost import count
 from bench.training.device import Compute
 from bench.training.log import TrainLog
 from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Progress, Trainer
+from bench.training.trainer import Intervals, Trainer
 from models.protocol import InpaintingModel
 
 _VALIDATION_IMAGES = 64
@@ -134,12 +134,6 @@ def _train(
         },
     )
 
-    def listen(progress: Progress) -> None:
-        rate = progress.images_per_second / plan.batch_size
-        listener.training_progress(
-            plan.label, progress, (progress.num_steps - progress.step) / max(rate, 1e-9)
-        )
-
     compute.forget_peak_memory()
     Trainer(
         model,
@@ -155,7 +149,7 @@ def _train(
         ),
         micro_batch=settings.micro_batch,
         validate=_validator(model, names, data, compute),
-        listen=listen,
+        listen=lambda progress: listener.training_progress(plan.label, progress),
         warn=listener.warn,
     ).train()
 
@@ -179,7 +173,7 @@ def _summary(
     store: Store,
 ) -> dict[str, Any]:
     state = checkpoint.newest(folder)
-    seconds = float(state["seconds"]) if state else 0.0
+    seconds = float(state["monitor"]["seconds"]) if state else 0.0
     images_seen = schedule.num_steps * plan.batch_size
     try:
         macs: float | None = count(plan.entry.model, plan.config, plan.task, plan.budget).multiply_accumulates

@@ -28,6 +28,10 @@ class Schedule:
                 return index
         return len(self._ends) - 1
 
+    def start_of(self, index: int) -> int:
+        """First step of the phase at ``index``."""
+        return self._ends[index] - self.phases[index].num_steps
+
     def phase_at(self, step: int) -> Phase:
         """The phase that ``step`` belongs to."""
         return self.phases[self.index_at(step)]

@@ -22,7 +22,9 @@ from bench.suite.plan import mask_names, train_masks_for
 from bench.suite.run import run
 from bench.training import checkpoint
 from bench.training.log import TrainLog
-from bench.training.trainer import InterruptedTrainingError, Intervals, NonFiniteLossError
+from bench.training.monitor import NonFiniteLossError
+from bench.training.signals import InterruptedTrainingError
+from bench.training.trainer import Intervals
 from models.protocol import Batch
 from models.template import source
 from reports.experiment import mask_file_name
@@ -205,14 +207,14 @@ def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int)
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
-    advance = trainer._advance
+    advance = trainer.advance
 
     def spoil(phase, batch):  # type: ignore[no-untyped-def]
         advance(phase, batch)
         if batch.step == 11:  # the loss of this step was finite; what it did to the weights is not
             next(trainer.model.networks["generator"].parameters()).data.fill_(float("inf"))
 
-    trainer._advance = spoil  # type: ignore[method-assign]
+    trainer.advance = spoil  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLossError, match="weights of the generator are not finite after step 11"):
         trainer.train()
     assert checkpoint.newest(tmp_path) is None
@@ -235,7 +237,7 @@ def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
     state = checkpoint.newest(tmp_path)
     assert state is not None
     assert state["step"] == 6
-    assert state["seconds"] >= 6 * 0.02
+    assert state["monitor"]["seconds"] >= 6 * 0.02
 
 
 def test_a_cut_off_line_of_the_log_is_passed_over(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from bench.training import checkpoint
-from bench.training.trainer import InterruptedTrainingError, Intervals, NonFiniteLossError, Trainer
+from bench.training.monitor import NonFiniteLossError
+from bench.training.signals import InterruptedTrainingError
+from bench.training.trainer import Intervals, Trainer
 from models.protocol import Batch
 from tests.bench.toy import ToyConfig, toy_trainer, weights
 
@@ -188,7 +190,7 @@ def test_phases_move_their_players_only(tmp_path: Path) -> None:
 
 def test_validation_leaves_the_training_as_it_was(tmp_path: Path, undisturbed: Trainer) -> None:
     trainer = toy_trainer(tmp_path / "validated", intervals=Intervals(report=4, validate=3))
-    trainer._validate = lambda: {"psnr_db": float(trainer.model.networks.training)}
+    trainer.validate = lambda: {"psnr_db": float(trainer.model.networks.training)}
     trainer.train()
     assert same(weights(undisturbed), weights(trainer))
     values = [v for _, _, v in terms(trainer.folder) if v is not None]  # type: ignore[misc]
