@@ -10,11 +10,16 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+
+from reports.palette import Look
 
 #: Stand-ins for text, for thin lines, and for the page behind.
 INK, FAINT, PAPER = "#010203", "#c4c5c6", "#fdfcfb"
@@ -75,6 +80,14 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, An
     return figure, figure.subplots()
 
 
+def marker_path(look: Look, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
+    """A look's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``."""
+    marker = MarkerStyle(look.marker)
+    outline = marker.get_path().transformed(marker.get_transform())
+    polygons = [np.asarray(polygon) * (size, -size) + (x, y) for polygon in outline.to_polygons()]
+    return "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in polygon) + "Z" for polygon in polygons)
+
+
 def to_svg(figure: Figure, name: str) -> str:
     """The figure as an SVG element for an HTML page.
 
@@ -95,6 +108,25 @@ def to_svg(figure: Figure, name: str) -> str:
     used = set(re.findall(r"""(?:href="|url\()#([^")]+)""", text))
     text = re.sub(r"<[^<>]+>", lambda tag: _clean(tag.group(), salt, used), text)
     return re.sub(r"\s*\n\s*", " ", text).strip()
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``<name>.svg`` and ``<name>.png`` (300 dots an inch) on white, for papers.
+
+    On the page one legend stands for many figures; here each figure of named lines gets its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
+        for axes in figure.axes:
+            handles, labels = axes.get_legend_handles_labels()
+            if handles and axes.get_legend() is None:
+                once = dict(zip(labels, handles, strict=True))
+                figure.set_figheight(figure.get_figheight() + 0.2 * len(once) + 0.1)
+                figure.legend(once.values(), once.keys(), loc="outside lower left")
+        figure.savefig(svg, facecolor="white", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(png, facecolor="white", bbox_inches="tight", dpi=300, metadata={"Software": None})
+    return [svg, png]
 
 
 def _clean(tag: str, salt: str, used: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports import figures
 from reports.experiment import load_experiment
 from reports.page import Page
 from reports.sections import cost, distributions, gallery, headline, setup, table4, training, verdicts
@@ -33,6 +35,37 @@ def render_report(experiment_folder: Path, report_folder: Path, *, pictures: boo
     return write_page(
         report_folder / "index.html", render("report.html.j2", sections(page, pictures=pictures))
     )
+
+
+def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
+    """Write every figure of an experiment's report as SVG and PNG into ``folder``, for papers.
+
+    Returns:
+        The files, named after section, mask and metric or model.
+
+    Raises:
+        ExperimentError: the experiment cannot be read.
+        OSError: the folder cannot be written.
+    """
+    page = Page(load_experiment(experiment_folder))
+    by_mask = [plot for panel in distributions.build(page)["masks"] for plot in panel["plots"]]
+    trained = training.build(page)
+    plots = [
+        *by_mask,
+        *trained["validation"],
+        *trained["losses"],
+        *trained["scores"],
+        *cost.build(page)["plots"],
+    ]
+    written: list[Path] = []
+    taken: set[str] = set()
+    for plot in plots:
+        name = plain = re.sub(r"[^a-z0-9]+", "-", plot.name.lower()).strip("-")[:100]
+        while name in taken:
+            name = f"{plain}-{len(taken)}"
+        taken.add(name)
+        written += figures.save(plot.figure, folder, name)
+    return written
 
 
 def sections(page: Page, *, pictures: bool) -> dict[str, Any]:
@@ -77,6 +110,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = _asset
+    environment.globals["marker"] = figures.marker_path
     return environment
 
 

@@ -25,6 +25,11 @@ class Look:
         """Keyword arguments of ``Axes.plot``."""
         return {"color": self.colour, "linestyle": self.dash}
 
+    @property
+    def dash_array(self) -> str:
+        """The dash as SVG's ``stroke-dasharray`` for a line of width 1.7; empty for a solid line."""
+        return "" if isinstance(self.dash, str) else " ".join(f"{1.7 * part:.1f}" for part in self.dash[1])
+
 
 _SOLID, _DASHED, _DOTTED = "-", (0.0, (5.0, 2.0)), (0.0, (1.2, 1.6))
 _DASHDOT, _LONG = (0.0, (6.0, 1.6, 1.2, 1.6)), (0.0, (9.0, 3.0))

@@ -23,6 +23,9 @@ Floats = NDArray[np.float64]
 #: Points of a distribution curve: finer than the figure's pixels, and the same for 200 images and 20,000.
 _QUANTILES = np.linspace(0.0, 1.0, 161)
 
+#: Percentage below which cividis is dark enough for white letters (contrast above 4.5), and above for black.
+_DARK_BELOW = 45.0
+
 
 def ecdf(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
     """Share of images below each score: one line a method.
@@ -146,6 +149,8 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
         xticklabels=codes,
         yticklabels=[f"{_wrap(label)}  {code}" for code, label in zip(codes, wins.index, strict=True)],
     )
+    for text, value in zip(axes.texts, shown[~np.isnan(shown)], strict=True):
+        text.set_color("black" if value > _DARK_BELOW else "white")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
@@ -153,12 +158,13 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
     return figure
 
 
-def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
+def loss_by_phase(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -> Figure:
     """Losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
-        curves: columns ``term``, ``step``, ``phase``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
+        curves: columns ``term``, ``step``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
         look: of the model.
+        phase_ends: steps at which one phase gives way to the next.
     """
     figure, axes = new_figure()
     lines: list[tuple[str, str, dict[str, Any]]] = [
@@ -174,7 +180,7 @@ def loss_by_phase(curves: pd.DataFrame, look: Look) -> Figure:
     if positive and len(curves) and curves["value"].max() > 10 * curves["value"].min():
         axes.set_yscale("log")
         _plain_log(axes.yaxis)
-    _phases(axes, curves)
+    _phases(axes, phase_ends)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(loc="best", fontsize=8.5)
@@ -196,13 +202,14 @@ def validation(curves: Sequence[pd.DataFrame], looks: Mapping[str, Look], x: str
     for table in curves:
         look = looks[table["label"].iloc[0]]
         at = table[x] / divisor if x == "seconds" else table[x]
-        axes.plot(at, table["value"], marker=look.marker, markersize=3.5, **look.line())
+        label = table["label"].iloc[0]
+        axes.plot(at, table["value"], label=label, marker=look.marker, markersize=3.5, **look.line())
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel=f"wall time ({unit})" if x == "seconds" else "images seen", ylabel=ylabel)
     return figure
 
 
-def discriminator_scores(curves: pd.DataFrame, look: Look) -> Figure:
+def discriminator_scores(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -> Figure:
     """Every logged discriminator term but its loss (scores of real and completed pictures) over steps."""
     figure, axes = new_figure()
     dashes = ["-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 1.6, 1.2, 1.6))]
@@ -212,7 +219,7 @@ def discriminator_scores(curves: pd.DataFrame, look: Look) -> Figure:
         axes.plot(
             part["step"], part["value"], label=name, color=colour, linestyle=dashes[place % 4], linewidth=1.4
         )
-    _phases(axes, curves)
+    _phases(axes, phase_ends)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlabel="step", ylabel="score")
     axes.legend(loc="best", fontsize=8.5)
@@ -220,12 +227,18 @@ def discriminator_scores(curves: pd.DataFrame, look: Look) -> Figure:
 
 
 def quality_against_cost(points: pd.DataFrame, looks: Mapping[str, Look], xlabel: str, ylabel: str) -> Figure:
-    """Scatter of a score against a cost, named at the points. Columns ``label``, ``cost``, ``value``."""
+    """Scatter of a score against a cost, a point a method. Columns ``label``, ``cost``, ``value``."""
     figure, axes = new_figure()
     for line in points.to_dict("records"):
         look = looks[line["label"]]
         axes.plot(
-            [line["cost"]], [line["value"]], marker=look.marker, color=look.colour, markersize=8, linestyle=""
+            [line["cost"]],
+            [line["value"]],
+            label=line["label"],
+            marker=look.marker,
+            color=look.colour,
+            markersize=8,
+            linestyle="",
         )
     if len(points) and points["cost"].min() > 0 and points["cost"].max() > 8 * points["cost"].min():
         axes.set_xscale("log")
@@ -256,12 +269,7 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
-def _phases(axes: Axes, curves: pd.DataFrame) -> None:
+def _phases(axes: Axes, ends: Sequence[int]) -> None:
     """Thin lines where a phase ends."""
-    phased = curves[curves["phase"] != ""]
-    if phased.empty:
-        return
-    spans = phased.groupby("phase", sort=False)["step"].agg(["min", "max"]).sort_values("min")
-    for place, (_, span) in enumerate(spans.iterrows()):
-        if place:
-            axes.axvline(float(span["min"]), color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))
+    for step in ends:
+        axes.axvline(step, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))

@@ -11,22 +11,32 @@ if TYPE_CHECKING:
     from reports.experiment import Experiment
 
 
-def open_experiment(name: str) -> Experiment:
-    """Read an experiment by its name in ``runs/`` or by the path of its folder.
+def find_experiment(name: str) -> Path:
+    """The folder of an experiment, by its name in ``runs/`` or by its path.
 
     Raises:
-        UsageError: there is none (with suggestions), or it cannot be read.
+        UsageError: there is none (with suggestions).
     """
     from bench.store import RUNS
     from models.registry import suggest
-    from reports.experiment import ExperimentError, load_experiment
 
     folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
     if not (folder / "manifest.json").is_file():
         there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
         hint = suggest(name, there) if there else f"; {RUNS}/ holds no experiment yet"
         raise UsageError(f"no experiment {name!r} in {RUNS}/{hint}")
+    return folder
+
+
+def open_experiment(name: str) -> Experiment:
+    """Read an experiment by its name in ``runs/`` or by the path of its folder.
+
+    Raises:
+        UsageError: there is none (with suggestions), or it cannot be read.
+    """
+    from reports.experiment import ExperimentError, load_experiment
+
     try:
-        return load_experiment(folder)
+        return load_experiment(find_experiment(name))
     except ExperimentError as error:
         raise UsageError(str(error)) from error

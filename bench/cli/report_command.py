@@ -9,29 +9,43 @@ import click
 from bench.errors import UsageError
 
 
-@click.command(epilog="\b\nExample:\n  bench report all-center-faces-quick")
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench report all-center-faces-quick\n"
+    "  bench report all-center-faces-quick --pdf --figures figures"
+)
 @click.argument("experiment")
 @click.option(
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )
-def command(experiment: str, pictures: bool | None) -> None:
+@click.option("--pdf", is_flag=True, help="Print the page as PDF beside it (needs Chromium).")
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write every figure as SVG and PNG into this folder, for papers.",
+)
+def command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
+    from bench.cli.experiments import find_experiment
     from bench.store import REPORTS, RUNS, read_manifest
-    from models.registry import suggest
+    from reports.chromium import ChromiumError, print_pdf
     from reports.experiment import ExperimentError
-    from reports.html import render_report
+    from reports.html import render_report, save_figures
     from reports.index_page import render_index
 
-    folder = Path(experiment) if (Path(experiment) / "manifest.json").is_file() else RUNS / experiment
-    if not (folder / "manifest.json").is_file():
-        there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
-        hint = suggest(experiment, there) if there else "; runs/ holds no experiment yet"
-        raise UsageError(f"no experiment {experiment!r} in {RUNS}/{hint}")
+    folder = find_experiment(experiment)
     if pictures is None:
         pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
     try:
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures)
         render_index(RUNS, REPORTS)
-    except ExperimentError as error:
+        click.echo(f"report: {page}")
+        if figures:
+            written = save_figures(folder, figures)
+            click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
+        if pdf:
+            click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")
+    except (ExperimentError, ChromiumError) as error:
         raise UsageError(str(error)) from error
-    click.echo(f"report: {page}")
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or figures}: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -15,19 +16,21 @@ class Plot:
     """A figure on the page.
 
     Attributes:
-        svg: the drawing.
+        figure: the drawing.
+        name: unique on the page.
         title: above it.
         alt: what it shows, for those who cannot see it.
         caption: under it; may be empty.
     """
 
-    svg: Markup
+    figure: Figure
+    name: str
     title: str
     alt: str
     caption: str = ""
 
-
-def plot(figure: Figure, name: str, title: str, alt: str, caption: str = "") -> Plot:
-    """Make a figure part of the page; ``name`` is unique on it."""
-    # The drawing is ours; matplotlib escapes what text it was given.
-    return Plot(Markup(figures.to_svg(figure, name)), title, alt, caption)
+    @cached_property
+    def svg(self) -> Markup:
+        """The drawing as an element of the page."""
+        # It is ours; matplotlib escapes what text it was given.
+        return Markup(figures.to_svg(self.figure, self.name))

@@ -10,7 +10,7 @@ import pandas as pd
 from reports import plots
 from reports.figures import style
 from reports.page import Method, Page
-from reports.sections import Plot, plot
+from reports.sections import Plot
 
 
 def build(page: Page) -> dict[str, Any]:
@@ -59,9 +59,12 @@ def _plots(page: Page) -> list[Plot]:
     if metric is None or mask is None:
         return []
     looks = {m.label: m.look for m in page.methods}
-    costs = (("parameters of the generator (millions)", 0, 1e6), ("training time (minutes)", 3, 60.0))
+    costs = (
+        ("parameters", "parameters of the generator (millions)", 0, 1e6),
+        ("time", "training time (minutes)", 3, 60.0),
+    )
     found = []
-    for name, column, unit in costs:
+    for short, name, column, unit in costs:
         points: list[dict[str, Any]] = []
         for method in page.methods_on(mask):
             cost = _columns(method)[column][1]
@@ -71,9 +74,9 @@ def _plots(page: Page) -> list[Plot]:
         if len(points) > 1:
             words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
             found.append(
-                plot(
+                Plot(
                     plots.quality_against_cost(pd.DataFrame(points), looks, name, metric.title),
-                    f"cost {column}",
+                    f"cost {short}",
                     f"{metric.heading} against {name.split(' (')[0]}",
                     f"{metric.title} on “{mask}” against {name}: {words}.",
                 )

@@ -12,7 +12,7 @@ from reports import plots
 from reports.figures import style
 from reports.page import Metric, Page
 from reports.scores import Scores
-from reports.sections import Plot, plot
+from reports.sections import Plot
 from reports.significance import probability_of_superiority
 
 _BINS = 8
@@ -56,7 +56,7 @@ def _mask(page: Page, mask: str) -> dict[str, Any]:
 
 def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: str) -> Plot:
     medians = ", ".join(f"{label} {metric.show(np.median(v))}" for label, v in scores.items())
-    return plot(
+    return Plot(
         plots.ecdf(scores, looks, metric.title),
         f"{name} ecdf",
         f"{metric.heading} over all images",
@@ -70,7 +70,7 @@ def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name
         f"{label} {metric.show(np.quantile(v, 0.25))} to {metric.show(np.quantile(v, 0.75))}"
         for label, v in scores.items()
     )
-    return plot(
+    return Plot(
         plots.violins(scores, looks, metric.title),
         f"{name} violins",
         f"Spread of {metric.heading}",
@@ -102,7 +102,7 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
     )
     title = f"{best} less each other model ({metric.heading})"
     alt = f"{best} less each other model in {metric.title}: {words}."
-    return [plot(drawn, f"{name} forest", title, alt, caption)]
+    return [Plot(drawn, f"{name} forest", title, alt, caption)]
 
 
 def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
@@ -119,7 +119,7 @@ def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
     table = pd.DataFrame(wins, index=labels, columns=labels)
     share = table.mean(axis=1)
     words = ", ".join(f"{label} {100 * share[label]:.0f} %" for label in labels)
-    return plot(
+    return Plot(
         plots.win_matrix(table),
         f"{name} wins",
         f"How often the row beats the column, % of images ({metric.heading})",
@@ -141,7 +141,7 @@ def _hole(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: st
         for label, t in binned.items()
         if len(t)
     )
-    return plot(
+    return Plot(
         plots.against_hole(binned, looks, metric.title),
         f"{name} hole",
         f"{metric.heading} against the area of the hole",

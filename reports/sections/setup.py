@@ -14,7 +14,10 @@ def build(page: Page) -> dict[str, Any]:
     data = m["data"]
     cells = page.experiment.cells
     return {
-        "command": shlex.join(str(part) for part in m.get("command", [])),
+        "commands": [
+            shlex.join(str(part) for part in c) for c in m.get("commands") or [m.get("command", [])]
+        ],
+        "numerics": _numerics(page),
         "settings": [(k, _plain(v)) for k, v in m["settings"].items()],
         "data": [(k, _plain(v)) for k, v in data.items() if k != "skipped"],
         "skipped": data["skipped"],
@@ -32,6 +35,29 @@ def build(page: Page) -> dict[str, Any]:
         "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
         "models": [x for x in page.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
     }
+
+
+def _numerics(page: Page) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Where cells were computed: what can change their last digits, with the cells it holds for.
+
+    One entry where all agree; else one for each set-up, naming its methods with their masks.
+    """
+    grouped: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {}
+    for method in page.methods:
+        for cell in method.done:
+            if numerics := cell.get("numerics"):
+                held, _ = grouped.setdefault(repr(sorted(numerics.items())), ({}, numerics))
+                held.setdefault(method.label, []).append(cell["mask"])
+    alone = len(grouped) == 1
+    return [
+        (
+            "Every cell"
+            if alone
+            else "; ".join(f"{k} on {', '.join(dict.fromkeys(v))}" for k, v in held.items()),
+            [(k, _plain(v)) for k, v in numerics.items()],
+        )
+        for held, numerics in grouped.values()
+    ]
 
 
 def _config(method: Method) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from reports import plots
 from reports.figures import style
 from reports.page import Method, Page
-from reports.sections import Plot, plot
+from reports.sections import Plot
 
 
 def build(page: Page) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _validation(
         return []
     ends = ", ".join(f"{t['label'].iloc[0]} {t['value'].iloc[-1]:.2f}" for t in tables)
     return [
-        plot(
+        Plot(
             plots.validation(tables, looks, x, "validation PSNR (dB)"),
             f"validation {x}",
             f"Validation against {words}",
@@ -84,9 +85,9 @@ def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
         f"{t} from {g['value'].iloc[0]:.3g} to {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term")
     )
     return [
-        plot(
-            plots.loss_by_phase(_thin(part), method.look),
-            f"loss {method.label} {training['key']}",
+        Plot(
+            plots.loss_by_phase(_thin(part), method.look, _phase_ends(training)),
+            f"loss {method.label} {training['key'][:8]}",
             method.label,
             f"Losses of {method.label} over steps: {ends}.",
             f"Phases, from left to right: {phases}.",
@@ -101,13 +102,18 @@ def _scores(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
         return []
     ends = ", ".join(f"{t.split('/', 1)[-1]} {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term"))
     return [
-        plot(
-            plots.discriminator_scores(_thin(part), method.look),
-            f"scores {method.label} {training['key']}",
+        Plot(
+            plots.discriminator_scores(_thin(part), method.look, _phase_ends(training)),
+            f"scores {method.label} {training['key'][:8]}",
             method.label,
             f"Discriminator terms of {method.label} over steps; at the end: {ends}.",
         )
     ]
+
+
+def _phase_ends(training: dict[str, Any]) -> list[int]:
+    """The last step of every phase but the last one."""
+    return list(itertools.accumulate(int(p["num_steps"]) for p in training["phases"]))[:-1]
 
 
 def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:

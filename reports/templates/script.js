@@ -57,20 +57,22 @@
   // Zoom: the model's picture over the truth (or the input), cut by the slider.
   const zoom = one("zoom");
   const stage = zoom.querySelector(".stage");
+  const [under, over] = ["zoom-under", "zoom-over"].map((id) => Object.assign(new Image(), { id }));
+  stage.prepend(under, over);
   let outputs = [], at = 0, map = false, against = "truth";
   const paint = () => {
     const figure = outputs[at], row = figure.closest(".picture-row");
-    const over = figure.querySelector("img"), under = row.querySelector(`img.${against}`);
+    const picture = figure.querySelector("img"), other = row.querySelector(`img.${against}`);
     one("zoom-title").textContent = `${figure.dataset.label}, ${row.getAttribute("aria-label")}`;
     one("zoom-scores").textContent = all(".score", figure).map((s) => s.textContent).join(" · ");
-    Object.assign(one("zoom-over"), { src: over.src, alt: over.alt });
-    Object.assign(one("zoom-under"), { src: under.src, alt: under.alt });
+    Object.assign(over, { src: picture.src, alt: picture.alt });
+    Object.assign(under, { src: other.src, alt: other.alt });
     one("zoom-left").textContent = figure.dataset.label;
     one("zoom-right").textContent = against;
     one("zoom-map").setAttribute("aria-pressed", map);
     one("zoom-against").setAttribute("aria-pressed", against === "input");
     one("zoom-error").hidden = one("zoom-scale").hidden = !map;
-    if (map) errorMap(over.src, row.querySelector("img.truth").src);
+    if (map) errorMap(picture.src, row.querySelector("img.truth").src);
   };
   const load = async (src) => { const image = new Image(); image.src = src; await image.decode(); return image; };
   const errorMap = async (...sources) => {
