@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nox
 from nox.virtualenv import PassthroughEnv
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "uv|virtualenv"
+
+#: What the session ``browser`` has npm install: the accessibility check and the check of the HTML.
+NODE_PACKAGES = ("axe-core@4.14.1", "html-validate@9.7.1")
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLD_WARNINGS = ["-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"]
@@ -66,6 +72,18 @@ def minimums(session: nox.Session) -> None:
     """The tests on the lowest declared versions; those warn of their own age, which is no fault of ours."""
     session.install("--resolution=lowest-direct", "-e", ".[dev]")
     session.run("pytest", *OLD_WARNINGS, *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report in headless Chromium: it works, it overflows nowhere, axe and html-validate find nothing."""
+    if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        session.error("needs Chromium (Debian: apt-get install chromium)")
+    install(session, "-e", ".[dev,browser]")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("npm", "install", "--no-save", "--prefix", str(folder), *NODE_PACKAGES, external=True)
+    session.env["INPAINT_BENCH_NODE_MODULES"] = str(folder / "node_modules")
+    session.run("pytest", "tests/reports/test_browser.py", "tests/reports/test_files.py", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,278 @@
+"""The pages in a real browser: ``nox -s browser``. Skipped where Chromium or Playwright is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.chromium import find_chromium
+from reports.html import render_report
+from reports.index_page import render_index
+from tests.reports.synthetic import make_experiment
+
+playwright = pytest.importorskip(
+    "playwright.sync_api",
+    reason="Playwright is not installed: pip install '.[browser]'",
+    exc_type=ImportError,
+)
+if find_chromium() is None:
+    pytest.skip("Chromium is not installed (Debian: apt-get install chromium)", allow_module_level=True)
+
+#: Where ``nox -s browser`` has npm put axe-core and html-validate.
+NODE_MODULES = os.environ.get("INPAINT_BENCH_NODE_MODULES", "")
+needs_node = pytest.mark.skipif(
+    not NODE_MODULES, reason="axe-core and html-validate are not installed: run nox -s browser"
+)
+LONG = "a-model-whose-author-gave-it-a-very-long-name-without-any-space-" + "x" * 60
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=str(find_chromium()), chromium_sandbox=False)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A full report, one without any result, and the list of both."""
+    root = tmp_path_factory.mktemp("pages")
+    full = make_experiment(
+        root / "runs",
+        name="full",
+        models=("context-encoder", "glcic", "pconv", "mgs-iim", "mgs-iim-no-gate", "mean", "biharmonic"),
+        masks=("center", "shapes", "freeform"),
+        seeds=(0, 1, 2),
+        procedural=False,
+        failed=("pconv",),
+        not_applicable=[("context-encoder", "shapes")],
+        pictures=4,
+        lpips=True,
+    )
+    _say_long_things(full)
+    none = make_experiment(root / "runs", name="none", models=("glcic",), failed=("glcic",))
+    found = {f.name: render_report(f, root / "reports" / f.name) for f in (full, none)}
+    return {**found, "index": render_index(root / "runs", root / "reports")}
+
+
+def _say_long_things(folder: Path) -> None:
+    """Texts that do not break at spaces, an instability, and cells of another machine."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["commands"] = [["bench", "run", "--models", LONG], ["bench", "run", "--data", f"/{LONG}"]]
+    for place, cell in enumerate(manifest["cells"]):
+        cell["summary"] = LONG
+        cell["config"] |= {"a_long_field_of_the_configuration": LONG}
+        if cell["status"] == "done":
+            cell["numerics"] = {"device": "cpu" if place % 2 else "cuda", "torch": "2.5.0"}
+        if cell["training"]:
+            cell["training"]["events"] = [{"step": 7, "kind": "gradient spike", "detail": LONG}]
+    path.write_text(json.dumps(manifest))
+
+
+class Visit:
+    """A page opened at a width and in a colour scheme; whatever it does wrong is noted."""
+
+    def __init__(
+        self, chromium: Any, path: Path, width: int = 1600, scheme: str = "light", **more: Any
+    ) -> None:
+        self.context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True, **more
+        )
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda m: self.wrong.append(m.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def __enter__(self) -> Any:
+        return self.page
+
+    def __exit__(self, *_: object) -> None:
+        outside = [u for u in self.requests if not u.startswith(("file:", "data:"))]
+        loaded = [u for u in self.requests if u.startswith("file:")]
+        self.context.close()
+        assert self.wrong == []
+        assert outside == []
+        assert len(loaded) == 1, "the page is one file"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("name", ["full", "none", "index"])
+def test_nothing_overflows_is_loaded_or_fails(
+    chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    with Visit(chromium, pages[name], width, scheme) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        beyond = """() => [...document.querySelectorAll('main *')].filter((e) => {
+            const box = e.getBoundingClientRect();
+            return box.width && box.right > innerWidth + 1 && !e.closest('.scroll, pre, .hidden, svg');
+        }).map((e) => e.outerHTML.slice(0, 120))"""
+        assert page.evaluate(beyond) == []
+
+
+def test_dark_mode_is_dark(chromium: Any, pages: dict[str, Path]) -> None:
+    def lightness(scheme: str) -> list[float]:
+        with Visit(chromium, pages["full"], scheme=scheme) as page:
+            return [
+                sum(
+                    float(v)
+                    for v in page.evaluate(f"getComputedStyle(document.body).{what}")[4:-1].split(",")
+                )
+                for what in ("backgroundColor", "color")
+            ]
+
+    assert lightness("light")[0] > 700 > 150 > lightness("light")[1]
+    assert lightness("dark")[0] < 150 < 600 < lightness("dark")[1]
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_round(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"]) as page:
+        table = page.locator("#table4 table").first
+        heading = table.get_by_role("button", name="Sort by PSNR (dB), ours", exact=True)
+
+        def scores() -> list[float]:
+            cells = table.locator("tbody tr td:nth-child(3)")
+            found = cells.evaluate_all("(cells) => cells.map((cell) => cell.dataset.sort)")
+            return [float(v) for v in found if v]
+
+        heading.click()
+        assert scores() == sorted(scores(), reverse=True)
+        assert table.locator("th[aria-sort=descending]").count() == 1
+        heading.press("Enter")
+        assert scores() == sorted(scores())
+        table.get_by_role("button", name="Sort by Model").click()
+        names = table.locator("tbody th").all_inner_texts()
+        assert names == sorted(names, key=str.casefold)
+
+
+def test_the_mask_switch_changes_every_section(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"]) as page:
+        headings = "#table4 .mask-name, #pictures .mask-name, #distributions .mask-name"
+        shown = lambda: page.locator(headings).locator("visible=true").all_inner_texts()  # noqa: E731
+        assert shown() == ["Mask “center”"] * 3
+        page.locator("#table4 .masks label", has_text="shapes").click()
+        assert shown() == ["Mask “shapes”"] * 3
+        page.keyboard.press("ArrowLeft")
+        assert shown() == ["Mask “freeform”"] * 3
+
+
+def test_zoom_slider_error_map_and_keys(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"]) as page:
+        dialog = page.locator("#zoom")
+        assert not dialog.is_visible()
+        opener = page.get_by_role("button", name="completed by MGS-IIM").first
+        opener.focus()
+        page.keyboard.press("Enter")
+        assert dialog.is_visible()
+        assert "MGS-IIM" in page.locator("#zoom-title").inner_text()
+        assert "dB" in page.locator("#zoom-scores").inner_text()
+        cut = "getComputedStyle(document.querySelector('.stage')).getPropertyValue('--cut').trim()"
+        page.keyboard.press("Home")
+        assert page.evaluate(cut) == "0%"
+        page.keyboard.press("End")
+        assert page.evaluate(cut) == "100%"
+        page.locator("#zoom-map").click()
+        page.wait_for_function("document.getElementById('zoom-error').width > 10")
+        light = """() => { const c = document.getElementById('zoom-error');
+            const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            const at = (x, y) => d[4 * (Math.floor(y * c.height) * c.width + Math.floor(x * c.width))];
+            return [at(0.5, 0.5), at(0.05, 0.05)]; }"""
+        page.wait_for_function(f"({light})()[0] > 0")
+        hole, known = page.evaluate(light)
+        assert hole > known + 50, "the error lies in the hole"
+        page.locator("#zoom-against").click()
+        assert page.locator("#zoom-right").inner_text() == "input"
+        before = page.locator("#zoom-title").inner_text()
+        page.locator("#zoom-next").click()
+        assert page.locator("#zoom-title").inner_text() != before
+        page.keyboard.press("Escape")
+        assert not dialog.is_visible()
+        assert opener.evaluate("(e) => e === document.activeElement"), "focus goes back"
+
+
+def test_tables_and_commands_are_copied(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"], permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.locator("#table4 details.copy summary").first.click()
+        page.get_by_role("button", name="Copy LaTeX").first.click()
+        page.get_by_role("button", name="Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()").startswith("\\begin{tabular}")
+        page.locator("#setup .copy-button").first.click()
+        page.locator("#setup").get_by_role("button", name="Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()").count("bench run") == 2
+
+
+def test_without_scripts_everything_is_there_and_no_dead_control(
+    chromium: Any, pages: dict[str, Path]
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(pages["full"].as_uri())
+    assert page.locator("#table4 .mask-name").locator("visible=true").count() == 3
+    assert page.locator("#table4 table").locator("visible=true").count() == 3
+    assert page.locator(".needs-script").locator("visible=true").count() == 0
+    assert page.locator("dialog, main button").locator("visible=true").count() == 0
+    context.close()
+
+
+def test_print_shows_every_mask_and_no_controls(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"], 794, "dark") as page:
+        page.emulate_media(media="print")
+        assert page.locator("#table4 table").locator("visible=true").count() == 3
+        assert page.locator(".needs-script, nav").locator("visible=true").count() == 0
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_first_stop_of_the_keyboard_skips_to_the_results(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"]) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+
+
+@needs_node
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("name", ["full", "none", "index"])
+def test_axe_finds_no_violation(
+    chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    axe = (Path(NODE_MODULES) / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    with Visit(chromium, pages[name], width, scheme) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        page.evaluate(axe)
+        assert _violations(page) == []
+        if name == "full":
+            page.get_by_role("button", name="completed by MGS-IIM").first.click()
+            page.locator("#zoom-map").click()
+            assert _violations(page) == []
+
+
+def _violations(page: Any) -> list[str]:
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{v['id']}: {n['html'][:150]} {n['failureSummary']}" for v in found for n in v["nodes"]]
+
+
+@needs_node
+def test_the_html_is_valid(pages: dict[str, Path], tmp_path: Path) -> None:
+    config = tmp_path / "htmlvalidate.json"
+    # What a page sets inline is one variable for a grid, and the number of a mask.
+    rules = {"no-inline-style": ["error", {"allowedProperties": ["--columns"]}]}
+    config.write_text(json.dumps({"root": True, "extends": ["html-validate:standard"], "rules": rules}))
+    node = shutil.which("node")
+    assert node is not None
+    program = Path(NODE_MODULES) / "html-validate" / "bin" / "html-validate.mjs"
+    command = [node, str(program), "--config", str(config), "--formatter", "text", *map(str, pages.values())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
