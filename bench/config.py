@@ -62,6 +62,7 @@ class RunConfig:
         train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
         train_images: use only the first so many training images (``None``: all).
         test_images: evaluate only so many test images, chosen by seed (``None``: all).
+        metrics: measured besides the primary ones: names or groups (``bench list metrics``).
         mask_bank: training masks drawn before training.
         report_every: steps between readings of the losses, at most a tenth of a training.
         validate_every: steps between validations (``None``: ten times a training).
@@ -84,6 +85,7 @@ class RunConfig:
     train_mask: str = "auto"
     train_images: int | None = None
     test_images: int | None = 500
+    metrics: tuple[str, ...] = ("hole_psnr_db", "hole_mae")
     mask_bank: int = 8192
     report_every: int = 10
     validate_every: int | None = None
@@ -125,7 +127,7 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**dataclasses.asdict(self), "seeds": list(self.seeds)}
+        return {**dataclasses.asdict(self), "seeds": list(self.seeds), "metrics": list(self.metrics)}
 
 
 def resolve(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:

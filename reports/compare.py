@@ -12,6 +12,7 @@ import pandas as pd
 from reports.differences import Difference, compare_scores
 from reports.experiment import Experiment
 from reports.scores import arrange, is_higher_better
+from reports.set_metrics import set_scores
 
 
 class ComparisonError(ValueError):
@@ -96,6 +97,8 @@ def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
 
 
 def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
+    if metric in set(set_scores([*a.cells, *b.cells])["metric"]):
+        return "a number of a set of images, so that nothing is paired by image"
     for experiment in (a, b):
         if metric not in experiment.rows.columns:
             return f"{experiment.name} lacks it"

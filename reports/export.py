@@ -12,6 +12,7 @@ import pandas as pd
 
 from reports.claims import evaluate_claims
 from reports.experiment import Experiment
+from reports.set_metrics import summarise_sets
 from reports.summary import method_name, paired_differences, summarise
 from reports.table import metric_columns
 
@@ -22,6 +23,13 @@ _HEADINGS = {
     "lpips_alex": ("LPIPS (Alex)", 4),
     "hole_psnr_db": ("hole PSNR (dB)", 2),
     "hole_mae": ("hole MAE", 4),
+    "hole_ssim": ("hole SSIM", 4),
+    "raw_psnr_db": ("raw PSNR (dB)", 2),
+    "ssim_uniform7": ("SSIM (uniform 7)", 4),
+    "ssim_y": ("SSIM (luma)", 4),
+    "lpips_vgg": ("LPIPS (VGG)", 4),
+    "lpips_squeeze": ("LPIPS (SqueezeNet)", 4),
+    "fid": ("FID", 2),
 }
 FORMATS = ("csv", "parquet", "json", "markdown", "latex")
 TABLES = ("summary", "rows", "differences", "claims")
@@ -65,11 +73,18 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
         case "rows":
             return rows
         case "summary":
-            return summarise(rows, metrics)
+            return _summary(experiment, metrics)
         case "differences":
             return paired_differences(rows, metrics, higher_is_better=experiment.higher_is_better)
         case _:
             return claims_table(experiment)
+
+
+def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
+    """Lines of metrics of images, then of metrics of sets."""
+    of_images = summarise(experiment.rows, metrics)
+    of_sets = summarise_sets(experiment.cells)
+    return pd.concat([of_images, of_sets], ignore_index=True) if len(of_sets) else of_images
 
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:
@@ -94,8 +109,9 @@ def claims_table(experiment: Experiment) -> pd.DataFrame:
 
 def readable_summary(experiment: Experiment, form: str) -> str:
     """The summary as one table a mask: a line a method, ``mean [low, high]`` under each metric."""
-    metrics = [m for m in _HEADINGS if m in experiment.rows.columns]
-    summary = summarise(experiment.rows, metrics)
+    summary = _summary(experiment, [m for m in _HEADINGS if m in experiment.rows.columns])
+    there = set(summary["metric"])
+    metrics = [m for m in _HEADINGS if m in there]
     blocks = []
     for mask, part in summary.groupby("mask", sort=False, observed=True):
         lines = []

@@ -15,6 +15,7 @@ from reports.differences import paired_differences
 from reports.experiment import Experiment
 from reports.palette import Look, looks
 from reports.scores import Scores, arrange
+from reports.set_metrics import set_note, summarise_sets
 from reports.summary import summarise
 from reports.table import PRIMARY_METRICS, metric_columns
 
@@ -26,6 +27,12 @@ _HEADINGS = {
     "hole_psnr_db": "Hole PSNR",
     "hole_mae": "Hole MAE",
     "hole_ssim": "Hole SSIM",
+    "lpips_vgg": "LPIPS (VGG)",
+    "lpips_squeeze": "LPIPS (SqueezeNet)",
+    "raw_psnr_db": "Raw PSNR",
+    "ssim_y": "SSIM of luma",
+    "ssim_uniform7": "SSIM, uniform 7",
+    "fid": "FID",
 }
 
 #: Below this many images seen the ranking of trained models is called noise.
@@ -46,7 +53,7 @@ class Metric:
     @property
     def digits(self) -> int:
         """Decimal places."""
-        return 2 if self.unit == "dB" else 4
+        return 2 if self.unit == "dB" or self.name == "fid" else 4
 
     @property
     def arrow(self) -> str:
@@ -94,7 +101,7 @@ class Page:
         self.manifest = experiment.manifest
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.data: dict[str, Any] = self.manifest["data"]
-        names = _unique_labels(experiment.cells)
+        self._names = names = _unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
         self.rows = _quick(_relabelled(experiment.rows, names))
@@ -114,7 +121,31 @@ class Page:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """:func:`reports.summary.summarise` of all measured metrics."""
-        return summarise(self.rows, [m.name for m in self.measured])
+        of_images = summarise(self.rows, [m.name for m in self.measured])
+        return pd.concat([of_images, self._sets]) if len(self._sets) else of_images
+
+    @cached_property
+    def _sets(self) -> pd.DataFrame:
+        named = [
+            c | {"label": self._names[c["model"], c["label"], c["train_mask"]]} for c in self.experiment.cells
+        ]
+        return summarise_sets(named)
+
+    @cached_property
+    def set_metrics(self) -> list[Metric]:
+        """Metrics of sets of images with a value in some cell."""
+        cards = self.manifest["metrics"]
+        names = dict.fromkeys(self._sets["metric"]) if len(self._sets) else {}
+        return [_metric(name, cards.get(name, {}), None) for name in names]
+
+    def set_notes(self, mask: str) -> list[str]:
+        """What must be said beside metrics of sets on a mask."""
+        part = self._sets[self._sets["mask"] == mask] if len(self._sets) else self._sets
+        return [
+            set_note(m.heading, int(part.loc[part["metric"] == m.name, "n_images"].min()))
+            for m in self.set_metrics
+            if len(part) and (part["metric"] == m.name).any()
+        ]
 
     @cached_property
     def _lines(self) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -264,14 +295,16 @@ def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metri
         unavailable = card.get("unavailable")
         if unavailable is None and len(rows) and rows[name].isna().all():
             unavailable = "no value was stored"
-        result.append(
-            Metric(
-                name=name,
-                heading=_HEADINGS.get(name, name),
-                unit=card.get("unit") or "",
-                convention=card.get("convention") or "",
-                higher_is_better=bool(card.get("higher_is_better", True)),
-                unavailable=unavailable,
-            )
-        )
+        result.append(_metric(name, card, unavailable))
     return result
+
+
+def _metric(name: str, card: dict[str, Any], unavailable: str | None) -> Metric:
+    return Metric(
+        name=name,
+        heading=_HEADINGS.get(name, name),
+        unit=card.get("unit") or "",
+        convention=card.get("convention") or "",
+        higher_is_better=bool(card.get("higher_is_better", True)),
+        unavailable=unavailable,
+    )

@@ -129,25 +129,35 @@ def duration(seconds: float) -> str:
 
 def print_summary(folder: Path, page: Path, *, failed: int) -> None:
     """The experiment's table on standard output, then where the report lies."""
+    import pandas as pd
+
     from reports.experiment import load_experiment
+    from reports.set_metrics import set_note, summarise_sets
     from reports.summary import method_name, summarise
 
     experiment = load_experiment(folder)
     console = Console(highlight=False)
     if not experiment.rows.empty:
         metrics = ["psnr_db", "ssim", "lpips_alex"]
-        summary = summarise(experiment.rows, metrics)
+        sets = summarise_sets(experiment.cells)
+        names = list(dict.fromkeys(sets["metric"])) if len(sets) else []
+        summary = pd.concat([summarise(experiment.rows, metrics), sets])
         for mask in dict.fromkeys(experiment.rows["mask"]):
             table = Table(title=f"mask: {mask}", title_justify="left")
             table.add_column("model")
-            for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)"):
+            for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)", *(name.upper() for name in names)):
                 table.add_column(heading, justify="right")
             part = summary[summary["mask"] == mask]
             for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
                 means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
-                numbers = (_number(means, m, 2 if m == "psnr_db" else 4) for m in metrics)
+                digits = {"psnr_db": 2, **dict.fromkeys(names, 2)}
+                numbers = (_number(means, m, digits.get(m, 4)) for m in [*metrics, *names])
                 table.add_row(method_name(part, label, train_mask), *numbers)
             console.print(table)
+            for name in names:
+                of = part[part["metric"] == name]
+                if len(of):
+                    console.print(set_note(name.upper(), int(of["n_images"].min())), soft_wrap=True)
     data = experiment.manifest["data"]
     if data["procedural"]:
         console.print(

@@ -66,8 +66,7 @@ def _presets() -> list[tuple[str, str]]:
 def _metrics() -> list[tuple[str, str]]:
     from bench.evaluation.cards import CARDS
 
-    arrow = {True: "higher is better", False: "lower is better"}
-    return [(c.name, f"{c.convention} ({arrow[c.higher_is_better]})") for c in CARDS.values()]
+    return [(card.name, f"{card.convention}; {card.facts}") for card in CARDS.values()]
 
 
 def _check(models_from: tuple[str, ...]) -> bool:

@@ -41,6 +41,7 @@ GROUPS = {
     "  bench run --models all --mask center\n"
     "  bench run --models mgs-iim,glcic --mask center,random-rect --data ~/celeba\n"
     "  bench run --models all --mask center --data ~/celeba --preset paper\n"
+    "  bench run --models all --mask center --metrics secondary\n"
     "  bench run --models pconv --mask center --set pconv.hole_weight=3 --name pconv-hole3\n"
     "  bench run --config experiment.toml --seeds 0,1,2",
 )
@@ -90,6 +91,13 @@ GROUPS = {
 )
 @click.option("--train-images", type=OrAll(), help="Use only so many training images.")
 @click.option("--test-images", type=OrAll(), help="Evaluate so many test images, chosen by seed, or 'all'.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    type=Names(),
+    show_default="hole_psnr_db,hole_mae",
+    help="Measured besides the primary ones: metric names, 'primary', 'secondary' or 'all'.",
+)
 @click.option("--split", help="auto, official, paper, identity or digest.")
 @click.option("--crop", help="center, resize or face.")
 @click.option(
@@ -116,6 +124,7 @@ def command(
     preset: str,
     name: str | None,
     seeds: Any,
+    metrics: Any,
     assignments: tuple[str, ...],
     models_from: tuple[str, ...],
     device: str,
@@ -151,7 +160,12 @@ def command(
             ]
     except (ModelError, UnknownMaskError) as error:
         raise UsageError(str(error)) from error
-    overrides = {**settings, "seeds": _numbers(flatten(seeds)), "train_images": _count(train_images)}
+    overrides = {
+        **settings,
+        "seeds": _numbers(flatten(seeds)),
+        "metrics": flatten(metrics) or None,
+        "train_images": _count(train_images),
+    }
     if test_images is not None:
         overrides["test_images"] = _count(test_images)
     run_config = resolve(preset, overrides)

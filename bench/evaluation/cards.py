@@ -36,6 +36,7 @@ class Card:
         higher_is_better: direction.
         source: paper, and the program whose numbers these equal.
         group: ``primary`` metrics are in every run, ``secondary`` ones by name or group.
+        of: ``image``: one number an image, averaged by reports; ``set``: one number for all images of a cell.
     """
 
     name: str
@@ -45,6 +46,15 @@ class Card:
     higher_is_better: bool
     source: str
     group: Group
+    of: Literal["image", "set"] = "image"
+
+    @property
+    def facts(self) -> str:
+        """Range, unit, direction, group and source in one phrase."""
+        low, high = (f"{limit:g}" for limit in self.value_range)
+        span = f"from {low}" if high == "inf" else f"{low} to {high}"
+        better = "higher" if self.higher_is_better else "lower"
+        return f"{span} {self.unit}".rstrip() + f", {better} is better; {self.group} [{self.source}]"
 
 
 _PSNR_SOURCE = "scikit-image peak_signal_noise_ratio"
@@ -155,6 +165,17 @@ _ALL = (
         higher_is_better=False,
         source=_LPIPS_SOURCE,
         group="secondary",
+    ),
+    Card(
+        name="fid",
+        convention="Fréchet distance between the Inception features (2048, TensorFlow's weights of 2015) of all "
+        "truths and all 8-bit RGB composites: one number a set, biased upwards where images are few",
+        unit="",
+        value_range=(0.0, _INF),
+        higher_is_better=False,
+        source="Heusel et al. 2017 (arXiv:1706.08500); torch-fidelity",
+        group="secondary",
+        of="set",
     ),
 )
 

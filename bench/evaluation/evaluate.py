@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.data import ImageSet
 from bench.evaluation import metrics as metric_library
+from bench.evaluation.sets import Collector, SetMetric
 from bench.training.batches import permutation
 from bench.training.device import Compute
 from models.protocol import Batch, InpaintingModel
@@ -32,6 +33,7 @@ class TestSet:
         images: the held-out images.
         masks: ``(N, H, W)`` uint8, 1 = hole, by image.
         pool: positions of the images whose pictures are kept, drawn by seed before any metric is known.
+        truths: features of the images for metrics of sets, filled by the first evaluation.
     """
 
     __test__ = False  # not a test class, whatever its name begins with
@@ -39,15 +41,24 @@ class TestSet:
     images: ImageSet
     masks: NDArray[np.uint8]
     pool: NDArray[np.int64]
+    truths: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Per-image metric columns, kept pictures ``(P, H, W, 3)`` uint8 in the pool's order, seconds of completing."""
+    """What an evaluation gave.
+
+    Attributes:
+        rows: per-image metric columns.
+        pictures: ``(P, H, W, 3)`` uint8, kept ones in the pool's order.
+        seconds: of completing.
+        sets: metric of sets -> its number over all images.
+    """
 
     rows: pd.DataFrame
     pictures: NDArray[np.uint8]
     seconds: float
+    sets: dict[str, float]
 
 
 def subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
@@ -70,6 +81,7 @@ def evaluate(
     compute: Compute,
     ready: dict[str, Callable[[metric_library.Pictures], torch.Tensor]],
     *,
+    sets: Sequence[SetMetric] = (),
     listen: Callable[[int, int], None] = lambda done, of: None,
 ) -> Evaluated:
     """Complete and score every image of ``test``.
@@ -79,6 +91,7 @@ def evaluate(
         test: images and masks.
         compute: device and precision.
         ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare`.
+        sets: metrics of sets, from :func:`bench.evaluation.sets.prepare_sets`.
         listen: told (images done, images in all).
     """
     model.networks.eval()
@@ -87,6 +100,7 @@ def evaluate(
     kept: dict[int, NDArray[np.uint8]] = {}
     count, seconds = len(test.images.ids), 0.0
     pool = set(test.pool.tolist())
+    collector = Collector(sets, test.truths)
     for start in range(0, count, EVALUATION_BATCH):
         batch, truth = batch_at(test.images, test.masks, start, compute.device)
         began = time.perf_counter()
@@ -102,6 +116,7 @@ def evaluate(
             )
             for name, function in ready.items():
                 columns[name].append(function(pictures).double().cpu().numpy())
+            collector.add(shown, truth)
             identical.append((shown == truth).flatten(1).all(1).cpu().numpy())
         for offset in range(len(batch)):
             if start + offset in pool:
@@ -120,7 +135,7 @@ def evaluate(
             "identical": np.concatenate(identical),
         }
     )
-    return Evaluated(rows, np.stack([kept[i] for i in sorted(kept)]), seconds)
+    return Evaluated(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
 
 
 def batch_at(

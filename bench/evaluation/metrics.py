@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.evaluation.cards import CARDS, PSNR_CAP_DB, Card, expand
-from bench.evaluation.perceptual import MetricUnavailableError, lpips_distance
+from bench.evaluation.perceptual import lpips_distance
 from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_ssim, ssim_map
+from bench.evaluation.weights import MetricUnavailableError
 
 __all__ = [
     "METRICS",
@@ -181,13 +182,15 @@ _FUNCTIONS: dict[str, Function] = {
     "lpips_squeeze": partial(_lpips, "squeeze"),
 }
 
-#: Metric name -> metric, for every card. LPIPS raises :class:`MetricUnavailableError` without its backbone.
+#: Metric name -> metric, for every card of a number an image. LPIPS raises :class:`MetricUnavailableError`
+#: without its backbone.
 METRICS: dict[str, Metric] = {
     name: Metric(
         **asdict(card),
         compute=_FUNCTIONS[name] if name.startswith("lpips_") else _on_one_thread(_FUNCTIONS[name]),
     )
     for name, card in CARDS.items()
+    if card.of == "image"
 }
 
 
@@ -195,7 +198,7 @@ def prepare(names: Iterable[str], device: torch.device) -> tuple[dict[str, Funct
     """Load what the metrics need, once, before anything is computed.
 
     Args:
-        names: metrics or groups (:func:`bench.evaluation.cards.expand`).
+        names: metrics or groups (:func:`bench.evaluation.cards.expand`); those of sets are passed over.
         device: where pictures will be.
 
     Returns:
@@ -206,7 +209,7 @@ def prepare(names: Iterable[str], device: torch.device) -> tuple[dict[str, Funct
     """
     ready: dict[str, Function] = {}
     unavailable: dict[str, str] = {}
-    for name in expand(names):
+    for name in (name for name in expand(names) if name in METRICS):
         try:
             if name.startswith("lpips_"):
                 lpips_distance(name.removeprefix("lpips_"), device)

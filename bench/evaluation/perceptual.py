@@ -10,30 +10,20 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-import socket
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
-from http.client import HTTPException
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 import torch
 from torch import Tensor
 
-#: Seconds without an answer after which a server counts as out of reach.
-_TIMEOUT_SECONDS = 5.0
+from bench.evaluation.weights import MetricUnavailableError, cached_file, one_line, require
+
 #: Images through the backbone at once: VGG16's first maps take 13 MB an image at 160 px.
 _CHUNK = 16
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-class MetricUnavailableError(Exception):
-    """A metric cannot be computed here. The message is the reason, in one line."""
 
 
 @cache
@@ -50,7 +40,7 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
     network = _network(backbone).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        with torch.inference_mode(), _full_precision(device):
+        with torch.inference_mode(), full_precision(device):
             parts = [
                 network(_scaled(x), _scaled(y)).flatten()
                 for x, y in zip(torch.split(a, _CHUNK), torch.split(b, _CHUNK), strict=True)
@@ -60,25 +50,20 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
     return distance
 
 
-def backbone_file(backbone: str) -> Path:
-    """Where torchvision keeps (or would keep) the weights of ``alex``, ``vgg`` or ``squeeze``."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(_url(backbone)).path).name
-
-
 def _scaled(image: Tensor) -> Tensor:
     """[-1, 1], the range LPIPS was fitted on."""
     return image.float().div_(127.5).sub_(1)
 
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """float32 throughout, whatever the caller runs in: neither autocast nor TF32."""
     with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
         yield
 
 
 def _network(backbone: str) -> torch.nn.Module:
-    _require(backbone)
+    require(_url(backbone))
     # The package prints while it is built, calls torchvision in a deprecated way, and draws initial weights
     # (overwritten at once) from torch's generator, which a training may be using.
     try:
@@ -92,70 +77,11 @@ def _network(backbone: str) -> torch.nn.Module:
 
             network: torch.nn.Module = lpips.LPIPS(net=backbone, version="0.1", verbose=False)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        name = backbone_file(backbone).name
+        name = cached_file(_url(backbone)).name
         raise MetricUnavailableError(
-            f"{name} in torchvision's cache is not readable as these weights ({_one_line(error)}); delete it"
+            f"{name} in torch's cache is not readable as these weights ({one_line(error)}); delete it"
         ) from error
     return network.requires_grad_(False).eval()
-
-
-def _require(backbone: str) -> None:
-    """Make sure that the weights are in torchvision's cache; only a download is held to its digest."""
-    file, url = backbone_file(backbone), _url(backbone)
-    if file.is_file():
-        return
-    try:
-        _reach(url)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        digest = file.stem.rsplit("-", 1)[-1]
-        with _socket_timeout(_TIMEOUT_SECONDS):
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=False)
-    except (OSError, HTTPException, RuntimeError) as error:
-        raise MetricUnavailableError(
-            f"{file.name} is not in torchvision's cache and cannot be downloaded ({_one_line(error)}); "
-            f"put {url} into hub/checkpoints under TORCH_HOME"
-        ) from error
-
-
-def _reach(url: str) -> None:
-    """Ask the server for the file's headers. In a thread, since no timeout covers the look-up of its name.
-
-    Raises:
-        OSError, HTTPException: no answer in time, or a refusal.
-    """
-    outcome: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            with urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_SECONDS):
-                outcome.append(None)
-        except (OSError, HTTPException) as error:
-            outcome.append(error)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(2 * _TIMEOUT_SECONDS)
-    if not outcome:
-        raise TimeoutError(f"no answer from {urlparse(url).hostname} in {2 * _TIMEOUT_SECONDS:.0f} s")
-    if outcome[0] is not None:
-        raise outcome[0]
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub passes no timeout of its own, so that a silent server would hold the run for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _one_line(error: BaseException) -> str:
-    reason = getattr(error, "reason", error)
-    lines = str(reason).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
 
 
 def _url(backbone: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,7 +21,7 @@ from bench.config import Request
 from bench.data import Dataset, ImageSet
 from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluate import TestSet
+from bench.evaluation.evaluate import Evaluated, TestSet
 from bench.store import Store, now, write_json, write_whole
 from bench.suite.plan import Cell, Plan
 from bench.suite.training import TrainedModel
@@ -173,18 +174,25 @@ def done_entry(
     folder: Path,
     store: Store,
     trained: TrainedModel,
-    seconds: float,
-    images: int,
+    result: Evaluated,
     numerics: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest's entry of a finished cell."""
+    images = len(result.rows)
     return {
         **_entry(cell, "done"),
         "cell": folder.name,
         "folder": str(folder.relative_to(store.folder)),
         "numerics": numerics,
         "training": trained.summary,
-        "evaluation": {"seconds": seconds, "images_per_second": images / max(seconds, 1e-9)},
+        "evaluation": {
+            "seconds": result.seconds,
+            "images_per_second": images / max(result.seconds, 1e-9),
+            "sets": {
+                name: {"value": None if math.isnan(value) else value, "images": images}
+                for name, value in result.sets.items()
+            },
+        },
     }
 
 

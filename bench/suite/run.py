@@ -15,6 +15,8 @@ from bench.data import Dataset, DataSpec, open_data
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import metrics as metric_library
+from bench.evaluation.cards import expand
+from bench.evaluation.sets import SetMetric, prepare_sets
 from bench.store import Store, discard
 from bench.suite import estimate, manifest
 from bench.suite.listener import Listener
@@ -23,8 +25,8 @@ from bench.suite.training import TrainedModel, train
 from bench.training.device import Compute, choose
 from bench.training.signals import InterruptedTrainingError
 
-#: What a run measures besides what ``--metrics`` adds.
-DEFAULT_METRICS = ("psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae")
+#: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
+_UNNAMED = ("seeds", "precision", "metrics")
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,7 @@ def experiment_name(request: Request, data: Dataset | None = None) -> str:
     source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
     parts = [models, "+".join(request.masks), source, request.settings.preset]
     plain = resolve(request.settings.preset).as_dict()
-    changed = {
-        k: v
-        for k, v in request.settings.as_dict().items()
-        if v != plain[k] and k not in ("seeds", "precision")
-    }
+    changed = {k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in _UNNAMED}
     extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
     if changed or request.model_options:
         parts.append(digest(extra)[:6])
@@ -67,6 +65,7 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
+    wanted = expand(("primary", *request.settings.metrics))
     entries = check(request)
     compute = choose(request.device, request.settings.precision)
     settings = request.settings
@@ -78,7 +77,9 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         allow_unreadable=request.allow_unreadable,
     )
     data = open_data(spec, progress=listener.preparing)
-    ready, unavailable = metric_library.prepare(DEFAULT_METRICS, compute.device)
+    ready, unavailable = metric_library.prepare(wanted, compute.device)
+    sets, unavailable_sets = prepare_sets(wanted, compute.device)
+    unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         listener.warn(f"{name} is not available: {reason}")
     plan = make(request, entries, data, compute)
@@ -86,7 +87,7 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
     store = Store(experiment_name(request, data), root)
     with store:
         record = manifest.open_or_create(store, request, data, test_images, compute, unavailable)
-        job = _Job(request, data, compute, store, listener, plan, ready, test_images, record)
+        job = _Job(request, data, compute, store, listener, plan, ready, sets, test_images, record)
         return Outcome(store, job.run())
 
 
@@ -102,6 +103,7 @@ class _Job:
         listener: Listener,
         plan: Plan,
         ready: dict[str, Any],
+        sets: list[SetMetric],
         test_images: Any,
         record: manifest.Manifest,
     ) -> None:
@@ -113,10 +115,12 @@ class _Job:
             test_images,
             record,
         )
+        self.sets = sets
         self._tests: dict[str, evaluation.TestSet] = {}
         self._finished: dict[int, dict[str, Any] | None] = {}
+        names = [*ready, *(m.name for m in sets)]
         self._keys = {
-            id(cell): cell_key(cell, data, test_images.ids, ready, compute)
+            id(cell): cell_key(cell, data, test_images.ids, names, compute)
             for cell in plan.cells
             if cell.training and not cell.not_applicable
         }
@@ -192,12 +196,11 @@ class _Job:
             test,
             self.compute,
             self.ready,
+            sets=self.sets,
             listen=lambda done, of: self.listener.evaluating(cell.label, cell.mask, done, of),
         )
         folder = self.store.cell(cell.slug, self._keys[id(cell)])
-        entry = manifest.done_entry(
-            cell, folder, self.store, trained, result.seconds, len(test.images.ids), self.record.numerics
-        )
+        entry = manifest.done_entry(cell, folder, self.store, trained, result, self.record.numerics)
         pictures = result.pictures if self.request.pictures else None
         manifest.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
         self.record.add(entry)

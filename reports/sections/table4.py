@@ -29,7 +29,7 @@ def build(page: Page) -> dict[str, Any]:
     masks = [_table(page, mask) for mask in page.masks]
     used = any(v.tied for t in masks for r in t["rows"] for v in r["values"])
     return {
-        "groups": [_group(page, metric) for metric in page.metrics],
+        "groups": [_group(page, metric) for metric in (*page.metrics, *page.set_metrics)],
         "masks": masks,
         "comparable": page.comparable,
         "ties": used,
@@ -52,10 +52,12 @@ def _table(page: Page, mask: str) -> dict[str, Any]:
     methods = page.methods_on(mask)
     rows: list[dict[str, Any]] = []
     for method in methods:
-        values = [v for metric in page.metrics for v in _values(page, mask, method, metric)]
+        values = [
+            v for metric in (*page.metrics, *page.set_metrics) for v in _values(page, mask, method, metric)
+        ]
         rows.append({"method": method, "values": values})
     header = ["Model"]
-    for group in (_group(page, m) for m in page.metrics):
+    for group in (_group(page, m) for m in (*page.metrics, *page.set_metrics)):
         header += [_column_name(group["metric"], column) for column in group["columns"]]
     plain = [[r["method"].label, *(v.text for v in r["values"])] for r in rows]
     exact = [
@@ -71,6 +73,7 @@ def _table(page: Page, mask: str) -> dict[str, Any]:
             {"name": "LaTeX", "text": as_latex([header, *plain])},
         ],
         "missing": _missing(page, mask),
+        "notes": page.set_notes(mask),
     }
 
 
