@@ -33,3 +33,7 @@ class MissingWeightsError(ModelError):
 
 class MissingPackageError(ModelError):
     """The model needs an optional dependency that is not installed; the message says how to install it."""
+
+
+class InvalidWeightsError(ModelError):
+    """A file of shared weights is damaged, foreign, or does not fit the model it names."""

@@ -21,7 +21,7 @@ only); training code of record is the community's, naoto0804/pytorch-inpainting-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -242,6 +242,11 @@ class PConv(InpaintingModel):
         """Raise :class:`models.errors.MissingWeightsError` where VGG16 is required and cannot be had."""
         if config.vgg_losses == "required":
             require_vgg16(_REMEDY)
+
+    @classmethod
+    def completion_config(cls, config: PConvConfig) -> PConvConfig:
+        """Without VGG16, which only the losses see."""
+        return replace(config, vgg_losses="off")
 
     @classmethod
     def label_suffix(cls, config: PConvConfig, task: Task) -> str:

@@ -280,6 +280,11 @@ class InpaintingModel(ABC):
         """Raise :class:`models.errors.MissingWeightsError` if pretrained weights that are required cannot be had."""
 
     @classmethod
+    def completion_config(cls, config: Any) -> Any:
+        """``config`` without what only training needs (loss networks and their weights): enough to complete."""
+        return config
+
+    @classmethod
     def label_suffix(cls, config: Any, task: Task) -> str:
         """What every table must add to the model's label (``"(no perceptual/style)"``), or ``""``."""
         return ""

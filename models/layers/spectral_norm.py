@@ -57,6 +57,8 @@ def estimate_norm(weight: Tensor, left: Tensor, *, update: bool) -> Tensor:
 
 def _initial_left(weight: Tensor) -> Tensor:
     left = F.normalize(torch.randn(weight.shape[0]), dim=0)
+    if weight.is_meta:  # only shapes are asked for
+        return left
     with torch.no_grad():
         for _ in range(_INITIAL_ITERATIONS):
             estimate_norm(weight, left, update=True)
