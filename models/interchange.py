@@ -1,7 +1,7 @@
 """Writing pretrained generators, checked: safetensors, and for other programs ``torch.export`` (``.pt2``) and ONNX.
 
-The latter two hold one function ``(image, mask) -> composite`` with the conventions of :mod:`models.protocol`, a fixed side
-and any number of pictures; reading them needs nothing of this package.
+The latter two hold one function ``(image, mask) -> composite`` with the conventions of :mod:`models.protocol`, a
+fixed side and any number of pictures; reading them needs nothing of this package.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def write(pretrained: Pretrained, path: Path, form: str) -> float:
         raise
     except Exception as error:  # exporters raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidWeightsError(f"{pretrained.card['model']} cannot be written as {form}: {reason}") from error
+        raise InvalidWeightsError(
+            f"{pretrained.card['model']} cannot be written as {form}: {reason}"
+        ) from error
     worst = 0.0
     with torch.inference_mode():
         for count in (1, 3):
@@ -70,9 +72,7 @@ def require(form: str) -> None:
     if form == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
-                raise MissingPackageError(
-                    f"--format onnx needs {package}: pip install 'inpaint-bench[onnx]'"
-                )
+                raise MissingPackageError(f"--format onnx needs {package}: pip install 'inpaint-bench[onnx]'")
 
 
 def _export(pretrained: Pretrained, path: Path, form: str) -> None:
@@ -98,8 +98,7 @@ def _reader(pretrained: Pretrained, path: Path, form: str) -> Callable[[Tensor, 
         return load_pretrained(path, () if pretrained.card["model"] in discovery.find() else (source,))
     if form == "torch-export":
         with path.open("rb") as file:
-            module = torch.export.load(file).module()
-        return lambda image, mask: module(image, mask)
+            return torch.export.load(file).module()
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

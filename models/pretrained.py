@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from models import discovery
@@ -66,7 +66,9 @@ class Pretrained(nn.Module):
         return self.model.complete(batch).composite
 
 
-def build(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Pretrained:
+def build(
+    entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> Pretrained:
     """The model of ``entry`` with the generator's weights ``state``; ``about`` joins its card.
 
     Raises:
@@ -109,7 +111,8 @@ def card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor]
 def save(pretrained: Pretrained, path: Path) -> None:
     """Write the generator and the card to ``path``."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in pretrained.generator.state_dict().items()}
-    save_file(tensors, path, metadata={_HEADER_KEY: json.dumps(pretrained.card)})
+    # By hand: save_file would make a file that only its owner may read.
+    path.write_bytes(serialise(tensors, metadata={_HEADER_KEY: json.dumps(pretrained.card)}))
 
 
 def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) -> Pretrained:

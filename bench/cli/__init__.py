@@ -26,6 +26,8 @@ COMMANDS = {
     "claims": "Say which claims of the paper hold.",
     "compare": "Compare two experiments, paired by image.",
     "export": "Export an experiment's tables.",
+    "export-weights": "Export trained generators as files to share.",
+    "inpaint": "Complete pictures of your own.",
     "list": "Show models, masks, presets and metrics.",
     "show": "Show one model: layers, parameters, phases, resolutions.",
     "new-model": "Write a working example of a model of your own.",

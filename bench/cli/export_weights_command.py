@@ -16,7 +16,11 @@ from bench.cli.options import Names, flatten, models_from_option
 )
 @click.argument("experiment")
 @click.option(
-    "--model", "models", multiple=True, type=Names(), help="Only these models. Commas or repetition.  [default: all]"
+    "--model",
+    "models",
+    multiple=True,
+    type=Names(),
+    help="Only these models. Commas or repetition.  [default: all]",
 )
 @click.option("--seed", type=int, help="Only trainings with this seed.")
 @click.option("--train-mask", help="Only trainings on this mask or mixture.")
@@ -57,5 +61,9 @@ def command(
     for training in weights.trainings(source, flatten(models), seed, train_mask):
         loaded = weights.load(source, training, [Path(p) for p in models_from])
         path, difference = weights.export(loaded, folder / training.name, form)
-        same = "the same pictures, bit for bit" if difference == 0 else f"the same pictures within {difference:.0e}"
+        same = (
+            "the same pictures, bit for bit"
+            if difference == 0
+            else f"the same pictures within {difference:.0e}"
+        )
         click.echo(f"{path}  {training.label}, {path.stat().st_size / 2**20:.1f} MiB; {same}")

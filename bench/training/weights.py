@@ -67,9 +67,7 @@ def trainings(
     chosen = [
         t
         for t in found
-        if (not models or t.model in models)
-        and seed in (None, t.seed)
-        and train_mask in (None, t.train_mask)
+        if (not models or t.model in models) and seed in (None, t.seed) and train_mask in (None, t.train_mask)
     ]
     if not chosen:
         there = ", ".join(f"{t.model} on {t.train_mask}, seed {t.seed}" for t in found)
@@ -77,7 +75,9 @@ def trainings(
     return chosen
 
 
-def load(experiment: Experiment, training: Training, models_from: Sequence[Path] = ()) -> pretrained.Pretrained:
+def load(
+    experiment: Experiment, training: Training, models_from: Sequence[Path] = ()
+) -> pretrained.Pretrained:
     """The generator of ``training``, with a card of where it comes from and how it did.
 
     Raises:

@@ -77,11 +77,12 @@ class PartialConv2d(nn.Conv2d):
         """``sum(1)/sum(M)``, 0 in all-hole windows, and the updated mask; ``(N, 1, H', W')`` float32."""
         kernel, (height, width) = self.kernel_size[0], self.stride
         with torch.no_grad(), torch.autocast(sources[0].valid.device.type, enabled=False):
+            # Means times the window, rounded: the exact counts. (ONNX has no divisor_override, and drops it silently.)
             count = sum(
                 s.features.shape[1]
-                * F.avg_pool2d(
-                    s.valid.float(), kernel, (height, width), padding=kernel // 2, divisor_override=1
-                )
+                * F.avg_pool2d(s.valid.float(), kernel, (height, width), padding=kernel // 2)
+                .mul_(kernel * kernel)
+                .round_()
                 for s in sources
             )
             assert isinstance(count, Tensor)
