@@ -6,6 +6,7 @@ Commands are imported when they are called, so that ``bench --help`` stays quick
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 from typing import Any
@@ -20,6 +21,8 @@ from bench.errors import BenchError
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
     "init": "Write a commented config file for 'bench run'.",
+    "status": "Show what of an experiment is done.",
+    "clean": "Free the disk of checkpoints and packs, asking first.",
     "report": "Render an experiment's report again.",
     "ablate": "Run what the claims of the paper need.",
     "score": "Score pictures made by any other program.",
@@ -95,6 +98,10 @@ def _terminate(signum: int, frame: Any) -> None:
 def main(args: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error and an exit code; Ctrl-C is 130."""
     code: Any
+    debug = "--debug" in (sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal, or a file name that is not Unicode
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)
@@ -108,8 +115,23 @@ def main(args: list[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     except BenchError as error:
-        if "--debug" in (sys.argv[1:] if args is None else args):
+        if debug:
             raise
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"error: {_unexpected(error)}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception) -> str:
+    """One line on what no command foresaw; what was finished before it is kept."""
+    if isinstance(error, MemoryError):
+        return "out of memory; give a smaller --batch or --micro-batch, or less at once"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}"
+    line = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {line} (not foreseen: 'bench --debug ...' shows where; please report it)"

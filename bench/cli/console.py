@@ -1,15 +1,14 @@
-"""What a run prints: live bars on a terminal, plain lines elsewhere, and the table at the end."""
+"""What a run prints as it goes: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import math
+import sys
 import time
-from pathlib import Path
+import traceback
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
-from rich.table import Table
 
 from bench.suite.listener import Listener
 from bench.training.monitor import Progress as TrainingProgress
@@ -22,21 +21,22 @@ class ConsoleListener(Listener):
 
     Args:
         quiet: print warnings and failures only.
+        verbose: print every reading of the losses as a line of its own, and the tracebacks of failures.
         procedural: the data are the embedded faces; say so, and how to give real ones.
     """
 
-    def __init__(self, *, quiet: bool = False, procedural: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, procedural: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.quiet, self.procedural = quiet, procedural
+        self.quiet, self.verbose, self.procedural = quiet, verbose, procedural
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last = 0.0
 
     def __enter__(self) -> ConsoleListener:
         """Start the live display where there is a terminal."""
-        if self.console.is_terminal and not self.quiet:
+        if self.console.is_terminal and not self.quiet and not self.verbose:
             self._live = Progress(
-                SpinnerColumn(),
+                SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[detail]}", markup=False),
@@ -101,6 +101,8 @@ class ConsoleListener(Listener):
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
         """A failed cell in one line; the traceback is in the manifest and the report."""
         self.console.print(f"failed: {label} on {mask}: {reason}", markup=False, style="red", soft_wrap=True)
+        if self.verbose and sys.exc_info()[0]:
+            self.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
 
     def _show(self, key: str, what: str, done: int, of: int, detail: str) -> None:
         if self.quiet:
@@ -111,7 +113,7 @@ class ConsoleListener(Listener):
             self._live.update(self._tasks[key], completed=done, detail=detail)
             if done >= of:
                 self._live.remove_task(self._tasks.pop(key))
-        elif time.perf_counter() - self._last > _PLAIN_SECONDS:
+        elif self.verbose or time.perf_counter() - self._last > _PLAIN_SECONDS:
             self._last = time.perf_counter()
             self.console.print(f"{what}: {detail}", markup=False, soft_wrap=True)
 
@@ -125,55 +127,3 @@ def duration(seconds: float) -> str:
     if seconds < 172800:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.0f} days"
-
-
-def print_summary(folder: Path, page: Path, *, failed: int) -> None:
-    """The experiment's table on standard output, then where the report lies."""
-    import pandas as pd
-
-    from reports.experiment import load_experiment
-    from reports.set_metrics import set_note, summarise_sets
-    from reports.summary import method_name, summarise
-
-    experiment = load_experiment(folder)
-    console = Console(highlight=False)
-    if not experiment.rows.empty:
-        metrics = ["psnr_db", "ssim", "lpips_alex"]
-        sets = summarise_sets(experiment.cells)
-        names = list(dict.fromkeys(sets["metric"])) if len(sets) else []
-        summary = pd.concat([summarise(experiment.rows, metrics), sets])
-        for mask in dict.fromkeys(experiment.rows["mask"]):
-            table = Table(title=f"mask: {mask}", title_justify="left")
-            table.add_column("model")
-            for heading in ("PSNR (dB)", "SSIM", "LPIPS (Alex)", *(name.upper() for name in names)):
-                table.add_column(heading, justify="right")
-            part = summary[summary["mask"] == mask]
-            for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
-                means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
-                digits = {"psnr_db": 2, **dict.fromkeys(names, 2)}
-                numbers = (_number(means, m, digits.get(m, 4)) for m in [*metrics, *names])
-                table.add_row(method_name(part, label, train_mask), *numbers)
-            console.print(table)
-            for name in names:
-                of = part[part["metric"] == name]
-                if len(of):
-                    console.print(set_note(name.upper(), int(of["n_images"].min())), soft_wrap=True)
-    data = experiment.manifest["data"]
-    if data["procedural"]:
-        console.print(
-            "These are procedural faces, not real results: give --data PATH for CelebA or a folder of pictures.",
-            soft_wrap=True,
-        )
-    if experiment.manifest["settings"]["preset"] != "paper":
-        seen = experiment.manifest["settings"]["images_seen"]
-        console.print(
-            f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True
-        )
-    if failed:
-        console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
-    console.print(f"report: {page}", soft_wrap=True, markup=False)
-
-
-def _number(means: dict[str, float], metric: str, digits: int) -> str:
-    mean = means.get(metric)
-    return "n/a" if mean is None or math.isnan(mean) else f"{mean:.{digits}f}"

@@ -15,8 +15,8 @@ from bench.errors import BenchError, DiskError, UsageError
 
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
-    "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "set", "models-from"),
-    "The experiment": ("preset", "name", "config", "pictures"),
+    "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
+    "The experiment": ("preset", "name", "config", "pictures", "dry-run"),
     "Images": ("size", "crop", "split", "train-images", "test-images", "allow-unreadable"),
     "Training": (
         "track",
@@ -29,7 +29,7 @@ GROUPS = {
         "train-mask",
     ),
     "Machine": ("device", "precision", "checkpoint-every"),
-    "What is printed": ("quiet", "help"),
+    "What is printed": ("quiet", "verbose", "json", "help"),
 }
 
 
@@ -115,7 +115,12 @@ GROUPS = {
 )
 @models_from_option
 @click.option("--pictures/--no-pictures", default=True, help="Keep pictures and embed them in the report.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show the cells, what of them is done, time and memory; train nothing."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print only the table and the path of the report.")
+@click.option("--verbose", "-v", is_flag=True, help="Print every reading of the losses, and tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
     models: Any,
     mask_names: Any,
@@ -130,7 +135,10 @@ def command(
     device: str,
     pictures: bool,
     allow_unreadable: bool,
+    dry_run: bool,
     quiet: bool,
+    verbose: bool,
+    as_json: bool,
     train_images: Any,
     test_images: Any,
     **settings: Any,
@@ -143,7 +151,8 @@ def command(
     """
     from pathlib import Path
 
-    from bench.cli.console import ConsoleListener, print_summary
+    from bench.cli.console import ConsoleListener
+    from bench.cli.summary import print_preview, print_summary
     from bench.config import Request, resolve
     from bench.store import REPORTS, RUNS
     from masks.suite import UnknownMaskError
@@ -198,7 +207,10 @@ def command(
     from reports.html import render_report
     from reports.index_page import render_index
 
-    with ConsoleListener(quiet=quiet, procedural=data == "faces") as listener:
+    if dry_run:
+        print_preview(request, as_json=as_json)
+        return
+    with ConsoleListener(quiet=quiet, verbose=verbose, procedural=data == "faces") as listener:
         outcome = run(request, listener)
         listener.note("writing the report")
         try:
@@ -208,7 +220,7 @@ def command(
             raise BenchError(str(error)) from error
         except OSError as error:
             raise DiskError(f"cannot write the report: {error.strerror or error}") from error
-    print_summary(outcome.store.folder, page, failed=outcome.failed)
+    print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
     sys.exit(1 if outcome.failed else 0)
 
 

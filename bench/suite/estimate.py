@@ -1,4 +1,4 @@
-"""About how long a run will take on this machine, said before it starts."""
+"""About how long a run will take on this machine, and how much memory, said before it starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.suite.plan import Cell, TrainingPlan
 from bench.training.cost import Cost, count, matrix_rate, shapes_only
 from bench.training.device import Compute
+from bench.training.memory import training_bytes
 
 #: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
@@ -37,3 +38,26 @@ def seconds(
         if cell.training.key in costs:
             total += images * costs[cell.training.key].forward_flops / (rate * _INFERENCE_SHARE)
     return total
+
+
+def memory_bytes(
+    trainings: Sequence[TrainingPlan], compute: Compute, micro_batch: int | None
+) -> float | None:
+    """Of the largest of the trainings; 0 if there are none, ``None`` if a model cannot be counted."""
+    try:
+        return max(
+            (
+                training_bytes(
+                    plan.entry.model,
+                    plan.config,
+                    plan.task,
+                    plan.budget,
+                    compute,
+                    min(plan.batch_size, micro_batch or plan.batch_size),
+                )
+                for plan in trainings
+            ),
+            default=0.0,
+        )
+    except Exception:  # as above
+        return None

@@ -72,6 +72,16 @@ class Manifest:
         self.value["cells"] = [*cells, entry]
         self.store.write_manifest(self.value)
 
+    def expect(self, plan: Plan) -> None:
+        """Note the cells that are to come, so that ``bench status`` can tell what is missing."""
+        told = [
+            {"model": c.model, "label": c.label, "mask": c.mask, "train_mask": c.train_mask, "seed": c.seed}
+            for c in plan.cells
+        ]
+        before = [c for c in self.value.get("planned", []) if c not in told]
+        self.value["planned"] = [*before, *told]
+        self.store.write_manifest(self.value)
+
     def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
         """Describe the masks that were drawn for a name."""
         self.value["masks"][name] = {
@@ -149,6 +159,7 @@ def open_or_create(
         "options": [*(o for o in (old or {}).get("options", []) if o != options), options],
         "commit": provenance.commit(),
         "masks": old["masks"] if old else {},
+        "planned": (old or {}).get("planned", []),
         "metrics": {
             name: {
                 "convention": card.convention,

@@ -11,7 +11,7 @@ from typing import Any
 import masks.bank
 import masks.suite
 from bench.config import Request, digest
-from bench.data import Dataset, DataSpec, open_data
+from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import metrics as metric_library
@@ -65,6 +65,37 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
+    ready = prepare(request, listener, root)
+    with ready.store:
+        record = manifest.open_or_create(
+            ready.store, request, ready.data, ready.test_images, ready.compute, ready.unavailable
+        )
+        record.expect(ready.plan)
+        job = _Job(request, ready, listener, record)
+        return Outcome(ready.store, job.run())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons."""
+
+    data: Dataset
+    compute: Compute
+    plan: Plan
+    metrics: dict[str, Any]
+    sets: list[SetMetric]
+    unavailable: dict[str, str]
+    test_images: ImageSet
+    store: Store
+
+    def key(self, cell: Cell) -> str:
+        """Digest of what decides a cell's numbers."""
+        names = [*self.metrics, *(m.name for m in self.sets)]
+        return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
+
+
+def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepared:
+    """Check everything that can be checked, open the data (packing them once) and plan the cells."""
     wanted = expand(("primary", *request.settings.metrics))
     entries = check(request)
     compute = choose(request.device, request.settings.precision)
@@ -82,46 +113,33 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         listener.warn(f"{name} is not available: {reason}")
-    plan = make(request, entries, data, compute)
-    test_images = evaluation.subset(data.test, settings.test_images)
-    store = Store(experiment_name(request, data), root)
-    with store:
-        record = manifest.open_or_create(store, request, data, test_images, compute, unavailable)
-        job = _Job(request, data, compute, store, listener, plan, ready, sets, test_images, record)
-        return Outcome(store, job.run())
+    return Prepared(
+        data=data,
+        compute=compute,
+        plan=make(request, entries, data, compute),
+        metrics=ready,
+        sets=sets,
+        unavailable=unavailable,
+        test_images=evaluation.subset(data.test, settings.test_images),
+        store=Store(experiment_name(request, data), root),
+    )
 
 
 class _Job:
     """The state of one run, so that each stage below is a short method."""
 
     def __init__(
-        self,
-        request: Request,
-        data: Dataset,
-        compute: Compute,
-        store: Store,
-        listener: Listener,
-        plan: Plan,
-        ready: dict[str, Any],
-        sets: list[SetMetric],
-        test_images: Any,
-        record: manifest.Manifest,
+        self, request: Request, prepared: Prepared, listener: Listener, record: manifest.Manifest
     ) -> None:
-        self.request, self.data, self.compute, self.store = request, data, compute, store
-        self.listener, self.plan, self.ready, self.test_images, self.record = (
-            listener,
-            plan,
-            ready,
-            test_images,
-            record,
-        )
-        self.sets = sets
+        self.request, self.listener, self.record = request, listener, record
+        self.data, self.compute, self.store = prepared.data, prepared.compute, prepared.store
+        self.plan, self.ready, self.test_images = prepared.plan, prepared.metrics, prepared.test_images
+        self.sets = prepared.sets
         self._tests: dict[str, evaluation.TestSet] = {}
         self._finished: dict[int, dict[str, Any] | None] = {}
-        names = [*ready, *(m.name for m in sets)]
         self._keys = {
-            id(cell): cell_key(cell, data, test_images.ids, names, compute)
-            for cell in plan.cells
+            id(cell): prepared.key(cell)
+            for cell in self.plan.cells
             if cell.training and not cell.not_applicable
         }
 

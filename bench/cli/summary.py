@@ -1,0 +1,113 @@
+"""What a run prints when it has ended, and what it would do before it starts: as tables or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench.cli.console import ConsoleListener, duration
+from bench.cli.sizes import size
+from bench.config import Request
+
+if TYPE_CHECKING:
+    from reports.experiment import Experiment
+
+_HEADINGS = {"psnr_db": "PSNR (dB)", "ssim": "SSIM", "lpips_alex": "LPIPS (Alex)"}
+
+
+def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
+    """The experiment's table on standard output, then where the report lies."""
+    from reports.experiment import load_experiment
+
+    experiment = load_experiment(folder)
+    means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
+    if as_json:
+        told = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
+        click.echo(json.dumps({**told, "means": means}, indent=1))
+        return
+    console = Console(highlight=False)
+    for mask in dict.fromkeys(row["mask"] for row in means):
+        table = Table(title=f"mask: {mask}", title_justify="left")
+        table.add_column("model")
+        metrics = [key for key in means[0] if key not in ("method", "mask")]
+        for name in metrics:
+            table.add_column(_HEADINGS.get(name, name.upper()), justify="right")
+        for row in means:
+            if row["mask"] == mask:
+                numbers = (_number(row[m], 4 if m in ("ssim", "lpips_alex") else 2) for m in metrics)
+                table.add_row(row["method"], *numbers)
+        console.print(table)
+        for note in notes[mask]:
+            console.print(note, soft_wrap=True, markup=False)
+    manifest = experiment.manifest
+    if manifest["data"]["procedural"]:
+        console.print(
+            "These are procedural faces, not real results: give --data PATH for CelebA or a folder of pictures.",
+            soft_wrap=True,
+        )
+    if manifest["settings"]["preset"] != "paper":
+        seen = manifest["settings"]["images_seen"]
+        console.print(
+            f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True
+        )
+    if failed:
+        console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
+    console.print(f"report: {page}", soft_wrap=True, markup=False)
+
+
+def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """One entry a method and mask, in table order, and notes by mask; what was not measured is ``None``."""
+    import pandas as pd
+
+    from reports.set_metrics import set_note, summarise_sets
+    from reports.summary import method_name, summarise
+
+    sets = summarise_sets(experiment.cells)
+    names = [*_HEADINGS, *(dict.fromkeys(sets["metric"]) if len(sets) else ())]
+    summary = pd.concat([summarise(experiment.rows, list(_HEADINGS)), sets])
+    found, notes = [], {}
+    for mask in experiment.masks:
+        part = summary[summary["mask"] == mask]
+        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
+            means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
+            kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
+            found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})
+        counts = {name: part.loc[part["metric"] == name, "n_images"] for name in names[len(_HEADINGS) :]}
+        notes[mask] = [set_note(name.upper(), int(n.min())) for name, n in counts.items() if len(n)]
+    return found, notes
+
+
+def _number(mean: float | None, digits: int) -> str:
+    return "n/a" if mean is None else f"{mean:.{digits}f}"
+
+
+def print_preview(request: Request, *, as_json: bool) -> None:
+    """The cells of a run and where each stands, then what the rest takes."""
+    from bench.suite.preview import preview
+
+    with ConsoleListener() as listener:
+        planned = preview(request, listener)
+    if as_json:
+        click.echo(json.dumps({**asdict(planned), "folder": str(planned.folder)}, indent=1))
+        return
+    table = Table(title=str(planned.folder), title_justify="left")
+    for heading in ("model", "mask", "seed", "state"):
+        table.add_column(heading, overflow="fold")
+    for cell in planned.cells:
+        table.add_row(cell.label, cell.mask, str(cell.seed), cell.state)
+    Console(highlight=False, markup=False).print(table)
+    done = sum(cell.done for cell in planned.cells)
+    about = "unknown time" if planned.seconds is None else f"about {duration(planned.seconds)}"
+    click.echo(
+        f"{len(planned.cells)} cells, {done} done; {planned.trainings} trainings to run: {about} on {planned.device}"
+    )
+    if planned.trainings:
+        memory = "unknown" if planned.memory_bytes is None else f"about {size(planned.memory_bytes)}"
+        click.echo(f"memory: {memory} for the largest training, beside the images")
