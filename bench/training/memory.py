@@ -16,7 +16,7 @@ _COUNTED = 2  # images: batch-norm over one value per channel would refuse a sin
 #: Copies of a float32 weight: itself, its gradient, and the two moments of Adam.
 _WEIGHT_COPIES = 4
 #: What a step takes besides what it keeps for backward: gradients of activations and the workspace of convolutions.
-#: With it the estimates of the paper's four at 64 px lie between 0.6 and 1.5 times what was measured on a CPU.
+#: With it the estimates of the paper's four at 64 px lie between 0.7 and 1.6 times what was measured on a CPU in fp32.
 _WORKING_SHARE = 0.2
 
 
