@@ -1,20 +1,23 @@
-"""``bench compare``: two experiments, paired."""
+"""``bench compare``: experiments side by side, paired."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import Names, flatten
 from bench.errors import UsageError
 
+if TYPE_CHECKING:
+    from reports.compare import Comparison
+
 
 @click.command(
     epilog="\b\nExample:\n  bench compare all-center-celeba-quick my-change --metrics psnr_db,ssim"
 )
 @click.argument("first")
-@click.argument("second")
+@click.argument("others", nargs=-1, required=True, metavar="SECOND...")
 @click.option(
     "--metrics",
     multiple=True,
@@ -23,22 +26,34 @@ from bench.errors import UsageError
     show_default="psnr_db,ssim,lpips_alex",
     help="Metric columns to compare.",
 )
-def command(first: str, second: str, metrics: Any) -> None:
-    """Compare experiments FIRST and SECOND (names in runs/, or paths), method by method.
+def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
+    """Compare experiment FIRST with one or more others (names in runs/, or paths), method by method.
 
-    Differences are FIRST less SECOND, paired by image, with 95 % intervals. What was not measured on the same
-    images and masks is refused, with the reason.
+    Differences are FIRST less the other, paired by image, with 95 % intervals. What was not measured on the
+    same images and masks is refused, with the reason. The same is written as a page under reports/compare/.
     """
+    from bench.cli.experiments import open_experiment
+    from bench.store import REPORTS
+    from reports.compare import ComparisonError
+    from reports.comparison_page import compare_all, render_comparison
+    from reports.experiment import mask_file_name
+
+    experiments = [open_experiment(name) for name in (first, *others)]
+    try:
+        compared = compare_all(experiments, flatten(metrics))
+    except ComparisonError as error:
+        raise UsageError(str(error)) from error
+    for other, comparison in zip(others, compared, strict=True):
+        _print(first, other, comparison)
+    folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
+    click.echo(f"page: {render_comparison(experiments, compared, folder)}")
+
+
+def _print(first: str, second: str, compared: Comparison) -> None:
+    """One table, with what it leaves out."""
     from rich.console import Console
     from rich.table import Table
 
-    from bench.cli.experiments import open_experiment
-    from reports.compare import ComparisonError, compare_experiments
-
-    try:
-        compared = compare_experiments(open_experiment(first), open_experiment(second), flatten(metrics))
-    except ComparisonError as error:
-        raise UsageError(str(error)) from error
     table = Table(title=f"{first} less {second}", title_justify="left")
     for name in ("mask", "model", "metric", "difference", "95 % interval", "verdict"):
         table.add_column(name, justify="right" if name in ("difference", "95 % interval") else "left")

@@ -18,13 +18,13 @@ def build(page: Page) -> dict[str, Any]:
             shlex.join(str(part) for part in c) for c in m.get("commands") or [m.get("command", [])]
         ],
         "numerics": _numerics(page),
-        "settings": [(k, _plain(v)) for k, v in m["settings"].items()],
-        "data": [(k, _plain(v)) for k, v in data.items() if k != "skipped"],
+        "settings": [(k, plain(v)) for k, v in m["settings"].items()],
+        "data": [(k, plain(v)) for k, v in data.items() if k != "skipped"],
         "skipped": data["skipped"],
         "masks": m["masks"],
         "software": sorted(m.get("software", {}).items()),
-        "hardware": [(k, _plain(v)) for k, v in m.get("hardware", {}).items()],
-        "commit": _plain(m.get("commit")),
+        "hardware": [(k, plain(v)) for k, v in m.get("hardware", {}).items()],
+        "commit": plain(m.get("commit")),
         "created": m.get("created", ""),
         "updated": m.get("updated", ""),
         "configs": _configs(page),
@@ -54,7 +54,7 @@ def _numerics(page: Page) -> list[tuple[str, list[tuple[str, str]]]]:
             "Every cell"
             if alone
             else "; ".join(f"{k} on {', '.join(dict.fromkeys(v))}" for k, v in held.items()),
-            [(k, _plain(v)) for k, v in numerics.items()],
+            [(k, plain(v)) for k, v in numerics.items()],
         )
         for held, numerics in grouped.values()
     ]
@@ -73,7 +73,7 @@ def _configs(page: Page) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for m in methods for name in _config(m)))
     rows = []
     for name in names:
-        values = [_plain(_config(m)[name]) if name in _config(m) else None for m in methods]
+        values = [plain(_config(m)[name]) if name in _config(m) else None for m in methods]
         known = {v for v in values if v is not None}
         rows.append({"name": name, "values": values, "differs": len(known) > 1 or None in values})
     return sorted(rows, key=lambda row: not row["differs"])
@@ -90,16 +90,16 @@ def _resolutions(page: Page, *, deviation: bool) -> list[tuple[str, list[dict[st
     return [(", ".join(labels), own) for labels, own in grouped.values()]
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as one reads it."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(v) for v in value) or "none"
+        return ", ".join(plain(v) for v in value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{k} = {_plain(v)}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k} = {plain(v)}" for k, v in value.items()) or "none"
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)

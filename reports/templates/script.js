@@ -56,6 +56,7 @@
 
   // Zoom: the model's picture over the truth (or the input), cut by the slider.
   const zoom = one("zoom");
+  if (!zoom) return;
   const stage = zoom.querySelector(".stage");
   const [under, over] = ["zoom-under", "zoom-over"].map((id) => Object.assign(new Image(), { id }));
   stage.prepend(under, over);

@@ -58,6 +58,9 @@ def test_compare_prints_differences_and_refusals(runs: Path) -> None:
     assert result.exit_code == 0
     assert "-0.7000" in result.output
     assert "not compared: metric lpips_alex" in result.stderr
+    page = Path("reports") / "compare" / "one+two" / "index.html"
+    assert f"page: {page}" in result.output
+    assert "one less two" in page.read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="evaluated other images"):
         invoke("compare", "one", "real")
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from reports.chromium import find_chromium
+from reports.comparison_page import compare_all, render_comparison
+from reports.experiment import load_experiment
 from reports.html import render_report
 from reports.index_page import render_index
 from tests.reports.synthetic import make_experiment
@@ -43,7 +45,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A full report, one without any result, and the list of both."""
+    """A full report, one without any result, a comparison, and the list of experiments."""
     root = tmp_path_factory.mktemp("pages")
     full = make_experiment(
         root / "runs",
@@ -60,6 +62,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     _say_long_things(full)
     none = make_experiment(root / "runs", name="none", models=("glcic",), failed=("glcic",))
     found = {f.name: render_report(f, root / "reports" / f.name) for f in (full, none)}
+    other = make_experiment(
+        root / "runs",
+        name="other",
+        models=("context-encoder", "glcic", "mgs-iim", "mean"),
+        masks=("center", "shapes"),
+        seeds=(0, 1, 2),
+        procedural=False,
+        images_seen=3200,
+    )
+    both = [load_experiment(full), load_experiment(other)]
+    compared = compare_all(both, ["psnr_db", "ssim", "lpips_alex"])
+    found["compare"] = render_comparison(both, compared, root / "reports" / "compare")
     return {**found, "index": render_index(root / "runs", root / "reports")}
 
 
@@ -109,7 +123,7 @@ class Visit:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index"])
+@pytest.mark.parametrize("name", ["full", "none", "index", "compare"])
 def test_nothing_overflows_is_loaded_or_fails(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -244,7 +258,7 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_results(chromium: Any, page
 @needs_node
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index"])
+@pytest.mark.parametrize("name", ["full", "none", "index", "compare"])
 def test_axe_finds_no_violation(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:

@@ -1,0 +1,162 @@
+"""The page of ``bench compare``: one experiment beside others, method by method, paired by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports import plots
+from reports.compare import Comparison, compare_experiments
+from reports.experiment import Experiment
+from reports.figures import style
+from reports.html import render, write_page
+from reports.page import Metric, Page
+from reports.palette import Look, looks
+from reports.sections import Plot
+from reports.sections.setup import plain
+
+#: Parts of the manifest in which experiments may differ, with what the page calls them.
+_PARTS = ("settings", "data", "software", "hardware")
+
+
+def compare_all(experiments: Sequence[Experiment], metrics: Sequence[str]) -> list[Comparison]:
+    """The first experiment with each of the others.
+
+    Raises:
+        ComparisonError: one of them has nothing in common with the first.
+    """
+    first, *others = experiments
+    return [compare_experiments(first, other, metrics) for other in others]
+
+
+def render_comparison(
+    experiments: Sequence[Experiment], comparisons: Sequence[Comparison], folder: Path
+) -> Path:
+    """Write ``folder/index.html``, whole or not at all.
+
+    Args:
+        experiments: two or more.
+        comparisons: of the first with each of the others (:func:`compare_all`).
+        folder: made where it is missing.
+
+    Returns:
+        The page's path.
+    """
+    first, *others = experiments
+    metrics = {m.name: m for m in Page(first).metrics}
+    pairs = (
+        (cell["model"], line["label"])
+        for comparison in comparisons
+        for line in comparison.differences.to_dict("records")
+        for cell in first.cells
+        if cell["label"] == line["label"]
+    )
+    look = looks(dict.fromkeys(pairs))
+    with style():
+        sections = [
+            _section(place, first, other, comparison, metrics, look)
+            for place, (other, comparison) in enumerate(zip(others, comparisons, strict=True))
+        ]
+    context = {
+        "first": first,
+        "others": others,
+        "sections": sections,
+        "set_up": _set_up(experiments),
+        "data": first.manifest["data"],
+    }
+    return write_page(folder / "index.html", render("compare.html.j2", context))
+
+
+def _section(
+    place: int,
+    first: Experiment,
+    other: Experiment,
+    comparison: Comparison,
+    metrics: dict[str, Metric],
+    look: dict[str, Look],
+) -> dict[str, Any]:
+    """What is shown of one pair of experiments."""
+    table = comparison.differences
+    panels = []
+    for mask, part in table.groupby("mask", sort=False):
+        lines = [
+            {
+                **line,
+                "method": {"label": line["label"], "look": look[str(line["label"])]},
+                "metric": metrics[str(line["metric"])],
+                "winner": {"a better": first.name, "b better": other.name}.get(str(line["verdict"]), ""),
+            }
+            for line in part.to_dict("records")
+        ]
+        panels.append(
+            {
+                "mask": mask,
+                "lines": lines,
+                "plots": [
+                    _forest(f"{place} {mask}", first, other, of, metrics[str(name)], look)
+                    for name, of in part.groupby("metric", sort=False)
+                ],
+            }
+        )
+    return {
+        "other": other,
+        "panels": panels,
+        "words": _words(first, other, table, metrics),
+        "refused": comparison.refused,
+        "reasons": [str(r) for r in dict.fromkeys(table["reason"]) if r],
+        "several_trainings": table.groupby(["mask", "label", "metric"]).size().max() > 1,
+    }
+
+
+def _forest(
+    name: str, first: Experiment, other: Experiment, part: pd.DataFrame, metric: Metric, look: dict[str, Look]
+) -> Plot:
+    words = ", ".join(
+        f"{line['label']} {metric.show(line['difference'], sign=True)} "
+        f"[{metric.show(line['low'], sign=True)}, {metric.show(line['high'], sign=True)}]"
+        for line in part.to_dict("records")
+    )
+    side = "right" if metric.higher_is_better else "left"
+    return Plot(
+        plots.paired_forest(part.assign(b=part["label"]), look, f"difference, {metric.title}"),
+        f"compare {name} {metric.name}",
+        metric.heading,
+        f"{first.name} less {other.name} in {metric.title}: {words}.",
+        f"Further {side} is better for {first.name}. Bars: 95 % intervals; the upright is no difference.",
+    )
+
+
+def _words(
+    first: Experiment, other: Experiment, table: pd.DataFrame, metrics: dict[str, Metric]
+) -> list[str]:
+    """A sentence a metric: how many methods are better where."""
+    found = []
+    for name, part in table.groupby("metric", sort=False):
+        counts = part["verdict"].value_counts()
+        ahead, behind = int(counts.get("a better", 0)), int(counts.get("b better", 0))
+        widest = max(part.to_dict("records"), key=lambda line: abs(line["difference"]))
+        metric = metrics[str(name)]
+        number = f"{metric.show(widest['difference'], sign=True)} {metric.unit}".strip()
+        found.append(
+            f"In {metric.heading}, of {len(part)} pairs {ahead} are better in {first.name}, {behind} in "
+            f"{other.name}, and {len(part) - ahead - behind} cannot be told apart; the widest difference is "
+            f"{number} ({widest['label']} on “{widest['mask']}”)."
+        )
+    return found
+
+
+def _set_up(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
+    """Fields of the manifests that are not the same in all: ``name`` and one value an experiment."""
+    rows = []
+    fields = [(part, k) for part in _PARTS for e in experiments for k in e.manifest.get(part, {})]
+    for part, key in dict.fromkeys(fields):
+        values = [plain(e.manifest.get(part, {}).get(key)) for e in experiments]
+        if len(set(values)) > 1 and key != "skipped":
+            rows.append({"name": f"{part}: {key.replace('_', ' ')}", "values": values})
+    commits = [plain(e.manifest.get("commit")) for e in experiments]
+    if len(set(commits)) > 1:
+        rows.append({"name": "commit", "values": commits})
+    return rows

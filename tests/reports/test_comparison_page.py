@@ -1,0 +1,70 @@
+"""The page of two and more experiments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.compare import ComparisonError
+from reports.comparison_page import compare_all, render_comparison
+from reports.experiment import Experiment, load_experiment
+from tests.reports.synthetic import make_experiment
+from tests.reports.test_html import HOSTILE, Elements
+
+METRICS = ["psnr_db", "ssim", "lpips_alex"]
+
+
+def make(root: Path, name: str, **about: Any) -> Experiment:
+    models = {"models": ("mgs-iim", "mean"), "seeds": (0, 1, 2), "pictures": 0}
+    return load_experiment(make_experiment(root, name=name, **{**models, **about}))
+
+
+def rendered(folder: Path, *experiments: Experiment) -> Elements:
+    page = render_comparison(experiments, compare_all(experiments, METRICS), folder)
+    return Elements(page.read_text(encoding="utf-8"))
+
+
+def test_three_experiments_are_told_apart_in_words_tables_and_figures(tmp_path: Path) -> None:
+    old = make(tmp_path, "old", masks=("center", "shapes"))
+    new = make(tmp_path, "new", masks=("center", "shapes"), means={"mgs-iim": 24.8})
+    same = make(tmp_path, "same", models=("mgs-iim",))
+    page = rendered(tmp_path / "page", old, new, same)
+    assert page.wrong == []
+    assert page.open == []
+    assert "In PSNR, of 4 pairs 0 are better in old, 2 in new, and 2 cannot be told apart" in page.text
+    assert "−0.50" in page.text
+    assert "mask shapes: only old has it" in page.text
+    assert "metric lpips_alex: not available in old" in page.text
+    drawings = [a for a in page.all("div") if a.get("role") == "img"]
+    assert len(drawings) == 2 * 2 + 2, "a figure for each mask and metric of each pair"
+
+
+def test_what_differs_in_the_set_up_is_shown_and_nothing_else(tmp_path: Path) -> None:
+    old, new = make(tmp_path, "old"), make(tmp_path, "new", images_seen=3200)
+    page = rendered(tmp_path / "page", old, new)
+    assert "settings: images seen 1600 3200" in page.text
+    assert "settings: size" not in page.text
+    assert "In nothing that is recorded." in rendered(tmp_path / "same", old, make(tmp_path, "copy")).text
+
+
+def test_an_experiment_on_other_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ComparisonError, match="evaluated other images"):
+        compare_all(
+            [make(tmp_path, "a"), make(tmp_path, "b"), make(tmp_path, "c", procedural=False)], METRICS
+        )
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    make(tmp_path, "a"), make(tmp_path, "b")
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["experiment"] = manifest["settings"]["split"] = manifest["hardware"]["cpu"] = HOSTILE
+    path.write_text(json.dumps(manifest))
+    page = rendered(tmp_path / "page", load_experiment(tmp_path / "a"), load_experiment(tmp_path / "b"))
+    assert len(page.all("script")) == 2
+    assert page.all("b") == []
+    assert page.wrong == []
+    assert page.text.count(" ".join(HOSTILE.split())) >= 4
