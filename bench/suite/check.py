@@ -70,7 +70,7 @@ def resume(entry: ModelEntry, size: int) -> str | None:
 
 
 def _trainer(entry: ModelEntry, size: int, folder: Path) -> Trainer:
-    case = checks.subject(entry, size)
+    case = checks.build(entry, size)
     schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=2)))
 
     def batches(step: int) -> Batch:

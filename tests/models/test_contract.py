@@ -45,17 +45,29 @@ class _Faulty(InpaintingModel):
         self.networks["generator"] = nn.Conv2d(4, 3, 3, padding=1)
         if config.fault == "unused parameter":
             self.networks["generator"].spare = nn.Parameter(torch.zeros(3))
+        if config.fault == "loose tensor":
+            self.networks["generator"].scale = torch.ones(1)
+        if config.fault == "two phases":
+            self.networks["generator"] = _TwoHeads()
+        self.own_reference = self.networks["generator"]
 
     def phases(self, budget: Budget) -> list[Phase]:
         player = "critic" if self.config.fault == "unknown player" else "generator"
         spec = OptimizerSpec(name="adam", learning_rate=1e-3)
         steps = 7 if self.config.fault == "own step count" else budget.num_steps
+        if self.config.fault == "two phases":
+            split = budget.split({"first": 0.5, "second": 0.5})
+            return [Phase(name=n, num_steps=s, optimizers={player: spec}) for n, s in split.items()]
         return [Phase(name="train", num_steps=steps, optimizers={player: budget.optimizer(spec)})]
 
     def complete(self, batch: Batch) -> Completion:
         fault = self.config.fault
         seen = batch.image if fault == "peeks" else batch.image * (1 - batch.mask)
-        raw = self.networks["generator"](torch.cat([seen, batch.mask], 1))
+        x = torch.cat([seen, batch.mask], 1)
+        network = self.own_reference if fault == "own reference" else self.networks["generator"]
+        raw = network(x)
+        if fault == "inner layer":
+            raw = nn.functional.conv2d(x, network.weight, network.bias, padding=1)
         raw = raw if fault == "bf16" else raw.float()
         if fault == "range":
             raw = raw * 255 + 100
@@ -66,11 +78,24 @@ class _Faulty(InpaintingModel):
         if fault == "shape":
             raw = raw[..., :-1]
             return Completion(raw, raw)
-        return Completion(raw, raw if fault == "raw" else composite(batch.image, raw, batch.mask))
+        shown = raw if fault == "raw" else composite(batch.image, raw, batch.mask)
+        return Completion(raw, shown, {"second": network.second(x)} if fault == "two phases" else {})
 
     def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         error = (completion.composite - batch.image).square()
+        if self.config.fault == "two phases":
+            error = error if phase.name == "first" else (completion.extras["second"] - batch.image).square()
+        if self.config.fault == "sum":
+            return {"loss": error.sum()}
         return {"loss": error.mean((1, 2, 3)) if self.config.fault == "not a scalar" else error.mean()}
+
+
+class _TwoHeads(nn.Conv2d):
+    """A convolution with a second one beside it, which only the second phase trains."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3, 3, padding=1)
+        self.second = nn.Conv2d(4, 3, 3, padding=1)
 
 
 def faulty() -> ModelEntry:
@@ -95,8 +120,18 @@ def test_a_sound_model_passes() -> None:
         ("bf16", "bfloat16", "end with .float()"),
         ("batch statistics", "repeatable", "depends on the others in its batch"),
         ("random", "repeatable", "drawn at random"),
+        ("inner layer", "DDP: networks are called", "reaches past a network's forward()"),
+        ("own reference", "DDP: networks are called", "without calling networks['generator']"),
+        ("two phases", "DDP: every parameter, every step", "in phase 'first' 2 parameters of generator"),
+        ("sum", "DDP: halves average to the whole", "mean over images"),
+        ("loose tensor", "DDP: state is registered", "generator.scale is a tensor"),
     ],
 )
 def test_each_fault_is_found_and_explained(fault: str, check: str, says: str) -> None:
     problems = {f.check: f.problem for f in checks.run(faulty(), 16, fault=fault) if f.problem}
     assert says in (problems.get(check) or "")
+
+
+def test_every_check_has_a_model_that_breaks_it() -> None:
+    marks = test_each_fault_is_found_and_explained.pytestmark  # type: ignore[attr-defined]
+    assert {check for _, check, _ in marks[0].args[1]} == set(checks.CHECKS)

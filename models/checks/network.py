@@ -1,75 +1,21 @@
-"""The contract every model keeps, as far as a network alone can show it. ``bench check-model`` and the tests run it.
-
-Each check takes a built case and returns a sentence on what is wrong, or ``None``.
-"""
+"""What one process shows of a model: shapes, ranges, known pixels, hole-independence, phases, gradients, bf16."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from models.protocol import Batch, Box, Budget, Completion, InpaintingModel, Phase, Task
-from models.registry import ModelEntry
+from models.checks.case import Case
+from models.protocol import Batch, Budget, Completion
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check; ``problem`` is ``None`` where it passed."""
-
-    check: str
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A freshly built model with a batch it can be shown."""
-
-    model: InpaintingModel
-    batch: Batch
-    phases: list[Phase]
-
-
-def subject(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Subject:
-    """The model at ``size`` with weights from a fixed seed, and two random images with the centre hole."""
-    config = entry.config(preset, **changes)
-    entry.model.validate(config, size)
-    random = torch.Generator().manual_seed(7)
-    box = Box(size // 4, size // 4, size // 2, size // 2)
-    mask = torch.zeros(2, 1, size, size)
-    mask[:, :, box.top : box.top + box.height, box.left : box.left + box.width] = 1
-    image = torch.rand(2, 3, size, size, generator=random).contiguous(memory_format=torch.channels_last)
-    task = Task(
-        size=size,
-        fixed_hole_box=box,
-        mean_pixel=(0.5, 0.4, 0.3),
-        mean_image=torch.rand(3, size, size, generator=random),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = entry.model(config, task)
-    batch = Batch(image, mask, torch.arange(2), 0, torch.Generator().manual_seed(5))
-    return Subject(model, batch, model.phases(Budget(num_steps=10)))
-
-
-def run(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[Finding]:
-    """Every check on a model of its own, so that none sees what another left behind."""
-    for name, check in CHECKS.items():
-        try:
-            problem = check(subject(entry, size, preset, **changes))
-        except Exception as error:  # a check that raises is a finding, with the model's own words
-            problem = f"{type(error).__name__}: {error}"
-        yield Finding(name, problem)
-
-
-def _complete(case: Subject, batch: Batch | None = None) -> Completion:
+def _complete(case: Case, batch: Batch | None = None) -> Completion:
     return case.model.complete(batch or case.batch)
 
 
-def shapes(case: Subject) -> str | None:
+def shapes(case: Case) -> str | None:
     """Raw output and composite have the image's shape, in float32."""
     done = _complete(case)
     for name in ("raw", "composite"):
@@ -82,7 +28,7 @@ def shapes(case: Subject) -> str | None:
     return None
 
 
-def known_pixels(case: Subject) -> str | None:
+def known_pixels(case: Case) -> str | None:
     """The composite equals the image bit for bit where the mask is 0."""
     done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
     if not torch.equal(done.composite[known], case.batch.image[known]):
@@ -90,7 +36,7 @@ def known_pixels(case: Subject) -> str | None:
     return None
 
 
-def hole_independence(case: Subject) -> str | None:
+def hole_independence(case: Case) -> str | None:
     """Nothing changes when the pixels under the hole do."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -103,7 +49,7 @@ def hole_independence(case: Subject) -> str | None:
     return None
 
 
-def finite_range(case: Subject) -> str | None:
+def finite_range(case: Case) -> str | None:
     """The raw output is finite and of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -116,7 +62,7 @@ def finite_range(case: Subject) -> str | None:
     return None
 
 
-def phases(case: Subject) -> str | None:
+def phases(case: Case) -> str | None:
     """Phases name networks that exist, the generator moves last, and an untrained fill has none."""
     if case.model.trained != bool(case.phases):
         return "a model with trained = True needs phases, and one with trained = False has none"
@@ -133,7 +79,7 @@ def phases(case: Subject) -> str | None:
     return None
 
 
-def gradients(case: Subject) -> str | None:
+def gradients(case: Case) -> str | None:
     """Every parameter of every network gets a gradient in some phase, and a player's loss reaches it alone."""
     reached: set[str] = set()
     case.model.networks.train()
@@ -155,7 +101,7 @@ def gradients(case: Subject) -> str | None:
     return None
 
 
-def bfloat16(case: Subject) -> str | None:
+def bfloat16(case: Case) -> str | None:
     """A step runs under bf16 autocast, with a finite loss and a float32 picture."""
     case.model.networks.train()
     for phase in case.phases:
@@ -171,7 +117,7 @@ def bfloat16(case: Subject) -> str | None:
     return None
 
 
-def repeatable(case: Subject) -> str | None:
+def repeatable(case: Case) -> str | None:
     """In evaluation mode the same batch gives the same picture twice, each image by itself as in the batch."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -184,18 +130,3 @@ def repeatable(case: Subject) -> str | None:
             "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
         )
     return None
-
-
-CHECKS: dict[str, Callable[[Subject], str | None]] = {
-    check.__name__.replace("_", " "): check
-    for check in (
-        shapes,
-        known_pixels,
-        hole_independence,
-        finite_range,
-        phases,
-        gradients,
-        bfloat16,
-        repeatable,
-    )
-}
