@@ -307,7 +307,7 @@ class ContextEncoder(InpaintingModel):
         l2 = weighted_mse(fake, self._seen(batch.image), weight)
         adversarial = generator_loss(judge(fake), "bce")
         loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
-        return {"loss": loss, "l2": l2, "adversarial": adversarial}
+        return {"loss": loss, "reconstruction": l2, "adversarial": adversarial}
 
     def _seen(self, picture: Tensor) -> Tensor:
         """What losses and discriminator look at: the patch or the whole picture, in [-1, 1]."""

@@ -11,10 +11,13 @@ topic                   published                        here                   
 channels                48 in the code, features and     24 features, 24 gates            base_channels
                         gates together
 input                   code: also a channel of ones     image and mask                   --
+refinement's input      code: the composite alone;       the composite alone              refinement_input
+                        ports: with the mask
 first weights           Glorot (code)                    2.5 times that if gated          initial_gain
 l1 weight               1 for both stages, images in     the same                         l1_weight
                         [-1, 1]
-adversarial weight      1.0; 0.1 in a port               1.0                              adversarial_weight
+adversarial weight      1.0; 0.1 in a port               1.0; 0.1 in presets smoke and    adversarial_weight
+                                                         quick
 adversarial loss        hinge                            the same                         adversarial_loss
 attention               one mask for a batch in the      each image's own mask            attention
                         code
@@ -28,12 +31,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.choices import check_choices
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention
 from models.layers.conv_block import LEAKY_SLOPE, scaled
@@ -93,8 +97,8 @@ class DeepFillV2Config:
         base_channels: of the widest-resolution layers, gates not counted. The published 48 counts them.
         attention: the contextual attention branch; without it the branch is a plain one (an ablation).
         initial_gain: of the gated layers' first weights; 1 is Glorot's, with which the published code begins,
-        and
-            2.5 keeps the size of what passes through a gated layer.
+            and 2.5 keeps the size of what passes through a gated layer.
+        refinement_input: what the second network sees, the coarse stage's composite alone or the mask as well.
         l1_weight: of the mean absolute error of both stages, over the whole image.
         adversarial_loss: ``hinge`` or ``bce``.
         adversarial_weight: of the generator's adversarial term.
@@ -104,13 +108,13 @@ class DeepFillV2Config:
     base_channels: int = 24
     attention: bool = True
     initial_gain: float = 2.5
+    refinement_input: Literal["image", "image+mask"] = "image"
     l1_weight: float = 1.0
     adversarial_loss: AdversarialLoss = "hinge"
     adversarial_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.adversarial_loss not in ("bce", "hinge"):
-            raise ValueError(f"adversarial_loss must be 'bce' or 'hinge', not {self.adversarial_loss!r}")
+        check_choices(self)
         if not 0 < self.width <= 4:
             raise ValueError(f"width must lie in (0, 4], not {self.width}")
         if self.base_channels < 8:
@@ -162,10 +166,12 @@ class Generator(nn.Module):
         super().__init__()
         base = scaled(config.base_channels, config.width)
         self.attention = config.attention
+        self.sees_mask = config.refinement_input == "image+mask"
+        refined = 4 if self.sees_mask else 3
         self.coarse = GatedStack(4, COARSE, base)
         self.coarse_output = same_conv(self.coarse.out_channels, 3, 3)
-        self.convolution_branch = GatedStack(4, REFINE_CONVOLUTION, base)
-        self.before_attention = GatedStack(4, REFINE_BEFORE_ATTENTION, base, last=nn.ReLU())
+        self.convolution_branch = GatedStack(refined, REFINE_CONVOLUTION, base)
+        self.before_attention = GatedStack(refined, REFINE_BEFORE_ATTENTION, base, last=nn.ReLU())
         self.after_attention = GatedStack(self.before_attention.out_channels, REFINE_AFTER_ATTENTION, base)
         joined = self.convolution_branch.out_channels + self.after_attention.out_channels
         self.decoder = GatedStack(joined, DECODER, base)
@@ -177,7 +183,9 @@ class Generator(nn.Module):
         hole = mask > 0.5
         known = torch.where(hole, 0.0, image * 2 - 1)
         coarse = torch.tanh(self.coarse_output(self.coarse(torch.cat([known, mask], dim=1))).float())
-        x = torch.cat([torch.where(hole, coarse, known), mask], dim=1)
+        x = torch.where(hole, coarse, known)
+        if self.sees_mask:
+            x = torch.cat([x, mask], dim=1)
         attended = self.before_attention(x)
         if self.attention:
             small_mask = mask[:, :, ::4, ::4]
@@ -210,7 +218,10 @@ class DeepFillV2(InpaintingModel):
 
     Config = DeepFillV2Config
     config: DeepFillV2Config
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.34}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"width": 0.34, "adversarial_weight": 0.1},
+        "quick": {"adversarial_weight": 0.1},
+    }
     published_batch_size = 16
     published_optimizer = OptimizerSpec(name="adam", learning_rate=1e-4, betas=(0.5, 0.999))
     resolutions = (
@@ -227,6 +238,12 @@ class DeepFillV2(InpaintingModel):
             deviation=True,
         ),
         Resolution(
+            topic="input of the refinement",
+            published="the coarse stage's composite alone in the code; ports add the mask",
+            resolved="the composite alone",
+            field="refinement_input",
+        ),
+        Resolution(
             topic="first weights",
             published="Glorot's in the code; they shrink the signal at each of 17 layers without norm",
             resolved="2.5 times that in gated layers: 21.4, not 19.6 dB after 100 steps of batch 16",
@@ -236,7 +253,7 @@ class DeepFillV2(InpaintingModel):
         Resolution(
             topic="weight of the adversarial term",
             published="1.0 in the code; 0.1 in a well-known port",
-            resolved="1.0",
+            resolved="1.0; 0.1 in presets smoke and quick, whose few steps the published weight mostly spoils",
             field="adversarial_weight",
         ),
         Resolution(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,17 +51,22 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
             [[x.name, x.kind, x.kernel, x.stride, x.in_channels, x.out_channels, x.note] for x in layers],
         )
     for name, network in built.networks.items():
-        click.echo(f"{name}: {sum(p.numel() for p in network.parameters()):,} parameters")
+        parameters = sum(p.numel() for p in network.parameters())
+        click.echo(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
     if entry.model.trained:
         cost = count(entry.model, config, task, budget)
-        click.echo(f"generator: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image\n")
+        click.echo(
+            f"generator at {size} x {size}: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image; "
+            f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)\n"
+        )
         click.secho(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
         rows = []
         for phase in built.phases(budget):
             for player, spec in phase.optimizers.items():
                 how = f"{spec.name}, rate {spec.learning_rate:g}, {spec.schedule}"
-                rows.append([phase.name, f"{phase.num_steps:,}", player, how])
-        _table(["phase", "steps", "player", "optimizer"], rows)
+                terms = _terms(cost.loss_terms[phase.name, player], config)
+                rows.append([phase.name, f"{phase.num_steps:,}", player, how, terms])
+        _table(["phase", "steps", "player", "optimizer", "loss"], rows)
     click.secho("config", bold=True)
     _table(["field", "value"], [[k, str(v)] for k, v in dataclasses.asdict(config).items()])
     if entry.model.resolutions:
@@ -72,6 +78,17 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
                 for r in entry.model.resolutions
             ],
         )
+
+
+def _terms(names: tuple[str, ...], config: Any) -> str:
+    """``mse + 0.0004 adversarial``: each term with its config field ``TERM_weight``, if it has one."""
+    parts = []
+    for name in names:
+        if name.endswith("_score"):  # logged, not minimised
+            continue
+        weight = getattr(config, f"{name}_weight", getattr(config, f"{name.split('_')[0]}_weight", None))
+        parts.append(name if weight is None else f"{weight:g} {name}")
+    return " + ".join(parts) or "adversarial"
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:

@@ -21,10 +21,19 @@ _COUNTED = 2  # images: batch-norm over one value per channel would refuse a sin
 
 @dataclass(frozen=True)
 class Cost:
-    """Per image: ``forward_flops`` of the generator, ``step_flops`` of a training step by phase."""
+    """Per image, but for ``loss_terms``.
+
+    Attributes:
+        forward_flops: of the generator.
+        step_flops: of a training step, by phase.
+        kept_bytes: what a generator forward keeps in memory for its gradient, in float32.
+        loss_terms: names of the logged terms by phase and player.
+    """
 
     forward_flops: float
     step_flops: dict[str, float]
+    kept_bytes: float
+    loss_terms: dict[tuple[str, str], tuple[str, ...]]
 
     @property
     def multiply_accumulates(self) -> float:
@@ -53,17 +62,35 @@ def count(model: type[InpaintingModel], config: Any, task: Task, budget: Budget)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             built.complete(batch)
         forward = counter.get_total_flops() / _COUNTED
-        steps = {}
+        kept = _kept_bytes(built, batch) / _COUNTED
+        steps, terms = {}, {}
         for phase in built.phases(budget):
             with FlopCounterMode(display=False) as counter:
                 with torch.set_grad_enabled("generator" in phase.optimizers):
                     completion = built.complete(batch)
                 for player in phase.optimizers:
                     seen = completion if player == "generator" else completion.detach()
-                    loss = built.loss(player, batch, seen, phase)["loss"]
-                    loss.backward(inputs=list(built.networks[player].parameters()))  # type: ignore[no-untyped-call]
+                    losses = built.loss(player, batch, seen, phase)
+                    terms[phase.name, player] = tuple(name for name in losses if name != "loss")
+                    losses["loss"].backward(inputs=list(built.networks[player].parameters()))  # type: ignore[no-untyped-call]
             steps[phase.name] = counter.get_total_flops() / _COUNTED
-    return Cost(forward, steps)
+    return Cost(forward, steps, kept, terms)
+
+
+def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
+    """Bytes of all that a generator forward saves for backward, the parameters not counted."""
+    own = {p.untyped_storage()._cdata for p in model.networks.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.complete(batch)
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def matrix_rate(compute: Compute, size: int = 1536, repeats: int = 5) -> float:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,35 @@ def test_a_mistake_ends_without_a_traceback_unless_asked(workplace: Path) -> Non
 
 
 def test_show_prints_the_papers_tables() -> None:
+    """Tables 1, 2 and 3 of the MGS-IIM paper, row by row; sizes, cost, phases, losses, sources, resolutions."""
     output = bench("show", "mgs-iim").output
-    assert len(re.findall(r"Gateconv", output)) == 3
-    assert len(re.findall(r"Dilatedconv", output)) == 4
-    assert len(re.findall(r"Spectralconv", output)) == 11
-    assert "generator: 6,300,035 parameters" in output
-    assert "completion" in output
+    rows = re.findall(r"^ *\d+ +(\w+) +(\dx\d|-) +(\dx\d|-) +(\d+) +(\d+)", output, re.MULTILINE)
+    encoder = [("Gateconv", "5x5", "1x1", "4", "64"), ("Gateconv", "3x3", "2x2", "64", "128")]
+    encoder += [("Gateconv", "3x3", "1x1", "128", "128"), ("Conv", "3x3", "2x2", "128", "256")]
+    same = [("Conv", "3x3", "1x1", "256", "256")] * 2
+    dilated = [("Dilatedconv", "3x3", "1x1", "256", "256")] * 4
+    decoder = [("Deconv", "4x4", "2x2", "256", "128"), ("Conv", "3x3", "1x1", "128", "128")]
+    decoder += [("Deconv", "4x4", "2x2", "128", "64"), ("Conv", "3x3", "1x1", "64", "32")]
+    table_1 = [*encoder, *same, *dilated, *same, *decoder, ("Output", "3x3", "1x1", "32", "3")]
+    assert rows[:17] == table_1
+    channels = [4, 64, 128, 256, 512, 512, 512]
+    spectral = [("Spectralconv", "5x5", "2x2", str(a), str(b)) for a, b in pairwise(channels)]
+    convolutions = [row for row in rows[17:] if row[0] == "Spectralconv"]
+    assert convolutions == spectral[:5] + spectral  # Table 2, local, then Table 3, global
+    for text in (
+        "generator: 6,300,035 parameters",
+        "discriminator: 37,719,937 parameters",
+        "14.30 G multiply-accumulates per image",
+        "24.0 MiB of weights",
+        "MiB per image kept for its gradient",
+        "completion",
+        "joint",
+        "mse + 0.0004",
+        "adversarial_weight",
+        "Image Inpainting based on Gated Convolution and Spectral Normalization",
+        "skip connections",
+    ):
+        assert text in output, text
 
 
 def test_documentation_of_adding_a_model_is_true(workplace: Path, pictures_dir: Path) -> None:

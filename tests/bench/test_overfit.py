@@ -1,4 +1,8 @@
-"""Each of the paper's four can learn: eight faces by heart, above 30 dB in the hole."""
+"""Each of the paper's four can learn: eight faces by heart, above 30 dB in the hole.
+
+Steps and learning rate are each model's own: a partial convolution and a generator that a batch-norm discriminator
+pulls at need more than the others. The threshold is one.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,20 @@ from masks import bank
 from models import discovery
 from models.protocol import Batch, Box, Budget, OptimizerSpec, Task
 
-SIZE, FACES, STEPS = 64, 8, 400
+SIZE, FACES = 64, 8
+#: Name -> steps, learning rate of Adam (linear decay to zero).
+TRAININGS = {
+    "context-encoder": (400, 1e-3),
+    "glcic": (900, 6e-4),
+    "pconv": (1200, 1e-3),
+    "mgs-iim": (400, 1e-3),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["context-encoder", "glcic", "pconv", "mgs-iim"])
+@pytest.mark.parametrize("name", TRAININGS)
 def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
+    num_steps, learning_rate = TRAININGS[name]
     faces = render(list(range(FACES)), SIZE)
     entry, compute = discovery.load(name), choose("cpu")
     quarter = SIZE // 4
@@ -30,8 +42,8 @@ def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = entry.model(entry.config("quick"), task)
     model.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    adam = OptimizerSpec(name="adam", learning_rate=1e-3, betas=(0.5, 0.999), schedule="linear")
-    schedule = Schedule(model.phases(Budget(num_steps=STEPS, uniform_optimizer=adam)))
+    adam = OptimizerSpec(name="adam", learning_rate=learning_rate, betas=(0.5, 0.999), schedule="linear")
+    schedule = Schedule(model.phases(Budget(num_steps=num_steps, uniform_optimizer=adam)))
     masks = bank.draw_bank(["center"], 1, SIZE, 0)
     batches = TrainingBatches(
         faces, masks.packed, batch_size=FACES, seed=0, flips=False, device=compute.device

@@ -17,10 +17,10 @@ from models.classical import (
     NavierStokes,
     NoConfig,
     OpenCVConfig,
-    OpenCVFill,
     Telea,
 )
 from models.errors import MissingPackageError, ModelError
+from models.patchmatch import PatchMatch, PatchMatchConfig
 from models.protocol import Batch, Budget, InpaintingModel, Task
 
 SIZE = 24
@@ -38,11 +38,18 @@ def make_batch() -> Batch:
     return Batch(image=image, mask=mask, ids=torch.arange(5), step=0, generator=generator)
 
 
+CONFIGS: dict[type[InpaintingModel], object] = {
+    Telea: OpenCVConfig(),
+    NavierStokes: OpenCVConfig(),
+    PatchMatch: PatchMatchConfig(),
+}
+
+
 def make_fill(model: type[InpaintingModel]) -> InpaintingModel:
     task = Task(
         size=SIZE, mean_pixel=MEAN, mean_image=torch.linspace(0, 1, 3 * SIZE * SIZE).view(3, SIZE, SIZE)
     )
-    return model(OpenCVConfig() if issubclass(model, OpenCVFill) else NoConfig(), task)
+    return model(CONFIGS.get(model, NoConfig()), task)
 
 
 FILLS = [
@@ -53,10 +60,10 @@ FILLS = [
         pytest.param(
             m,
             marks=pytest.mark.skipif(
-                importlib.util.find_spec("cv2") is None, reason="needs the extra opencv"
+                importlib.util.find_spec(package) is None, reason=f"needs the package {package}"
             ),
         )
-        for m in (Telea, NavierStokes)
+        for m, package in ((Telea, "cv2"), (NavierStokes, "cv2"), (PatchMatch, "patchmatch"))
     ),
 ]
 
@@ -129,3 +136,19 @@ def test_missing_opencv_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'inpaint-bench\[opencv\]'"):
         Telea.requirements(OpenCVConfig())
+    with pytest.raises(MissingPackageError, match=r"pip install 'inpaint-bench\[patchmatch\]'"):
+        PatchMatch.requirements(PatchMatchConfig())
+
+
+def test_patchmatch_continues_a_pattern_and_refuses_a_picture_without_any() -> None:
+    """Vertical stripes are their own exemplar: the fill is the truth but for 8 bits."""
+    pytest.importorskip("patchmatch")
+    columns = ((torch.arange(64) // 4) % 2).float() * 0.8 + 0.1
+    image = columns.expand(1, 3, 64, 64).contiguous()
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[:, :, 26:38, 26:38] = 1
+    fill = PatchMatch(PatchMatchConfig(), Task(size=64))
+    wrong = (fill.fill(image, mask) - image).abs()[mask.expand_as(image) > 0.5]
+    assert wrong.mean() < 0.01
+    with pytest.raises(ModelError, match="known pixels"):
+        fill.fill(image, torch.ones_like(mask))

@@ -138,8 +138,8 @@ def test_generator_loss_is_the_published_weighted_sum_with_a_tenfold_band() -> N
     terms = model.loss("generator", batch, completion, phase)
     error = ((completion.raw - batch.image)[:, :, 16:48, 16:48] * 2).square()
     total = 10 * error.sum() - 9 * error[:, :, 4:-4, 4:-4].sum()
-    torch.testing.assert_close(terms["l2"], total / error.numel())
-    torch.testing.assert_close(terms["loss"], 0.999 * terms["l2"] + 0.001 * terms["adversarial"])
+    torch.testing.assert_close(terms["reconstruction"], total / error.numel())
+    torch.testing.assert_close(terms["loss"], 0.999 * terms["reconstruction"] + 0.001 * terms["adversarial"])
     assert band_weight(8, 8, 4, 10.0).unique().tolist() == [10.0]  # a patch that is all band
 
 

@@ -73,9 +73,9 @@ def test_parameters_are_the_papers_4_1_million() -> None:
     up = [(96, 48, 3), (48, 48, 3), (48, 24, 3), (24, 12, 3)]
     coarse = gated((4, 24, 5), (24, 48, 3), (48, 48, 3), (48, 96, 3), *same, *same, *same, *same, *up)
     convolution = gated(
-        (4, 24, 5), (24, 24, 3), (24, 48, 3), (48, 48, 3), (48, 96, 3), (96, 96, 3), *same, *same
+        (3, 24, 5), (24, 24, 3), (24, 48, 3), (48, 48, 3), (48, 96, 3), (96, 96, 3), *same, *same
     )
-    attention = gated((4, 24, 5), (24, 24, 3), (24, 48, 3), (48, 96, 3), *same, *same)
+    attention = gated((3, 24, 5), (24, 24, 3), (24, 48, 3), (48, 96, 3), *same, *same)
     decoder = gated((192, 96, 3), (96, 96, 3), *up)
     outputs = 2 * (12 * 9 + 1) * 3
     entry = load("deepfillv2")
@@ -100,7 +100,10 @@ def test_both_stages_and_losses(size: int) -> None:
         assert completion.extras["coarse"].shape == completion.raw.shape == batch.image.shape
         terms = model.loss("generator", batch, completion, phase)
         critic = model.loss("discriminator", batch, completion.detach(), phase)
-    torch.testing.assert_close(terms["loss"], terms["l1_refined"] + terms["l1_coarse"] + terms["adversarial"])
+    published = model.config.l1_weight * (terms["l1_refined"] + terms["l1_coarse"])
+    torch.testing.assert_close(
+        terms["loss"], published + model.config.adversarial_weight * terms["adversarial"]
+    )
     assert torch.isfinite(critic["loss"])
     terms["loss"].backward(inputs=list(model.networks["generator"].parameters()))
     assert all(p.grad is not None for p in model.networks["generator"].parameters())
