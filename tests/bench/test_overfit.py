@@ -32,6 +32,7 @@ TRAININGS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TRAININGS)
 def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     num_steps, learning_rate = TRAININGS[name]
