@@ -75,22 +75,40 @@ class Scores:
 
 def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
     """Scores by (mask, label, train_mask), in the order of the rows."""
+    needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
     arranged = {}
-    for key, part in rows.groupby(list(METHOD), sort=False, observed=True):
-        table = part.pivot(index="seed", columns="image_id", values=metric)
-        table = table.dropna(axis=1)
-        about = part.drop_duplicates("image_id").set_index("image_id")
+    for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
+        seeds, images, identities, values = _aligned(part, metric)
+        known = ~np.isnan(values).any(axis=0)
+        if not known.all():
+            images, identities, values = images[known], identities[known], values[:, known]
         arranged[key] = Scores(
             label=str(part["label"].iloc[0]),
             model=str(part["model"].iloc[0]),
             train_mask=str(part["train_mask"].iloc[0]),
-            seeds=tuple(int(s) for s in table.index),
-            values=table.to_numpy(dtype=np.float64),
-            images=table.columns,
-            identities=about.loc[table.columns, "identity"],
+            seeds=seeds,
+            values=values,
+            images=images,
+            identities=identities,
             capped=int(part["identical"].sum()),
         )
     return arranged  # type: ignore[return-value]
+
+
+def _aligned(part: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], pd.Index, pd.Series, Floats]:
+    """Seeds and images in ascending order, the images' identities, and ``(S, N)`` scores, NaN where missing."""
+    trainings = [part] if part["seed"].nunique() == 1 else [of for _, of in part.groupby("seed")]
+    images = pd.Index(trainings[0]["image_id"])
+    ordered = images.is_unique and images.is_monotonic_increasing
+    if ordered and all(images.equals(pd.Index(of["image_id"])) for of in trainings[1:]):
+        # As runs store them: nothing to sort, which for 20,000 images is most of the work.
+        seeds = tuple(int(of["seed"].iloc[0]) for of in trainings)
+        values = np.stack([of[metric].to_numpy(dtype=np.float64) for of in trainings])
+        return seeds, images, trainings[0]["identity"].set_axis(images), values
+    table = part.pivot(index="seed", columns="image_id", values=metric)
+    about = part.drop_duplicates("image_id").set_index("image_id")
+    seeds = tuple(int(s) for s in table.index)
+    return seeds, table.columns, about.loc[table.columns, "identity"], table.to_numpy(dtype=np.float64)
 
 
 def resample_together(methods: Sequence[Scores], resamples: int) -> dict[tuple[str, str], Floats]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.scores import arrange
 from reports.summary import paired_differences, summarise
 from tests.reports.synthetic import make_rows
 
@@ -129,3 +130,15 @@ def test_chosen_pairs_only() -> None:
     rows = rows_of(*(make_rows(m) for m in ("glcic", "pconv", "mgs-iim")))
     table = paired_differences(rows, ["psnr_db"], pairs=[("MGS-IIM", "GLCIC"), ("MGS-IIM", "nobody")])
     assert table[["a", "b"]].to_numpy().tolist() == [["MGS-IIM", "GLCIC"]]
+
+
+def test_scores_do_not_depend_on_the_order_of_rows_nor_on_gaps_elsewhere() -> None:
+    rows = pd.concat([make_rows(seed=seed, images=30) for seed in (0, 1, 2)], ignore_index=True)
+    rows.loc[[3, 40], "psnr_db"] = float("nan")
+    (stored,) = arrange(rows, "psnr_db").values()
+    (shuffled,) = arrange(rows.sample(frac=1, random_state=1), "psnr_db").values()
+    assert stored.images.equals(shuffled.images)
+    assert len(stored.images) == 28
+    assert stored.seeds == shuffled.seeds == (0, 1, 2)
+    np.testing.assert_array_equal(stored.values, shuffled.values)
+    np.testing.assert_array_equal(stored.codes, shuffled.codes)
