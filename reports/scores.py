@@ -79,9 +79,9 @@ def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Score
     arranged = {}
     for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
         seeds, images, identities, values = _aligned(part, metric)
-        known = ~np.isnan(values).any(axis=0)
-        if not known.all():
-            images, identities, values = images[known], identities[known], values[:, known]
+        known = np.flatnonzero(~np.isnan(values).any(axis=0))
+        if len(known) < len(images):
+            images, identities, values = images[known], identities.iloc[known], values[:, known]
         arranged[key] = Scores(
             label=str(part["label"].iloc[0]),
             model=str(part["model"].iloc[0]),
