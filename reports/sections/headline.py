@@ -66,7 +66,7 @@ def sentences(page: Page) -> list[str]:
         found.append(_bar(page, mask, metric, trained, fills[0]))
     others = [m for m in page.masks if m != mask]
     if others:
-        found.append(_elsewhere(page, metric, trained[0], others))
+        found += filter(None, [_elsewhere(page, metric, trained[0], others)])
     found += _claims(page)
     return found
 
@@ -124,16 +124,27 @@ def _bar(page: Page, mask: str, metric: Metric, trained: list[Method], fill: Met
 
 
 def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> str:
-    """Whether the leader leads on the other masks as well."""
-    leaders = {m: order[0].label for m in masks if (order := page.ranking(m, metric, trained=True))}
-    if all(label == leader.label for label in leaders.values()):
-        other = "the other masks" if len(leaders) > 1 else "the other mask"
-        return f"{leader.label} leads on {other} too ({_list(list(leaders))})."
-    return (
-        "On other masks the leader is "
-        + _list([f"{label} ({mask})" for mask, label in leaders.items()])
-        + "."
-    )
+    """Which trained model leads on the other masks, and where an untrained fill is above it."""
+    led: dict[str, list[str]] = {}
+    above: dict[str, list[str]] = {}
+    for mask in masks:
+        order = page.ranking(mask, metric)
+        trained = next((m for m in order if m.trained), None)
+        if trained:
+            led.setdefault(trained.label, []).append(mask)
+            if not order[0].trained:
+                above.setdefault(order[0].label, []).append(mask)
+    if not led:
+        return ""
+    if list(led) == [leader.label]:
+        other = "the other masks" if len(masks) > 1 else "the other mask"
+        text = f"{leader.label} leads the trained models on {other} too ({_list(led[leader.label])})"
+    else:
+        where = _list([f"{label} on {_list(on)}" for label, on in led.items()])
+        text = f"On other masks the leader of the trained models is {where}"
+    for fill, on in above.items():
+        text += f"; the untrained fill {fill} is above all of them on {_list(on)}"
+    return text + "."
 
 
 def cautions(page: Page) -> list[str]:

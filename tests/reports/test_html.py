@@ -249,6 +249,20 @@ def test_the_summary_says_when_a_trained_model_does_not_clear_the_fills(tmp_path
     assert "GLCIC does not clear the best untrained fill (Biharmonic" in page.text
 
 
+def test_the_summary_says_who_leads_on_other_masks_and_where_a_fill_is_above_all(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs", models=("glcic", "mgs-iim", "biharmonic"), masks=("center", "shapes"), pictures=0
+    )
+    path = folder / "cells" / "biharmonic-shapes-seed0" / "results.parquet"
+    rows = read_rows(path)
+    write_rows(rows.assign(psnr_db=rows["psnr_db"] + 9), path)
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert (
+        "MGS-IIM leads the trained models on the other mask too (shapes); the untrained fill Biharmonic is "
+        "above all of them on shapes."
+    ) in page.text
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path / "runs", models=("glcic", "mgs-iim", "mean"), failed=("glcic",), pictures=3
