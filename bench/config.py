@@ -57,6 +57,7 @@ class RunConfig:
         seeds: one training each.
         flips: mirror half of the training images.
         precision: ``auto`` is bf16 autocast where the device computes in it, else fp32.
+        compile: run networks through ``torch.compile``.
         split: how data is divided: ``auto``, ``official``, ``paper``, ``identity``, ``digest``.
         crop: ``center``, ``resize`` or ``face``.
         train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
@@ -80,6 +81,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     flips: bool = True
     precision: Precision = "auto"
+    compile: bool = False
     split: str = "auto"
     crop: str = "center"
     train_mask: str = "auto"

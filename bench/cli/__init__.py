@@ -35,6 +35,7 @@ COMMANDS = {
     "show": "Show one model: layers, parameters, phases, resolutions.",
     "new-model": "Write a working example of a model of your own.",
     "check-model": "Check a model against the contract.",
+    "perf": "Measure speed, memory and arithmetic rate.",
     "masks": "Preview, export and verify masks.",
     "data": "Prepare and inspect image data.",
 }

@@ -28,7 +28,7 @@ GROUPS = {
         "flips",
         "train-mask",
     ),
-    "Machine": ("device", "precision", "checkpoint-every"),
+    "Machine": ("device", "precision", "compile", "checkpoint-every"),
     "What is printed": ("quiet", "verbose", "json", "help"),
 }
 
@@ -104,6 +104,7 @@ GROUPS = {
     "--allow-unreadable", is_flag=True, help="Go on although over 1 % of the pictures cannot be read."
 )
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), help="bf16 autocast or fp32.")
+@click.option("--compile/--no-compile", default=None, help="Networks through torch.compile.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
 @click.option(

@@ -44,6 +44,7 @@ _PROTOCOL = (
     "learning_rate",
     "flips",
     "precision",
+    "compile",
     "train_images",
     "test_images",
     "mask_bank",

@@ -247,6 +247,7 @@ def _training(
             "batch": batch_size,
             "micro_batch": settings.micro_batch,
             "flips": settings.flips,
+            "compile": settings.compile,
             "train_images": settings.train_images,
             "mask_bank": settings.mask_bank,
             "code": provenance.training_code_digest(model_file(entry)),

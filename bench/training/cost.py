@@ -93,8 +93,12 @@ def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def matrix_rate(compute: Compute, size: int = 1536, repeats: int = 5) -> float:
-    """Operations a second of a square matrix product in the run's precision on its device (best of a few)."""
+def matrix_rate(compute: Compute, repeats: int = 5) -> float:
+    """Operations a second of a square matrix product in the run's precision on its device (best of a few).
+
+    The product is large enough to keep every core of the device busy.
+    """
+    size = 8192 if compute.device.type == "cuda" else 1536
     dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
     a = torch.randn(size, size, device=compute.device).to(dtype)
     best = float("inf")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from models.layers.weight_gradient import BiasedConvTranspose2d, TapConv2d
+
 
 class GatedConv2d(nn.Module):
     """``activation(features) * sigmoid(gates)``, both halves from **one** convolution.
@@ -81,6 +83,7 @@ def same_conv(
     """A convolution with bias; output side ``ceil(side / stride)``, or ``side * stride`` if transposed."""
     if transposed:
         padding = (kernel_size - stride) // 2
-        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)
+        return BiasedConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)
     padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)
+    layer = TapConv2d if stride == 1 else nn.Conv2d
+    return layer(in_channels, out_channels, kernel_size, stride, padding, dilation)

@@ -25,16 +25,19 @@ class SmallMapConv2d(nn.Conv2d):
         rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[2:])
         if input.device.type != "cpu" or rows * columns > MAX_POSITIONS:
             return super().forward(input)
-        # Patches lie as channels-last weights lie in memory, so that neither weight nor gradient is copied.
-        padded = F.pad(input, (padding,) * 4).permute(0, 2, 3, 1)
+        # Patches lie as the weight lies in memory, so that neither it nor its gradient is copied.
+        padded, weight = F.pad(input, (padding,) * 4), self.weight
+        if not weight.is_contiguous():
+            padded, weight = padded.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        across = 3 if weight is self.weight else 2
         patches = torch.stack(
             [
-                padded[:, y * stride : y * stride + kernel, x * stride : x * stride + kernel].flatten(1)
+                padded.narrow(across - 1, y * stride, kernel).narrow(across, x * stride, kernel).flatten(1)
                 for y in range(rows)
                 for x in range(columns)
             ],
             dim=1,
         )
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        weight = weight.flatten(1)
         output = F.linear(patches, weight, self.bias)
         return output.reshape(len(output), rows, columns, -1).permute(0, 3, 1, 2)
