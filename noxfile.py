@@ -57,6 +57,15 @@ def pythons(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(python=PYTHONS)
+def masks(session: nox.Session) -> None:
+    """The mask suite with NumPy and Pillow alone: the same golden digests on old and new Python and NumPy."""
+    numpy = "numpy~=1.26.4" if session.python == "3.12" else "numpy"
+    session.install(numpy, "pillow", "pytest", "pytest-timeout", "hypothesis")
+    session.run("python", "-c", "import numpy; print('NumPy', numpy.__version__)")
+    session.run("python", "-m", "pytest", "tests/masks", *session.posargs)
+
+
 @nox.session
 def smoke(session: nox.Session) -> None:
     """The whole main job at preset ``smoke``, in a temporary folder."""

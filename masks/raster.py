@@ -129,6 +129,7 @@ class Canvas:
     """Collects spans for ``count`` masks of side ``size``; :meth:`fill` makes the masks.
 
     Every method takes the mask each primitive belongs to (``owner``, int) and its geometry in pixels (float).
+    A primitive costs as much as it has rows.
     """
 
     count: int
@@ -138,35 +139,36 @@ class Canvas:
 
     def boxes(self, owner: Ints, top: Ints, left: Ints, height: Ints, width: Ints) -> None:
         """Rectangles of whole pixels, clipped to the image."""
-        rows = np.arange(self.size)
-        inside = (rows >= top[:, None]) & (rows < (top + height)[:, None])
-        first = np.broadcast_to(left[:, None], inside.shape)
-        stop = np.broadcast_to((left + width)[:, None], inside.shape)
-        self._add(owner, inside, first, stop)
+        which, row = self._rows(top, top + height)
+        first, stop = np.clip(left, 0, self.size), np.clip(left + width, 0, self.size)
+        self._add(owner[which], row, first[which], stop[which])
 
     def ellipses(self, owner: Ints, y: Floats, x: Floats, ry: Floats, rx: Floats) -> None:
         """Axis-parallel ellipses with centre (y, x) and half-axes."""
-        centre = np.arange(self.size) + 0.5
-        off = (centre - y[:, None]) / ry[:, None]
+        which, row = self._rows_between(y - ry, y + ry)
+        x = x[which]
+        off = (row + 0.5 - y[which]) / ry[which]
         inside = 1.0 - off * off
-        half = np.sqrt(np.maximum(inside, 0.0)) * rx[:, None]
-        self._spans(owner, inside >= 0, x[:, None] - half, x[:, None] + half)
+        half = np.sqrt(np.maximum(inside, 0.0)) * rx[which]
+        # A row beyond the ellipse gets a span from right to left, which is empty.
+        self._spans(owner[which], row, np.where(inside >= 0, x - half, np.inf), x + half)
 
     def polygons(self, owner: Ints, y: Floats, x: Floats) -> None:
         """Convex polygons; vertices ``(K, V)`` in order."""
-        centre = (np.arange(self.size) + 0.5)[None, :]
-        low = np.full((len(y), self.size), np.inf)
-        high = np.full((len(y), self.size), -np.inf)
+        which, row = self._rows_between(y.min(axis=1), y.max(axis=1))
+        centre = row + 0.5
+        low, high = np.full(len(row), np.inf), np.full(len(row), -np.inf)
         for i in range(y.shape[1]):
             j = (i + 1) % y.shape[1]
-            y0, y1, x0, x1 = (a[:, None] for a in (y[:, i], y[:, j], x[:, i], x[:, j]))
-            rise = y1 - y0
-            crosses = (np.minimum(y0, y1) <= centre) & (centre <= np.maximum(y0, y1)) & (rise != 0)
-            at = x0 + (centre - y0) * (x1 - x0) / np.where(rise == 0, 1.0, rise)
-            low = np.where(crosses, np.minimum(low, at), low)
-            high = np.where(crosses, np.maximum(high, at), high)
-        inside = low <= high
-        self._spans(owner, inside, np.where(inside, low, 0.0), np.where(inside, high, 0.0))
+            rise = y[:, j] - y[:, i]
+            # A level edge crosses no row: its neighbours end where it does.
+            top = np.where(rise == 0, np.inf, np.minimum(y[:, i], y[:, j]))
+            crossed = np.nonzero((top[which] <= centre) & (centre <= np.maximum(y[:, i], y[:, j])[which]))[0]
+            of = which[crossed]
+            at = x[of, i] + (centre[crossed] - y[of, i]) * (x[:, j] - x[:, i])[of] / rise[of]
+            low[crossed] = np.minimum(low[crossed], at)
+            high[crossed] = np.maximum(high[crossed], at)
+        self._spans(owner[which], row, low, high)
 
     def capsules(self, owner: Ints, y0: Floats, x0: Floats, y1: Floats, x1: Floats, radius: Floats) -> None:
         """Thick lines with round ends: two discs and the rectangle between them."""
@@ -188,32 +190,45 @@ class Canvas:
 
     def fill(self) -> NDArray[np.uint8]:
         """The masks ``(count, size, size)``, 1 = inside any primitive."""
-        width = self.size + 1
-        cells = self.count * self.size * width
+        masks = np.zeros((self.count, self.size, self.size), dtype=np.uint8)
         if not self._start:
-            return np.zeros((self.count, self.size, self.size), dtype=np.uint8)
-        # At most a few hundred primitives overlap in a pixel, so 16 bits hold every count.
-        change = np.zeros(cells, dtype=np.int16)
-        np.add.at(change, np.concatenate(self._start), np.int16(1))
-        np.subtract.at(change, np.concatenate(self._stop), np.int16(1))
-        lines = change.reshape(-1, width)
-        np.cumsum(lines, axis=1, out=lines)
-        covered = lines[:, : self.size] > 0
-        return covered.reshape(self.count, self.size, self.size).view(np.uint8)
+            return masks
+        # Columns before rows, so that a sum along x adds whole columns at once. At most a few hundred primitives
+        # overlap in a pixel: 16 bits hold every count.
+        change = np.zeros((self.count, self.size + 1, self.size), dtype=np.int16)
+        np.add.at(change.reshape(-1), np.concatenate(self._start), np.int16(1))
+        np.subtract.at(change.reshape(-1), np.concatenate(self._stop), np.int16(1))
+        for x in range(1, self.size):
+            change[:, x] += change[:, x - 1]
+        np.greater(change[:, : self.size].transpose(0, 2, 1), 0, out=masks.view(np.bool_))
+        return masks
 
-    def _spans(self, owner: Ints, inside: NDArray[np.bool_], low: Floats, high: Floats) -> None:
-        """From real ends to pixels whose centres lie between them."""
+    def _rows(self, first: Ints, stop: Ints) -> tuple[Ints, Ints]:
+        """Rows ``first .. stop - 1`` of each primitive inside the image: (primitive, row), one after the other."""
+        first = np.clip(first, 0, self.size)
+        many = np.maximum(np.clip(stop, 0, self.size) - first, 0)
+        which = np.repeat(np.arange(len(many)), many)
+        row = np.arange(len(which)) + (first - (np.cumsum(many) - many))[which]
+        return which, row
+
+    def _rows_between(self, low: Floats, high: Floats) -> tuple[Ints, Ints]:
+        """Every row whose centre may lie between two heights; a row too many at each end allows for rounding."""
         limit = self.size + 1.0
-        first = np.ceil(np.clip(low, -1.0, limit) - 0.5).astype(np.int64)
-        stop = np.floor(np.clip(high, -1.0, limit) - 0.5).astype(np.int64) + 1
-        self._add(owner, inside, first, stop)
+        first = np.floor(np.clip(low, -1.0, limit) - 0.5).astype(np.int64)
+        stop = np.ceil(np.clip(high, -1.0, limit) + 0.5).astype(np.int64)
+        return self._rows(first, stop)
 
-    def _add(self, owner: Ints, inside: NDArray[np.bool_], first: Ints, stop: Ints) -> None:
-        first, stop = np.clip(first, 0, self.size), np.clip(stop, 0, self.size)
-        which, row = np.nonzero(inside & (first < stop))
-        base = (owner[which] * self.size + row) * (self.size + 1)
-        self._start.append(base + first[which, row])
-        self._stop.append(base + stop[which, row])
+    def _spans(self, owner: Ints, row: Ints, low: Floats, high: Floats) -> None:
+        """From real ends to pixels whose centres lie between them."""
+        first = np.ceil(np.clip(low, 0.5, self.size + 0.5) - 0.5).astype(np.int64)
+        stop = np.floor(np.clip(high, -0.5, self.size - 0.5) - 0.5).astype(np.int64) + 1
+        self._add(owner, row, first, stop)
+
+    def _add(self, owner: Ints, row: Ints, first: Ints, stop: Ints) -> None:
+        some = np.nonzero(first < stop)[0]
+        base = owner[some] * ((self.size + 1) * self.size) + row[some]
+        self._start.append(base + first[some] * self.size)
+        self._stop.append(base + stop[some] * self.size)
 
 
 def boxes(size: int, top: Ints, left: Ints, height: Ints, width: Ints) -> NDArray[np.uint8]:
