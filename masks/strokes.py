@@ -204,4 +204,5 @@ def irregular(draws: Raw, size: int, low: float, high: float, *, border: bool) -
 
 def _area(masks: Masks) -> Floats:
     # Mask by mask: NumPy counts the whole of an array many times faster than it sums along axes.
-    return np.array([np.count_nonzero(mask) for mask in masks]) / (masks.shape[1] * masks.shape[2])
+    areas: Floats = np.array([np.count_nonzero(mask) for mask in masks]) / (masks.shape[1] * masks.shape[2])
+    return areas
