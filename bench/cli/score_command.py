@@ -60,7 +60,7 @@ def command(
     """
     from bench.data import DataSpec, open_data
     from bench.evaluation import score as scoring
-    from bench.evaluation.cards import expand
+    from bench.evaluation.cards import CARDS, expand
     from bench.evaluation.evaluate import subset
     from bench.evaluation.metrics import prepare
     from bench.training.device import choose
@@ -79,6 +79,9 @@ def command(
     except ValueError as error:
         raise UsageError(str(error)) from error
     ready, unavailable = prepare(metrics, where)
+    unavailable |= {
+        name: "a metric of sets; 'bench score' measures images" for name in metrics if CARDS[name].of == "set"
+    }
     scored = scoring.score(predictions, images, drawn, ready, where)
     for sentence in scored.findings.sentences():
         click.secho(f"note: {sentence}", fg="yellow", err=True)

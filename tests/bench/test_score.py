@@ -50,6 +50,21 @@ def _score(folder: Path, images: ImageSet, masks: NDArray[np.uint8]) -> Scored:
     return score(folder, images, masks, prepare(METRICS, CPU)[0], CPU)
 
 
+def test_a_metric_of_sets_is_refused_with_the_reason(pictures_dir: Path) -> None:
+    command = [
+        "score",
+        str(pictures_dir),
+        "--data",
+        str(pictures_dir),
+        "--crop",
+        "resize",
+        "--mask",
+        "center",
+    ]
+    result = CliRunner().invoke(cli, [*command, "--metrics", "psnr_db,fid", "--size", "64"])
+    assert "note: fid is not available: a metric of sets; 'bench score' measures images" in result.stderr
+
+
 def test_composites_are_scored_image_by_image(
     made: Path, images: ImageSet, masks: NDArray[np.uint8], tmp_path: Path
 ) -> None:
