@@ -41,7 +41,8 @@ def _worker(rank: int, meeting: str, results: str) -> None:
         torch.save(gradients, results)
     distributed.barrier()
     distributed.destroy_process_group()
-    os._exit(0)  # gloo's threads now and then abort the interpreter's own way out, long after the answer is kept
+    # Gloo's threads now and then abort the interpreter's own way out, long after the answer is kept.
+    os._exit(0)
 
 
 def test_two_processes_make_the_gradients_of_one(tmp_path: Path) -> None:
