@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -50,7 +50,9 @@ class Batch:
         mask: ``(N, 1, H, W)`` float32, 1 = hole.
         ids: ``(N,)`` int64, positions of the images in their split.
         step: the training step, from 0.
-        generator: a CPU random generator seeded by (seed, step), for whatever a loss draws.
+        generator: a CPU random generator seeded by (seed, step), for whatever a loss draws (see :meth:`draw`).
+        first: position of the first image in the whole batch of the step, where this is a piece of it.
+        whole: images in the whole batch; ``None`` if this is it.
     """
 
     image: Tensor
@@ -58,6 +60,8 @@ class Batch:
     ids: Tensor
     step: int
     generator: torch.Generator
+    first: int = 0
+    whole: int | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -68,20 +72,36 @@ class Batch:
         """Side of the square images in pixels."""
         return self.image.shape[-1]
 
+    def draw(self, rows: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        """Rows ``(N, ...)`` for these images, drawn for the whole batch: the same on one device, on many, in pieces.
+
+        Args:
+            rows: (number of images, generator) -> that many rows.
+        """
+        whole = len(self) if self.whole is None else self.whole
+        return rows(whole, self.generator)[self.first : self.first + len(self)]
+
     def split(self, micro_batch: int | None) -> list[Batch]:
-        """The batch in order, cut into pieces of at most ``micro_batch`` images (``None``: one piece)."""
-        if micro_batch is None or micro_batch >= len(self):
-            return [self]
-        cuts = range(0, len(self), micro_batch)
-        return [
-            replace(
-                self,
-                image=self.image[i : i + micro_batch],
-                mask=self.mask[i : i + micro_batch],
-                ids=self.ids[i : i + micro_batch],
-            )
-            for i in cuts
-        ]
+        """The batch in order, cut into pieces of at most ``micro_batch`` images (``None``: one piece).
+
+        Every piece has a generator of its own in the state of this one's, which stays as it is.
+        """
+        side = len(self) if micro_batch is None else min(micro_batch, len(self))
+        return [self.piece(i, min(i + side, len(self))) for i in range(0, len(self), side)]
+
+    def piece(self, start: int, stop: int) -> Batch:
+        """Images ``start .. stop - 1``, which draw what they would have drawn as part of this batch."""
+        generator = torch.Generator()
+        generator.set_state(self.generator.get_state())
+        return replace(
+            self,
+            image=self.image[start:stop],
+            mask=self.mask[start:stop],
+            ids=self.ids[start:stop],
+            generator=generator,
+            first=self.first + start,
+            whole=len(self) if self.whole is None else self.whole,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,8 +170,10 @@ class ThreePhaseModel(InpaintingModel):
         corners = hole_corners(batch.mask, self.local_size)
         real_corners = corners
         if self.config.real_crop == "random":
-            real_corners = random_corners(
-                len(batch), batch.size, self.local_size, batch.generator, batch.image.device
+            real_corners = batch.draw(
+                lambda count, generator: random_corners(
+                    count, batch.size, self.local_size, generator, batch.image.device
+                )
             )
         logits = self._judge(
             torch.cat([batch.image, self._fake(completion)]),

@@ -213,6 +213,8 @@ def command(
         return
     with ConsoleListener(quiet=quiet, verbose=verbose, procedural=data == "faces") as listener:
         outcome = run(request, listener)
+        if not outcome.leads:
+            return
         listener.note("writing the report")
         try:
             page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)

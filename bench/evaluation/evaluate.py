@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,13 +96,13 @@ def evaluate(
         listen: told (images done, images in all).
     """
     model.networks.eval()
-    columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ready}
-    identical: list[NDArray[np.bool_]] = []
+    columns: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ready}
+    identical: dict[int, NDArray[np.bool_]] = {}
     kept: dict[int, NDArray[np.uint8]] = {}
     count, seconds = len(test.images.ids), 0.0
     pool = set(test.pool.tolist())
-    collector = Collector(sets, test.truths)
-    for start in range(0, count, EVALUATION_BATCH):
+    collector, ranks = Collector(sets, test.truths), compute.ranks
+    for start in range(ranks.rank * EVALUATION_BATCH, count, ranks.world * EVALUATION_BATCH):
         batch, truth = batch_at(test.images, test.masks, start, compute.device)
         began = time.perf_counter()
         with torch.inference_mode(), compute.autocast():
@@ -115,14 +116,22 @@ def evaluate(
                 truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask
             )
             for name, function in ready.items():
-                columns[name].append(function(pictures).double().cpu().numpy())
-            collector.add(shown, truth)
-            identical.append((shown == truth).flatten(1).all(1).cpu().numpy())
+                columns[name][start] = function(pictures).double().cpu().numpy()
+            collector.add(start, shown, truth)
+            identical[start] = (shown == truth).flatten(1).all(1).cpu().numpy()
         for offset in range(len(batch)):
             if start + offset in pool:
                 kept[start + offset] = shown[offset].permute(1, 2, 0).cpu().numpy()
         listen(min(start + EVALUATION_BATCH, count), count)
-    frame = {name: np.concatenate(parts) for name, parts in columns.items()}
+    # The batches are those of one process, dealt out; so are the numbers.
+    for other in ranks.gather((columns, identical, kept, seconds, collector.features)):
+        for name, parts in other[0].items():
+            columns[name].update(parts)
+        identical.update(other[1])
+        kept.update(other[2])
+        seconds = max(seconds, other[3])
+        collector.take(other[4])
+    frame = {name: _in_order(parts) for name, parts in columns.items()}
     rows = pd.DataFrame(
         {
             "image_id": test.images.ids,
@@ -132,10 +141,15 @@ def evaluate(
             ),
             "hole_ratio": test.masks.reshape(count, -1).mean(axis=1),
             **frame,
-            "identical": np.concatenate(identical),
+            "identical": _in_order(identical),
         }
     )
     return Evaluated(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
+
+
+def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
+    """What the batches gave, by their first image."""
+    return np.concatenate([parts[start] for start in sorted(parts)])
 
 
 def batch_at(

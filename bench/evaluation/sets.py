@@ -33,24 +33,33 @@ class Collector:
     def __init__(self, metrics: Iterable[SetMetric], truths: dict[str, Tensor] | None = None) -> None:
         self._metrics = list(metrics)
         self._truths = truths if truths is not None else {}
-        self._made: dict[str, list[Tensor]] = {m.name: [] for m in self._metrics}
-        self._true: dict[str, list[Tensor]] = {
-            m.name: [] for m in self._metrics if m.name not in self._truths
-        }
-
-    def add(self, composite: Tensor, truth: Tensor) -> None:
-        """Take a batch of uint8 images ``(N, 3, H, W)``."""
+        #: (metric, whether of truths) -> position of a batch's first image -> its features.
+        self.features: dict[tuple[str, bool], dict[int, Tensor]] = {}
         for metric in self._metrics:
-            self._made[metric.name].append(metric.features(composite))
-            if metric.name in self._true:
-                self._true[metric.name].append(metric.features(truth))
+            self.features[metric.name, False] = {}
+            if metric.name not in self._truths:
+                self.features[metric.name, True] = {}
+
+    def add(self, start: int, composite: Tensor, truth: Tensor) -> None:
+        """Take the batch of uint8 images ``(N, 3, H, W)`` whose first is at position ``start`` of the set."""
+        for metric in self._metrics:
+            self.features[metric.name, False][start] = metric.features(composite)
+            if (metric.name, True) in self.features:
+                self.features[metric.name, True][start] = metric.features(truth)
+
+    def take(self, features: dict[tuple[str, bool], dict[int, Tensor]]) -> None:
+        """Add what another process's collector has gathered of the same set."""
+        for key, batches in features.items():
+            self.features[key].update(batches)
 
     def distances(self) -> dict[str, float]:
         """Metric -> number, over everything that was added."""
-        self._truths |= {name: torch.cat(parts) for name, parts in self._true.items()}
-        return {
-            m.name: m.distance(self._truths[m.name], torch.cat(self._made[m.name])) for m in self._metrics
+        whole = {
+            key: torch.cat([batches[start] for start in sorted(batches)])
+            for key, batches in self.features.items()
         }
+        self._truths |= {name: features for (name, of_truths), features in whole.items() if of_truths}
+        return {m.name: m.distance(self._truths[m.name], whole[m.name, False]) for m in self._metrics}
 
 
 def prepare_sets(names: Iterable[str], device: torch.device) -> tuple[list[SetMetric], dict[str, str]]:

@@ -23,6 +23,7 @@ from bench.suite.listener import Listener
 from bench.suite.plan import Cell, Plan, cell_key, check, make
 from bench.suite.training import TrainedModel, train
 from bench.training.device import Compute, choose
+from bench.training.monitor import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
@@ -31,10 +32,14 @@ _UNNAMED = ("seeds", "precision", "metrics")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its store and the number of cells that failed."""
+    """How a run ended: its store and the number of cells that failed.
+
+    ``leads`` is false in a process of ``torchrun`` that only computed for the one that writes and reports.
+    """
 
     store: Store
     failed: int
+    leads: bool = True
 
 
 def experiment_name(request: Request, data: Dataset | None = None) -> str:
@@ -66,6 +71,9 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
     ready = prepare(request, listener, root)
+    if not ready.compute.ranks.leads:
+        _follow(request, ready)
+        return Outcome(ready.store, 0, leads=False)
     with ready.store:
         record = manifest.open_or_create(
             ready.store, request, ready.data, ready.test_images, ready.compute, ready.unavailable
@@ -107,7 +115,10 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         split=settings.split,
         allow_unreadable=request.allow_unreadable,
     )
-    data = open_data(spec, progress=listener.preparing)
+    # One process packs, the others find the pack.
+    data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
+    compute.ranks.share(None)
+    data = data or open_data(spec)
     ready, unavailable = metric_library.prepare(wanted, compute.device)
     sets, unavailable_sets = prepare_sets(wanted, compute.device)
     unavailable |= unavailable_sets
@@ -125,13 +136,50 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     )
 
 
+def _follow(request: Request, prepared: Prepared) -> None:
+    """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
+    compute, cells = prepared.compute, prepared.plan.cells
+    current: TrainedModel | None = None
+    tests: dict[str, evaluation.TestSet] = {}
+    while (index := compute.ranks.share(-1)) >= 0:
+        cell = cells[index]
+        assert cell.training is not None
+        try:
+            if current is None or current.plan.key != cell.training.key:
+                current = None
+                current = train(
+                    cell.training,
+                    request.settings,
+                    prepared.data,
+                    compute,
+                    prepared.store,
+                    Listener(),
+                    index=0,
+                    of=0,
+                )
+            if cell.mask not in tests:
+                tests[cell.mask] = _test_set(prepared, cell.mask)
+            evaluation.evaluate(
+                current.model, tests[cell.mask], compute, prepared.metrics, sets=prepared.sets
+            )
+        except NonFiniteLossError:  # the losses are shared: every process has it at the same step
+            current = None
+
+
+def _test_set(prepared: Prepared, mask: str) -> evaluation.TestSet:
+    """Test images with the masks of ``mask``."""
+    images = prepared.test_images
+    drawn = masks.suite.draw(mask, images.ids, prepared.data.size)
+    return evaluation.TestSet(images, drawn, evaluation.picture_pool(len(images.ids)))
+
+
 class _Job:
     """The state of one run, so that each stage below is a short method."""
 
     def __init__(
         self, request: Request, prepared: Prepared, listener: Listener, record: manifest.Manifest
     ) -> None:
-        self.request, self.listener, self.record = request, listener, record
+        self.request, self.listener, self.record, self.prepared = request, listener, record, prepared
         self.data, self.compute, self.store = prepared.data, prepared.compute, prepared.store
         self.plan, self.ready, self.test_images = prepared.plan, prepared.metrics, prepared.test_images
         self.sets = prepared.sets
@@ -169,6 +217,8 @@ class _Job:
                 self.record.add(saved)
                 continue
             assert cell.training is not None
+            ranks = self.compute.ranks
+            ranks.share(self.plan.cells.index(cell))
             try:
                 if current is None or current.plan.key != cell.training.key:
                     current = None  # free the last model's memory first
@@ -186,12 +236,15 @@ class _Job:
             except (InterruptedTrainingError, UsageError, DiskError):
                 raise
             except Exception as error:
+                if ranks.many and not isinstance(error, NonFiniteLossError):
+                    raise  # it struck one process only, and the others wait for it: all end
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     raise DiskError(f"cannot write to {self.store.folder}: {error.strerror}") from error
                 reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
                 self.record.add(manifest.failed_entry(cell, reason, traceback.format_exc()))
                 self.listener.cell_failed(cell.label, cell.mask, reason)
                 failed += 1
+        self.compute.ranks.share(-1)
         self.record.finish(self.plan)
         if elsewhere := self.record.elsewhere():
             self.listener.warn(
@@ -228,12 +281,8 @@ class _Job:
     def _test_set(self, mask: str) -> evaluation.TestSet:
         """Test images with the masks of ``mask``; also stores the pool's truths and masks for the report."""
         if mask not in self._tests:
-            drawn = masks.suite.draw(mask, self.test_images.ids, self.data.size)
-            test = evaluation.TestSet(
-                self.test_images, drawn, evaluation.picture_pool(len(self.test_images.ids))
-            )
-            self._tests[mask] = test
-            self.record.add_mask(mask, drawn)
+            test = self._tests[mask] = _test_set(self.prepared, mask)
+            self.record.add_mask(mask, test.masks)
             if self.request.pictures:
                 manifest.save_pool(self.store, mask, test)
         return self._tests[mask]

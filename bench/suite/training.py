@@ -60,9 +60,12 @@ def build(plan: TrainingPlan, compute: Compute, *, compiled: bool = False) -> In
 def place(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
     """Move all networks to the device; ``compiled``: through ``torch.compile`` from their first use.
 
+    On many devices batch-norm sees the global batch.
+
     Activations are channels-last everywhere, since batches are. Weights are so on a GPU alone: on the CPU, gradients
     come back contiguous, and turning them about took half of the optimizers' time.
     """
+    compute.ranks.synchronise_batch_norm(model.networks)
     layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
     for networks in (model.networks, model.frozen):
         networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
@@ -89,19 +92,27 @@ def train(
         return TrainedModel(plan, model, None)
     folder = store.training(plan.slug, plan.key)
     schedule = Schedule(model.phases(plan.budget))
-    if not TrainedModel.is_complete(store, plan):
-        listener.training_started(plan.label, index, of, schedule.num_steps)
-        _train(model, schedule, plan, settings, data, compute, folder, listener)
-        summary = _summary(model, schedule, plan, compute, folder, store)
-        write_json(folder / "training.json", summary)
-        listener.training_done(plan.label, summary["seconds"])
-    else:
+    # On many devices rank 0 looks, and the others hear what it found.
+    ranks = compute.ranks
+    state = None
+    if ranks.leads and TrainedModel.is_complete(store, plan):
         state = checkpoint.newest(folder, warn=listener.warn)
         if state is None or not state["complete"]:
             # The record of a finished training without its weights: train again rather than evaluate anything else.
             (folder / "training.json").unlink()
-            return train(plan, settings, data, compute, store, listener, index=index, of=of)
+            state = None
+    state = ranks.share(state)
+    if state:
         model.networks.load_state_dict(state["networks"])
+    else:
+        listener.training_started(plan.label, index, of, schedule.num_steps)
+        _train(model, schedule, plan, settings, data, compute, folder, listener)
+        if ranks.leads:
+            summary = _summary(model, schedule, plan, compute, folder, store)
+            write_json(folder / "training.json", summary)
+            listener.training_done(plan.label, summary["seconds"])
+    if not ranks.leads:
+        return TrainedModel(plan, model, None)
     return TrainedModel(plan, model, json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
 
@@ -125,28 +136,10 @@ def _train(
         seed=plan.seed,
         flips=settings.flips,
         device=compute.device,
+        ranks=compute.ranks,
     )
-    write_json(
-        folder / "config.json",
-        {
-            "model": plan.entry.card.name,
-            "config": dataclasses.asdict(plan.config),
-            "task": {
-                "size": plan.task.size,
-                "fixed_hole_box": plan.task.fixed_hole_box,
-                "mean_pixel": plan.task.mean_pixel,
-            },
-            "train_mask": plan.train_mask,
-            "mask_bank_digest": bank.digest,
-            "seed": plan.seed,
-            "batch_size": plan.batch_size,
-            "settings": settings.as_dict(),
-            "phases": [dataclasses.asdict(phase) for phase in schedule.phases],
-            "numerics": compute.numerics(),
-            "key": plan.key,
-        },
-    )
-
+    if compute.ranks.leads:
+        _write_config(folder, plan, settings, schedule, bank.digest, compute)
     compute.forget_peak_memory()
     Trainer(
         model,
@@ -165,6 +158,36 @@ def _train(
         listen=lambda progress: listener.training_progress(plan.label, progress),
         warn=listener.warn,
     ).train()
+
+
+def _write_config(
+    folder: Path,
+    plan: TrainingPlan,
+    settings: RunConfig,
+    schedule: Schedule,
+    mask_bank_digest: str,
+    compute: Compute,
+) -> None:
+    write_json(
+        folder / "config.json",
+        {
+            "model": plan.entry.card.name,
+            "config": dataclasses.asdict(plan.config),
+            "task": {
+                "size": plan.task.size,
+                "fixed_hole_box": plan.task.fixed_hole_box,
+                "mean_pixel": plan.task.mean_pixel,
+            },
+            "train_mask": plan.train_mask,
+            "mask_bank_digest": mask_bank_digest,
+            "seed": plan.seed,
+            "batch_size": plan.batch_size,
+            "settings": settings.as_dict(),
+            "phases": [dataclasses.asdict(phase) for phase in schedule.phases],
+            "numerics": compute.numerics(),
+            "key": plan.key,
+        },
+    )
 
 
 def _validator(

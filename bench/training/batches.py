@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.errors import UsageError
+from bench.training.ranks import ALONE, Ranks
 from models.protocol import Batch
 
 
@@ -36,6 +38,7 @@ class TrainingBatches:
         batch_size: images per step.
         seed: names the walk.
         flips: mirror half of the images.
+        ranks: this process among those that share every batch; each has an equal part.
         device: where batches are made; the pack moves there once if it takes less than half of its memory.
     """
 
@@ -48,6 +51,7 @@ class TrainingBatches:
         seed: int,
         flips: bool,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.pixels, self.batch_size, self.seed, self.flips, self.device = (
             pixels,
@@ -59,14 +63,23 @@ class TrainingBatches:
         self._masks = torch.from_numpy(masks_packed.copy()).to(device)
         self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
         self._epoch = -1
+        if batch_size % ranks.world:
+            raise UsageError(
+                f"--batch {batch_size}: cannot be shared equally by {ranks.world} processes; give a multiple"
+            )
+        self._share = batch_size // ranks.world
+        self._first = ranks.rank * self._share
         self._resident: Tensor | None = None
         if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self._resident = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
 
     def __call__(self, step: int) -> Batch:
-        """The batch of ``step``: images float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``."""
-        start = step * self.batch_size
-        walk = [self._walk(position) for position in range(start, start + self.batch_size)]
+        """This process's part of the batch of ``step``.
+
+        Images float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``.
+        """
+        start = step * self.batch_size + self._first
+        walk = [self._walk(position) for position in range(start, start + self._share)]
         index = np.array([image for image, _, _ in walk], dtype=np.int64)
         flip = torch.tensor([flipped for _, flipped, _ in walk], dtype=torch.bool)
         mask_index = torch.tensor([mask for _, _, mask in walk], dtype=torch.int64)
@@ -80,7 +93,13 @@ class TrainingBatches:
         generator = torch.Generator()
         generator.manual_seed(int(stream("losses", self.seed, step).random_raw() >> 1))
         return Batch(
-            image, self._unpack(mask_index.to(self.device)), torch.from_numpy(index), step, generator
+            image,
+            self._unpack(mask_index.to(self.device)),
+            torch.from_numpy(index),
+            step,
+            generator,
+            first=self._first,
+            whole=self.batch_size,
         )
 
     def _walk(self, position: int) -> tuple[int, bool, int]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bench.errors import UsageError
+from bench.training.ranks import ALONE, Ranks, join
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Compute:
 
     Attributes:
         device: a torch device.
-        precision: ``bf16`` (autocast; master weights stay float32) or ``fp32``.
+        precision: ``bf16`` (autocast; master weights stay float32, and bf16 has the range of float32, so that no
+            gradient scaler is needed) or ``fp32``.
+        ranks: this process among those that compute the same run.
     """
 
     device: torch.device
     precision: str
+    ranks: Ranks = ALONE
 
     def autocast(self) -> Any:
         """A fresh context for one forward; leaving it drops autocast's cache of cast weights."""
@@ -43,6 +47,8 @@ class Compute:
             where["instruction_set"] = torch.backends.cpu.get_cpu_capability()
         elif self.device.type == "cuda":
             where["gpu"] = torch.cuda.get_device_name(self.device)
+        if self.ranks.many:
+            where["processes"] = self.ranks.world
         return where
 
     def forget_peak_memory(self) -> None:
@@ -63,8 +69,12 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
     Raises:
         UsageError: a device that is not there, or bf16 on a device that cannot.
     """
+    ranks = join()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and ranks.many:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', ranks.rank)}"
+        torch.cuda.set_device(device)
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
@@ -81,7 +91,16 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
         # TF32 is never on by accident: fp32 means fp32.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-    return Compute(chosen, precision)
+    return Compute(chosen, precision, ranks)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch's CPU allocator says so in a plain ``RuntimeError``."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory")
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.training import checkpoint
 from bench.training.log import TrainLog
+from bench.training.ranks import ALONE, Ranks
 from bench.training.schedule import Schedule
 
 #: Weight of the newest report in the rate that the time left is told from.
@@ -59,6 +60,8 @@ class Monitor:
         batch_size: images a step.
         report_every: steps between reports.
         listen: called at every report.
+        log: takes a line a report.
+        ranks: losses are averaged over them; rank 0 alone writes and tells.
     """
 
     def __init__(
@@ -69,9 +72,11 @@ class Monitor:
         batch_size: int,
         report_every: int,
         listen: Callable[[Progress], None],
+        log: TrainLog | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.schedule, self.folder, self.batch_size = schedule, folder, batch_size
-        self.log = TrainLog(folder / "train.jsonl")
+        self.schedule, self.folder, self.batch_size, self.ranks = schedule, folder, batch_size, ranks
+        self.log = log or TrainLog(folder / "train.jsonl")
         self.seconds = 0.0
         self._report_every, self._listen = report_every, listen
         self._sums: dict[str, Tensor] = {}
@@ -105,6 +110,7 @@ class Monitor:
         """After ``step`` steps: read the losses, refuse bad ones, tell the log and the listener."""
         self.check_finite()
         self.tick()
+        self._sums = self.ranks.average(self._sums)
         steps = (step - 1) % self._report_every + 1
         terms = {k: float(v) / self._moves(k.split("/")[0], step, steps) for k, v in self._sums.items()}
         timed = step - self._reported
@@ -122,7 +128,12 @@ class Monitor:
         self._write(step, phase=progress.phase, terms=terms)
         self._sums.clear()
         self._reported, self._since_report = step, 0.0
-        self._listen(progress)
+        if self.ranks.leads:
+            self._listen(progress)
+
+    def note(self, step: int, kind: str, detail: str) -> None:
+        """Log something that belongs into the results."""
+        self._write(step, event={"step": step, "kind": kind, "detail": detail})
 
     def validated(self, step: int, values: dict[str, float]) -> None:
         """Log a validation."""
@@ -130,8 +141,8 @@ class Monitor:
 
     def check_finite(self) -> None:
         """Raise :class:`NonFiniteLossError` if a loss was NaN or infinite."""
-        for player, first in self._bad.items():
-            step = int(first)
+        firsts = self.ranks.highest([int(first) for first in self._bad.values()])
+        for player, step in zip(self._bad, firsts, strict=True):
             if step >= 0:
                 good = checkpoint.newest(self.folder)
                 where = (
@@ -143,6 +154,7 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """Sums since the last report, and seconds."""
+        self._sums = self.ranks.average(self._sums)
         return {"sums": dict(self._sums), "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any], step: int, device: torch.device) -> None:
@@ -156,5 +168,7 @@ class Monitor:
         return max(1, moved)
 
     def _write(self, step: int, **values: Any) -> None:
+        if not self.ranks.leads:
+            return
         line = {"step": step, "images_seen": step * self.batch_size, "seconds": round(self.seconds, 3)}
         self.log.write({**line, **values})

@@ -32,12 +32,15 @@ _STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 
 
 def events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, in order of steps."""
+    """``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, in order of steps.
+
+    Events that the trainer logged itself (memory that ran out) are among them.
+    """
     reports = [line for line in lines if "terms" in line]
+    found = [line["event"] for line in lines if "event" in line]
     if not reports:
-        return []
+        return found
     last = reports[-1]["step"]
-    found = []
     judged = [
         (r["step"], r["terms"]["discriminator/loss"]) for r in reports if "discriminator/loss" in r["terms"]
     ]

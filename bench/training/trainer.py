@@ -14,8 +14,10 @@ from pathlib import Path
 
 import torch
 
+from bench.errors import BenchError
 from bench.training import checkpoint
-from bench.training.device import Compute
+from bench.training.device import Compute, is_out_of_memory
+from bench.training.log import TrainLog
 from bench.training.monitor import Monitor, NonFiniteLossError, Progress
 from bench.training.players import Players
 from bench.training.schedule import Schedule, due
@@ -33,6 +35,10 @@ class Intervals:
     checkpoint_seconds: float = 120.0
 
 
+class OutOfMemoryError(BenchError):
+    """A step does not fit into memory, and may not or cannot be cut into smaller pieces."""
+
+
 class Trainer:
     """Trains one model to the end of its schedule, from its newest checkpoint if there is one.
 
@@ -47,6 +53,7 @@ class Trainer:
         validate: called in evaluation mode; returns named numbers for the log.
         listen: called at every report.
         warn: called with a sentence when something is passed over.
+        log: takes the lines of ``train.jsonl``.
     """
 
     def __init__(
@@ -62,11 +69,12 @@ class Trainer:
         validate: Callable[[], dict[str, float]] | None = None,
         listen: Callable[[Progress], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
+        log: TrainLog | None = None,
     ) -> None:
         self.model, self.schedule, self.batches, self.compute = model, schedule, batches, compute
         self.folder, self.intervals, self.micro_batch = folder, intervals, micro_batch
         self.validate, self._warn = validate, warn
-        self.step = 0
+        self.step, self._halved = 0, False
         self.players = Players(model.networks, schedule)
         self.monitor = Monitor(
             schedule,
@@ -74,6 +82,8 @@ class Trainer:
             batch_size=getattr(batches, "batch_size", 1),
             report_every=intervals.report,
             listen=listen,
+            log=log,
+            ranks=compute.ranks,
         )
 
     def train(self) -> None:
@@ -83,6 +93,7 @@ class Trainer:
             InterruptedTrainingError: on SIGINT or SIGTERM, once a checkpoint is written.
             NonFiniteLossError: a loss is NaN or infinite; the checkpoint before it stays.
         """
+        ranks = self.compute.ranks
         with StopSignals() as stop:
             # Resume: everything that follows is a function of the step.
             complete = self._resume()
@@ -105,21 +116,36 @@ class Trainer:
                     self._validate(self.validate)
 
                 # Checkpoint: by steps, by the clock (read when a report has waited anyway), on a signal, at the end.
-                waited = reported and time.perf_counter() - saved > self.intervals.checkpoint_seconds
-                if complete or waited or stop.signum or due(self.step, self.intervals.checkpoint):
+                waited = int(reported and time.perf_counter() - saved > self.intervals.checkpoint_seconds)
+                if reported and ranks.many:
+                    waited, stop.signum = ranks.highest([waited, stop.signum])
+                asked = waited or (stop.signum and (reported or not ranks.many))
+                if complete or asked or due(self.step, self.intervals.checkpoint):
                     self._save(complete)
                     saved = time.perf_counter()
                     stop.stop_if_asked(self.step)
             stop.stop_if_asked(self.step)
 
     def advance(self, phase: Phase, batch: Batch) -> None:
-        """One step of every player. With micro-batches the generator runs again for each player, since a
-        generator's loss needs the whole discriminator step first.
+        """One step of every player; where memory runs out, once in a training, in halves of the batch from then on."""
+        left = list(phase.players)
+        while left:
+            try:
+                self._move(left, phase, batch)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(batch)
+
+    def _move(self, left: list[str], phase: Phase, batch: Batch) -> None:
+        """Move the players in ``left`` and take them from it. With micro-batches the generator runs again for each
+        player, since a generator's loss needs the whole discriminator step first.
         """
         parts = batch.split(self.micro_batch)
-        shared = self._complete(phase, batch) if len(parts) == 1 else None
-        for player in phase.players:
-            optimizer = self.players.prepare(player, batch.step)
+        shared = self._complete(phase, parts[0]) if len(parts) == 1 else None
+        while left:
+            player = left[0]
+            optimizer, moved = self.players.prepare(player, batch.step), []
             for part in parts:
                 completion = shared or self._complete(phase, part)
                 with self.compute.autocast():
@@ -127,8 +153,25 @@ class Trainer:
                     terms = self.model.loss(player, part, seen, phase)
                 weight = len(part) / len(batch)
                 (terms["loss"] * weight).backward(inputs=self.players.parameters[player])  # type: ignore[no-untyped-call]
-                self.monitor.record(player, terms, weight, batch.step)
+                moved.append(({name: value.detach() for name, value in terms.items()}, weight))
+            self.compute.ranks.average_gradients(self.players.parameters[player])
             optimizer.step()
+            for values, weight in moved:
+                self.monitor.record(player, values, weight, batch.step)
+            left.pop(0)
+
+    def _halve(self, batch: Batch) -> None:
+        """Cut the micro-batch into halves: the effective batch stays; batch-norm sees the smaller one from now on."""
+        used = min(self.micro_batch or len(batch), len(batch))
+        if self._halved or used == 1 or self.compute.ranks.many:
+            raise OutOfMemoryError(
+                f"out of memory at step {batch.step} with {used} images at once; "
+                f"give --micro-batch {max(1, used // 2)} (the same effective batch), or a smaller --size"
+            )
+        self.micro_batch, self._halved = (used + 1) // 2, True
+        detail = f"{used} images at once did not fit: {self.micro_batch} at once from this step on, the batch stays"
+        self.monitor.note(batch.step + 1, "out of memory", detail)
+        self._warn(f"out of memory at step {batch.step}: {detail}")
 
     def _complete(self, phase: Phase, batch: Batch) -> Completion:
         with torch.set_grad_enabled("generator" in phase.optimizers), self.compute.autocast():
@@ -152,19 +195,25 @@ class Trainer:
             "networks": self.model.networks.state_dict(),
             "optimizers": {} if complete else self.players.state_dict(),
             "monitor": self.monitor.state_dict(),
+            "micro_batch": (self.micro_batch, self._halved),
             "complete": complete,
         }
-        checkpoint.save(self.folder, self.step, state, keep=1 if complete else 2)
+        if self.compute.ranks.leads:
+            checkpoint.save(self.folder, self.step, state, keep=1 if complete else 2)
         self.monitor.start_clock()
 
     def _resume(self) -> bool:
         """Continue from the newest checkpoint; true if that one is the finished training."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.remove_stale(self.folder)
-        state = checkpoint.newest(self.folder, warn=self._warn)
-        self.step = state["step"] if state else 0
-        self.monitor.log.rewind(self.step if state else -1)
+        state = None
+        if self.compute.ranks.leads:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.remove_stale(self.folder)
+            state = checkpoint.newest(self.folder, warn=self._warn)
+            self.monitor.log.rewind(state["step"] if state else -1)
+        state = self.compute.ranks.share(state)
         if state:
+            self.step = state["step"]
+            self.micro_batch, self._halved = state["micro_batch"]
             self.model.networks.load_state_dict(state["networks"])
             self.players.load_state_dict(state["optimizers"], self.step)
             self.monitor.load_state_dict(state["monitor"], self.step, self.compute.device)

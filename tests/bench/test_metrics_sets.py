@@ -130,7 +130,7 @@ def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     for _ in range(2):
         collector = Collector([counted], truths)
         for part in (slice(0, 4), slice(4, 6)):
-            collector.add(made[part], truth[part])
+            collector.add(part.start, made[part], truth[part])
         found = collector.distances()
     assert seen == [4, 4, 2, 2, 4, 2]
     whole = frechet_distance(metric.features(truth), metric.features(made))
