@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bench.training import checkpoint, stability
-from bench.training.trainer import Intervals, OutOfMemoryError, Trainer
+from bench.training.mover import OutOfMemoryError
+from bench.training.trainer import Intervals, Trainer
 from models.protocol import Batch
 from tests.bench.toy import ToyConfig, toy_trainer, weights
 
@@ -106,7 +107,7 @@ def test_a_resumed_training_goes_on_in_halves_and_tells_the_event_once(tmp_path:
         first.train()
     state = checkpoint.newest(tmp_path / "killed")
     assert state is not None
-    assert tuple(state["micro_batch"]) == (2, True)
+    assert tuple(state["mover"].values()) == (2, True)
     second = toy_trainer(tmp_path / "killed")
     limit(second, 2, ERRORS[0], step=3)
     second.train()

@@ -207,14 +207,14 @@ def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int)
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
-    advance = trainer.advance
+    advance = trainer.mover.advance
 
     def spoil(phase, batch):  # type: ignore[no-untyped-def]
         advance(phase, batch)
         if batch.step == 11:  # the loss of this step was finite; what it did to the weights is not
             next(trainer.model.networks["generator"].parameters()).data.fill_(float("inf"))
 
-    trainer.advance = spoil  # type: ignore[method-assign]
+    trainer.mover.advance = spoil  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLossError, match="weights of the generator are not finite after step 11"):
         trainer.train()
     assert checkpoint.newest(tmp_path) is None
