@@ -50,7 +50,8 @@ class RunConfig:
         size: side of the images in pixels.
         track: ``uniform`` (one optimizer, batch and budget for all) or ``faithful`` (each paper's own).
         images_seen: training budget of each model, in images.
-        batch: images per step; ``None`` is 16 on the uniform track and the paper's own on the faithful track.
+        batch: images per step; ``None`` is 16 on the uniform track and the paper's own on the faithful track;
+            ``auto`` is the largest that fits, settled once for an experiment (:mod:`bench.suite.batch_size`).
         micro_batch: at most this many images at once; gradients are accumulated over the batch.
         steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
         learning_rate: of the uniform track's Adam, decayed linearly to zero.
@@ -74,7 +75,7 @@ class RunConfig:
     size: int = 64
     track: Literal["uniform", "faithful"] = "uniform"
     images_seen: int = 1600
-    batch: int | None = None
+    batch: int | Literal["auto"] | None = None
     micro_batch: int | None = None
     steps_per_phase: int | None = None
     learning_rate: float = 4e-4
@@ -112,7 +113,7 @@ class RunConfig:
             "checkpoint_every",
         ):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 refuse(name, "must be at least 1")
         if not SIZES[0] <= self.size <= SIZES[1]:
             refuse("size", f"must lie between {SIZES[0]} and {SIZES[1]} pixels")
@@ -123,7 +124,7 @@ class RunConfig:
 
     def batch_for(self, published_batch_size: int) -> int:
         """Images per step for a model whose paper says ``published_batch_size``."""
-        if self.batch is not None:
+        if isinstance(self.batch, int):
             return self.batch
         return published_batch_size if self.track == "faithful" else 16
 
@@ -181,6 +182,9 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` ...
         pictures: whether pictures are stored and embedded in the report.
         allow_unreadable: go on although more than 1 % of the pictures cannot be read.
+        jobs: trainings side by side.
+        tensorboard: tell TensorBoard what ``train.jsonl`` is told.
+        samples_every: steps between sheets of sample pictures (``None``: none).
         command: the words of the command line, for the record.
         options: the same as resolved options, key -> plain value: what ``bench run --config`` takes.
     """
@@ -195,5 +199,8 @@ class Request:
     device: str = "auto"
     pictures: bool = True
     allow_unreadable: bool = False
+    jobs: int = 1
+    tensorboard: bool = False
+    samples_every: int | None = None
     command: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Names, OrAll, data_option, flatten
+from bench.cli.options import Names, OrWord, data_option, flatten
 from bench.errors import UsageError
 
 
@@ -44,7 +44,9 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
 @click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
-@click.option("--test-images", type=OrAll(), default="all", show_default=True, help="As in 'bench run'.")
+@click.option(
+    "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
+)
 @click.argument("folder", type=click.Path(file_okay=False))
 def export(data: str, name: str, size: int, test_images: Any, folder: str) -> None:
     """Write the test images' masks to FOLDER as PNG named like the images, with a manifest of digests."""

@@ -27,15 +27,17 @@ class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return names
 
 
-class OrAll(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A positive number, or ``all``."""
+class OrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A positive number, or one word instead of it."""
 
-    name = "number|all"
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.name = f"number|{word}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Parse."""
-        if value == "all":
-            return "all"
+        if value == self.word:
+            return self.word
         if isinstance(value, int):
             return value
         try:
@@ -43,7 +45,7 @@ class OrAll(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         except ValueError:
             number = 0
         if number < 1:
-            self.fail(f"{value!r} is neither a positive number nor 'all'", param, ctx)
+            self.fail(f"{value!r} is neither a positive number nor {self.word!r}", param, ctx)
         return number
 
 

@@ -9,7 +9,7 @@ import click
 
 from bench.cli.grouped import GroupedCommand
 from bench.cli.option_file import ASSIGNMENT, config_option, resolved
-from bench.cli.options import Names, OrAll, data_option, flatten, models_from_option
+from bench.cli.options import Names, OrWord, data_option, flatten, models_from_option
 from bench.config import PRESETS
 from bench.errors import BenchError, DiskError, UsageError
 
@@ -28,7 +28,8 @@ GROUPS = {
         "flips",
         "train-mask",
     ),
-    "Machine": ("device", "precision", "compile", "checkpoint-every"),
+    "Machine": ("device", "precision", "compile", "jobs", "checkpoint-every"),
+    "What is watched": ("samples", "tensorboard"),
     "What is printed": ("quiet", "verbose", "json", "help"),
 }
 
@@ -82,15 +83,17 @@ GROUPS = {
 @click.option(
     "--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget."
 )
-@click.option("--batch", type=int, help="Images per step.")
+@click.option("--batch", type=OrWord("auto"), help="Images per step; 'auto': the most that fit into memory.")
 @click.option("--micro-batch", type=int, help="At most so many images at once; gradients are accumulated.")
 @click.option("--learning-rate", type=float, help="Of the uniform track's Adam.")
 @click.option("--flips/--no-flips", default=None, help="Mirror half of the training images.")
 @click.option(
     "--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'."
 )
-@click.option("--train-images", type=OrAll(), help="Use only so many training images.")
-@click.option("--test-images", type=OrAll(), help="Evaluate so many test images, chosen by seed, or 'all'.")
+@click.option("--train-images", type=OrWord("all"), help="Use only so many training images.")
+@click.option(
+    "--test-images", type=OrWord("all"), help="Evaluate so many test images, chosen by seed, or 'all'."
+)
 @click.option(
     "--metrics",
     multiple=True,
@@ -107,6 +110,21 @@ GROUPS = {
 @click.option("--compile/--no-compile", default=None, help="Networks through torch.compile.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Trainings side by side; they share threads.",
+)
+@click.option(
+    "--samples",
+    "samples_every",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Complete the same eight images every so many steps; kept beside the training's log.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write curves and samples for TensorBoard too.")
 @click.option(
     "--set",
     "assignments",
@@ -136,6 +154,9 @@ def command(
     device: str,
     pictures: bool,
     allow_unreadable: bool,
+    jobs: int,
+    samples_every: int | None,
+    tensorboard: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -196,6 +217,9 @@ def command(
         device=device,
         pictures=pictures,
         allow_unreadable=allow_unreadable,
+        jobs=jobs,
+        samples_every=samples_every,
+        tensorboard=tensorboard,
         command=("bench", *sys.argv[1:]),
         options=resolved(
             click.get_current_context().command,

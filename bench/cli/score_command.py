@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Names, OrAll, data_option, flatten
+from bench.cli.options import Names, OrWord, data_option, flatten
 from bench.errors import UsageError
 
 
@@ -23,7 +23,9 @@ from bench.errors import UsageError
 @click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024), help="As exported.")
 @click.option("--crop", default="center", show_default=True, help="center, resize or face.")
 @click.option("--split", default="auto", show_default=True, help="auto, official, paper, identity or digest.")
-@click.option("--test-images", type=OrAll(), default="all", show_default=True, help="As in 'bench run'.")
+@click.option(
+    "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
+)
 @click.option("--label", help="What tables call the method (default: the folder's name).")
 @click.option(
     "--metrics",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import masks.bank
 import masks.suite
@@ -18,7 +21,8 @@ from bench.evaluation import metrics as metric_library
 from bench.evaluation.cards import expand
 from bench.evaluation.sets import SetMetric, prepare_sets
 from bench.store import Store, discard
-from bench.suite import estimate, manifest
+from bench.suite import batch_size, estimate, manifest
+from bench.suite.jobs import Failure, train_side_by_side
 from bench.suite.listener import Listener
 from bench.suite.plan import Cell, Plan, cell_key, check, make
 from bench.suite.training import TrainedModel, train
@@ -72,21 +76,25 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
     """
     ready = prepare(request, listener, root)
     if not ready.compute.ranks.leads:
-        _follow(request, ready)
+        _follow(ready)
         return Outcome(ready.store, 0, leads=False)
     with ready.store:
         record = manifest.open_or_create(
-            ready.store, request, ready.data, ready.test_images, ready.compute, ready.unavailable
+            ready.store, ready.request, ready.data, ready.test_images, ready.compute, ready.unavailable
         )
         record.expect(ready.plan)
-        job = _Job(request, ready, listener, record)
+        job = _Job(ready, listener, record, root)
         return Outcome(ready.store, job.run())
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons."""
+    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons.
 
+    ``request`` is the one that was given, with ``--batch auto`` settled.
+    """
+
+    request: Request
     data: Dataset
     compute: Compute
     plan: Plan
@@ -108,6 +116,10 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     entries = check(request)
     compute = choose(request.device, request.settings.precision)
     settings = request.settings
+    if request.jobs > 1:
+        if compute.ranks.many:
+            raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
+        torch.set_num_threads(max(1, torch.get_num_threads() // request.jobs))
     spec = DataSpec(
         source=request.data,
         size=settings.size,
@@ -124,7 +136,11 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         listener.warn(f"{name} is not available: {reason}")
+    store = Store(experiment_name(request, data), root)
+    settled = batch_size.settle(request, entries, data, compute, store, listener)
+    request = dataclasses.replace(request, settings=settled)
     return Prepared(
+        request=request,
         data=data,
         compute=compute,
         plan=make(request, entries, data, compute),
@@ -132,11 +148,11 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         sets=sets,
         unavailable=unavailable,
         test_images=evaluation.subset(data.test, settings.test_images),
-        store=Store(experiment_name(request, data), root),
+        store=store,
     )
 
 
-def _follow(request: Request, prepared: Prepared) -> None:
+def _follow(prepared: Prepared) -> None:
     """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
     compute, cells = prepared.compute, prepared.plan.cells
     current: TrainedModel | None = None
@@ -149,7 +165,7 @@ def _follow(request: Request, prepared: Prepared) -> None:
                 current = None
                 current = train(
                     cell.training,
-                    request.settings,
+                    prepared.request,
                     prepared.data,
                     compute,
                     prepared.store,
@@ -176,10 +192,9 @@ def _test_set(prepared: Prepared, mask: str) -> evaluation.TestSet:
 class _Job:
     """The state of one run, so that each stage below is a short method."""
 
-    def __init__(
-        self, request: Request, prepared: Prepared, listener: Listener, record: manifest.Manifest
-    ) -> None:
-        self.request, self.listener, self.record, self.prepared = request, listener, record, prepared
+    def __init__(self, prepared: Prepared, listener: Listener, record: manifest.Manifest, root: Path) -> None:
+        self.prepared, self.listener, self.record, self.root = prepared, listener, record, root
+        self.request = prepared.request
         self.data, self.compute, self.store = prepared.data, prepared.compute, prepared.store
         self.plan, self.ready, self.test_images = prepared.plan, prepared.metrics, prepared.test_images
         self.sets = prepared.sets
@@ -205,6 +220,10 @@ class _Job:
             estimate.seconds(to_train, open_cells, len(self.test_images.ids), self.compute),
         )
         failed = 0
+        failures: dict[str, Failure] = {}
+        if self.request.jobs > 1 and len(to_train) > 1:
+            request = dataclasses.replace(self.request, name=self.store.name)
+            failures = train_side_by_side(request, to_train, self.compute, self.root, self.listener)
         trainings = {t.key: i + 1 for i, t in enumerate(to_train)}
         current: TrainedModel | None = None
         for cell in self._by_training():
@@ -217,6 +236,12 @@ class _Job:
                 self.record.add(saved)
                 continue
             assert cell.training is not None
+            if cell.training.key in failures:
+                failure = failures[cell.training.key]
+                self.record.add(manifest.failed_entry(cell, failure.reason, failure.error))
+                self.listener.cell_failed(cell.label, cell.mask, failure.reason)
+                failed += 1
+                continue
             ranks = self.compute.ranks
             ranks.share(self.plan.cells.index(cell))
             try:
@@ -224,7 +249,7 @@ class _Job:
                     current = None  # free the last model's memory first
                     current = train(
                         cell.training,
-                        self.request.settings,
+                        self.request,
                         self.data,
                         self.compute,
                         self.store,

@@ -13,14 +13,16 @@ import torch
 
 import masks.bank
 import masks.suite
-from bench.config import RunConfig, digest
+from bench.config import Request, RunConfig, digest
 from bench.data import Dataset
 from bench.evaluation import evaluate as evaluation
 from bench.store import Store, write_json
 from bench.suite.listener import Listener
 from bench.suite.plan import TrainingPlan, mask_names
+from bench.suite.samples import Samples
 from bench.training import checkpoint, stability
 from bench.training.batches import TrainingBatches
+from bench.training.board import BoardLog
 from bench.training.cost import count
 from bench.training.device import Compute
 from bench.training.log import TrainLog
@@ -77,7 +79,7 @@ def place(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -
 
 def train(
     plan: TrainingPlan,
-    settings: RunConfig,
+    request: Request,
     data: Dataset,
     compute: Compute,
     store: Store,
@@ -87,7 +89,7 @@ def train(
     of: int,
 ) -> TrainedModel:
     """Train, go on with, or load the model of ``plan``."""
-    model = build(plan, compute, compiled=settings.compile)
+    model = build(plan, compute, compiled=request.settings.compile)
     if not plan.entry.model.trained:
         return TrainedModel(plan, model, None)
     folder = store.training(plan.slug, plan.key)
@@ -106,7 +108,7 @@ def train(
         model.networks.load_state_dict(state["networks"])
     else:
         listener.training_started(plan.label, index, of, schedule.num_steps)
-        _train(model, schedule, plan, settings, data, compute, folder, listener)
+        _train(model, schedule, plan, request, data, compute, folder, listener)
         if ranks.leads:
             summary = _summary(model, schedule, plan, compute, folder, store)
             write_json(folder / "training.json", summary)
@@ -120,12 +122,13 @@ def _train(
     model: InpaintingModel,
     schedule: Schedule,
     plan: TrainingPlan,
-    settings: RunConfig,
+    request: Request,
     data: Dataset,
     compute: Compute,
     folder: Path,
     listener: Listener,
 ) -> None:
+    settings = request.settings
     names = mask_names(plan.train_mask)
     bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
     pixels = data.train.pixels[: settings.train_images] if settings.train_images else data.train.pixels
@@ -140,6 +143,15 @@ def _train(
     )
     if compute.ranks.leads:
         _write_config(folder, plan, settings, schedule, bank.digest, compute)
+    log = BoardLog(folder / "train.jsonl") if request.tensorboard and compute.ranks.leads else None
+    sample = Samples(model, data, names[0], compute, folder) if request.samples_every else None
+
+    def draw(step: int) -> None:
+        assert sample is not None
+        sheet = sample(step)
+        if log:
+            log.picture(sheet, step)
+
     compute.forget_peak_memory()
     Trainer(
         model,
@@ -152,11 +164,14 @@ def _train(
             report=min(settings.report_every, max(1, schedule.num_steps // 10)),
             validate=settings.validate_every or max(1, schedule.num_steps // 5),
             checkpoint=settings.checkpoint_every,
+            sample=request.samples_every,
         ),
         micro_batch=settings.micro_batch,
         validate=_validator(model, names, data, compute),
         listen=lambda progress: listener.training_progress(plan.label, progress),
         warn=listener.warn,
+        log=log,
+        sample=draw,
     ).train()
 
 

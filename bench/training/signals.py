@@ -12,8 +12,8 @@ from bench.errors import BenchError
 class InterruptedTrainingError(BenchError):
     """A signal stopped the training after its checkpoint was written; exit code 128 + signal."""
 
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped after step {step}; give the same command again to go on")
+    def __init__(self, signum: int, where: str) -> None:
+        super().__init__(f"stopped {where}; give the same command again to go on")
         self.exit_code = 128 + signum
 
 
@@ -39,7 +39,7 @@ class StopSignals:
     def stop_if_asked(self, step: int) -> None:
         """Raise :class:`InterruptedTrainingError` if a signal came; ``step`` is what has been checkpointed."""
         if self.signum:
-            raise InterruptedTrainingError(self.signum, step)
+            raise InterruptedTrainingError(self.signum, f"after step {step}")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self.signum:  # a second Ctrl-C: now, without a checkpoint

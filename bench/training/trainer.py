@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from models.protocol import Batch, InpaintingModel
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """Steps between readings of losses, validations and checkpoints, and seconds between checkpoints."""
+    """Steps between readings of losses, validations, checkpoints and sample pictures; seconds between checkpoints."""
 
     report: int = 10
     validate: int | None = None
     checkpoint: int | None = None
     checkpoint_seconds: float = 120.0
+    sample: int | None = None
 
 
 class Trainer:
@@ -43,6 +45,7 @@ class Trainer:
         listen: called at every report.
         warn: called with a sentence when something is passed over.
         log: takes the lines of ``train.jsonl``.
+        sample: called in evaluation mode to draw pictures.
     """
 
     def __init__(
@@ -59,10 +62,11 @@ class Trainer:
         listen: Callable[[Progress], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         log: TrainLog | None = None,
+        sample: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.model, self.schedule, self.batches, self.compute = model, schedule, batches, compute
         self.folder, self.intervals = folder, intervals
-        self.validate, self._warn = validate, warn
+        self.validate, self.sample, self._warn = validate, sample, warn
         self.step = 0
         self.players = Players(model.networks, schedule)
         self.monitor = Monitor(
@@ -101,9 +105,11 @@ class Trainer:
                 if reported := complete or due(self.step, self.intervals.report):
                     self.monitor.report(self.step)
 
-                # Validate.
+                # Validate, draw samples.
                 if self.validate and (complete or due(self.step, self.intervals.validate)):
                     self._validate(self.validate)
+                if due(self.step, self.intervals.sample):
+                    self._sample()
 
                 # Checkpoint: by steps, by the clock (read when a report has waited anyway), on a signal, at the end.
                 waited = int(reported and time.perf_counter() - saved > self.intervals.checkpoint_seconds)
@@ -118,10 +124,20 @@ class Trainer:
             stop.stop_if_asked(self.step)
 
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
-        self.monitor.tick()
         self.monitor.check_finite()
+        with self._standing_still():
+            self.monitor.validated(self.step, validate())
+
+    def _sample(self) -> None:
+        with self._standing_still():
+            self.sample(self.step)
+
+    @contextlib.contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """Evaluation mode, off the clock."""
+        self.monitor.tick()
         self.model.networks.eval()
-        self.monitor.validated(self.step, validate())
+        yield
         self.players.set_modes()
         self.monitor.start_clock()
 
