@@ -97,9 +97,16 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Proofs that take minutes: overfitting, kill-and-resume at random moments."""
+    """Proofs that take minutes: overfitting, fifty kills, statistics by simulation."""
     install(session, "-e", ".[dev]")
     session.run("pytest", "-m", "slow", "--timeout=3600", *session.posargs)
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Fifty SIGKILLs, at phase boundaries and in checkpoint writes too: the run ends bit-identical each time."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-m", "slow", "-s", "tests/bench/test_stress.py", *session.posargs)
 
 
 @nox.session

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,14 +54,14 @@ class Store:
         """Create and lock the folder; the lock goes with the process, so a killed run leaves none behind.
 
         Raises:
-            BusyError: another process holds it (its number is named).
+            BusyError: another process holds it (its number and host are named).
             BenchError: the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / ".lock", timeout=0)
             lock.acquire()
-            (self.folder / ".holder").write_text(str(os.getpid()))
+            (self.folder / ".holder").write_text(f"{os.getpid()} on {socket.gethostname()}")
         except Timeout:
             holder = self.folder / ".holder"
             who = f" (process {holder.read_text().strip()})" if holder.is_file() else ""

@@ -17,6 +17,7 @@ _EXAMPLES = {
     "steps-per-phase": 100,
     "train-images": 1000,
     "checkpoint-every": 500,
+    "samples": 500,
     "models-from": ["my_unet.py"],
 }
 
@@ -39,6 +40,6 @@ def command(file: Path, preset: str) -> None:
         raise UsageError(f"{file} exists already; give another name, or remove it")
     settings = {k.replace("_", "-"): v for k, v in resolve(preset).as_dict().items() if v is not None}
     defaults = {"models": ["all"], "mask": ["center"], "data": "faces", "preset": preset}
-    text = template(run, run.groups, defaults, {"device": "auto", **settings, **_EXAMPLES})
+    text = template(run, run.groups, defaults, {"device": "auto", "jobs": 1, **settings, **_EXAMPLES})
     write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
     click.echo(f"wrote {file}; run it with: bench run --config {file}")

@@ -94,7 +94,7 @@ def read_status(folder: Path) -> Status:
 
 
 def holder(folder: Path) -> str | None:
-    """The process that holds an experiment's folder, or ``None``."""
+    """The process that holds an experiment's folder (``123 on host``), or ``None``."""
     if not (folder / ".lock").exists():
         return None
     try:

@@ -84,16 +84,16 @@ def test_a_trial_steps_through_every_phase(
     workplace: Path, pictures_dir: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """What a GPU is asked: a later phase alone may be the one that does not fit."""
-    from models.glcic import Glcic
+    from models.glcic import GLCIC
 
-    loss = Glcic.loss
+    loss = GLCIC.loss
 
     def limited(self: Any, player: str, batch: Batch, completion: Any, phase: Any) -> dict[str, torch.Tensor]:
         if phase.name == "joint" and len(batch) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(self, player, batch, completion, phase)
 
-    monkeypatch.setattr(Glcic, "loss", limited)
+    monkeypatch.setattr(GLCIC, "loss", limited)
     asked = request(pictures_dir, ("glcic",))
     data = open_data(DataSpec(source=str(pictures_dir), size=64))
     (plan,) = make(asked, check(asked), data, CPU).trainings

@@ -85,10 +85,9 @@ def test_what_does_not_fit_beside_others_is_trained_alone(
     assert events == ["started", "done"] * 2
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
-    workplace: Path, pictures_dir: Path, signum: signal.Signals, code: int
-) -> None:
+@pytest.fixture
+def slow_jobs(workplace: Path, pictures_dir: Path) -> list[str]:
+    """A command of two jobs that take a while."""
     path = workplace / "slow.py"
     slow = "        import time\n\n        time.sleep(0.2)\n"
     path.write_text(source("slow-unet").replace("        known = batch", f"{slow}        known = batch"))
@@ -105,19 +104,40 @@ def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
         "--name",
         "j",
     ]
-    command += ["--images-seen", "400", "--test-images", "4"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    logs: list[Path] = []
+    return [*command, "--images-seen", "400", "--test-images", "4"]
+
+
+def wait_for_logs(workplace: Path) -> None:
     deadline = time.monotonic() + 120
-    while len(logs) < 2 and time.monotonic() < deadline:
+    while len(list(workplace.glob("runs/j/trainings/*/train.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-        logs = list(workplace.glob("runs/j/trainings/*/train.jsonl"))
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
+    workplace: Path, slow_jobs: list[str], signum: signal.Signals, code: int
+) -> None:
+    process = subprocess.Popen(slow_jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_logs(workplace)
     process.send_signal(signum)
     _, said = process.communicate(timeout=120)
     assert process.returncode == code, said
     assert "stopped with a checkpoint of every training; give the same command again" in said
     assert len(list(workplace.glob("runs/j/trainings/*/checkpoint-*.pt"))) >= 2
     assert "Traceback" not in said
+
+
+def test_no_job_outlives_a_killed_run(workplace: Path, slow_jobs: list[str]) -> None:
+    process = subprocess.Popen(slow_jobs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_logs(workplace)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
 def test_jobs_and_torchrun_are_not_given_together(pictures_dir: Path, workplace: Path) -> None:

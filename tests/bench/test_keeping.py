@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None
         while process.poll() is None and not list(workplace.glob("runs/kept/trainings/*/checkpoint-*.pt")):
             pass
         status = read_status(workplace / "runs" / "kept")
-        assert status.holder == str(process.pid)
+        assert status.holder == f"{process.pid} on {socket.gethostname()}"
         assert status.counts == {"waiting": 2}
         (training,) = status.trainings
         assert training.num_steps == 100000

@@ -68,6 +68,7 @@ def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame, list[o
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_fifty_moments_the_run_ends_bit_identical(tmp_path: Path, pictures_dir: Path) -> None:
     random.seed(5)
     driver = Driver(pictures_dir, tmp_path / "undisturbed")
