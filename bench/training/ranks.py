@@ -55,7 +55,7 @@ class Ranks:
 
     def highest(self, values: list[int]) -> list[int]:
         """The highest of each number over the ranks."""
-        if not self.many:
+        if not (self.many and values):
             return values
         tensor = torch.tensor(values)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)

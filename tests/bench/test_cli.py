@@ -81,7 +81,7 @@ def test_list_shows_models_masks_presets_and_metrics() -> None:
         (["run", "--mask", "centre"], "unknown mask 'centre'; did you mean 'center'"),
         (["run", "--preset", "papr"], "--preset papr: unknown; did you mean 'paper'"),
         (["run", "--seeds", "a"], "--seeds a: give numbers"),
-        (["run", "--batch", "0"], "--batch 0: must be at least 1"),
+        (["run", "--batch", "0"], "'0' is neither a positive number nor 'auto'"),
         (["run", "--size", "7"], "--size 7: must lie between"),
         (["run", "--test-images", "none"], "neither a positive number nor 'all'"),
         (["run", "--set", "pconv"], "give MODEL.FIELD=VALUE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,8 @@ UNET = ["bench", "run", "--models", "test-unet", "--models-from", "unet.py", "--
 REPOSITORY = Path(bench.__file__).parents[1]
 
 
-def launch(folder: Path, command: list[str], processes: int) -> subprocess.CompletedProcess[str]:
-    """``python -m bench ARGS`` in ``folder``, with one thread each, under torchrun where there are several."""
+def start(folder: Path, command: list[str], processes: int) -> subprocess.Popen[str]:
+    """``python -m COMMAND`` in ``folder``, with one thread each, under torchrun where there are several."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY),
@@ -31,15 +32,17 @@ def launch(folder: Path, command: list[str], processes: int) -> subprocess.Compl
     runner = [sys.executable, "-m"]
     if processes > 1:
         runner += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    return subprocess.run(
-        [*runner, *command],
-        check=False,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*runner, *command], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
     )
+
+
+def launch(folder: Path, command: list[str], processes: int) -> subprocess.CompletedProcess[str]:
+    """The same, to its end."""
+    process = start(folder, command, processes)
+    out, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def test_gradients_and_running_statistics_are_those_of_one_process(tmp_path: Path) -> None:
@@ -104,6 +107,31 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_its_error_is_sho
     assert done.returncode != 0
     assert "rank one had enough" in done.stderr
     assert time.monotonic() - began < 60 + 60  # starting two interpreters is in it
+
+
+def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictures_dir: Path) -> None:
+    slow = "        import time\n\n        time.sleep(0.05)\n"
+    (tmp_path / "unet.py").write_text(
+        source("test-unet").replace("        known = batch", f"{slow}        known = batch")
+    )
+    command = [*UNET, "--data", str(pictures_dir), "--name", "ranks", "--images-seen", "800"]
+    process = start(tmp_path, command, 2)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/ranks/trainings/*/train.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "give the same command again to go on" in errors
+    (saved,) = tmp_path.glob("runs/ranks/trainings/*/checkpoint-*.pt")
+    step = int(saved.name.split("-")[1])
+    assert 0 < step < 200
+    done = launch(tmp_path, command, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (log,) = tmp_path.glob("runs/ranks/trainings/*/train.jsonl")
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "terms" in line]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 200
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path, pictures_dir: Path) -> None:
