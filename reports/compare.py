@@ -14,6 +14,8 @@ from reports.experiment import Experiment
 from reports.scores import arrange, is_higher_better
 from reports.set_metrics import set_scores
 
+_COLUMNS = ["mask", "label", "train_mask", "metric", *Difference.__dataclass_fields__]
+
 
 class ComparisonError(ValueError):
     """Nothing of two experiments can be compared. The message says why."""
@@ -66,8 +68,12 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
         raise ComparisonError(
             f"{a.name} and {b.name} have nothing to compare: " + "; ".join(refused or ["no results"])
         )
-    columns = ["mask", "label", "train_mask", "metric", *Difference.__dataclass_fields__]
-    return Comparison(pd.DataFrame(records, columns=columns), refused)
+    return Comparison(pd.DataFrame(records, columns=_COLUMNS), refused)
+
+
+def nothing_in_common(reason: str) -> Comparison:
+    """What is said of an experiment that cannot be compared at all, beside others that can."""
+    return Comparison(pd.DataFrame(columns=_COLUMNS), [reason])
 
 
 def _same_images(a: Experiment, b: Experiment) -> None:

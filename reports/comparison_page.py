@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.compare import Comparison, compare_experiments
+from reports.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
 from reports.experiment import Experiment
 from reports.figures import style
 from reports.html import render, write_page
@@ -23,13 +23,22 @@ _PARTS = ("settings", "data", "software", "hardware")
 
 
 def compare_all(experiments: Sequence[Experiment], metrics: Sequence[str]) -> list[Comparison]:
-    """The first experiment with each of the others.
+    """The first experiment with each of the others; one that has nothing in common with it is refused by itself.
 
     Raises:
-        ComparisonError: one of them has nothing in common with the first.
+        ComparisonError: none of them has anything in common with the first.
     """
     first, *others = experiments
-    return [compare_experiments(first, other, metrics) for other in others]
+    found, reasons = [], []
+    for other in others:
+        try:
+            found.append(compare_experiments(first, other, metrics))
+        except ComparisonError as error:
+            reasons.append(str(error))
+            found.append(nothing_in_common(str(error)))
+    if len(reasons) == len(others):
+        raise ComparisonError("; ".join(reasons))
+    return found
 
 
 def render_comparison(

@@ -1,7 +1,9 @@
-"""``reports/index.html``: every experiment with its headline, newest first."""
+"""``reports/index.html``: every experiment with its headline, newest first, and the comparisons."""
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +34,26 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     """Write ``reports_folder/index.html`` from all of ``runs_folder/*/manifest.json``, whole or not at all.
 
     An experiment that cannot be read is listed with the reason. Links lead to ``<experiment>/index.html``
-    where that page has been rendered.
+    where that page has been rendered, and to every page of ``compare/``.
 
     Returns:
         The page's path.
     """
     entries = [_entry(path.parent, reports_folder) for path in sorted(runs_folder.glob("*/manifest.json"))]
     entries.sort(key=lambda entry: entry.updated, reverse=True)
-    return write_page(reports_folder / "index.html", render("index.html.j2", {"entries": entries}))
+    context = {"entries": entries, "comparisons": _comparisons(reports_folder)}
+    return write_page(reports_folder / "index.html", render("index.html.j2", context))
+
+
+def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
+    """Folder and title of every page that ``bench compare`` wrote, by title."""
+    found = []
+    for path in (reports_folder / "compare").glob("*/index.html"):
+        title = re.search(
+            "<title>(.*?) · ", path.read_text(encoding="utf-8", errors="replace")[:2000], re.DOTALL
+        )
+        found.append((path.parent.name, html.unescape(title[1]) if title else path.parent.name))
+    return sorted(found, key=lambda pair: pair[1])
 
 
 def _entry(folder: Path, reports_folder: Path) -> Entry:

@@ -33,10 +33,11 @@ def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     same images and masks is refused, with the reason. The same is written as a page under reports/compare/.
     """
     from bench.cli.experiments import open_experiment
-    from bench.store import REPORTS
+    from bench.store import REPORTS, RUNS
     from reports.compare import ComparisonError
     from reports.comparison_page import compare_all, render_comparison
     from reports.experiment import mask_file_name
+    from reports.index_page import render_index
 
     experiments = [open_experiment(name) for name in (first, *others)]
     try:
@@ -46,11 +47,17 @@ def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     for other, comparison in zip(others, compared, strict=True):
         _print(first, other, comparison)
     folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
-    click.echo(f"page: {render_comparison(experiments, compared, folder)}")
+    page = render_comparison(experiments, compared, folder)
+    render_index(RUNS, REPORTS)
+    click.echo(f"page: {page}")
 
 
 def _print(first: str, second: str, compared: Comparison) -> None:
     """One table, with what it leaves out."""
+    for refusal in compared.refused:
+        click.echo(f"not compared: {refusal}", err=True)
+    if compared.differences.empty:
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -74,5 +81,3 @@ def _print(first: str, second: str, compared: Comparison) -> None:
                 f"{label} ({metric})" for label, metric in zip(rows["label"], rows["metric"], strict=True)
             )
             click.echo(f"inconclusive since {reason!s}: {of}")
-    for refusal in compared.refused:
-        click.echo(f"not compared: {refusal}", err=True)

@@ -1,23 +1,17 @@
-"""What ``bench perf`` measures with: a clock for either kind of device, sections of a step, peak memory."""
+"""What ``bench perf`` measures with: a clock for either kind of device, sections of a step."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from bench.training.device import Compute
 from models.protocol import InpaintingModel
 
 
@@ -149,41 +143,3 @@ class StepTimer:
         if self._steps:
             end = self._clock.mark() if end is None else end
             self._steps[-1].sections.setdefault(section, []).append((start, end))
-
-
-class PeakMemory:
-    """Most memory that a model's training takes: of the device, or on Linux of the process beyond what it had before.
-
-    ``mebibytes()`` is ``None`` where neither can be told.
-    """
-
-    def __init__(self, compute: Compute) -> None:
-        self._compute, self._before = compute, 0.0
-        gc.collect()
-        if compute.device.type == "cuda":
-            torch.cuda.empty_cache()
-            compute.forget_peak_memory()
-            return
-        try:
-            if sys.platform.startswith("linux"):
-                ctypes.CDLL(None).malloc_trim(0)  # give back what models before have left
-            Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark
-            self._before = _status("VmRSS")
-        except (OSError, AttributeError, ValueError):
-            self._before = float("nan")
-
-    def mebibytes(self) -> float | None:
-        """Since construction."""
-        if self._compute.device.type == "cuda":
-            return self._compute.peak_memory_mb()
-        if self._before != self._before:
-            return None
-        return max(0.0, _status("VmHWM") - self._before)
-
-
-def _status(name: str) -> float:
-    """A field of ``/proc/self/status`` in MiB."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    if found is None:
-        raise ValueError(f"/proc/self/status has no {name}")
-    return int(found[1]) / 1024

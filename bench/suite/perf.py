@@ -19,12 +19,13 @@ import torch
 
 from bench import provenance
 from bench.config import digest
-from bench.suite.instruments import Clock, PeakMemory, StepTimer
+from bench.suite.instruments import Clock, StepTimer
 from bench.suite.plain import plain_layers, plain_step
 from bench.suite.training import place
 from bench.training.batches import TrainingBatches
 from bench.training.cost import Cost, count, matrix_rate
 from bench.training.device import Compute, choose
+from bench.training.peak_memory import PeakMemory
 from bench.training.schedule import Schedule
 from bench.training.trainer import Trainer
 from masks import bank

@@ -26,6 +26,7 @@ from bench.training.board import BoardLog
 from bench.training.cost import count
 from bench.training.device import Compute
 from bench.training.log import TrainLog
+from bench.training.peak_memory import PeakMemory
 from bench.training.schedule import Schedule
 from bench.training.trainer import Intervals, Trainer
 from models.protocol import InpaintingModel
@@ -108,9 +109,10 @@ def train(
         model.networks.load_state_dict(state["networks"])
     else:
         listener.training_started(plan.label, index, of, schedule.num_steps)
+        memory = PeakMemory(compute)
         _train(model, schedule, plan, request, data, compute, folder, listener)
         if ranks.leads:
-            summary = _summary(model, schedule, plan, compute, folder, store)
+            summary = _summary(model, schedule, plan, compute, memory.mebibytes(), folder, store)
             write_json(folder / "training.json", summary)
             listener.training_done(plan.label, summary["seconds"])
     if not ranks.leads:
@@ -152,7 +154,6 @@ def _train(
         if log:
             log.picture(sheet, step)
 
-    compute.forget_peak_memory()
     Trainer(
         model,
         schedule,
@@ -220,6 +221,7 @@ def _summary(
     schedule: Schedule,
     plan: TrainingPlan,
     compute: Compute,
+    peak_memory_mb: float | None,
     folder: Path,
     store: Store,
 ) -> dict[str, Any]:
@@ -244,6 +246,6 @@ def _summary(
             name: sum(p.numel() for p in network.parameters()) for name, network in model.networks.items()
         },
         "multiply_accumulates": macs,
-        "peak_memory_mb": compute.peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb,
         "events": stability.events(TrainLog(folder / "train.jsonl").read()),
     }

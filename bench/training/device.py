@@ -51,17 +51,6 @@ class Compute:
             where["processes"] = self.ranks.world
         return where
 
-    def forget_peak_memory(self) -> None:
-        """Start a new measurement of :meth:`peak_memory_mb`."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def peak_memory_mb(self) -> float | None:
-        """Peak memory of the device (MiB); ``None`` on the CPU, where a process keeps the blocks of models before."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return None
-
 
 def choose(device: str = "auto", precision: str = "auto") -> Compute:
     """The device and precision for ``--device`` and ``--precision``.

@@ -13,12 +13,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from bench.config import Request, resolve
 from bench.errors import UsageError
 from bench.store import BusyError, Store
 from bench.suite.listener import Listener
 from bench.suite.run import run
+from bench.training.device import choose
+from bench.training.peak_memory import PeakMemory
 from models.template import source
 
 
@@ -86,6 +89,29 @@ def test_masks_share_one_training_on_the_papers_mixture(
     assert listener.trained == ["Test Unet"]
     assert set(table["mask"]) == set(masks)
     assert set(table["train_mask"]) == {"paper"}
+
+
+def test_a_training_says_what_it_cost(workplace: Path, pictures_dir: Path, unet: Path) -> None:
+    store = run(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
+    (training,) = store.folder.glob("trainings/*/training.json")
+    record = json.loads(training.read_text())
+    assert record["images_per_second"] > 0
+    assert record["parameters"]["generator"] > 0
+    assert (record["peak_memory_mb"] is None) == (sys.platform != "linux")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
+def test_peak_memory_is_what_the_process_grew_by() -> None:
+    compute = choose("cpu", "fp32")
+    memory = PeakMemory(compute)
+    block = torch.ones(256, 2**18)
+    del block
+    peak = memory.mebibytes()
+    assert peak is not None
+    assert 250 < peak < 300
+    after = PeakMemory(compute).mebibytes()
+    assert after is not None
+    assert after < 50
 
 
 def test_seeds_are_trained_each_and_fills_once(workplace: Path, pictures_dir: Path, unet: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from reports.compare import ComparisonError
 from reports.comparison_page import compare_all, render_comparison
 from reports.experiment import Experiment, load_experiment
+from reports.index_page import render_index
 from tests.reports.synthetic import make_experiment
 from tests.reports.test_html import HOSTILE, Elements
 
@@ -50,11 +51,23 @@ def test_what_differs_in_the_set_up_is_shown_and_nothing_else(tmp_path: Path) ->
     assert "In nothing that is recorded." in rendered(tmp_path / "same", old, make(tmp_path, "copy")).text
 
 
-def test_an_experiment_on_other_images_is_refused(tmp_path: Path) -> None:
+def test_an_experiment_on_other_images_is_refused_beside_those_that_can_be_compared(tmp_path: Path) -> None:
+    a, b, other = make(tmp_path, "a"), make(tmp_path, "b"), make(tmp_path, "c", procedural=False)
+    page = rendered(tmp_path / "page", a, b, other)
+    assert "a less c" in page.text
+    assert "a and c evaluated other images" in page.text
+    assert "In PSNR, of 2 pairs" in page.text
     with pytest.raises(ComparisonError, match="evaluated other images"):
-        compare_all(
-            [make(tmp_path, "a"), make(tmp_path, "b"), make(tmp_path, "c", procedural=False)], METRICS
-        )
+        compare_all([a, other], METRICS)
+
+
+def test_the_list_of_experiments_leads_to_the_page(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    a, b = make(runs, "a"), make(runs, "b & co")
+    rendered(reports / "compare" / "a+b", a, b)
+    index = Elements(render_index(runs, reports).read_text(encoding="utf-8"))
+    assert "compare/a%2Bb/index.html" in [link.get("href") for link in index.all("a")]
+    assert "a compared with b & co" in index.text
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

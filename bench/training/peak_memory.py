@@ -1,0 +1,51 @@
+"""How much memory a training takes."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from bench.training.device import Compute
+
+
+class PeakMemory:
+    """Most memory that a model's training takes: of the device, or on Linux of the process beyond what it had before.
+
+    ``mebibytes()`` is ``None`` where neither can be told.
+    """
+
+    def __init__(self, compute: Compute) -> None:
+        self._compute, self._before = compute, 0.0
+        gc.collect()
+        if compute.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(compute.device)
+            return
+        try:
+            if sys.platform.startswith("linux"):
+                ctypes.CDLL(None).malloc_trim(0)  # give back what models before have left
+            Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark
+            self._before = _status("VmRSS")
+        except (OSError, AttributeError, ValueError):
+            self._before = float("nan")
+
+    def mebibytes(self) -> float | None:
+        """Since construction."""
+        if self._compute.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._compute.device) / 2**20
+        if self._before != self._before:
+            return None
+        return max(0.0, _status("VmHWM") - self._before)
+
+
+def _status(name: str) -> float:
+    """A field of ``/proc/self/status`` in MiB."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"/proc/self/status has no {name}")
+    return int(found[1]) / 1024
