@@ -5,8 +5,10 @@ Commands are imported when they are called, so that ``bench --help`` stays quick
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import io
+import os
 import signal
 import sys
 from typing import Any
@@ -38,6 +40,9 @@ COMMANDS = {
     "perf": "Measure speed, memory and arithmetic rate.",
     "masks": "Preview, export and verify masks.",
     "data": "Prepare and inspect image data.",
+    "doctor": "Check whether this machine is ready.",
+    "weights": "Show and fetch the weights that metrics need.",
+    "completion": "Print the script for the TAB key.",
 }
 
 
@@ -86,10 +91,28 @@ def cli(ctx: click.Context, debug: bool) -> None:
         bench run --models all --mask center --data PATH/TO/celeba
     """
     ctx.obj = {"debug": debug}
+    if os.environ.get("NO_COLOR"):  # click knows terminals, not this convention (https://no-color.org)
+        ctx.color = False
 
 
 class TerminatedError(BaseException):
     """SIGTERM outside of a training; like ``KeyboardInterrupt``, no handler of ordinary errors may swallow it."""
+
+
+def _seven_bit(name: str) -> codecs.CodecInfo | None:
+    """ASCII under another name: to a stream whose encoding is called "ascii", click writes UTF-8."""
+    if name != "seven_bit":
+        return None
+    plain = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        plain.encode,
+        plain.decode,
+        plain.streamreader,
+        plain.streamwriter,
+        plain.incrementalencoder,
+        plain.incrementaldecoder,
+        name,
+    )
 
 
 def _terminate(signum: int, frame: Any) -> None:
@@ -100,9 +123,11 @@ def main(args: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error and an exit code; Ctrl-C is 130."""
     code: Any
     debug = "--debug" in (sys.argv[1:] if args is None else args)
+    codecs.register(_seven_bit)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal, or a file name that is not Unicode
-            stream.reconfigure(errors="backslashreplace")
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="seven_bit" if ascii_only else None, errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)

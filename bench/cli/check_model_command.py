@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import models_from_option
 from bench.errors import UsageError
 
@@ -15,7 +16,7 @@ from bench.errors import UsageError
     name="check-model",
     epilog="\b\nExamples:\n  bench check-model mgs-iim\n  bench check-model my-unet --models-from my_unet.py",
 )
-@click.argument("model")
+@click.argument("model", shell_complete=completing.models)
 @click.option("--size", "sizes", multiple=True, type=int, help="Repeatable; 64 and 160 if not given.")
 @models_from_option
 def command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import click
+
+from bench.cli import completing
 
 _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan", "inconclusive": "yellow"}
 
 
-@click.command(epilog="\b\nExample:\n  bench claims all-center-celeba-paper")
-@click.argument("experiment")
-def command(experiment: str) -> None:
+@click.command(epilog="\b\nExamples:\n  bench claims all-center-celeba-paper\n  bench claims my-run --json")
+@click.argument("experiment", shell_complete=completing.experiments)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(experiment: str, as_json: bool) -> None:
     """Say what EXPERIMENT (a name in runs/, or a path) shows of each claim of the paper.
 
     A verdict needs CelebA at 160 px, the budget of the preset "paper" and three seeds; the command that is
@@ -19,6 +25,20 @@ def command(experiment: str) -> None:
     from reports.claims import evaluate_claims
 
     verdicts = evaluate_claims(open_experiment(experiment))
+    if as_json:
+        told = [
+            {
+                **{key: getattr(verdict.claim, key) for key in ("key", "statement", "source")},
+                **{
+                    key: getattr(verdict, key)
+                    for key in ("outcome", "leaning", "reason", "missing", "command")
+                },
+                "findings": [asdict(finding) for finding in verdict.findings],
+            }
+            for verdict in verdicts
+        ]
+        click.echo(json.dumps(told, indent=1))
+        return
     for verdict in verdicts:
         leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
         click.secho(f"{verdict.outcome}{leaning}", fg=_STYLES.get(verdict.outcome), bold=True, nl=False)

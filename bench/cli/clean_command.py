@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from bench.cli import completing
 from bench.errors import UsageError
 
 
@@ -15,7 +16,7 @@ from bench.errors import UsageError
     "  bench clean my-run --checkpoints --yes\n"
     "  bench clean --packs --dry-run"
 )
-@click.argument("experiments", nargs=-1)
+@click.argument("experiments", nargs=-1, shell_complete=completing.experiments)
 @click.option("--checkpoints", is_flag=True, help="Weights and checkpoints of trainings.")
 @click.option("--packs", is_flag=True, help="Decoded pictures in the cache folder.")
 @click.option("--leftovers", is_flag=True, help="Temporary files of killed processes.")

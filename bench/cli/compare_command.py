@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import Names, flatten
 from bench.errors import UsageError
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog="\b\nExample:\n  bench compare all-center-celeba-quick my-change --metrics psnr_db,ssim"
 )
-@click.argument("first")
-@click.argument("others", nargs=-1, required=True, metavar="SECOND...")
+@click.argument("first", shell_complete=completing.experiments)
+@click.argument("others", nargs=-1, required=True, metavar="SECOND...", shell_complete=completing.experiments)
 @click.option(
     "--metrics",
     multiple=True,

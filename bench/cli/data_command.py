@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +46,44 @@ def prepare(data: str, **choice: Any) -> None:
 @square_options
 @click.option("--sheet", type=click.Path(dir_okay=False), help="Write a contact sheet of each split as PNG.")
 @click.option("--all", "everything", is_flag=True, help="List every skipped picture and duplicate.")
-def info(data: str, sheet: str | None, everything: bool, **choice: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped picture and duplicate.")
+def info(data: str, sheet: str | None, everything: bool, as_json: bool, **choice: Any) -> None:
     """Show counts, splits, fingerprint, and what was skipped and why."""
     dataset = _open(data, choice)
+    if as_json:
+        click.echo(json.dumps(_facts(dataset), indent=1))
+    else:
+        _print(dataset, everything)
+    if sheet:
+        from bench.data.sheet import contact_sheet
+
+        try:
+            contact_sheet(dataset, Path(sheet))
+        except OSError as error:
+            raise DataError(f"--sheet {sheet}: {error.strerror or error}") from error
+        click.echo(f"wrote {sheet}", err=as_json)
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    """Everything as plain values."""
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "licence": dataset.licence,
+        "size": dataset.size,
+        "crop": dataset.crop,
+        "split": dataset.split_name,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "shared_identities": dataset.shared_identities,
+        "fingerprint": dataset.fingerprint,
+        "duplicates": dataset.duplicates,
+        "skipped": [asdict(s) for s in dataset.skipped],
+    }
+
+
+def _print(dataset: Dataset, everything: bool) -> None:
     shared = dataset.shared_identities
     facts = {
         "data": dataset.title,
@@ -67,14 +104,6 @@ def info(data: str, sheet: str | None, everything: bool, **choice: Any) -> None:
         click.echo(f"{name:<12} {value}")
     _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)
     _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
-    if sheet:
-        from bench.data.sheet import contact_sheet
-
-        try:
-            contact_sheet(dataset, Path(sheet))
-        except OSError as error:
-            raise DataError(f"--sheet {sheet}: {error.strerror or error}") from error
-        click.echo(f"wrote {sheet}")
 
 
 @command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")

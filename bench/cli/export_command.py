@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.errors import UsageError
 
 
@@ -15,7 +16,7 @@ from bench.errors import UsageError
     "  bench export all-center-faces-quick --format markdown\n"
     "  bench export all-center-faces-quick --table rows --format parquet --output rows.parquet"
 )
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=completing.experiments)
 @click.option(
     "--format",
     "form",

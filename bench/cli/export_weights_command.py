@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import Names, flatten, models_from_option
 
 
@@ -14,7 +15,7 @@ from bench.cli.options import Names, flatten, models_from_option
     "  bench export-weights all-center-faces-quick --model mgs-iim\n"
     "  bench export-weights all-center-faces-quick --format onnx --output exported"
 )
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=completing.experiments)
 @click.option(
     "--model",
     "models",

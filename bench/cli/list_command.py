@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,14 +19,21 @@ KINDS = ("models", "masks", "presets", "metrics")
 )
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @click.option("--check", is_flag=True, help="Import every model and show what fails.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @models_from_option
-def command(kind: str | None, check: bool, models_from: tuple[str, ...]) -> None:
+def command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
     """Show models, masks, presets and metrics, one line each."""
-    sections = {"models": _models, "masks": _masks, "presets": _presets, "metrics": _metrics}
+    sections = {"masks": _masks, "presets": _presets, "metrics": _metrics}
+    told = {
+        name: _models(models_from) if name == "models" else sections[name]()
+        for name in ([kind] if kind else KINDS)
+    }
+    if as_json:
+        click.echo(json.dumps({name: dict(rows) for name, rows in told.items()}, indent=1))
+        sys.exit(1 if check and _check(models_from) else 0)
     failed = False
-    for name in [kind] if kind else KINDS:
+    for name, rows in told.items():
         click.secho(name, bold=True)
-        rows = sections[name](models_from) if name == "models" else sections[name]()  # type: ignore[operator]
         width = max(len(row[0]) for row in rows)
         for key, line in rows:
             click.echo(f"  {key:<{width}}  {line}")
@@ -82,5 +90,5 @@ def _check(models_from: tuple[str, ...]) -> bool:
         except BrokenModelError as error:
             failed = True
             click.secho(f"{name}: {error}", fg="red", err=True)
-    click.echo("some models fail to import" if failed else "every model imports")
+    click.echo("some models fail to import" if failed else "every model imports", err=True)
     return failed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.errors import UsageError
 
 
@@ -14,7 +15,7 @@ from bench.errors import UsageError
     "  bench report all-center-faces-quick\n"
     "  bench report all-center-faces-quick --pdf --figures figures"
 )
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=completing.experiments)
 @click.option(
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )

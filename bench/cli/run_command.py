@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.grouped import GroupedCommand
 from bench.cli.option_file import ASSIGNMENT, config_option, resolved
 from bench.cli.options import Names, OrWord, data_option, flatten, models_from_option
@@ -53,6 +54,7 @@ GROUPS = {
     type=Names(),
     default=("all",),
     show_default="all",
+    shell_complete=completing.models,
     help="Model names or groups (see 'bench list').",
 )
 @click.option(
@@ -62,6 +64,7 @@ GROUPS = {
     type=Names(),
     default=("center",),
     show_default="center",
+    shell_complete=completing.masks,
     help="Mask names, 'paper' or 'all'.",
 )
 @click.option(

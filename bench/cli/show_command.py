@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import models_from_option
 from bench.config import PRESETS
 from bench.errors import UsageError
 
 
 @click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --size 64 --preset quick")
-@click.argument("model")
+@click.argument("model", shell_complete=completing.models)
 @click.option("--size", default=160, show_default=True, help="Side of the images in pixels.")
 @click.option("--preset", default="paper", show_default=True, type=click.Choice(list(PRESETS)))
 @click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
+
 if TYPE_CHECKING:
     from bench.suite.status import Status
 
@@ -17,7 +19,7 @@ _COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
 @click.command(
     epilog="\b\nExamples:\n  bench status\n  bench status all-center-celeba-paper\n  bench status my-run --json"
 )
-@click.argument("experiment", required=False)
+@click.argument("experiment", required=False, shell_complete=completing.experiments)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(experiment: str | None, as_json: bool) -> None:
     """Show what of EXPERIMENT (a name in runs/, or a path) is done; of every experiment without one."""

@@ -36,20 +36,34 @@ def require(url: str) -> Path:
         MetricUnavailableError: it is neither cached nor downloadable.
     """
     file = cached_file(url)
-    if file.is_file():
-        return file
+    return file if file.is_file() else download(url)
+
+
+def download(url: str, *, progress: bool = False) -> Path:
+    """Fetch ``url`` into torch's cache; what lies there is replaced once the new file is whole.
+
+    Raises:
+        MetricUnavailableError: it cannot be downloaded.
+    """
+    file = cached_file(url)
     try:
         _reach(url)
         file.parent.mkdir(parents=True, exist_ok=True)
-        digest = file.stem.rsplit("-", 1)[-1]
         with _socket_timeout(_TIMEOUT_SECONDS):
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=digest, progress=False)
+            torch.hub.download_url_to_file(
+                url, str(file), hash_prefix=published_digest(url), progress=progress
+            )
     except (OSError, HTTPException, RuntimeError) as error:
         raise MetricUnavailableError(
             f"{file.name} is not in torch's cache and cannot be downloaded ({one_line(error)}); "
             f"put {url} into hub/checkpoints under TORCH_HOME"
         ) from error
     return file
+
+
+def published_digest(url: str) -> str:
+    """The first digits of the file's SHA-256, in which its name ends."""
+    return Path(urlparse(url).path).stem.rsplit("-", 1)[-1]
 
 
 def _reach(url: str) -> None:
