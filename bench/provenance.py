@@ -37,7 +37,7 @@ def hardware() -> dict[str, object]:
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
-        "memory_gb": round(_memory_bytes() / 2**30, 1),
+        "memory_gib": round(_memory_bytes() / 2**30, 1),
         "platform": platform.platform(),
     }
 

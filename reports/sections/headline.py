@@ -155,17 +155,21 @@ def cautions(page: Page) -> list[str]:
             "These are procedural faces, drawn by this program: a test bed, not real results. The paper's "
             "claims are not tested on them."
         )
+    fewest, most = _seeds(page)
     if page.budget_is_small:
         seen = min(m.training["images_seen"] for m in page.methods if m.training)
         found.append(
             f"At {seen:,} images seen the ranking of trained models is noise: another seed may reverse it."
+            if fewest < MIN_SEEDS
+            else f"{seen:,} images seen are far from the end of training: with a longer one the ranking may be "
+            "another, whatever the intervals say of this one."
         )
-    seeds = _seeds(page)
-    if 0 < seeds < MIN_SEEDS:
-        trainings = "one training" if seeds == 1 else f"{_count(seeds)} trainings"
+    if 0 < fewest < MIN_SEEDS:
+        trainings = "one training" if fewest == 1 else f"{_count(fewest)} trainings"
         found.append(
-            f"There is only {trainings} of each model. Below {_count(MIN_SEEDS)} seeds every comparison of "
-            "methods is inconclusive by rule, whatever the intervals over images say."
+            f"There is only {trainings} of {'each model' if fewest == most else 'some models'}. Below "
+            f"{_count(MIN_SEEDS)} seeds every comparison of methods is inconclusive by rule, whatever the "
+            "intervals over images say."
         )
     found += [
         f"{metric.heading} is unavailable: {metric.unavailable.rstrip('.')}. No number is made up for it."
@@ -203,9 +207,10 @@ def _psnr(page: Page) -> Metric | None:
     return next((m for m in measured if m.name == "psnr_db"), measured[0] if measured else None)
 
 
-def _seeds(page: Page) -> int:
+def _seeds(page: Page) -> tuple[int, int]:
+    """Fewest and most trainings of a model."""
     counts = page.rows[page.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
-    return int(counts.min()) if len(counts) else 0
+    return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 
 
 def _images(page: Page) -> str:

@@ -209,7 +209,7 @@ def make_experiment(
             "shared_identities": 0,
         },
         "software": {"python": "3.12.0", "torch": "2.5.0"},
-        "hardware": {"device": "cpu", "cpu": "a processor", "threads": 2, "cores": 2, "memory_gb": 8},
+        "hardware": {"device": "cpu", "cpu": "a processor", "threads": 2, "cores": 2, "memory_gib": 8},
         "commit": "0123456789ab",
         "masks": {
             m: {

@@ -165,6 +165,13 @@ def test_after_few_images_the_ranking_is_called_noise(default_page: tuple[str, E
     assert "only one training of each model" in page.text
 
 
+def test_three_seeds_after_few_images_are_a_result_of_a_short_training(tmp_path: Path) -> None:
+    _, page = rendered(tmp_path, models=("mgs-iim", "mean"), seeds=(0, 1, 2), pictures=0)
+    assert "is noise" not in page.text
+    assert "1,600 images seen are far from the end of training" in page.text
+    assert "inconclusive by rule" not in page.text
+
+
 def test_the_full_budget_on_celeba_prints_differences(celeba_page: tuple[str, Elements]) -> None:
     text, page = celeba_page
     assert ">difference<" in text
