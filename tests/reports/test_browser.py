@@ -137,6 +137,14 @@ def test_nothing_overflows_is_loaded_or_fails(
         assert page.evaluate(beyond) == []
 
 
+def test_tables_of_words_need_no_scrolling_on_a_narrow_screen(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"], 400) as page:
+        tables = page.locator(".scroll:has(> .words)").filter(visible=True)
+        assert tables.count() >= 2
+        for table in tables.all():
+            assert table.evaluate("t => t.scrollWidth - t.clientWidth") == 0, table.inner_text()
+
+
 def test_dark_mode_is_dark(chromium: Any, pages: dict[str, Path]) -> None:
     def lightness(scheme: str) -> list[float]:
         with Visit(chromium, pages["full"], scheme=scheme) as page:
