@@ -25,6 +25,7 @@ COMMANDS = {
     "init": "Write a commented config file for 'bench run'.",
     "status": "Show what of an experiment is done.",
     "clean": "Free the disk of checkpoints and packs, asking first.",
+    "reproduce": "Run an experiment again from its manifest, and compare.",
     "report": "Render an experiment's report again.",
     "ablate": "Run what the claims of the paper need.",
     "score": "Score pictures made by any other program.",

@@ -23,6 +23,7 @@ from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import Evaluated, TestSet
 from bench.store import Store, now, write_json, write_whole
+from bench.suite.numbers import numbers
 from bench.suite.plan import Cell, Plan
 from bench.suite.training import TrainedModel
 from bench.training.device import Compute
@@ -200,6 +201,7 @@ def done_entry(
         "evaluation": {
             "seconds": result.seconds,
             "images_per_second": images / max(result.seconds, 1e-9),
+            "numbers": numbers(result.rows),
             "sets": {
                 name: {"value": None if math.isnan(value) else value, "images": images}
                 for name, value in result.sets.items()

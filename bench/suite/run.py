@@ -74,7 +74,11 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
-    ready = prepare(request, listener, root)
+    return execute(prepare(request, listener, root), listener, root)
+
+
+def execute(ready: Prepared, listener: Listener, root: Path = Path()) -> Outcome:
+    """:func:`run`, after :func:`prepare`."""
     if not ready.compute.ranks.leads:
         _follow(ready)
         return Outcome(ready.store, 0, leads=False)

@@ -1,0 +1,336 @@
+"""An experiment, or one cell of it, computed again from its manifest, and compared with what the manifest records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import masks.bank
+import masks.suite
+from bench import provenance
+from bench.config import Request, RunConfig
+from bench.errors import BenchError, UsageError
+from bench.evaluation.cards import CARDS
+from bench.store import Store, read_manifest
+from bench.suite.listener import Listener
+from bench.suite.numbers import numbers
+from bench.suite.run import Prepared, execute, prepare
+from models.registry import suggest
+from reports.table import SchemaError, read_rows
+
+#: What makes a cell the same cell in another experiment.
+_IDENTITY = ("model", "mask", "train_mask", "seed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is to be reproduced: a manifest, the cells chosen of it, and their numbers (metric -> mean and digest)."""
+
+    path: Path
+    manifest: dict[str, Any]
+    cells: list[dict[str, Any]]
+    numbers: list[dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number. ``found`` is ``None`` where it was not measured; ``reason`` says why, or how it differs."""
+
+    cell: str
+    metric: str
+    recorded: float
+    found: float | None
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """All numbers, and where the new ones lie. ``reproduced``: none differs, and some were compared."""
+
+    folder: Path
+    numbers: list[Comparison]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether what could be measured is as recorded."""
+        verdicts = {number.verdict for number in self.numbers}
+        return bool(verdicts & {"equal", "within"}) and "differs" not in verdicts
+
+
+def read_record(path: Path, cell: str | None = None) -> Record:
+    """The finished cells of a manifest, or the one that is named.
+
+    Numbers are taken from the manifest itself; one of an older version needs its results beside it.
+
+    Raises:
+        UsageError: no cell of that name (with suggestions), or none that is finished.
+        BenchError: not a manifest of this version, damaged, or without numbers.
+    """
+    manifest = read_manifest(path)
+    try:
+        done = [c for c in manifest["cells"] if c["status"] == "done"]
+        if cell is not None:
+            names = {c["cell"] for c in done}
+            done = [c for c in done if c["cell"] == cell or c["cell"].rpartition("-")[0] == cell]
+            if not done:
+                raise UsageError(f"--cell {cell}: no finished cell of {path}{suggest(cell, names)}")
+            if len(done) > 1:
+                raise UsageError(f"--cell {cell}: is one of {', '.join(c['cell'] for c in done)}; name one")
+        if not done:
+            raise UsageError(f"{path}: holds no finished cell, so there is nothing to reproduce")
+        return Record(path, manifest, done, [_recorded(c, path.parent) for c in done])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BenchError(
+            f"{path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
+        ) from error
+
+
+def _recorded(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    kept = cell["evaluation"].get("numbers")
+    if kept is None:
+        rows = folder / cell["folder"] / "results.parquet"
+        try:
+            kept = numbers(read_rows(rows))
+        except SchemaError as error:
+            raise BenchError(
+                f"the manifest is of a version that keeps its numbers beside it: {error}"
+            ) from error
+    sets = {name: {"mean": score["value"]} for name, score in cell["evaluation"].get("sets", {}).items()}
+    found = {**kept, **sets}
+    if not all(isinstance(number["mean"], int | float | None) for number in found.values()):
+        raise TypeError("a mean is not a number")
+    return {name: number for name, number in found.items() if number["mean"] is not None}
+
+
+def requests(
+    record: Record, name: str, *, data: str | None = None, models_from: Sequence[str] = ()
+) -> list[Request]:
+    """What ``bench run`` would be asked for the record's cells: one request for cells that a run can compute together.
+
+    Args:
+        record: what is to be reproduced.
+        name: of the new experiment.
+        data: where the pictures lie here; as recorded without it.
+        models_from: the user's own model files; as recorded without them.
+    """
+    manifest, settings = record.manifest, record.manifest["settings"]
+    known = {field.name for field in fields(RunConfig)}
+    common: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
+    }
+    common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(CARDS)))
+    recorded_files = {p for options in manifest.get("options", []) for p in options.get("models-from", [])}
+    return [
+        Request(
+            models=tuple(configs),
+            masks=mask_names,
+            data=data or manifest["data"]["source"],
+            settings=RunConfig(**{**common, "train_mask": train_mask, "seeds": seeds}),
+            model_options=configs,
+            models_from=tuple(models_from) or tuple(sorted(recorded_files)),
+            name=name,
+            device=record.cells[0]["numerics"]["device"],
+            pictures=bool(settings.get("pictures", True)),
+            allow_unreadable=True,  # the fingerprint is what counts
+            command=("bench", "reproduce", str(record.path)),
+        )
+        for (train_mask, mask_names, seeds, _), configs in _together(record.cells).items()
+    ]
+
+
+#: Training mask, masks, seeds; and a number that keeps apart two configs of one model.
+_Group = tuple[str, tuple[str, ...], tuple[int, ...], int]
+
+
+def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[str, Any]]]:
+    """What one request each can ask for -> model -> its config."""
+    wanted: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+    for cell in cells:
+        trained_on = cell["train_mask"] if cell["trained"] else ""
+        key = (cell["model"], json.dumps(cell["config"]), trained_on)
+        wanted.setdefault(key, set()).add((cell["mask"], cell["seed"]))
+    groups: dict[_Group, dict[str, dict[str, Any]]] = {}
+    for (model, config, trained_on), pairs in sorted(wanted.items(), key=lambda item: not item[0][2]):
+        by_masks: dict[tuple[str, ...], list[int]] = {}
+        for seed in sorted({seed for _, seed in pairs}):
+            by_masks.setdefault(tuple(sorted(m for m, s in pairs if s == seed)), []).append(seed)
+        for names, seeds in by_masks.items():
+            fields_of = {field: _frozen(value) for field, value in json.loads(config).items()}
+            _place(groups, model, fields_of, (trained_on, names, tuple(seeds)))
+    return groups
+
+
+def _place(
+    groups: dict[_Group, dict[str, dict[str, Any]]],
+    model: str,
+    config: dict[str, Any],
+    where: tuple[str, tuple[str, ...], tuple[int, ...]],
+) -> None:
+    """Put a model into the group where it belongs; an untrained fill (trained on nothing) into any with its masks."""
+    trained_on, names, seeds = where
+    if not trained_on:
+        for group, configs in groups.items():
+            if group[1] == names and model not in configs:
+                configs[model] = config
+                return
+    number = 0
+    while model in groups.get((trained_on or "auto", names, seeds, number), {}):
+        number += 1
+    groups.setdefault((trained_on or "auto", names, seeds, number), {})[model] = config
+
+
+def _frozen(value: Any) -> Any:
+    """A config's value as it was before JSON."""
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def reproduce(
+    record: Record,
+    name: str,
+    listener: Listener,
+    *,
+    data: str | None = None,
+    models_from: Sequence[str] = (),
+    tolerance: float | None = None,
+    root: Path = Path(),
+) -> Reproduction:
+    """Check fingerprints, compute the cells again under a fresh name, compare.
+
+    Args:
+        record: from :func:`read_record`.
+        name: of the new experiment.
+        listener: told as it goes.
+        data: where the pictures lie here.
+        models_from: the user's own model files.
+        tolerance: share of the recorded mean by which a new one may differ; ``None``: equal to the last bit, image by
+            image, which other hardware or library versions are refused for.
+        root: what ``runs/`` lies in.
+
+    Raises:
+        UsageError: data, masks, versions or hardware are not the recorded ones; nothing has been computed.
+    """
+    store = Store(name, root)
+    if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
+        raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
+    try:
+        asked = requests(record, name, data=data, models_from=models_from)
+        threads = record.cells[0]["numerics"].get("threads")
+        if isinstance(threads, int) and threads > 0:
+            torch.set_num_threads(threads)  # sums depend on it
+        ready = [prepare(request, listener, root) for request in asked]
+        _check(record, ready, listener, exact=tolerance is None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BenchError(
+            f"{record.path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
+        ) from error
+    for prepared in ready:
+        execute(prepared, listener, root)
+    made = store.read_manifest()
+    assert made is not None
+    again = {tuple(cell[k] for k in _IDENTITY): cell for cell in made["cells"]}
+    unavailable = ready[0].unavailable
+    compared = [
+        number
+        for cell, recorded in zip(record.cells, record.numbers, strict=True)
+        for number in _compare(
+            cell, recorded, again.get(tuple(cell[k] for k in _IDENTITY)), store, unavailable, tolerance
+        )
+    ]
+    return Reproduction(store.folder, compared)
+
+
+def _check(record: Record, ready: Sequence[Prepared], listener: Listener, *, exact: bool) -> None:
+    """Refuse what cannot give the recorded numbers, with every reason at once.
+
+    Raises:
+        UsageError: see :func:`reproduce`.
+    """
+    manifest, data, wrong = record.manifest, ready[0].data, []
+    if data.fingerprint != manifest["data"]["fingerprint"]:
+        wrong.append(
+            f"the data are others ({manifest['data']['title']}, fingerprint "
+            f"{manifest['data']['fingerprint'][:12]}; here {data.title}, {data.fingerprint[:12]}): give --data PATH"
+        )
+    for mask in dict.fromkeys(m for prepared in ready for m in prepared.request.masks if not wrong):
+        drawn = masks.bank.digest(masks.suite.draw(mask, ready[0].test_images.ids, data.size))
+        if drawn != manifest["masks"][mask]["digest"]:
+            wrong.append(f"mask {mask} is drawn otherwise (here suite version {masks.suite.SUITE_VERSION})")
+    here = {**ready[0].compute.numerics(), **provenance.numeric_libraries()}
+    elsewhere = _differences((cell["numerics"] for cell in record.cells), here)
+    if elsewhere and exact:
+        wrong.append(
+            f"it was computed elsewhere ({elsewhere}), and numbers are equal to the last bit only on the same: "
+            "install these versions, or give --tolerance 0.02 to compare means within 2 %"
+        )
+    elif elsewhere:
+        listener.note(f"Computed elsewhere: {elsewhere}.")
+    if wrong:
+        raise UsageError(f"{record.path}: {'; '.join(wrong)}")
+    version, commit = manifest.get("software", {}).get("inpaint-bench"), manifest.get("commit")
+    now = provenance.commit()
+    if (version, commit) != (provenance.software()["inpaint-bench"], now):
+        listener.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
+
+
+def _differences(recorded: Iterable[dict[str, Any]], here: dict[str, Any]) -> str:
+    """``torch 2.5.0, here 2.6.0; threads 8, here 2``; empty where all are as here."""
+    found = {}
+    for numerics in recorded:
+        for name in {**numerics, **here}:
+            if numerics.get(name) != here.get(name):
+                found[name] = f"{name} {numerics.get(name)}, here {here.get(name)}"
+    return "; ".join(found.values())
+
+
+def _compare(
+    cell: dict[str, Any],
+    recorded: dict[str, dict[str, Any]],
+    again: dict[str, Any] | None,
+    store: Store,
+    unavailable: dict[str, str],
+    tolerance: float | None,
+) -> list[Comparison]:
+    """Every recorded number of a cell beside the new one."""
+    title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+    found: dict[str, dict[str, Any]] = {}
+    failure = "the cell was not computed"
+    if again is not None and again["status"] == "done":
+        found = _recorded(again, store.folder)
+    elif again is not None:
+        failure = str(again["reason"])
+    told = []
+    for metric, was in recorded.items():
+        now = found.get(metric)
+        if now is None:
+            verdict = "not measured" if metric in unavailable else "differs"
+            reason = unavailable.get(metric, failure)
+            told.append(Comparison(title, metric, was["mean"], None, verdict, reason))
+            continue
+        verdict, reason = _verdict(was, now, tolerance)
+        told.append(Comparison(title, metric, was["mean"], now["mean"], verdict, reason))
+    return told
+
+
+def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) -> tuple[str, str]:
+    if was["mean"] == now["mean"] and was.get("digest") == now.get("digest"):
+        return "equal", ""
+    if was["mean"] == now["mean"]:
+        reason = "the mean is equal, single images differ"
+    else:
+        share = abs(now["mean"] - was["mean"]) / max(abs(was["mean"]), 1e-300)
+        reason = f"by {now['mean'] - was['mean']:+.3g} ({share:.2%})"
+    if tolerance is not None and abs(now["mean"] - was["mean"]) <= tolerance * abs(was["mean"]):
+        return "within", reason
+    return "differs", reason
+
+
+def as_json(done: Reproduction) -> str:
+    """The outcome as JSON."""
+    told = {"reproduced": done.reproduced, "folder": str(done.folder)}
+    return json.dumps({**told, "numbers": [asdict(number) for number in done.numbers]}, indent=1)
