@@ -63,7 +63,8 @@ class RunConfig:
         crop: ``center``, ``resize`` or ``face``.
         train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
         train_images: use only the first so many training images (``None``: all).
-        test_images: evaluate only so many test images, chosen by seed (``None``: all).
+        evaluate_on: ``test``, or ``validation`` to choose settings by without a look at the test images.
+        test_images: evaluate only so many of those images, chosen by seed (``None``: all).
         metrics: measured besides the primary ones: names or groups (``bench list metrics``).
         mask_bank: training masks drawn before training.
         report_every: steps between readings of the losses, at most a tenth of a training.
@@ -87,6 +88,7 @@ class RunConfig:
     crop: str = "center"
     train_mask: str = "auto"
     train_images: int | None = None
+    evaluate_on: Literal["test", "validation"] = "test"
     test_images: int | None = 500
     metrics: tuple[str, ...] = ("hole_psnr_db", "hole_mae")
     mask_bank: int = 8192
@@ -117,6 +119,8 @@ class RunConfig:
                 refuse(name, "must be at least 1")
         if not SIZES[0] <= self.size <= SIZES[1]:
             refuse("size", f"must lie between {SIZES[0]} and {SIZES[1]} pixels")
+        if self.evaluate_on not in ("test", "validation"):
+            refuse("evaluate_on", "there are test, validation")
         if not (0 < self.learning_rate < math.inf):
             refuse("learning_rate", "must be a positive number")
         if not self.seeds or min(self.seeds) < 0:

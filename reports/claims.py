@@ -34,6 +34,7 @@ _OPTIONS = (
     "train_images",
     "split",
     "crop",
+    "evaluate_on",
 )
 
 
@@ -81,6 +82,8 @@ def shortfalls(experiment: Experiment) -> list[str]:
         short.append(f"{settings['steps_per_phase']} steps per phase instead of the paper's budget")
     elif settings["images_seen"] < FULL_BUDGET:
         short.append(f"{settings['images_seen']:,} images seen instead of {FULL_BUDGET:,}")
+    if settings.get("evaluate_on", "test") != "test":
+        short.append(f"{settings['evaluate_on']} images instead of test images")
     return short
 
 

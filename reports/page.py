@@ -216,6 +216,11 @@ class Page:
         return bool(self.data["name"] == "celeba")
 
     @property
+    def evaluated_on(self) -> str:
+        """``test``, or ``validation`` where settings are being chosen."""
+        return str(self.settings.get("evaluate_on", "test"))
+
+    @property
     def comparable(self) -> bool:
         """Whether differences to Table 4 may be printed: CelebA, 160 px, preset ``paper`` with its budget."""
         return self.is_celeba and self.settings["preset"] == "paper" and not shortfalls(self.experiment)

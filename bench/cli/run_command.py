@@ -18,7 +18,7 @@ from bench.errors import BenchError, DiskError, UsageError
 GROUPS = {
     "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
     "The experiment": ("preset", "name", "config", "pictures", "dry-run"),
-    "Images": ("size", "crop", "split", "train-images", "test-images", "allow-unreadable"),
+    "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
         "track",
         "images-seen",
@@ -95,7 +95,12 @@ GROUPS = {
 )
 @click.option("--train-images", type=OrWord("all"), help="Use only so many training images.")
 @click.option(
-    "--test-images", type=OrWord("all"), help="Evaluate so many test images, chosen by seed, or 'all'."
+    "--evaluate-on",
+    type=click.Choice(["test", "validation"]),
+    help="Images that are scored; 'validation' to choose settings by (default: test).",
+)
+@click.option(
+    "--test-images", type=OrWord("all"), help="Score so many of these images, chosen by seed, or 'all'."
 )
 @click.option(
     "--metrics",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import masks.bank
 import masks.suite
 from bench import provenance, toml
-from bench.config import Request
+from bench.config import Request, RunConfig
 from bench.data import Dataset, ImageSet
 from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
@@ -47,6 +47,7 @@ _PROTOCOL = (
     "precision",
     "compile",
     "train_images",
+    "evaluate_on",
     "test_images",
     "mask_bank",
 )
@@ -121,7 +122,8 @@ def open_or_create(
         "pictures": request.pictures,
     }
     if old is not None:
-        differing = [k for k in _PROTOCOL if old["settings"].get(k) != settings[k]]
+        defaults = RunConfig().as_dict()  # of what the older program did not have
+        differing = [k for k in _PROTOCOL if old["settings"].get(k, defaults[k]) != settings[k]]
         if old["data"]["fingerprint"] != data.fingerprint:
             differing.append("data")
         if differing:

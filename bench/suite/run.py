@@ -13,7 +13,7 @@ import torch
 
 import masks.bank
 import masks.suite
-from bench.config import Request, digest
+from bench.config import Request, RunConfig, digest
 from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
@@ -151,9 +151,18 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
-        test_images=evaluation.subset(data.test, settings.test_images),
+        test_images=evaluation.subset(_evaluated(data, settings), settings.test_images),
         store=store,
     )
+
+
+def _evaluated(data: Dataset, settings: RunConfig) -> ImageSet:
+    """The images of ``--evaluate-on``."""
+    if settings.evaluate_on == "test":
+        return data.test
+    if not data.validation.ids:
+        raise UsageError("--evaluate-on validation: the data has no validation images; give another --split")
+    return data.validation
 
 
 def _follow(prepared: Prepared) -> None:

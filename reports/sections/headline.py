@@ -155,6 +155,11 @@ def cautions(page: Page) -> list[str]:
             "These are procedural faces, drawn by this program: a test bed, not real results. The paper's "
             "claims are not tested on them."
         )
+    if page.evaluated_on != "test":
+        found.append(
+            f"These are {page.evaluated_on} images, for choosing settings by: whatever was chosen on them looks "
+            "better on them than it is. Results are numbers of test images."
+        )
     fewest, most = _seeds(page)
     if page.budget_is_small:
         seen = min(m.training["images_seen"] for m in page.methods if m.training)
@@ -192,7 +197,7 @@ def _facts(page: Page) -> list[tuple[str, str]]:
         ("size", f"{page.settings['size']} × {page.settings['size']} px"),
         ("masks", ", ".join(page.settings["masks"])),
         ("preset", f"{page.settings['preset']}, track {page.settings['track']}"),
-        ("test images", f"{page.data['evaluated']:,}"),
+        (f"{page.evaluated_on} images", f"{page.data['evaluated']:,}"),
     ]
     if seen:
         shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
@@ -215,7 +220,7 @@ def _seeds(page: Page) -> tuple[int, int]:
 
 def _images(page: Page) -> str:
     count = page.data["evaluated"]
-    return f"{count:,} test image{'' if count == 1 else 's'}"
+    return f"{count:,} {page.evaluated_on} image{'' if count == 1 else 's'}"
 
 
 def _score(page: Page, mask: str, method: Method, metric: Metric) -> str:

@@ -23,6 +23,7 @@ from bench.suite.run import run
 from bench.training.device import choose
 from bench.training.peak_memory import PeakMemory
 from models.template import source
+from reports.html import render_report
 
 
 class Recorder(Listener):
@@ -112,6 +113,24 @@ def test_peak_memory_is_what_the_process_grew_by() -> None:
     after = PeakMemory(compute).mebibytes()
     assert after is not None
     assert after < 50
+
+
+def test_settings_can_be_chosen_on_validation_images_alone(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
+    asked = request(
+        pictures_dir, ("test-unet",), models_from=(str(unet),), evaluate_on="validation", name="choice"
+    )
+    store = run(asked, Recorder()).store
+    held_out = set(rows(store)["image_id"])
+    tested = run(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
+    assert held_out
+    assert not held_out & set(rows(tested)["image_id"])
+    text = render_report(store.folder, workplace / "page", pictures=False).read_text(encoding="utf-8")
+    assert f"On {len(held_out)} validation image" in text
+    assert "for choosing settings by" in text
+    with pytest.raises(UsageError, match="evaluate_on differ"):
+        run(request(pictures_dir, ("test-unet",), models_from=(str(unet),), name="choice"), Recorder())
 
 
 def test_seeds_are_trained_each_and_fills_once(workplace: Path, pictures_dir: Path, unet: Path) -> None:
