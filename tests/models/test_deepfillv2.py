@@ -63,28 +63,6 @@ def test_fusion_adds_neighbours_that_shift_together() -> None:
     assert torch.equal(fused, expected)
 
 
-def test_parameters_are_the_papers_4_1_million() -> None:
-    """By hand: 2 * out * (in * k * k + 1) for each gated layer, base 24, and two outputs of 12 to 3."""
-
-    def gated(*layers: tuple[int, int, int]) -> int:
-        return sum(2 * out * (inputs * k * k + 1) for inputs, out, k in layers)
-
-    same = [(96, 96, 3)] * 2
-    up = [(96, 48, 3), (48, 48, 3), (48, 24, 3), (24, 12, 3)]
-    coarse = gated((4, 24, 5), (24, 48, 3), (48, 48, 3), (48, 96, 3), *same, *same, *same, *same, *up)
-    convolution = gated(
-        (3, 24, 5), (24, 24, 3), (24, 48, 3), (48, 48, 3), (48, 96, 3), (96, 96, 3), *same, *same
-    )
-    attention = gated((3, 24, 5), (24, 24, 3), (24, 48, 3), (48, 96, 3), *same, *same)
-    decoder = gated((192, 96, 3), (96, 96, 3), *up)
-    outputs = 2 * (12 * 9 + 1) * 3
-    entry = load("deepfillv2")
-    model = entry.model(entry.config("quick"), Task(size=160))
-    total = sum(p.numel() for p in model.networks["generator"].parameters())
-    assert total == coarse + convolution + attention + decoder + outputs
-    assert round(total / 1e6, 1) == 4.1
-
-
 @pytest.mark.parametrize("size", [64, 160])
 def test_both_stages_and_losses(size: int) -> None:
     torch.manual_seed(0)
