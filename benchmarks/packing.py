@@ -21,7 +21,8 @@ from pathlib import Path
 from PIL import Image
 
 from bench.data import DataSpec
-from bench.data.pack import num_processes, pack_source
+from bench.data.fill import num_processes
+from bench.data.pack import pack_source
 from bench.data.sources import find, read
 
 

@@ -19,6 +19,8 @@ NO_FACE = "no face found"
 _MAX_PIXELS = 64_000_000
 #: What Pillow may try: no format that runs another program (EPS) or that nobody keeps pictures in.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+#: Where Pillow keeps what may hold an orientation (TIFF: in its tags).
+_ROTATION = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
 
 class PictureError(ValueError):
@@ -44,7 +46,7 @@ def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
                 if image.width * image.height > _MAX_PIXELS:
                     raise PictureError(f"{image.width} x {image.height} pixels: too large")
                 image.load()
-                return cut(_rgb(ImageOps.exif_transpose(image)), size, crop)
+                return cut(_rgb(_upright(image)), size, crop)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -78,7 +80,16 @@ def cut(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
     return np.asarray(square, dtype=np.uint8)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """EXIF's rotation applied. Looking for it costs as much as a copy, so only where it can be."""
+    if _ROTATION.isdisjoint(image.info) and image.format != "TIFF":
+        return image
+    return ImageOps.exif_transpose(image)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         # "I" and "F" do not say their range: 16 bits unless all values fit 8.

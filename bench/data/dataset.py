@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,22 +92,3 @@ class Dataset:
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     mean_pixel: NDArray[np.float64]
     mean_image: NDArray[np.float32]
-
-
-def mean_image(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean picture ``(H, W, 3)`` in [0, 1]; exact sums of integers, so the same for every chunking."""
-    total = np.zeros(pixels.shape[1:], dtype=np.int64)
-    for start in range(0, len(pixels), 4096):
-        total += pixels[start : start + 4096].sum(axis=0, dtype=np.int64)
-    mean: NDArray[np.float64] = total / (255.0 * max(1, len(pixels)))
-    return mean
-
-
-def fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
-    """Digest over crop, size, split, ids and pixels."""
-    digest = hashlib.sha256(repr((spec.size, spec.crop, split)).encode())
-    for images in sets:
-        digest.update(repr(images.ids).encode())
-        for start in range(0, len(images.ids), 4096):
-            digest.update(np.ascontiguousarray(images.pixels[start : start + 4096]).data)
-    return digest.hexdigest()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from bench.data import pack, splits
+from bench.data import splits
 from bench.data.crop import CENTER_SIDE, CROPS, NO_FACE
-from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped, fingerprint, mean_image
-from bench.data.pack import ProgressCallback
+from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped
+from bench.data.facts import arrange, facts_of
+from bench.data.fill import ProgressCallback
+from bench.data.pack import Pack, pack_faces, pack_source
 from bench.data.sources import CELEBA_LICENCE, Source, find
 from bench.errors import DataError
 
@@ -19,15 +20,17 @@ FACES_COUNTS = (2000, 128, 272)
 _UNREADABLE_LIMIT = 0.01
 
 
-def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None) -> Dataset:
+def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verify: bool = False) -> Dataset:
     """Open a source; pictures are decoded once into the cache folder.
 
     Args:
         spec: what is wanted.
         progress: told (what, done, of).
+        verify: sum every pixel of a pack that is there, whatever the file's stamp says.
 
     Raises:
-        DataError: nothing readable, too much unreadable, an unknown crop or split, an empty split.
+        DataError: nothing readable, too much unreadable, an unknown crop or split, an empty split, with ``verify`` a
+            pack that is not what was written.
     """
     progress = progress or (lambda what, done, of: None)
     if spec.crop not in CROPS:
@@ -35,37 +38,37 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None) -> Da
     if spec.split not in splits.SPLITS:
         raise DataError(f"--split {spec.split}: there are {', '.join(splits.SPLITS)}")
     if spec.source == FACES:
-        return _faces(spec, progress)
-    return _pictures(spec, find(Path(spec.source)), progress)
+        return _faces(spec, progress, verify)
+    return _pictures(spec, find(Path(spec.source)), progress, verify)
 
 
-def _faces(spec: DataSpec, progress: ProgressCallback) -> Dataset:
-    images = pack.pack_faces(spec, sum(FACES_COUNTS), progress)
-    ids = [f"face-{i:05d}" for i in range(len(images))]
+def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
+    pack = pack_faces(spec, sum(FACES_COUNTS), progress, verify=verify)
+    ids = [f"face-{i:05d}" for i in range(sum(FACES_COUNTS))]
     first, second = FACES_COUNTS[0], FACES_COUNTS[0] + FACES_COUNTS[1]
     cuts = [slice(0, first), slice(first, second), slice(second, None)]
-    sets = [ImageSet(ids[c], images[c]) for c in cuts]
+    sets = [ImageSet(ids[c], pack.images[c]) for c in cuts]
     return _dataset(
         spec,
         sets,
+        pack,
         name=FACES,
         title="Procedural faces (embedded test bed, not real data)",
         licence="Drawn by this program; free to use.",
         procedural=True,
         split="by index",
         skipped=[],
-        duplicates=[],
     )
 
 
-def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dataset:
+def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify: bool) -> Dataset:
     if spec.crop == "center" and spec.size > CENTER_SIDE:
         raise DataError(
             f"--size {spec.size}: the center crop has {CENTER_SIDE} x {CENTER_SIDE} pixels; give --crop resize"
         )
-    images, skipped = pack.pack_source(spec, source, progress)
-    bad = {s.id for s in skipped}
-    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + skipped
+    pack = pack_source(spec, source, progress, verify=verify)
+    bad = {s.id for s in pack.skipped}
+    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + pack.skipped
     if len(bad) == len(source.ids):
         raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
     total = len(source.ids) + len(source.refused)
@@ -84,7 +87,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dat
         ids = [source.ids[i] for i in rows]
         known = source.identities and all(i in source.identities for i in ids)
         who = np.array([source.identities[i] for i in ids], dtype=np.int64) if known and ids else None
-        sets.append(ImageSet(ids, pack.arrange(images, rows), who))
+        sets.append(ImageSet(ids, arrange(pack.images, rows), who))
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
@@ -92,19 +95,20 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback) -> Dat
     return _dataset(
         spec,
         sets,
+        pack,
         name=source.name,
         title="CelebA (aligned)" if source.is_celeba else f"Folder {source.name}",
         licence=licence,
         procedural=False,
         split=name,
         skipped=skipped,
-        duplicates=_duplicates(sets),
     )
 
 
 def _dataset(
     spec: DataSpec,
     sets: list[ImageSet],
+    pack: Pack,
     *,
     name: str,
     title: str,
@@ -112,9 +116,8 @@ def _dataset(
     procedural: bool,
     split: str,
     skipped: list[Skipped],
-    duplicates: list[tuple[str, str]],
 ) -> Dataset:
-    mean = mean_image(sets[0].pixels)
+    facts = facts_of(spec, split, sets, pack)
     shared = None
     if sets[0].identities is not None and sets[2].identities is not None:
         shared = len(np.intersect1d(sets[0].identities, sets[2].identities))
@@ -129,26 +132,13 @@ def _dataset(
         train=sets[0],
         validation=sets[1],
         test=sets[2],
-        fingerprint=fingerprint(spec, split, sets),
+        fingerprint=facts.fingerprint,
         skipped=skipped,
         shared_identities=shared,
-        duplicates=duplicates,
-        mean_pixel=mean.mean(axis=(0, 1)),
-        mean_image=mean.astype(np.float32),
+        duplicates=facts.duplicates,
+        mean_pixel=facts.mean.mean(axis=(0, 1)),
+        mean_image=facts.mean.astype(np.float32),
     )
-
-
-def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
-    """Pairs of exactly equal squares in different splits."""
-    seen: dict[bytes, tuple[int, str]] = {}
-    pairs = []
-    for number, images in enumerate(sets):
-        for image_id, pixels in zip(images.ids, images.pixels, strict=True):
-            digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
-            first = seen.setdefault(digest, (number, image_id))
-            if first[0] != number:
-                pairs.append((first[1], image_id))
-    return pairs
 
 
 def _told(skipped: list[Skipped]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data import DataSpec, open_data, pack
+from bench.data import DataSpec, facts, fill, open_data, pack
 from bench.data.faces import render
 from bench.data.sources import find
 from bench.errors import BenchError
@@ -34,29 +34,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _pack(folder: Path, cache: Path, told: list[int] | None = None) -> tuple[np.ndarray, list[str]]:
     spec = DataSpec(source=str(folder), size=32, cache=cache)
-    images, skipped = pack.pack_source(
+    made = pack.pack_source(
         spec, find(folder), lambda what, done, of: told.append(done) if told is not None else None
     )
-    return images, [s.id for s in skipped]
+    return made.images, [s.id for s in made.skipped]
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "_BLOCK", 10)
+    monkeypatch.setattr(fill, "BLOCK", 10)
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker processes: what is patched here is what works."""
-    monkeypatch.setattr(pack, "num_processes", lambda: 1)
+    monkeypatch.setattr(fill, "num_processes", lambda: 1)
 
 
 def test_worker_processes_and_none_give_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack, "num_processes", lambda: 2)
+    monkeypatch.setattr(fill, "num_processes", lambda: 2)
     many = _pack(folder, tmp_path / "many")
-    monkeypatch.setattr(pack, "num_processes", lambda: 1)
+    monkeypatch.setattr(fill, "num_processes", lambda: 1)
     one = _pack(folder, tmp_path / "one")
     assert np.array_equal(many[0], one[0])
     assert many[1] == one[1] == ["005.png"]
@@ -71,14 +71,14 @@ def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, kept: int
 ) -> None:
     whole = _pack(folder, tmp_path / "whole")
-    decoded: list[list[int]] = []
+    decoded: list[range] = []
     work = pack._Pictures.__call__
 
-    def dying(self: pack._Pictures, block: list[int]) -> object:
+    def dying(self: pack._Pictures, rows: range) -> object:
         if len(decoded) == 4:
             raise KeyboardInterrupt
-        decoded.append(block)
-        return work(self, block)
+        decoded.append(rows)
+        return work(self, rows)
 
     monkeypatch.setattr(pack._Pictures, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
@@ -139,12 +139,11 @@ def test_a_changed_picture_is_packed_anew(tmp_path: Path) -> None:
 
 def test_two_processes_at_once_make_one_pack(folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, pack;"
-        "from bench.data.sources import find; pack.num_processes = lambda: 1; pack._BLOCK = 10; told = [];"
-        "p = Path(sys.argv[1]);"
-        "i, s = pack.pack_source(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])), find(p),"
+        "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, fill, pack;"
+        "from bench.data.sources import find; fill.num_processes = lambda: 1; fill.BLOCK = 10; told = [];"
+        "p = pack.pack_source(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])), find(Path(sys.argv[1])),"
         " lambda *a: told.append(a));"
-        "print(hashlib.sha256(i.tobytes()).hexdigest(), [x.id for x in s], len(told) > 0)"
+        "print(hashlib.sha256(p.images.tobytes()).hexdigest(), [x.id for x in p.skipped], len(told) > 0)"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(folder), str(tmp_path / "shared")]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -168,13 +167,13 @@ def test_a_large_scattered_split_is_arranged_on_the_disk(
 ) -> None:
     images, _ = _pack(folder, tmp_path)
     rows = [1, 2, 5, 30, 31, *range(50, 80, 3)]
-    in_memory = pack.arrange(images, rows)
-    monkeypatch.setattr(pack, "_IN_MEMORY", 0)
-    on_disk = pack.arrange(images, rows)
+    in_memory = facts.arrange(images, rows)
+    monkeypatch.setattr(facts, "_IN_MEMORY", 0)
+    on_disk = facts.arrange(images, rows)
     assert isinstance(on_disk, np.memmap)
     assert np.array_equal(on_disk, in_memory)
     assert np.array_equal(in_memory, np.stack([images[r] for r in rows]))
-    assert np.shares_memory(pack.arrange(images, [4, 5, 6]), images)
+    assert np.shares_memory(facts.arrange(images, [4, 5, 6]), images)
     assert len(list(tmp_path.glob("*"))) == 3  # array, mark and lock: the copy has no name
 
 
