@@ -45,15 +45,18 @@ def prepare(data: str, **choice: Any) -> None:
 @data_option
 @square_options
 @click.option("--sheet", type=click.Path(dir_okay=False), help="Write a contact sheet of each split as PNG.")
+@click.option("--verify", is_flag=True, help="Sum every pixel of the pack, whatever the file's stamp says.")
 @click.option("--all", "everything", is_flag=True, help="List every skipped picture and duplicate.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped picture and duplicate.")
-def info(data: str, sheet: str | None, everything: bool, as_json: bool, **choice: Any) -> None:
+def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: bool, **choice: Any) -> None:
     """Show counts, splits, fingerprint, and what was skipped and why."""
-    dataset = _open(data, choice)
+    dataset = _open(data, choice, verify)
     if as_json:
         click.echo(json.dumps(_facts(dataset), indent=1))
     else:
         _print(dataset, everything)
+    if verify:
+        click.echo("verified: every pixel is as it was packed", err=as_json)
     if sheet:
         from bench.data.sheet import contact_sheet
 
@@ -132,12 +135,12 @@ def download(what: str, folder: str) -> None:
     click.echo(f"CelebA is in {place / what}: give --data {place / what}")
 
 
-def _open(data: str, choice: dict[str, Any]) -> Dataset:
+def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
     from bench.cli.console import ConsoleListener
     from bench.data import DataSpec, open_data
 
     with ConsoleListener() as listener:
-        return open_data(DataSpec(source=data, **choice), progress=listener.preparing)
+        return open_data(DataSpec(source=data, **choice), progress=listener.preparing, verify=verify)
 
 
 def _count(dataset: Dataset) -> int:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from bench.data import faces
 from bench.data.crop import PictureError, decode
 from bench.data.dataset import DataSpec, Skipped
-from bench.data.fill import BLOCK, Images, ProgressCallback, Work, checksums, fill
+from bench.data.fill import Images, ProgressCallback, Work, blocks, checksums, fill
 from bench.data.sources import Source, read
 from bench.errors import BenchError, DataError
 
@@ -158,7 +158,8 @@ def _whole(path: Path, mark: Path, shape: tuple[int, ...], verify: bool) -> dict
         if sums != known:
             if not verify:
                 return None
-            first = next(i for i, (a, b) in enumerate(zip(sums, known, strict=True)) if a != b) * BLOCK
+            pairs = zip(blocks(shape[0]), sums, known, strict=True)
+            first = next(rows.start for rows, now, then in pairs if now != then)
             mark.unlink()
             raise DataError(
                 f"the pack {path} is not what was written, from picture {first + 1} of {shape[0]} on; it will be made "

@@ -66,8 +66,7 @@ def packs(cache: Path) -> list[Removable]:
     """Pictures that were decoded once, pack by pack."""
     found = []
     for array in sorted(cache.glob("*.npy")):
-        files = [array, *(array.with_suffix(s) for s in (".json", ".partial", ".lock"))]
-        there = tuple(p for p in files if p.exists())
+        there = tuple(sorted(cache.glob(f"{array.stem}.*")))
         found.append(
             Removable("pack of pictures", str(array.with_suffix("")), there, "decoded again when needed")
         )

@@ -44,6 +44,22 @@ def test_info_tells_counts_fingerprint_and_what_was_skipped(
         assert len(np.unique(np.asarray(sheet.convert("L")))) > 50
 
 
+def test_info_verify_sums_the_pack(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = ("info", "--data", pictures_dir, "--size", "32", "--verify")
+    code, out, _ = _bench(capsys, *choice)
+    assert code == 0
+    assert "verified: every pixel is as it was packed" in out
+    (path,) = (workplace / "cache" / "inpaint-bench").glob("*.npy")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    code, out, err = _bench(capsys, *choice)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: the pack {path} is not what was written, from picture 1 of 60 on")
+    assert err.count("\n") == 1
+    assert _bench(capsys, *choice)[0] == 0  # made again
+
+
 def test_prepare_says_how_many(
     workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from bench.data import DataSpec, facts, fill, open_data, pack
 from bench.data.faces import render
 from bench.data.sources import find
-from bench.errors import BenchError
+from bench.errors import BenchError, DataError
 
 COUNT = 90
 
@@ -137,11 +138,106 @@ def test_a_changed_picture_is_packed_anew(tmp_path: Path) -> None:
     assert np.array_equal(after[1], render([2], 32)[0])
 
 
+@pytest.mark.usefixtures("alone")
+def test_a_pack_as_its_stamp_says_is_not_summed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
+    first = open_data(spec)
+    monkeypatch.setattr(pack, "checksums", lambda _: pytest.fail("summed the pixels again"))
+    monkeypatch.setattr(facts, "_fingerprint", lambda *_: pytest.fail("hashed the pixels again"))
+    again = open_data(spec)
+    assert again.fingerprint == first.fingerprint
+    assert again.duplicates == first.duplicates
+    assert np.array_equal(again.mean_image, first.mean_image)
+    assert np.array_equal(again.mean_pixel, first.mean_pixel)
+
+
+def _flip(path: Path, *, at: int = 5000) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        value = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([value ^ 1]))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_changed_pack_is_noticed_even_with_its_time_put_back(folder: Path, tmp_path: Path) -> None:
+    first = np.array(_pack(folder, tmp_path)[0])
+    (path,) = tmp_path.glob("*.npy")
+    before = path.stat()
+    _flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    told: list[int] = []
+    assert np.array_equal(_pack(folder, tmp_path, told)[0], first)
+    assert told[-1] == COUNT  # it was made again
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_pack_copied_to_another_disk_is_summed_once_and_used(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = np.array(_pack(folder, tmp_path / "old")[0])
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    told: list[int] = []
+    assert np.array_equal(_pack(folder, tmp_path / "new", told)[0], first)
+    assert told == []
+    monkeypatch.setattr(pack, "checksums", lambda _: pytest.fail("summed the pixels again"))
+    _pack(folder, tmp_path / "new")
+
+
+@pytest.mark.usefixtures("alone")
+def test_verify_finds_what_a_stamp_cannot(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that returns other bytes than were written changes no time, size or inode."""
+    spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
+    first = open_data(spec, verify=True)
+    (path,) = tmp_path.glob("*.npy")
+    old = pack._stamp(path)
+    _flip(path, at=128 + 25 * 32 * 32 * 3)
+    monkeypatch.setattr(pack, "_stamp", lambda _: old)
+    open_data(spec)
+    with pytest.raises(DataError, match=r"is not what was written, from picture 21 of 90 on"):
+        open_data(spec, verify=True)
+    monkeypatch.undo()
+    assert open_data(spec).fingerprint == first.fingerprint  # made again
+    assert open_data(spec, verify=True).fingerprint == first.fingerprint
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("damage", ["", "{}", '{"fingerprint": "0", "duplicates": 3, "total": [1]}'])
+def test_damaged_facts_are_worked_out_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
+    first = open_data(spec)
+    (path,) = tmp_path.glob("*.facts-*.json")
+    path.write_text(damage)
+    again = open_data(spec)
+    assert again.fingerprint == first.fingerprint
+    assert np.array_equal(again.mean_image, first.mean_image)
+
+
+def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from bench.data import DataSpec, fill, open_data\n"
+        "fill.BLOCK = 10; fill.num_processes = lambda: 2\n"
+        "open_data(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, str(script), str(folder), str(tmp_path / "cache")],
+        stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "if __name__ == '__main__'" in run.stderr.splitlines()[-1]
+
+
 def test_two_processes_at_once_make_one_pack(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, fill, pack;"
         "from bench.data.sources import find; fill.num_processes = lambda: 1; fill.BLOCK = 10; told = [];"
-        "p = pack.pack_source(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])), find(Path(sys.argv[1])),"
+        "spec = DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2]));"
+        "p = pack.pack_source(spec, find(Path(sys.argv[1])),"
         " lambda *a: told.append(a));"
         "print(hashlib.sha256(p.images.tobytes()).hexdigest(), [x.id for x in p.skipped], len(told) > 0)"
     )
