@@ -10,9 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
 import bench
+from bench.cli import cli
+from bench.errors import UsageError
+from bench.training.batches import TrainingBatches
+from bench.training.ranks import Ranks
 from models.template import source
 from reports.table import read_rows
 
@@ -54,40 +61,45 @@ def test_gradients_and_running_statistics_are_those_of_one_process(tmp_path: Pat
     assert max(found.values()) < 1e-9, found
 
 
-def test_two_processes_train_and_evaluate_as_one_does(tmp_path: Path, pictures_dir: Path) -> None:
+def test_two_processes_train_and_evaluate_as_one_does(workplace: Path, pictures_dir: Path) -> None:
     """Through the command line, in float32: the first losses agree to 1e-4, the scores to 0.1 dB."""
-    folders = {}
-    for processes in (1, 2):
-        folder = folders[processes] = tmp_path / str(processes)
-        folder.mkdir()
-        (folder / "unet.py").write_text(source("test-unet"))
-        asked = [
-            *UNET,
-            "--data",
-            str(pictures_dir),
-            "--precision",
-            "fp32",
-            "--name",
-            "ranks",
-            "--images-seen",
-            "20",
-        ]
-        done = launch(folder, [*asked, "--test-images", "all"], processes)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("report: ") == 1  # one rank alone prints
-        assert not list(folder.glob("runs/ranks/**/.*.tmp"))
+    asked = [*UNET, "--data", str(pictures_dir), "--precision", "fp32", "--images-seen", "20"]
+    asked += ["--test-images", "all"]
+    (workplace / "unet.py").write_text(source("test-unet"))
+    many = launch(workplace, [*asked, "--name", "many"], 2)
+    assert many.returncode == 0, many.stderr[-3000:]
+    assert many.stdout.count("report: ") == 1  # one rank alone prints
+    assert not list(workplace.glob("runs/many/**/.*.tmp"))
+    one = CliRunner().invoke(cli, [*asked[1:], "--name", "one"], catch_exceptions=False)
+    assert one.exit_code == 0, one.stderr
     logs, rows = {}, {}
-    for processes, folder in folders.items():
-        (log,) = folder.glob("runs/ranks/trainings/*/train.jsonl")
-        logs[processes] = [json.loads(line) for line in log.read_text().splitlines()]
-        (results,) = folder.glob("runs/ranks/cells/*/results.parquet")
-        rows[processes] = read_rows(results)
-    assert [line["step"] for line in logs[1]] == [line["step"] for line in logs[2]]
-    assert logs[2][0]["terms"] == pytest.approx(logs[1][0]["terms"], rel=1e-4)
-    assert rows[2]["image_id"].tolist() == rows[1]["image_id"].tolist()
-    assert float((rows[2]["psnr_db"] - rows[1]["psnr_db"]).abs().max()) < 0.1
+    for name in ("one", "many"):
+        (log,) = workplace.glob(f"runs/{name}/trainings/*/train.jsonl")
+        logs[name] = [json.loads(line) for line in log.read_text().splitlines()]
+        (results,) = workplace.glob(f"runs/{name}/cells/*/results.parquet")
+        rows[name] = read_rows(results)
+    assert [line["step"] for line in logs["one"]] == [line["step"] for line in logs["many"]]
+    assert logs["many"][0]["terms"] == pytest.approx(logs["one"][0]["terms"], rel=1e-4)
+    assert rows["many"]["image_id"].tolist() == rows["one"]["image_id"].tolist()
+    assert float((rows["many"]["psnr_db"] - rows["one"]["psnr_db"]).abs().max()) < 0.1
 
 
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match="--batch 3: cannot be shared equally by 2 processes; give a multiple"
+    ):
+        TrainingBatches(
+            np.zeros((4, 8, 8, 3), np.uint8),
+            np.zeros((1, 8), np.uint8),
+            batch_size=3,
+            seed=0,
+            flips=False,
+            device=torch.device("cpu"),
+            ranks=Ranks(rank=0, world=2),
+        )
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_other_within_a_minute_and_its_error_is_shown(
     tmp_path: Path, pictures_dir: Path
 ) -> None:
@@ -99,16 +111,13 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_its_error_is_sho
     text = text.replace("        known = batch", f"{dying}        known = batch")
     (tmp_path / "unet.py").write_text(text)
     began = time.monotonic()
-    done = launch(
-        tmp_path,
-        [*UNET, "--data", str(pictures_dir)],
-        2,
-    )
+    done = launch(tmp_path, [*UNET, "--data", str(pictures_dir)], 2)
     assert done.returncode != 0
     assert "rank one had enough" in done.stderr
     assert time.monotonic() - began < 60 + 60  # starting two interpreters is in it
 
 
+@pytest.mark.slow
 def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictures_dir: Path) -> None:
     slow = "        import time\n\n        time.sleep(0.05)\n"
     (tmp_path / "unet.py").write_text(
@@ -117,8 +126,9 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictu
     command = [*UNET, "--data", str(pictures_dir), "--name", "ranks", "--images-seen", "800"]
     process = start(tmp_path, command, 2)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/ranks/trainings/*/train.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    logs = "runs/ranks/trainings/*/train.jsonl"
+    while not any(log.stat().st_size for log in tmp_path.glob(logs)) and time.monotonic() < deadline:
+        time.sleep(0.1)  # until both have taken a step
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -132,14 +142,3 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictu
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "terms" in line]
     assert steps == sorted(set(steps))
     assert steps[-1] == 200
-
-
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path, pictures_dir: Path) -> None:
-    (tmp_path / "unet.py").write_text(source("test-unet"))
-    done = launch(
-        tmp_path,
-        [*UNET, "--data", str(pictures_dir), "--batch", "3"],
-        2,
-    )
-    assert done.returncode != 0
-    assert "--batch 3: cannot be shared equally by 2 processes; give a multiple" in done.stderr
