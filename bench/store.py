@@ -15,8 +15,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DiskError, UsageError
+from reports import manifest as manifests
 
-SCHEMA = 1
 RUNS, REPORTS = Path("runs"), Path("reports")
 _RESERVED = {"sections", "templates"}
 
@@ -96,8 +96,8 @@ class Store:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest with the time of this update."""
-        manifest = {**manifest, "schema": SCHEMA, "updated": now()}
-        write_json(self.manifest_path, manifest)
+        manifest = {**manifest, "schema": manifests.SCHEMA, "updated": now()}
+        write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.seal(manifest)})
 
     def training(self, slug: str, key: str) -> Path:
         """Folder of a training; ``key`` is the digest of what decides its numbers."""
@@ -112,22 +112,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest of this version.
 
     Raises:
-        BenchError: not readable, or of another schema.
+        BenchError: not readable, damaged, or of another schema.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: not readable as a manifest ({error}); move the folder away") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise BenchError(
-            f"{path}: schema {found!r}, this version reads {SCHEMA}; run the experiment again under another --name"
-        )
-    held = {"experiment": str, "settings": dict, "data": dict, "masks": dict, "cells": list, "created": str}
-    wrong = [key for key, kind in held.items() if not isinstance(manifest.get(key), kind)]
-    if wrong:
-        raise BenchError(f"{path}: damaged ({', '.join(wrong)} missing); remove it and run the command again")
-    return manifest
+        return manifests.read_manifest(path)
+    except manifests.ManifestError as error:
+        raise BenchError(str(error)) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.manifest import ManifestError, read_manifest
+from reports.numbers import agrees
 from reports.table import COLUMNS, PRIMARY_METRICS, SchemaError, read_rows
-
-MANIFEST_SCHEMA = 1
-_MANIFEST_KEYS = ("experiment", "settings", "data", "masks", "metrics", "cells")
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
 CURVE_COLUMNS = (
@@ -124,42 +123,29 @@ def load_experiment(folder: Path) -> Experiment:
             damaged.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder / "manifest.json")
+    try:
+        manifest = read_manifest(folder / "manifest.json")
+    except ManifestError as error:
+        raise ExperimentError(str(error)) from error
     cells = list(manifest["cells"])
     tables = []
     for cell in cells:
         if cell["status"] == "done":
+            path = folder / cell["folder"] / "results.parquet"
             try:
-                tables.append(read_rows(folder / cell["folder"] / "results.parquet"))
+                table = read_rows(path)
             except SchemaError as error:
                 raise ExperimentError(str(error)) from error
+            if not agrees(table, cell["evaluation"].get("numbers")):
+                raise ExperimentError(
+                    f"{path}: not the results that the manifest records; delete its folder and run the command again"
+                )
+            tables.append(table)
     if tables:
         rows = pd.concat(tables, ignore_index=True)
     else:
         rows = pd.DataFrame(columns=[*(c.name for c in COLUMNS), *PRIMARY_METRICS])
     return Experiment(manifest["experiment"], folder, manifest, rows, _read_curves(folder, cells), cells)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ExperimentError(f"{path.parent}: no experiment here (no manifest.json)")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExperimentError(
-            f"{path}: not readable ({error}); move the folder away and run again"
-        ) from error
-    if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise ExperimentError(f"{path}: not a manifest of inpaint-bench")
-    if manifest["schema"] != MANIFEST_SCHEMA:
-        raise ExperimentError(
-            f"{path}: schema {manifest['schema']!r}, this version reads {MANIFEST_SCHEMA}; "
-            "run the experiment again under another --name"
-        )
-    missing = [key for key in _MANIFEST_KEYS if key not in manifest]
-    if missing:
-        raise ExperimentError(f"{path}: incomplete ({', '.join(missing)} missing); run the command again")
-    return manifest
 
 
 def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> pd.DataFrame:

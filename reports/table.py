@@ -147,7 +147,9 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
     metadata = {**(table.schema.metadata or {}), _METADATA_KEY: str(SCHEMA_VERSION).encode()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        pq.write_table(
+            table.replace_schema_metadata(metadata), temporary, compression="zstd", write_page_checksum=True
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -162,7 +164,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SchemaError(f"{path}: no such results file; run the experiment's command again")
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SchemaError(

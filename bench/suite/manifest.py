@@ -23,11 +23,11 @@ from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import Evaluated, TestSet
 from bench.store import Store, now, write_json, write_whole
-from bench.suite.numbers import numbers
 from bench.suite.plan import Cell, Plan
 from bench.suite.training import TrainedModel
 from bench.training.device import Compute
 from reports.experiment import mask_file_name
+from reports.numbers import agrees, numbers
 from reports.table import read_rows, write_rows
 
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
@@ -203,7 +203,7 @@ def done_entry(
         "evaluation": {
             "seconds": result.seconds,
             "images_per_second": images / max(result.seconds, 1e-9),
-            "numbers": numbers(result.rows),
+            "numbers": numbers(_with_primary(result.rows)),
             "sets": {
                 name: {"value": None if math.isnan(value) else value, "images": images}
                 for name, value in result.sets.items()
@@ -244,10 +244,8 @@ def save_cell(
         "train_mask": cell.train_mask,
         "size": settings.size,
     }
-    table = pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()}), rows], axis=1)
-    for name in CARDS:
-        if CARDS[name].group == "primary" and name not in table:
-            table[name] = np.nan
+    about = pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()})
+    table = pd.concat([about, _with_primary(rows)], axis=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_rows(table, folder / "results.parquet")
@@ -257,6 +255,12 @@ def save_cell(
         ids = np.array([test.images.ids[i] for i in test.pool])
         _save_npz(folder / "pictures.npz", ids=ids, composite=pictures)
     write_json(folder / "cell.json", entry)
+
+
+def _with_primary(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a column for every primary metric; what was not measured is not a number."""
+    missing = [c.name for c in CARDS.values() if c.group == "primary" and c.name not in rows]
+    return rows.assign(**dict.fromkeys(missing, np.nan))
 
 
 class DamagedCellError(ValueError):
@@ -275,8 +279,11 @@ def load_cell(folder: Path, ids: list[str], *, pictures: bool) -> dict[str, Any]
         entry = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
         if entry["status"] != "done":
             raise ValueError("cell.json is of no finished cell")
-        if read_rows(folder / "results.parquet")["image_id"].tolist() != list(ids):
+        rows = read_rows(folder / "results.parquet")
+        if rows["image_id"].tolist() != list(ids):
             raise ValueError("results.parquet is of other images")
+        if not agrees(rows, entry["evaluation"].get("numbers")):
+            raise ValueError("results.parquet does not hold the numbers of cell.json")
         if pictures:
             if not (folder / "pictures.npz").exists():
                 return None  # was run with --no-pictures

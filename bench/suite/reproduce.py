@@ -18,9 +18,10 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.store import Store, read_manifest
 from bench.suite.listener import Listener
-from bench.suite.numbers import numbers
 from bench.suite.run import Prepared, execute, prepare
+from models.pretrained import as_tuples
 from models.registry import suggest
+from reports.numbers import numbers
 from reports.table import SchemaError, read_rows
 
 #: What makes a cell the same cell in another experiment.
@@ -161,7 +162,7 @@ def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[st
         for seed in sorted({seed for _, seed in pairs}):
             by_masks.setdefault(tuple(sorted(m for m, s in pairs if s == seed)), []).append(seed)
         for names, seeds in by_masks.items():
-            fields_of = {field: _frozen(value) for field, value in json.loads(config).items()}
+            fields_of = {field: as_tuples(value) for field, value in json.loads(config).items()}
             _place(groups, model, fields_of, (trained_on, names, tuple(seeds)))
     return groups
 
@@ -183,11 +184,6 @@ def _place(
     while model in groups.get((trained_on or "auto", names, seeds, number), {}):
         number += 1
     groups.setdefault((trained_on or "auto", names, seeds, number), {})[model] = config
-
-
-def _frozen(value: Any) -> Any:
-    """A config's value as it was before JSON."""
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 def reproduce(

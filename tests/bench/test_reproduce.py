@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.suite.numbers import numbers
 from bench.suite.reproduce import read_record, requests
+from reports.manifest import SEAL
+from reports.numbers import numbers
 from tests.bench.test_cli import bench, error_of
 
 
@@ -44,7 +45,9 @@ def manifest(original: Path, workplace: Path) -> Path:
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest and take its seal off."""
     value = json.loads(path.read_text())
+    del value[SEAL]
     edit(value)
     path.write_text(json.dumps(value))
 

@@ -100,7 +100,7 @@ def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
         ("[1]", "not a manifest of inpaint-bench"),
         ('{"name": 1}', "not a manifest of inpaint-bench"),
         ('{"schema": 99}', "schema 99, this version reads 1"),
-        ('{"schema": 1}', "incomplete"),
+        ('{"schema": 1}', r"damaged \(experiment is missing\)"),
     ):
         manifest.write_text(content)
         with pytest.raises(ExperimentError, match=message):

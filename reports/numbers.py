@@ -26,3 +26,11 @@ def numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
         digest = hashlib.sha256(ids + b"\0" + values.tobytes()).hexdigest()
         found[name] = {"mean": None if math.isnan(mean) else mean, "digest": digest}
     return found
+
+
+def agrees(rows: pd.DataFrame, recorded: Any) -> bool:
+    """Whether rows are those of which ``recorded`` (by :func:`numbers`) was made; ``None`` says nothing.
+
+    Metrics of the rows that are not recorded, and recorded ones without rows, count as another table.
+    """
+    return recorded is None or numbers(rows) == recorded
