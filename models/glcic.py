@@ -7,9 +7,9 @@ meant below is https://github.com/otenim/GLCIC-PyTorch; its faults (discriminato
 generator's stale gradient, one crop for a whole batch, no composite before the discriminator) are not
 repeated.
 
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 topic                   published                        here                             config field
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 output                  sigmoid, images in [0, 1]        the same                         --
 norm and activation     batch-norm after every           convolution, batch-norm, ReLU    activation_order
                         convolution but the last, order
@@ -27,13 +27,14 @@ mean of the error       squared norm; port: mean over    mean over the hole     
 alpha                   4e-4                             4e-4                             adversarial_weight
 discriminator's loss    scaled by alpha                  not scaled (Adam does not see a  discriminator_weight
                                                          factor)
-phases                  90,000 / 10,000 / 400,000 steps  18 / 2 / 80 % of the budget      *_fraction
+phases                  90,000 / 10,000 / 400,000 steps  18 / 2 / 80 % of the budget      completion_fraction,
+                                                                                          discriminator_fraction
 optimizer               Adadelta, batch 96               faithful track: learning rate    (track)
                                                          1.0
 fill                    mean pixel of the training data  the same                         fill
 post-processing         Telea, then Poisson blending     none; or the published one, and  post_processing
                                                          so labelled
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ class GLCIC(ThreePhaseModel):
             topic="length of the phases",
             published="90,000, 10,000 and 400,000 steps",
             resolved="18, 2 and 80 % of the budget",
-            field="completion_fraction",
+            field="completion_fraction, discriminator_fraction",
         ),
         Resolution(
             topic="post-processing",

@@ -4,9 +4,9 @@ Paper: Jiao, Xiao, Zhang, Huang, Lu, Lu, "Image Inpainting based on Gated Convol
 Normalization".
 Code: none published. Layers are those of Tables 1 to 3; text and tables disagree in places:
 
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 topic                   published                        here                             config field
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 gated layers            3.3: all of down- and            Table 1                          gate
                         upsampling (64, 128, 256);
                         Table 1: rows 1-3
@@ -29,10 +29,11 @@ FC 512 to 1024          map before it is 3 x 3           flattened: 4,608 to 1,0
 local crop              unsaid                           96 at 160 (GLCIC, CelebA), 40    local_size
                                                          at 64
 discriminators          two                              two                              discriminators
-phases                  Tc, Td undefined                 18 / 2 / 80 % (GLCIC)            *_fraction
+phases                  Tc, Td undefined                 18 / 2 / 80 % (GLCIC)            completion_fraction,
+                                                                                          discriminator_fraction
 optimizer               SGD 1e-3                         faithful track: momentum 0.9,    (track)
                                                          batch 16
-======================  ===============================  ===============================  ====================
+======================  ===============================  ===============================  ======================
 
 At 64 pixels the map inside is 16 x 16, so that with dilation 16 only the centre tap ever meets the map: row
 10 is then a 1 x 1 convolution, and its other weights get no gradient.
@@ -304,7 +305,7 @@ class MGSIIM(ThreePhaseModel):
             topic="length of the phases",
             published="Tc and Td are not given",
             resolved="18, 2 and 80 % of the budget, as in GLCIC",
-            field="completion_fraction",
+            field="completion_fraction, discriminator_fraction",
         ),
         Resolution(
             topic="optimizer",

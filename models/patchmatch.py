@@ -3,6 +3,7 @@
 Paper: Barnes, Shechtman, Finkelstein, Goldman, "PatchMatch: A Randomized Correspondence Algorithm for Structural Image
 Editing", SIGGRAPH 2009, https://gfx.cs.princeton.edu/pubs/Barnes_2009_PAR/
 Code: PyPatchMatch, https://github.com/mauwii/PyPatchMatch (MIT), the extra ``patchmatch``.
+Patches are 7 x 7 (``patch_radius``) as published; the random search starts from one ``seed`` for every picture.
 """
 
 from __future__ import annotations

@@ -49,9 +49,11 @@ class ThreePhaseConfig:
         adversarial_weight: alpha, of the adversarial term in the generator's loss.
         valid_weight: of the squared error outside the hole, beside 1 inside.
         mse_mean: the squared error is divided by its ``weights``, or by all pixels of the ``image`` (GLCIC's
-        port). discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam
-        does not see. completion_fraction: of the training, in which the generator learns alone from squared
-        error (Tc). discriminator_fraction: of the training, in which the discriminators learn alone (Td).
+            port).
+        discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam does not
+            see.
+        completion_fraction: of the training, in which the generator learns alone from squared error (Tc).
+        discriminator_fraction: of the training, in which the discriminators learn alone (Td).
     """
 
     width: float = 1.0
@@ -221,10 +223,8 @@ def weighted_mse(
         target: the same shape.
         mask: ``(N, 1, H, W)``, 1 = hole.
         valid_weight: from 0.
-        mean: divide by the sum of an image's ``weights``, which makes it a weighted mean, or by all its
-        pixels
-            (``image``, as GLCIC's public port, ``mse_loss(out * M, x * M)``: a quarter of that for a centre
-            hole).
+        mean: divide by the sum of an image's ``weights``, which makes it a weighted mean, or by all its pixels
+            (``image``, as GLCIC's public port, ``mse_loss(out * M, x * M)``: a quarter of that for a centre hole).
     """
     weight = mask if valid_weight == 0 else mask + valid_weight * (1 - mask)
     error = weight * (output.float() - target).square()

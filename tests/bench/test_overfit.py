@@ -1,7 +1,8 @@
 """Each of the paper's four can learn: eight faces by heart, above 30 dB in the hole.
 
-Steps and learning rate are each model's own: a partial convolution and a generator that a batch-norm discriminator
-pulls at need more than the others. The threshold is one.
+Steps and learning rate are each model's own; the threshold is one. GLCIC crops real pictures at random places, where
+no completed one is while the hole stays in the centre: its discriminator then judges the place, at once and for good,
+and pulls the generator anywhere (24 to 38 dB from one look to the next). Here it sees both at the hole.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from models import discovery
 from models.protocol import Batch, Box, Budget, OptimizerSpec, Task
 
 SIZE, FACES = 64, 8
-#: Name -> steps, learning rate of Adam (linear decay to zero).
-TRAININGS = {
-    "context-encoder": (400, 1e-3),
-    "glcic": (900, 6e-4),
-    "pconv": (1200, 1e-3),
-    "mgs-iim": (400, 1e-3),
+#: Name -> steps, learning rate of Adam (linear decay to zero), what is changed in its config.
+TRAININGS: dict[str, tuple[int, float, dict[str, str]]] = {
+    "context-encoder": (400, 1e-3, {}),
+    "glcic": (400, 3e-4, {"real_crop": "hole"}),
+    "pconv": (1200, 1e-3, {}),
+    "mgs-iim": (400, 1e-3, {}),
 }
 
 
@@ -35,13 +36,13 @@ TRAININGS = {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TRAININGS)
 def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
-    num_steps, learning_rate = TRAININGS[name]
+    num_steps, learning_rate, changes = TRAININGS[name]
     faces = render(list(range(FACES)), SIZE)
     entry, compute = discovery.load(name), choose("cpu")
     quarter = SIZE // 4
     task = Task(size=SIZE, fixed_hole_box=Box(quarter, quarter, SIZE // 2, SIZE // 2))
     torch.manual_seed(0)
-    model = entry.model(entry.config("quick"), task)
+    model = entry.model(entry.config("quick", **changes), task)
     model.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = OptimizerSpec(name="adam", learning_rate=learning_rate, betas=(0.5, 0.999), schedule="linear")
     schedule = Schedule(model.phases(Budget(num_steps=num_steps, uniform_optimizer=adam)))

@@ -122,6 +122,47 @@ def test_generator_loss_is_the_published_weighted_sum_with_a_tenfold_band() -> N
     assert band_weight(8, 8, 4, 10.0).unique().tolist() == [10.0]  # a patch that is all band
 
 
+def test_the_random_region_network_is_trained_on_the_whole_picture() -> None:
+    model, batch = ContextEncoder(NARROW, Task(size=64)), make_batch(64, None)
+    (phase,) = model.phases(Budget(num_steps=1))
+    completion = model.complete(batch)
+    terms = model.loss("generator", batch, completion, phase)
+    error = ((completion.raw - batch.image) * 2).square().mean()
+    torch.testing.assert_close(terms["reconstruction"], error)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_the_network_sees_no_mask_and_the_published_pixel_in_the_hole(centre: bool) -> None:
+    box = centre_box(64) if centre else None
+    model, batch = ContextEncoder(NARROW, Task(size=64, fixed_hole_box=box)), make_batch(64, box)
+    seen: list[torch.Tensor] = []
+    model.networks["generator"].register_forward_pre_hook(lambda _m, inputs: seen.extend(inputs))
+    model.complete(batch)
+    pixel = torch.tensor([117.0, 104.0, 123.0]).view(1, 3, 1, 1) / 255
+    expected = torch.where(batch.mask > 0.5, pixel, batch.image) * 2 - 1
+    torch.testing.assert_close(seen[0], expected)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_the_discriminator_sees_patch_or_picture_and_gives_one_logit_each(centre: bool) -> None:
+    """At 160 px it ends in 2 x 2 logits of a picture, which are averaged, not counted as pictures."""
+    box = centre_box(160) if centre else None
+    model, batch = ContextEncoder(NARROW, Task(size=160, fixed_hole_box=box)), make_batch(160, box)
+    seen: list[torch.Tensor] = []
+    judge = model.networks["discriminator"]
+    judge.register_forward_pre_hook(lambda _m, inputs: seen.extend(inputs))
+    (phase,) = model.phases(Budget(num_steps=1))
+    completion = model.complete(batch)
+    model.loss("discriminator", batch, completion.detach(), phase)
+    inside = slice(40, 120) if centre else slice(None)
+    for given, picture in zip(seen, (batch.image, completion.raw), strict=True):
+        torch.testing.assert_close(given, picture[:, :, inside, inside] * 2 - 1)
+    with torch.no_grad():
+        maps = judge.head(judge.layers(seen[0]))
+        assert maps.shape[2:] == (2, 2)
+        assert judge(seen[0]).shape == (2,)
+
+
 def test_the_faithful_track_uses_the_published_learning_rates() -> None:
     model = ContextEncoder(NARROW, Task(size=64))
     (phase,) = model.phases(Budget(num_steps=5, track="faithful"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +30,17 @@ def test_every_model_keeps_the_contract(name: str, size: int) -> None:
         pytest.skip(f"{name} at {size} px: {error}")
     problems = {f.check: f.problem for f in checks.run(entry, size) if f.problem}
     assert problems == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_of_resolutions_exist_and_stand_in_the_head_of_the_file(name: str) -> None:
+    model = discovery.load(name).model
+    fields = {field.name for field in dataclasses.fields(model.Config)}
+    head = sys.modules[model.__module__].__doc__ or ""
+    for resolution in model.resolutions:
+        for field in filter(None, resolution.field.split(", ")):
+            assert field in fields, f"{resolution.topic}: {field}"
+            assert field in head, f"{resolution.topic}: {field}"
 
 
 @dataclass(frozen=True, kw_only=True)
