@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from bench.suite.plan import Cell, TrainingPlan
 from bench.training.cost import Cost, count, matrix_rate, shapes_only
@@ -21,22 +21,23 @@ def seconds(
     """Seconds for the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
     if not cells:
         return 0.0
-    costs: dict[str, Cost] = {}
+    costs: dict[Hashable, Cost] = {}
     try:
-        for plan in {c.training.key: c.training for c in cells if c.training and c.trained}.values():
-            costs[plan.key] = count(plan.entry.model, plan.config, plan.task, plan.budget)
+        for plan in (c.training for c in cells if c.training and c.trained):
+            if _alike(plan) not in costs:
+                costs[_alike(plan)] = count(plan.entry.model, plan.config, plan.task, plan.budget)
     except Exception:  # a user's model that needs real data to run: no estimate, no failure
         return None
     rate = matrix_rate(compute)
     total = 0.0
     for plan in trainings:
         phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
-        total += costs[plan.key].training_flops(phases, plan.batch_size) / (rate * _TRAINING_SHARE)
+        total += costs[_alike(plan)].training_flops(phases, plan.batch_size) / (rate * _TRAINING_SHARE)
     for cell in cells:
         assert cell.training is not None
         total += images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
-        if cell.training.key in costs:
-            total += images * costs[cell.training.key].forward_flops / (rate * _INFERENCE_SHARE)
+        if cell.trained:
+            total += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
     return total
 
 
@@ -55,9 +56,14 @@ def memory_bytes(
                     compute,
                     min(plan.batch_size, micro_batch or plan.batch_size),
                 )
-                for plan in trainings
+                for plan in {_alike(t): t for t in trainings}.values()
             ),
             default=0.0,
         )
     except Exception:  # as above
         return None
+
+
+def _alike(plan: TrainingPlan) -> Hashable:
+    """The same for trainings that differ in their seed alone, and so cost the same."""
+    return plan.entry.card.name, repr(plan.config), plan.task.size, plan.task.fixed_hole_box, plan.batch_size

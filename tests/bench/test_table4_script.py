@@ -1,0 +1,31 @@
+"""The script of the evidence: every command that it would run is one that ``bench run`` takes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from benchmarks.table4 import choices, stages
+from reports.paper_claims import CLAIMS
+
+
+def test_every_stage_is_a_run_that_can_be_planned(
+    workplace: Path, pictures_dir: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.suite.estimate.seconds", lambda *_: None)
+    monkeypatch.setattr("bench.suite.estimate.memory_bytes", lambda *_: None)
+    options = Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0")
+    everywhere = ["--data", str(pictures_dir), "--size", "64", "--dry-run"]
+    for arguments in (choices(options)[0], *stages(options)):
+        result = CliRunner().invoke(cli, ["run", *arguments, *everywhere])
+        assert result.exit_code == 0, (arguments, result.output)
+
+
+def test_the_table_holds_all_that_the_claims_need() -> None:
+    runs = stages(Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0,1,2"))
+    models = {m for a in runs if a[a.index("--name") + 1] == "table4-64" for m in a[1].split(",")}
+    assert {model for claim in CLAIMS for model in claim.models} <= models
