@@ -104,6 +104,26 @@ def pconv(levels: int) -> int:
     return down + up + norm(*widths[2:]) + norm(*widths[1:-1])
 
 
+def lama_fourier() -> tuple[int, int]:
+    """Nine blocks of two fast Fourier convolutions, 128 local and 384 global channels; pix2pixHD's discriminator."""
+
+    def normed(kernel: int, inputs: int, outputs: int, *, bias: bool = False) -> int:
+        return conv(kernel, inputs, outputs, bias=bias) + norm(outputs)
+
+    spectral = normed(1, 384, 192) + normed(1, 2 * 192, 2 * 192) + conv(1, 192, 384, bias=False)
+    local, whole = 128, 384
+    paths = sum(conv(3, a, b, bias=False) for a, b in ((local, local), (local, whole), (whole, local)))
+    blocks = 9 * 2 * (paths + spectral + norm(local, whole))
+    widths = [64, 128, 256, 512]
+    down = normed(7, 4, 64) + sum(normed(3, a, b) for a, b in pairwise(widths))
+    up = sum(normed(3, b, a, bias=True) for a, b in pairwise(widths)) + conv(7, 64, 3)
+    critic = [64, 128, 256, 512, 512]
+    discriminator = (
+        conv(4, 3, 64) + sum(normed(4, a, b, bias=True) for a, b in pairwise(critic)) + conv(4, 512, 1)
+    )
+    return down + blocks + up, discriminator
+
+
 #: name -> size -> generator, discriminators.
 BY_HAND: dict[str, dict[int, tuple[int, int]]] = {
     "context-encoder": {s: context_encoder(s, centre=True) for s in (160, 64)},
@@ -117,6 +137,7 @@ BY_HAND: dict[str, dict[int, tuple[int, int]]] = {
     "mgs-iim-single-d": {s: (table_1(gated=(1, 2, 3)), mgs_iim_global(s)) for s in (160, 64)},
     "mgs-iim-gate-all": {s: (table_1(gated=range(1, 17)), mgs_iim_discriminators(s)) for s in (160, 64)},
     "deepfillv2": dict.fromkeys((160, 64), deepfillv2()),
+    "lama-fourier": dict.fromkeys((160, 64), lama_fourier()),
 }
 
 
@@ -153,6 +174,7 @@ def test_hand_counts_are_the_published_ones() -> None:
     assert pconv(7) == 25_779_796
     assert BY_HAND["mgs-iim"][160] == (6_300_035, 37_719_937)
     assert round(BY_HAND["deepfillv2"][160][0] / 1e6, 1) == 4.1
+    assert round(BY_HAND["lama-fourier"][160][0] / 1e6) == 27
 
 
 def test_the_document_gives_these_counts() -> None:
