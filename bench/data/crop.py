@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +29,14 @@ class PictureError(ValueError):
     """The picture cannot be used; the message is the reason that the report shows."""
 
 
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Around :func:`decode`: odd metadata is no reason for a line per picture."""
+    with warnings.catch_warnings():  # around many pictures, since it costs as much as opening one
+        warnings.simplefilter("ignore")
+        yield
+
+
 def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
     """``(size, size, 3)`` uint8 from the bytes of a picture.
 
@@ -39,14 +49,11 @@ def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
     if not data:
         raise PictureError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata is no reason for a line per picture
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise PictureError(f"{image.width} x {image.height} pixels: too large")
-                image.load()
-                return cut(_rgb(_upright(image)), size, crop)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise PictureError(f"{image.width} x {image.height} pixels: too large")
+            image.load()
+            return cut(_rgb(_upright(image)), size, crop)
     except PictureError:
         raise
     except UnidentifiedImageError:

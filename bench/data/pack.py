@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from bench.data import faces
-from bench.data.crop import PictureError, decode
+from bench.data.crop import PictureError, decode, decoding
 from bench.data.dataset import DataSpec, Skipped
 from bench.data.fill import Images, ProgressCallback, Work, blocks, checksums, fill
 from bench.data.sources import Source, read
@@ -99,13 +99,16 @@ class _Pictures:
         self.place, self.ids, self.size, self.crop = place, ids, size, crop
 
     def __call__(self, rows: range) -> Iterator[Images | Skipped]:
-        for index in rows:
-            try:
-                yield decode(read(self.place, self.ids[index]), self.size, self.crop)
-            except PictureError as error:
-                yield Skipped(self.ids[index], str(error))
-            except Exception as error:  # a broken zip member, a vanished file: named, not fatal
-                yield Skipped(self.ids[index], f"unreadable: {error}")
+        with decoding():
+            for index in rows:
+                try:
+                    picture = decode(read(self.place, self.ids[index]), self.size, self.crop)
+                except PictureError as error:
+                    yield Skipped(self.ids[index], str(error))
+                except Exception as error:  # a broken zip member, a vanished file: named, not fatal
+                    yield Skipped(self.ids[index], f"unreadable: {error}")
+                else:
+                    yield picture
 
 
 def _pack(

@@ -18,7 +18,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from bench.data import DataSpec
-from bench.data.crop import PictureError, decode
+from bench.data.crop import PictureError, decode, decoding
 from bench.data.dataset import FACES
 from bench.data.pack import cache_folder
 from bench.data.sources import find, read
@@ -227,7 +227,8 @@ def _data(data: str) -> Iterator[Check]:
         elif known:
             yield Check("data", what, "ok", f"known of {len(known):,} pictures")
     try:
-        decode(read(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
+        with decoding():
+            decode(read(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
     except (PictureError, OSError) as error:
         remedy = "remove it, or give --allow-unreadable"
         yield Check("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)
