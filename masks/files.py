@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -101,23 +104,35 @@ def read(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
 
 
 def export(masks: Masks, ids: Sequence[str], folder: Path, facts: dict[str, object]) -> Path:
-    """Write masks as PNG named after their image ids, and a manifest with a digest of each.
+    """Write masks as PNG named after their image ids, and a manifest with a digest of each: all or nothing.
 
     Raises:
-        MaskFileError: an id that would leave the folder, or two ids with one file name.
+        MaskFileError: a folder that holds files, an id that would leave it, two ids with one file name, a full disk.
     """
-    listed: dict[str, str] = {}
-    for image_id, mask in zip(ids, masks, strict=True):
-        name = file_name(image_id)
-        if name in listed:
-            raise MaskFileError(f"two images would have the mask file {name}")
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask * np.uint8(255)).save(path)
-        listed[name] = _digest(mask)
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({**facts, "files": listed}, indent=1) + "\n", encoding="utf-8")
-    return manifest
+    names = [file_name(image_id) for image_id in ids]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise MaskFileError(f"two images would have the mask file {name}")
+    folder = folder.expanduser().resolve()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise MaskFileError(f"{folder}: there are files already; give a new folder")
+        for name, mask in zip(names, masks, strict=True):
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask * np.uint8(255)).save(path)
+        manifest = {**facts, "files": {n: _digest(m) for n, m in zip(names, masks, strict=True)}}
+        manifest["digest"] = _manifest_digest(manifest)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        temporary.rename(folder)
+    except OSError as error:
+        raise MaskFileError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder / MANIFEST
 
 
 def file_name(image_id: str) -> str:
@@ -135,14 +150,18 @@ def file_name(image_id: str) -> str:
 def verify(folder: Path) -> Iterator[str]:
     """What is wrong with an exported folder, one sentence a file; nothing if it is as it was written.
 
+    Files that are missing, changed or not of the export are named, and a manifest of which any line was changed.
+
     Raises:
         MaskFileError: there is no readable manifest.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        listed = dict(manifest["files"])
+        listed, digest = dict(manifest["files"]), manifest.pop("digest")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MaskFileError(f"{folder / MANIFEST}: not readable as a manifest of masks ({error})") from error
+    if digest != _manifest_digest(manifest):
+        yield f"{MANIFEST}: is not what was written"
     for name, expected in listed.items():
         if file_name(name) != name:
             raise MaskFileError(f"{folder / MANIFEST}: {name!r} is no mask file name")
@@ -155,8 +174,8 @@ def verify(folder: Path) -> Iterator[str]:
                 yield f"{name}: differs from the manifest"
         except MaskFileError as error:
             yield str(error)
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*.png")}
-    for name in sorted(there - set(listed)):
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    for name in sorted(there - set(listed) - {MANIFEST}):
         yield f"{name}: not in the manifest"
 
 
@@ -185,3 +204,7 @@ def sheet(rows: Sequence[tuple[str, Masks]], path: Path, *, gap: int = 4) -> Non
 def _digest(mask: Masks) -> str:
     header = repr(mask.shape).encode()
     return hashlib.sha256(header + np.packbits(mask.reshape(-1)).tobytes()).hexdigest()
+
+
+def _manifest_digest(manifest: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Names, OrWord, data_option, flatten
+from bench.cli.options import Names, OrWord, cut_options, data_option, flatten
 from bench.errors import UsageError
 
 
@@ -47,21 +47,37 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 @click.option(
     "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
 )
+@cut_options
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Base seed; 'bench run' evaluates on the masks of 0.",
+)
 @click.argument("folder", type=click.Path(file_okay=False))
-def export(data: str, name: str, size: int, test_images: Any, folder: str) -> None:
-    """Write the test images' masks to FOLDER as PNG named like the images, with a manifest of digests."""
+def export(data: str, name: str, size: int, test_images: Any, seed: int, folder: str, **choice: Any) -> None:
+    """Write the test images' masks to FOLDER as PNG named like the images, with a manifest of digests.
+
+    With the options of a 'bench run' they are the masks of that run. FOLDER must be new: it is whole or not there.
+    """
+    from bench.cli.console import ConsoleListener
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluate import subset
     from masks import files, suite
 
-    dataset = open_data(DataSpec(source=data, size=size))
+    with ConsoleListener() as listener:
+        dataset = open_data(DataSpec(source=data, size=size, **choice), progress=listener.preparing)
     images = subset(dataset.test, None if test_images == "all" else test_images)
     try:
-        masks = suite.draw(name, images.ids, size)
+        masks = suite.draw(name, images.ids, size, base_seed=seed)
         facts: dict[str, object] = {
             "mask": name,
             "suite_version": suite.SUITE_VERSION,
+            "base_seed": seed,
             "size": size,
+            "crop": dataset.crop,
+            "split": dataset.split_name,
             "data": dataset.name,
             "data_fingerprint": dataset.fingerprint,
             "polarity": "white (255) is hole",

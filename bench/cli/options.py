@@ -65,24 +65,31 @@ def data_option(function: F) -> F:
     )(function)
 
 
-def square_options(function: F) -> F:
-    """``--size``, ``--crop``, ``--split`` and ``--allow-unreadable`` of commands that look at data alone."""
+def cut_options(function: F) -> F:
+    """``--crop``, ``--split`` and ``--allow-unreadable`` of commands that look at data alone."""
     for option in (
         click.option("--allow-unreadable", is_flag=True, help="Go on although over 1 % cannot be read."),
         click.option(
-            "--split", default="auto", show_default=True, help="official, paper, identity or digest."
+            "--split",
+            default="auto",
+            show_default=True,
+            help="auto, official, paper, identity or digest.",
         ),
         click.option("--crop", default="center", show_default=True, help="center, resize or face."),
-        click.option(
-            "--size",
-            default=64,
-            show_default=True,
-            type=click.IntRange(32, 512),
-            help="Side of the squares in pixels.",
-        ),
     ):
         function = option(function)
     return function
+
+
+def square_options(function: F) -> F:
+    """Those, and ``--size``."""
+    return click.option(
+        "--size",
+        default=64,
+        show_default=True,
+        type=click.IntRange(32, 512),
+        help="Side of the squares in pixels.",
+    )(cut_options(function))
 
 
 def models_from_option(function: F) -> F:

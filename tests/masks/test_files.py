@@ -109,6 +109,68 @@ def test_tampering_is_found(exported: Path) -> None:
     ]
 
 
+def test_any_file_that_is_not_of_the_export_is_named(exported: Path) -> None:
+    (exported / "notes.txt").write_text("mine")
+    (exported / "sub").mkdir()
+    (exported / "sub" / "x.jpg").write_bytes(b"")
+    assert list(files.verify(exported)) == [
+        "notes.txt: not in the manifest",
+        "sub/x.jpg: not in the manifest",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"mask": "freeform"', '"mask": "center"'), ('"digest": "', '"digest": "0'), ('"000.png"', '"xyz.png"')],
+)
+def test_a_changed_manifest_is_found(exported: Path, old: str, new: str) -> None:
+    path = exported / files.MANIFEST
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    assert path.read_text() != text
+    assert "manifest.json: is not what was written" in list(files.verify(exported))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {}}', '{"files": 3, "digest": ""}'])
+def test_a_manifest_that_is_none_is_refused(exported: Path, text: str) -> None:
+    (exported / files.MANIFEST).write_text(text)
+    with pytest.raises(MaskFileError, match="not readable as a manifest of masks"):
+        list(files.verify(exported))
+
+
+def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, saved = suite.draw("freeform", IDS, 32), []
+
+    def full(self: Image.Image, path: Path) -> None:
+        saved.append(path)
+        if len(saved) == 7:
+            raise OSError(28, "No space left on device")
+        save_picture(self, path)
+
+    save_picture = Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(MaskFileError, match="out: No space left on device"):
+        files.export(masks, IDS, tmp_path / "out", {})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "out").mkdir()
+    files.export(masks, IDS, tmp_path / "out", {})  # an empty folder will do
+    assert list(files.verify(tmp_path / "out")) == []
+
+
+def test_an_export_overwrites_nothing(exported: Path) -> None:
+    before = {p: p.read_bytes() for p in exported.iterdir()}
+    with pytest.raises(MaskFileError, match="there are files already; give a new folder"):
+        files.export(suite.draw("center", IDS, 32), IDS, exported, {})
+    assert {p: p.read_bytes() for p in exported.iterdir()} == before
+
+
+def test_two_images_with_one_file_name_are_refused(tmp_path: Path) -> None:
+    masks = suite.draw("center", ["a", "b"], 32)
+    with pytest.raises(MaskFileError, match=r"two images would have the mask file a\.png"):
+        files.export(masks, ["a.jpg", "a.png"], tmp_path / "out", {})
+
+
 @pytest.mark.parametrize("image_id", ["../x.png", "/etc/x.png", "a/../../x.png", "..\\x.png", ""])
 def test_no_id_leaves_the_folder(image_id: str) -> None:
     with pytest.raises(MaskFileError, match="no path below a folder"):
