@@ -58,8 +58,17 @@ def find(models_from: Sequence[Path] = ()) -> dict[str, Listing]:
 
     for path in sorted(_PACKAGE.glob("*.py")):
         add(path, f"models.{path.stem}")
-    for module, path in _entry_points():
-        add(path, module)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            if not add(_file_of(point.module), point.module):
+                raise InvalidModelError("nothing there is decorated with @register(...)")
+        except DuplicateModelError:
+            raise
+        except (
+            Exception
+        ) as error:  # somebody's package is broken: listed by its entry point, and so until chosen
+            card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
+            listings.setdefault(point.name, Listing(card, Path(point.module), point.module))
     for given in models_from:
         files = sorted(given.glob("*.py")) if given.is_dir() else [given]
         if not all(path.is_file() for path in files) or not files:
@@ -112,12 +121,12 @@ def load(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
     listing = listings[name]
     try:
         _import(listing)
+        return get(name)
     except Exception as error:
         raise BrokenModelError(
             f"model {name!r} cannot be used, its file {listing.path} failed to import: {error}\n"
             f"{traceback.format_exc()}"
         ) from error
-    return get(name)
 
 
 def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
@@ -173,11 +182,13 @@ def _import(listing: Listing) -> ModuleType:
     return module
 
 
-def _entry_points() -> list[tuple[str, Path]]:
-    """(module, file) of every entry point; finding the file imports at most the parent packages."""
-    found = []
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        spec = importlib.util.find_spec(point.module)
-        if spec is not None and spec.origin:
-            found.append((point.module, Path(spec.origin)))
-    return found
+def _file_of(module: str) -> Path:
+    """The file of a module, found by importing at most its parent packages.
+
+    Raises:
+        ImportError: there is none.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin:
+        raise ImportError(f"there is no module {module!r}")
+    return Path(spec.origin)

@@ -18,6 +18,7 @@ from models.errors import InvalidWeightsError, ModelError
 from models.protocol import Box, Task
 
 PAPER = ("context-encoder", "glcic", "pconv", "mgs-iim")
+MODERN = ("deepfillv2", "lama-fourier")
 
 
 def make(name: str, **changes: Any) -> pretrained.Pretrained:
@@ -36,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_what_is_written_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
     assert interchange.write(make(name), tmp_path / "weights", "safetensors") == 0
     loaded = models.load_pretrained(tmp_path / "weights")
@@ -54,7 +55,7 @@ def test_losses_and_their_weights_are_not_needed_to_complete() -> None:
     assert loaded.card["label"] == "PConv"
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
     assert interchange.write(make(name), tmp_path / "net.pt2", "torch-export") <= interchange.TOLERANCE
 

@@ -90,6 +90,49 @@ def test_a_users_file_is_found_and_loaded(tmp_path: Path) -> None:
     assert "own-model" in discovery.expand(["mine"], [path])
 
 
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **entry_points: str) -> None:
+    """What ``pip install`` of a package ``my_package`` with these entry points leaves behind."""
+    info = folder / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    lines = [f"{name} = {module}" for name, module in entry_points.items()]
+    (info / "entry_points.txt").write_text("\n".join(["[inpaint_bench.models]", *lines]))
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_an_installed_package_brings_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, anything="my_package.nets")
+    (tmp_path / "my_package" / "nets.py").write_text(MODEL.replace("NAME", "packaged"))
+    listing = discovery.find()["packaged"]
+    assert (listing.module, listing.card.groups) == ("my_package.nets", ("mine",))
+    assert "my_package.nets" not in sys.modules, "listing imports no model"
+    assert discovery.load("packaged").config().depth == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("my_package.broken", "import there_is_no_such_package\n" + MODEL.replace("NAME", "broken")),
+        ("my_package.broken", "this is not Python"),
+        ("my_package.broken", "nothing = 'registered'"),
+        ("my_package.gone", ""),
+        ("no_such_package.nets", ""),
+    ],
+    ids=["import fails", "syntax error", "nothing registered", "no module", "no package"],
+)
+def test_a_broken_package_stays_listed_and_fails_only_when_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str
+) -> None:
+    install(tmp_path, monkeypatch, broken=module)
+    (tmp_path / "my_package" / "broken.py").write_text(text)
+    assert {"broken", "glcic"} <= set(discovery.find())
+    discovery.load("mean")
+    with pytest.raises(BrokenModelError, match="model 'broken' cannot be used"):
+        discovery.load("broken")
+
+
 def test_config_errors_are_explained(tmp_path: Path) -> None:
     entry = discovery.load("config-model", [write(tmp_path, "config-model")])
     with pytest.raises(InvalidModelError, match="no option 'depht'; did you mean 'depth'"):
