@@ -209,7 +209,7 @@ class PatchDiscriminator(nn.Sequential):
 @register(
     "deepfillv2",
     label="DeepFillv2",
-    summary="coarse-to-fine gated convolutions with contextual attention and SN-PatchGAN",
+    summary="Coarse-to-fine gated convolutions with contextual attention and SN-PatchGAN.",
     paper="Yu et al., ICCV 2019, https://arxiv.org/abs/1806.03589",
     groups=("modern",),
 )

@@ -138,7 +138,7 @@ class CompletionNetwork(nn.Module):
 @register(
     "glcic",
     label="GLCIC",
-    summary="dilated encoder-decoder with global and local discriminators, trained in three phases",
+    summary="Dilated encoder-decoder with global and local discriminators, trained in three phases.",
     paper="Iizuka et al., SIGGRAPH 2017, https://doi.org/10.1145/3072959.3073659",
     groups=("paper",),
 )

@@ -164,7 +164,7 @@ class PatchDiscriminator(nn.Module):
 @register(
     "lama-fourier",
     label="LaMa-Fourier",
-    summary="fast Fourier convolutions, with a receptive field of the whole picture; without its perceptual loss",
+    summary="Fast Fourier convolutions, with a receptive field of the whole picture; without its perceptual loss.",
     paper="Suvorov et al., WACV 2022, https://arxiv.org/abs/2109.07161",
     groups=("modern",),
 )

@@ -173,14 +173,14 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim",
     label="MGS-IIM",
-    summary="gated encoder-decoder with additive skips and two spectrally normalised discriminators",
+    summary="Gated encoder-decoder with additive skips and two spectrally normalised discriminators.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("paper",),
 )
 @register(
     "mgs-iim-no-gate",
     label="MGS-IIM, no gates",
-    summary="MGS-IIM with plain convolutions in rows 1 to 3",
+    summary="MGS-IIM with plain convolutions in rows 1 to 3.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"gate": "none"},
@@ -188,7 +188,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim-no-sn",
     label="MGS-IIM, no spectral norm",
-    summary="MGS-IIM without spectral normalisation",
+    summary="MGS-IIM without spectral normalisation.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"spectral_norm": "none"},
@@ -196,7 +196,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim-single-d",
     label="MGS-IIM, global D only",
-    summary="MGS-IIM with the global discriminator alone",
+    summary="MGS-IIM with the global discriminator alone.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"discriminators": "global"},
@@ -204,7 +204,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim-no-skip",
     label="MGS-IIM, no skips",
-    summary="MGS-IIM without skip connections",
+    summary="MGS-IIM without skip connections.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"skips": "none"},
@@ -212,7 +212,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim-gate-all",
     label="MGS-IIM, all gated",
-    summary="MGS-IIM with every layer gated but the output, as the paper's text may be read",
+    summary="MGS-IIM with every layer gated but the output, as the paper's text may be read.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"gate": "all"},

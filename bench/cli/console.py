@@ -71,7 +71,9 @@ class ConsoleListener(Listener):
             self.note("Data: procedural faces, embedded for trying things out. For CelebA give --data PATH.")
         about = "unknown time" if estimate_seconds is None else f"about {duration(estimate_seconds)}"
         done = f", {cached} of them done already" if cached else ""
-        self.note(f"{cells} cells{done}; {trainings} trainings to run: {about} on this machine.")
+        self.note(
+            f"{several(cells, 'cell')}{done}; {several(trainings, 'training')} to run: {about} on this machine."
+        )
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         """Announce a training."""
@@ -116,6 +118,11 @@ class ConsoleListener(Listener):
         elif self.verbose or time.perf_counter() - self._last > _PLAIN_SECONDS:
             self._last = time.perf_counter()
             self.console.print(f"{what}: {detail}", markup=False, soft_wrap=True)
+
+
+def several(count: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def duration(seconds: float) -> str:

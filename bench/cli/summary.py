@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.console import ConsoleListener, duration
+from bench.cli.console import ConsoleListener, duration, several
 from bench.cli.sizes import size
 from bench.config import Request
 
@@ -106,7 +106,8 @@ def print_preview(request: Request, *, as_json: bool) -> None:
     done = sum(cell.done for cell in planned.cells)
     about = "unknown time" if planned.seconds is None else f"about {duration(planned.seconds)}"
     click.echo(
-        f"{len(planned.cells)} cells, {done} done; {planned.trainings} trainings to run: {about} on {planned.device}"
+        f"{several(len(planned.cells), 'cell')}, {done} done; "
+        f"{several(planned.trainings, 'training')} to run: {about} on {planned.device}"
     )
     if planned.trainings:
         memory = "unknown" if planned.memory_bytes is None else f"about {size(planned.memory_bytes)}"
