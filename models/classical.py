@@ -86,7 +86,7 @@ class UntrainedFill(InpaintingModel):
 @register(
     "mean",
     label="Mean pixel",
-    summary="The training split's mean colour.",
+    summary="the training split's mean colour",
     groups=("untrained",),
 )
 class MeanPixel(UntrainedFill):
@@ -100,7 +100,7 @@ class MeanPixel(UntrainedFill):
 @register(
     "mean-image",
     label="Mean image",
-    summary="The training split's mean picture: the bar that a trained model must clear.",
+    summary="the training split's mean picture: the bar that a trained model must clear",
     groups=("untrained",),
 )
 class MeanImage(UntrainedFill):
@@ -124,7 +124,7 @@ class MeanImage(UntrainedFill):
 @register(
     "biharmonic",
     label="Biharmonic",
-    summary="The smoothest surface through the hole's border (scikit-image).",
+    summary="the smoothest surface through the hole's border (scikit-image)",
     paper="Damelin and Hoang, IJMMS 2018, https://doi.org/10.1155/2018/3950312",
     groups=("untrained",),
 )
@@ -211,7 +211,7 @@ class OpenCVFill(UntrainedFill):
 @register(
     "telea",
     label="Telea",
-    summary="Fast marching from the border inwards (OpenCV, optional).",
+    summary="fast marching from the border inwards (OpenCV, optional)",
     paper="Telea, Journal of Graphics Tools 2004, https://doi.org/10.1080/10867651.2004.10487596",
     groups=("classical",),
 )
@@ -224,7 +224,7 @@ class Telea(OpenCVFill):
 @register(
     "navier-stokes",
     label="Navier-Stokes",
-    summary="Isophotes continued as streamlines of a fluid (OpenCV, optional).",
+    summary="isophotes continued as streamlines of a fluid (OpenCV, optional)",
     paper="Bertalmio et al., CVPR 2001, https://doi.org/10.1109/CVPR.2001.990497",
     groups=("classical",),
 )

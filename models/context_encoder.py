@@ -157,7 +157,7 @@ class Discriminator(nn.Module):
 @register(
     "context-encoder",
     label="Context Encoder",
-    summary="Encoder, bottleneck of 4000 and decoder that paint the centre patch; L2 and one discriminator.",
+    summary="encoder, bottleneck of 4000 and decoder that paint the centre patch; L2 and one discriminator",
     paper="Pathak et al., CVPR 2016, https://arxiv.org/abs/1604.07379",
     groups=("paper",),
 )

@@ -42,7 +42,7 @@ class PatchMatchConfig:
 @register(
     "patchmatch",
     label="PatchMatch",
-    summary="Patches of the known part, found by randomised search (PyPatchMatch, optional).",
+    summary="patches of the known part, found by randomised search (PyPatchMatch, optional)",
     paper="Barnes et al., SIGGRAPH 2009, https://gfx.cs.princeton.edu/pubs/Barnes_2009_PAR/",
     groups=("classical",),
 )

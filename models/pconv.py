@@ -152,7 +152,7 @@ class Generator(nn.Module):
 @register(
     "pconv",
     label="PConv",
-    summary="U-Net of partial convolutions, which fill the hole from its border; L1, VGG16 and smoothness.",
+    summary="U-Net of partial convolutions, which fill the hole from its border; L1, VGG16 and smoothness",
     paper="Liu et al., ECCV 2018, https://arxiv.org/abs/1804.07723",
     groups=("paper",),
 )

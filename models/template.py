@@ -58,7 +58,7 @@ class UNet(nn.Module):
 
 
 # The arguments of @register are read without importing this file: keep them literals.
-@register("@NAME@", label="@LABEL@", summary="A small U-Net with skips, L1 loss.", groups=("mine",))
+@register("@NAME@", label="@LABEL@", summary="a small U-Net with skips, L1 loss", groups=("mine",))
 class Model(InpaintingModel):
     """One generator, one phase, an L1 loss that weighs the hole more."""
 

@@ -51,10 +51,10 @@ def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
         listings = find([Path(p) for p in models_from])
     except ModelError as error:
         raise UsageError(str(error)) from error
-    order = {"paper": 0, "untrained": 1}
+    order = {"paper": 0, "untrained": 1, "classical": 2, "modern": 3, "ablations": 4}
     cards = sorted(
         (listing.card for listing in listings.values()),
-        key=lambda c: order.get(c.groups[0] if c.groups else "", 2),
+        key=lambda c: order.get(c.groups[0] if c.groups else "", 5),
     )
     return [(c.name, f"{c.summary} [{', '.join(c.groups) or 'yours'}]") for c in cards]
 

@@ -108,7 +108,7 @@ def _devices() -> Iterator[Check]:
     machine = hardware()
     threads = f"{machine['cores']} cores, {torch.get_num_threads()} threads"
     yield Check("devices", "cpu", "ok", f"{machine['cpu']}, {threads}")
-    memory = {"cpu": float(str(machine["memory_gb"])) * _GIB}
+    memory = {"cpu": float(str(machine["memory_gib"])) * _GIB}
     if not torch.cuda.is_available():
         if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
             remedy = "install torch for your driver's CUDA: https://pytorch.org/get-started/locally"
