@@ -98,7 +98,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         def refuse(name: str, why: str) -> None:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: {why}")
+            value = getattr(self, name)
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UsageError(f"--{name.replace('_', '-')} {shown}: {why}")
 
         if self.preset not in PRESETS:
             refuse("preset", "there are " + ", ".join(PRESETS))

@@ -11,6 +11,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -116,6 +117,11 @@ def _seven_bit(name: str) -> codecs.CodecInfo | None:
     )
 
 
+def _warn(message: Warning | str, *_: Any) -> None:
+    """A warning of Python's as one line, without the place in the source."""
+    click.echo(f"warning: {message}", err=True)
+
+
 def _terminate(signum: int, frame: Any) -> None:
     raise TerminatedError
 
@@ -129,6 +135,7 @@ def main(args: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal, or a file name that is not Unicode
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="seven_bit" if ascii_only else None, errors="backslashreplace")
+    warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)

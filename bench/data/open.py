@@ -14,6 +14,7 @@ from bench.data.fill import ProgressCallback
 from bench.data.pack import Pack, pack_faces, pack_source
 from bench.data.sources import CELEBA_LICENCE, Source, find
 from bench.errors import DataError
+from models.registry import suggest
 
 #: Procedural faces of the three splits.
 FACES_COUNTS = (2000, 128, 272)
@@ -34,9 +35,9 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
     """
     progress = progress or (lambda what, done, of: None)
     if spec.crop not in CROPS:
-        raise DataError(f"--crop {spec.crop}: there are {', '.join(CROPS)}")
+        raise DataError(f"--crop {spec.crop}: unknown{suggest(spec.crop, CROPS)}")
     if spec.split not in splits.SPLITS:
-        raise DataError(f"--split {spec.split}: there are {', '.join(splits.SPLITS)}")
+        raise DataError(f"--split {spec.split}: unknown{suggest(spec.split, splits.SPLITS)}")
     if spec.source == FACES:
         return _faces(spec, progress, verify)
     return _pictures(spec, find(Path(spec.source)), progress, verify)

@@ -110,6 +110,7 @@ def check(request: Request) -> dict[str, ModelEntry | str]:
     Raises:
         UsageError: an unknown option, a size a model cannot take, weights that are required and missing.
     """
+    _check_masks(request)
     entries: dict[str, ModelEntry | str] = {}
     for name in request.model_options:
         if name not in request.models:
@@ -132,6 +133,23 @@ def check(request: Request) -> dict[str, ModelEntry | str]:
             raise UsageError(str(error)) from error
         entries[name] = entry
     return entries
+
+
+def _check_masks(request: Request) -> None:
+    """Look at every mask of the request, and into the folders of mask images, before anything starts.
+
+    Raises:
+        UsageError: an unknown mask (with suggestions), or a mask image that cannot be used.
+    """
+    for option in ("--mask", "--train-mask"):
+        try:
+            given = request.masks
+            if option == "--train-mask":
+                given = tuple(train_masks_for(request, mask) for mask in request.masks)
+            for name in dict.fromkeys(part for mask in given for part in mask_names(mask)):
+                masks.suite.content_digest(name, request.settings.size)
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from error
 
 
 def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, compute: Compute) -> Plan:

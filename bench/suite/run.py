@@ -29,6 +29,7 @@ from bench.suite.training import TrainedModel, train
 from bench.training.device import Compute, choose
 from bench.training.monitor import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
+from models.errors import ModelError
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
 _UNNAMED = ("seeds", "precision", "metrics")
@@ -278,7 +279,8 @@ class _Job:
                     raise  # it struck one process only, and the others wait for it: all end
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     raise DiskError(f"cannot write to {self.store.folder}: {error.strerror}") from error
-                reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+                foreseen = isinstance(error, BenchError | ModelError)
+                reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
                 self.record.add(manifest.failed_entry(cell, reason, traceback.format_exc()))
                 self.listener.cell_failed(cell.label, cell.mask, reason)
                 failed += 1

@@ -184,8 +184,8 @@ def test_an_empty_folder_and_broken_lists_say_where(celeba: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"crop": "middle"}, "--crop middle: there are center"),
-        ({"split": "mine"}, "--split mine: there are auto"),
+        ({"crop": "middle"}, "--crop middle: unknown; there are: center"),
+        ({"split": "mine"}, "--split mine: unknown; there are: auto"),
         ({"size": 256}, "the center crop has 160 x 160 pixels; give --crop resize"),
     ],
 )
