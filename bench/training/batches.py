@@ -7,6 +7,7 @@ sequence whatever its batch size, and a resumed training goes on where it stoppe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.training.prefetch import Prefetcher, send
 from bench.training.ranks import ALONE, Ranks
 from models.protocol import Batch
 
@@ -38,8 +40,10 @@ class TrainingBatches:
         batch_size: images per step.
         seed: names the walk.
         flips: mirror half of the images.
+        device: where batches are made.
         ranks: this process among those that share every batch; each has an equal part.
-        device: where batches are made; the pack moves there once if it takes less than half of its memory.
+        resident: images and masks live on the device; otherwise a thread fetches those of the next step. ``None``:
+            where they take less than half of its free memory.
     """
 
     def __init__(
@@ -52,68 +56,76 @@ class TrainingBatches:
         flips: bool,
         device: torch.device,
         ranks: Ranks = ALONE,
+        resident: bool | None = None,
     ) -> None:
-        self.pixels, self.batch_size, self.seed, self.flips, self.device = (
-            pixels,
-            batch_size,
-            seed,
-            flips,
-            device,
-        )
-        self._masks = torch.from_numpy(masks_packed.copy()).to(device)
-        self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
-        self._epoch = -1
         if batch_size % ranks.world:
             raise UsageError(
                 f"--batch {batch_size}: cannot be shared equally by {ranks.world} processes; give a multiple"
             )
+        self.pixels, self.masks_packed, self.device = pixels, masks_packed, device
+        self.batch_size, self.seed, self.flips = batch_size, seed, flips
         self._share = batch_size // ranks.world
         self._first = ranks.rank * self._share
-        self._resident: Tensor | None = None
-        if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-            self._resident = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+        self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+        self._epoch = -1
+        if resident is None:
+            needed = pixels.nbytes + masks_packed.nbytes
+            resident = device.type == "cpu" or needed < torch.cuda.mem_get_info(device)[0] // 2
+        self._fetch: Callable[[int], tuple[Tensor, ...]]
+        if not resident:
+            self._fetch = Prefetcher(self._rows, device)
+        elif device.type == "cpu":
+            self._fetch = lambda step: send(self._rows(step), device)
+        else:
+            whole = [torch.from_numpy(np.array(a)).to(device) for a in (pixels, masks_packed)]
+            self._fetch = lambda step: self._rows_there(step, *whole)
 
     def __call__(self, step: int) -> Batch:
         """This process's part of the batch of ``step``.
 
         Images float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``.
         """
-        start = step * self.batch_size + self._first
-        walk = [self._walk(position) for position in range(start, start + self._share)]
-        index = np.array([image for image, _, _ in walk], dtype=np.int64)
-        flip = torch.tensor([flipped for _, flipped, _ in walk], dtype=torch.bool)
-        mask_index = torch.tensor([mask for _, _, mask in walk], dtype=torch.int64)
-        if self._resident is not None:
-            raw = self._resident[torch.from_numpy(index).to(self.device, non_blocking=True)]
-        else:
-            raw = torch.from_numpy(self.pixels[index]).to(self.device, non_blocking=True)
+        ids, flip, raw, bits = self._fetch(step)
         image = raw.permute(0, 3, 1, 2).float().div_(255)
         if self.flips:
-            image = torch.where(flip.to(self.device).view(-1, 1, 1, 1), image.flip(-1), image)
+            image = torch.where(flip.view(-1, 1, 1, 1), image.flip(-1), image)
         generator = torch.Generator()
         generator.manual_seed(int(stream("losses", self.seed, step).random_raw() >> 1))
-        return Batch(
-            image,
-            self._unpack(mask_index.to(self.device)),
-            torch.from_numpy(index),
-            step,
-            generator,
-            first=self._first,
-            whole=self.batch_size,
-        )
+        mask = self._unpack(bits)
+        return Batch(image, mask, ids, step, generator, first=self._first, whole=self.batch_size)
 
-    def _walk(self, position: int) -> tuple[int, bool, int]:
-        """(image, flipped, mask) at a position of the endless walk; arrays are drawn once an epoch."""
-        epoch, offset = divmod(position, len(self.pixels))
-        if epoch != self._epoch:
-            count = len(self.pixels)
-            self._order = permutation(count, "order", self.seed, epoch)
-            self._flip = stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
-            self._mask = stream("masks", self.seed, epoch).random_raw(count) % np.uint64(len(self._masks))
-            self._epoch = epoch
-        return int(self._order[offset]), bool(self._flip[offset]), int(self._mask[offset])
+    def _rows(self, step: int) -> tuple[NDArray[np.generic], ...]:
+        """Images' positions, whether mirrored, pixels and packed masks of ``step``, gathered by the host."""
+        ids, flip, masks = self._walk(step)
+        return ids, flip, self.pixels[ids], self.masks_packed[masks]
 
-    def _unpack(self, index: Tensor) -> Tensor:
+    def _rows_there(self, step: int, pixels: Tensor, masks_packed: Tensor) -> tuple[Tensor, ...]:
+        """The same, gathered by the device."""
+        ids, flip, masks = send(self._walk(step), self.device)
+        return ids, flip, pixels[ids], masks_packed[masks]
+
+    def _walk(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Images, whether mirrored, and masks of this process's part of ``step``, from an endless walk."""
+        count = len(self.pixels)
+        position = step * self.batch_size + self._first
+        end, parts = position + self._share, []
+        while position < end:
+            epoch, offset = divmod(position, count)
+            if epoch != self._epoch:  # arrays are drawn once an epoch
+                self._order = permutation(count, "order", self.seed, epoch)
+                flips = stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
+                masks = stream("masks", self.seed, epoch).random_raw(count) % np.uint64(
+                    len(self.masks_packed)
+                )
+                self._flip, self._mask = flips.astype(np.bool_), masks.astype(np.int64)
+                self._epoch = epoch
+            here = slice(offset, min(count, offset + end - position))
+            parts.append((self._order[here], self._flip[here], self._mask[here]))
+            position += here.stop - here.start
+        ids, flip, mask = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return ids, flip, mask
+
+    def _unpack(self, packed: Tensor) -> Tensor:
         size = self.pixels.shape[1]
-        bits = (self._masks[index].unsqueeze(-1) >> self._shifts) & 1
+        bits = (packed.unsqueeze(-1) >> self._shifts) & 1
         return bits.flatten(1)[:, : size * size].reshape(-1, 1, size, size).float()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.training.batches import TrainingBatches, permutation
+from bench.training.prefetch import Prefetcher
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 MASKS = np.random.default_rng(1).integers(0, 2, (5, 8, 8), dtype=np.uint8)
 PACKED = np.packbits(MASKS.reshape(5, -1), axis=1)
 
 
-def batches(batch_size: int = 4, seed: int = 0, flips: bool = True) -> TrainingBatches:
+def batches(
+    batch_size: int = 4, seed: int = 0, flips: bool = True, resident: bool | None = None
+) -> TrainingBatches:
+    cpu = torch.device("cpu")
     return TrainingBatches(
-        PIXELS, PACKED, batch_size=batch_size, seed=seed, flips=flips, device=torch.device("cpu")
+        PIXELS, PACKED, batch_size=batch_size, seed=seed, flips=flips, device=cpu, resident=resident
     )
 
 
@@ -80,3 +86,44 @@ def test_permutation_is_one(count: int) -> None:
 
 def test_permutation_golden() -> None:
     assert permutation(8, "order", 0, 0).tolist() == [3, 0, 5, 4, 1, 6, 2, 7]
+
+
+@given(steps=st.lists(st.integers(0, 6), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=20)
+def test_fetched_ahead_or_resident_gives_the_same_batches(steps: list[int]) -> None:
+    resident, fetched = batches(resident=True), batches(resident=False)
+    for start in steps:  # jumps, as a resumed training makes one, and the steps that follow
+        for step in (start, start + 1):
+            left, right = resident(step), fetched(step)
+            for name in ("image", "mask", "ids"):
+                assert torch.equal(getattr(left, name), getattr(right, name)), name
+            assert torch.equal(left.generator.get_state(), right.generator.get_state())
+
+
+def test_the_next_step_is_fetched_while_this_one_is_computed() -> None:
+    asked: list[int] = []
+    begun = threading.Event()
+
+    def rows(step: int) -> tuple[np.ndarray, ...]:
+        asked.append(step)
+        if step == 1:
+            begun.set()
+        return (np.full(2, step),)
+
+    prefetcher = Prefetcher(rows, torch.device("cpu"))
+    assert prefetcher(0)[0].tolist() == [0, 0]
+    assert begun.wait(timeout=60)  # nobody has asked for step 1 yet
+    assert prefetcher(1)[0].tolist() == [1, 1]
+    assert asked[:2] == [0, 1]
+
+
+def test_a_step_that_cannot_be_fetched_says_so_when_it_is_asked_for() -> None:
+    def rows(step: int) -> tuple[np.ndarray, ...]:
+        if step == 1:
+            raise OSError("the pack is gone")
+        return (np.zeros(1),)
+
+    prefetcher = Prefetcher(rows, torch.device("cpu"))
+    prefetcher(0)
+    with pytest.raises(OSError, match="the pack is gone"):
+        prefetcher(1)

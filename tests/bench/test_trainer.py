@@ -64,6 +64,16 @@ def test_killed_at_any_step_and_resumed_ends_bit_identical(
     assert terms(undisturbed.folder) == terms(second.folder)
 
 
+def test_batches_fetched_ahead_train_and_resume_bit_identical(tmp_path: Path, undisturbed: Trainer) -> None:
+    first = toy_trainer(tmp_path / "killed", resident=False)
+    kill_at(first, 5)
+    with pytest.raises(Killed):
+        first.train()
+    second = toy_trainer(tmp_path / "killed", resident=False)
+    second.train()
+    assert same(weights(undisturbed), weights(second))
+
+
 def test_checkpoints_by_interval_lose_at_most_the_interval(tmp_path: Path, undisturbed: Trainer) -> None:
     intervals = Intervals(report=4, checkpoint=4)
     first = toy_trainer(tmp_path / "killed", intervals=intervals)

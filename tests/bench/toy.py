@@ -77,17 +77,25 @@ class Toy(InpaintingModel):
         return {"loss": loss, "mse": loss}
 
 
-def toy_trainer(folder: Path, *, steps: int = 12, config: ToyConfig | None = None, **options: Any) -> Trainer:
+def toy_trainer(
+    folder: Path,
+    *,
+    steps: int = 12,
+    config: ToyConfig | None = None,
+    resident: bool | None = None,
+    **options: Any,
+) -> Trainer:
     """A trainer of the toy on random pictures, seeded."""
     torch.manual_seed(0)
     model = Toy(config or ToyConfig(), Task(size=SIZE))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)
     packed = np.packbits(random.integers(0, 2, (5, SIZE * SIZE), dtype=np.uint8), axis=1)
-    batches = TrainingBatches(pixels, packed, batch_size=4, seed=0, flips=True, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    batches = TrainingBatches(pixels, packed, batch_size=4, seed=0, flips=True, device=cpu, resident=resident)
     schedule = Schedule(model.phases(Budget(num_steps=steps)))
     options.setdefault("intervals", Intervals(report=4, checkpoint=1))
-    return Trainer(model, schedule, batches, Compute(torch.device("cpu"), "fp32"), folder, **options)
+    return Trainer(model, schedule, batches, Compute(cpu, "fp32"), folder, **options)
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
