@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from models.choices import check_choices
 from models.errors import UnsupportedSizeError
-from models.layers.blocks import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan
+from models.layers.blocks import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan, per_channel
 from models.losses.adversarial import discriminator_loss, generator_loss, score
 from models.losses.reconstruction import band_weight, weighted_mse
 from models.protocol import (
@@ -278,7 +278,7 @@ class ContextEncoder(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """``raw``: the full network's picture, or the filled input with the painted patch in its place."""
-        fill = torch.tensor(self.config.fill, device=batch.image.device).view(1, 3, 1, 1)
+        fill = per_channel(self.config.fill, batch.image.device)
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
         painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:

@@ -24,10 +24,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from models.choices import check_choices
 from models.errors import UnsupportedSizeError
+from models.layers.blocks import per_channel
 from models.layers.partial_conv import Masked, PartialConv2d
 from models.losses.perceptual import (
     IMAGENET_MEAN,
@@ -293,13 +295,10 @@ class PConv(InpaintingModel):
         return {"loss": loss, **terms}
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the network's value range, ``(1, 3, 1, 1)``."""
-        mean, std = (
-            (IMAGENET_MEAN, IMAGENET_STD)
-            if self.config.normalisation == "imagenet"
-            else ((0.0,) * 3, (1.0,) * 3)
-        )
-        return like.new_tensor(mean).view(1, 3, 1, 1), like.new_tensor(std).view(1, 3, 1, 1)
+        """Mean and deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
+        if self.config.normalisation == "unit":
+            return torch.zeros((), device=like.device), torch.ones((), device=like.device)
+        return per_channel(IMAGENET_MEAN, like.device), per_channel(IMAGENET_STD, like.device)
 
     def _normalise(self, image: Tensor) -> Tensor:
         """From [0, 1] into the network's value range."""
@@ -310,8 +309,7 @@ class PConv(InpaintingModel):
         """VGG16 always sees ImageNet's normalisation."""
         if self.config.normalisation == "imagenet":
             return pictures
-        mean = pictures[0].new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-        std = pictures[0].new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+        mean, std = (per_channel(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return tuple((picture - mean) / std for picture in pictures)
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

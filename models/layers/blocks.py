@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -63,6 +66,11 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
         for patch in landed[1:]:
             output = output + patch
         return output.permute(0, 3, 1, 2)
+
+
+def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    """``(1, C, 1, 1)``, sent to the device without waiting for it (as ``torch.tensor(..., device=)`` would)."""
+    return torch.tensor(values).view(1, -1, 1, 1).to(device, non_blocking=True)
 
 
 def initialise_dcgan(module: nn.Module) -> None:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from models.layers.weight_gradient import TapConv2d
 
 
 class Masked(NamedTuple):
@@ -38,7 +40,7 @@ class Masked(NamedTuple):
         )
 
 
-class PartialConv2d(nn.Conv2d):
+class PartialConv2d(TapConv2d):
     """Eq. 1, 2: ``x' = W(X*M) * sum(1)/sum(M) + b`` where ``sum(M) > 0``, else 0; ``m' = [sum(M) > 0]``.
 
     ``sum(1)`` is ``k * k * C`` at the border too: padding is a hole. Counts are exact float32 integers
@@ -66,7 +68,7 @@ class PartialConv2d(nn.Conv2d):
             # Of one type, or the picture's three float32 channels would widen all others under autocast.
             features = torch.cat([s.features.to(features.dtype) for s in sources], 1)
         scale, valid = self.window(sources)
-        output = F.conv2d(features, self.weight, None, self.stride, self.padding)
+        output = self.convolve(features, None)
         # The scale is 0 where a window is all hole, and so is the product; a bias must be kept out of there.
         output = output * scale.to(output.dtype)
         if self.bias is not None:

@@ -15,25 +15,25 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.layers.small_map_conv import SmallMapConv2d
+
 #: Output positions up to which products by tap win whatever the dilation (256 channels, two cores).
 MAX_POSITIONS = 256
 #: Share of tap positions that lie within the map, below which they win on larger maps too.
 MAX_OVERLAP = 0.6
 
 
-class TapConv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d` of stride 1 whose output is as large as its input: square odd kernel, zero padding."""
+class TapConv2d(SmallMapConv2d):
+    """:class:`torch.nn.Conv2d`, by taps where it is of stride 1 and keeps the size: square odd kernel, zero padding."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``."""
-        if not (_trains_in_bf16(input) and self._pays(*input.shape[2:])):
-            return super().forward(input)
-        bias = None if self.bias is None else self.bias.detach()
+    def convolve(self, input: Tensor, bias: Tensor | None) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, with a bias of the caller's."""
+        if not (self.stride == (1, 1) and _trains_in_bf16(input) and self._pays(*input.shape[2:])):
+            return super().convolve(input, bias)
         padding, dilation = self.padding, self.dilation
-        output = F.conv2d(input, self.weight.detach(), bias, padding=padding, dilation=dilation)
-        result: Tensor = _WithTapGradient.apply(
-            output, input.detach(), self.weight, self.bias, self.dilation[0]
-        )
+        fixed = None if bias is None else bias.detach()
+        output = F.conv2d(input, self.weight.detach(), fixed, padding=padding, dilation=dilation)
+        result: Tensor = _WithTapGradient.apply(output, input.detach(), self.weight, bias, dilation[0])
         return result
 
     def _pays(self, height: int, width: int) -> bool:

@@ -115,12 +115,12 @@ def test_the_plain_step_is_the_trainers_step(tmp_path: Path, name: str, phase: i
     compute = Compute(torch.device("cpu"), "fp32")
     one = Schedule([replace(chosen, num_steps=1)])
     Trainer(ours.model, one, lambda _: ours.batch, compute, tmp_path).train()
-    layers = gated_conv._dense, SmallMapConv2d.forward
+    layers = gated_conv._dense, SmallMapConv2d.convolve
     plain.model.networks.train()
     with plain_layers():
-        assert SmallMapConv2d.forward is not layers[1]
+        assert SmallMapConv2d.convolve is not layers[1]
         plain_step(plain.model, chosen)(plain.batch)
-    assert (gated_conv._dense, SmallMapConv2d.forward) == layers
+    assert (gated_conv._dense, SmallMapConv2d.convolve) == layers
     moved, apart = 0.0, 0.0
     after = plain.model.networks.state_dict()
     for key, value in ours.model.networks.state_dict().items():
