@@ -163,7 +163,7 @@ def _set_up(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     fields = [(part, k) for part in _PARTS for e in experiments for k in e.manifest.get(part, {})]
     for part, key in dict.fromkeys(fields):
         values = [plain(e.manifest.get(part, {}).get(key)) for e in experiments]
-        if len(set(values)) > 1 and key != "skipped":
+        if len(set(values)) > 1 and key not in ("skipped", "duplicates", "unseen_identities"):
             rows.append({"name": f"{part}: {key.replace('_', ' ')}", "values": values})
     commits = [plain(e.manifest.get("commit")) for e in experiments]
     if len(set(commits)) > 1:

@@ -80,6 +80,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "validation": len(dataset.validation),
         "test": len(dataset.test),
         "shared_identities": dataset.shared_identities,
+        "shared_images": dataset.shared_images,
         "fingerprint": dataset.fingerprint,
         "duplicates": dataset.duplicates,
         "skipped": [asdict(s) for s in dataset.skipped],
@@ -97,12 +98,12 @@ def _print(dataset: Dataset, everything: bool) -> None:
         f"{len(dataset.test):,} test",
         "shared": "unknown: no list of identities"
         if shared is None
-        else f"{shared:,} people of the test split",
+        else f"{shared:,} people of the test split are in the training split too, on {dataset.shared_images:,} of its "
+        f"{len(dataset.test):,} pictures",
         "fingerprint": dataset.fingerprint,
         "duplicates": f"{len(dataset.duplicates):,} pairs across splits",
         "skipped": f"{len(dataset.skipped):,}",
     }
-    facts["shared"] += "" if shared is None else " are in the training split too"
     for name, value in facts.items():
         click.echo(f"{name:<12} {value}")
     _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)

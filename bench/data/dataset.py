@@ -92,3 +92,19 @@ class Dataset:
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     mean_pixel: NDArray[np.float64]
     mean_image: NDArray[np.float32]
+
+    @property
+    def shared_images(self) -> int | None:
+        """Test images whose person is in the training split too (``None``: unknown)."""
+        new = unseen(self.test, self.train)
+        return None if new is None else int(np.isin(self.test.identities, new, invert=True).sum())  # type: ignore[arg-type]
+
+
+def unseen(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[int] | None:
+    """People of ``images`` who are not among the first ``limit`` training images, in ascending order.
+
+    ``None`` where it is not known who is shown.
+    """
+    if images.identities is None or train.identities is None:
+        return None
+    return [int(i) for i in np.setdiff1d(images.identities, train.identities[:limit])]

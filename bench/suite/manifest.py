@@ -19,6 +19,7 @@ import masks.suite
 from bench import provenance, toml
 from bench.config import Request, RunConfig
 from bench.data import Dataset, ImageSet
+from bench.data.dataset import unseen
 from bench.errors import DiskError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import Evaluated, TestSet
@@ -156,6 +157,8 @@ def open_or_create(
             "crop": data.crop,
             "skipped": [dataclasses.asdict(s) for s in data.skipped],
             "shared_identities": data.shared_identities,
+            "unseen_identities": unseen(test_images, data.train, request.settings.train_images),
+            "duplicates": [list(pair) for pair in data.duplicates],
         },
         "software": provenance.software(),
         "hardware": {**provenance.hardware(), **compute.numerics()},

@@ -6,6 +6,10 @@ import shlex
 from typing import Any
 
 from reports.page import Method, Page
+from reports.sections import leak
+
+#: Facts of the data that are shown apart.
+_LISTED = ("skipped", "duplicates", "unseen_identities")
 
 
 def build(page: Page) -> dict[str, Any]:
@@ -19,8 +23,10 @@ def build(page: Page) -> dict[str, Any]:
         ],
         "numerics": _numerics(page),
         "settings": [(k, plain(v)) for k, v in m["settings"].items()],
-        "data": [(k, plain(v)) for k, v in data.items() if k != "skipped"],
+        "data": [(k, plain(v)) for k, v in data.items() if k not in _LISTED],
         "skipped": data["skipped"],
+        "duplicates": data.get("duplicates"),
+        "leak": leak.build(page),
         "masks": m["masks"],
         "software": sorted(m.get("software", {}).items()),
         "hardware": [(k, plain(v)) for k, v in m.get("hardware", {}).items()],

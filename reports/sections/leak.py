@@ -1,0 +1,40 @@
+"""What the split leaks: people of the test images who are in training too, and what that is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.leak import identity_leak
+from reports.page import Metric, Page
+from reports.table import PRIMARY_METRICS
+
+
+def build(page: Page) -> dict[str, Any] | None:
+    """Context of ``sections/leak.html.j2``; ``None`` where test images show only known, or only new people."""
+    new = page.data.get("unseen_identities")
+    if not new or not len(page.rows):
+        return None
+    metrics = {m.name: m for m in page.measured if m.name in PRIMARY_METRICS}
+    table = identity_leak(page.rows, list(metrics), new)
+    if table.empty:
+        return None
+    lines = []
+    for line in table.to_dict("records"):
+        metric = metrics[line["metric"]]
+        lines.append(
+            {
+                "mask": line["mask"],
+                "method": page.by_label[line["label"]],
+                "metric": f"{metric.title} {metric.arrow}",
+                "known": metric.show(line["known"]),
+                "new": metric.show(line["new"]),
+                "difference": _interval(metric, line["difference"], line["low"], line["high"]),
+                "net": _interval(metric, line["net"], line["net_low"], line["net_high"]),
+            }
+        )
+    return {"counts": table.iloc[0].to_dict(), "reference": table["reference"].iloc[0], "lines": lines}
+
+
+def _interval(metric: Metric, value: float, low: float, high: float) -> str:
+    limits = ", ".join(metric.show(limit, sign=True) for limit in (low, high))
+    return f"{metric.show(value, sign=True)} [{limits}]"
