@@ -8,17 +8,13 @@ ones. Only ``+ - * / sqrt`` on float32 are used, so the pixels are the same on e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[Any]  # float32 throughout; the checker loses that at every clip and stack
+from bench.data.dice import Dice, Floats, draws
 
 VERSION = 1
 _CHUNK = 32
-_DRAWS = 192
 
 _SKIN = (
     np.array(
@@ -45,51 +41,15 @@ def render(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint
     out = np.empty((len(index), size, size, 3), dtype=np.uint8)
     for start in range(0, len(index), _CHUNK):
         part = index[start : start + _CHUNK]
-        out[start : start + len(part)] = _Painter(_draws(part), size).paint()
+        out[start : start + len(part)] = _Painter(draws(part, VERSION), size).paint()
     return out
-
-
-def _draws(index: NDArray[np.int64]) -> Floats:
-    """``(N, _DRAWS)`` numbers in [0, 1), each row from the index alone."""
-    key = int.from_bytes(b"face", "big") + (VERSION << 40)
-    rows = [np.random.Philox(key=[key, int(i)]).random_raw(_DRAWS) for i in index]
-    unit: Floats = (np.stack(rows) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    return unit
-
-
-@dataclass
-class _Dice:
-    """Hands out columns of draws in order."""
-
-    draws: Floats
-    next: int = 0
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
-        self.next += 1
-        return low + (high - low) * self.draws[:, self.next - 1]
-
-    def bell(self, spread: float) -> Floats:
-        """Around 0, within +- ``spread``, denser in the middle."""
-        return (self.uniform() + self.uniform() + self.uniform() - 1.5) * (spread / 1.5)
-
-    def chance(self, p: float) -> Floats:
-        return (self.uniform() < p).astype(np.float32)
-
-    def colour(self, palette: Floats, jitter: float = 0.04) -> Floats:
-        """``(N, 3)`` between neighbouring colours of a palette."""
-        at = self.uniform() * (len(palette) - 1)
-        low = at.astype(np.int64)
-        mix = (at - low)[:, None]
-        mixed = palette[low] * (1 - mix) + palette[low + 1] * mix
-        colour: Floats = np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
-        return colour
 
 
 class _Painter:
     """Paints one chunk of faces, back to front. Coordinates: x right, y down, both -1 to 1."""
 
     def __init__(self, draws: Floats, size: int) -> None:
-        self.size, self.dice, self.count = size, _Dice(draws), len(draws)
+        self.size, self.dice, self.count = size, Dice(draws), len(draws)
         along = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
         self.y0, self.x0 = np.meshgrid(along, along, indexing="ij")
         # Planes: NumPy's inner loop then runs along a row, not over three colours.
