@@ -110,6 +110,13 @@ def stress(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Damaged and hostile input for every reader, for five minutes or so many seconds; prints how many were tried."""
+    install(session, "-e", ".[dev]")
+    session.run("python", "-m", "tests.bench.fuzzing", *(session.posargs or ["300"]))
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """The tests that need a CUDA device."""
     install(session, "-e", ".[dev]")

@@ -82,6 +82,9 @@ def read(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
     """
     try:
         with Image.open(path) as image:
+            if image.format == "PNG":
+                image.verify()  # its checksums, which loading passes over
+        with Image.open(path) as image:
             grey = np.asarray(image.convert("L"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise MaskFileError(f"{path}: not readable as an image ({error})") from error

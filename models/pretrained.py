@@ -30,6 +30,8 @@ from models.registry import ModelEntry
 
 FORMAT = "inpaint-bench weights 1"
 _HEADER_KEY = "inpaint_bench"
+#: SHA-256 of the card's text; files of earlier versions have none.
+_SEAL_KEY = "inpaint_bench_sha256"
 _SIZES = range(16, 1025)
 
 
@@ -112,7 +114,9 @@ def save(pretrained: Pretrained, path: Path) -> None:
     """Write the generator and the card to ``path``."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in pretrained.generator.state_dict().items()}
     # By hand: save_file would make a file that only its owner may read.
-    path.write_bytes(serialise(tensors, metadata={_HEADER_KEY: json.dumps(pretrained.card)}))
+    text = json.dumps(pretrained.card)
+    sealed = {_HEADER_KEY: text, _SEAL_KEY: hashlib.sha256(text.encode()).hexdigest()}
+    path.write_bytes(serialise(tensors, metadata=sealed))
 
 
 def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) -> Pretrained:
@@ -152,9 +156,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InvalidWeightsError("no such file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = (file.metadata() or {}).get(_HEADER_KEY)
+            metadata = file.metadata() or {}
+            header = metadata.get(_HEADER_KEY)
             if header is None:
                 raise InvalidWeightsError("safetensors, but not written by 'bench export-weights'")
+            if metadata.get(_SEAL_KEY, sealed := hashlib.sha256(header.encode()).hexdigest()) != sealed:
+                raise InvalidWeightsError("damaged: its card is not what was written; get it again")
             about = json.loads(header)
             if not isinstance(about, dict) or about.get("format") != FORMAT:
                 found = about.get("format") if isinstance(about, dict) else None

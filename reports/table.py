@@ -165,7 +165,8 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise SchemaError(f"{path}: no such results file; run the experiment's command again")
     try:
         table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        frame = table.to_pandas()
+    except Exception as error:  # a reader of damaged bytes may raise anything
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SchemaError(
             f"{path}: not readable as Parquet ({line}); delete its folder and run the command again"
@@ -178,4 +179,4 @@ def read_rows(path: Path) -> pd.DataFrame:
         older = found.isdigit() and int(found) < SCHEMA_VERSION
         advice = "run the experiment again" if older else "install a newer inpaint-bench"
         raise SchemaError(f"{path}: results of schema {found}, this version reads {SCHEMA_VERSION}; {advice}")
-    return validate(table.to_pandas(), str(path))
+    return validate(frame, str(path))

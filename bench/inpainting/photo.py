@@ -70,6 +70,9 @@ def read_photo(path: Path) -> Photo:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                if image.format == "PNG":
+                    image.verify()  # its checksums, which loading passes over
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{path}: {image.width} x {image.height} pixels, at most {MAX_PIXELS // 10**6} million"

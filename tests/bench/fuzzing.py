@@ -1,0 +1,418 @@
+"""Damaged and hostile input for everything that reads a file: what is raised must be one of ours, and what is accepted
+must be what was written.
+
+``python -m tests.bench.fuzzing SECONDS`` (``nox -s fuzz``) goes on for so long and prints the number of inputs tried;
+``test_fuzz.py`` tries a few of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench.cli.option_file import keys, read
+from bench.cli.run_command import command as run
+from bench.data import sources
+from bench.data.crop import PictureError, decode
+from bench.errors import BenchError
+from bench.inpainting.photo import read_photo
+from bench.suite.reproduce import read_record
+from bench.training import checkpoint
+from masks import files as mask_files
+from models import pretrained
+from models.discovery import load
+from models.errors import ModelError
+from models.protocol import Task
+from reports.experiment import ExperimentError, load_experiment, mask_file_name
+from reports.manifest import SEAL, ManifestError, read_manifest, seal
+from reports.numbers import agrees, numbers
+from reports.table import SchemaError, read_rows
+from tests.reports.synthetic import make_experiment
+
+
+@dataclass(frozen=True)
+class Target:
+    """Reads ``files[0]`` and what of it hypothesis has changed; ``read`` raises where the outcome is not allowed."""
+
+    inputs: st.SearchStrategy[Any]
+    read: Callable[[Any], None]
+
+
+#: An edit of bytes: where (as a share of the whole), what is done, with which byte.
+EDIT = st.tuples(
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from(["flip", "set", "insert", "cut", "end"]),
+    st.integers(0, 255),
+)
+
+
+def edited(content: bytes) -> st.SearchStrategy[bytes]:
+    """The content with a few edits, or any bytes."""
+
+    def apply(edits: list[tuple[float, str, int]]) -> bytes:
+        made = bytearray(content)
+        for share, what, byte in edits:
+            place = int(share * len(made))
+            if what == "flip" and made:
+                made[place] ^= 1 << (byte % 8)
+            elif what == "set" and made:
+                made[place] = byte
+            elif what == "insert":
+                made[place:place] = bytes([byte])
+            elif what == "cut":
+                del made[place : place + 1 + byte % 16]
+            elif what == "end":
+                del made[place:]
+        return bytes(made)
+
+    return st.one_of(st.lists(EDIT, min_size=1, max_size=4).map(apply), st.binary(max_size=200))
+
+
+@contextmanager
+def targets() -> Iterator[dict[str, Target]]:
+    """Every reader with whole files to begin with, in a folder of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        yield _targets(Path(name))
+
+
+def _targets(folder: Path) -> dict[str, Target]:
+    return {
+        "TOML configs": _configs(folder),
+        "manifests": _manifests(folder / "manifest"),
+        "results parquet": _results(folder / "results"),
+        "checkpoints": _checkpoints(folder / "checkpoint"),
+        "checkpoints under a name that fits": _checkpoints(folder / "renamed", rename=True),
+        "safetensors": _safetensors(folder / "weights"),
+        "mask files": _masks(folder / "mask"),
+        "image files": _images(folder / "image"),
+        "file names": _names(folder / "names"),
+        "zip members": _members(folder / "zip"),
+    }
+
+
+def _configs(folder: Path) -> Target:
+    path = folder / "a.toml"
+    known = list(keys(run))
+    value = st.recursive(
+        st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates()),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=4,
+    )
+    lines = st.lists(st.tuples(st.sampled_from([*known, "modles", "a b"]), value), max_size=5)
+
+    def text(pairs: list[tuple[str, Any]]) -> bytes:
+        def shown(v: Any) -> str:
+            return str(v).lower() if isinstance(v, bool) else json.dumps(v, default=str)
+
+        return "\n".join(f"{json.dumps(k)} = {shown(v)}" for k, v in pairs).encode("utf-8", "surrogatepass")
+
+    whole = b"models = ['mean']\nsize = 64\n[set.pconv]\nhole_weight = 3.0\n"
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            found = read(path, click.Context(run))
+        except BenchError:
+            return
+        assert set(found) <= {option.name for option in keys(run).values()}
+
+    return Target(st.one_of(edited(whole), lines.map(text)), check)
+
+
+def _experiment(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A sealed experiment whose manifest has the numbers of its results."""
+    made = make_experiment(folder, models=("mgs-iim", "mean"), images=6, pictures=0)
+    path = made / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for cell in manifest["cells"]:
+        cell["evaluation"]["numbers"] = numbers(read_rows(made / cell["folder"] / "results.parquet"))
+    manifest[SEAL] = seal(manifest)
+    path.write_text(json.dumps(manifest, indent=1))
+    return path, manifest
+
+
+def _manifests(folder: Path) -> Target:
+    path, manifest = _experiment(folder)
+    fields = st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=5), inner, max_size=2)
+        ),
+        max_leaves=4,
+    )
+
+    def with_field(change: tuple[list[int], Any]) -> bytes:
+        """A sealed manifest with another value somewhere: only the check of its fields can object."""
+        steps, value = change
+        made = json.loads(json.dumps(manifest))
+        node: Any = made
+        for step in steps[:-1]:
+            children = [k for k, v in _items(node) if isinstance(v, dict | list) and v]
+            if not children:
+                break
+            node = node[children[step % len(children)]]
+        node[[k for k, _ in _items(node)][steps[-1] % len(node)]] = value
+        made[SEAL] = seal(made)
+        return json.dumps(made).encode()
+
+    places = st.tuples(st.lists(st.integers(0, 99), min_size=1, max_size=5), fields).map(with_field)
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            found = read_manifest(path)
+        except ManifestError:
+            return
+        assert found.get(SEAL, seal(found)) == seal(found)
+        for reader in (lambda: read_record(path), lambda: load_experiment(path.parent)):
+            try:
+                reader()
+            except (BenchError, ExperimentError):
+                continue
+
+    return Target(st.one_of(edited(path.read_bytes()), places), check)
+
+
+def _items(node: Any) -> list[tuple[Any, Any]]:
+    return list(node.items()) if isinstance(node, dict) else list(enumerate(node))
+
+
+def _results(folder: Path) -> Target:
+    manifest_path, manifest = _experiment(folder)
+    cell = manifest["cells"][0]
+    path = manifest_path.parent / cell["folder"] / "results.parquet"
+    content, before = path.read_bytes(), read_rows(path)
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            found = read_rows(path)
+        except SchemaError:
+            return
+        assert found.equals(before) or not agrees(found, cell["evaluation"]["numbers"])
+
+    return Target(edited(content), check)
+
+
+def _checkpoints(folder: Path, *, rename: bool = False) -> Target:
+    folder.mkdir()
+    state = {"networks": {"weight": torch.arange(12.0).reshape(3, 4)}, "complete": True}
+    path = checkpoint.save(folder, 7, state)
+    content = path.read_bytes()
+
+    def check(made: bytes) -> None:
+        where = path
+        if rename:
+            where = folder / f"checkpoint-000000007-{hashlib.sha256(made).hexdigest()[:16]}.pt"
+        where.write_bytes(made)
+        try:
+            found = checkpoint.load(where)
+        except checkpoint.CheckpointError:
+            return
+        finally:
+            where.unlink()
+        assert found["format"] == checkpoint.FORMAT
+        assert rename or made == content
+
+    return Target(edited(content), check)
+
+
+def _safetensors(folder: Path) -> Target:
+    folder.mkdir()
+    path = folder / "a.safetensors"
+    entry = load("pconv")
+    config, task = entry.config("smoke", width=4), Task(size=64)
+    with torch.random.fork_rng(devices=[]):
+        state = entry.model(config, task).networks["generator"].state_dict()
+    pretrained.save(pretrained.build(entry, config, task, state, {"licence": "none"}), path)
+    content = path.read_bytes()
+    card, tensors = pretrained._read(path)
+    header = 8 + int.from_bytes(content[:8], "little")
+    heads = edited(content[:header]).map(lambda head: head + content[header:])
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            found, state = pretrained._read(path)
+            pretrained.load_pretrained(path)
+        except ModelError:
+            return
+        assert found == card
+        assert state.keys() == tensors.keys()
+        assert all(torch.equal(state[name], value) for name, value in tensors.items())
+
+    return Target(st.one_of(heads, edited(content)), check)
+
+
+def _masks(folder: Path) -> Target:
+    folder.mkdir()
+    path = folder / "a.png"
+    hole = np.zeros((64, 64), np.uint8)
+    hole[5:30, 7:40] = 255
+    Image.fromarray(hole).save(path)
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            found = mask_files.read(path, 64)
+        except mask_files.MaskFileError:
+            return
+        assert np.array_equal(found, hole > 0)
+
+    return Target(edited(path.read_bytes()), check)
+
+
+def _images(folder: Path) -> Target:
+    folder.mkdir()
+    path = folder / "a"
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8))
+    contents = []
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM"):
+        stream = io.BytesIO()
+        picture.save(stream, kind)
+        contents.append(stream.getvalue())
+
+    def check(made: bytes) -> None:
+        try:
+            square = decode(made, 64, "center")
+        except PictureError:
+            pass
+        else:
+            assert square.shape == (64, 64, 3)
+            assert square.dtype == np.uint8
+        path.write_bytes(made)
+        try:
+            photo = read_photo(path)
+        except BenchError:
+            return
+        assert photo.pixels.ndim == 3
+
+    return Target(st.one_of([edited(content) for content in contents]), check)
+
+
+#: Any bytes that a file system takes as one name.
+NAME = st.binary(min_size=1, max_size=60).filter(lambda b: b not in (b".", b"..") and not {0, 47} & set(b))
+
+
+def _names(folder: Path) -> Target:
+    folder.mkdir()
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+
+    def check(name: bytes) -> None:
+        path = folder / os.fsdecode(name + b".png")
+        path.write_bytes(stream.getvalue())
+        try:
+            (found,) = sources.find(folder).ids
+            assert sources.read(folder, found) == stream.getvalue()
+            mask = PurePosixPath(mask_files.file_name(found))
+            assert not mask.is_absolute()
+            assert ".." not in mask.parts
+            short = mask_file_name(found)
+            assert len(short) <= 60
+            assert "/" not in short
+        except (BenchError, mask_files.MaskFileError):  # "._x.png" is macOS's own, and no picture
+            return
+        finally:
+            path.unlink()
+
+    return Target(NAME, check)
+
+
+def _members(folder: Path) -> Target:
+    folder.mkdir()
+    path = folder / "img_align_celeba.zip"
+    member = st.lists(
+        st.sampled_from(["..", ".", "", "a", "img_align_celeba", "C:", "\\", "ä", "\u202e"]), max_size=5
+    )
+    names = st.lists(
+        st.builds(lambda parts, s: s.join([*parts, "x.png"]), member, st.sampled_from(["/", "\\"]))
+    )
+
+    def check(given: list[str]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the same name twice
+            with zipfile.ZipFile(path, "w") as archive:
+                for name in given:
+                    archive.writestr(name or "x", b"picture")
+        try:
+            source = sources.find(path)
+        except BenchError:
+            return
+        finally:
+            sources._open.cache_clear()
+        for found in source.ids:
+            parts = PurePosixPath(found.replace("\\", "/"))
+            assert not parts.is_absolute()
+            assert ".." not in parts.parts
+        assert sorted(p.name for p in folder.iterdir()) == [path.name]
+
+    return Target(names, check)
+
+
+def attempt(target: Target, examples: int, number: int = 0) -> int:
+    """Try so many inputs; how many were tried. A wrong outcome is raised with its input."""
+    tried = 0
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    @seed(number)
+    @given(target.inputs)
+    def one(made: Any) -> None:
+        nonlocal tried
+        tried += 1
+        target.read(made)
+
+    one()
+    return tried
+
+
+def limit_memory(num_bytes: int = 3 * 2**30) -> None:
+    """Let this process take so much more address space: what asks for more than a damaged file holds is a failure."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + num_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    ends = time.monotonic() + float(sys.argv[1])
+    warnings.simplefilter("ignore")
+    counts: dict[str, int] = {}
+    with targets() as known:
+        limit_memory()
+        number = 0
+        while time.monotonic() < ends:
+            for name, target in known.items():
+                counts[name] = counts.get(name, 0) + attempt(target, 200, number)
+            number += 1
+    for name, count in counts.items():
+        sys.stdout.write(f"{count:>9,}  {name}\n")
+    sys.stdout.write(
+        f"{sum(counts.values()):>9,}  inputs in all, none crashed, none was accepted for another\n"
+    )
