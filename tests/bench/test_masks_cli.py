@@ -62,3 +62,15 @@ def test_preview_draws_every_mask_and_says_the_share_of_the_hole(
     code, _, err = _bench(capsys, "preview", "--mask", "centre")
     assert code == 2
     assert "did you mean 'center'" in err
+
+
+@pytest.mark.filterwarnings("default::masks.files.PolarityWarning")
+def test_inverted_masks_of_a_folder_are_warned_about(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("inverted").mkdir()
+    for i, mask in enumerate(suite.draw("shapes", ["a", "b"], 32)):
+        Image.fromarray((1 - mask) * np.uint8(255)).save(f"inverted/{i}.png")
+    code, _, err = _bench(capsys, "preview", "--mask", "files:inverted", "--size", "32")
+    assert code == 0
+    assert "most masks are mostly hole; here white is hole, so they may be inverted" in err

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +151,51 @@ def test_lama_strokes_lean_to_the_vertical(name: str) -> None:
     masks = suite.draw(name, [str(i) for i in range(400)], 96).astype(int)
     along_rows, along_columns = np.abs(np.diff(masks, axis=2)).sum(), np.abs(np.diff(masks, axis=1)).sum()
     assert along_rows > 1.1 * along_columns
+
+
+@given(name=names, chunk=st.integers(1, 9), count=st.integers(1, 12))
+@settings(deadline=None, max_examples=40)
+def test_batches_of_any_size_give_the_same_masks(name: str, chunk: int, count: int) -> None:
+    whole = suite.draw(name, IDS[:count], 40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "_CHUNK", chunk)
+        assert np.array_equal(suite.draw(name, IDS[:count], 40), whole)
+
+
+def _digest(task: tuple[str, list[str]]) -> str:
+    return bank.digest(suite.draw(task[0], task[1], 40))
+
+
+def test_every_mask_is_the_same_in_other_processes() -> None:
+    """Whatever process draws which part, in whatever order."""
+    tasks = [(name, IDS[start : start + 8]) for name in suite.names() for start in (16, 0, 8)]
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        assert list(pool.map(_digest, tasks)) == [_digest(task) for task in tasks]
+
+
+#: Least and greatest share of the hole.
+DECLARED = {
+    "center": (0.25, 0.25),
+    "half": (0.5, 0.5),
+    "outpaint": (0.75, 0.75),
+    "random-rect": (0.3**2, 0.6**2),
+    **{
+        name: (max(int(name.split("-")[1]), 1) / 100, int(name.split("-")[2]) / 100)
+        for name in suite.names()
+        if name.startswith("irregular")
+    },
+}
+
+
+@given(
+    name=st.sampled_from(sorted(DECLARED)),
+    size=st.integers(32, 128),
+    ids=st.lists(st.text(max_size=8), min_size=1),
+)
+@settings(deadline=None, max_examples=80)
+def test_the_hole_has_the_declared_area(name: str, size: int, ids: list[str]) -> None:
+    low, high = DECLARED[name]
+    # A box whose sides are rounded to whole pixels is up to a pixel off along each; a bin is exact.
+    slack = 0.0 if name.startswith("irregular") else 2 / size + 1 / size**2
+    areas = suite.draw(name, ids[:4], size).mean(axis=(1, 2))
+    assert ((areas >= low - slack) & (areas <= high + slack)).all()
