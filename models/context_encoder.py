@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.choices import check_choices
@@ -283,9 +282,9 @@ class ContextEncoder(InpaintingModel):
         painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
             top, left, height, width = self.box
-            bottom, right = batch.size - top - height, batch.size - left - width
-            frame = F.pad(torch.ones_like(batch.mask[:, :, :height, :width]), (left, right, top, bottom))
-            painted = torch.where(frame > 0.5, F.pad(painted, (left, right, top, bottom)), filled)
+            whole = filled.clone()
+            whole[:, :, top : top + height, left : left + width] = painted
+            painted = whole
         return Completion(painted, composite(batch.image, painted, batch.mask))
 
     def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:

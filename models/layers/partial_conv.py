@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers.weight_gradient import TapConv2d
+from models.layers.small_map_conv import SmallMapConv2d
 
 
 class Masked(NamedTuple):
@@ -34,13 +34,12 @@ class Masked(NamedTuple):
 
     def upsample(self) -> Masked:
         """Twice the size, nearest neighbour, features and mask alike."""
-        return Masked(
-            F.interpolate(self.features, scale_factor=2.0, mode="nearest"),
-            F.interpolate(self.valid, scale_factor=2.0, mode="nearest"),
-        )
+        # A copy is exact in any type; the CPU's autocast would widen it to float32 and back.
+        with torch.autocast(self.features.device.type, enabled=False):
+            return Masked(*(F.interpolate(x, scale_factor=2.0, mode="nearest") for x in self))
 
 
-class PartialConv2d(TapConv2d):
+class PartialConv2d(SmallMapConv2d):
     """Eq. 1, 2: ``x' = W(X*M) * sum(1)/sum(M) + b`` where ``sum(M) > 0``, else 0; ``m' = [sum(M) > 0]``.
 
     ``sum(1)`` is ``k * k * C`` at the border too: padding is a hole. Counts are exact float32 integers
