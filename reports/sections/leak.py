@@ -10,10 +10,15 @@ from reports.table import PRIMARY_METRICS
 
 
 def build(page: Page) -> dict[str, Any] | None:
-    """Context of ``sections/leak.html.j2``; ``None`` where test images show only known, or only new people."""
+    """Context of ``sections/leak.html.j2``; ``None`` where nobody is known from training, or people are unknown.
+
+    ``lines`` is empty where everybody is known, so that there is nothing to compare.
+    """
     new = page.data.get("unseen_identities")
-    if not new or not len(page.rows):
+    if new is None or not len(page.rows):
         return None
+    if not new:
+        return {"lines": []}
     metrics = {m.name: m for m in page.measured if m.name in PRIMARY_METRICS}
     table = identity_leak(page.rows, list(metrics), new)
     if table.empty:

@@ -120,5 +120,13 @@ def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     assert "<code>a.jpg</code> = <code>&lt;b&gt;.jpg</code>" in html
     _page(folder, unseen_identities=[], duplicates=[])
     plain = render_report(folder, tmp_path / "report").read_text()
-    assert "What the split leaks" not in plain
+    assert "Every test image shows a person who is in training too" in plain
     assert "No picture of one split is exactly equal to one of another" in plain
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_nothing_is_said_where_nobody_is_known(tmp_path: Path, everybody: bool) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0, procedural=False)
+    people = {int(p) for p in _page(folder).rows["identity"].dropna()} if everybody else None
+    _page(folder, unseen_identities=sorted(people) if people else None)
+    assert "What the split leaks" not in render_report(folder, tmp_path / "report").read_text()
