@@ -20,6 +20,7 @@ from reports.resampling import (
     percentile_interval,
 )
 from reports.scores import Scores, arrange
+from reports.table import EXTERNAL
 
 #: The fills that tell how hard a picture is, the first that is there.
 REFERENCES = ("mean-image", "mean", "biharmonic")
@@ -55,7 +56,11 @@ def identity_leak(
             fills = {s.model: s for s in methods if not s.trained}
             fill = next((fills[name] for name in REFERENCES if name in fills), None)
             for scores in methods:
-                if scores.trained and (line := _line(scores, fill, new, resamples)):
+                if (
+                    scores.trained
+                    and scores.train_mask != EXTERNAL
+                    and (line := _line(scores, fill, new, resamples))
+                ):
                     about = {"label": scores.label, "train_mask": scores.train_mask, "metric": metric}
                     records.append({"mask": mask, **about, **line})
     return pd.DataFrame(records, columns=_COLUMNS)

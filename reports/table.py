@@ -49,7 +49,11 @@ COLUMNS = (
     Column("preset", "text", "`smoke`, `quick` or `paper`"),
     Column("seed", "integer", "seed of the training; an untrained fill has one"),
     Column("mask", "text", "mask evaluated on"),
-    Column("train_mask", "text", "mask or mixture trained on; `-` for untrained fills"),
+    Column(
+        "train_mask",
+        "text",
+        "mask or mixture trained on; `-` for untrained fills, `external` for pictures of other programs",
+    ),
     Column("size", "integer", "side of the square image in pixels"),
     Column("image_id", "text", "name of the image in its data set"),
     Column(
@@ -69,6 +73,9 @@ KEY = ("label", "model", "seed", "mask", "train_mask", "image_id")
 
 #: Value of ``train_mask`` where nothing was trained.
 UNTRAINED = "-"
+#: Value of ``train_mask``, ``track`` and ``preset`` where another program made the pictures (``bench score``): one
+#: training of which nothing is known.
+EXTERNAL = "external"
 
 _NAMES = tuple(column.name for column in COLUMNS)
 

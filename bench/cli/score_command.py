@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from bench.cli import completing
 from bench.cli.options import Names, OrWord, data_option, flatten
-from bench.errors import UsageError
+from bench.errors import BenchError, DiskError, UsageError
+
+if TYPE_CHECKING:
+    from bench.store import Store
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
-    "  bench score my-results --data ~/celeba --mask center --size 160 --output my-results.parquet"
+    "  bench score my-results --data ~/celeba --mask center --size 160 --output my-results.parquet\n"
+    "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'"
 )
 @click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
 @data_option
@@ -36,6 +43,13 @@ from bench.errors import UsageError
     show_default="primary,hole_psnr_db,hole_mae",
     help="Metric names, 'primary', 'secondary' or 'all'.",
 )
+@click.option(
+    "--into",
+    metavar="EXPERIMENT",
+    shell_complete=completing.experiments,
+    help="Add the row to the table and the report of an experiment, whose data, size, crop, split, test images and "
+    "metrics then need not be given; scored again under the same label, it replaces the row.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option(
     "--output",
@@ -52,6 +66,7 @@ def command(
     test_images: Any,
     label: str | None,
     names: Any,
+    into: str | None,
     device: str,
     output: Path | None,
 ) -> None:
@@ -59,20 +74,39 @@ def command(
 
     Pictures are matched to test images by file name. Exit code: 0 every test image scored, 1 some are missing
     or unusable (the others are scored), 2 usage.
+
+    With --into, every image must have its picture, and images and masks must be the experiment's. The row counts as
+    one training of which nothing is known: no comparison with a trained model is decided.
     """
+    from bench.cli.experiments import find_experiment
     from bench.data import DataSpec, open_data
     from bench.evaluation import score as scoring
     from bench.evaluation.cards import CARDS, expand
     from bench.evaluation.evaluate import subset
     from bench.evaluation.metrics import prepare
+    from bench.suite import scored as adding
+    from bench.suite.run import evaluated
     from bench.training.device import choose
     from masks import suite
     from reports.table import write_rows
 
     metrics = expand(flatten(names))
     where = choose(device).device
-    dataset = open_data(DataSpec(source=data, size=size, crop=crop, split=split))
-    images = subset(dataset.test, None if test_images == "all" else test_images)
+    spec = DataSpec(source=data, size=size, crop=crop, split=split)
+    target = adding.open_target(find_experiment(into), mask) if into else None
+    evaluate_on = "test"
+    if target is not None:
+        settings = target.manifest["settings"]
+        asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
+        given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
+        spec = replace(target.spec, **given)
+        size, evaluate_on = spec.size, settings.get("evaluate_on", "test")
+        if not _is_given("test_images"):
+            test_images = settings["test_images"] or "all"
+        if not _is_given("names"):
+            metrics = target.metrics
+    dataset = open_data(spec)
+    images = subset(evaluated(dataset, evaluate_on), None if test_images == "all" else test_images)
     try:
         chosen = suite.resolve([mask])
         if len(chosen) != 1:
@@ -80,6 +114,8 @@ def command(
         drawn = suite.draw(chosen[0], images.ids, size)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if target is not None:
+        target.check(dataset, images, drawn)
     ready, unavailable = prepare(metrics, where)
     unavailable |= {
         name: "a metric of sets; 'bench score' measures images" for name in metrics if CARDS[name].of == "set"
@@ -98,9 +134,38 @@ def command(
         except OSError as error:
             raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
         click.echo(f"rows: {output}")
+    if target is not None:
+        command_line = ("bench", *sys.argv[1:])
+        adding.add(
+            target, scored, images, name=title, source=predictions.resolve().name, command=command_line
+        )
+        _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
     if dataset.procedural:
         click.echo("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
     sys.exit(1 if scored.findings.incomplete else 0)
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def _report(store: Store, *, pictures: bool) -> None:
+    """Write the experiment's page anew."""
+    from bench.store import REPORTS, RUNS
+    from reports.experiment import ExperimentError
+    from reports.html import render_report
+    from reports.index_page import render_index
+
+    try:
+        page = render_report(store.folder, store.report_folder, pictures=pictures)
+        if store.folder.parent == RUNS.resolve():
+            render_index(RUNS, REPORTS)
+    except ExperimentError as error:
+        raise BenchError(str(error)) from error
+    except OSError as error:
+        raise DiskError(f"cannot write the report: {error.strerror or error}") from error
+    click.echo(f"added to {store.name}; report: {page}")
 
 
 def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:

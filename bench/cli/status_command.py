@@ -65,6 +65,7 @@ def _list(found: list[Status]) -> None:
 
 def _show(status: Status) -> None:
     from bench.cli.sizes import size
+    from reports.table import EXTERNAL
 
     click.secho(status.name, bold=True)
     click.echo(f"  created {status.created}, changed {status.updated}, {size(status.num_bytes)}")
@@ -77,6 +78,9 @@ def _show(status: Status) -> None:
                     f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}",
                     fg=_COLORS.get(state),
                 )
+    for cell in status.cells:
+        if cell["train_mask"] == EXTERNAL:
+            click.echo(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")

@@ -20,16 +20,15 @@ from PIL import Image, UnidentifiedImageError
 from bench.data import ImageSet
 from bench.errors import UsageError
 from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluate import EVALUATION_BATCH
+from bench.evaluation.evaluate import EVALUATION_BATCH, picture_pool
 from bench.evaluation.metrics import Function, Pictures
+from reports.table import EXTERNAL
 
 _SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"})
 _DEPTHS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
 #: crop (JPEG at quality 75 changes faces by about 2).
 _ALIEN_LEVELS = 8.0
-#: What stands where a training of ours has its own value.
-EXTERNAL = "external"
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Scored:
-    """Rows (one a picture, without what names the method) and findings."""
+    """What scoring gave.
+
+    Attributes:
+        rows: one a picture, without what names the method.
+        findings: what was noticed.
+        pictures: ``(P, H, W, 3)`` uint8, composites of those images of the picture pool that were scored.
+    """
 
     rows: pd.DataFrame
     findings: Findings
+    pictures: NDArray[np.uint8]
 
 
 def score(
@@ -113,6 +119,7 @@ def score(
     count = len(images)
     positions: list[int] = []
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*ready, "identical")}
+    pool, kept_pictures = set(picture_pool(count).tolist()), []
     for start in range(0, count, EVALUATION_BATCH):
         block = [i for i in range(start, min(start + EVALUATION_BATCH, count)) if images.ids[i] in files]
         read = {i: _read(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block}
@@ -132,6 +139,7 @@ def score(
                 for name, function in ready.items():
                     columns[name].append(function(pictures).double().cpu().numpy())
             columns["identical"].append((composite == truth).all(axis=(1, 2, 3)))
+            kept_pictures += [composite[j] for j, i in enumerate(kept) if i in pool]
             positions += kept
         listen(min(start + EVALUATION_BATCH, count), count)
     if not positions:
@@ -151,13 +159,16 @@ def score(
             **{name: np.concatenate(parts) for name, parts in columns.items()},
         }
     )
-    return Scored(rows, findings)
+    shown = np.stack(kept_pictures) if kept_pictures else np.empty((0, *images.pixels.shape[1:]), np.uint8)
+    return Scored(rows, findings, shown)
 
 
-def as_results(rows: pd.DataFrame, *, label: str, mask: str, size: int) -> pd.DataFrame:
+def as_results(
+    rows: pd.DataFrame, *, label: str, mask: str, size: int, model: str = EXTERNAL
+) -> pd.DataFrame:
     """Rows of :func:`score` as a results table (``docs/results-schema.md``): one external method, seed 0."""
     named: dict[str, object] = {
-        "model": EXTERNAL,
+        "model": model,
         "label": label,
         "track": EXTERNAL,
         "preset": EXTERNAL,

@@ -29,7 +29,7 @@ from bench.suite.training import TrainedModel
 from bench.training.device import Compute
 from reports.experiment import mask_file_name
 from reports.numbers import agrees, numbers
-from reports.table import read_rows, write_rows
+from reports.table import EXTERNAL, read_rows, write_rows
 
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"
@@ -63,8 +63,11 @@ class Manifest:
         self.numerics: dict[str, Any] = {}
 
     def elsewhere(self) -> list[str]:
-        """Labels of finished cells that were computed on other software or hardware than this run's."""
-        done = [c for c in self.value["cells"] if c["status"] == "done"]
+        """Labels of finished cells that were computed on other software or hardware than this run's.
+
+        Pictures of other programs are not among them: no run can compute them.
+        """
+        done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
         return sorted({c["label"] for c in done if c.get("numerics") != self.numerics})
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -133,7 +136,7 @@ def open_or_create(
                 "give another --name"
             )
         for kind in ("models", "masks"):  # what the cells hold, whichever command added them
-            held = [cell[kind[:-1]] for cell in old["cells"]]
+            held = [cell[kind[:-1]] for cell in old["cells"] if cell["train_mask"] != EXTERNAL]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
     options = {**request.options, "name": store.name} if request.options else {}
     earlier = [c for c in (old or {}).get("commands", []) if c != list(request.command)]
@@ -248,14 +251,24 @@ def save_cell(
         "size": settings.size,
     }
     about = pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()})
-    table = pd.concat([about, _with_primary(rows)], axis=1)
+    ids = np.array([test.images.ids[i] for i in test.pool])
+    write_cell(folder, pd.concat([about, _with_primary(rows)], axis=1), entry, ids, pictures)
+
+
+def write_cell(
+    folder: Path,
+    table: pd.DataFrame,
+    entry: dict[str, Any],
+    ids: NDArray[np.str_],
+    pictures: NDArray[np.uint8] | None,
+) -> None:
+    """Write rows, pictures of the images ``ids`` where they are kept, and last ``cell.json``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
     if pictures is not None:
-        ids = np.array([test.images.ids[i] for i in test.pool])
         _save_npz(folder / "pictures.npz", ids=ids, composite=pictures)
     write_json(folder / "cell.json", entry)
 

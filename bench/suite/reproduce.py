@@ -22,7 +22,7 @@ from bench.suite.run import Prepared, execute, prepare
 from models.pretrained import as_tuples
 from models.registry import suggest
 from reports.numbers import numbers
-from reports.table import SchemaError, read_rows
+from reports.table import EXTERNAL, SchemaError, read_rows
 
 #: What makes a cell the same cell in another experiment.
 _IDENTITY = ("model", "mask", "train_mask", "seed")
@@ -30,12 +30,16 @@ _IDENTITY = ("model", "mask", "train_mask", "seed")
 
 @dataclass(frozen=True)
 class Record:
-    """What is to be reproduced: a manifest, the cells chosen of it, and their numbers (metric -> mean and digest)."""
+    """What is to be reproduced: a manifest, the cells chosen of it, and their numbers (metric -> mean and digest).
+
+    ``skipped`` are labels of pictures of other programs, which no run can make.
+    """
 
     path: Path
     manifest: dict[str, Any]
     cells: list[dict[str, Any]]
     numbers: list[dict[str, dict[str, Any]]]
+    skipped: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,12 @@ def read_record(path: Path, cell: str | None = None) -> Record:
                 raise UsageError(f"--cell {cell}: no finished cell of {path}{suggest(cell, names)}")
             if len(done) > 1:
                 raise UsageError(f"--cell {cell}: is one of {', '.join(c['cell'] for c in done)}; name one")
+        skipped = list(dict.fromkeys(c["label"] for c in done if c["train_mask"] == EXTERNAL))
+        done = [c for c in done if c["train_mask"] != EXTERNAL]
         if not done:
-            raise UsageError(f"{path}: holds no finished cell, so there is nothing to reproduce")
-        return Record(path, manifest, done, [_recorded(c, path.parent) for c in done])
+            of_others = f" (but pictures of other programs: {', '.join(skipped)})" if skipped else ""
+            raise UsageError(f"{path}: holds no finished cell{of_others}, so there is nothing to reproduce")
+        return Record(path, manifest, done, [_recorded(c, path.parent) for c in done], skipped)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchError(
             f"{path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
@@ -211,6 +218,8 @@ def reproduce(
     Raises:
         UsageError: data, masks, versions or hardware are not the recorded ones; nothing has been computed.
     """
+    if record.skipped:
+        listener.note(f"Left out, made by other programs: {', '.join(record.skipped)}.")
     store = Store(name, root)
     if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")

@@ -13,7 +13,7 @@ import torch
 
 import masks.bank
 import masks.suite
-from bench.config import Request, RunConfig, digest
+from bench.config import Request, digest
 from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
@@ -152,14 +152,18 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
-        test_images=evaluation.subset(_evaluated(data, settings), settings.test_images),
+        test_images=evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images),
         store=store,
     )
 
 
-def _evaluated(data: Dataset, settings: RunConfig) -> ImageSet:
-    """The images of ``--evaluate-on``."""
-    if settings.evaluate_on == "test":
+def evaluated(data: Dataset, evaluate_on: str) -> ImageSet:
+    """The images of ``--evaluate-on``.
+
+    Raises:
+        UsageError: validation images are asked for, and the data have none.
+    """
+    if evaluate_on == "test":
         return data.test
     if not data.validation.ids:
         raise UsageError("--evaluate-on validation: the data has no validation images; give another --split")
