@@ -67,6 +67,13 @@ def masks(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site into ``site/``: strictly, and without the network."""
+    install(session, "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "true"})
+
+
+@nox.session
 def smoke(session: nox.Session) -> None:
     """The whole main job at preset ``smoke``, in a temporary folder."""
     install(session, "-e", ".")
