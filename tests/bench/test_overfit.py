@@ -2,7 +2,7 @@
 
 Steps and learning rate are each model's own; the threshold is one. GLCIC crops real pictures at random places, where
 no completed one is while the hole stays in the centre: its discriminator then judges the place, at once and for good,
-and pulls the generator anywhere (24 to 38 dB from one look to the next). Here it sees both at the hole.
+and pulls the generator to and fro (24 to 36 dB in two attempts). Here it sees both at the hole.
 """
 
 from __future__ import annotations
