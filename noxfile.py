@@ -117,6 +117,15 @@ def stress(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kills in every stage, full disk, read-only folders, vanished data, two processes, clock, memory."""
+    install(session, "-e", ".[dev]")
+    session.run(
+        "pytest", "-m", "slow", "-s", "--timeout=3600", "tests/bench/test_faults.py", *session.posargs
+    )
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Damaged and hostile input for every reader, for five minutes or so many seconds; prints how many were tried."""
     install(session, "-e", ".[dev]")

@@ -254,7 +254,8 @@ def command(
         except ExperimentError as error:
             raise BenchError(str(error)) from error
         except OSError as error:
-            raise DiskError(f"cannot write the report: {error.strerror or error}") from error
+            where = error.filename or outcome.store.report_folder
+            raise DiskError(f"cannot write the report: {where}: {error.strerror or error}") from error
     print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
     sys.exit(1 if outcome.failed else 0)
 

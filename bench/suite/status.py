@@ -70,9 +70,18 @@ def read_status(folder: Path) -> Status:
         {**{k: c.get(k) for k in fields}, "status": c["status"], "reason": c.get("reason")}
         for c in manifest["cells"]
     ]
-    known = {tuple(c[k] for k in ("model", "mask", "seed")) for c in cells}
+    # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
+    exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
+    broken = {
+        tuple(c[k] for k in ("model", "mask", "seed"))
+        for c in cells
+        if c["status"] == "failed" and c["train_mask"] == "-"
+    }
     for planned in manifest.get("planned", []):
-        if tuple(planned[k] for k in ("model", "mask", "seed")) not in known:
+        if (
+            tuple(planned[k] for k in ("model", "mask", "train_mask", "seed")) not in exact
+            and tuple(planned[k] for k in ("model", "mask", "seed")) not in broken
+        ):
             cells.append({**{k: planned[k] for k in fields}, "status": "waiting", "reason": None})
     page = (
         folder.parent.parent / REPORTS / folder.name / "index.html"

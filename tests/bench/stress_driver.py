@@ -6,11 +6,14 @@ child's exit code out. The driver itself only imports, so that every child start
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +21,16 @@ from typing import Any
 
 import torch
 
+from bench import store
 from bench.config import Request, resolve
+from bench.data import pack
+from bench.evaluation import evaluate as evaluation
 from bench.suite.listener import Listener
 from bench.suite.run import run
 from bench.training import checkpoint
 from bench.training.batches import TrainingBatches
 from bench.training.players import Players
+from reports import html, table
 
 
 def die(*_: Any) -> None:
@@ -81,6 +88,22 @@ def arm(kind: str, number: float) -> None:
         call_until(Path, "replace", int(number), after=True)
     elif kind == "removal":
         call_until(Path, "unlink", int(number), after=True)
+    elif kind == "packing":
+        call_until(pack, "decode" if number else "_write_mark", int(number) or 1)
+    elif kind == "evaluation":
+        call_until(evaluation, "batch_at", int(number))
+    elif kind == "result write":
+        call_until(table.pq, "write_table", int(number), after=True)
+    elif kind == "report write":
+        call_until(html, "write_page" if number > 1 else "render", 1)
+    elif kind == "memory":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + int(number)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    elif kind == "clock":
+        backwards = itertools.count(2_000_000_000, -3600)
+        time.time = lambda: float(next(backwards))
+        store.now = lambda: f"{2100 - next(backwards) % 100}-01-01T00:00:00Z"
 
 
 def child(data: str, moment: tuple[str, float]) -> None:
@@ -89,9 +112,12 @@ def child(data: str, moment: tuple[str, float]) -> None:
     settings = resolve(
         "smoke", {"images_seen": 80, "checkpoint_every": 1, "test_images": 4, "precision": "fp32"}
     )
-    run(
+    outcome = run(
         Request(models=("glcic",), masks=("center",), data=data, settings=settings, name="stress"), Listener()
     )
+    if outcome.failed:
+        raise RuntimeError("a cell failed")
+    html.render_report(outcome.store.folder, outcome.store.report_folder)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from bench.cli import sizes
 from bench.store import Store
 from bench.suite.status import read_status, steps_done
+from reports.manifest import SEAL
 from tests.bench.test_cli import bench, error_of
 
 
@@ -70,6 +71,23 @@ def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], 
     assert "bench run --config runs/kept/config.toml" in output
     assert "kept  3 cells" in bench("status").output
     assert "did you mean 'kept'" in error_of("status", "ketp")
+
+
+def test_status_keeps_trainings_on_other_masks_apart(words: list[str]) -> None:
+    """One cell done on a training mask says nothing of the same cell on another."""
+    assert bench(*words).exit_code == 0
+    path = Path("runs/kept/manifest.json")
+    manifest = json.loads(path.read_text())
+    (unet,) = [c for c in manifest["planned"] if c["model"] == "test-unet"]
+    manifest["planned"].append({**unet, "train_mask": "half"})
+    del manifest[SEAL]
+    path.write_text(json.dumps(manifest))
+    cells = read_status(Path("runs/kept")).cells
+    assert [(c["model"], c["train_mask"], c["status"]) for c in cells] == [
+        ("test-unet", "center", "done"),
+        ("mean", "-", "done"),
+        ("test-unet", "half", "waiting"),
+    ]
 
 
 def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None:
