@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 
 import nox
@@ -27,13 +28,20 @@ def install(session: nox.Session, *what: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, and the import contracts."""
-    install(session, "ruff>=0.8", "import-linter>=2.1")
+    """Style, the import contracts, unsafe code, and known holes in dependencies (where their list can be reached)."""
+    install(session, "ruff>=0.8", "import-linter>=2.1", "bandit[toml]>=1.8", "pip-audit>=2.7")
     if not isinstance(session.virtualenv, PassthroughEnv):
         session.install("--no-deps", "-e", ".")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
+    session.run("bandit", "-q", "-c", "pyproject.toml", "-r", "bench", "masks", "models", "reports")
+    try:
+        socket.create_connection(("pypi.org", 443), timeout=5).close()
+    except OSError as error:
+        session.log(f"pip-audit left out: its list of known holes is out of reach ({error})")
+    else:
+        session.run("pip-audit", "--progress-spinner", "off", "--skip-editable")
 
 
 @nox.session
