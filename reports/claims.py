@@ -51,6 +51,7 @@ class Verdict:
         findings: one for each comparison, where it could be made.
         missing: what is not there: models, with the reason where a cell failed.
         command: what would run it; empty where nothing is missing.
+        summary: ``reason`` without the sentences of several findings, where it holds them; else empty.
     """
 
     claim: Claim
@@ -60,6 +61,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = ()
     command: str = ""
+    summary: str = ""
 
 
 def evaluate_claims(experiment: Experiment, claims: tuple[Claim, ...] = CLAIMS) -> list[Verdict]:
@@ -111,27 +113,37 @@ def _evaluate(
     if few:
         command = _more_seeds_command(experiment, claim)
         return Verdict(claim, "inconclusive", "neither", few, tuple(findings), command=command)
-    leaning, reason = _decide(findings)
+    leaning, reason, summary = _decide(findings)
     if leaning == "neither":
-        return Verdict(claim, "inconclusive", leaning, reason, tuple(findings))
+        return Verdict(claim, "inconclusive", leaning, reason, tuple(findings), summary=summary)
     if short:
-        reason = f"{reason}; indicative only: " + ", ".join(short)
-        return Verdict(claim, "indicative", leaning, reason, tuple(findings))
+        only = "; indicative only: " + ", ".join(short)
+        summary = summary and summary + only
+        return Verdict(claim, "indicative", leaning, reason + only, tuple(findings), summary=summary)
     outcome: Outcome = "reproduced" if leaning == "for" else "not reproduced"
-    return Verdict(claim, outcome, leaning, reason, tuple(findings))
+    return Verdict(claim, outcome, leaning, reason, tuple(findings), summary=summary)
 
 
-def _decide(findings: list[Finding]) -> tuple[Leaning, str]:
-    """All comparisons for: reproduced. Any against: not. The two errors are held to 5 % for the claim as a
-    whole: the first since all must hold, the second since each is tested at its share of 5 %.
+def _decide(findings: list[Finding]) -> tuple[Leaning, str, str]:
+    """Leaning, reason and summary of a claim.
+
+    All comparisons for: reproduced. Any against: not. The two errors are held to 5 % for the claim as a whole: the
+    first since all must hold, the second since each is tested at its share of 5 %.
     """
     against = [f for f in findings if f.leaning == "against"]
     if against:
-        return "against", "; ".join(f.reason for f in against)
+        return "against", *_told(against, "other way round", len(findings))
     open_ones = [f for f in findings if f.leaning == "neither"]
     if open_ones:
-        return "neither", "; ".join(f.reason for f in open_ones)
-    return "for", "all comparisons hold" if len(findings) > 1 else findings[0].reason
+        return "neither", *_told(open_ones, "undecided", len(findings))
+    return "for", "all comparisons hold" if len(findings) > 1 else findings[0].reason, ""
+
+
+def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
+    """Their sentences, and how many they are of several."""
+    return "; ".join(
+        f.reason for f in findings
+    ), f"{len(findings)} of {of} comparisons {what}" if of > 1 else ""
 
 
 def _findings(

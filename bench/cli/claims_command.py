@@ -9,6 +9,7 @@ import click
 
 from bench.cli import completing
 
+_SIGNS = {"for": "as claimed", "against": "other way", "neither": "undecided"}
 _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan", "inconclusive": "yellow"}
 
 
@@ -43,9 +44,9 @@ def command(experiment: str, as_json: bool) -> None:
         leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
         click.secho(f"{verdict.outcome}{leaning}", fg=_STYLES.get(verdict.outcome), bold=True, nl=False)
         click.echo(f"  {verdict.claim.key}: {verdict.claim.statement} [{verdict.claim.source}]")
-        click.echo(f"    {verdict.reason}")
+        click.echo(f"    {verdict.summary or verdict.reason}")
         for finding in verdict.findings:
-            if finding.reason not in verdict.reason:
-                click.echo(f"    {finding.reason}")
+            if verdict.summary or finding.reason not in verdict.reason:
+                click.echo(f"      {_SIGNS[finding.leaning]:<12}{finding.reason}")
         if verdict.command:
             click.echo(f"    {verdict.command}")

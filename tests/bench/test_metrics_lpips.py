@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bench.evaluation import weights
 from bench.evaluation.metrics import METRICS, Pictures, prepare
@@ -72,6 +74,31 @@ def test_equal_to_the_package(backbones: Path, backbone: str) -> None:
             assert value.item() == pytest.approx(network(*pair).item(), abs=1e-5)
     assert ours.dtype == torch.float64
     assert (ours > 0.01).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_gpu_gives_the_same_distances(backbones: Path, backbone: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    if not list(backbones.glob(FILES[backbone])):
+        pytest.skip(f"needs {FILES[backbone]}")
+    truth, made = _images()
+    there = lpips_distance(backbone, torch.device("cuda"))(made.cuda(), truth.cuda()).cpu()
+    np.testing.assert_allclose(there, lpips_distance(backbone, CPU)(made, truth), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("picture", "published"), [("ex_p0", 0.722), ("ex_p1", 0.138)])
+def test_the_published_example_distances(backbones: Path, picture: str, published: float) -> None:
+    """Oracle: what the package's authors print for the three pictures of their repository (``imgs/``), AlexNet."""
+    folder = os.environ.get("INPAINT_BENCH_LPIPS_EXAMPLES")
+    if not folder:
+        pytest.skip("needs ex_ref.png, ex_p0.png, ex_p1.png: INPAINT_BENCH_LPIPS_EXAMPLES, their folder")
+    pair = []
+    for name in (picture, "ex_ref"):
+        with Image.open(Path(folder) / f"{name}.png") as image:
+            pair.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None])
+    assert lpips_distance("alex", CPU)(*pair).item() == pytest.approx(published, abs=5e-4)
 
 
 def test_identity_symmetry_and_batches(backbones: Path) -> None:

@@ -138,6 +138,16 @@ def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     assert found["fid"] > 0
 
 
+@pytest.mark.gpu
+def test_the_gpu_gives_the_same_features(cached: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    images = torch.from_numpy(render(list(range(4)), 64)).permute(0, 3, 1, 2)
+    here = inception_features(CPU)(images)
+    there = inception_features(torch.device("cuda"))(images.cuda())
+    assert (there - here).abs().max() <= 1e-4 * here.abs().max()
+
+
 def test_without_the_weights_there_is_a_reason_and_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,6 +245,10 @@ def test_the_gpu_gives_the_same_numbers(kind: str) -> None:
     truth, made = (torch.from_numpy(x).permute(0, 3, 1, 2) for x in _pair(kind))
     there = mean_ssim(truth.cuda(), made.cuda()).cpu()
     np.testing.assert_allclose(there, mean_ssim(truth, made), rtol=0, atol=1e-6)
+    here = _pictures(*_pair(kind))
+    moved = Pictures(here.truth.cuda(), here.composite.cuda(), here.raw.cuda(), here.mask.cuda())
+    for name in ("psnr_db", "ssim", "hole_psnr_db", "hole_mae", "hole_ssim", "ssim_uniform7", "ssim_y"):
+        np.testing.assert_allclose(_value(name, moved), _value(name, here), rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_cards_and_functions_are_the_same_set() -> None:

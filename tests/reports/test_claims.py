@@ -94,6 +94,8 @@ def test_an_interval_with_zero_is_inconclusive(tmp_path: Path) -> None:
     found = verdicts(tmp_path, means={**TABLE_4, "pconv": 27.15}, seed_sd=1.0)["order-psnr"]
     assert found.outcome == "inconclusive"
     assert "the interval includes zero" in found.reason
+    assert found.summary == "2 of 3 comparisons undecided"
+    assert [f.leaning for f in found.findings] == ["neither", "neither", "for"]
 
 
 def test_two_seeds_are_inconclusive_by_rule_however_large_the_difference(tmp_path: Path) -> None:
@@ -132,6 +134,21 @@ def test_procedural_faces_test_nothing(tmp_path: Path) -> None:
     found = verdicts(tmp_path, procedural=True)
     assert {v.outcome for v in found.values()} == {"not tested"}
     assert all("--preset paper" in v.command and not v.findings for v in found.values())
+
+
+@pytest.mark.parametrize("change", [{"models": ("mgs-iim",)}, {"seeds": (0, 1)}, {"procedural": True}])
+def test_every_command_is_one_that_the_command_line_takes_with_models_that_there_are(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    from bench.cli.run_command import command
+    from models.discovery import expand
+
+    commands = [v.command for v in verdicts(tmp_path, **change).values() if v.command]
+    assert commands
+    for words in map(shlex.split, commands):
+        context = command.make_context("run", words[2:])
+        asked = [name for group in context.params["models"] for name in group]
+        assert expand(asked) == asked
 
 
 def test_missing_cells_are_named_with_a_command_that_the_command_line_takes(tmp_path: Path) -> None:
