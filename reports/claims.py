@@ -141,9 +141,8 @@ def _decide(findings: list[Finding]) -> tuple[Leaning, str, str]:
 
 def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
     """Their sentences, and how many they are of several."""
-    return "; ".join(
-        f.reason for f in findings
-    ), f"{len(findings)} of {of} comparisons {what}" if of > 1 else ""
+    summary = f"{len(findings)} of {of} comparisons {what}" if of > 1 else ""
+    return "; ".join(f.reason for f in findings), summary
 
 
 def _findings(

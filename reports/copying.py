@@ -17,6 +17,8 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "−": "$-$",
     "–": "--",
 }
@@ -33,19 +35,29 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
     return buffer.getvalue()
 
 
-def as_markdown(table: Sequence[Sequence[str]]) -> str:
-    """A pipe table: first column to the left, the others to the right."""
+def as_markdown(table: Sequence[Sequence[str]], alignment: str = "") -> str:
+    """A pipe table. ``alignment`` has ``l`` or ``r`` for each column; by default all but the first to the right."""
     header, *rows = [[_markdown(cell) for cell in row] for row in table]
-    rule = [":--", *("--:" for _ in header[1:])]
+    rule = ["--:" if a == "r" else ":--" for a in alignment or _alignment(table)]
     return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
 
 
-def as_latex(table: Sequence[Sequence[str]]) -> str:
-    """A ``tabular`` with the rules of ``booktabs``."""
+def as_latex(table: Sequence[Sequence[str]], alignment: str = "") -> str:
+    """A ``tabular`` with the rules of ``booktabs``; ``alignment`` as in :func:`as_markdown`."""
     header, *rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in table]
-    columns = "l" + "r" * (len(table[0]) - 1)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
+    lines = [
+        rf"\begin{{tabular}}{{{alignment or _alignment(table)}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+    ]
     return "\n".join([*lines, r"\end{tabular}", ""])
+
+
+def _alignment(table: Sequence[Sequence[str]]) -> str:
+    return "l" + "r" * (len(table[0]) - 1)
 
 
 def _harmless(cell: str) -> str:

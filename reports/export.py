@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from reports.claims import evaluate_claims
+from reports.copying import as_latex, as_markdown
 from reports.experiment import Experiment
 from reports.set_metrics import summarise_sets
 from reports.summary import method_name, paired_differences, summarise
@@ -63,7 +64,7 @@ def export(experiment: Experiment, table: str = "summary", form: str = "csv") ->
             return records.to_csv(index=False, lineterminator="\n").encode()
         case _:
             cells = [[_plain(v) for v in row] for row in records.itertuples(index=False)]
-            return _RENDER[form](list(records.columns), cells, _alignment(records)).encode()
+            return _RENDER[form]([list(records.columns), *cells], _alignment(records)).encode()
 
 
 def _records(experiment: Experiment, table: str) -> pd.DataFrame:
@@ -121,7 +122,7 @@ def readable_summary(experiment: Experiment, form: str) -> str:
             seeds = str(int(of["n_seeds"].max()))
             lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in metrics)])
         headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]
-        body = _RENDER[form](headings, lines, "l" + "r" * (1 + len(metrics)))
+        body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
         blocks.append(f"{caption}\n\n{body}" if form == "markdown" else f"% {caption}\n{body}")
     return "\n".join(blocks)
@@ -165,33 +166,7 @@ def _alignment(records: pd.DataFrame) -> str:
     return "".join("r" if pd.api.types.is_numeric_dtype(t) else "l" for t in records.dtypes)
 
 
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]], alignment: str) -> str:
-    rule = ["---:" if a == "r" else "---" for a in alignment]
-    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    return "".join("| " + " | ".join(line) + " |\n" for line in [list(headings), rule, *escaped])
-
-
-_LATEX = {
-    **{special: "\\" + special for special in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def _latex(headings: Sequence[str], lines: Sequence[Sequence[str]], alignment: str) -> str:
-    """A ``booktabs`` tabular. A cell that starts with a bracket would be read as an option, so none does."""
-
-    def row(cells: Sequence[str]) -> str:
-        return " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells) + r" \\"
-
-    inner = [r"\toprule", row(headings), r"\midrule", *(row(line) for line in lines), r"\bottomrule"]
-    return "\n".join([rf"\begin{{tabular}}{{{alignment}}}", *inner, r"\end{tabular}", ""])
-
-
-_RENDER: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]], str], str]] = {
-    "markdown": _markdown,
-    "latex": _latex,
+_RENDER: dict[str, Callable[[Sequence[Sequence[str]], str], str]] = {
+    "markdown": as_markdown,
+    "latex": as_latex,
 }

@@ -56,7 +56,7 @@ def test_json_is_strict_and_says_where_it_comes_from(experiment: Experiment) -> 
 
 def test_markdown_has_one_table_a_mask_and_one_line_a_method(experiment: Experiment) -> None:
     text = export(experiment, "summary", "markdown").decode()
-    assert text.count("| --- |") == 2
+    assert text.count("| :-- | --: |") == 2
     line = next(line for line in text.splitlines() if line.startswith("| MGS-IIM |"))
     mean = summarise(experiment.rows, ["psnr_db"]).query("label == 'MGS-IIM'")["mean"].iloc[0]
     assert f"| {mean:.2f} [" in line
