@@ -19,7 +19,7 @@ from bench.config import Request, resolve
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting import job
 from bench.inpainting.fill import Filler, fill
-from bench.inpainting.photo import Photo
+from bench.inpainting.photo import Photo, read_photo
 from bench.inpainting.windows import plan
 from bench.suite.listener import Listener
 from bench.suite.run import run
@@ -243,3 +243,24 @@ def test_photo_rounds_and_clamps() -> None:
     photo = Photo(np.zeros((1, 2, 3), np.uint8), {})
     filled = np.array([[[9, 9, 9], [-1, 0.5, 2]]], np.float32)
     assert photo.completed(filled, np.array([[False, True]])).pixels.tolist() == [[[0, 0, 0], [0, 128, 255]]]
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "1", "icc"])
+def test_palettes_inks_bits_and_profiles_keep_what_is_known(tmp_path: Path, mode: str) -> None:
+    """Oracle: Pillow's own conversion of the whole picture; a colour profile stays, but for one of inks."""
+    colours = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = Image.fromarray(colours)
+    profile = {"icc_profile": b"a profile"} if mode in ("icc", "CMYK") else {}
+    if mode != "icc":
+        picture = picture.convert(mode)
+    path = tmp_path / "a.tif"
+    picture.save(path, **profile)
+    photo = read_photo(path)
+    hole = np.zeros((40, 50), dtype=bool)
+    hole[10:20, 15:30] = True
+    photo.completed(np.full((40, 50, 3), 0.5, dtype=np.float32), hole).save(tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as made:
+        whole = picture.convert("L" if mode == "1" else "RGB")
+        assert made.mode == whole.mode
+        assert np.array_equal(np.asarray(made)[~hole], np.asarray(whole)[~hole])
+        assert made.info.get("icc_profile") == (b"a profile" if mode == "icc" else None)
