@@ -66,8 +66,9 @@ def _harmless(cell: str) -> str:
 
 
 def _markdown(cell: str) -> str:
-    for mark in "\\|`*_<>[]":
+    for mark in "\\|`*_<>":
         cell = cell.replace(mark, "\\" + mark)
+    cell = cell.replace("](", "\\](")  # a link; an interval's brackets stand as they are
     return " ".join(cell.split())
 
 
