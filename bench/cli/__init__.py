@@ -139,6 +139,8 @@ def main(args: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)
+    except SystemExit as leaving:  # a command that has its own exit code
+        code = leaving.code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -158,7 +160,13 @@ def main(args: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {_unexpected(error)}", err=True)
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # One of several processes: gloo's threads now and then abort in the interpreter's teardown, after all is done.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _unexpected(error: Exception) -> str:

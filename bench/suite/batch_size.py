@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,8 +42,7 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
     batches = [*range(1, min(limit, _GRAIN) + 1), *range(2 * _GRAIN, limit + 1, _GRAIN)]
     good, bad = -1, 0
     while bad < len(batches) and fits(batches[bad]):
-        good, bad = bad, 2 * bad + 1
-    bad = min(bad, len(batches))
+        good, bad = bad, bisect_left(batches, 2 * batches[bad])
     while bad - good > 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if fits(batches[middle]) else (good, middle)

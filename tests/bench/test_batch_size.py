@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.data import DataSpec, open_data
@@ -25,6 +25,7 @@ CPU = Compute(torch.device("cpu"), "fp32")
 
 
 @given(room=st.integers(0, 3000), limit=st.integers(0, 3000))
+@example(room=8, limit=72)
 def test_the_largest_is_what_a_search_of_all_finds(room: int, limit: int) -> None:
     asked: list[int] = []
 
