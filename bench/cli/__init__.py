@@ -162,10 +162,9 @@ def main(args: list[str] | None = None) -> None:
         code = 1
     code = code if isinstance(code, int) else 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # One of several processes: gloo's threads now and then abort in the interpreter's teardown, after all is done.
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        from bench.training.ranks import leave
+
+        leave(code)
     sys.exit(code)
 
 
