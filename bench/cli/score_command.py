@@ -85,7 +85,7 @@ def command(
     from bench.evaluation.evaluate import subset
     from bench.evaluation.metrics import prepare
     from bench.suite import scored as adding
-    from bench.suite.run import evaluated
+    from bench.suite.prepare import evaluated
     from bench.training.device import choose
     from masks import suite
     from reports.table import write_rows

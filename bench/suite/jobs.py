@@ -27,6 +27,8 @@ from bench.suite import estimate
 from bench.suite.batch_size import free_bytes
 from bench.suite.listener import Listener
 from bench.suite.plan import TrainingPlan
+from bench.suite.prepare import prepare
+from bench.suite.training import train
 from bench.training.device import Compute, is_out_of_memory
 from bench.training.mover import OutOfMemoryError
 from bench.training.signals import InterruptedTrainingError, StopSignals
@@ -146,9 +148,6 @@ def _train_one(
     request: Request, key: str, root: Path, threads: int, messages: Any, number: int, of: int
 ) -> None:
     """A job: its own session, so that a Ctrl-C reaches it once, through the process that started it."""
-    from bench.suite.run import prepare
-    from bench.suite.training import train
-
     os.setsid()
     _die_with_parent()
     torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ from bench.config import Request
 from bench.suite import estimate, manifest
 from bench.suite.listener import Listener
 from bench.suite.plan import Cell, TrainingPlan
-from bench.suite.run import Prepared, prepare
+from bench.suite.prepare import Prepared, prepare
 from bench.suite.status import steps_done
 from bench.suite.training import TrainedModel
 from bench.training.cost import shapes_only

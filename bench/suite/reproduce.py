@@ -18,7 +18,8 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.store import Store, read_manifest
 from bench.suite.listener import Listener
-from bench.suite.run import Prepared, execute, prepare
+from bench.suite.prepare import Prepared, prepare
+from bench.suite.run import execute
 from models.pretrained import as_tuples
 from models.registry import suggest
 from reports.numbers import numbers

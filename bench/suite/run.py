@@ -9,30 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import masks.bank
 import masks.suite
-from bench.config import Request, digest
-from bench.data import Dataset, DataSpec, ImageSet, open_data
+from bench.config import Request
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
-from bench.evaluation import metrics as metric_library
-from bench.evaluation.cards import expand
-from bench.evaluation.sets import SetMetric, prepare_sets
 from bench.store import Store, discard
-from bench.suite import batch_size, estimate, manifest
+from bench.suite import estimate, manifest
 from bench.suite.jobs import Failure, train_side_by_side
 from bench.suite.listener import Listener
-from bench.suite.plan import Cell, Plan, cell_key, check, make
+from bench.suite.plan import Cell
+from bench.suite.prepare import Prepared, prepare
 from bench.suite.training import TrainedModel, train
-from bench.training.device import Compute, choose
 from bench.training.monitor import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
 from models.errors import ModelError
-
-#: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
-_UNNAMED = ("seeds", "precision", "metrics")
 
 
 @dataclass(frozen=True)
@@ -45,25 +35,6 @@ class Outcome:
     store: Store
     failed: int
     leads: bool = True
-
-
-def experiment_name(request: Request, data: Dataset | None = None) -> str:
-    """``--name``, or a readable one from models, masks, data and preset, with a digest of whatever else was changed."""
-    if request.name:
-        return request.name
-    from bench.config import resolve
-    from models.discovery import expand
-
-    models = "all" if list(request.models) == expand(["all"]) else "+".join(request.models)
-    source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
-    parts = [models, "+".join(request.masks), source, request.settings.preset]
-    plain = resolve(request.settings.preset).as_dict()
-    changed = {k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in _UNNAMED}
-    extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
-    if changed or request.model_options:
-        parts.append(digest(extra)[:6])
-    name = "-".join("".join(c if c.isalnum() or c in "+-_" else "_" for c in part) for part in parts)
-    return name if len(name) <= 80 else f"{name[:73]}-{digest(name)[:6]}"
 
 
 def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
@@ -90,84 +61,6 @@ def execute(ready: Prepared, listener: Listener, root: Path = Path()) -> Outcome
         record.expect(ready.plan)
         job = _Job(ready, listener, record, root)
         return Outcome(ready.store, job.run())
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons.
-
-    ``request`` is the one that was given, with ``--batch auto`` settled.
-    """
-
-    request: Request
-    data: Dataset
-    compute: Compute
-    plan: Plan
-    metrics: dict[str, Any]
-    sets: list[SetMetric]
-    unavailable: dict[str, str]
-    test_images: ImageSet
-    store: Store
-
-    def key(self, cell: Cell) -> str:
-        """Digest of what decides a cell's numbers."""
-        names = [*self.metrics, *(m.name for m in self.sets)]
-        return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
-
-
-def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepared:
-    """Check everything that can be checked, open the data (packing them once) and plan the cells."""
-    wanted = expand(("primary", *request.settings.metrics))
-    entries = check(request)
-    compute = choose(request.device, request.settings.precision)
-    settings = request.settings
-    if request.jobs > 1:
-        if compute.ranks.many:
-            raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
-        torch.set_num_threads(max(1, torch.get_num_threads() // request.jobs))
-    spec = DataSpec(
-        source=request.data,
-        size=settings.size,
-        crop=settings.crop,
-        split=settings.split,
-        allow_unreadable=request.allow_unreadable,
-    )
-    # One process packs, the others find the pack.
-    data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
-    compute.ranks.share(None)
-    data = data or open_data(spec)
-    ready, unavailable = metric_library.prepare(wanted, compute.device)
-    sets, unavailable_sets = prepare_sets(wanted, compute.device)
-    unavailable |= unavailable_sets
-    for name, reason in unavailable.items():
-        listener.warn(f"{name} is not available: {reason}")
-    store = Store(experiment_name(request, data), root)
-    settled = batch_size.settle(request, entries, data, compute, store, listener)
-    request = dataclasses.replace(request, settings=settled)
-    return Prepared(
-        request=request,
-        data=data,
-        compute=compute,
-        plan=make(request, entries, data, compute),
-        metrics=ready,
-        sets=sets,
-        unavailable=unavailable,
-        test_images=evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images),
-        store=store,
-    )
-
-
-def evaluated(data: Dataset, evaluate_on: str) -> ImageSet:
-    """The images of ``--evaluate-on``.
-
-    Raises:
-        UsageError: validation images are asked for, and the data have none.
-    """
-    if evaluate_on == "test":
-        return data.test
-    if not data.validation.ids:
-        raise UsageError("--evaluate-on validation: the data has no validation images; give another --split")
-    return data.validation
 
 
 def _follow(prepared: Prepared) -> None:

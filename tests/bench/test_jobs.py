@@ -142,7 +142,7 @@ def test_no_job_outlives_a_killed_run(workplace: Path, slow_jobs: list[str]) -> 
 
 def test_jobs_and_torchrun_are_not_given_together(pictures_dir: Path, workplace: Path) -> None:
     from bench.errors import UsageError
-    from bench.suite import run as suite
+    from bench.suite import prepare as suite
     from bench.training.device import Compute
     from bench.training.ranks import Ranks
 
