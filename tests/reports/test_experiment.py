@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.report import write_experiment
 from reports.experiment import ExperimentError, load_experiment
 from tests.reports.synthetic import make_experiment
 
@@ -113,3 +114,8 @@ def test_missing_results_of_a_finished_cell_are_named(tmp_path: Path) -> None:
     results.unlink()
     with pytest.raises(ExperimentError, match=r"results\.parquet: no such results file; run"):
         load_experiment(folder)
+
+
+def test_the_benchmark_of_reports_writes_an_experiment_that_can_be_read(tmp_path: Path) -> None:
+    experiment = load_experiment(write_experiment(tmp_path / "large", images=40, models=2, masks=1))
+    assert len(experiment.rows) == 80
