@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import cli
-from benchmarks.table4 import choices, stages
+from benchmarks.table4 import STAGES, choices, stages
 from reports.paper_claims import CLAIMS
 
 
@@ -18,7 +18,7 @@ def test_every_stage_is_a_run_that_can_be_planned(
 ) -> None:
     monkeypatch.setattr("bench.suite.estimate.seconds", lambda *_: None)
     monkeypatch.setattr("bench.suite.estimate.memory_bytes", lambda *_: None)
-    options = Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0")
+    options = Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0", stages=STAGES)
     everywhere = ["--data", str(pictures_dir), "--size", "64", "--dry-run"]
     for arguments in (choices(options)[0], *stages(options)):
         result = CliRunner().invoke(cli, ["run", *arguments, *everywhere])
@@ -26,6 +26,7 @@ def test_every_stage_is_a_run_that_can_be_planned(
 
 
 def test_the_table_holds_all_that_the_claims_need() -> None:
-    runs = stages(Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0,1,2"))
+    options = Namespace(size=64, images_seen=160, learning_rate="4e-4", seeds="0,1,2", stages=STAGES)
+    runs = stages(options)
     models = {m for a in runs if a[a.index("--name") + 1] == "table4-64" for m in a[1].split(",")}
     assert {model for claim in CLAIMS for model in claim.models} <= models
