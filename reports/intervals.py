@@ -112,13 +112,15 @@ def seed_interval(
         within = few * float(np.square(residual).sum()) / (group.seeds * (group.seeds - 1))
         shared_terms.append((within, (group.seeds - 1.0) * (clusters - 1.0)))
         shared += within
-    # Both components are lower bounds of the variance: taking away what they share may not undercut either.
+    # What both components hold is counted once. What is left of the images' may come out negative by chance, and is
+    # then nothing. (A floor at v_images as well made 95 % intervals cover 98 % where trainings differ by chance only.)
     v_seeds = sum(v for v, _ in terms[1:])
-    variance = max(v_images + v_seeds - shared, v_images, v_seeds)
+    variance = max(v_images - shared, 0.0) + v_seeds
     spread = sum(v**2 / df for v, df in [*terms, *shared_terms])
     if variance == 0.0:
         return Estimate(value, value, value, 0.0, np.inf)
-    df = variance**2 / spread
+    # A sum has no fewer than its worst term; with a difference in it the formula can fall below.
+    df = max(variance**2 / spread, min(d for _, d in terms))
     error = float(np.sqrt(variance))
     half = float(special.stdtrit(df, 0.5 + confidence / 2)) * error
     return Estimate(value, value - half, value + half, error, float(df))
