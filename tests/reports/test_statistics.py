@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.coverage import TRIAL, World, between_trainings, one_training
+from benchmarks.coverage import TRIAL, WORLDS, World, between_trainings, one_training
 from reports.intervals import seed_interval
 from reports.resampling import cluster_bootstrap_means, cluster_codes, cluster_sums, percentile_interval
 from reports.significance import effect_size, holm, probability_of_superiority, wilcoxon_on_clusters
@@ -183,6 +183,13 @@ def test_two_component_interval_covers(seeds: int) -> None:
     assert shares["covered"] == pytest.approx(0.95, abs=SLACK)
     assert shares["mean"] == pytest.approx(0.95, abs=SLACK)
     assert shares["images only"] < 0.85
+
+
+def test_it_is_not_too_wide_where_trainings_differ_by_chance_only() -> None:
+    # No offset of a training, no difficulty: all that varies is how a training deals with an image.
+    shares = between_trainings(WORLDS["interaction dominates"], 5, 2000, seed=5, compare=False)
+    assert 0.93 <= shares["covered"] <= 0.97
+    assert 0.93 <= shares["mean"] <= 0.97
 
 
 def test_a_null_comparison_is_seldom_decided_and_a_planted_difference_is_found() -> None:
