@@ -10,8 +10,9 @@
 was: finished cells are kept, a training resumes at its checkpoint. ``--minutes`` stops it (as Ctrl-C does) after that
 long. ``--dry-run`` prints the commands.
 
-On two cores, two processes of one thread train 16 to 27 % more images a second than one process of two threads: give
-``OMP_NUM_THREADS=1`` and ``--jobs 2``, or two commands with ``--stages`` of their own.
+On two cores, two processes of one thread train MGS-IIM 1.10 to 1.27 times as fast as one process of two threads
+(docs/measurements/perf-cpu.md): give ``OMP_NUM_THREADS=1`` and ``--jobs 2``, or two commands with ``--stages``
+of their own.
 """
 
 from __future__ import annotations
