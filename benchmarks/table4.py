@@ -76,7 +76,13 @@ def stages(options: argparse.Namespace) -> list[list[str]]:
     ambiguities |= AMBIGUITIES
     found = {
         "table": [["--models", f"{FOUR},{FILLS}", *main]],
-        "perceptual": [["--models", "pconv", "--set", "pconv.vgg_losses=required", *main]],
+        # Under a name of its own: one experiment holds one version of a model.
+        "perceptual": [
+            [
+                *("--models", "pconv", "--set", "pconv.vgg_losses=required", "--mask", "center"),
+                *("--name", f"{name}-perceptual", *common),
+            ]
+        ],
         "ablations": [["--models", ABLATIONS, *main]],
         "ambiguities": [
             ["--models", "mgs-iim", "--mask", "center", *how, "--name", f"{name}-{what}", *common]

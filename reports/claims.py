@@ -105,13 +105,11 @@ def _evaluate(
             claim, "not tested", "neither", "needs results of " + ", ".join(missing), (), tuple(missing),
             _missing_command(experiment, claim),
         )  # fmt: skip
-    reduced = _reduced_labels(experiment)
-    findings = _findings(experiment, claim, arranged, reduced)
+    short = [*short, *_reduced_models(experiment, claim)]
+    findings = _findings(experiment, claim, arranged)
     if findings is None:
         return Verdict(claim, "not tested", "neither", "the trainings logged no validation to judge by")
-    labels = dict.fromkeys(label for f in findings for label in (f.a, f.b))
-    short = [*short, *(f"{label} lacks published losses" for label in labels if label in reduced)]
-    few = _too_few_seeds(claim, arranged[claim.comparisons[0].metric], reduced)
+    few = _too_few_seeds(claim, arranged[claim.comparisons[0].metric])
     if few:
         command = _more_seeds_command(experiment, claim)
         return Verdict(claim, "inconclusive", "neither", few, tuple(findings), command=command)
@@ -148,10 +146,7 @@ def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
 
 
 def _findings(
-    experiment: Experiment,
-    claim: Claim,
-    arranged: dict[str, dict[tuple[str, str, str], Scores]],
-    reduced: frozenset[str],
+    experiment: Experiment, claim: Claim, arranged: dict[str, dict[tuple[str, str, str], Scores]]
 ) -> list[Finding] | None:
     if claim.test == "stability":
         found = [compare_stability(experiment.curves, c, claim.mask) for c in claim.comparisons]
@@ -161,8 +156,8 @@ def _findings(
     return [
         compare(
             c,
-            _scores(arranged[c.metric], c.better, claim.mask, reduced),
-            _scores(arranged[c.metric], c.worse, claim.mask, reduced),
+            _scores(arranged[c.metric], c.better, claim.mask),
+            _scores(arranged[c.metric], c.worse, claim.mask),
             higher_is_better=experiment.higher_is_better.get(c.metric, True),
             comparisons=share,
         )
@@ -170,12 +165,10 @@ def _findings(
     ]
 
 
-def _scores(
-    arranged: dict[tuple[str, str, str], Scores], model: str, mask: str, reduced: frozenset[str]
-) -> Scores:
-    """The model's scores on ``mask``: trained on it, and with all published losses, where there are several."""
+def _scores(arranged: dict[tuple[str, str, str], Scores], model: str, mask: str) -> Scores:
+    """The model's scores on ``mask``; trained on it, where it was trained on several."""
     found = [s for (on, _, _), s in arranged.items() if on == mask and s.model == model]
-    return min(found, key=lambda s: (s.train_mask != mask, s.label in reduced))
+    return next((s for s in found if s.train_mask == mask), found[0])
 
 
 def _cells(experiment: Experiment, claim: Claim, model: str) -> list[dict[str, Any]]:
@@ -192,23 +185,19 @@ def _missing(experiment: Experiment, claim: Claim) -> list[str]:
     return missing
 
 
-def _too_few_seeds(
-    claim: Claim, arranged: dict[tuple[str, str, str], Scores], reduced: frozenset[str]
-) -> str:
-    counts = {model: len(_scores(arranged, model, claim.mask, reduced).seeds) for model in claim.models}
+def _too_few_seeds(claim: Claim, arranged: dict[tuple[str, str, str], Scores]) -> str:
+    counts = {model: len(_scores(arranged, model, claim.mask).seeds) for model in claim.models}
     few = {model: count for model, count in counts.items() if count < MIN_SEEDS}
     if not few:
         return ""
     return f"fewer than {MIN_SEEDS} trainings: " + ", ".join(f"{m} has {n}" for m, n in few.items())
 
 
-def _reduced_labels(experiment: Experiment) -> frozenset[str]:
-    """Labels of models that lack a published part by their own config."""
-    return frozenset(
-        c["label"]
-        for c in experiment.cells
-        if c["status"] == "done" and c["config"].get("vgg_losses") == "off"
-    )
+def _reduced_models(experiment: Experiment, claim: Claim) -> list[str]:
+    """Models that lack a published part by their own config, which their label says."""
+    cells = [c for model in claim.models for c in _cells(experiment, claim, model)]
+    labels = [c["label"] for c in cells if c["status"] == "done" and c["config"].get("vgg_losses") == "off"]
+    return [f"{label} lacks published losses" for label in dict.fromkeys(labels)]
 
 
 def _celeba_command(claim: Claim) -> str:

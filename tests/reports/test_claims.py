@@ -210,31 +210,3 @@ def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
     found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["gated-convolution"]
     assert found.outcome == "inconclusive"
     assert "mgs-iim has 2" in found.reason
-
-
-def test_of_two_versions_of_a_model_the_published_one_decides(tmp_path: Path) -> None:
-    folder = make_experiment(
-        tmp_path,
-        procedural=False, preset="paper", size=160, seeds=(0, 1, 2), images=60, pictures=0,
-        models=FOUR, means=TABLE_4, seed_sd=0.01, noise_sd=0.05,
-    )  # fmt: skip
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    cells = [c for c in manifest["cells"] if c["model"] == "pconv"]
-    assert {c["config"]["vgg_losses"] for c in cells} == {"off"}
-    for cell in cells:
-        published = json.loads(json.dumps(cell))
-        published["config"]["vgg_losses"] = "required"
-        published["label"] = "PConv"
-        published["folder"] = f"{cell['folder']}-published"
-        rows = read_rows(folder / cell["folder"] / "results.parquet")
-        for column, value in (("label", "PConv"), ("psnr_db", rows["psnr_db"] - 5)):
-            rows[column] = value
-        (folder / published["folder"]).mkdir()
-        write_rows(rows, folder / published["folder"] / "results.parquet")
-        manifest["cells"].append(published)
-    path.write_text(json.dumps(manifest))
-    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["order-psnr"]
-    assert {f.b for f in found.findings} >= {"PConv"}
-    assert "lacks published losses" not in found.reason
-    assert found.outcome == "not reproduced"
