@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from bench.training.device import Compute
-from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
 from models import checks
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.protocol import Batch, Budget

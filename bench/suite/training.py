@@ -27,8 +27,8 @@ from bench.training.cost import count
 from bench.training.device import Compute
 from bench.training.log import TrainLog
 from bench.training.peak_memory import PeakMemory
-from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
 from models.protocol import InpaintingModel
 
 _VALIDATION_IMAGES = 64

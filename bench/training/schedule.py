@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from models.protocol import Phase
@@ -35,6 +36,17 @@ class Schedule:
     def phase_at(self, step: int) -> Phase:
         """The phase that ``step`` belongs to."""
         return self.phases[self.index_at(step)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """Steps between readings of losses, validations, checkpoints and sample pictures; seconds between checkpoints."""
+
+    report: int = 10
+    validate: int | None = None
+    checkpoint: int | None = None
+    checkpoint_seconds: float = 120.0
+    sample: int | None = None
 
 
 def due(step: int, interval: int | None) -> bool:

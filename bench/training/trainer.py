@@ -5,29 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.training import checkpoint
 from bench.training.device import Compute
 from bench.training.log import TrainLog
-from bench.training.monitor import Monitor, NonFiniteLossError, Progress
+from bench.training.monitor import Monitor, Progress
 from bench.training.mover import Mover
 from bench.training.players import Players
-from bench.training.schedule import Schedule, due
+from bench.training.schedule import Intervals, Schedule, due
 from bench.training.signals import StopSignals
+from bench.training.snapshot import Snapshot
 from models.protocol import Batch, InpaintingModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intervals:
-    """Steps between readings of losses, validations, checkpoints and sample pictures; seconds between checkpoints."""
-
-    report: int = 10
-    validate: int | None = None
-    checkpoint: int | None = None
-    checkpoint_seconds: float = 120.0
-    sample: int | None = None
 
 
 class Trainer:
@@ -39,7 +27,7 @@ class Trainer:
         batches: step -> batch.
         compute: device and precision.
         folder: for checkpoints and ``train.jsonl``.
-        intervals: see :class:`Intervals`.
+        intervals: see :class:`bench.training.schedule.Intervals`.
         micro_batch: see :class:`bench.config.RunConfig`.
         validate: called in evaluation mode; returns named numbers for the log.
         listen: called at every report.
@@ -56,7 +44,7 @@ class Trainer:
         compute: Compute,
         folder: Path,
         *,
-        intervals: Intervals = Intervals(),
+        intervals: Intervals | None = None,
         micro_batch: int | None = None,
         validate: Callable[[], dict[str, float]] | None = None,
         listen: Callable[[Progress], None] = lambda _: None,
@@ -65,20 +53,21 @@ class Trainer:
         sample: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.model, self.schedule, self.batches, self.compute = model, schedule, batches, compute
-        self.folder, self.intervals = folder, intervals
-        self.validate, self.sample, self._warn = validate, sample, warn
+        self.folder, self.intervals = folder, intervals or Intervals()
+        self.validate, self.sample = validate, sample
         self.step = 0
         self.players = Players(model.networks, schedule)
         self.monitor = Monitor(
             schedule,
             folder,
             batch_size=getattr(batches, "batch_size", 1),
-            report_every=intervals.report,
+            report_every=self.intervals.report,
             listen=listen,
             log=log,
             ranks=compute.ranks,
         )
         self.mover = Mover(model, self.players, self.monitor, compute, micro_batch=micro_batch, warn=warn)
+        self.snapshot = Snapshot(folder, self.players, self.mover, self.monitor, compute, warn)
 
     def train(self) -> None:
         """Run every step that is left.
@@ -90,7 +79,7 @@ class Trainer:
         ranks = self.compute.ranks
         with StopSignals() as stop:
             # Resume: everything that follows is a function of the step.
-            complete = self._resume()
+            self.step, complete = self.snapshot.restore()
             saved = time.perf_counter()
             while not complete:
                 # Phase: optimizers of new players, batch-norm modes.
@@ -107,9 +96,12 @@ class Trainer:
 
                 # Validate, draw samples.
                 if self.validate and (complete or due(self.step, self.intervals.validate)):
-                    self._validate(self.validate)
+                    self.monitor.check_finite()
+                    with self._standing_still():
+                        self.monitor.validated(self.step, self.validate())
                 if due(self.step, self.intervals.sample):
-                    self._sample()
+                    with self._standing_still():
+                        self.sample(self.step)
 
                 # Checkpoint: by steps, by the clock (read when a report has waited anyway), on a signal, at the end.
                 waited = int(reported and time.perf_counter() - saved > self.intervals.checkpoint_seconds)
@@ -117,20 +109,11 @@ class Trainer:
                     waited, stop.signum = ranks.highest([waited, stop.signum])  # all do the same
                 asked = waited or (stop.signum and (reported or not ranks.many))
                 if complete or asked or due(self.step, self.intervals.checkpoint):
-                    self._save(complete)
+                    self.snapshot.save(self.step, complete=complete)
                     saved = time.perf_counter()
                     if asked:
                         stop.stop_if_asked(self.step)
             stop.stop_if_asked(self.step)
-
-    def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
-        self.monitor.check_finite()
-        with self._standing_still():
-            self.monitor.validated(self.step, validate())
-
-    def _sample(self) -> None:
-        with self._standing_still():
-            self.sample(self.step)
 
     @contextlib.contextmanager
     def _standing_still(self) -> Iterator[None]:
@@ -140,38 +123,3 @@ class Trainer:
         yield
         self.players.set_modes()
         self.monitor.start_clock()
-
-    def _save(self, complete: bool) -> None:
-        """Write the last two checkpoints; of a finished training one, the weights without optimizer state."""
-        self.monitor.tick()
-        self.monitor.check_finite()
-        if player := self.players.with_bad_weights():
-            raise NonFiniteLossError(f"weights of the {player} are not finite after step {self.step - 1}")
-        state = {
-            "networks": self.model.networks.state_dict(),
-            "optimizers": {} if complete else self.players.state_dict(),
-            "monitor": self.monitor.state_dict(),
-            "mover": self.mover.state_dict(),
-            "complete": complete,
-        }
-        if self.compute.ranks.leads:
-            checkpoint.save(self.folder, self.step, state, keep=1 if complete else 2)
-        self.monitor.start_clock()
-
-    def _resume(self) -> bool:
-        """Continue from the newest checkpoint; true if that one is the finished training."""
-        state = None
-        if self.compute.ranks.leads:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.remove_stale(self.folder)
-            state = checkpoint.newest(self.folder, warn=self._warn)
-            self.monitor.log.rewind(state["step"] if state else -1)
-        state = self.compute.ranks.share(state)
-        if state:
-            self.step = state["step"]
-            self.mover.load_state_dict(state["mover"])
-            self.model.networks.load_state_dict(state["networks"])
-            self.players.load_state_dict(state["optimizers"], self.step)
-            self.monitor.load_state_dict(state["monitor"], self.step, self.compute.device)
-        self.monitor.start_clock()
-        return bool(state and state["complete"])

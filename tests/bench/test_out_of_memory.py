@@ -10,7 +10,8 @@ import torch
 
 from bench.training import checkpoint, stability
 from bench.training.mover import OutOfMemoryError
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals
+from bench.training.trainer import Trainer
 from models.protocol import Batch
 from tests.bench.toy import ToyConfig, toy_trainer, weights
 

@@ -16,8 +16,8 @@ import torch
 from bench.data.faces import render
 from bench.training.batches import TrainingBatches
 from bench.training.device import choose
-from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
 from masks import bank
 from models import discovery
 from models.protocol import Batch, Box, Budget, OptimizerSpec, Task

@@ -18,8 +18,8 @@ from bench.suite.perf import PerfConfig, measure, rows
 from bench.suite.plain import plain_layers, plain_step
 from bench.training.cost import count
 from bench.training.device import Compute
-from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
 from models.checks import Case, build
 from models.discovery import load
 from models.layers import gated_conv

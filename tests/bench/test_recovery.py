@@ -23,8 +23,8 @@ from bench.suite.run import run
 from bench.training import checkpoint
 from bench.training.log import TrainLog
 from bench.training.monitor import NonFiniteLossError
+from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
-from bench.training.trainer import Intervals
 from models.protocol import Batch
 from models.template import source
 from reports.experiment import mask_file_name

@@ -12,8 +12,9 @@ import torch
 
 from bench.training import checkpoint
 from bench.training.monitor import NonFiniteLossError
+from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
-from bench.training.trainer import Intervals, Trainer
+from bench.training.trainer import Trainer
 from models.protocol import Batch
 from tests.bench.toy import ToyConfig, toy_trainer, weights
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from bench.training.batches import TrainingBatches
 from bench.training.device import Compute
-from bench.training.schedule import Schedule
-from bench.training.trainer import Intervals, Trainer
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
 from models.protocol import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 
 SIZE = 16
