@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from models.choices import check_choices
 from models.errors import UnsupportedSizeError
 from models.layers.blocks import per_channel
-from models.layers.partial_conv import Masked, PartialConv2d
+from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
 from models.losses.perceptual import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -100,7 +100,7 @@ class Level(nn.Module):
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, *sources: Masked) -> Masked:
-        """Any number of sources, concatenated."""
+        """What the convolution takes: a map, and in the decoder the skip."""
         features, valid = self.conv(*sources)
         return Masked.of(self.activation(self.norm(features)), valid)
 
@@ -128,7 +128,7 @@ class Generator(nn.Module):
         # From the deepest: each decoder layer takes its input, upsampled, and the encoder map of that size.
         self.decoder = nn.ModuleList(
             Level(
-                PartialConv2d(widths[i + 1] + widths[i], widths[i] if i else 3, 3, bias=i == 0),
+                UpsampledPartialConv2d(widths[i + 1], widths[i], widths[i] if i else 3, bias=i == 0),
                 nn.BatchNorm2d(widths[i]) if i else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True) if i else nn.Identity(),
             )
@@ -147,7 +147,7 @@ class Generator(nn.Module):
             maps.append(level(maps[-1]))
         x = maps.pop()
         for level in self.decoder:
-            x = level(x.upsample(), maps.pop())
+            x = level(x, maps.pop())
         return x.features.float()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.layers import gated_conv
 from models.layers.blocks import MatrixConv2d, MatrixConvTranspose2d
 from models.layers.dual_discriminator import DualDiscriminator
+from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
 from models.layers.small_map_conv import SmallMapConv2d
 from models.layers.weight_gradient import BiasedConvTranspose2d, TapConv2d
 from models.protocol import Batch, InpaintingModel, OptimizerSpec, Phase
@@ -52,11 +53,15 @@ def plain_layers() -> Iterator[None]:
     def convolve(self: nn.Conv2d, input: Tensor, bias: Tensor | None) -> Tensor:
         return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]
 
+    def upsample_first(self: UpsampledPartialConv2d, below: Masked, skip: Masked) -> Masked:
+        return PartialConv2d.forward(self, below.upsample(), skip)
+
     plain: list[tuple[Any, str, Any]] = [
         (MatrixConv2d, "forward", nn.Conv2d.forward),
         (MatrixConvTranspose2d, "forward", nn.ConvTranspose2d.forward),
         (SmallMapConv2d, "convolve", convolve),
         (TapConv2d, "convolve", convolve),
+        (UpsampledPartialConv2d, "forward", upsample_first),
         (BiasedConvTranspose2d, "forward", nn.ConvTranspose2d.forward),
         (DualDiscriminator, "forward", judge_apart),
         (gated_conv, "_dense", lambda half: half),

@@ -7,6 +7,7 @@ the window counts are combined, which equals the published multi-channel masks w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,9 +35,14 @@ class Masked(NamedTuple):
 
     def upsample(self) -> Masked:
         """Twice the size, nearest neighbour, features and mask alike."""
-        # A copy is exact in any type; the CPU's autocast would widen it to float32 and back.
-        with torch.autocast(self.features.device.type, enabled=False):
-            return Masked(*(F.interpolate(x, scale_factor=2.0, mode="nearest") for x in self))
+        return Masked(*map(upsample, self))
+
+
+def upsample(map: Tensor) -> Tensor:
+    """``(N, C, H, W)`` to ``(N, C, 2 H, 2 W)``, nearest neighbour."""
+    # A copy is exact in any type; the CPU's autocast would widen it to float32 and back.
+    with torch.autocast(map.device.type, enabled=False):
+        return F.interpolate(map, scale_factor=2.0, mode="nearest")
 
 
 class PartialConv2d(SmallMapConv2d):
@@ -66,26 +72,73 @@ class PartialConv2d(SmallMapConv2d):
         if len(sources) > 1:
             # Of one type, or the picture's three float32 channels would widen all others under autocast.
             features = torch.cat([s.features.to(features.dtype) for s in sources], 1)
-        scale, valid = self.window(sources)
-        output = self.convolve(features, None)
+        return self.renormalise(
+            self.convolve(features, None), [(s.features.shape[1], s.valid) for s in sources]
+        )
+
+    def renormalise(self, output: Tensor, masks: Sequence[tuple[int, Tensor]]) -> Masked:
+        """``W(X*M)`` to ``x'`` and ``m'``; ``masks``: channels and validity of each source."""
+        scale, valid = self.window(masks)
         # The scale is 0 where a window is all hole, and so is the product; a bias must be kept out of there.
         output = output * scale.to(output.dtype)
         if self.bias is not None:
             output = output + self.bias.to(output.dtype).view(1, -1, 1, 1) * valid.to(output.dtype)
         return Masked(output, valid)
 
-    def window(self, sources: tuple[Masked, ...]) -> tuple[Tensor, Tensor]:
+    def window(self, masks: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
         """``sum(1)/sum(M)``, 0 in all-hole windows, and the updated mask; ``(N, 1, H', W')`` float32."""
         kernel, (height, width) = self.kernel_size[0], self.stride
-        with torch.no_grad(), torch.autocast(sources[0].valid.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(masks[0][1].device.type, enabled=False):
             # Means times the window, rounded: the exact counts. (ONNX has no divisor_override, and drops it silently.)
             count = sum(
-                s.features.shape[1]
-                * F.avg_pool2d(s.valid.float(), kernel, (height, width), padding=kernel // 2)
+                channels
+                * F.avg_pool2d(valid.float(), kernel, (height, width), padding=kernel // 2)
                 .mul_(kernel * kernel)
                 .round_()
-                for s in sources
+                for channels, valid in masks
             )
             assert isinstance(count, Tensor)
             valid = (count > 0).float()
             return valid * (kernel * kernel * self.in_channels) / count.clamp(min=1.0), valid
+
+
+class UpsampledPartialConv2d(PartialConv2d):
+    """A 3 x 3 partial convolution of a map upsampled by two (nearest) and a skip of that size, concatenated.
+
+    The same function of the same parameters as ``PartialConv2d`` of ``below.upsample()`` and ``skip``, without the
+    upsampled map: each output pixel sees at most 2 x 2 different pixels of ``below``, so sums of the 3 x 3 weights
+    make a transposed convolution with 4/9 of the products (on one CPU core 1.2 to 3 times as fast, and 8 times
+    where the picture comes out).
+
+    Args:
+        below_channels: of the map to be upsampled.
+        skip_channels: of the skip.
+        out_channels: channels out.
+        bias: see :class:`PartialConv2d`.
+    """
+
+    def __init__(
+        self, below_channels: int, skip_channels: int, out_channels: int, bias: bool = False
+    ) -> None:
+        super().__init__(below_channels + skip_channels, out_channels, 3, bias=bias)
+        self.below_channels = below_channels
+        # An output row 2 i sees rows i - 1, i, i of the map below, and 2 i + 1 sees i, i, i + 1: of the three taps
+        # two always meet the same row, and are added. Row a of the transposed weight is the sum of these taps:
+        rows = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+        self.register_buffer("pairs", torch.kron(rows, rows).T.contiguous(), persistent=False)
+
+    def forward(self, below: Masked, skip: Masked) -> Masked:  # type: ignore[override]
+        """``below`` ``(N, C, H, W)``, ``skip`` ``(N, C', 2 H, 2 W)``."""
+        if self.is_small(skip.features.shape[2] * skip.features.shape[3], skip.features.device):
+            return super().forward(below.upsample(), skip)
+        split = [self.below_channels, self.in_channels - self.below_channels]
+        for_below, for_skip = self.weight.split(split, dim=1)
+        output = F.conv_transpose2d(below.features, self.for_pairs(for_below), stride=2, padding=1)
+        output = output + F.conv2d(skip.features, for_skip, padding=1)
+        return self.renormalise(output, [(split[0], upsample(below.valid)), (split[1], skip.valid)])
+
+    def for_pairs(self, weight: Tensor) -> Tensor:
+        """``(O, C, 3, 3)`` to the ``(C, O, 4, 4)`` of a transposed convolution of stride 2, each a sum of taps."""
+        with torch.autocast(weight.device.type, enabled=False):
+            sums = weight.reshape(*weight.shape[:2], 9) @ self.pairs
+        return sums.view(*weight.shape[:2], 4, 4).transpose(0, 1)

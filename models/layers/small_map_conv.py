@@ -23,12 +23,15 @@ class SmallMapConv2d(nn.Conv2d):
         """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
         return self.convolve(input, self.bias)
 
+    def is_small(self, positions: int, device: torch.device) -> bool:
+        """Whether so many output positions are computed as one product."""
+        return device.type == "cpu" and positions <= MAX_POSITIONS and self.dilation == (1, 1)
+
     def convolve(self, input: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution with a bias of the caller's."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[2:])
-        few = rows * columns <= MAX_POSITIONS and self.dilation == (1, 1)
-        if input.device.type != "cpu" or not few:
+        if not self.is_small(rows * columns, input.device):
             return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]
         # Patches lie as the weight lies in memory, so that neither it nor its gradient is copied.
         padded, weight = F.pad(input, (padding,) * 4), self.weight

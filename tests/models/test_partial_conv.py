@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.partial_conv import Masked, PartialConv2d
+from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
 
 
 def slow(layer: PartialConv2d, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,12 +40,12 @@ def slow(layer: PartialConv2d, features: Tensor, valid: Tensor) -> tuple[Tensor,
 
 
 def random_source(
-    channels: int, size: int, density: float, generator: torch.Generator
+    channels: int, size: int, density: float, generator: torch.Generator, hole: int = 9
 ) -> tuple[Tensor, Tensor]:
-    """Features everywhere, and a mask with an all-hole corner larger than any window."""
+    """Features everywhere, and a mask with an all-hole corner, by default larger than any window."""
     features = torch.randn(2, channels, size, size, generator=generator, dtype=torch.float64)
     valid = (torch.rand(2, 1, size, size, generator=generator) < density).double()
-    valid[:, :, :9, :9] = 0
+    valid[:, :, :hole, :hole] = 0
     return features, valid
 
 
@@ -76,6 +76,32 @@ def test_two_sources_equal_concatenated_channels_and_masks() -> None:
     assert torch.equal(updated.double(), expected_mask)
 
 
+@pytest.mark.parametrize("size", [2, 4, 6, 10])
+def test_an_upsampled_map_is_never_made_and_nothing_else_changes(size: int) -> None:
+    """Values, mask and every gradient are those of the concatenation; 2 x 2 maps take another way than the rest."""
+    generator = torch.Generator().manual_seed(size)
+    layer = UpsampledPartialConv2d(5, 3, 4, bias=True).double()
+    below = random_source(5, size, 0.6, generator, hole=size // 2)
+    skip = random_source(3, 2 * size, 0.3, generator, hole=size)
+    results = []
+    for concatenated in (False, True):
+        low, high = (features.clone().requires_grad_() for features, _ in (below, skip))
+        sources = Masked.of(low, below[1].float()), Masked.of(high, skip[1].float())
+        if concatenated:
+            output, valid = PartialConv2d.forward(layer, sources[0].upsample(), sources[1])
+        else:
+            output, valid = layer(*sources)
+        weights = torch.arange(output.numel(), dtype=torch.float64).view_as(output).cos()
+        layer.zero_grad()
+        (output * weights).sum().backward()
+        results.append(
+            [output, valid, low.grad, high.grad, layer.weight.grad.clone(), layer.bias.grad.clone()]
+        )  # type: ignore[union-attr]
+    assert (results[0][1] == 0).any()
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_without_holes_and_away_from_the_border_it_is_a_plain_convolution() -> None:
     layer = PartialConv2d(2, 3, 5, bias=True)
     features = torch.randn(1, 2, 16, 16)
@@ -90,10 +116,10 @@ def test_window_counts_stay_exact_under_bfloat16_autocast() -> None:
     layer = PartialConv2d(512 + 512, 1, 3)
     generator = torch.Generator().manual_seed(2)
     valid = [(torch.rand(1, 1, 8, 8, generator=generator) < 0.5).float() for _ in range(2)]
-    sources = tuple(Masked(torch.zeros(1, 512, 8, 8, dtype=torch.bfloat16), v) for v in valid)
-    plain = layer.window(sources)
+    masks = [(512, v) for v in valid]
+    plain = layer.window(masks)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = layer.window(sources)
+        cast = layer.window(masks)
     for a, b in zip(plain, cast, strict=True):
         assert a.dtype == b.dtype == torch.float32
         assert torch.equal(a, b)
