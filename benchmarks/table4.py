@@ -57,7 +57,7 @@ def choices(options: argparse.Namespace) -> list[list[str]]:
                 str(CHOICE_SEED),
             ),
             *("--images-seen", str(options.images_seen), "--learning-rate", rate, "--no-pictures"),
-            *("--name", f"table4-{options.size}-choose-{rate}"),
+            *("--name", f"{options.name}-choose-{rate}"),
         ]
         for rate in LEARNING_RATES
     ]
@@ -65,7 +65,7 @@ def choices(options: argparse.Namespace) -> list[list[str]]:
 
 def stages(options: argparse.Namespace) -> list[list[str]]:
     """The table, PConv with its published losses, what the claims need, the ambiguities, the other masks."""
-    name = f"table4-{options.size}"
+    name = options.name
     common = ["--images-seen", str(options.images_seen), "--learning-rate", options.learning_rate]
     common += ["--seeds", options.seeds, "--metrics", "secondary"]
     main = ["--mask", "center", "--name", name, *common]
@@ -106,6 +106,9 @@ def main() -> None:
     parser.add_argument("--images-seen", type=int, default=12_800, help="budget of each training")
     parser.add_argument("--learning-rate", default="4e-4", help="of the uniform track, as chosen")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--name", help="of the experiment, and the beginning of the others' names: table4-SIZE"
+    )
     parser.add_argument("--stages", default=",".join(STAGES), help="of 'run': names with commas between")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--device", default="auto")
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     options = parser.parse_args()
     options.stages = options.stages.split(",")
+    options.name = options.name or f"table4-{options.size}"
     if unknown := set(options.stages) - set(STAGES):
         parser.error(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     everywhere = ["--data", options.data, "--size", str(options.size), "--device", options.device]
