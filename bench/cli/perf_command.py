@@ -54,7 +54,8 @@ def command(models: Any, models_from: tuple[str, ...], output: Path | None, **op
     networks alone, the optimizer's time, and the share of time outside networks and optimizer.
     """
     from bench.store import write_json
-    from bench.suite.perf import PerfConfig, measure, rows
+    from bench.suite.perf import PerfConfig, measure
+    from bench.suite.perf_table import rows
     from models.discovery import expand
     from models.errors import ModelError
 

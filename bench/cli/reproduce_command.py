@@ -56,9 +56,10 @@ def command(
     from bench.cli.console import ConsoleListener
     from bench.cli.experiments import find_experiment
     from bench.suite import reproduce as suite
+    from bench.suite.record import read_record
 
     path = manifest if manifest.is_file() else find_experiment(str(manifest)) / "manifest.json"
-    record = suite.read_record(path, cell)
+    record = read_record(path, cell)
     fresh = name or f"{record.manifest['experiment'][:94]}-again"
     with ConsoleListener(quiet=quiet) as listener:
         done = suite.reproduce(

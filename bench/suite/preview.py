@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Request
-from bench.suite import estimate, manifest
+from bench.suite import cell_files, estimate
 from bench.suite.listener import Listener
 from bench.suite.plan import Cell, TrainingPlan
 from bench.suite.prepare import Prepared, prepare
@@ -73,9 +73,9 @@ def _state(cell: Cell, prepared: Prepared, *, pictures: bool) -> tuple[str, bool
     assert cell.training is not None
     folder = prepared.store.cell(cell.slug, prepared.key(cell))
     try:
-        if manifest.load_cell(folder, prepared.test_images.ids, pictures=pictures) is not None:
+        if cell_files.load_cell(folder, prepared.test_images.ids, pictures=pictures) is not None:
             return "done", True
-    except manifest.DamagedCellError:
+    except cell_files.DamagedCellError:
         return "damaged, to be evaluated again", False
     if not cell.trained:
         return "to evaluate", False

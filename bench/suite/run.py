@@ -14,7 +14,7 @@ from bench.config import Request
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluate as evaluation
 from bench.store import Store, discard
-from bench.suite import estimate, manifest
+from bench.suite import cell_files, estimate, manifest
 from bench.suite.jobs import Failure, train_side_by_side
 from bench.suite.listener import Listener
 from bench.suite.plan import Cell
@@ -210,7 +210,7 @@ class _Job:
         folder = self.store.cell(cell.slug, self._keys[id(cell)])
         entry = manifest.done_entry(cell, folder, self.store, trained, result, self.record.numerics)
         pictures = result.pictures if self.request.pictures else None
-        manifest.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
+        cell_files.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
         self.record.add(entry)
         means = {name: float(result.rows[name].mean()) for name in self.ready}
         self.listener.cell_done(cell.label, cell.mask, means)
@@ -221,7 +221,7 @@ class _Job:
             test = self._tests[mask] = _test_set(self.prepared, mask)
             self.record.add_mask(mask, test.masks)
             if self.request.pictures:
-                manifest.save_pool(self.store, mask, test)
+                cell_files.save_pool(self.store, mask, test)
         return self._tests[mask]
 
     def _saved(self, cell: Cell) -> dict[str, Any] | None:
@@ -229,10 +229,10 @@ class _Job:
         if id(cell) not in self._finished:
             folder = self.store.cell(cell.slug, self._keys[id(cell)])
             try:
-                self._finished[id(cell)] = manifest.load_cell(
+                self._finished[id(cell)] = cell_files.load_cell(
                     folder, self.test_images.ids, pictures=self.request.pictures
                 )
-            except manifest.DamagedCellError as error:
+            except cell_files.DamagedCellError as error:
                 self.listener.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
                 discard(folder)
                 self._finished[id(cell)] = None

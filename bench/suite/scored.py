@@ -17,7 +17,8 @@ from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import picture_pool
 from bench.evaluation.score import Scored, as_results
 from bench.store import Store, discard
-from bench.suite.manifest import Manifest, write_cell
+from bench.suite.cell_files import write_cell
+from bench.suite.manifest import Manifest
 from models.registry import suggest
 from reports.experiment import mask_file_name
 from reports.numbers import numbers

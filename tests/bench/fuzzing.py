@@ -35,7 +35,7 @@ from bench.data import sources
 from bench.data.crop import PictureError, decode
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo
-from bench.suite.reproduce import read_record
+from bench.suite.record import read_record
 from bench.training import checkpoint
 from masks import files as mask_files
 from models import pretrained

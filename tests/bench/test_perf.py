@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.cli import cli
-from bench.suite.perf import PerfConfig, measure, rows
+from bench.suite.perf import PerfConfig, measure
+from bench.suite.perf_table import rows
 from bench.suite.plain import plain_layers, plain_step
 from bench.training.cost import count
 from bench.training.device import Compute

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.suite.reproduce import read_record, requests
+from bench.suite.record import read_record, requests
 from reports.manifest import SEAL
 from reports.numbers import numbers
 from tests.bench.test_cli import bench, error_of
