@@ -117,6 +117,8 @@ class UpsampledPartialConv2d(PartialConv2d):
         bias: see :class:`PartialConv2d`.
     """
 
+    pairs: Tensor
+
     def __init__(
         self, below_channels: int, skip_channels: int, out_channels: int, bias: bool = False
     ) -> None:
@@ -132,7 +134,7 @@ class UpsampledPartialConv2d(PartialConv2d):
         if self.is_small(skip.features.shape[2] * skip.features.shape[3], skip.features.device):
             return super().forward(below.upsample(), skip)
         split = [self.below_channels, self.in_channels - self.below_channels]
-        for_below, for_skip = self.weight.split(split, dim=1)
+        for_below, for_skip = torch.split(self.weight, split, dim=1)
         output = F.conv_transpose2d(below.features, self.for_pairs(for_below), stride=2, padding=1)
         output = output + F.conv2d(skip.features, for_skip, padding=1)
         return self.renormalise(output, [(split[0], upsample(below.valid)), (split[1], skip.valid)])
