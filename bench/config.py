@@ -68,7 +68,7 @@ class RunConfig:
         metrics: measured besides the primary ones: names or groups (``bench list metrics``).
         mask_bank: training masks drawn before training.
         report_every: steps between readings of the losses, at most a tenth of a training.
-        validate_every: steps between validations (``None``: ten times a training).
+        validate_every: steps between validations, at most a tenth of a training (``None``: just that).
         checkpoint_every: steps between checkpoints (``None``: by time only).
     """
 

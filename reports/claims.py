@@ -6,36 +6,27 @@ baselines cannot be identified from the paper. Differences between models traine
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from reports import claim_commands
+from reports.claim_conditions import (
+    Arranged,
+    altered_models,
+    cells_of,
+    common_train_mask,
+    shortfalls,
+)
 from reports.experiment import Experiment
 from reports.findings import Finding, Leaning, compare_means, compare_sizes
 from reports.intervals import MIN_SEEDS
 from reports.paper_claims import CLAIMS, Claim
 from reports.scores import Scores, arrange
-from reports.stability import compare_stability
+from reports.stability import compare_divergence, compare_stability, diverged
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Outcome", "Verdict", "evaluate_claims", "shortfalls"]
 
 Outcome = Literal["reproduced", "not reproduced", "inconclusive", "indicative", "not tested"]
-
-#: What a verdict needs: CelebA at this size with the budget of the preset ``paper``.
-FULL_SIZE, FULL_BUDGET = 160, 3_600_000
-
-#: Settings that a command repeats where they are set.
-_OPTIONS = (
-    "batch",
-    "micro_batch",
-    "steps_per_phase",
-    "learning_rate",
-    "train_mask",
-    "train_images",
-    "split",
-    "crop",
-    "evaluate_on",
-)
 
 
 @dataclass(frozen=True)
@@ -67,52 +58,48 @@ class Verdict:
 def evaluate_claims(experiment: Experiment, claims: tuple[Claim, ...] = CLAIMS) -> list[Verdict]:
     """A verdict on each claim, in order."""
     short = shortfalls(experiment)
-    arranged: dict[str, dict[tuple[str, str, str], Scores]] = {}
+    arranged: dict[str, Arranged] = {}
     for metric in dict.fromkeys(c.metric for claim in claims for c in claim.comparisons):
         if metric in experiment.rows.columns:
             arranged[metric] = arrange(experiment.rows, metric)
     return [_evaluate(experiment, claim, arranged, short) for claim in claims]
 
 
-def shortfalls(experiment: Experiment) -> list[str]:
-    """What keeps a run on CelebA from carrying a verdict, beside seeds; empty if nothing does."""
-    settings = experiment.manifest["settings"]
-    short = []
-    if settings["size"] != FULL_SIZE:
-        short.append(f"{settings['size']} px instead of {FULL_SIZE}")
-    if settings.get("steps_per_phase") is not None:
-        short.append(f"{settings['steps_per_phase']} steps per phase instead of the paper's budget")
-    elif settings["images_seen"] < FULL_BUDGET:
-        short.append(f"{settings['images_seen']:,} images seen instead of {FULL_BUDGET:,}")
-    if settings.get("evaluate_on", "test") != "test":
-        short.append(f"{settings['evaluate_on']} images instead of test images")
-    return short
-
-
 def _evaluate(
-    experiment: Experiment,
-    claim: Claim,
-    arranged: dict[str, dict[tuple[str, str, str], Scores]],
-    short: list[str],
+    experiment: Experiment, claim: Claim, arranged: dict[str, Arranged], short: list[str]
 ) -> Verdict:
     data = experiment.manifest["data"]
     if data["procedural"] or data["name"] != "celeba":
         what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
-        return Verdict(claim, "not tested", "neither", f"these are {what}", command=_celeba_command(claim))
-    missing = _missing(experiment, claim)
-    if missing:
-        return Verdict(
-            claim, "not tested", "neither", "needs results of " + ", ".join(missing), (), tuple(missing),
-            _missing_command(experiment, claim),
-        )  # fmt: skip
-    short = [*short, *_reduced_models(experiment, claim)]
-    findings = _findings(experiment, claim, arranged)
-    if findings is None:
-        return Verdict(claim, "not tested", "neither", "the trainings logged no validation to judge by")
-    few = _too_few_seeds(claim, arranged[claim.comparisons[0].metric])
-    if few:
-        command = _more_seeds_command(experiment, claim)
-        return Verdict(claim, "inconclusive", "neither", few, tuple(findings), command=command)
+        command = claim_commands.on_celeba(claim)
+        return Verdict(claim, "not tested", "neither", f"these are {what}", command=command)
+    seeds = experiment.manifest["settings"]["seeds"]
+    if missing := _missing(experiment, claim):
+        command = claim_commands.more_cells(experiment, claim, list(missing), seeds)
+        reason = "needs results of " + ", ".join(missing.values())
+        return Verdict(claim, "not tested", "neither", reason, (), tuple(missing.values()), command)
+    if claim.test == "stability" and (diverged := compare_divergence(experiment.cells, claim)):
+        return _judge(claim, [diverged], [*short, *altered_models(experiment, claim)])
+    scores = arranged[claim.comparisons[0].metric]
+    trained_on = common_train_mask(scores, claim)
+    if trained_on is None:
+        reason = "its models were trained on different masks, and are not compared"
+        command = claim_commands.more_cells(experiment, claim, claim.models, seeds)
+        return Verdict(claim, "not tested", "neither", reason, command=command)
+    findings = _findings(experiment, claim, arranged, trained_on)
+    if isinstance(findings, str):
+        command = claim_commands.more_cells(experiment, claim, claim.models, seeds)
+        return Verdict(claim, "not tested", "neither", findings, command=command)
+    counts = {model: len(_scores(scores, model, claim, trained_on).seeds) for model in claim.models}
+    if few := {model: count for model, count in counts.items() if count < MIN_SEEDS}:
+        reason = f"fewer than {MIN_SEEDS} trainings: " + ", ".join(f"{m} has {n}" for m, n in few.items())
+        command = claim_commands.more_cells(experiment, claim, claim.models, [0, 1, 2])
+        return Verdict(claim, "inconclusive", "neither", reason, tuple(findings), command=command)
+    return _judge(claim, findings, [*short, *altered_models(experiment, claim)])
+
+
+def _judge(claim: Claim, findings: list[Finding], short: list[str]) -> Verdict:
+    """The verdict where there is all that it takes; ``short`` makes it an indication."""
     leaning, reason, summary = _decide(findings)
     if leaning == "neither":
         return Verdict(claim, "inconclusive", leaning, reason, tuple(findings), summary=summary)
@@ -146,18 +133,19 @@ def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
 
 
 def _findings(
-    experiment: Experiment, claim: Claim, arranged: dict[str, dict[tuple[str, str, str], Scores]]
-) -> list[Finding] | None:
+    experiment: Experiment, claim: Claim, arranged: dict[str, Arranged], trained_on: str
+) -> list[Finding] | str:
+    """One for each comparison; or why there can be none."""
     if claim.test == "stability":
-        found = [compare_stability(experiment.curves, c, claim.mask) for c in claim.comparisons]
-        return None if any(f is None for f in found) else [f for f in found if f is not None]
+        found = [compare_stability(experiment.curves, c, trained_on) for c in claim.comparisons]
+        return next((f for f in found if isinstance(f, str)), [f for f in found if not isinstance(f, str)])
     share = len(claim.comparisons)
     compare = compare_sizes if claim.test == "size" else compare_means
     return [
         compare(
             c,
-            _scores(arranged[c.metric], c.better, claim.mask),
-            _scores(arranged[c.metric], c.worse, claim.mask),
+            _scores(arranged[c.metric], c.better, claim, trained_on),
+            _scores(arranged[c.metric], c.worse, claim, trained_on),
             higher_is_better=experiment.higher_is_better.get(c.metric, True),
             comparisons=share,
         )
@@ -165,66 +153,22 @@ def _findings(
     ]
 
 
-def _scores(arranged: dict[tuple[str, str, str], Scores], model: str, mask: str) -> Scores:
-    """The model's scores on ``mask``; trained on it, where it was trained on several."""
-    found = [s for (on, _, _), s in arranged.items() if on == mask and s.model == model]
-    return next((s for s in found if s.train_mask == mask), found[0])
+def _scores(arranged: Arranged, model: str, claim: Claim, trained_on: str) -> Scores:
+    """The model's scores on the claim's mask, trained on ``trained_on``."""
+    return next(
+        s
+        for (on, _, _), s in arranged.items()
+        if on == claim.mask and s.model == model and s.train_mask == trained_on
+    )
 
 
-def _cells(experiment: Experiment, claim: Claim, model: str) -> list[dict[str, Any]]:
-    return [c for c in experiment.cells if c["model"] == model and c["mask"] == claim.mask]
-
-
-def _missing(experiment: Experiment, claim: Claim) -> list[str]:
-    missing = []
+def _missing(experiment: Experiment, claim: Claim) -> dict[str, str]:
+    """Model -> what is missing of it, with the reason where a cell failed."""
+    missing = {}
     for model in claim.models:
-        cells = _cells(experiment, claim, model)
-        if not any(c["status"] == "done" for c in cells):
+        cells = cells_of(experiment, claim, model)
+        enough = [c for c in cells if c["status"] == "done" or (claim.test == "stability" and diverged(c))]
+        if not enough:
             why = next((f" ({c['status']}: {c['reason']})" for c in cells), "")
-            missing.append(f"{model} on {claim.mask}{why}")
+            missing[model] = f"{model} on {claim.mask}{why}"
     return missing
-
-
-def _too_few_seeds(claim: Claim, arranged: dict[tuple[str, str, str], Scores]) -> str:
-    counts = {model: len(_scores(arranged, model, claim.mask).seeds) for model in claim.models}
-    few = {model: count for model, count in counts.items() if count < MIN_SEEDS}
-    if not few:
-        return ""
-    return f"fewer than {MIN_SEEDS} trainings: " + ", ".join(f"{m} has {n}" for m, n in few.items())
-
-
-def _reduced_models(experiment: Experiment, claim: Claim) -> list[str]:
-    """Models that lack a published part by their own config, which their label says."""
-    cells = [c for model in claim.models for c in _cells(experiment, claim, model)]
-    labels = [c["label"] for c in cells if c["status"] == "done" and c["config"].get("vgg_losses") == "off"]
-    return [f"{label} lacks published losses" for label in dict.fromkeys(labels)]
-
-
-def _celeba_command(claim: Claim) -> str:
-    models = ",".join(claim.models)
-    return f"bench run --models {models} --mask {claim.mask} --data PATH/TO/celeba --preset paper"
-
-
-def _missing_command(experiment: Experiment, claim: Claim) -> str:
-    absent = [m for m in claim.models if not any(c["status"] == "done" for c in _cells(experiment, claim, m))]
-    return _command(experiment, claim, absent, experiment.manifest["settings"]["seeds"])
-
-
-def _more_seeds_command(experiment: Experiment, claim: Claim) -> str:
-    return _command(experiment, claim, claim.models, [0, 1, 2])
-
-
-def _command(experiment: Experiment, claim: Claim, models: list[str], seeds: list[int]) -> str:
-    """The command that adds cells to this experiment, with every setting spelt out."""
-    manifest = experiment.manifest
-    settings, images = manifest["settings"], manifest["settings"].get("test_images")
-    words = [
-        "bench", "run", "--models", ",".join(models), "--mask", claim.mask,
-        "--data", str(manifest["data"].get("source", "PATH/TO/celeba")), "--preset", settings["preset"],
-        "--seeds", ",".join(map(str, seeds)), "--size", str(settings["size"]), "--track", settings["track"],
-        "--images-seen", str(settings["images_seen"]), "--test-images", str(images or "all"),
-    ]  # fmt: skip
-    for option in _OPTIONS:
-        if settings.get(option) not in (None, "auto"):
-            words += [f"--{option.replace('_', '-')}", str(settings[option])]
-    return shlex.join([*words, "--name", experiment.name])

@@ -62,19 +62,24 @@ def compare_sizes(
 ) -> Finding:
     """Is ``a`` ahead of ``b`` by about the published difference, which comes from one training of each?
 
-    For: the difference is not zero, and the published one lies in the 95 % interval for one further training
-    of each. Against: it lies outside that interval even when widened for ``comparisons`` chances to go wrong.
+    For: ``a`` and ``b`` differ in the published direction, and the published difference lies in the 95 % interval for
+    one further training of each. Against, even when widened for ``comparisons`` chances to go wrong: it lies outside
+    that interval, or they differ in the other direction.
     """
     published = comparison.published
     assert published is not None, "a claim of size has a published difference"
     usual = _estimate(a, b, CONFIDENCE)
     predicted = _estimate(a, b, CONFIDENCE, single=True)
     wide = _estimate(a, b, _widened(comparisons), single=True)
+    sure = _estimate(a, b, _widened(comparisons))
+    sign = float(np.sign(published))
     unit, digits = _UNITS.get(comparison.metric, ("", 4))
     what = f"{_describe(a, b, comparison.metric, usual)}; published {published:+.{digits}f}{unit}"
     if not wide.low <= published <= wide.high and np.isfinite(wide.low):
         return _finding(comparison, a, b, usual, "against", f"{what} is outside what trainings here give")
-    if predicted.low <= published <= predicted.high and not usual.low <= 0 <= usual.high:
+    if max(sign * sure.low, sign * sure.high) < 0:
+        return _finding(comparison, a, b, usual, "against", f"{what} has the other sign")
+    if predicted.low <= published <= predicted.high and min(sign * usual.low, sign * usual.high) > 0:
         return _finding(comparison, a, b, usual, "for", what)
     return _finding(comparison, a, b, usual, "neither", f"{what}: {_undecided(usual)}")
 

@@ -4,8 +4,10 @@ Scores of ``S`` trainings on the same ``N`` images are crossed: a training's off
 and their interaction. With ``s^2`` the variance of the seeds' means, the variance of the grand mean is
 estimated without bias by ``s^2 / S + v_images - v_interaction``, where ``v_images`` is the cluster-robust
 variance of the mean of the seed-averaged scores and ``v_interaction`` the share that both of them contain.
-The interval is Student's t with Satterthwaite's degrees of freedom. ``docs/statistics.md`` has the derivation
-and the simulated coverage.
+The interval's half width is that error times the average of two quantiles of Student's t: Satterthwaite's, which is
+too small with three seeds where both components weigh alike, and Cochran and Cox's (1957, the components' own quantiles
+weighted by their variances), which is too large there. ``docs/statistics.md`` has the derivation and the simulated
+coverage of each.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Estimate:
         value: the estimate.
         low, high: limits of the interval; NaN where there is none.
         standard_error: square root of the estimated variance.
-        degrees_of_freedom: of Student's t.
+        degrees_of_freedom: Satterthwaite's.
     """
 
     value: float
@@ -113,14 +115,26 @@ def seed_interval(
         shared_terms.append((within, (group.seeds - 1.0) * (clusters - 1.0)))
         shared += within
     # What both components hold is counted once. What is left of the images' may come out negative by chance, and is
-    # then nothing. (A floor at v_images as well made 95 % intervals cover 98 % where trainings differ by chance only.)
+    # let be so in part: clipped at zero, intervals cover up to 98 % where trainings differ by chance only.
     v_seeds = sum(v for v, _ in terms[1:])
-    variance = max(v_images - shared, 0.0) + v_seeds
+    net = max(v_images - shared, -v_seeds / 3)
+    variance = net + v_seeds
     spread = sum(v**2 / df for v, df in [*terms, *shared_terms])
     if variance == 0.0:
         return Estimate(value, value, value, 0.0, np.inf)
     # A sum has no fewer than its worst term; with a difference in it the formula can fall below.
     df = max(variance**2 / spread, min(d for _, d in terms))
+    quantile = _quantile(df, confidence)
+    if v_seeds > 0:
+        df_seeds = v_seeds**2 / sum(v**2 / d for v, d in terms[1:])
+        parts = [(max(net, 0.0), clusters - 1.0), (v_seeds, df_seeds)]
+        weighted = sum(v * _quantile(d, confidence) for v, d in parts) / sum(v for v, _ in parts)
+        quantile = (quantile + weighted) / 2
     error = float(np.sqrt(variance))
-    half = float(special.stdtrit(df, 0.5 + confidence / 2)) * error
+    half = quantile * error
     return Estimate(value, value - half, value + half, error, float(df))
+
+
+def _quantile(degrees_of_freedom: float, confidence: float) -> float:
+    """Half the width of Student's t interval, in standard errors."""
+    return float(special.stdtrit(degrees_of_freedom, 0.5 + confidence / 2))

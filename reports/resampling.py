@@ -18,6 +18,8 @@ from scipy import special
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+#: Below this the percentiles of resamples do not cover (51 % for two clusters, 92 % for five).
+FEW_CLUSTERS = 20
 _CHUNK_VALUES = 4_000_000  # weights in memory at a time: 32 MB
 _KEPT_VALUES = 64_000_000  # weights kept between calls: 128 MB
 
@@ -100,11 +102,12 @@ def _integers(bits: Any, size: int, below: int) -> NDArray[np.int64]:
 def percentile_interval(
     resampled: Floats, clusters: int, confidence: float = CONFIDENCE
 ) -> tuple[Floats, Floats]:
-    """Expanded percentile interval of each column.
+    """Expanded percentile interval of each column; with few clusters the t interval.
 
     The plain percentile interval is too narrow for few clusters. Its tail probability is set so that, for
     normal data, it has the width of the t interval (Hesterberg, The American Statistician 69, 2015, section
-    4.2).
+    4.2). No percentile of resamples reaches far enough for a handful of clusters, though: below
+    :data:`FEW_CLUSTERS` it is Student's t with the deviation of the resamples.
 
     Args:
         resampled: ``(B, K)`` from :func:`cluster_bootstrap_means`.
@@ -118,6 +121,10 @@ def percentile_interval(
         nothing = np.full(resampled.shape[1], np.nan)
         return nothing, nothing.copy()
     t = special.stdtrit(clusters - 1, 0.5 + confidence / 2)
+    if clusters < FEW_CLUSTERS:
+        half = t * math.sqrt(clusters / (clusters - 1)) * resampled.std(axis=0)
+        middle = resampled.mean(axis=0)
+        return middle - half, middle + half
     tail = float(special.ndtr(-t * math.sqrt(clusters / (clusters - 1))))
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
     return low, high

@@ -154,6 +154,7 @@ def _train(
         if log:
             log.picture(sheet, step)
 
+    tenth = max(1, schedule.num_steps // 10)
     Trainer(
         model,
         schedule,
@@ -161,9 +162,9 @@ def _train(
         compute,
         folder,
         intervals=Intervals(
-            # At least ten reports a training, however short it is.
-            report=min(settings.report_every, max(1, schedule.num_steps // 10)),
-            validate=settings.validate_every or max(1, schedule.num_steps // 5),
+            # At least ten of each a training, however short it is: a claim rests on how validations fluctuate.
+            report=min(settings.report_every, tenth),
+            validate=min(settings.validate_every or tenth, tenth),
             checkpoint=settings.checkpoint_every,
             sample=request.samples_every,
         ),

@@ -198,7 +198,7 @@ def make_experiment(
             "licence": "generated" if procedural else "non-commercial research only",
             "procedural": procedural,
             "source": "faces" if procedural else "celeba",
-            "train": 1000,
+            "train": 1000 if procedural else 162_770,
             "validation": 50,
             "test": 100,
             "evaluated": images,

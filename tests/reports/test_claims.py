@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,17 @@ def verdicts(tmp_path: Path, **about: Any) -> dict[str, Verdict]:
 
 
 def _with_vgg(folder: Path) -> None:
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            cell["config"].pop("vgg_losses", None)
+
+
+@contextmanager
+def manifest_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The manifest, written back with what was changed."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    for cell in manifest["cells"]:
-        cell["config"].pop("vgg_losses", None)
+    yield manifest
     path.write_text(json.dumps(manifest))
 
 
@@ -193,7 +202,103 @@ def test_stability_is_the_fluctuation_of_validation(
 def test_stability_without_validations_is_not_tested(tmp_path: Path) -> None:
     found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-sn"))["spectral-normalisation"]
     assert found.outcome == "not tested"
-    assert "no validation" in found.reason
+    assert "validations in its second half" in found.reason
+    assert "--models mgs-iim,mgs-iim-no-sn" in found.command
+
+
+def _with_diverged(folder: Path, model: str, seeds: tuple[int, ...]) -> None:
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            if cell["model"] == model and cell["seed"] in seeds:
+                reason = "loss of the generator is not finite at step 7"
+                cell |= {"status": "failed", "reason": reason, "error": f"NonFiniteLossError: {reason}"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "gone", "outcome", "p"),
+    # By hand: 1 of 3 against 0 of 3 is 6 of 6 tables, 1; 3 against 0 is 2 of 20; 5 against 0 of 5, 2 of 252.
+    [
+        (3, (1,), "inconclusive", "p = 1"),
+        (3, (0, 1, 2), "inconclusive", "p = 0.1"),
+        (5, (0, 1, 2, 3, 4), "reproduced", "p = 0.0079"),
+    ],
+)
+def test_a_training_that_diverged_is_evidence_and_no_missing_cell(
+    tmp_path: Path, seeds: int, gone: tuple[int, ...], outcome: str, p: str
+) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, preset="paper", size=160,
+        seeds=range(seeds), pictures=0,
+    )  # fmt: skip
+    _with_diverged(folder, "mgs-iim-no-sn", gone)
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["spectral-normalisation"]
+    assert found.outcome == outcome
+    assert f"{len(gone)} of {seeds} trainings of MGS-IIM, no spectral norm diverged" in found.reason
+    assert p in found.reason
+
+
+def test_a_difference_with_the_other_sign_speaks_against_a_size(tmp_path: Path) -> None:
+    means = {**TABLE_4, "mgs-iim": TABLE_4["pconv"] - 0.8}
+    found = verdicts(tmp_path, means=means, seed_sd=0.15, noise_sd=0.3)["size-psnr"]
+    over_pconv = next(f for f in found.findings if f.comparison.worse == "pconv")
+    assert over_pconv.difference < 0 < over_pconv.comparison.published  # type: ignore[operator]
+    assert over_pconv.leaning == "against"
+    assert found.outcome == "not reproduced"
+
+
+def test_models_trained_on_different_masks_are_not_compared(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, procedural=False, preset="paper", size=160, seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            if cell["model"] != "mgs-iim":
+                results = folder / cell["folder"] / "results.parquet"
+                write_rows(read_rows(results).assign(train_mask="random-rect"), results)
+                cell["train_mask"] = "random-rect"
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}
+    assert found["order-psnr"].outcome == "not tested"
+    assert "different masks" in found["order-psnr"].reason
+
+
+def test_what_falls_short_of_the_papers_set_up_is_named(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, procedural=False, preset="paper", size=160, seeds=(0, 1, 2), pictures=0,
+        seed_sd=0.01, noise_sd=0.05,
+    )  # fmt: skip
+    _with_vgg(folder)
+    with manifest_of(folder) as manifest:
+        manifest["settings"]["train_images"] = 100
+        manifest["options"] = [{"models": list(FOUR), "set": {"mgs-iim": {"width": 0.1}}}]
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["order-psnr"]
+    assert found.outcome == "indicative"
+    assert "100 training images instead of 162,770" in found.reason
+    assert "mgs-iim with width = 0.1" in found.reason
+
+
+def test_a_command_repeats_what_its_experiment_was_run_with(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-skip"), procedural=False, seeds=(0,), pictures=0
+    )
+    with manifest_of(folder) as manifest:
+        manifest["settings"] |= {"flips": False, "metrics": ["secondary"], "precision": "fp32"}
+        manifest["options"] = [
+            {"models": ["mgs-iim"], "precision": "fp32", "set": {"mgs-iim": {"gate": "all"}}, "train-mask": "auto"},
+            {"models": ["mgs-iim-no-skip"], "precision": "fp32", "train-mask": "auto"},
+        ]  # fmt: skip
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["skip-connections"]
+    for words in (
+        "--no-flips",
+        "--metrics secondary",
+        "--precision fp32",
+        "--set mgs-iim.gate=all",
+        "--name synthetic",
+    ):
+        assert words in found.command
+    assert "--train-mask" not in found.command
+    from bench.cli.run_command import command
+
+    assert command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
 
 
 def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
