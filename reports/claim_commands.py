@@ -29,8 +29,10 @@ def on_celeba(claim: Claim) -> str:
     return f"bench run --models {models} --mask {claim.mask} --data PATH/TO/celeba --preset paper"
 
 
-def more_cells(experiment: Experiment, claim: Claim, models: list[str], seeds: list[int]) -> str:
-    """What adds cells of ``models`` to this experiment."""
+def more_cells(
+    experiment: Experiment, claim: Claim, models: list[str], seeds: list[int], *, afresh: bool = False
+) -> str:
+    """What adds cells of ``models`` to this experiment, or computes them ``afresh`` in one of their own."""
     manifest, given = experiment.manifest, last_options(experiment)
     settings = manifest["settings"]
     words = [
@@ -52,7 +54,7 @@ def more_cells(experiment: Experiment, claim: Claim, models: list[str], seeds: l
     for model in models:
         for field, value in assignments(experiment, model).items():
             words += ["--set", f"{model}.{field}={value}"]
-    return shlex.join([*words, "--name", experiment.name])
+    return shlex.join([*words, "--name", experiment.name + "-again" * afresh])
 
 
 def last_options(experiment: Experiment) -> dict[str, Any]:

@@ -84,11 +84,11 @@ def _evaluate(
     trained_on = common_train_mask(scores, claim)
     if trained_on is None:
         reason = "its models were trained on different masks, and are not compared"
-        command = claim_commands.more_cells(experiment, claim, claim.models, seeds)
+        command = claim_commands.more_cells(experiment, claim, claim.models, seeds, afresh=True)
         return Verdict(claim, "not tested", "neither", reason, command=command)
     findings = _findings(experiment, claim, arranged, trained_on)
     if isinstance(findings, str):
-        command = claim_commands.more_cells(experiment, claim, claim.models, seeds)
+        command = claim_commands.more_cells(experiment, claim, claim.models, seeds, afresh=True)
         return Verdict(claim, "not tested", "neither", findings, command=command)
     counts = {model: len(_scores(scores, model, claim, trained_on).seeds) for model in claim.models}
     if few := {model: count for model, count in counts.items() if count < MIN_SEEDS}:
