@@ -151,6 +151,7 @@ def paired_differences(
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
             few = any(len(method.seeds) == 1 for method in methods)
             shared = resample_together(methods, resamples) if few else {}
+            compared = list(_pairs(methods, chosen))
             found = [
                 compare_scores(
                     a,
@@ -161,10 +162,13 @@ def paired_differences(
                     if a.key in shared and a.images.equals(b.images)
                     else None,
                 )
-                for a, b in _pairs(methods, chosen)
+                for a, b in compared
             ]
             if found:
                 table = pd.DataFrame([vars(d) for d in found], columns=fields)
+                names = _names(methods)
+                for side, place in (("a", 0), ("b", 1)):
+                    table[side] = [names[pair[place].key] for pair in compared]
                 table.insert(0, "metric", metric)
                 table.insert(0, "mask", mask)
                 table["p_holm"] = holm(table["p_value"].to_numpy())
@@ -172,6 +176,15 @@ def paired_differences(
     if not tables:
         return pd.DataFrame(columns=["mask", "metric", *fields, "p_holm"])
     return pd.concat(tables, ignore_index=True)
+
+
+def _names(methods: list[Scores]) -> dict[tuple[str, str], str]:
+    """Labels, with what a method was trained on where its label has several trainings."""
+    labels = [method.label for method in methods]
+    return {
+        m.key: f"{m.label} (trained on {m.train_mask})" if labels.count(m.label) > 1 else m.label
+        for m in methods
+    }
 
 
 def _pairs(methods: list[Scores], chosen: list[tuple[str, str]] | None) -> Iterable[tuple[Scores, Scores]]:

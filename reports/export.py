@@ -13,7 +13,7 @@ import pandas as pd
 from reports.claims import evaluate_claims
 from reports.copying import as_latex, as_markdown
 from reports.experiment import Experiment
-from reports.set_metrics import summarise_sets
+from reports.set_metrics import set_note, set_scores, summarise_sets
 from reports.summary import method_name, paired_differences, summarise
 from reports.table import metric_columns
 
@@ -85,7 +85,12 @@ def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
     """Lines of metrics of images, then of metrics of sets."""
     of_images = summarise(experiment.rows, metrics)
     of_sets = summarise_sets(experiment.cells)
-    return pd.concat([of_images, of_sets], ignore_index=True) if len(of_sets) else of_images
+    if not len(of_sets):
+        return of_images
+    # Counts stay whole numbers where metrics of sets have none.
+    counts = ["n_images", "n_identities", "n_seeds", "n_capped"]
+    both = pd.concat([of_images.astype(dict.fromkeys(counts, "Int64")), of_sets], ignore_index=True)
+    return both.astype({name: "Int64" for name in counts if name in both})
 
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:
@@ -124,8 +129,19 @@ def readable_summary(experiment: Experiment, form: str) -> str:
         headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]
         body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
-        blocks.append(f"{caption}\n\n{body}" if form == "markdown" else f"% {caption}\n{body}")
+        notes = [set_note(name, n) for name, n in _set_sizes(experiment, str(mask)).items()]
+        if form == "markdown":
+            blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")
+        else:
+            blocks.append("\n".join([f"% {line}" for line in (caption, *notes)]) + f"\n{body}")
     return "\n".join(blocks)
+
+
+def _set_sizes(experiment: Experiment, mask: str) -> dict[str, int]:
+    """Metric of sets on ``mask`` -> over how many images at least."""
+    scores = set_scores(experiment.cells)
+    counts = scores[scores["mask"] == mask].groupby("metric")["images"].min()
+    return {str(metric): int(count) for metric, count in counts.items()}
 
 
 def _images(part: pd.DataFrame) -> int:

@@ -27,7 +27,7 @@ class Scores:
         label: the method as tables show it.
         model: its registry name.
         train_mask: what it was trained on.
-        seeds: ``(S,)``.
+        seeds: ``(S,)``, those with values.
         values: ``(S, N)``, a row a training; only images that every training has a finite value for.
         images: ``(N,)`` image names.
         identities: ``(N,)`` Int64, NA where unknown.
@@ -74,11 +74,21 @@ class Scores:
 
 
 def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
-    """Scores by (mask, label, train_mask), in the order of the rows."""
+    """Scores by (mask, label, train_mask), in the order of the rows.
+
+    A training without a single finite value is left out, and does not count as a seed. Where some rows of an image say
+    who is shown and others do not, those that do are believed.
+    """
+    if rows["identity"].isna().any():
+        told = rows.groupby("image_id")["identity"].min()
+        rows = rows.assign(identity=rows["image_id"].map(told).astype("Int64"))
     needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
     arranged = {}
     for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
         seeds, images, identities, values = _aligned(part, metric)
+        measured = ~np.isnan(values).all(axis=1)
+        if measured.any() and not measured.all():
+            seeds, values = tuple(np.array(seeds)[measured].tolist()), values[measured]
         known = np.flatnonzero(~np.isnan(values).any(axis=0))
         if len(known) < len(images):
             images, identities, values = images[known], identities.iloc[known], values[:, known]

@@ -60,10 +60,12 @@ def compare_stability(
         str(curves.loc[curves["model"] == name, "label"].iloc[0])
         for name in (comparison.better, comparison.worse)
     )
-    what = f"{first} fluctuates {ratio:.2f} times as much as {second} [{low:.2f}, {high:.2f}]"
+    what = f"{first} fluctuates {ratio:.2f} times as much as {second}"
     leaning: Leaning = "for" if high < 1 else "against" if low > 1 else "neither"
-    if leaning == "neither":
-        what += ": the interval includes 1"
+    if math.isnan(low):
+        what += ": no interval, which takes two trainings of each"
+    else:
+        what += f" [{low:.2f}, {high:.2f}]" + ": the interval includes 1" * (leaning == "neither")
     return Finding(comparison, first, second, ratio, low, high, leaning, what)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -38,7 +40,7 @@ def command(experiment: str, as_json: bool) -> None:
             }
             for verdict in verdicts
         ]
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(_without_nan(told), indent=1, allow_nan=False))
         return
     for verdict in verdicts:
         leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
@@ -50,3 +52,12 @@ def command(experiment: str, as_json: bool) -> None:
                 click.echo(f"      {_SIGNS[finding.leaning]:<12}{finding.reason}")
         if verdict.command:
             click.echo(f"    {verdict.command}")
+
+
+def _without_nan(value: Any) -> Any:
+    """Nested lists and dicts with ``None`` for what JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _without_nan(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FACES = "faces"
+#: Identity of an image of which it is not known who is shown.
+UNKNOWN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class ImageSet:
     Attributes:
         ids: unique names, in a fixed order.
         pixels: ``(N, H, W, 3)`` uint8 RGB, possibly a memory map.
-        identities: ``(N,)`` int64 who is shown, where known.
+        identities: ``(N,)`` int64 who is shown, :data:`UNKNOWN` where it is not known; ``None`` where it never is.
     """
 
     ids: list[str]
@@ -96,8 +98,17 @@ class Dataset:
     @property
     def shared_images(self) -> int | None:
         """Test images whose person is in the training split too (``None``: unknown)."""
-        new = unseen(self.test, self.train)
-        return None if new is None else int(np.isin(self.test.identities, new, invert=True).sum())  # type: ignore[arg-type]
+        if self.test.identities is None or self.train.identities is None:
+            return None
+        return int(np.isin(known(self.test), known(self.train)).sum())
+
+
+def known(images: ImageSet) -> NDArray[np.int64]:
+    """The identities of those images whose person is known."""
+    if images.identities is None:
+        return np.empty(0, np.int64)
+    found: NDArray[np.int64] = images.identities[images.identities != UNKNOWN]
+    return found
 
 
 def unseen(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[int] | None:
@@ -107,4 +118,4 @@ def unseen(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[
     """
     if images.identities is None or train.identities is None:
         return None
-    return [int(i) for i in np.setdiff1d(images.identities, train.identities[:limit])]
+    return [int(i) for i in np.setdiff1d(known(images), train.identities[:limit])]

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.data import splits
 from bench.data.crop import CENTER_SIDE, CROPS, NO_FACE
-from bench.data.dataset import FACES, Dataset, DataSpec, ImageSet, Skipped
+from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known
 from bench.data.facts import arrange, facts_of
 from bench.data.fill import ProgressCallback
 from bench.data.pack import Pack, pack_faces, pack_source
@@ -86,8 +86,11 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
     for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
         rows = [i for i, part in enumerate(parts) if part == wanted and source.ids[i] not in bad]
         ids = [source.ids[i] for i in rows]
-        known = source.identities and all(i in source.identities for i in ids)
-        who = np.array([source.identities[i] for i in ids], dtype=np.int64) if known and ids else None
+        who = (
+            np.array([source.identities.get(i, UNKNOWN) for i in ids], np.int64)
+            if source.identities
+            else None
+        )
         sets.append(ImageSet(ids, arrange(pack.images, rows), who))
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
@@ -121,7 +124,7 @@ def _dataset(
     facts = facts_of(spec, split, sets, pack)
     shared = None
     if sets[0].identities is not None and sets[2].identities is not None:
-        shared = len(np.intersect1d(sets[0].identities, sets[2].identities))
+        shared = len(np.intersect1d(known(sets[0]), known(sets[2])))
     return Dataset(
         name=name,
         title=title,

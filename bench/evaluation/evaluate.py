@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.data import ImageSet
+from bench.data.dataset import UNKNOWN
 from bench.evaluation import metrics as metric_library
 from bench.evaluation.sets import Collector, SetMetric
 from bench.training.batches import permutation
@@ -69,6 +70,12 @@ def subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
     chosen = np.sort(permutation(len(images.ids), "test images", seed)[:count])
     identities = None if images.identities is None else images.identities[chosen]
     return ImageSet([images.ids[i] for i in chosen], images.pixels[chosen], identities)
+
+
+def identities_of(images: ImageSet) -> pd.arrays.IntegerArray:
+    """Who is shown, as results tables hold it: Int64, missing where it is not known."""
+    who = np.full(len(images), UNKNOWN) if images.identities is None else images.identities
+    return pd.arrays.IntegerArray(who.astype(np.int64), who == UNKNOWN)
 
 
 def picture_pool(count: int, seed: int = 0) -> NDArray[np.int64]:
@@ -135,10 +142,7 @@ def evaluate(
     rows = pd.DataFrame(
         {
             "image_id": test.images.ids,
-            "identity": pd.array(
-                [pd.NA] * count if test.images.identities is None else test.images.identities.tolist(),
-                dtype="Int64",
-            ),
+            "identity": identities_of(test.images),
             "hole_ratio": test.masks.reshape(count, -1).mean(axis=1),
             **frame,
             "identical": _in_order(identical),

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from bench.data import ImageSet
 from bench.errors import UsageError
 from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluate import EVALUATION_BATCH, picture_pool
+from bench.evaluation.evaluate import EVALUATION_BATCH, identities_of, picture_pool
 from bench.evaluation.metrics import Function, Pictures
 from reports.table import EXTERNAL
 
@@ -148,13 +148,10 @@ def score(
             f"{folder}: no picture there can be scored{why}. Give pictures named like the test images "
             f"({PurePosixPath(images.ids[0]).with_suffix('.png')}, ...)"
         )
-    known = images.identities
     rows = pd.DataFrame(
         {
             "image_id": [images.ids[i] for i in positions],
-            "identity": pd.array(
-                [pd.NA] * len(positions) if known is None else known[positions].tolist(), "Int64"
-            ),
+            "identity": identities_of(images)[positions],
             "hole_ratio": masks[positions].reshape(len(positions), -1).mean(axis=1),
             **{name: np.concatenate(parts) for name, parts in columns.items()},
         }

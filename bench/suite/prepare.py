@@ -11,6 +11,7 @@ import torch
 
 from bench.config import Request, digest, resolve
 from bench.data import Dataset, DataSpec, ImageSet, open_data
+from bench.data.dataset import known
 from bench.errors import UsageError
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import metrics as metric_library
@@ -71,6 +72,13 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
     compute.ranks.share(None)
     data = data or open_data(spec)
+    test_images = evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images)
+    unknown = len(test_images) - len(known(test_images))
+    if unknown and data.name == "celeba":
+        listener.warn(
+            f"identity_CelebA.txt names no person for {unknown:,} of {len(test_images):,} images to be evaluated: "
+            "each counts as a person of its own, and intervals may be too narrow"
+        )
     ready, unavailable = metric_library.prepare(wanted, compute.device)
     sets, unavailable_sets = prepare_sets(wanted, compute.device)
     unavailable |= unavailable_sets
@@ -87,7 +95,7 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
-        test_images=evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images),
+        test_images=test_images,
         store=store,
     )
 

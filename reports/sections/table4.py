@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from reports.copying import as_csv, as_latex, as_markdown
 from reports.page import Method, Metric, Page, tied
 from reports.published import published_value
@@ -36,6 +38,7 @@ def build(page: Page) -> dict[str, Any]:
         "unavailable": [m for m in page.metrics if m.unavailable],
         "seeds": page.settings.get("seeds", []),
         "capped": int(page.rows["identical"].sum()) if len(page.rows) else 0,
+        "people": _people(page.rows),
         "why_not": _why_not(page),
     }
 
@@ -131,4 +134,18 @@ def _why_not(page: Page) -> str:
     return (
         "No difference to the paper is printed: that needs CelebA at 160 px and the budget of the preset "
         "“paper” (3.6 million images seen). The paper's numbers stand here for reference only."
+    )
+
+
+def _people(rows: pd.DataFrame) -> str:
+    """How the intervals treat pictures of one person."""
+    images = rows.drop_duplicates("image_id")
+    unknown, of = int(images["identity"].isna().sum()), len(images)
+    if not unknown:
+        return "pictures of one person count as one"
+    if unknown == of:
+        return "who is shown is not known, and each picture counts by itself"
+    return (
+        f"pictures of one person count as one; of {unknown:,} of {of:,} it is not known who is shown, "
+        "and each counts by itself"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 from bench.data import Dataset, DataSpec, open_data
+from bench.data.dataset import UNKNOWN, unseen
 from bench.data.faces import render
 from bench.data.splits import divide
 from bench.errors import DataError
+from bench.evaluation.evaluate import identities_of
 
 COUNT, PEOPLE = 80, 16
 IDS = [f"{i + 1:06d}.jpg" for i in range(COUNT)]
@@ -84,6 +87,24 @@ def test_celeba_folder_and_zip_are_the_same_data(celeba: Path, celeba_zip: Path,
     )
     assert np.array_equal(folder.train.pixels[0], first)
     assert np.allclose(folder.mean_pixel, folder.train.pixels.reshape(-1, 3).mean(axis=0) / 255, rtol=1e-12)
+
+
+def test_a_person_who_is_not_named_does_not_hide_the_others(
+    celeba: Path, tmp_path: Path, opened: Opener
+) -> None:
+    other = shutil.copytree(celeba, tmp_path / "celeba")
+    first = opened(celeba).test.ids[0]
+    listed = (other / "identity_CelebA.txt").read_text().splitlines()
+    (other / "identity_CelebA.txt").write_text(
+        "\n".join(line for line in listed if not line.startswith(first)) + "\n"
+    )
+    data = opened(other)
+    assert data.test.identities is not None
+    assert data.test.identities.tolist() == [UNKNOWN, *(IDENTITY[i] for i in data.test.ids[1:])]
+    column = identities_of(data.test)
+    assert column.isna().tolist() == [True] + [False] * (len(data.test) - 1)
+    assert data.shared_images == len(data.test) - 1
+    assert UNKNOWN not in (unseen(data.test, data.train) or [])
 
 
 @pytest.mark.parametrize("where", ["img_align_celeba", "", "Img/img_align_celeba", "celeba"])

@@ -315,3 +315,20 @@ def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
     found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["gated-convolution"]
     assert found.outcome == "inconclusive"
     assert "mgs-iim has 2" in found.reason
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from bench.cli.claims_command import command
+
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, seeds=(0,), pictures=0
+    )
+    _with_validations(folder, {"mgs-iim": 0.1, "mgs-iim-no-sn": 0.2})
+    result = CliRunner().invoke(command, [str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    found = {v["key"]: v for v in json.loads(result.output, parse_constant=pytest.fail)}
+    (finding,) = found["spectral-normalisation"]["findings"]
+    assert finding["low"] is None
+    assert "takes two trainings of each" in finding["reason"]

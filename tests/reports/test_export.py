@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -79,3 +80,20 @@ def test_unknown_names_are_refused(experiment: Experiment) -> None:
         export(experiment, "means")
     with pytest.raises(ValueError, match="unknown format 'xlsx'"):
         export(experiment, "summary", "xlsx")
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
+def test_a_metric_of_sets_says_over_how_few_images_it_is(tmp_path: Path, form: str) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["evaluation"]["sets"] = {"fid": {"value": 31.5, "images": 24}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    text = export(load_experiment(folder), "summary", form).decode()
+    if form == "csv":
+        (line, *_) = csv.DictReader(io.StringIO(text))
+        assert line["n_identities"] == "12"
+        assert line["n_capped"] == "0"
+    else:
+        assert "fid is one number over 24 images" in text
+        assert "biased upwards" in text

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.coverage import TRIAL, WORLDS, World, between_trainings, one_training
+from reports.differences import paired_differences
 from reports.intervals import seed_interval
 from reports.resampling import cluster_bootstrap_means, cluster_codes, cluster_sums, percentile_interval
+from reports.scores import arrange
 from reports.significance import effect_size, holm, probability_of_superiority, wilcoxon_on_clusters
+from tests.reports.synthetic import make_rows
 
 
 def test_unknown_persons_are_clusters_of_their_own() -> None:
@@ -212,3 +215,31 @@ def test_few_clusters_are_covered_too(clusters: int) -> None:
         low, high = percentile_interval(resampled, clusters)
         covered += low[0] <= 0 <= high[0]
     assert 0.93 <= covered / repeats <= 0.97
+
+
+def test_who_is_shown_does_not_depend_on_the_order_of_rows() -> None:
+    rows = pd.concat([make_rows(seed=0), make_rows(seed=1, identities=False)], ignore_index=True)
+    clusters = [
+        int(next(iter(arrange(table, "psnr_db").values())).codes.max()) + 1 for table in (rows, rows[::-1])
+    ]
+    assert clusters == [12, 12]
+
+
+def test_a_training_without_any_value_does_not_empty_its_method() -> None:
+    rows = pd.concat([make_rows(seed=seed) for seed in range(4)], ignore_index=True)
+    rows.loc[rows["seed"] == 2, "psnr_db"] = np.nan
+    (scores,) = arrange(rows, "psnr_db").values()
+    assert scores.seeds == (0, 1, 3)
+    assert scores.values.shape == (3, 24)
+
+
+def test_a_method_trained_on_two_masks_is_told_apart_in_differences() -> None:
+    rows = pd.concat(
+        [
+            make_rows("glcic", train_mask=mask, mean_db=mean)
+            for mask, mean in (("center", 24.0), ("paper", 22.0))
+        ],
+        ignore_index=True,
+    )
+    (line,) = paired_differences(rows, ["psnr_db"]).to_dict("records")
+    assert (line["a"], line["b"]) == ("GLCIC (trained on center)", "GLCIC (trained on paper)")
