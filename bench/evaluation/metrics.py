@@ -16,8 +16,9 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.evaluation.cards import CARDS, PSNR_CAP_DB, Card, expand
 from bench.evaluation.perceptual import lpips_distance
-from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_ssim, ssim_map
+from bench.evaluation.ssim import mean_ssim, ssim_map
 from bench.evaluation.weights import MetricUnavailableError
+from bench.evaluation.windows import GAUSSIAN_11, UNIFORM_7
 
 __all__ = [
     "METRICS",
