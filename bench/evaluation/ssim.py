@@ -75,7 +75,12 @@ def _reached(differs: Tensor, reach: int) -> slice | None:
 
 def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
     """``(N,)`` float64: mean of :func:`ssim_map` over pixels, then channels, of ``(N, C, H, W)`` images."""
-    return ssim_map(x, y, window, data_range).mean(dim=(-1, -2)).mean(dim=-1)
+    return mean_of_map(ssim_map(x, y, window, data_range))
+
+
+def mean_of_map(similarity: Tensor) -> Tensor:
+    """``(N,)``: mean over pixels, then channels, of a map ``(N, C, H, W)``."""
+    return similarity.mean(dim=(-1, -2)).mean(dim=-1)
 
 
 def _similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:

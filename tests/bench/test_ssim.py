@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from bench.evaluation.ssim import mean_ssim, ssim_map
-from bench.evaluation.windows import GAUSSIAN_11, UNIFORM_7, Window, weighted_means
+from bench.evaluation.windows import GAUSSIAN_11, UNIFORM_7, Window, _by_shifts, weighted_means
 
 Image = NDArray[np.uint8]
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -69,6 +69,8 @@ def test_means_are_the_sum_under_the_window(window: Window, height: int, width: 
     windows = planes.unfold(-2, len(taps), 1).unfold(-2, len(taps), 1)
     expected = (windows * taps[:, None] * taps).sum(dim=(-1, -2))
     torch.testing.assert_close(weighted_means(planes, window), expected, rtol=0, atol=1e-14)
+    on_a_gpu = _by_shifts(_by_shifts(planes, window.taps, -2), window.taps, -1)
+    torch.testing.assert_close(on_a_gpu, expected, rtol=0, atol=1e-14)
 
 
 def test_where_both_pictures_are_equal_the_map_is_one_to_the_last_bit() -> None:
