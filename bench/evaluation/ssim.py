@@ -14,7 +14,7 @@ from bench.evaluation.windows import GAUSSIAN_11, Window, weighted_means
 
 _K1, _K2 = 0.01, 0.03
 #: Rows of an image's map that are made at a time on the CPU, so that their planes stay in the caches.
-_STRIP = 80
+STRIP = 96
 
 
 def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
@@ -38,13 +38,13 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
     if min(height, width) < len(window.taps):
         raise ValueError(f"SSIM's window of {len(window.taps)} needs larger images than {height} x {width}")
     if x.is_cuda:
-        return _similarity(x.double(), y.double(), window, data_range)
-    similarity = torch.ones(
+        return similarity(x.double(), y.double(), window, data_range)
+    found = torch.ones(
         (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
     )
-    for one, other, out in zip(x, y, similarity, strict=True):
+    for one, other, out in zip(x, y, found, strict=True):
         _fill(out, one, other, window, data_range)
-    return similarity
+    return found
 
 
 def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) -> None:
@@ -59,10 +59,10 @@ def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) 
     if rows is None or columns is None:
         return
     across = slice(columns.start, columns.stop + reach)
-    for top in range(rows.start, rows.stop, _STRIP):
-        bottom = min(top + _STRIP, rows.stop)
+    for top in range(rows.start, rows.stop, STRIP):
+        bottom = min(top + STRIP, rows.stop)
         seen = (slice(None), slice(top, bottom + reach), across)
-        out[:, top:bottom, columns] = _similarity(x[seen].double(), y[seen].double(), window, data_range)
+        out[:, top:bottom, columns] = similarity(x[seen].double(), y[seen].double(), window, data_range)
 
 
 def _reached(differs: Tensor, reach: int) -> slice | None:
@@ -78,12 +78,12 @@ def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: fl
     return mean_of_map(ssim_map(x, y, window, data_range))
 
 
-def mean_of_map(similarity: Tensor) -> Tensor:
+def mean_of_map(values: Tensor) -> Tensor:
     """``(N,)``: mean over pixels, then channels, of a map ``(N, C, H, W)``."""
-    return similarity.mean(dim=(-1, -2)).mean(dim=-1)
+    return values.mean(dim=(-1, -2)).mean(dim=-1)
 
 
-def _similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
+def similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
     """Equation 13 of Wang et al. 2004, on float64 planes ``(..., H, W)``.
 
     By the sum ``s = x + y`` and the difference ``d = x - y``: with S, D their means under the window and U, V their
