@@ -6,6 +6,7 @@ The functions behind the names are in :mod:`bench.evaluation.metrics`; a test ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +14,20 @@ from typing import Literal
 from bench.errors import UsageError
 from models.registry import suggest
 
-#: PSNR of identical images (infinite by definition) is stored as this many dB, and such images are counted in
-#: the column ``identical``. One wrong level in one channel of a 160 x 160 image gives 96.98 dB.
+#: PSNR of identical images (infinite by definition) is stored as this many dB up to 226 x 226 pixels, where one wrong
+#: level in one channel gives 99.98 dB; :func:`psnr_cap_db` has the rule. The column ``identical`` counts them.
 PSNR_CAP_DB = 100.0
 
 Group = Literal["primary", "secondary"]
+
+
+def psnr_cap_db(pixels: int) -> float:
+    """What identical RGB images of so many pixels count as: more than any two that differ.
+
+    :data:`PSNR_CAP_DB`, or the next whole dB above one wrong level in one channel of one pixel if that is more (102 dB
+    for 256 x 256).
+    """
+    return max(PSNR_CAP_DB, math.floor(10 * math.log10(255**2 * 3 * pixels)) + 1.0)
 
 
 class UnknownMetricError(UsageError):
@@ -66,9 +76,9 @@ _ALL = (
     Card(
         name="psnr_db",
         convention="8-bit RGB composite, whole image, data range 255, mean of per-image values; "
-        f"identical images count as {PSNR_CAP_DB:.0f} dB",
+        f"identical images count as {PSNR_CAP_DB:.0f} dB (more above 226 x 226 pixels)",
         unit="dB",
-        value_range=(0.0, PSNR_CAP_DB),
+        value_range=(0.0, _INF),
         higher_is_better=True,
         source=_PSNR_SOURCE,
         group="primary",
@@ -96,7 +106,7 @@ _ALL = (
         name="hole_psnr_db",
         convention="as psnr_db, squared error averaged over the pixels of the hole only",
         unit="dB",
-        value_range=(0.0, PSNR_CAP_DB),
+        value_range=(0.0, _INF),
         higher_is_better=True,
         source=_PSNR_SOURCE + " on the pixels of the hole",
         group="secondary",
@@ -124,7 +134,7 @@ _ALL = (
         name="raw_psnr_db",
         convention="as psnr_db, on the raw output of the network instead of the composite",
         unit="dB",
-        value_range=(0.0, PSNR_CAP_DB),
+        value_range=(0.0, _INF),
         higher_is_better=True,
         source=_PSNR_SOURCE,
         group="secondary",

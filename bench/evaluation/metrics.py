@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 
 import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.evaluation.cards import CARDS, PSNR_CAP_DB, Card, expand
+from bench.evaluation.cards import CARDS, Card, expand, psnr_cap_db
 from bench.evaluation.perceptual import lpips_distance
-from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_ssim, ssim_map
+from bench.evaluation.ssim import mean_of_map, mean_ssim, ssim_map
 from bench.evaluation.weights import MetricUnavailableError
+from bench.evaluation.windows import GAUSSIAN_11, UNIFORM_7
 
 __all__ = [
     "METRICS",
     "Metric",
     "MetricUnavailableError",
-    "NotANumberError",
+    "NotFiniteError",
     "Pictures",
     "prepare",
     "to_uint8",
@@ -33,8 +34,8 @@ __all__ = [
 _LUMA = (0.299, 0.587, 0.114)
 
 
-class NotANumberError(BenchError):
-    """A model's output holds NaN, so that no metric of it means anything."""
+class NotFiniteError(BenchError):
+    """A model's output holds NaN or infinite numbers, so that no metric of it means anything."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Pictures:
     raw: Tensor
     mask: Tensor
 
+    @cached_property
+    def similarity(self) -> Tensor:
+        """The Gaussian map of :func:`bench.evaluation.ssim.ssim_map`, made once for all metrics that ask for it."""
+        return ssim_map(self.composite, self.truth, GAUSSIAN_11)
+
 
 Function = Callable[[Pictures], Tensor]
 
@@ -64,30 +70,37 @@ class Metric(Card):
     compute: Function
 
 
-def to_uint8(image: Tensor) -> Tensor:
+def to_uint8(image: Tensor, what: str = "the model's output") -> Tensor:
     """8-bit levels of an image in [0, 1]: clamped, times 255, rounded to the nearest (halves to even).
 
+    Args:
+        image: any shape.
+        what: the image's name in the error.
+
     Raises:
-        NotANumberError: a value is NaN; casting it would make up a level.
+        NotFiniteError: a value is NaN or infinite; a level for it would be made up, black or white.
     """
-    if torch.isnan(image).any():
-        raise NotANumberError("the model's output holds NaN, so it cannot be scored; its training went wrong")
+    if not torch.isfinite(image).all():
+        found = "NaN" if torch.isnan(image).any() else "infinite numbers"
+        raise NotFiniteError(f"{what} holds {found}, so it cannot be scored; its training went wrong")
     return image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def psnr_db(pictures: Pictures) -> Tensor:
     """``10 log10(255^2 / MSE)`` over all pixels and channels of the composite."""
-    return _decibels(_mean(_squared_error(pictures.composite, pictures.truth)))
+    return _decibels(_mean(_squared_error(pictures.composite, pictures.truth)), pictures)
 
 
 def raw_psnr_db(pictures: Pictures) -> Tensor:
     """PSNR of the network's own output, rounded to 8 bits like the composite."""
-    return _decibels(_mean(_squared_error(to_uint8(pictures.raw), pictures.truth)))
+    raw = to_uint8(pictures.raw, "the model's output outside the hole (raw_psnr_db)")
+    return _decibels(_mean(_squared_error(raw, pictures.truth)), pictures)
 
 
 def hole_psnr_db(pictures: Pictures) -> Tensor:
     """PSNR over the pixels of the hole; NaN where there is no hole."""
-    return _decibels(_hole_mean(_squared_error(pictures.composite, pictures.truth), pictures.mask))
+    squared_error = _squared_error(pictures.composite, pictures.truth)
+    return _decibels(_hole_mean(squared_error, pictures.mask), pictures)
 
 
 def hole_mae(pictures: Pictures) -> Tensor:
@@ -98,7 +111,7 @@ def hole_mae(pictures: Pictures) -> Tensor:
 
 def ssim(pictures: Pictures) -> Tensor:
     """Gaussian SSIM per channel (:mod:`bench.evaluation.ssim`)."""
-    return mean_ssim(pictures.composite, pictures.truth, GAUSSIAN_11)
+    return mean_of_map(pictures.similarity)
 
 
 def ssim_uniform7(pictures: Pictures) -> Tensor:
@@ -114,7 +127,7 @@ def ssim_y(pictures: Pictures) -> Tensor:
 def hole_ssim(pictures: Pictures) -> Tensor:
     """Mean of the Gaussian SSIM map over the hole; NaN where no pixel of it lies in the valid region."""
     inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
-    return _hole_mean(ssim_map(pictures.composite, pictures.truth), pictures.mask[..., inner, inner])
+    return _hole_mean(pictures.similarity, pictures.mask[..., inner, inner])
 
 
 def _lpips(backbone: str, pictures: Pictures) -> Tensor:
@@ -126,9 +139,10 @@ def _squared_error(a: Tensor, b: Tensor) -> Tensor:
     return (a.short() - b.short()).float().square_()
 
 
-def _decibels(mean_squared_error: Tensor) -> Tensor:
-    """PSNR of 8-bit images, :data:`PSNR_CAP_DB` for identical ones."""
-    return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=PSNR_CAP_DB)
+def _decibels(mean_squared_error: Tensor, pictures: Pictures) -> Tensor:
+    """PSNR of 8-bit images, :func:`psnr_cap_db` for identical ones (and for no others: it is never reached)."""
+    height, width = pictures.truth.shape[-2:]
+    return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=psnr_cap_db(height * width))
 
 
 def _mean(values: Tensor) -> Tensor:

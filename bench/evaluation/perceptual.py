@@ -58,7 +58,11 @@ def _scaled(image: Tensor) -> Tensor:
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """float32 throughout, whatever the caller runs in: neither autocast nor TF32."""
-    with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    # Its flags default to cuDNN off, and not to what is set. Its search for the fastest algorithm stays off, since
+    # which one wins would show in the last digits.
+    flags = cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False)
+    with torch.autocast(device.type, enabled=False), flags:
         yield
 
 

@@ -7,46 +7,14 @@ that no padding is seen). float64 is needed: variances are differences of large 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from bench.evaluation.windows import GAUSSIAN_11, Window, weighted_means
+
 _K1, _K2 = 0.01, 0.03
-
-
-@dataclass(frozen=True)
-class Window:
-    """A separable window.
-
-    Attributes:
-        taps: weights along one axis, of odd number, symmetric, summing to 1.
-        covariance_norm: 1 for the population covariance, n / (n - 1) for the sample covariance of n pixels.
-    """
-
-    taps: tuple[float, ...]
-    covariance_norm: float
-
-    @property
-    def radius(self) -> int:
-        """Pixels lost on every side: the map covers the region where the window fits."""
-        return len(self.taps) // 2
-
-
-def gaussian_window(sigma: float = 1.5, radius: int = 5) -> Window:
-    """Gaussian weights and population covariance: Wang et al. 2004, section III-B (11 x 11, sigma 1.5)."""
-    weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
-    return Window(tuple(weight / sum(weights) for weight in weights), 1.0)
-
-
-def uniform_window(side: int = 7) -> Window:
-    """Equal weights and sample covariance: scikit-image's defaults."""
-    return Window((1 / side,) * side, side * side / (side * side - 1))
-
-
-GAUSSIAN_11 = gaussian_window()
-UNIFORM_7 = uniform_window()
+#: Rows of an image's map that are made at a time on the CPU, so that their planes stay in the caches.
+STRIP = 96
 
 
 def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
@@ -70,13 +38,13 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
     if min(height, width) < len(window.taps):
         raise ValueError(f"SSIM's window of {len(window.taps)} needs larger images than {height} x {width}")
     if x.is_cuda:
-        return _similarity(x.double(), y.double(), window, data_range)
-    similarity = torch.ones(
+        return similarity(x.double(), y.double(), window, data_range)
+    found = torch.ones(
         (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
     )
-    for one, other, out in zip(x, y, similarity, strict=True):
+    for one, other, out in zip(x, y, found, strict=True):
         _fill(out, one, other, window, data_range)
-    return similarity
+    return found
 
 
 def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) -> None:
@@ -90,8 +58,11 @@ def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) 
     rows, columns = _reached(differs.any(dim=1), reach), _reached(differs.any(dim=0), reach)
     if rows is None or columns is None:
         return
-    seen = (slice(None), slice(rows.start, rows.stop + reach), slice(columns.start, columns.stop + reach))
-    out[:, rows, columns] = _similarity(x[seen].double(), y[seen].double(), window, data_range)
+    across = slice(columns.start, columns.stop + reach)
+    for top in range(rows.start, rows.stop, STRIP):
+        bottom = min(top + STRIP, rows.stop)
+        seen = (slice(None), slice(top, bottom + reach), across)
+        out[:, top:bottom, columns] = similarity(x[seen].double(), y[seen].double(), window, data_range)
 
 
 def _reached(differs: Tensor, reach: int) -> slice | None:
@@ -104,39 +75,34 @@ def _reached(differs: Tensor, reach: int) -> slice | None:
 
 def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
     """``(N,)`` float64: mean of :func:`ssim_map` over pixels, then channels, of ``(N, C, H, W)`` images."""
-    return ssim_map(x, y, window, data_range).mean(dim=(-1, -2)).mean(dim=-1)
+    return mean_of_map(ssim_map(x, y, window, data_range))
 
 
-def _similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
-    """Equation 13 of Wang et al. 2004, on float64 planes ``(..., H, W)``."""
-    # The variances are only needed as their sum, so four means are enough: of x, y, x^2 + y^2 and x y.
-    mean_x, mean_y, squares, product = _filter(torch.stack([x, y, x * x + y * y, x * y]), window.taps)
-    mean_xy = mean_x * mean_y
-    mean_squares = mean_x.square_().add_(mean_y.square_())
-    covariance, variances = product.sub_(mean_xy), squares.sub_(mean_squares)
+def mean_of_map(values: Tensor) -> Tensor:
+    """``(N,)``: mean over pixels, then channels, of a map ``(N, C, H, W)``."""
+    return values.mean(dim=(-1, -2)).mean(dim=-1)
+
+
+def similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
+    """Equation 13 of Wang et al. 2004, on float64 planes ``(..., H, W)``.
+
+    By the sum ``s = x + y`` and the difference ``d = x - y``: with S, D their means under the window and U, V their
+    variances, ``4 mean(x) mean(y) = S^2 - D^2``, ``2 (mean(x)^2 + mean(y)^2) = S^2 + D^2``, and so for the covariance
+    and the variances. Four planes are filtered instead of five, and where x equals y the value is 1 to the last bit.
+    """
+    planes = x.new_empty((4, *x.shape))
+    torch.add(x, y, out=planes[0])
+    torch.sub(x, y, out=planes[1])
+    torch.mul(planes[:2], planes[:2], out=planes[2:])
+    filtered = weighted_means(planes, window)
+    means, variances = filtered[:2], filtered[2:]
+    means.square_()
+    variances.sub_(means)
     if window.covariance_norm != 1:
-        covariance.mul_(window.covariance_norm)
         variances.mul_(window.covariance_norm)
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    # (2 a + c1) (2 b + c2) as 4 (a + c1 / 2) (b + c2 / 2): the same to the last bit, in one pass less.
-    numerator = mean_xy.add_(c1 / 2).mul_(covariance.add_(c2 / 2)).mul_(4)
-    ssim: Tensor = numerator.div_(mean_squares.add_(c1).mul_(variances.add_(c2)))
-    return ssim
-
-
-def _filter(planes: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Weighted means of ``(..., H, W)`` where the window fits, one axis after the other."""
-    for axis in (-2, -1):
-        planes = _filter_axis(planes, taps, axis)
-    return planes
-
-
-def _filter_axis(planes: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
-    # Sums of shifted views beat a product with the banded matrix on the CPU (11 of its 160 entries a row are
-    # not zero), and torch has no fast float64 convolution.
-    length, last = planes.shape[axis] - len(taps) + 1, len(taps) - 1
-    total = planes.narrow(axis, last // 2, length) * taps[last // 2]
-    for k in range(last // 2):
-        total.add_(planes.narrow(axis, k, length), alpha=taps[k])
-        total.add_(planes.narrow(axis, last - k, length), alpha=taps[k])
-    return total
+    # In place where a plane is not needed again: on the CPU these passes cost a third of the whole.
+    sums, differences = means[0].add_(2 * c1), means[1]
+    spread, opposed = variances[0].add_(2 * c2), variances[1]
+    numerator = (sums - differences).mul_(spread - opposed)
+    return numerator.div_(sums.add_(differences).mul_(spread.add_(opposed)))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.evaluation import weights
 from bench.evaluation.metrics import METRICS, Pictures, prepare
-from bench.evaluation.perceptual import lpips_distance
+from bench.evaluation.perceptual import full_precision, lpips_distance
 from bench.evaluation.weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
@@ -115,6 +115,21 @@ def test_autocast_of_the_caller_changes_nothing(backbones: Path) -> None:
     expected = lpips_distance("alex", CPU)(made, truth)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(lpips_distance("alex", CPU)(made, truth), expected)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_full_precision_turns_off_tf32_and_leaves_cudnn_on(
+    deterministic: bool,
+) -> None:
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, deterministic=deterministic, allow_tf32=True):
+        with full_precision(CPU):
+            assert cudnn.enabled
+            assert not cudnn.allow_tf32
+            assert cudnn.deterministic == deterministic
+        assert cudnn.allow_tf32
+    with cudnn.flags(enabled=False), full_precision(CPU):
+        assert not cudnn.enabled
 
 
 def test_loading_is_silent_and_draws_nothing_from_torchs_generator(

@@ -17,8 +17,9 @@ from PIL import Image
 from skimage.color import rgb2yuv
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench.evaluation.cards import CARDS, PSNR_CAP_DB, UnknownMetricError, expand
-from bench.evaluation.metrics import METRICS, NotANumberError, Pictures, prepare, to_uint8
+from bench.evaluation import metrics as metric_library
+from bench.evaluation.cards import CARDS, PSNR_CAP_DB, UnknownMetricError, expand, psnr_cap_db
+from bench.evaluation.metrics import METRICS, NotFiniteError, Pictures, prepare, to_uint8
 from bench.evaluation.ssim import mean_ssim, ssim_map
 
 Images = NDArray[np.uint8]
@@ -180,6 +181,39 @@ def test_the_smallest_difference_at_160_pixels_lies_below_the_cap() -> None:
     assert 96.9 < value < PSNR_CAP_DB
 
 
+@pytest.mark.parametrize("side", [16, 160, 226, 227, 256, 512, 1024])
+def test_pictures_that_differ_never_count_as_identical_whatever_their_size(side: int) -> None:
+    """Oracle: scikit-image for one level in one channel of one pixel; the cap lies above it."""
+    truth = np.zeros((2, side, side, 3), dtype=np.uint8)
+    made, mask = truth.copy(), np.zeros((2, side, side), dtype=np.uint8)
+    made[0, 9, 9, 2] = 1
+    mask[:, 9, 9] = 1
+    expected = peak_signal_noise_ratio(truth[0], made[0], data_range=255)
+    pictures = _pictures(truth, made, mask)
+    different, identical = _value("psnr_db", pictures)
+    assert different == pytest.approx(expected, abs=1e-9)
+    assert different < identical == psnr_cap_db(side * side)
+    assert (_value("hole_psnr_db", pictures)[1], _value("raw_psnr_db", pictures)[1]) == (identical, identical)
+    assert (identical == PSNR_CAP_DB) == (side <= 226)
+    assert psnr_cap_db(256 * 256) == 102
+
+
+def test_ssim_and_hole_ssim_share_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.Tensor] = []
+
+    def counted(*images: torch.Tensor) -> torch.Tensor:
+        made.append(ssim_map(*images[:2]))
+        return made[-1]
+
+    monkeypatch.setattr(metric_library, "ssim_map", counted)
+    pictures = _pictures(*_pair("natural"))
+    _value("ssim", pictures)
+    _value("hole_ssim", pictures)
+    assert len(made) == 1
+    _value("ssim", _pictures(*_pair("random")))
+    assert len(made) == 2
+
+
 def test_raw_psnr_looks_at_the_raw_output_only() -> None:
     truth, made = _pair("random")
     pictures = _pictures(truth, made)
@@ -204,9 +238,17 @@ def test_every_level_survives_the_way_there_and_back() -> None:
     assert torch.equal(to_uint8(levels.float() / 255), levels)
 
 
-def test_not_a_number_is_refused_instead_of_scored() -> None:
-    with pytest.raises(NotANumberError, match="NaN"):
-        to_uint8(torch.tensor([0.5, float("nan")]))
+@pytest.mark.parametrize(
+    ("value", "says"), [("nan", "NaN"), ("inf", "infinite numbers"), ("-inf", "infinite numbers")]
+)
+def test_what_is_not_finite_is_refused_instead_of_scored_as_black_or_white(value: str, says: str) -> None:
+    with pytest.raises(NotFiniteError, match=f"the model's output holds {says}, so it cannot be scored"):
+        to_uint8(torch.tensor([0.5, float(value)]))
+    pictures = _pictures(*_pair("random"))
+    pictures.raw[1, 2, 3, 4] = float(value)
+    _value("psnr_db", pictures)
+    with pytest.raises(NotFiniteError, match=rf"outside the hole \(raw_psnr_db\) holds {says}"):
+        _value("raw_psnr_db", pictures)
 
 
 @settings(deadline=None, max_examples=25)

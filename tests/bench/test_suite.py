@@ -222,6 +222,24 @@ def test_not_a_number_fails_the_cell_with_its_step(workplace: Path, pictures_dir
     assert "loss of the generator is not finite at step 2" in listener.failed[0]
 
 
+@pytest.mark.parametrize(("fault", "says"), [("nan", "NaN"), ("inf", "infinite numbers")])
+def test_an_output_that_is_not_finite_fails_the_cell_instead_of_being_scored(
+    workplace: Path, pictures_dir: Path, fault: str, says: str
+) -> None:
+    """Where evaluation alone meets it: the losses and the weights are finite."""
+    path = workplace / "overflow.py"
+    path.write_text(
+        source("overflow-unet").replace(
+            "return Completion(raw,",
+            f'raw = raw if self.networks.training else raw + float("{fault}")\n        return Completion(raw,',
+        )
+    )
+    listener = Recorder()
+    outcome = run(request(pictures_dir, ("overflow-unet",), models_from=(str(path),)), listener)
+    assert outcome.failed == 1
+    assert f"Overflow Unet on center: the model's output holds {says}" in listener.failed[0]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
