@@ -8,73 +8,25 @@ every method is judged on its hole alone; which pictures change them is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluate import EVALUATION_BATCH, identities_of, picture_pool
+from bench.evaluation.found_pictures import Findings, match, read_picture
 from bench.evaluation.metrics import Function, Pictures
 from reports.table import EXTERNAL
 
-_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"})
-_DEPTHS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
 #: crop (JPEG at quality 75 changes faces by about 2).
 _ALIEN_LEVELS = 8.0
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A picture that cannot be scored, and why."""
-
-    file: str
-    reason: str
-
-
-@dataclass
-class Findings:
-    """What was noticed about a folder of pictures.
-
-    Attributes:
-        missing: ids of test images without a picture.
-        extra: files of no test image, or second ones of the same.
-        rejected: unreadable, of another size, or of another depth.
-        lossy: scored files in a lossy format, whose compression is scored with them.
-        changed: scored files that differ from the truth outside the hole (before compositing).
-        alien: scored files that differ there so much that they may show another image or crop.
-    """
-
-    missing: list[str] = field(default_factory=list)
-    extra: list[str] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    lossy: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    alien: list[str] = field(default_factory=list)
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether some test image has no number, so that means are over fewer images than other methods'."""
-        return bool(self.missing or self.rejected)
-
-    def sentences(self) -> list[str]:
-        """One line for each kind of finding, with the first files named."""
-        told = [
-            (self.missing, "missing, so the means leave out these images"),
-            ([f"{r.file} ({r.reason})" for r in self.rejected], "not scored"),
-            (self.extra, "extra, belonging to no test image; ignored"),
-            (self.lossy, "lossily compressed, which is scored too (JPEG costs tenths of a dB); give PNG"),
-            (self.alien, "very different outside the hole: another image, crop or order of channels?"),
-            (self.changed, "changed outside the hole; scored with the known pixels of the truth"),
-        ]
-        return [f"{_counted(files)} {what}: {_first(files)}" for files, what in told if files]
 
 
 @dataclass(frozen=True)
@@ -115,14 +67,16 @@ def score(
         UsageError: no such folder, or not one picture in it can be scored.
     """
     findings = Findings()
-    files = _match(folder, images.ids, findings)
+    files = match(folder, images.ids, findings)
     count = len(images)
     positions: list[int] = []
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*ready, "identical")}
     pool, kept_pictures = set(picture_pool(count).tolist()), []
     for start in range(0, count, EVALUATION_BATCH):
         block = [i for i in range(start, min(start + EVALUATION_BATCH, count)) if images.ids[i] in files]
-        read = {i: _read(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block}
+        read = {
+            i: read_picture(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block
+        }
         kept = [i for i in block if read[i] is not None]
         if kept:
             given = np.stack([picture for i in kept if (picture := read[i]) is not None])
@@ -180,61 +134,6 @@ def as_results(
     return rows.assign(**named, **unavailable)  # type: ignore[arg-type]
 
 
-def _match(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str, str]:
-    """Image id -> file below ``folder``; PNG before other formats where there are several."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder of pictures")
-    if len({_bare(image_id) for image_id in ids}) < len(ids):
-        raise UsageError(
-            f"{folder}: some test images differ in their suffix only, so pictures cannot be matched"
-        )
-    there = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and path.is_file()
-    )
-    by_name: dict[str, list[str]] = {}
-    for file in sorted(there, key=lambda f: (not f.lower().endswith(".png"), f)):
-        by_name.setdefault(_bare(file), []).append(file)
-    files = {image_id: by_name[_bare(image_id)][0] for image_id in ids if _bare(image_id) in by_name}
-    findings.missing = [image_id for image_id in ids if image_id not in files]
-    used = set(files.values())
-    findings.extra = [file for file in there if file not in used]
-    return files
-
-
-def _bare(name: str) -> str:
-    return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
-
-
-def _read(folder: Path, file: str, size: tuple[int, ...], findings: Findings) -> NDArray[np.uint8] | None:
-    """``(H, W, 3)`` uint8, or ``None`` and a finding."""
-    height, width = size
-    try:
-        with Image.open(folder / file) as image:
-            lossy = image.format == "JPEG" or (image.format == "WEBP" and b"VP8L" not in _head(folder / file))
-            if image.size != (width, height):
-                raise ValueError(f"{image.width} x {image.height} pixels instead of {width} x {height}")
-            if image.mode not in _DEPTHS:
-                raise ValueError(f"mode {image.mode} instead of 8 bits")
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        reason = "not readable as a picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        findings.rejected.append(Rejected(file, reason))
-        return None
-    except ValueError as error:
-        findings.rejected.append(Rejected(file, str(error)))
-        return None
-    if lossy:
-        findings.lossy.append(file)
-    return pixels
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(64)
-
-
 def _compare_known(
     given: NDArray[np.uint8],
     truth: NDArray[np.uint8],
@@ -250,11 +149,3 @@ def _compare_known(
 
 def _tensor(pictures: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
-
-
-def _counted(files: Sequence[str]) -> str:
-    return f"{len(files):,} picture" + ("" if len(files) == 1 else "s")
-
-
-def _first(files: Sequence[str], count: int = 3) -> str:
-    return ", ".join(files[:count]) + (", ..." if len(files) > count else "")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from bench.cli import cli
 from bench.data import ImageSet
@@ -121,6 +121,48 @@ def test_what_is_missing_extra_of_another_size_unreadable_or_lossy_is_said(
     ]
     assert found.incomplete
     assert list(scored.rows["image_id"]) == ["folder/000001.jpg"]
+
+
+def test_compression_is_known_by_its_content(made: Path, images: ImageSet, masks: NDArray[np.uint8]) -> None:
+    folder = made / "folder"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, (suffix, how) in enumerate(
+        [
+            (".webp", {"lossless": True, "icc_profile": profile}),
+            (".webp", {"quality": 90, "icc_profile": profile}),
+            (".tif", {"compression": "jpeg"}),
+            (".tif", {"compression": "tiff_deflate"}),
+        ]
+    ):
+        path = folder / f"{number:06d}.png"
+        Image.open(path).convert("RGB").save(path.with_suffix(suffix), **how)
+        path.unlink()
+    found = _score(made, images, masks).findings
+    assert found.lossy == ["folder/000001.webp", "folder/000002.tif"]
+
+
+def test_transparent_turned_and_unread_pictures_are_not_scored_silently(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    folder = made / "folder"
+    Image.new("RGBA", (SIZE, SIZE), (9, 9, 9, 0)).save(folder / "000000.png")
+    Image.open(folder / "000001.png").convert("RGBA").save(folder / "000001.png")  # opaque: as good as RGB
+    (folder / "000002.png").unlink()
+    Image.fromarray(255 - images.pixels[2]).save(folder / "000002.gif")
+    turned = Image.fromarray(255 - images.pixels[3]).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    turned.save(folder / "000003.png", exif=exif)
+    scored = _score(made, images, masks)
+    assert [(r.file, "transparent" in r.reason) for r in scored.findings.rejected] == [
+        ("folder/000000.png", True)
+    ]
+    assert scored.findings.unread == ["folder/000002.gif"]
+    assert scored.findings.missing == ["folder/000002.jpg"]
+    assert any("not read" in sentence for sentence in scored.findings.sentences())
+    assert list(scored.rows["image_id"]) == ["folder/000001.jpg", "folder/000003.jpg"]
+    inverted = (images.pixels[3].astype(float) / 127.5 - 1)[masks[3].reshape(SIZE, SIZE) == 1]
+    assert scored.rows["hole_mae"].iloc[1] == pytest.approx(np.abs(inverted).mean(), rel=1e-6)
 
 
 def test_png_is_preferred_and_the_second_picture_is_extra(
