@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import masks.suite
 from bench.config import Request, RunConfig, digest
 from bench.data import Dataset
 from bench.evaluation import evaluate as evaluation
+from bench.evaluation.metrics import NotFiniteError
 from bench.store import Store, write_json
 from bench.suite.listener import Listener
 from bench.suite.plan import TrainingPlan, mask_names
@@ -214,7 +216,14 @@ def _validator(
         return None
     images = evaluation.subset(data.validation, _VALIDATION_IMAGES)
     drawn = masks.suite.draw(names[0], images.ids, data.size)
-    return lambda: evaluation.validation_score(model, images, drawn, compute, ["psnr_db"])
+
+    def validate() -> dict[str, float]:
+        try:
+            return evaluation.validation_score(model, images, drawn, compute, ["psnr_db"])
+        except NotFiniteError:
+            return {"psnr_db": math.nan}
+
+    return validate
 
 
 def _summary(

@@ -5,6 +5,7 @@ Nothing here waits for the device except :meth:`Monitor.report` and :meth:`Monit
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,7 +137,11 @@ class Monitor:
         self._write(step, event={"step": step, "kind": kind, "detail": detail})
 
     def validated(self, step: int, values: dict[str, float]) -> None:
-        """Log a validation."""
+        """Log a validation. Raises :class:`NonFiniteLossError` where a number is not finite: the training diverged."""
+        if bad := next((name for name, value in values.items() if not math.isfinite(value)), None):
+            raise NonFiniteLossError(
+                f"validation's {bad} is not finite after step {step - 1}; {self._last_good()}"
+            )
         self._write(step, validation=values)
 
     def check_finite(self) -> None:
@@ -144,12 +149,7 @@ class Monitor:
         firsts = self.ranks.highest([int(first) for first in self._bad.values()])
         for player, step in zip(self._bad, firsts, strict=True):
             if step >= 0:
-                good = checkpoint.newest(self.folder)
-                where = (
-                    f"the last good checkpoint is of step {good['step']}"
-                    if good
-                    else "no checkpoint was due yet"
-                )
+                where = self._last_good()
                 raise NonFiniteLossError(f"loss of the {player} is not finite at step {step}; {where}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,6 +161,10 @@ class Monitor:
         """Take up the state as it was after ``step`` steps."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.seconds, self._reported = state["seconds"], step
+
+    def _last_good(self) -> str:
+        good = checkpoint.newest(self.folder)
+        return f"the last good checkpoint is of step {good['step']}" if good else "no checkpoint was due yet"
 
     def _moves(self, player: str, step: int, steps: int) -> int:
         """In how many of the last ``steps`` steps the player moved (a report may straddle two phases)."""

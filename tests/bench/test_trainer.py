@@ -206,3 +206,11 @@ def test_validation_leaves_the_training_as_it_was(tmp_path: Path, undisturbed: T
     assert same(weights(undisturbed), weights(trainer))
     values = [v for _, _, v in terms(trainer.folder) if v is not None]  # type: ignore[misc]
     assert values == [{"psnr_db": 0.0}] * 4
+
+
+def test_a_validation_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, intervals=Intervals(report=4, validate=3, checkpoint=2))
+    trainer.validate = lambda: {"psnr_db": float("nan") if trainer.step > 3 else 20.0}
+    message = "validation's psnr_db is not finite after step 5; the last good checkpoint is of step 4"
+    with pytest.raises(NonFiniteLossError, match=message):
+        trainer.train()
