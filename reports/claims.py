@@ -78,8 +78,8 @@ def _evaluate(
         command = claim_commands.more_cells(experiment, claim, list(missing), seeds)
         reason = "needs results of " + ", ".join(missing.values())
         return Verdict(claim, "not tested", "neither", reason, (), tuple(missing.values()), command)
-    if claim.test == "stability" and (diverged := compare_divergence(experiment.cells, claim)):
-        return _judge(claim, [diverged], [*short, *altered_models(experiment, claim)])
+    if claim.test == "stability" and (divergence := compare_divergence(experiment.cells, claim)):
+        return _judge(claim, [divergence], [*short, *altered_models(experiment, claim)])
     scores = arranged[claim.comparisons[0].metric]
     trained_on = common_train_mask(scores, claim)
     if trained_on is None:
