@@ -124,7 +124,7 @@ def slow(session: nox.Session) -> None:
 def stress(session: nox.Session) -> None:
     """Fifty SIGKILLs, at phase boundaries and in checkpoint writes too: the run ends bit-identical each time."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", "-m", "slow", "-s", "tests/bench/test_stress.py", *session.posargs)
+    session.run("pytest", "-m", "slow", "-s", "tests/bench/runner/test_stress.py", *session.posargs)
 
 
 @nox.session
@@ -132,7 +132,7 @@ def faults(session: nox.Session) -> None:
     """Kills in every stage, full disk, read-only folders, vanished data, two processes, clock, memory."""
     install(session, "-e", ".[dev]")
     session.run(
-        "pytest", "-m", "slow", "-s", "--timeout=3600", "tests/bench/test_faults.py", *session.posargs
+        "pytest", "-m", "slow", "-s", "--timeout=3600", "tests/bench/runner/test_faults.py", *session.posargs
     )
 
 

@@ -51,7 +51,7 @@ class RunConfig:
         track: ``uniform`` (one optimizer, batch and budget for all) or ``faithful`` (each paper's own).
         images_seen: training budget of each model, in images.
         batch: images per step; ``None`` is 16 on the uniform track and the paper's own on the faithful track;
-            ``auto`` is the largest that fits, settled once for an experiment (:mod:`bench.suite.batch_size`).
+            ``auto`` is the largest that fits, settled once for an experiment (:mod:`bench.runner.batch_size`).
         micro_batch: at most this many images at once; gradients are accumulated over the batch.
         steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
         learning_rate: of the uniform track's Adam, decayed linearly to zero.

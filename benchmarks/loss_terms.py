@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 
 from bench.data.dataset import DataSpec
-from bench.data.open import open_data
+from bench.data.loading import open_data
 from bench.training import checkpoint
-from masks.suite import draw
+from masks.registry import draw
 from models import discovery
-from models.losses.reconstruction import weighted_mse
+from models.losses import weighted_mse
 from models.pretrained import as_tuples
-from models.protocol import Batch, Box, Budget, Task
+from models.base import Batch, Box, Budget, Task
 
 
 def main() -> None:

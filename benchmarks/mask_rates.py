@@ -13,7 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
-from masks import suite
+from masks import registry
 
 
 def main() -> None:
@@ -24,12 +24,12 @@ def main() -> None:
     options = parser.parse_args()
     ids = [str(i) for i in range(options.count)]
     rates = {}
-    for name in suite.names():
-        suite.draw(name, ids[:8], options.size)
+    for name in registry.names():
+        registry.draw(name, ids[:8], options.size)
         seconds = []
         for _ in range(3):
             began = time.perf_counter()
-            suite.draw(name, ids, options.size)
+            registry.draw(name, ids, options.size)
             seconds.append(time.perf_counter() - began)
         rates[name] = options.count / statistics.median(seconds)
         print(f"{name:24} {rates[name]:10,.0f} masks/s")

@@ -24,10 +24,10 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench.data.faces import render
+from bench.data.procedural_faces import render
 from bench.evaluation import ssim
 from bench.evaluation.metrics import METRICS, Pictures
-from bench.evaluation.windows import GAUSSIAN_11, weighted_means
+from bench.evaluation.ssim import GAUSSIAN_11, weighted_means
 
 Floats = NDArray[np.float64]
 BATCH = 32

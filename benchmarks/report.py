@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reports.html import render_report
-from reports.table import write_rows
+from reports.render import render_report
+from reports.results.schema import write_rows
 
 NAMES = ("context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "biharmonic")
 MASKS = ("center", "random-rect", "shapes", "strokes")

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from reports.resampling import RESAMPLES
-from reports.summary import paired_differences, summarise
+from reports.statistics.bootstrap import RESAMPLES
+from reports.statistics.summary import paired_differences, summarise
 
 
 def main() -> None:

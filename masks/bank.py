@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from masks import suite
+from masks import registry
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
     """``count`` training masks, the names in equal shares and by turns. A fixed box alone needs one mask.
 
     Raises:
-        masks.suite.UnknownMaskError: with suggestions.
+        masks.registry.UnknownMaskError: with suggestions.
     """
-    names = suite.resolve(names)
-    if len(names) == 1 and suite.fixed_box(names[0], size):
+    names = registry.resolve(names)
+    if len(names) == 1 and registry.fixed_box(names[0], size):
         count = 1
     packed = np.empty((count, -(-size * size // 8)), dtype=np.uint8)
     for turn, name in enumerate(names):
         ids = [f"training-{i}" for i in range(turn, count, len(names))]
         for start in range(0, len(ids), 1024):
-            masks = suite.draw(name, ids[start : start + 1024], size, base_seed=base_seed, stream="training")
+            masks = registry.draw(name, ids[start : start + 1024], size, base_seed=base_seed, stream="training")
             rows = np.arange(start, start + len(masks)) * len(names) + turn
             packed[rows] = pack(masks)
     return MaskBank(packed, size, tuple(names), hashlib.sha256(packed.tobytes()).hexdigest())

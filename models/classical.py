@@ -27,16 +27,7 @@ import torch
 from torch import Tensor
 
 from models.errors import MissingPackageError, ModelError
-from models.protocol import (
-    Batch,
-    Budget,
-    Completion,
-    InpaintingModel,
-    Phase,
-    Resolution,
-    Task,
-    composite,
-)
+from models.base import Batch, Budget, Completion, InpaintingModel, Phase, Resolution, Task, composite
 from models.registry import register
 
 

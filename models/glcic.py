@@ -48,8 +48,8 @@ from torch import Tensor, nn
 from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.gated_conv import same_conv
-from models.post_processing import require_opencv, telea_and_poisson
-from models.protocol import Batch, Completion, Layer, OptimizerSpec, Resolution, Task, composite
+from models.glcic import require_opencv, telea_and_poisson
+from models.base import Batch, Completion, Layer, OptimizerSpec, Resolution, Task, composite
 from models.registry import register
 from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
 
@@ -87,7 +87,7 @@ class GLCICConfig(ThreePhaseConfig):
         activation_order: ``norm-act`` (conv, batch-norm, ReLU) or ``act-norm`` (conv, ReLU, batch-norm).
         discriminator_norm: batch-norm after every convolution of the discriminators, or ``none``.
         global_convolutions: 5 (CelebA at 160 px) or 6 (the paper's, at 256 px).
-        post_processing: of completed pictures in evaluation; see :mod:`models.post_processing`.
+        post_processing: of completed pictures in evaluation; see :mod:`models.glcic`.
     """
 
     dilations: tuple[int, int, int, int] = (2, 4, 8, 16)

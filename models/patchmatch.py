@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.classical import UntrainedFill
 from models.errors import MissingPackageError, ModelError
-from models.protocol import Resolution
+from models.base import Resolution
 from models.registry import register
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from models import discovery
 from models.errors import InvalidWeightsError, ModelError
-from models.protocol import Batch, Box, InpaintingModel, Task
+from models.base import Batch, Box, InpaintingModel, Task
 from models.registry import ModelEntry
 
 FORMAT = "inpaint-bench weights 1"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 from models.errors import DuplicateModelError, InvalidModelError, UnknownModelError
 
 if TYPE_CHECKING:
-    from models.protocol import InpaintingModel
+    from models.base import InpaintingModel
 
 M = TypeVar("M", bound="type[InpaintingModel]")
 
@@ -128,7 +128,7 @@ def register(
 
     Raises:
         DuplicateModelError: another class holds the name.
-        InvalidModelError: not an :class:`~models.protocol.InpaintingModel`, no dataclass ``Config``, or overrides that
+        InvalidModelError: not an :class:`~models.base.InpaintingModel`, no dataclass ``Config``, or overrides that
             the config does not take.
     """
     card = ModelCard(
@@ -136,10 +136,10 @@ def register(
     )
 
     def decorate(model: M) -> M:
-        from models.protocol import InpaintingModel
+        from models.base import InpaintingModel
 
         if not (isinstance(model, type) and issubclass(model, InpaintingModel)):
-            raise InvalidModelError(f"{name}: {model!r} is not a subclass of models.protocol.InpaintingModel")
+            raise InvalidModelError(f"{name}: {model!r} is not a subclass of models.base.InpaintingModel")
         if not dataclasses.is_dataclass(getattr(model, "Config", None)):
             raise InvalidModelError(f"{name}: {model.__name__}.Config must be a dataclass")
         held = _ENTRIES.get(name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import UnsupportedSizeError
-from models.protocol import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
+from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 from models.registry import register
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from reports.experiment import Experiment
-from reports.paper_claims import Claim
+from reports.results.experiment import Experiment
+from reports.claims.paper import Claim
 
 #: Options of ``bench run`` that a command repeats as they were given; where the manifest is older, their settings.
 _REPEATED = (

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
-from reports.experiment import Experiment
-from reports.figures import style
-from reports.html import render, write_page
-from reports.page import Metric, Page
+from reports.statistics.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
+from reports.results.experiment import Experiment
+from reports.svg import style
+from reports.render import render, write_page
+from reports.context import Metric, Page
 from reports.palette import Look, looks
 from reports.sections import Plot
 from reports.sections.setup import plain

@@ -38,7 +38,7 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
 def as_markdown(table: Sequence[Sequence[str]], alignment: str = "") -> str:
     """A pipe table. ``alignment`` has ``l`` or ``r`` for each column; by default all but the first to the right."""
     header, *rows = [[_markdown(cell) for cell in row] for row in table]
-    rule = ["--:" if a == "r" else ":--" for a in alignment or _alignment(table)]
+    rule = ["--:" if a == "r" else ":--" for a in alignment or _alignment_of_cells(table)]
     return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
 
 
@@ -46,7 +46,7 @@ def as_latex(table: Sequence[Sequence[str]], alignment: str = "") -> str:
     """A ``tabular`` with the rules of ``booktabs``; ``alignment`` as in :func:`as_markdown`."""
     header, *rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in table]
     lines = [
-        rf"\begin{{tabular}}{{{alignment or _alignment(table)}}}",
+        rf"\begin{{tabular}}{{{alignment or _alignment_of_cells(table)}}}",
         r"\toprule",
         header,
         r"\midrule",
@@ -56,7 +56,7 @@ def as_latex(table: Sequence[Sequence[str]], alignment: str = "") -> str:
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
-def _alignment(table: Sequence[Sequence[str]]) -> str:
+def _alignment_of_cells(table: Sequence[Sequence[str]]) -> str:
     return "l" + "r" * (len(table[0]) - 1)
 
 

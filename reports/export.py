@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.claims import evaluate_claims
-from reports.copying import as_latex, as_markdown
-from reports.experiment import Experiment
-from reports.set_metrics import set_note, set_scores, summarise_sets
-from reports.summary import method_name, paired_differences, summarise
-from reports.table import metric_columns
+from reports.claims.verdicts import evaluate_claims
+from reports.export import as_latex, as_markdown
+from reports.results.experiment import Experiment
+from reports.statistics.summary import set_note, set_scores, summarise_sets
+from reports.statistics.summary import method_name, paired_differences, summarise
+from reports.results.schema import metric_columns
 
 #: Heading, digits after the point.
 _HEADINGS = {

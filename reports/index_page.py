@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.experiment import ExperimentError, load_experiment
-from reports.html import render, write_page
-from reports.page import Page
+from reports.results.experiment import ExperimentError, load_experiment
+from reports.render import render, write_page
+from reports.context import Page
 from reports.sections.headline import short
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.table import metric_columns
+from reports.results.schema import metric_columns
 
 
 def numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

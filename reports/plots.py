@@ -1,4 +1,4 @@
-"""Figures: functions from a table to a figure. No file access; :mod:`reports.figures` makes SVG of them."""
+"""Figures: functions from a table to a figure. No file access; :mod:`reports.svg` makes SVG of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from reports.figures import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
+from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
 from reports.palette import Look
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: 
     """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
 
     Args:
-        differences: lines of :func:`reports.summary.paired_differences`, ``a`` the best method throughout.
+        differences: lines of :func:`reports.statistics.summary.paired_differences`, ``a`` the best method throughout.
         looks: label -> look.
         xlabel: metric with unit.
     """
@@ -162,7 +162,7 @@ def loss_by_phase(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -
     """Losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
-        curves: columns ``term``, ``step``, ``value`` (:data:`reports.experiment.CURVE_COLUMNS`).
+        curves: columns ``term``, ``step``, ``value`` (:data:`reports.results.experiment.CURVE_COLUMNS`).
         look: of the model.
         phase_ends: steps at which one phase gives way to the next.
     """

@@ -33,7 +33,7 @@ def set_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def summarise_sets(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The lines of :func:`reports.summary.summarise` for metrics of sets: means over trainings.
+    """The lines of :func:`reports.statistics.summary.summarise` for metrics of sets: means over trainings.
 
     There is no interval (``interval`` is ``none``): the number is of all images together, so that there is nothing to
     resample without computing features again.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from reports.resampling import Floats, cluster_sums
+from reports.statistics.bootstrap import Floats, cluster_sums
 
 
 def cluster_means(values: ArrayLike, codes: NDArray[np.int64]) -> Floats:

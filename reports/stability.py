@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from reports.findings import Finding, Leaning
-from reports.paper_claims import Claim, Comparison
-from reports.resampling import CONFIDENCE, Floats
+from reports.claims.evidence import Finding, Leaning
+from reports.claims.paper import Claim, Comparison
+from reports.statistics.bootstrap import CONFIDENCE, Floats
 
 #: In the second half of a training. Every training validates at least ten times.
 MIN_VALIDATIONS = 4

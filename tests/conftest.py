@@ -50,7 +50,7 @@ def pictures_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 60 small procedural faces as PNG: real files to open, quick to decode."""
     from PIL import Image
 
-    from bench.data.faces import render
+    from bench.data.procedural_faces import render
 
     folder = tmp_path_factory.mktemp("pictures")
     for index, face in enumerate(render(list(range(60)), 64)):

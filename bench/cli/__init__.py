@@ -162,7 +162,7 @@ def main(args: list[str] | None = None) -> None:
         code = 1
     code = code if isinstance(code, int) else 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from bench.training.ranks import leave
+        from bench.training.distributed import leave
 
         leave(code)
     sys.exit(code)

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Experiments in ``runs/``."""
-    from bench.store import RUNS
+    from bench.runner.run_folder import RUNS
 
     return _items((p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))), incomplete)
 
@@ -26,7 +26,7 @@ def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 def masks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Mask names and groups; after a comma, the next of a list."""
-    from masks.suite import names
+    from masks.registry import names
 
     return _items([*names(), "paper", "all"], incomplete)
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from bench.suite.listener import Listener
-from bench.training.monitor import Progress as TrainingProgress
+from bench.runner.callbacks import Listener
+from bench.training.metric_logger import Progress as TrainingProgress
 
 _PLAIN_SECONDS = 10.0  # between two plain lines of one training
 

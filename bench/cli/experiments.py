@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from reports.experiment import Experiment
+    from reports.results.experiment import Experiment
 
 
 def find_experiment(name: str) -> Path:
@@ -17,7 +17,7 @@ def find_experiment(name: str) -> Path:
     Raises:
         UsageError: there is none (with suggestions).
     """
-    from bench.store import RUNS
+    from bench.runner.run_folder import RUNS
     from models.registry import suggest
 
     folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
@@ -34,7 +34,7 @@ def open_experiment(name: str) -> Experiment:
     Raises:
         UsageError: there is none (with suggestions), or it cannot be read.
     """
-    from reports.experiment import ExperimentError, load_experiment
+    from reports.results.experiment import ExperimentError, load_experiment
 
     try:
         return load_experiment(find_experiment(name))

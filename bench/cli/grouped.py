@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli.option_file import keys
+from bench.cli.config_file import keys
 
 OTHER = "Other options"
 

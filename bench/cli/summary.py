@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.console import ConsoleListener, duration, several
-from bench.cli.sizes import size
+from bench.cli.console import size
 from bench.config import Request
 
 if TYPE_CHECKING:
-    from reports.experiment import Experiment
+    from reports.results.experiment import Experiment
 
 _HEADINGS = {"psnr_db": "PSNR (dB)", "ssim": "SSIM", "lpips_alex": "LPIPS (Alex)"}
 
 
 def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
     """The experiment's table on standard output, then where the report lies."""
-    from reports.experiment import load_experiment
+    from reports.results.experiment import load_experiment
 
     experiment = load_experiment(folder)
     means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
@@ -66,8 +66,8 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
     """One entry a method and mask, in table order, and notes by mask; what was not measured is ``None``."""
     import pandas as pd
 
-    from reports.set_metrics import set_note, summarise_sets
-    from reports.summary import method_name, summarise
+    from reports.statistics.summary import set_note, summarise_sets
+    from reports.statistics.summary import method_name, summarise
 
     sets = summarise_sets(experiment.cells)
     names = [*_HEADINGS, *(dict.fromkeys(sets["metric"]) if len(sets) else ())]
@@ -90,7 +90,7 @@ def _number(mean: float | None, digits: int) -> str:
 
 def print_preview(request: Request, *, as_json: bool) -> None:
     """The cells of a run and where each stands, then what the rest takes."""
-    from bench.suite.preview import preview
+    from bench.runner.status import preview
 
     with ConsoleListener() as listener:
         planned = preview(request, listener)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from bench.errors import BenchError, UsageError
-from bench.evaluation.weights import MetricUnavailableError, cached_file, download, published_digest
+from bench.pretrained_weights import MetricUnavailableError, cached_file, download, published_digest
 from models.registry import suggest
 
 #: ``altered``: readable weights, though not the published file (saved again by another program); ``damaged``: not

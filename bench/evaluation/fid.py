@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench.evaluation.perceptual import full_precision
-from bench.evaluation.weights import MetricUnavailableError, cached_file, one_line, require
+from bench.evaluation.lpips import full_precision
+from bench.pretrained_weights import MetricUnavailableError, cached_file, one_line, require
 
 #: uint8 images ``(N, 3, H, W)`` to features ``(N, D)`` on the CPU.
 Features = Callable[[Tensor], Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.evaluation.cards import CARDS, Card, expand
 from bench.evaluation.fid import Features, frechet_distance, inception_features
-from bench.evaluation.weights import MetricUnavailableError
+from bench.pretrained_weights import MetricUnavailableError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.evaluation.windows import GAUSSIAN_11, Window, weighted_means
+from bench.evaluation.ssim import GAUSSIAN_11, Window, weighted_means
 
 _K1, _K2 = 0.01, 0.03
 #: Rows of an image's map that are made at a time on the CPU, so that their planes stay in the caches.

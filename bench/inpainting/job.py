@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.data.sources import SUFFIXES
 from bench.errors import BenchError, DataError, UsageError
-from bench.inpainting.fill import Filler, fill
+from bench.inpainting.tiling import Filler, fill
 from bench.inpainting.photo import read_hole, read_photo
-from bench.store import write_whole
+from bench.runner.run_folder import write_whole
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.errors import DataError
-from masks import files
+from masks import folder
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 64_000_000
@@ -103,8 +103,8 @@ def read_hole(path: Path, photo: Photo) -> NDArray[np.bool_]:
     """
     height, width = photo.pixels.shape[:2]
     try:
-        hole = files.read(path)
-    except files.MaskFileError as error:
+        hole = folder.read(path)
+    except folder.MaskFileError as error:
         advice = ""
         if "grey values" in str(error):
             advice = "; save it as PNG without smoothing" + (

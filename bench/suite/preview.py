@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Request
-from bench.suite import cell_files, estimate
-from bench.suite.listener import Listener
-from bench.suite.plan import Cell, TrainingPlan
-from bench.suite.prepare import Prepared, prepare
-from bench.suite.status import steps_done
-from bench.suite.training import TrainedModel
-from bench.training.cost import shapes_only
+from bench.runner import cell_files, estimate
+from bench.runner.callbacks import Listener
+from bench.runner.plan import Cell, TrainingPlan
+from bench.runner.prepare import Prepared, prepare
+from bench.runner.status import steps_done
+from bench.runner.train import TrainedModel
+from bench.profiling.flops import shapes_only
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, UsageError
 from bench.evaluation.cards import CARDS
-from bench.store import read_manifest
+from bench.runner.run_folder import read_manifest
 from models.pretrained import as_tuples
 from models.registry import suggest
-from reports.numbers import numbers
-from reports.table import EXTERNAL, SchemaError, read_rows
+from reports.results.schema import numbers
+from reports.results.schema import EXTERNAL, SchemaError, read_rows
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.errors import UsageError
-from bench.training.ranks import ALONE, Ranks, join
+from bench.training.distributed import ALONE, Ranks, join
 
 
 @dataclass(frozen=True)

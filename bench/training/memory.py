@@ -10,9 +10,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.training.device import Compute
-from models.protocol import Batch, Budget, InpaintingModel, Task
+from models.base import Batch, Budget, InpaintingModel, Task
 
-_COUNTED = 2  # images: batch-norm over one value per channel would refuse a single one
 #: Copies of a float32 weight: itself, its gradient, and the two moments of Adam.
 _WEIGHT_COPIES = 4
 #: What a step takes besides what it keeps for backward: gradients of activations and the workspace of convolutions.

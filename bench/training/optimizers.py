@@ -1,4 +1,4 @@
-"""From an :class:`~models.protocol.OptimizerSpec` to torch, fused where torch has it."""
+"""From an :class:`~models.base.OptimizerSpec` to torch, fused where torch has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from models.protocol import OptimizerSpec
+from models.base import OptimizerSpec
 
 
 def build(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.training import optimizers
 from bench.training.schedule import Schedule
-from models.protocol import Phase
+from models.base import Phase
 
 
 class Players:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from models.protocol import Phase
+from models.base import Phase
 
 
 class Schedule:

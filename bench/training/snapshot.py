@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench.training import checkpoint
 from bench.training.device import Compute
-from bench.training.monitor import Monitor, NonFiniteLossError
-from bench.training.mover import Mover
-from bench.training.players import Players
+from bench.training.metric_logger import Monitor, NonFiniteLossError
+from bench.training.train_step import Mover
+from bench.training.optimizers import Players
 
 
 class Snapshot:

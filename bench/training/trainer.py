@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.training.device import Compute
-from bench.training.log import TrainLog
-from bench.training.monitor import Monitor, Progress
-from bench.training.mover import Mover
-from bench.training.players import Players
+from bench.training.train_log import TrainLog
+from bench.training.metric_logger import Monitor, Progress
+from bench.training.train_step import Mover
+from bench.training.optimizers import Players
 from bench.training.schedule import Intervals, Schedule, due
 from bench.training.signals import StopSignals
-from bench.training.snapshot import Snapshot
-from models.protocol import Batch, InpaintingModel
+from bench.training.trainer import Snapshot
+from models.base import Batch, InpaintingModel
 
 
 class Trainer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.protocol import Batch, Box, Budget, InpaintingModel, Phase, Task
+from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
 from models.registry import ModelEntry
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models.checks.case import Case
-from models.protocol import Batch, Budget, Completion
+from models.contract import Case
+from models.base import Batch, Budget, Completion
 
 
 def _complete(case: Case, batch: Batch | None = None) -> Completion:
@@ -32,7 +32,7 @@ def known_pixels(case: Case) -> str | None:
     """The composite equals the image bit for bit where the mask is 0."""
     done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
     if not torch.equal(done.composite[known], case.batch.image[known]):
-        return "the composite changes known pixels; build it with models.protocol.composite(image, raw, mask)"
+        return "the composite changes known pixels; build it with models.base.composite(image, raw, mask)"
     return None
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.checks.case import Case
+from models.contract import Case
 
 #: Of a network's largest gradient: what float32 sums in another order differ by, with room.
 _TOLERANCE = 1e-3

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers.gated_conv import GatedConv2d, same_conv
-from models.protocol import Layer
+from models.base import Layer
 
 Activation = Literal["relu", "leaky-relu"]
 Order = Literal["norm-act", "act-norm", "act-gate"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.conv_block import Activation, activate, scaled
-from models.layers.small_map_conv import SmallMapConv2d
+from models.layers.cpu_kernels import SmallMapConv2d
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
-from models.protocol import Layer
+from models.base import Layer
 
 Branches = Literal["both", "global", "local"]
 Head = Literal["flatten", "gap"]

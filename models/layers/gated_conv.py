@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.layers.weight_gradient import BiasedConvTranspose2d, TapConv2d
+from models.layers.cpu_kernels import BiasedConvTranspose2d, TapConv2d
 
 
 class GatedConv2d(nn.Module):

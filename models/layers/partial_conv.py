@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers.small_map_conv import SmallMapConv2d
+from models.layers.cpu_kernels import SmallMapConv2d
 
 
 class Masked(NamedTuple):

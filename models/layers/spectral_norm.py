@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.small_map_conv import SmallMapConv2d
+from models.layers.cpu_kernels import SmallMapConv2d
 
 #: Power iterations at construction, so that the first step already sees a norm near one.
 _INITIAL_ITERATIONS = 15

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.layers.small_map_conv import SmallMapConv2d
+from models.layers.cpu_kernels import SmallMapConv2d
 
 #: Output positions up to which products by tap win whatever the dilation (256 channels, two cores).
 MAX_POSITIONS = 256

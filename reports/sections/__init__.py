@@ -8,7 +8,7 @@ from functools import cached_property
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from reports import figures
+from reports import svg as figures
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from reports import plots
-from reports.figures import style
-from reports.page import Method, Page
+from reports.svg import style
+from reports.context import Method, Page
 from reports.sections import Plot
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import pictures
-from reports.experiment import Pictures
-from reports.page import Method, Page
-from reports.table import PRIMARY_METRICS
+from reports.sections import gallery
+from reports.results.experiment import Pictures
+from reports.context import Method, Page
+from reports.results.schema import PRIMARY_METRICS
 
 
 def build(page: Page, *, embed: bool) -> dict[str, Any]:
@@ -38,12 +38,12 @@ def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
     scores = {label: v[:, 0] for label, v in values.items()} if metrics else {}
     up = metrics[0].higher_is_better if metrics else True
     rows = []
-    for choice in pictures.choose(scores, len(pool.ids), higher_is_better=up):
+    for choice in gallery.choose(scores, len(pool.ids), higher_is_better=up):
         place = choice.place
         outputs = [
             {
                 "method": method,
-                "src": pictures.data_uri(pool.composites[cell][place]),
+                "src": gallery.data_uri(pool.composites[cell][place]),
                 "values": [(k, k.show(v)) for k, v in zip(metrics, values[method.label][place], strict=True)],
             }
             for method, cell in shown
@@ -52,8 +52,8 @@ def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
             {
                 "id": pool.ids[place],
                 "rules": choice.reasons(len(scores)),
-                "input": pictures.data_uri(pictures.masked_input(pool.image[place], pool.mask[place])),
-                "truth": pictures.data_uri(pool.image[place]),
+                "input": gallery.data_uri(gallery.masked_input(pool.image[place], pool.mask[place])),
+                "truth": gallery.data_uri(pool.image[place]),
                 "outputs": outputs,
             }
         )

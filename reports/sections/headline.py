@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.intervals import MIN_SEEDS
-from reports.page import Method, Metric, Page, tied
+from reports.statistics.intervals import MIN_SEEDS
+from reports.context import Method, Metric, Page, tied
 from reports.sections.verdicts import MEANINGS
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.leak import identity_leak
-from reports.page import Metric, Page
-from reports.table import PRIMARY_METRICS
+from reports.statistics.identity_leak import identity_leak
+from reports.context import Metric, Page
+from reports.results.schema import PRIMARY_METRICS
 
 
-def build(page: Page) -> dict[str, Any] | None:
+def build_identity_leak(page: Page) -> dict[str, Any] | None:
     """Context of ``sections/leak.html.j2``; ``None`` where nobody is known from training, or people are unknown.
 
     ``lines`` is empty where everybody is known, so that there is nothing to compare.

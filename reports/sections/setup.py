@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from reports.page import Method, Page
-from reports.sections import leak
+from reports.context import Method, Page
+from reports.sections import setup
 
 #: Facts of the data that are shown apart.
 _LISTED = ("skipped", "duplicates", "unseen_identities")
@@ -26,7 +26,7 @@ def build(page: Page) -> dict[str, Any]:
         "data": [(k, plain(v)) for k, v in data.items() if k not in _LISTED],
         "skipped": data["skipped"],
         "duplicates": data.get("duplicates"),
-        "leak": leak.build(page),
+        "leak": build_identity_leak(page),
         "masks": m["masks"],
         "software": sorted(m.get("software", {}).items()),
         "hardware": [(k, plain(v)) for k, v in m.get("hardware", {}).items()],

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.copying import as_csv, as_latex, as_markdown
-from reports.page import Method, Metric, Page, tied
-from reports.published import published_value
+from reports.export import as_csv, as_latex, as_markdown
+from reports.context import Method, Metric, Page, tied
+from reports.claims.paper import published_value
 
 _PAPER_METRICS = ("psnr_db", "ssim")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.claims import Outcome
-from reports.page import Page
+from reports.claims.verdicts import Outcome
+from reports.context import Page
 
 #: Outcomes in the order in which they are counted, with what they mean.
 MEANINGS: dict[Outcome, str] = {

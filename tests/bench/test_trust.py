@@ -11,7 +11,7 @@ import pytest
 
 import bench
 from bench.data import DataSpec
-from bench.data.pack import cache_folder
+from bench.data.cache import cache_folder
 
 ROOT = Path(bench.__file__).parents[1]
 FILES = [path for name in ("bench", "masks", "models", "reports") for path in (ROOT / name).rglob("*.py")]

@@ -21,7 +21,7 @@ from models.classical import (
 )
 from models.errors import MissingPackageError, ModelError
 from models.patchmatch import PatchMatch, PatchMatchConfig
-from models.protocol import Batch, Budget, InpaintingModel, Task
+from models.base import Batch, Budget, InpaintingModel, Task
 
 SIZE = 24
 MEAN = (0.25, 0.5, 0.75)

@@ -1,4 +1,4 @@
-"""The contract of models.checks, over the whole registry, and on models that break it."""
+"""The contract of models.contract, over the whole registry, and on models that break it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import checks, discovery
+from models import contract, discovery
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
-from models.protocol import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
+from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 from models.registry import ModelCard, ModelEntry
 
 NAMES = sorted(discovery.find())
@@ -28,7 +28,7 @@ def test_every_model_keeps_the_contract(name: str, size: int) -> None:
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
         pytest.skip(f"{name} at {size} px: {error}")
-    problems = {f.check: f.problem for f in checks.run(entry, size) if f.problem}
+    problems = {f.check: f.problem for f in contract.run(entry, size) if f.problem}
     assert problems == {}
 
 
@@ -116,7 +116,7 @@ def faulty() -> ModelEntry:
 
 
 def test_a_sound_model_passes() -> None:
-    assert [f for f in checks.run(faulty(), 16) if f.problem] == []
+    assert [f for f in contract.run(faulty(), 16) if f.problem] == []
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_a_sound_model_passes() -> None:
     ],
 )
 def test_each_fault_is_found_and_explained(fault: str, check: str, says: str) -> None:
-    problems = {f.check: f.problem for f in checks.run(faulty(), 16, fault=fault) if f.problem}
+    problems = {f.check: f.problem for f in contract.run(faulty(), 16, fault=fault) if f.problem}
     assert says in (problems.get(check) or "")
 
 
 def test_every_check_has_a_model_that_breaks_it() -> None:
     marks = test_each_fault_is_found_and_explained.pytestmark  # type: ignore[attr-defined]
-    assert {check for _, check, _ in marks[0].args[1]} == set(checks.CHECKS)
+    assert {check for _, check, _ in marks[0].args[1]} == set(contract.CHECKS)

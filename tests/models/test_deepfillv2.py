@@ -8,7 +8,7 @@ import torch
 from models.discovery import load
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention, fuse_scores
-from models.protocol import Batch, Budget, Task
+from models.base import Batch, Budget, Task
 
 
 def slow_attention(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What models.checks.parallel shows in one process holds in two: DistributedDataParallel over gloo."""
+"""What models.contract shows in one process holds in two: DistributedDataParallel over gloo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from models.checks import Case, build
+from models.contract import Case, build
 from models.discovery import load
 
 

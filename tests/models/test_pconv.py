@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from models.errors import MissingWeightsError, UnsupportedSizeError
 from models.layers.partial_conv import PartialConv2d
-from models.losses import perceptual
-from models.losses.reconstruction import dilate, total_variation, weighted_l1
+from models import losses
+from models.losses import dilate, total_variation, weighted_l1
 from models.pconv import PConv, PConvConfig
-from models.protocol import Batch, Budget, Task
+from models.base import Batch, Budget, Task
 from models.registry import get
 
 OFF = PConvConfig(width=4, vgg_losses="off")
@@ -90,7 +90,7 @@ def test_loss_is_the_published_weighted_sum() -> None:
     torch.testing.assert_close(terms["loss"], terms["valid"] + 6 * terms["hole"] + 0.1 * terms["tv"])
     # In ImageNet's normalisation the same error counts 1 / std in every channel.
     scaled = PConv(OFF, Task(size=64)).loss("generator", batch, completion, train)
-    std = torch.tensor(perceptual.IMAGENET_STD).view(1, 3, 1, 1)
+    std = torch.tensor(losses.IMAGENET_STD).view(1, 3, 1, 1)
     torch.testing.assert_close(scaled["hole"], (error / std * batch.mask).mean())
 
 
@@ -142,31 +142,31 @@ def test_missing_vgg_weights_are_an_error_that_names_the_remedy(
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(MissingWeightsError, match=r"vgg16-397923af\.pth is missing.*vgg_losses = off"):
         PConv.requirements(get("pconv").config("paper"))
-    file = perceptual.vgg16_file()
+    file = losses.vgg16_file()
     file.write_bytes(b"not a checkpoint")
     with pytest.raises(MissingWeightsError, match="not a readable torch file"):
-        perceptual.VGG16Features()
+        losses.VGG16Features()
 
 
 def test_gram_matrix_equals_the_sum_over_positions() -> None:
     features = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     expected = torch.einsum("nchw,ndhw->ncd", features, features) / (3 * 4 * 5)
-    torch.testing.assert_close(perceptual.gram(features).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses.gram(features).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbones: Path) -> None:
     """Oracle: torchvision's own vgg16, features after layers 4, 9 and 16."""
     import torchvision
 
-    if not perceptual.vgg16_file().is_file():
+    if not losses.vgg16_file().is_file():
         pytest.skip("needs VGG16 in torchvision's cache")
     before = torch.get_rng_state()
-    ours = perceptual.VGG16Features()
+    ours = losses.VGG16Features()
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(p.requires_grad for p in ours.parameters())
     with torch.device("meta"):
         theirs = torchvision.models.vgg16().features[:17]
-    state = torch.load(perceptual.vgg16_file(), weights_only=True, mmap=True)
+    state = torch.load(losses.vgg16_file(), weights_only=True, mmap=True)
     kept = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
     theirs.load_state_dict({k: v for k, v in kept.items() if int(k.split(".")[0]) < 17}, assign=True)
     picture = torch.randn(1, 3, 64, 64)
@@ -181,14 +181,14 @@ def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbones: P
 
 
 def test_perceptual_and_style_terms_are_the_published_sums(backbones: Path) -> None:
-    if not perceptual.vgg16_file().is_file():
+    if not losses.vgg16_file().is_file():
         pytest.skip("needs VGG16 in torchvision's cache")
     model, batch = PConv(PConvConfig(width=4), Task(size=64)), make_batch(64)
     train, _ = model.phases(Budget(num_steps=2))
     completion = model.complete(batch)
     terms = model.loss("generator", batch, completion, train)
     mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in (perceptual.IMAGENET_MEAN, perceptual.IMAGENET_STD)
+        torch.tensor(v).view(1, 3, 1, 1) for v in (losses.IMAGENET_MEAN, losses.IMAGENET_STD)
     )
     raw, comp, truth = (
         model.frozen["vgg16"]((x - mean) / std) for x in (completion.raw, completion.composite, batch.image)

@@ -9,7 +9,7 @@ import torch
 
 from models.discovery import load
 from models.errors import MissingPackageError
-from models.protocol import Batch, Task
+from models.base import Batch, Task
 
 
 def picture(size: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def picture(size: int) -> torch.Tensor:
 def test_a_wrong_tint_of_the_completion_is_removed(hole: tuple[int, int, int, int]) -> None:
     """A completion that is right but for a constant: its gradients are right, so blending restores the truth."""
     pytest.importorskip("cv2")
-    from models.post_processing import telea_and_poisson
+    from models.glcic import telea_and_poisson
 
     truth, mask = picture(64), torch.zeros(1, 1, 64, 64)
     mask[..., hole[0] : hole[1], hole[2] : hole[3]] = 1

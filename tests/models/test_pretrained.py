@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import models
-from models import discovery, interchange, pretrained
+from models import discovery, export, pretrained
 from models.errors import InvalidWeightsError, ModelError
-from models.protocol import Box, Task
+from models.base import Box, Task
 
 PAPER = ("context-encoder", "glcic", "pconv", "mgs-iim")
 MODERN = ("deepfillv2", "lama-fourier")
@@ -39,7 +39,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_what_is_written_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
-    assert interchange.write(make(name), tmp_path / "weights", "safetensors") == 0
+    assert export.write(make(name), tmp_path / "weights", "safetensors") == 0
     loaded = models.load_pretrained(tmp_path / "weights")
     assert loaded.card["note"] == "a test"
     assert loaded.size == 64
@@ -57,7 +57,7 @@ def test_losses_and_their_weights_are_not_needed_to_complete() -> None:
 
 @pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
-    assert interchange.write(make(name), tmp_path / "net.pt2", "torch-export") <= interchange.TOLERANCE
+    assert export.write(make(name), tmp_path / "net.pt2", "torch-export") <= export.TOLERANCE
 
 
 @pytest.mark.slow
@@ -65,15 +65,15 @@ def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> N
 def test_onnx_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    assert interchange.write(make(name), tmp_path / "net.onnx", "onnx") <= interchange.TOLERANCE
+    assert export.write(make(name), tmp_path / "net.onnx", "onnx") <= export.TOLERANCE
 
 
 def test_an_export_that_computes_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interchange, "_reader", lambda *_: lambda image, mask: image * 0)
+    monkeypatch.setattr(export, "_reader", lambda *_: lambda image, mask: image * 0)
     with pytest.raises(InvalidWeightsError, match="computes other pictures than the model"):
-        interchange.write(make("glcic"), tmp_path / "net.pt2", "safetensors")
+        export.write(make("glcic"), tmp_path / "net.pt2", "safetensors")
 
 
 def tensors_and_card(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

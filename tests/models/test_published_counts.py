@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.discovery import load
-from models.protocol import Box, InpaintingModel, Task
+from models.base import Box, InpaintingModel, Task
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 

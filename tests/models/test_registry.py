@@ -19,7 +19,7 @@ from models.registry import register
 
 MODEL = """
 from dataclasses import dataclass
-from models.protocol import InpaintingModel
+from models.base import InpaintingModel
 from models.registry import register
 
 

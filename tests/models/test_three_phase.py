@@ -9,7 +9,7 @@ import torch
 
 from models.discovery import load
 from models.errors import InvalidModelError, UnsupportedSizeError
-from models.protocol import Batch, Budget, InpaintingModel, Task
+from models.base import Batch, Budget, InpaintingModel, Task
 from models.three_phase import weighted_mse
 
 NAMES = ("glcic", "mgs-iim")

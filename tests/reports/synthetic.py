@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.table import write_rows
+from reports.results.schema import write_rows
 
 LABELS = {
     "context-encoder": "Context Encoder",

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from reports.chromium import find_chromium
+from reports.pdf import find_chromium
 from reports.comparison_page import compare_all, render_comparison
-from reports.experiment import load_experiment
-from reports.html import render_report
-from reports.index_page import render_index
+from reports.results.experiment import load_experiment
+from reports.render import render_report
+from reports.render import render_index
 from tests.reports.synthetic import make_experiment
 
 playwright = pytest.importorskip(

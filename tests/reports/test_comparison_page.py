@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from reports.compare import ComparisonError
+from reports.statistics.compare import ComparisonError
 from reports.comparison_page import compare_all, render_comparison
-from reports.experiment import Experiment, load_experiment
-from reports.index_page import render_index
+from reports.results.experiment import Experiment, load_experiment
+from reports.render import render_index
 from tests.reports.synthetic import make_experiment
-from tests.reports.test_html import HOSTILE, Elements
+from tests.reports.test_render import HOSTILE, Elements
 
 METRICS = ["psnr_db", "ssim", "lpips_alex"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.experiment import Experiment, load_experiment
+from reports.results.experiment import Experiment, load_experiment
 from reports.export import FORMATS, TABLES, export
-from reports.summary import summarise
+from reports.statistics.summary import summarise
 from tests.reports.synthetic import make_experiment
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from bench.cli import main
-from reports import chromium
-from reports.html import save_figures
+from reports import pdf
+from reports.render import save_figures
 from tests.reports.synthetic import make_experiment
 
 
@@ -43,10 +43,10 @@ def test_figures_of_lines_name_their_models_themselves(
             told.append({t.get_text() for legend in figure.legends for t in legend.get_texts()})
         return []
 
-    from reports import figures
+    from reports import svg
 
-    original = figures.save
-    monkeypatch.setattr(figures, "save", note)
+    original = svg.save
+    monkeypatch.setattr(svg, "save", note)
     save_figures(folder, tmp_path / "figures")
     assert told == [{"GLCIC", "MGS-IIM"}]
 
@@ -62,7 +62,7 @@ def test_a_pdf_without_chromium_is_a_clear_error_after_the_page(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
-    monkeypatch.setattr(chromium, "_NAMES", ("no-such-browser",))
+    monkeypatch.setattr(pdf, "_NAMES", ("no-such-browser",))
     with pytest.raises(SystemExit) as stop:
         main(["report", "synthetic", "--pdf"])
     assert stop.value.code == 2
@@ -70,7 +70,7 @@ def test_a_pdf_without_chromium_is_a_clear_error_after_the_page(
     assert (tmp_path / "reports" / "synthetic" / "index.html").is_file()
 
 
-@pytest.mark.skipif(chromium.find_chromium() is None, reason="Chromium is not installed")
+@pytest.mark.skipif(pdf.find_chromium() is None, reason="Chromium is not installed")
 def test_the_page_is_printed_as_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_experiment(tmp_path / "runs", models=("mean", "mgs-iim"), pictures=2)

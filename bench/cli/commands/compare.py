@@ -1,0 +1,84 @@
+"""``bench compare``: experiments side by side, paired."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli import options
+from bench.cli.options import Names, flatten
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from reports.statistics.compare import Comparison
+
+
+@click.command(
+    epilog="\b\nExample:\n  bench compare all-center-celeba-quick my-change --metrics psnr_db,ssim"
+)
+@click.argument("first", shell_complete=options.experiments)
+@click.argument("others", nargs=-1, required=True, metavar="SECOND...", shell_complete=options.experiments)
+@click.option(
+    "--metrics",
+    multiple=True,
+    type=Names(),
+    default=("psnr_db,ssim,lpips_alex",),
+    show_default="psnr_db,ssim,lpips_alex",
+    help="Metric columns to compare.",
+)
+def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
+    """Compare experiment FIRST with one or more others (names in runs/, or paths), method by method.
+
+    Differences are FIRST less the other, paired by image, with 95 % intervals. What was not measured on the
+    same images and masks is refused, with the reason. The same is written as a page under reports/compare/.
+    """
+    from bench.cli.experiments import open_experiment
+    from bench.runner.run_folder import REPORTS, RUNS
+    from reports.statistics.compare import ComparisonError
+    from reports.comparison_page import compare_all, render_comparison
+    from reports.results.experiment import mask_file_name
+    from reports.render import render_index
+
+    experiments = [open_experiment(name) for name in (first, *others)]
+    try:
+        compared = compare_all(experiments, flatten(metrics))
+    except ComparisonError as error:
+        raise UsageError(str(error)) from error
+    for other, comparison in zip(others, compared, strict=True):
+        _print(first, other, comparison)
+    folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
+    page = render_comparison(experiments, compared, folder)
+    render_index(RUNS, REPORTS)
+    click.echo(f"page: {page}")
+
+
+def _print(first: str, second: str, compared: Comparison) -> None:
+    """One table, with what it leaves out."""
+    for refusal in compared.refused:
+        click.echo(f"not compared: {refusal}", err=True)
+    if compared.differences.empty:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{first} less {second}", title_justify="left")
+    for name in ("mask", "model", "metric", "difference", "95 % interval", "verdict"):
+        table.add_column(name, justify="right" if name in ("difference", "95 % interval") else "left")
+    names = {"a better": f"{first} better", "b better": f"{second} better"}
+    for row in compared.differences.to_dict("records"):
+        table.add_row(
+            str(row["mask"]),
+            str(row["label"]),
+            str(row["metric"]),
+            f"{row['difference']:+.4f}",
+            f"[{row['low']:+.4f}, {row['high']:+.4f}]",
+            names.get(row["verdict"], str(row["verdict"])),
+        )
+    Console(highlight=False, markup=False).print(table)
+    for reason, rows in compared.differences.groupby("reason", sort=False):
+        if reason:
+            of = ", ".join(
+                f"{label} ({metric})" for label, metric in zip(rows["label"], rows["metric"], strict=True)
+            )
+            click.echo(f"inconclusive since {reason!s}: {of}")

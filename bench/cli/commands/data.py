@@ -1,0 +1,156 @@
+"""``bench data``: prepare, inspect and download pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import data_option, square_options
+from bench.errors import BenchError, DataError
+
+if TYPE_CHECKING:
+    from bench.data import Dataset
+
+_LISTED = 20  # skipped pictures and duplicates shown without --all
+
+
+@click.group()
+def command() -> None:
+    """Prepare, inspect and download pictures.
+
+    A picture is decoded, cut and stored once; 'bench run' does so by itself when needed.
+    """
+
+
+@command.command(epilog="\b\nExample:\n  bench data prepare --data ~/celeba --size 160")
+@data_option
+@square_options
+def prepare(data: str, **choice: Any) -> None:
+    """Decode all pictures into the cache folder. An interrupted one goes on where it stopped."""
+    dataset = _open(data, choice)
+    click.echo(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
+
+
+@command.command(
+    epilog="\b\nExamples:\n"
+    "  bench data info --data ~/celeba\n"
+    "  bench data info --data ~/celeba --split identity --size 160 --sheet sheet.png"
+)
+@data_option
+@square_options
+@click.option("--sheet", type=click.Path(dir_okay=False), help="Write a contact sheet of each split as PNG.")
+@click.option("--verify", is_flag=True, help="Sum every pixel of the pack, whatever the file's stamp says.")
+@click.option("--all", "everything", is_flag=True, help="List every skipped picture and duplicate.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped picture and duplicate.")
+def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: bool, **choice: Any) -> None:
+    """Show counts, splits, fingerprint, and what was skipped and why."""
+    dataset = _open(data, choice, verify)
+    if as_json:
+        click.echo(json.dumps(_facts(dataset), indent=1))
+    else:
+        _print(dataset, everything)
+    if verify:
+        click.echo("verified: every pixel is as it was packed", err=as_json)
+    if sheet:
+        from bench.data.contact_sheet import contact_sheet
+
+        try:
+            contact_sheet(dataset, Path(sheet))
+        except OSError as error:
+            raise DataError(f"--sheet {sheet}: {error.strerror or error}") from error
+        click.echo(f"wrote {sheet}", err=as_json)
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    """Everything as plain values."""
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "licence": dataset.licence,
+        "size": dataset.size,
+        "crop": dataset.crop,
+        "split": dataset.split_name,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "shared_identities": dataset.shared_identities,
+        "shared_images": dataset.shared_images,
+        "fingerprint": dataset.fingerprint,
+        "duplicates": dataset.duplicates,
+        "skipped": [asdict(s) for s in dataset.skipped],
+    }
+
+
+def _print(dataset: Dataset, everything: bool) -> None:
+    shared = dataset.shared_identities
+    facts = {
+        "data": dataset.title,
+        "licence": dataset.licence,
+        "pictures": f"{_count(dataset):,}",
+        "squares": f"{dataset.size} x {dataset.size} pixels, crop {dataset.crop}",
+        "split": f"{dataset.split_name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
+        f"{len(dataset.test):,} test",
+        "shared": "unknown: no list of identities"
+        if shared is None
+        else f"{shared:,} people of the test split are in the training split too, on {dataset.shared_images:,} of its "
+        f"{len(dataset.test):,} pictures",
+        "fingerprint": dataset.fingerprint,
+        "duplicates": f"{len(dataset.duplicates):,} pairs across splits",
+        "skipped": f"{len(dataset.skipped):,}",
+    }
+    for name, value in facts.items():
+        click.echo(f"{name:<12} {value}")
+    _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)
+    _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
+
+
+@command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")
+@click.argument("what", type=click.Choice(["celeba"]))
+@click.option("--to", "folder", default="data", show_default=True, type=click.Path(file_okay=False))
+def download(what: str, folder: str) -> None:
+    """Fetch CelebA (1.4 GB) from its authors' Google Drive, by torchvision.
+
+    CelebA is for non-commercial research only; by downloading you accept its terms.
+    """
+    place = Path(folder).expanduser()
+    by_hand = (
+        "download img_align_celeba.zip, list_eval_partition.txt and identity_CelebA.txt by hand into one folder "
+        "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and give it as --data"
+    )
+    if importlib.util.find_spec("gdown") is None:  # torchvision asks for it too late to say so in one line
+        raise BenchError(f"downloading needs gdown: 'pip install gdown'; or {by_hand}")
+    from torchvision.datasets import CelebA
+
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        CelebA(str(place), split="all", target_type="identity", download=True)
+    except Exception as error:  # gdown and torchvision raise what their servers make them
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BenchError(f"CelebA could not be downloaded ({first[:200]}); {by_hand}") from error
+    click.echo(f"CelebA is in {place / what}: give --data {place / what}")
+
+
+def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
+    from bench.cli.console import ConsoleListener
+    from bench.data import DataSpec, open_data
+
+    with ConsoleListener() as listener:
+        return open_data(DataSpec(source=data, **choice), progress=listener.preparing, verify=verify)
+
+
+def _count(dataset: Dataset) -> int:
+    return sum(len(images) for images in (dataset.train, dataset.validation, dataset.test))
+
+
+def _list(what: str, lines: Sequence[str], everything: bool) -> None:
+    shown = lines if everything else lines[:_LISTED]
+    for line in shown:
+        click.echo(f"  {what}: {line}")
+    if len(shown) < len(lines):
+        click.echo(f"  ... and {len(lines) - len(shown):,} more; --all lists them")

@@ -1,0 +1,55 @@
+"""``bench export``: an experiment's tables for elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bench.cli import options
+from bench.errors import UsageError
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench export all-center-faces-quick --format markdown\n"
+    "  bench export all-center-faces-quick --table rows --format parquet --output rows.parquet"
+)
+@click.argument("experiment", shell_complete=options.experiments)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet", "json", "markdown", "latex"]),
+    default="csv",
+    show_default=True,
+    help="LaTeX is a booktabs tabular.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(["summary", "rows", "differences", "claims"]),
+    default="summary",
+    show_default=True,
+    help="Means with intervals, one row an image, all pairs of methods, or the verdicts.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here, not to standard output.",
+)
+def command(experiment: str, form: str, table: str, output: Path | None) -> None:
+    """Export a table of EXPERIMENT (a name in runs/, or a path)."""
+    from bench.cli.experiments import open_experiment
+    from bench.runner.run_folder import write_whole
+    from reports.export import export
+
+    stdout = sys.stdout.buffer
+    if form == "parquet" and output is None and stdout.isatty():
+        raise UsageError("--format parquet: give --output FILE (it is not text)")
+    content: bytes = export(open_experiment(experiment), table, form)
+    if output is None:
+        stdout.write(content)
+    else:
+        write_whole(output, lambda path: path.write_bytes(content))
+        click.echo(f"written: {output}", err=True)

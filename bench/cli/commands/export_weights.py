@@ -1,0 +1,70 @@
+"""``bench export-weights``: trained generators as files to share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli import options
+from bench.cli.options import Names, flatten, models_from_option
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench export-weights all-center-faces-quick --model mgs-iim\n"
+    "  bench export-weights all-center-faces-quick --format onnx --output exported"
+)
+@click.argument("experiment", shell_complete=options.experiments)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=Names(),
+    help="Only these models. Commas or repetition.  [default: all]",
+)
+@click.option("--seed", type=int, help="Only trainings with this seed.")
+@click.option("--train-mask", help="Only trainings on this mask or mixture.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["safetensors", "torch-export", "onnx"]),
+    default="safetensors",
+    show_default=True,
+    help="safetensors loads with models.load_pretrained; torch-export (.pt2) and ONNX need nothing of this package.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder to write to.  [default: weights/EXPERIMENT]",
+)
+@models_from_option
+def command(
+    experiment: str,
+    models: tuple[tuple[str, ...], ...],
+    seed: int | None,
+    train_mask: str | None,
+    form: str,
+    output: Path | None,
+    models_from: tuple[str, ...],
+) -> None:
+    """Export the trained generators of EXPERIMENT (a name in runs/, or a path).
+
+    Each becomes one file, and a readable card beside it (.json): model, configuration, data with fingerprint,
+    metrics, licence note. What was written is read back and must compute the same pictures.
+    """
+    from bench.cli.experiments import open_experiment
+    from bench.inpainting import trained_weights
+
+    source = open_experiment(experiment)
+    folder = output or Path("weights") / source.name
+    for training in trained_weights.trainings(source, flatten(models), seed, train_mask):
+        loaded = trained_weights.load(source, training, [Path(p) for p in models_from])
+        path, difference = trained_weights.export(loaded, folder / training.name, form)
+        same = (
+            "the same pictures, bit for bit"
+            if difference == 0
+            else f"the same pictures within {difference:.0e}"
+        )
+        click.echo(f"{path}  {training.label}, {path.stat().st_size / 2**20:.1f} MiB; {same}")

@@ -1,0 +1,45 @@
+"""``bench init``: a commented config file to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.config import PRESETS
+from bench.errors import UsageError
+
+#: Shown for options that have no default.
+_EXAMPLES = {
+    "name": "my-experiment",
+    "batch": 16,
+    "micro-batch": 8,
+    "steps-per-phase": 100,
+    "train-images": 1000,
+    "checkpoint-every": 500,
+    "samples": 500,
+    "models-from": ["my_unet.py"],
+}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bench init\n  bench init paper.toml --preset paper\n  bench run --config paper.toml"
+)
+@click.argument(
+    "file", required=False, default="experiment.toml", type=click.Path(dir_okay=False, path_type=Path)
+)
+@click.option("--preset", default="quick", show_default=True, type=click.Choice(list(PRESETS)))
+def command(file: Path, preset: str) -> None:
+    """Write FILE (experiment.toml), a commented config file with every option of "bench run"."""
+    from bench.cli.config_file import template
+    from bench.cli.commands.run import command as run
+    from bench.config import resolve
+    from bench.runner.run_folder import write_whole
+
+    if file.exists():
+        raise UsageError(f"{file} exists already; give another name, or remove it")
+    settings = {k.replace("_", "-"): v for k, v in resolve(preset).as_dict().items() if v is not None}
+    defaults = {"models": ["all"], "mask": ["center"], "data": "faces", "preset": preset}
+    text = template(run, run.groups, defaults, {"device": "auto", "jobs": 1, **settings, **_EXAMPLES})
+    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+    click.echo(f"wrote {file}; run it with: bench run --config {file}")

@@ -1,0 +1,94 @@
+"""``bench list``: what there is. Imports no torch: names are read from the source of the model files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from bench.cli.options import models_from_option
+from bench.errors import UsageError
+
+KINDS = ("models", "masks", "presets", "metrics")
+
+
+@click.command(
+    name="list", epilog="\b\nExamples:\n  bench list\n  bench list masks\n  bench list models --check"
+)
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option("--check", is_flag=True, help="Import every model and show what fails.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@models_from_option
+def command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
+    """Show models, masks, presets and metrics, one line each."""
+    sections = {"masks": _masks, "presets": _presets, "metrics": _metrics}
+    told = {
+        name: _models(models_from) if name == "models" else sections[name]()
+        for name in ([kind] if kind else KINDS)
+    }
+    if as_json:
+        click.echo(json.dumps({name: dict(rows) for name, rows in told.items()}, indent=1))
+        sys.exit(1 if check and _check(models_from) else 0)
+    failed = False
+    for name, rows in told.items():
+        click.secho(name, bold=True)
+        width = max(len(row[0]) for row in rows)
+        for key, line in rows:
+            click.echo(f"  {key:<{width}}  {line}")
+        click.echo()
+    if check:
+        failed = _check(models_from)
+    sys.exit(1 if failed else 0)
+
+
+def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
+    from models.discovery import find
+    from models.errors import ModelError
+
+    try:
+        listings = find([Path(p) for p in models_from])
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    order = {"paper": 0, "untrained": 1, "classical": 2, "modern": 3, "ablations": 4}
+    cards = sorted(
+        (listing.card for listing in listings.values()),
+        key=lambda c: order.get(c.groups[0] if c.groups else "", 5),
+    )
+    return [(c.name, f"{c.summary} [{', '.join(c.groups) or 'yours'}]") for c in cards]
+
+
+def _masks() -> list[tuple[str, str]]:
+    from masks.registry import describe, names
+
+    return [(name, describe(name).summary) for name in names()]
+
+
+def _presets() -> list[tuple[str, str]]:
+    from bench.config import PRESET_SUMMARIES
+
+    return list(PRESET_SUMMARIES.items())
+
+
+def _metrics() -> list[tuple[str, str]]:
+    from bench.evaluation.cards import CARDS
+
+    return [(card.name, f"{card.convention}; {card.facts}") for card in CARDS.values()]
+
+
+def _check(models_from: tuple[str, ...]) -> bool:
+    """Import every model; true if one fails."""
+    from models.discovery import find, load
+    from models.errors import BrokenModelError
+
+    paths = [Path(p) for p in models_from]
+    failed = False
+    for name in find(paths):
+        try:
+            load(name, paths)
+        except BrokenModelError as error:
+            failed = True
+            click.secho(f"{name}: {error}", fg="red", err=True)
+    click.echo("some models fail to import" if failed else "every model imports", err=True)
+    return failed

@@ -1,0 +1,94 @@
+"""``bench perf``: speed, memory and arithmetic rate of every model and phase on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import Names, flatten, models_from_option
+from bench.config import PRESETS
+from bench.errors import UsageError
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench perf\n"
+    "  bench perf --models mgs-iim,glcic --size 160 --steps 3 --json perf-160.json\n"
+    "  bench perf --models mgs-iim --size 160 --batch 64 --steps 30 --device cuda --profile --json perf-gpu.json"
+)
+@click.option(
+    "--models",
+    multiple=True,
+    type=Names(),
+    default=("paper",),
+    show_default="paper",
+    help="Model names or groups (see 'bench list').",
+)
+@click.option("--size", default=64, show_default=True, type=click.IntRange(32, 512), help="Side in pixels.")
+@click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, per phase.")
+@click.option("--preset", default="quick", show_default=True, type=click.Choice(list(PRESETS)))
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    help="bf16 autocast or fp32.",
+)
+@click.option("--compile", is_flag=True, help="Networks through torch.compile, as in 'bench run --compile'.")
+@click.option("--plain/--no-plain", default=True, help="Compare with the plain fp32 step.")
+@click.option("--profile", is_flag=True, help="Which operators the time goes to, by phase.")
+@models_from_option
+@click.option(
+    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers there."
+)
+def command(models: Any, models_from: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Measure training and inference of every model and phase.
+
+    Prints images per second, the ratio to the plain step (float32, eager, channels-first, torch's own layers and
+    optimizers), the share of the rate of matrix products measured in the same run, by the whole step and by its
+    networks alone, the optimizer's time, and the share of time outside networks and optimizer.
+    """
+    from bench.runner.run_folder import write_json
+    from bench.perf.measure import PerfConfig, measure
+    from bench.perf.measure import rows
+    from models.discovery import expand
+    from models.errors import ModelError
+
+    paths = [Path(p) for p in models_from]
+    try:
+        result = measure(
+            expand(flatten(models), paths),
+            PerfConfig(**options),
+            paths,
+            tell=lambda what: click.echo(f"measuring {what}", err=True),
+        )
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    result["command"] = ["bench", *sys.argv[1:]]
+    if output is not None:
+        write_json(output, result)
+    rates = result["matrix_flops_per_second"]
+    click.echo(
+        f"{result['size']} px, {result['batch']} images a step, {result['hardware']['precision']}; matrix products: "
+        + ", ".join(f"{rate / 1e9:,.0f} Gflop/s in {name}" for name, rate in rates.items())
+    )
+    lines = list(rows(result))
+    table = [list(lines[0]), *(list(line.values()) for line in lines)] if lines else []
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        names = [f"{cell:<{width}}" for cell, width in zip(line[:2], widths[:2], strict=True)]
+        numbers = [f"{cell:>{width}}" for cell, width in zip(line[2:], widths[2:], strict=True)]
+        click.echo("  ".join(names + numbers))
+    for model in result["models"]:
+        for phase in model["phases"]:
+            for operator in phase.get("operators", []):
+                click.echo(
+                    f"{model['model']} {phase['phase']}: {operator['share']:6.1%}  {operator['operator']}"
+                )
+    if output is not None:
+        click.echo(f"all numbers: {output}")

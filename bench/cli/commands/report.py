@@ -1,0 +1,52 @@
+"""``bench report``: render again without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli import options
+from bench.errors import UsageError
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench report all-center-faces-quick\n"
+    "  bench report all-center-faces-quick --pdf --figures figures"
+)
+@click.argument("experiment", shell_complete=options.experiments)
+@click.option(
+    "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
+)
+@click.option("--pdf", is_flag=True, help="Print the page as PDF beside it (needs Chromium).")
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write every figure as SVG and PNG into this folder, for papers.",
+)
+def command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
+    """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
+    from bench.cli.experiments import find_experiment
+    from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+    from reports.pdf import ChromiumError, print_pdf
+    from reports.results.experiment import ExperimentError
+    from reports.render import render_report, save_figures
+    from reports.render import render_index
+
+    folder = find_experiment(experiment)
+    if pictures is None:
+        pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
+    try:
+        page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures)
+        render_index(RUNS, REPORTS)
+        click.echo(f"report: {page}")
+        if figures:
+            written = save_figures(folder, figures)
+            click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
+        if pdf:
+            click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")
+    except (ExperimentError, ChromiumError) as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or figures}: {error.strerror or error}") from error

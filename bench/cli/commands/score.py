@@ -1,0 +1,187 @@
+"""``bench score``: pictures made by any other program, judged as our own models are."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from bench.cli import options
+from bench.cli.options import Names, OrWord, data_option, flatten
+from bench.errors import BenchError, DiskError, UsageError
+
+if TYPE_CHECKING:
+    from bench.runner.run_folder import Store
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
+    "  bench score my-results --data ~/celeba --mask center --size 160 --output my-results.parquet\n"
+    "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'"
+)
+@click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
+@data_option
+@click.option("--mask", required=True, help="The mask that the pictures were completed on (one name).")
+@click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024), help="As exported.")
+@click.option("--crop", default="center", show_default=True, help="center, resize or face.")
+@click.option("--split", default="auto", show_default=True, help="auto, official, paper, identity or digest.")
+@click.option(
+    "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
+)
+@click.option("--label", help="What tables call the method (default: the folder's name).")
+@click.option(
+    "--metrics",
+    "names",
+    multiple=True,
+    type=Names(),
+    default=(("primary", "hole_psnr_db", "hole_mae"),),
+    show_default="primary,hole_psnr_db,hole_mae",
+    help="Metric names, 'primary', 'secondary' or 'all'.",
+)
+@click.option(
+    "--into",
+    metavar="EXPERIMENT",
+    shell_complete=options.experiments,
+    help="Add the row to the table and the report of an experiment, whose data, size, crop, split, test images and "
+    "metrics then need not be given; scored again under the same label, it replaces the row.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the rows, one an image (Parquet).",
+)
+def command(
+    predictions: Path,
+    data: str,
+    mask: str,
+    size: int,
+    crop: str,
+    split: str,
+    test_images: Any,
+    label: str | None,
+    names: Any,
+    into: str | None,
+    device: str,
+    output: Path | None,
+) -> None:
+    """Score the pictures in PREDICTIONS, completed by any program on masks of 'bench masks export'.
+
+    Pictures are matched to test images by file name. Exit code: 0 every test image scored, 1 some are missing
+    or unusable (the others are scored), 2 usage.
+
+    With --into, every image must have its picture, and images and masks must be the experiment's. The row counts as
+    one training of which nothing is known: no comparison with a trained model is decided.
+    """
+    from bench.cli.experiments import find_experiment
+    from bench.data import DataSpec, open_data
+    from bench.scoring import external_images as scoring
+    from bench.evaluation.cards import CARDS, expand
+    from bench.evaluation.evaluator import subset
+    from bench.evaluation.metrics import prepare
+    from bench.scoring import add_to_experiment as adding
+    from bench.runner.prepare import evaluated
+    from bench.training.device import choose
+    from masks import registry
+    from reports.results.schema import write_rows
+
+    metrics = expand(flatten(names))
+    where = choose(device).device
+    spec = DataSpec(source=data, size=size, crop=crop, split=split)
+    target = adding.open_target(find_experiment(into), mask) if into else None
+    evaluate_on = "test"
+    if target is not None:
+        settings = target.manifest["settings"]
+        asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
+        given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
+        spec = replace(target.spec, **given)
+        size, evaluate_on = spec.size, settings.get("evaluate_on", "test")
+        if not _is_given("test_images"):
+            test_images = settings["test_images"] or "all"
+        if not _is_given("names"):
+            metrics = target.metrics
+    dataset = open_data(spec)
+    images = subset(evaluated(dataset, evaluate_on), None if test_images == "all" else test_images)
+    try:
+        chosen = registry.resolve([mask])
+        if len(chosen) != 1:
+            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(chosen)} are meant")
+        drawn = registry.draw(chosen[0], images.ids, size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if target is not None:
+        target.check(dataset, images, drawn)
+    ready, unavailable = prepare(metrics, where)
+    unavailable |= {
+        name: "a metric of sets; 'bench score' measures images" for name in metrics if CARDS[name].of == "set"
+    }
+    scored = scoring.score(predictions, images, drawn, ready, where)
+    for sentence in scored.findings.sentences():
+        click.secho(f"note: {sentence}", fg="yellow", err=True)
+    for name, reason in unavailable.items():
+        click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
+    title = label or predictions.resolve().name
+    _print(title, dataset.title, chosen[0], len(images), scored.rows, metrics)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_rows(scoring.as_results(scored.rows, label=title, mask=chosen[0], size=size), output)
+        except OSError as error:
+            raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+        click.echo(f"rows: {output}")
+    if target is not None:
+        command_line = ("bench", *sys.argv[1:])
+        adding.add(
+            target, scored, images, name=title, source=predictions.resolve().name, command=command_line
+        )
+        _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
+    if dataset.procedural:
+        click.echo("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
+    sys.exit(1 if scored.findings.incomplete else 0)
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def _report(store: Store, *, pictures: bool) -> None:
+    """Write the experiment's page anew."""
+    from bench.runner.run_folder import REPORTS, RUNS
+    from reports.results.experiment import ExperimentError
+    from reports.render import render_report
+    from reports.render import render_index
+
+    try:
+        page = render_report(store.folder, store.report_folder, pictures=pictures)
+        if store.folder.parent == RUNS.resolve():
+            render_index(RUNS, REPORTS)
+    except ExperimentError as error:
+        raise BenchError(str(error)) from error
+    except OSError as error:
+        raise DiskError(f"cannot write the report: {error.strerror or error}") from error
+    click.echo(f"added to {store.name}; report: {page}")
+
+
+def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:
+    from bench.evaluation.cards import CARDS
+
+    click.secho(f"{label} on {data}, mask {mask}: {len(rows):,} of {count:,} test images", bold=True)
+    width = max(map(len, metrics))
+    for name in metrics:
+        value = rows[name].mean() if name in rows else None
+        shown = (
+            "n/a"
+            if value is None or value != value
+            else f"{value:.2f}"
+            if CARDS[name].unit
+            else f"{value:.4f}"
+        )
+        click.echo(f"  {name:<{width}}  {shown:>8}  {CARDS[name].convention}")
+    if rows["identical"].any():
+        click.echo(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")

@@ -1,0 +1,105 @@
+"""``bench show``: a model's layers, sizes, phases and resolutions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli import options
+from bench.cli.options import models_from_option
+from bench.config import PRESETS
+from bench.errors import UsageError
+
+
+@click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --size 64 --preset quick")
+@click.argument("model", shell_complete=options.models)
+@click.option("--size", default=160, show_default=True, help="Side of the images in pixels.")
+@click.option("--preset", default="paper", show_default=True, type=click.Choice(list(PRESETS)))
+@click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")
+@models_from_option
+def command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
+    """Show a model's layers, parameters, multiply-accumulates, phases, sources and resolutions."""
+    import dataclasses
+
+    from bench.config import resolve
+    from bench.profiling.flops import count, shapes_only
+    from models.discovery import load
+    from models.errors import ModelError
+    from models.base import Box, Budget, Task
+
+    box = None if all_masks else Box(size // 4, size // 4, size // 2, size // 2)
+    task = Task(size=size, fixed_hole_box=box)
+    try:
+        entry = load(model, [Path(p) for p in models_from])
+        config = entry.config(preset)
+        entry.model.validate(config, size)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    settings = resolve(preset)
+    batch_size = settings.batch_for(entry.model.published_batch_size)
+    budget = Budget(num_steps=max(1, settings.images_seen // batch_size), track=settings.track)
+    built = shapes_only(entry.model, config, task)
+
+    click.secho(f"{entry.card.label} ({entry.card.name})", bold=True)
+    click.echo(f"{entry.card.summary}\n{entry.card.paper}\n")
+    for name, layers in built.layer_table().items():
+        click.secho(f"{name} at {size} x {size}", bold=True)
+        columns = ["name", "kind", "kernel", "stride", "in", "out", "note"]
+        _table(
+            columns,
+            [[x.name, x.kind, x.kernel, x.stride, x.in_channels, x.out_channels, x.note] for x in layers],
+        )
+    for name, network in built.networks.items():
+        parameters = sum(p.numel() for p in network.parameters())
+        click.echo(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
+    if entry.model.trained:
+        cost = count(entry.model, config, task, budget)
+        click.echo(
+            f"generator at {size} x {size}: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image; "
+            f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)\n"
+        )
+        click.secho(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
+        rows = []
+        for phase in built.phases(budget):
+            for player, spec in phase.optimizers.items():
+                how = f"{spec.name}, rate {spec.learning_rate:g}, {spec.schedule}"
+                terms = _terms(cost.loss_terms[phase.name, player], config)
+                rows.append([phase.name, f"{phase.num_steps:,}", player, how, terms])
+        _table(["phase", "steps", "player", "optimizer", "loss"], rows)
+    click.secho("config", bold=True)
+    _table(["field", "value"], [[k, str(v)] for k, v in dataclasses.asdict(config).items()])
+    if entry.model.resolutions:
+        click.secho("what the publication leaves open, and what departs from it (*)", bold=True)
+        _table(
+            ["topic", "published", "here", "field"],
+            [
+                [f"{r.topic}{'*' if r.deviation else ''}", r.published, r.resolved, r.field]
+                for r in entry.model.resolutions
+            ],
+        )
+
+
+def _terms(names: tuple[str, ...], config: Any) -> str:
+    """``mse + 0.0004 adversarial``: each term with its config field ``TERM_weight``, if it has one."""
+    parts = []
+    for name in names:
+        if name.endswith("_score"):  # logged, not minimised
+            continue
+        weight = getattr(config, f"{name}_weight", getattr(config, f"{name.split('_')[0]}_weight", None))
+        parts.append(name if weight is None else f"{weight:g} {name}")
+    return " + ".join(parts) or "adversarial"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,95 @@
+"""``bench status``: where an experiment stands."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli import options
+
+if TYPE_CHECKING:
+    from bench.runner.status import Status
+
+_ORDER = ("done", "waiting", "failed", "not-applicable")
+_COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bench status\n  bench status all-center-celeba-paper\n  bench status my-run --json"
+)
+@click.argument("experiment", required=False, shell_complete=options.experiments)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(experiment: str | None, as_json: bool) -> None:
+    """Show what of EXPERIMENT (a name in runs/, or a path) is done; of every experiment without one."""
+    from dataclasses import asdict
+
+    from bench.cli.experiments import find_experiment
+    from bench.errors import BenchError
+    from bench.runner.run_folder import RUNS
+    from bench.runner.status import read_status
+
+    if experiment is None:
+        folders = [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
+    else:
+        folders = [find_experiment(experiment)]
+    found: list[Status] = []
+    for folder in folders:
+        try:
+            found.append(read_status(folder))
+        except BenchError as error:
+            if experiment is not None:
+                raise
+            click.echo(f"error: {error}", err=True)
+    if as_json:
+        plain: list[dict[str, Any]] = [
+            {**asdict(s), "counts": dict(s.counts), "report": str(s.report) if s.report else None}
+            for s in found
+        ]
+        click.echo(json.dumps(plain if experiment is None else plain[0], indent=1))
+    elif experiment is None:
+        _list(found)
+    else:
+        _show(found[0])
+
+
+def _list(found: list[Status]) -> None:
+    if not found:
+        click.echo("runs/ holds no experiment yet; 'bench run' makes one")
+        return
+    width = max(len(status.name) for status in found)
+    for status in found:
+        click.echo(f"{status.name:<{width}}  {_summary(status)}  {status.updated}")
+
+
+def _show(status: Status) -> None:
+    from bench.cli.console import size
+    from reports.results.schema import EXTERNAL
+
+    click.secho(status.name, bold=True)
+    click.echo(f"  created {status.created}, changed {status.updated}, {size(status.num_bytes)}")
+    click.echo(f"  {_summary(status)}")
+    for state in _ORDER:
+        for cell in status.cells:
+            if cell["status"] == state and (state != "done"):
+                on = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+                click.secho(
+                    f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}",
+                    fg=_COLORS.get(state),
+                )
+    for cell in status.cells:
+        if cell["train_mask"] == EXTERNAL:
+            click.echo(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
+    for training in status.trainings:
+        of = f" of {training.num_steps:,}" if training.num_steps else ""
+        click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
+    click.echo(f"  report         {status.report or 'not written: bench report ' + status.name}")
+    if status.counts["waiting"] or status.counts["failed"]:
+        click.echo(f"  go on with     bench run --config runs/{status.name}/config.toml")
+
+
+def _summary(status: Status) -> str:
+    parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
+    running = f"; running (process {status.holder})" if status.holder else ""
+    return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"

@@ -1,0 +1,56 @@
+"""``bench weights``: the published weights that metrics and losses stand on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from bench.errors import BenchError
+
+
+@click.group()
+def command() -> None:
+    """Show and fetch the published weights that LPIPS, FID and PConv's losses need.
+
+    They lie in torchvision's own cache (TORCH_HOME); what is there is never fetched again.
+    """
+
+
+@command.command("list", epilog="\b\nExample:\n  bench weights list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_weights(as_json: bool) -> None:
+    """Show which weights there are, what needs them, and whether they are cached and whole."""
+    from bench.pretrained_weights import choose
+
+    found = [(backbone, backbone.state()) for backbone in choose(())]
+    if as_json:
+        told = [{**asdict(b), "file": str(b.file), "state": state} for b, state in found]
+        click.echo(json.dumps(told, indent=1))
+        return
+    for backbone, state in found:
+        click.echo(f"{backbone.name:<11} {state:<8} {backbone.megabytes:>4} MB  {backbone.needed_by}")
+        click.echo(f"{'':<11} {backbone.file if state != 'missing' else backbone.url}")
+
+
+@command.command(epilog="\b\nExamples:\n  bench weights fetch\n  bench weights fetch alexnet vgg16")
+@click.argument("names", nargs=-1)
+def fetch(names: tuple[str, ...]) -> None:
+    """Download the named weights (all without NAMES) into torchvision's cache; a damaged file is replaced.
+
+    On a machine without a network, copy the files that "bench weights list" names. Exit code: 0 all are cached,
+    1 some could not be fetched.
+    """
+    from bench import pretrained_weights
+
+    failed = False
+    for backbone in pretrained_weights.choose(names):
+        try:
+            new = pretrained_weights.fetch(backbone, progress=sys.stderr.isatty())
+            click.echo(f"{backbone.name}: {'fetched to' if new else 'is there already,'} {backbone.file}")
+        except BenchError as error:
+            failed = True
+            click.echo(f"failed: {error}", err=True)
+    sys.exit(1 if failed else 0)

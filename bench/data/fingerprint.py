@@ -1,0 +1,128 @@
+"""What a data set's pixels say of it: the fingerprint, the mean picture, duplicates. Worked out once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.dataset import DataSpec, ImageSet
+from bench.data.cache import BLOCK, Images, reserve
+from bench.data.cache import Pack
+
+_IN_MEMORY = 2**30  # bytes of a split that is copied into memory
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What takes a pass over all pixels.
+
+    Attributes:
+        fingerprint: SHA-256 over size, crop, split, ids and pixels.
+        duplicates: pairs of exactly equal pictures in different splits.
+        mean: mean training picture ``(H, W, 3)`` in [0, 1].
+    """
+
+    fingerprint: str
+    duplicates: list[tuple[str, str]]
+    mean: NDArray[np.float64]
+
+
+def facts_of(spec: DataSpec, split: str, sets: list[ImageSet], pack: Pack) -> Facts:
+    """Those of three splits of a pack, read from beside it where they were worked out before.
+
+    They are functions of the pack's checksums and the splits' ids, which is what the file is named after.
+    """
+    names = repr((spec.size, spec.crop, split, pack.checksums, [images.ids for images in sets]))
+    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+    path = pack.path.with_suffix(f".facts-{digest[:20]}.json")
+    if (known := _read(path, sets[0])) is not None:
+        return known
+    total = _total(sets[0].pixels)
+    facts = Facts(_fingerprint(spec, split, sets), _duplicates(sets), _mean(total, sets[0]))
+    _write(path, facts, total)
+    return facts
+
+
+def _fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
+    digest = hashlib.sha256(repr((spec.size, spec.crop, split)).encode())
+    for images in sets:
+        digest.update(repr(images.ids).encode())
+        for start in range(0, len(images), BLOCK):
+            digest.update(np.ascontiguousarray(images.pixels[start : start + BLOCK]).data)
+    return digest.hexdigest()
+
+
+def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
+    """Pairs (first, other) of exactly equal squares in different splits."""
+    seen: dict[int, list[tuple[int, str, Images]]] = {}
+    pairs = []
+    for number, images in enumerate(sets):
+        for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+            alike = seen.setdefault(crc32(np.ascontiguousarray(pixels).data), [])
+            first = next((other for other in alike if np.array_equal(other[2], pixels)), None)
+            if first is None:
+                alike.append((number, image_id, pixels))
+            elif first[0] != number:
+                pairs.append((first[1], image_id))
+    return pairs
+
+
+def _total(pixels: Images) -> NDArray[np.int64]:
+    """Sum of the pictures ``(H, W, 3)``: whole numbers, so the same however it is added up."""
+    total = np.zeros(pixels.shape[1:], dtype=np.int64)
+    for start in range(0, len(pixels), 256):  # 256 * 255 fits 16 bits, which add up several times as fast
+        total += pixels[start : start + 256].sum(axis=0, dtype=np.uint16)
+    return total
+
+
+def _mean(total: NDArray[np.int64], images: ImageSet) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = total / (255.0 * max(1, len(images)))
+    return mean
+
+
+def _read(path: Path, train: ImageSet) -> Facts | None:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        total = np.array(known["total"], dtype=np.int64)
+        if total.shape != train.pixels.shape[1:]:
+            return None
+        return Facts(known["fingerprint"], [(a, b) for a, b in known["duplicates"]], _mean(total, train))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _write(path: Path, facts: Facts, total: NDArray[np.int64]) -> None:
+    value = {"fingerprint": facts.fingerprint, "duplicates": facts.duplicates, "total": total.tolist()}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:  # no room: it is worked out again next time
+        temporary.unlink(missing_ok=True)
+
+
+def arrange(images: Images, rows: list[int]) -> Images:
+    """The rows: a view of the memory map where they are neighbours, else a copy.
+
+    A large copy lies in an unnamed file, so that a split of all of CelebA at 160 px (15 GB) needs no such memory.
+    """
+    if rows and rows[-1] - rows[0] + 1 == len(rows):
+        return images[rows[0] : rows[-1] + 1]
+    shape = (len(rows), *images.shape[1:])
+    num_bytes = len(rows) * images[:1].nbytes
+    if num_bytes <= _IN_MEMORY or not isinstance(images, np.memmap):
+        return np.asarray(images)[rows]
+    with TemporaryFile(dir=Path(str(images.filename)).parent) as file:
+        reserve(file.fileno(), num_bytes)
+        copy: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    for start in range(0, len(rows), BLOCK):
+        copy[start : start + BLOCK] = images[rows[start : start + BLOCK]]
+    return copy

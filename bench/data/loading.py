@@ -1,0 +1,149 @@
+"""From a :class:`DataSpec` to a :class:`Dataset`: find, pack, divide, fingerprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.data import splits
+from bench.data.transforms import CENTER_SIDE, CROPS, NO_FACE
+from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known
+from bench.data.fingerprint import arrange, facts_of
+from bench.data.cache import ProgressCallback
+from bench.data.cache import Pack, pack_faces, pack_source
+from bench.data.sources import CELEBA_LICENCE, Source, find
+from bench.errors import DataError
+from models.registry import suggest
+
+#: Procedural faces of the three splits.
+FACES_COUNTS = (2000, 128, 272)
+_UNREADABLE_LIMIT = 0.01
+
+
+def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verify: bool = False) -> Dataset:
+    """Open a source; pictures are decoded once into the cache folder.
+
+    Args:
+        spec: what is wanted.
+        progress: told (what, done, of).
+        verify: sum every pixel of a pack that is there, whatever the file's stamp says.
+
+    Raises:
+        DataError: nothing readable, too much unreadable, an unknown crop or split, an empty split, with ``verify`` a
+            pack that is not what was written.
+    """
+    progress = progress or (lambda what, done, of: None)
+    if spec.crop not in CROPS:
+        raise DataError(f"--crop {spec.crop}: unknown{suggest(spec.crop, CROPS)}")
+    if spec.split not in splits.SPLITS:
+        raise DataError(f"--split {spec.split}: unknown{suggest(spec.split, splits.SPLITS)}")
+    if spec.source == FACES:
+        return _faces(spec, progress, verify)
+    return _pictures(spec, find(Path(spec.source)), progress, verify)
+
+
+def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
+    pack = pack_faces(spec, sum(FACES_COUNTS), progress, verify=verify)
+    ids = [f"face-{i:05d}" for i in range(sum(FACES_COUNTS))]
+    first, second = FACES_COUNTS[0], FACES_COUNTS[0] + FACES_COUNTS[1]
+    cuts = [slice(0, first), slice(first, second), slice(second, None)]
+    sets = [ImageSet(ids[c], pack.images[c]) for c in cuts]
+    return _dataset(
+        spec,
+        sets,
+        pack,
+        name=FACES,
+        title="Procedural faces (embedded test bed, not real data)",
+        licence="Drawn by this program; free to use.",
+        procedural=True,
+        split="by index",
+        skipped=[],
+    )
+
+
+def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify: bool) -> Dataset:
+    if spec.crop == "center" and spec.size > CENTER_SIDE:
+        raise DataError(
+            f"--size {spec.size}: the center crop has {CENTER_SIDE} x {CENTER_SIDE} pixels; give --crop resize"
+        )
+    pack = pack_source(spec, source, progress, verify=verify)
+    bad = {s.id for s in pack.skipped}
+    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + pack.skipped
+    if len(bad) == len(source.ids):
+        raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
+    total = len(source.ids) + len(source.refused)
+    unreadable = [s for s in skipped if s.reason != NO_FACE]
+    if len(unreadable) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
+        raise DataError(
+            f"--data {source.place}: {len(unreadable)} of {total} pictures cannot be used ({_told(unreadable[:5])}"
+            f"{'; ...' if len(unreadable) > 5 else ''}); remove them, or give --allow-unreadable"
+        )
+    name, parts = splits.divide(
+        source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
+    )
+    sets = []
+    for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
+        rows = [i for i, part in enumerate(parts) if part == wanted and source.ids[i] not in bad]
+        ids = [source.ids[i] for i in rows]
+        who = (
+            np.array([source.identities.get(i, UNKNOWN) for i in ids], np.int64)
+            if source.identities
+            else None
+        )
+        sets.append(ImageSet(ids, arrange(pack.images, rows), who))
+    for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
+        if not images_of.ids and what != "validation":
+            raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
+    licence = CELEBA_LICENCE if source.is_celeba else "Your own pictures: pass the page on only if you may."
+    return _dataset(
+        spec,
+        sets,
+        pack,
+        name=source.name,
+        title="CelebA (aligned)" if source.is_celeba else f"Folder {source.name}",
+        licence=licence,
+        procedural=False,
+        split=name,
+        skipped=skipped,
+    )
+
+
+def _dataset(
+    spec: DataSpec,
+    sets: list[ImageSet],
+    pack: Pack,
+    *,
+    name: str,
+    title: str,
+    licence: str,
+    procedural: bool,
+    split: str,
+    skipped: list[Skipped],
+) -> Dataset:
+    facts = facts_of(spec, split, sets, pack)
+    shared = None
+    if sets[0].identities is not None and sets[2].identities is not None:
+        shared = len(np.intersect1d(known(sets[0]), known(sets[2])))
+    return Dataset(
+        name=name,
+        title=title,
+        licence=licence,
+        procedural=procedural,
+        size=spec.size,
+        crop=spec.crop,
+        split_name=split,
+        train=sets[0],
+        validation=sets[1],
+        test=sets[2],
+        fingerprint=facts.fingerprint,
+        skipped=skipped,
+        shared_identities=shared,
+        duplicates=facts.duplicates,
+        mean_pixel=facts.mean.mean(axis=(0, 1)),
+        mean_image=facts.mean.astype(np.float32),
+    )
+
+
+def _told(skipped: list[Skipped]) -> str:
+    return "; ".join(f"{s.id}: {s.reason}" for s in skipped)

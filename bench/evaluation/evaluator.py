@@ -1,0 +1,182 @@
+"""Evaluation: every model on the same held-out images and masks, one row an image.
+
+The batch size is fixed (it can move the last bit of a bf16 convolution), so no option changes the numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from bench.data import ImageSet
+from bench.data.dataset import UNKNOWN
+from bench.evaluation import metrics as metric_library
+from bench.evaluation.fid import Collector, SetMetric
+from bench.training.data_loader import permutation
+from bench.training.device import Compute
+from models.base import Batch, InpaintingModel
+
+EVALUATION_BATCH = 32
+PICTURE_POOL = 48
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What is evaluated: images, their masks, and which of them have their pictures kept.
+
+    Attributes:
+        images: the held-out images.
+        masks: ``(N, H, W)`` uint8, 1 = hole, by image.
+        pool: positions of the images whose pictures are kept, drawn by seed before any metric is known.
+        truths: features of the images for metrics of sets, filled by the first evaluation.
+    """
+
+    __test__ = False  # not a test class, whatever its name begins with
+
+    images: ImageSet
+    masks: NDArray[np.uint8]
+    pool: NDArray[np.int64]
+    truths: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation gave.
+
+    Attributes:
+        rows: per-image metric columns.
+        pictures: ``(P, H, W, 3)`` uint8, kept ones in the pool's order.
+        seconds: of completing.
+        sets: metric of sets -> its number over all images.
+    """
+
+    rows: pd.DataFrame
+    pictures: NDArray[np.uint8]
+    seconds: float
+    sets: dict[str, float]
+
+
+def subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
+    """``count`` images chosen by seed, in their own order; all of them for ``None``."""
+    if count is None or count >= len(images.ids):
+        return images
+    chosen = np.sort(permutation(len(images.ids), "test images", seed)[:count])
+    identities = None if images.identities is None else images.identities[chosen]
+    return ImageSet([images.ids[i] for i in chosen], images.pixels[chosen], identities)
+
+
+def identities_of(images: ImageSet) -> pd.arrays.IntegerArray:
+    """Who is shown, as results tables hold it: Int64, missing where it is not known."""
+    who = np.full(len(images), UNKNOWN) if images.identities is None else images.identities
+    return pd.arrays.IntegerArray(who.astype(np.int64), who == UNKNOWN)
+
+
+def picture_pool(count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Positions of at most :data:`PICTURE_POOL` images among ``count``."""
+    return np.sort(permutation(count, "pictures", seed)[:PICTURE_POOL])
+
+
+def evaluate(
+    model: InpaintingModel,
+    test: TestSet,
+    compute: Compute,
+    ready: dict[str, Callable[[metric_library.Pictures], torch.Tensor]],
+    *,
+    sets: Sequence[SetMetric] = (),
+    listen: Callable[[int, int], None] = lambda done, of: None,
+) -> Evaluated:
+    """Complete and score every image of ``test``.
+
+    Args:
+        model: on the device; put into evaluation mode here.
+        test: images and masks.
+        compute: device and precision.
+        ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare`.
+        sets: metrics of sets, from :func:`bench.evaluation.fid.prepare_sets`.
+        listen: told (images done, images in all).
+    """
+    model.networks.eval()
+    columns: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ready}
+    identical: dict[int, NDArray[np.bool_]] = {}
+    kept: dict[int, NDArray[np.uint8]] = {}
+    count, seconds = len(test.images.ids), 0.0
+    pool = set(test.pool.tolist())
+    collector, ranks = Collector(sets, test.truths), compute.ranks
+    for start in range(ranks.rank * EVALUATION_BATCH, count, ranks.world * EVALUATION_BATCH):
+        batch, truth = batch_at(test.images, test.masks, start, compute.device)
+        began = time.perf_counter()
+        with torch.inference_mode(), compute.autocast():
+            completion = model.complete(batch)
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize(compute.device)
+        seconds += time.perf_counter() - began
+        with torch.inference_mode():
+            shown = metric_library.to_uint8(completion.composite)
+            pictures = metric_library.Pictures(
+                truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask
+            )
+            for name, function in ready.items():
+                columns[name][start] = function(pictures).double().cpu().numpy()
+            collector.add(start, shown, truth)
+            identical[start] = (shown == truth).flatten(1).all(1).cpu().numpy()
+        for offset in range(len(batch)):
+            if start + offset in pool:
+                kept[start + offset] = shown[offset].permute(1, 2, 0).cpu().numpy()
+        listen(min(start + EVALUATION_BATCH, count), count)
+    # The batches are those of one process, dealt out; so are the numbers.
+    for other in ranks.gather((columns, identical, kept, seconds, collector.features)):
+        for name, parts in other[0].items():
+            columns[name].update(parts)
+        identical.update(other[1])
+        kept.update(other[2])
+        seconds = max(seconds, other[3])
+        collector.take(other[4])
+    frame = {name: _in_order(parts) for name, parts in columns.items()}
+    rows = pd.DataFrame(
+        {
+            "image_id": test.images.ids,
+            "identity": identities_of(test.images),
+            "hole_ratio": test.masks.reshape(count, -1).mean(axis=1),
+            **frame,
+            "identical": _in_order(identical),
+        }
+    )
+    return Evaluated(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
+
+
+def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
+    """What the batches gave, by their first image."""
+    return np.concatenate([parts[start] for start in sorted(parts)])
+
+
+def batch_at(
+    images: ImageSet, masks: NDArray[np.uint8], start: int, device: torch.device
+) -> tuple[Batch, torch.Tensor]:
+    """The evaluation batch from position ``start``, and its truth as uint8 ``(N, 3, H, W)``."""
+    stop = min(start + EVALUATION_BATCH, len(images.ids))
+    raw = torch.from_numpy(np.array(images.pixels[start:stop])).to(device)
+    truth = raw.permute(0, 3, 1, 2)
+    mask = torch.from_numpy(np.array(masks[start:stop])).to(device).unsqueeze(1).float()
+    generator = torch.Generator().manual_seed(0)
+    batch = Batch(truth.float().div(255), mask, torch.arange(start, stop), 0, generator)
+    return batch, truth
+
+
+def validation_score(
+    model: InpaintingModel,
+    images: ImageSet,
+    masks: NDArray[np.uint8],
+    compute: Compute,
+    metrics: Sequence[str],
+) -> dict[str, float]:
+    """Mean metrics on a few held-out images, for the training log; chooses nothing."""
+    ready, _ = metric_library.prepare(metrics, compute.device)
+    rows = evaluate(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
+    return {name: float(rows[name].mean()) for name in metrics}

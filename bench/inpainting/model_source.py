@@ -1,0 +1,97 @@
+"""Which model completes pictures: an untrained fill, a training of an experiment, or a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.errors import UsageError
+from bench.inpainting.tiling import Filler
+from bench.inpainting import trained_weights
+from bench.training.device import Compute
+from models import discovery
+from models.errors import ModelError
+from models.pretrained import Pretrained, load_pretrained
+from models.base import Batch, Task
+from reports.results.experiment import Experiment
+
+#: Fills whose picture is learnt, if only as a mean: nothing holds it but the data.
+_NEED_DATA = ("mean", "mean-image")
+
+
+def untrained(name: str, compute: Compute, models_from: Sequence[Path] = ()) -> Filler:
+    """The fill ``name``.
+
+    Raises:
+        UsageError: unknown, needing a training or data, or an uninstalled package.
+    """
+    try:
+        entry = discovery.load(name, models_from)
+        if entry.model.trained or name in _NEED_DATA:
+            need = (
+                "is trained: give --from EXPERIMENT or a weights file"
+                if entry.model.trained
+                else (
+                    "needs the mean of a training split, which a picture alone does not give: take biharmonic"
+                )
+            )
+            raise UsageError(f"--model {name} {need}")
+        config = entry.config()
+        entry.model.requirements(config)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+
+    def complete(image: Tensor, mask: Tensor) -> Tensor:
+        model = entry.model(config, Task(size=image.shape[-1]))
+        batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
+        return model.complete(batch).composite
+
+    return Filler(complete, None, False, compute)
+
+
+def from_file(path: Path, name: str | None, compute: Compute, models_from: Sequence[Path] = ()) -> Filler:
+    """The weights of a file, which must be of the model ``name`` if one is given.
+
+    Raises:
+        UsageError: unreadable, or of another model.
+    """
+    try:
+        loaded = load_pretrained(path, models_from)
+    except ModelError as error:
+        raise UsageError(f"--from: {error}") from error
+    if name not in (None, loaded.card["model"]):
+        raise UsageError(f"--model {name}: {path} holds {loaded.card['model']}")
+    return _filler(loaded, compute)
+
+
+def from_experiment(
+    experiment: Experiment,
+    name: str | None,
+    seed: int | None,
+    train_mask: str | None,
+    compute: Compute,
+    models_from: Sequence[Path] = (),
+) -> Filler:
+    """The one training of ``experiment`` that is meant.
+
+    Raises:
+        UsageError: none, or several.
+    """
+    found = trained_weights.trainings(experiment, [name] if name else [], seed, train_mask)
+    if name is None and len({t.model for t in found}) > 1:
+        there = ", ".join(dict.fromkeys(t.model for t in found))
+        raise UsageError(f"{experiment.name} holds several models; give --model, one of: {there}")
+    if len({t.train_mask for t in found}) > 1:
+        there = ", ".join(dict.fromkeys(t.train_mask for t in found))
+        raise UsageError(f"{experiment.name} holds several trainings; give --train-mask, one of: {there}")
+    chosen = min(found, key=lambda t: t.seed)  # any would do; the least is the one that everybody has
+    return _filler(trained_weights.load(experiment, chosen, models_from), compute)
+
+
+def _filler(loaded: Pretrained, compute: Compute) -> Filler:
+    loaded.to(compute.device)
+    complete: Callable[[Tensor, Tensor], Tensor] = loaded
+    return Filler(complete, loaded.size, loaded.model.task.fixed_hole_box is not None, compute)

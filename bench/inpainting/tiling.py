@@ -1,0 +1,136 @@
+"""Completing one picture: windows are shown to the model at its size, and their holes pasted back at the picture's.
+
+What lies under the hole never reaches the model, not even through the resizing: it is replaced by the nearest known
+pixel first, and a reduced pixel that covers any of the hole counts as hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.inpainting.tiling import Window, plan
+from bench.training.device import Compute
+from models.errors import ModelError
+
+_BATCH = 16
+#: Side of a window over the longer side of its hole: as the centre hole of half the side in training.
+CONTEXT = 2.0
+#: Untrained fills have no size of their own: windows up to this side are filled as they are.
+UNTRAINED_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Filler:
+    """What completes squares.
+
+    Attributes:
+        complete: ``(image, mask)`` as in :mod:`models.base` to completed pictures, on ``compute``'s device.
+        size: side of the squares, or ``None`` where any will do.
+        centred: whether it knows holes in the middle only.
+        compute: device and precision.
+    """
+
+    complete: Callable[[Tensor, Tensor], Tensor]
+    size: int | None
+    centred: bool
+    compute: Compute
+
+    def windows(self, hole: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Window]]:
+        """The parts of the hole, and the windows shown for them."""
+        if self.size is None:
+            return plan(hole, 32, 1.5, centred=False)
+        # Two pixels of the reduced window more: a reduced hole is at most that much larger than half of it.
+        context = CONTEXT * self.size / (self.size - 4) if self.centred else CONTEXT
+        return plan(hole, self.size, context, centred=self.centred)
+
+
+def fill(filler: Filler, rgb: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``rgb`` ``(H, W, 3)`` in [0, 1] with the hole filled; every window is filled from known pixels alone.
+
+    Raises:
+        BenchError: the model failed on it.
+    """
+    nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
+    shown = rgb[tuple(nearest)]
+    labels, windows = filler.windows(hole)
+    result = rgb.copy()
+    by_side: dict[int, list[Window]] = {}
+    for window in windows:
+        side = filler.size or min(window.side, UNTRAINED_SIDE)
+        by_side.setdefault(side, []).append(window)
+    for side, group in by_side.items():
+        for start in range(0, len(group), _BATCH):
+            some = group[start : start + _BATCH]
+            squares = [_square(shown, hole, window, side) for window in some]
+            for window, square in zip(some, _complete(filler, squares), strict=True):
+                _paste(result, labels, window, square)
+    return result
+
+
+def _square(
+    shown: NDArray[np.float32], hole: NDArray[np.bool_], window: Window, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The window at ``side`` pixels; beyond the picture's border lies its mirror image."""
+    rows = _mirrored(window.top, window.side, hole.shape[0])
+    columns = _mirrored(window.left, window.side, hole.shape[1])
+    part, inside = shown[np.ix_(rows, columns)], hole[np.ix_(rows, columns)]
+    if window.side == side:
+        return part, inside
+    covered = _resize(inside.astype(np.float32), side, Image.Resampling.BOX) > 0
+    if window.side < side:  # enlarged: a box of less than a pixel is no cover
+        covered = _resize(inside.astype(np.float32), side, Image.Resampling.BILINEAR) > 0
+    planes = [_resize(part[..., c], side, Image.Resampling.BICUBIC) for c in range(3)]
+    return np.clip(np.stack(planes, axis=-1), 0, 1), covered
+
+
+def _complete(
+    filler: Filler, squares: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+) -> NDArray[np.float32]:
+    device = filler.compute.device
+    image = torch.from_numpy(np.stack([s for s, _ in squares])).permute(0, 3, 1, 2).contiguous().to(device)
+    mask = torch.from_numpy(np.stack([m for _, m in squares])).unsqueeze(1).float().to(device)
+    try:
+        with torch.inference_mode(), filler.compute.autocast():
+            output = filler.complete(image, mask)
+    except ModelError as error:
+        raise BenchError(str(error)) from error
+    if not bool(output.isfinite().all()):
+        raise BenchError("the model made numbers that are not finite")
+    completed: NDArray[np.float32] = output.float().permute(0, 2, 3, 1).cpu().numpy()
+    return completed
+
+
+def _paste(
+    result: NDArray[np.float32], labels: NDArray[np.int32], window: Window, square: NDArray[np.float32]
+) -> None:
+    """Write the window's own parts of the hole, enlarged to the picture's pixels."""
+    top, left = max(window.top, 0), max(window.left, 0)
+    bottom = min(window.top + window.side, labels.shape[0])
+    right = min(window.left + window.side, labels.shape[1])
+    if square.shape[0] != window.side:
+        planes = [_resize(square[..., c], window.side, Image.Resampling.BICUBIC) for c in range(3)]
+        square = np.clip(np.stack(planes, axis=-1), 0, 1)
+    own = np.isin(labels[top:bottom, left:right], window.parts)
+    seen = square[top - window.top : bottom - window.top, left - window.left : right - window.left]
+    result[top:bottom, left:right][own] = seen[own]
+
+
+def _resize(plane: NDArray[np.float32], side: int, how: Any) -> NDArray[np.float32]:
+    image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(image.resize((side, side), how))
+
+
+def _mirrored(start: int, count: int, length: int) -> NDArray[np.int64]:
+    """Indices ``start .. start + count - 1`` folded back into ``0 .. length - 1``, the border pixel repeated."""
+    folded = np.arange(start, start + count) % (2 * length)
+    return np.where(folded < length, folded, 2 * length - 1 - folded)

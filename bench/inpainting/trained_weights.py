@@ -1,0 +1,184 @@
+"""From a finished training in a run folder to weights that can be used and shared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, UsageError
+from bench.runner.run_folder import write_json, write_whole
+from bench.training import checkpoint
+from models import discovery, export as interchange, pretrained
+from models.errors import MissingPackageError, ModelError
+from models.base import Box, Task
+from models.registry import suggest
+from reports.results.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training of an experiment, and the cells of the manifest that evaluated it."""
+
+    model: str
+    label: str
+    train_mask: str
+    seed: int
+    folder: Path
+    cells: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """``mgs-iim-center-seed0``, as the run folder calls it."""
+        return self.folder.name.rsplit("-", 1)[0]
+
+
+def trainings(
+    experiment: Experiment, models: Sequence[str] = (), seed: int | None = None, train_mask: str | None = None
+) -> list[Training]:
+    """The finished trainings of ``experiment``, those of ``models`` (all for none), ``seed`` and ``train_mask``.
+
+    Raises:
+        UsageError: there is none; says which there are.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in experiment.done():
+        if cell.get("training"):
+            groups.setdefault(cell["training"]["folder"], []).append(cell)
+    found = [
+        Training(
+            cells[0]["model"],
+            cells[0]["label"],
+            cells[0]["train_mask"],
+            cells[0]["seed"],
+            experiment.folder / folder,
+            tuple(cells),
+        )
+        for folder, cells in groups.items()
+    ]
+    if not found:
+        raise UsageError(f"{experiment.name} holds no finished training of a model")
+    names = list(dict.fromkeys(t.model for t in found))
+    for name in models:
+        if name not in names:
+            raise UsageError(f"{experiment.name} holds no training of {name!r}{suggest(name, names)}")
+    chosen = [
+        t
+        for t in found
+        if (not models or t.model in models) and seed in (None, t.seed) and train_mask in (None, t.train_mask)
+    ]
+    if not chosen:
+        there = ", ".join(f"{t.model} on {t.train_mask}, seed {t.seed}" for t in found)
+        raise UsageError(f"{experiment.name} holds no such training; there are: {there}")
+    return chosen
+
+
+def load(
+    experiment: Experiment, training: Training, models_from: Sequence[Path] = ()
+) -> pretrained.Pretrained:
+    """The generator of ``training``, with a card of where it comes from and how it did.
+
+    Raises:
+        BenchError: its weights or its config are gone, damaged, or of a model that is not known.
+    """
+    try:
+        text = (training.folder / "config.json").read_text(encoding="utf-8")
+        record = json.loads(text)
+        fields, about = record["config"], record["task"]
+        box = about["fixed_hole_box"]
+        task = Task(
+            size=int(about["size"]),
+            fixed_hole_box=Box(*box) if box else None,
+            mean_pixel=tuple(about["mean_pixel"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
+        ) from error
+    state = checkpoint.newest(training.folder)
+    if state is None or not state.get("complete"):
+        raise BenchError(
+            f"{training.folder}: the weights are gone or damaged; the experiment's own command trains them again"
+        )
+    prefix = "generator."
+    weights = {k.removeprefix(prefix): v for k, v in state["networks"].items() if k.startswith(prefix)}
+    try:
+        entry = discovery.load(training.model, models_from)
+        config = entry.model.Config(**{k: pretrained.as_tuples(v) for k, v in fields.items()})
+        return pretrained.build(entry, config, task, weights, _about(experiment, training, record))
+    except (ModelError, TypeError, ValueError) as error:
+        raise BenchError(f"{training.folder}: {error}") from error
+
+
+def _about(experiment: Experiment, training: Training, record: dict[str, Any]) -> dict[str, Any]:
+    """What the card says besides what loading needs."""
+    manifest, summary = experiment.manifest, training.cells[0]["training"]
+    data, rows = manifest["data"], experiment.rows
+    metrics = {}
+    for cell in training.cells:
+        mine = rows[
+            (rows["model"] == cell["model"])
+            & (rows["label"] == cell["label"])
+            & (rows["mask"] == cell["mask"])
+            & (rows["train_mask"] == cell["train_mask"])
+            & (rows["seed"] == cell["seed"])
+        ]
+        known = {name: mine[name].mean() for name in manifest["metrics"] if name in mine}
+        metrics[cell["mask"]] = {
+            "images": len(mine),
+            **{name: round(float(v), 6) for name, v in known.items() if v == v},
+        }
+    return {
+        "label": training.label,
+        "training": {
+            "experiment": experiment.name,
+            "key": summary["key"],
+            "train_mask": training.train_mask,
+            "seed": training.seed,
+            "batch_size": record["batch_size"],
+            **{k: manifest["settings"][k] for k in ("preset", "track", "crop")},
+            **{k: summary[k] for k in ("images_seen", "num_steps", "precision")},
+        },
+        "data": {k: data[k] for k in ("title", "fingerprint", "split", "train", "licence", "procedural")},
+        "metrics": metrics,
+        "licence": _licence(data),
+        "software": manifest["software"],
+        "commit": manifest["commit"],
+    }
+
+
+def _licence(data: dict[str, Any]) -> str:
+    """What whoever passes the weights on must know."""
+    if data["procedural"]:
+        return "Trained on procedural faces drawn by inpaint-bench: no pictures of anybody; MIT like the program."
+    terms = data["licence"] or "terms unknown to this program; ask whoever made the pictures"
+    return f"Learnt from {data['title']}. Terms of the pictures: {terms}. They may bind these weights too."
+
+
+def export(loaded: pretrained.Pretrained, stem: Path, form: str) -> tuple[Path, float]:
+    """Write ``stem`` with the suffix of ``form`` and its card beside it, and check what was written.
+
+    Returns:
+        The file, and the largest difference between its pictures and the model's, in units of [0, 1].
+
+    Raises:
+        UsageError: a package is missing.
+        BenchError: the model cannot be written so, or the file computes other pictures.
+    """
+    path = stem.with_name(stem.name + interchange.SUFFIXES[form])
+    difference = 0.0
+
+    def write(temporary: Path) -> None:
+        nonlocal difference
+        difference = interchange.write(loaded, temporary, form)
+
+    try:
+        write_whole(path, write)
+    except MissingPackageError as error:
+        raise UsageError(str(error)) from error
+    except ModelError as error:
+        raise BenchError(str(error)) from error
+    write_json(path.with_suffix(".json"), loaded.card)
+    return path, difference

@@ -1,0 +1,280 @@
+"""``bench perf``: how fast each model trains and infers here, against what the machine can do. One JSON value.
+
+Every number of a run comes from that run: the rate of matrix products in both precisions, the step of the trainer
+itself, and the plain step (:mod:`bench.perf.reference_step`) of the same networks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import provenance
+from bench.config import digest
+from bench.perf.step_timer import Clock, StepTimer
+from bench.perf.reference_step import plain_layers, plain_step
+from bench.runner.train import place
+from bench.training.data_loader import TrainingBatches
+from bench.profiling.flops import Cost, count, matrix_rate
+from bench.training.device import Compute, choose
+from bench.profiling.peak_memory import PeakMemory
+from bench.training.schedule import Schedule
+from bench.training.trainer import Trainer
+from masks import bank
+from models.discovery import load
+from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
+from models.registry import ModelEntry
+
+SCHEMA = "inpaint-bench perf 1"
+_WARM_UP = 2  # steps not counted: memory is first touched, kernels are first chosen
+_IMAGES = 256  # of noise: no arithmetic here depends on what a picture shows
+_OPERATORS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerfConfig:
+    """What is measured.
+
+    Attributes:
+        size: side of the images in pixels.
+        batch: images per step.
+        steps: measured steps of each phase, after two that are not counted.
+        preset: of the models' configs.
+        device, precision, compile: as in ``bench run``.
+        plain: measure the plain step too.
+        profile: list the operators that take the time of a step.
+    """
+
+    size: int = 64
+    batch: int = 16
+    steps: int = 5
+    preset: str = "quick"
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    plain: bool = True
+    profile: bool = False
+
+
+def measure(
+    models: Sequence[str],
+    config: PerfConfig,
+    models_from: Sequence[Path] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure every phase of every model that is trained; ``tell`` hears what comes next.
+
+    Raises:
+        UsageError: the device or precision is not there.
+        ModelError: a model is unknown, broken, or cannot take the size.
+    """
+    compute = choose(config.device, config.precision)
+    entries = [load(name, models_from) for name in models]
+    for entry in entries:
+        entry.model.validate(entry.config(config.preset), config.size)
+        entry.model.requirements(entry.config(config.preset))
+    tell("matrix products")
+    # Over seconds: what else the machine does must not lower the rate that everything is compared with.
+    rates = {p: matrix_rate(Compute(compute.device, p), repeats=100) for p in ("bf16", "fp32")}
+    return {
+        "schema": SCHEMA,
+        "size": config.size,
+        "batch": config.batch,
+        "steps": config.steps,
+        "preset": config.preset,
+        "compile": config.compile,
+        "hardware": {**provenance.hardware(), **compute.numerics()},
+        "matrix_flops_per_second": rates,
+        "models": [
+            _Subject(entry, config, compute, rates[compute.precision], tell).measure()
+            for entry in entries
+            if entry.model.trained
+        ],
+    }
+
+
+class _Subject:
+    """One model under measurement."""
+
+    def __init__(
+        self,
+        entry: ModelEntry,
+        config: PerfConfig,
+        compute: Compute,
+        matrix_flops_per_second: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._entry, self._config, self._compute, self._tell = entry, config, compute, tell
+        self._matrix_rate = matrix_flops_per_second
+        self._budget = Budget(num_steps=1000)
+        side = config.size // 2
+        hole = Box((config.size - side) // 2, (config.size - side) // 2, side, side)
+        self._task = Task(size=config.size, fixed_hole_box=hole)
+        self._clock = Clock(compute.device)
+        pixels = np.frombuffer(
+            np.random.Philox(key=0).random_raw(_IMAGES * config.size**2 * 3 // 8 + 1), "u1"
+        )
+        self._batches = TrainingBatches(
+            pixels[: _IMAGES * config.size**2 * 3].reshape(_IMAGES, config.size, config.size, 3),
+            bank.draw_bank(["center"], 1, config.size, 0).packed,
+            batch_size=config.batch,
+            seed=0,
+            flips=True,
+            device=compute.device,
+        )
+
+    def measure(self) -> dict[str, Any]:
+        """Training by phase, then inference, then the plain steps."""
+        name = self._entry.card.name
+        cost = count(self._entry.model, self._model_config, self._task, self._budget)
+        memory = PeakMemory(self._compute)
+        model = self._build()
+        phases = {}
+        for phase in model.phases(self._budget):
+            self._tell(f"{name}: {phase.name}")
+            phases[phase.name] = self._training(model, phase, cost)
+        peak = memory.mebibytes()
+        self._tell(f"{name}: inference")
+        inference = self._inference(model, cost)
+        del model
+        if self._config.plain:
+            plain = self._plain_seconds()
+            for phase_name, seconds in plain.items():
+                entry = phases[phase_name]
+                entry["plain_step_seconds"] = seconds
+                entry["times_plain"] = seconds / entry["step_seconds"]
+        return {
+            "model": name,
+            "label": self._entry.card.label,
+            "peak_memory_mb": peak,
+            "inference": inference,
+            "phases": [{"phase": phase_name, **values} for phase_name, values in phases.items()],
+        }
+
+    @property
+    def _model_config(self) -> Any:
+        return self._entry.config(self._config.preset)
+
+    def _build(self) -> InpaintingModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(digest(["perf", self._entry.card.name])[:15], 16))
+            model = self._entry.model(self._model_config, self._task)
+        return place(model, self._compute, compiled=self._config.compile)
+
+    def _training(self, model: InpaintingModel, phase: Phase, cost: Cost) -> dict[str, Any]:
+        timer = StepTimer(self._clock)
+        with timer.watching(model):
+            _run_trainer(model, phase, self._marking(timer), self._compute, _WARM_UP + self._config.steps)
+        split = timer.split(skip=_WARM_UP)
+        flops = cost.step_flops[phase.name] * self._config.batch
+        networks = split.forward + split.backward
+        result: dict[str, Any] = {
+            "images_per_second": self._config.batch / split.step,
+            "multiply_accumulates": cost.step_flops[phase.name] / 2,
+            "step_seconds": split.step,
+            "forward_seconds": split.forward,
+            "backward_seconds": split.backward,
+            "optimizer_seconds": split.optimizer,
+            "outside_seconds": split.outside,
+            "outside_share": split.outside / split.step,
+            "flops_per_second": flops / split.step,
+            "matrix_share": flops / split.step / self._matrix_rate,
+            "networks_matrix_share": flops / networks / self._matrix_rate,
+        }
+        if self._config.profile:
+            result["operators"] = self._operators(model, phase)
+        return result
+
+    def _marking(self, timer: StepTimer) -> Callable[[int], Batch]:
+        def batches(step: int) -> Batch:
+            timer.begin_step()
+            return self._batches(step)
+
+        return batches
+
+    def _inference(self, model: InpaintingModel, cost: Cost) -> dict[str, Any]:
+        model.networks.eval()
+        batch = self._batches(0)
+
+        def run() -> None:
+            with torch.no_grad(), self._compute.autocast():
+                model.complete(batch)
+
+        seconds = self._median_seconds(run)
+        flops = cost.forward_flops * self._config.batch
+        return {
+            "images_per_second": self._config.batch / seconds,
+            "multiply_accumulates": cost.multiply_accumulates,
+            "batch_seconds": seconds,
+            "flops_per_second": flops / seconds,
+            "matrix_share": flops / seconds / self._matrix_rate,
+        }
+
+    def _plain_seconds(self) -> dict[str, float]:
+        """Phase -> median seconds of the plain step."""
+        name, result = self._entry.card.name, {}
+        model = self._entry.model(self._model_config, self._task)
+        model.networks.to(self._compute.device).train()
+        model.frozen.to(self._compute.device)
+        batch = self._batches(0)
+        batch = replace(batch, image=batch.image.contiguous())
+        with plain_layers():
+            for phase in model.phases(self._budget):
+                self._tell(f"{name}: plain {phase.name}")
+                step = plain_step(model, phase)
+                result[phase.name] = self._median_seconds(lambda step=step: step(batch))  # type: ignore[misc]
+        return result
+
+    def _median_seconds(self, call: Callable[[], object]) -> float:
+        call()  # warm
+        marks = [self._clock.mark()]
+        for _ in range(max(2, self._config.steps)):
+            call()
+            marks.append(self._clock.mark())
+        self._clock.wait()
+        return median(self._clock.seconds(a, b) for a, b in pairwise(marks))
+
+    def _operators(self, model: InpaintingModel, phase: Phase) -> list[dict[str, Any]]:
+        """The operators of two steps by the time they take themselves, on the device, the longest first."""
+        cuda = self._compute.device.type == "cuda"
+        with torch.profiler.profile() as profile:
+            _run_trainer(model, phase, self._batches, self._compute, 2)
+            self._clock.wait()
+        field = "self_device_time_total" if cuda else "self_cpu_time_total"
+        events = sorted(profile.key_averages(), key=lambda event: -getattr(event, field))
+        total = sum(getattr(event, field) for event in events)
+        return [
+            {"operator": event.key, "calls": event.count, "share": getattr(event, field) / max(total, 1e-9)}
+            for event in events[:_OPERATORS]
+        ]
+
+
+class _EnoughError(Exception):
+    """Ends a training whose steps have been measured, before it writes a checkpoint."""
+
+
+def _run_trainer(
+    model: InpaintingModel, phase: Phase, batches: Callable[[int], Batch], compute: Compute, steps: int
+) -> None:
+    """``steps`` steps of ``phase`` by the one trainer; ``batches`` is called once more when they are over."""
+
+    def ending(step: int) -> Batch:
+        batch = batches(step)
+        if step == steps:
+            raise _EnoughError
+        return batch
+
+    schedule = Schedule([replace(phase, num_steps=steps + 1)])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Trainer(model, schedule, ending, compute, Path(folder)).train()
+        except _EnoughError:
+            return

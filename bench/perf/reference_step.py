@@ -1,0 +1,84 @@
+"""The plain step: what ``bench perf`` compares with.
+
+The same networks, losses and order of players, as a first program would run them: float32, eager, channels-first,
+torch's own layers with their default kernels, each kind of picture in a discriminator forward of its own, and
+torch's default optimizers (not fused).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import gated_conv
+from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d
+from models.layers.dual_discriminator import DualDiscriminator
+from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
+from models.layers.cpu_kernels import SmallMapConv2d
+from models.layers.cpu_kernels import BiasedConvTranspose2d, TapConv2d
+from models.base import Batch, InpaintingModel, OptimizerSpec, Phase
+
+
+def plain_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], None]:
+    """A function that takes one step of ``phase`` on a batch. Call it within :func:`plain_layers`."""
+    parameters = {name: list(model.networks[name].parameters()) for name in phase.players}
+    built = {name: _optimizer(spec, parameters[name]) for name, spec in phase.optimizers.items()}
+
+    def step(batch: Batch) -> None:
+        with torch.set_grad_enabled("generator" in phase.optimizers):
+            completion = model.complete(batch)
+        for player, optimizer in built.items():
+            optimizer.zero_grad()
+            seen = completion if player == "generator" else completion.detach()
+            loss = model.loss(player, batch, seen, phase)["loss"]
+            loss.backward(inputs=parameters[player])  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return step
+
+
+@contextmanager
+def plain_layers() -> Iterator[None]:
+    """While it lasts, the suite's layers compute as torch's do, whatever the shape."""
+    judge = DualDiscriminator.forward
+
+    def judge_apart(self: DualDiscriminator, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:
+        parts = zip(picture.chunk(populations), crop.chunk(populations), strict=True)
+        return torch.cat([judge(self, *part) for part in parts])
+
+    def convolve(self: nn.Conv2d, input: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]
+
+    def upsample_first(self: UpsampledPartialConv2d, below: Masked, skip: Masked) -> Masked:
+        return PartialConv2d.forward(self, below.upsample(), skip)
+
+    plain: list[tuple[Any, str, Any]] = [
+        (MatrixConv2d, "forward", nn.Conv2d.forward),
+        (MatrixConvTranspose2d, "forward", nn.ConvTranspose2d.forward),
+        (SmallMapConv2d, "convolve", convolve),
+        (TapConv2d, "convolve", convolve),
+        (UpsampledPartialConv2d, "forward", upsample_first),
+        (BiasedConvTranspose2d, "forward", nn.ConvTranspose2d.forward),
+        (DualDiscriminator, "forward", judge_apart),
+        (gated_conv, "_dense", lambda half: half),
+    ]
+    kept = [getattr(owner, name) for owner, name, _ in plain]
+    for owner, name, value in plain:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for (owner, name, _), value in zip(plain, kept, strict=True):
+            setattr(owner, name, value)
+
+
+def _optimizer(spec: OptimizerSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if spec.name == "adam":
+        return torch.optim.Adam(parameters, lr=spec.learning_rate, betas=spec.betas)
+    if spec.name == "sgd":
+        return torch.optim.SGD(parameters, lr=spec.learning_rate, momentum=spec.momentum)
+    return torch.optim.Adadelta(parameters, lr=spec.learning_rate)

@@ -1,0 +1,134 @@
+"""``--batch auto``: the largest batch with which every training fits into memory, found before the first one starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.config import Request, RunConfig
+from bench.data import Dataset
+from bench.errors import BenchError
+from bench.runner.run_folder import Store
+from bench.runner.callbacks import Listener
+from bench.runner.plan import TrainingPlan, make
+from bench.runner.train import build
+from bench.training.device import Compute
+from bench.profiling.flops import training_bytes
+from bench.training.train_step import OutOfMemoryError
+from bench.training.schedule import Schedule
+from bench.training.trainer import Trainer
+from models.base import Batch
+from models.registry import ModelEntry
+
+#: A training has at least so many steps, however large a batch would fit.
+_STEPS = 100
+#: Above eight images, batches are multiples of it.
+_GRAIN = 8
+#: Share of the free memory of a CPU that an estimate may fill (it lies between 0.7 and 1.6 times the truth).
+_SHARE = 0.6
+
+
+def largest(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest batch up to ``limit`` that fits: any number up to 8, multiples of 8 above; 0 if not even 1 does.
+
+    Doubles until it does not fit, then halves the gap: what fits must fit in smaller batches too.
+    """
+    batches = [*range(1, min(limit, _GRAIN) + 1), *range(2 * _GRAIN, limit + 1, _GRAIN)]
+    good, bad = -1, 0
+    while bad < len(batches) and fits(batches[bad]):
+        good, bad = bad, bisect_left(batches, 2 * batches[bad])
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(batches[middle]) else (good, middle)
+    return batches[good] if good >= 0 else 0
+
+
+def settle(
+    request: Request,
+    entries: dict[str, ModelEntry | str],
+    data: Dataset,
+    compute: Compute,
+    store: Store,
+    listener: Listener,
+) -> RunConfig:
+    """The settings with a number for ``--batch auto``: what the run folder holds already, else what fits now.
+
+    One batch for all models, so that the comparison stays fair.
+
+    Raises:
+        BenchError: not even one image fits.
+    """
+    settings = request.settings
+    if settings.batch != "auto":
+        return settings
+    old = store.read_manifest()
+    if old is not None and isinstance(old["settings"]["batch"], int):
+        return dataclasses.replace(settings, batch=old["settings"]["batch"])
+    limit = min(len(data.train.ids), settings.train_images or len(data.train.ids))
+    if settings.steps_per_phase is None:
+        limit = max(1, min(limit, settings.images_seen // _STEPS))
+    trial = dataclasses.replace(request, settings=dataclasses.replace(settings, batch=1))
+    plans = {p.entry.card.name: p for p in make(trial, entries, data, compute).trainings}.values()
+    batch = compute.ranks.world * largest(
+        lambda images: all(_fits(plan, images, compute) for plan in plans), limit // compute.ranks.world
+    )
+    if batch == 0:
+        raise BenchError("--batch auto: not even one image fits into memory; give a smaller --size")
+    why = (
+        "the largest that fits" if batch + _GRAIN <= limit else f"the most for {_STEPS} steps of these images"
+    )
+    listener.note(f"--batch auto: {batch} images a step, {why}.")
+    return dataclasses.replace(settings, batch=batch)
+
+
+def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
+    """A GPU is asked by a step of every phase; a CPU by an estimate, since its memory is lent beyond what is there."""
+    if compute.device.type == "cuda":
+        fits = takes_a_step(plan, images, compute)
+        torch.cuda.empty_cache()
+    else:
+        needed = training_bytes(plan.entry.model, plan.config, plan.task, plan.budget, compute, images)
+        fits = needed <= _SHARE * free_bytes(compute)
+    return bool(min(compute.ranks.gather(fits)))
+
+
+def takes_a_step(plan: TrainingPlan, images: int, compute: Compute) -> bool:
+    """Whether a step of every phase with so many images does not run out of memory."""
+    size, device = plan.task.size, compute.device
+    mask = torch.zeros(images, 1, size, size, device=device)
+    mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
+    image = torch.rand(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    alone = dataclasses.replace(compute, ranks=type(compute.ranks)())
+    model = build(plan, alone)
+    schedule = Schedule(model.phases(plan.budget))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, schedule, lambda step: batch, alone, Path(folder), micro_batch=images)
+        for index in range(len(schedule.phases)):
+            step = schedule.start_of(index)
+            batch = Batch(image, mask, torch.arange(images), step, torch.Generator().manual_seed(0))
+            try:
+                trainer.mover.advance(trainer.players.enter(step), batch)
+            except OutOfMemoryError:
+                return False
+            if trainer.mover.micro_batch != images:
+                return False
+    return True
+
+
+def free_bytes(compute: Compute) -> float:
+    """Memory that is free now on the device; unlimited where the system does not say."""
+    if compute.device.type == "cuda":
+        return float(torch.cuda.mem_get_info(compute.device)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    except (OSError, ValueError):
+        return float("inf")

@@ -1,0 +1,82 @@
+"""The whole contract of a model: what a network alone can show, and that it resumes bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bench.training.device import Compute
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer
+from models import contract
+from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
+from models.base import Batch, Budget
+from models.registry import ModelEntry
+
+
+def check_model(entry: ModelEntry, size: int) -> Iterator[contract.Finding]:
+    """Every check of :mod:`models.contract`, then resume, at ``size`` with the preset ``smoke``."""
+    try:
+        entry.model.requirements(entry.config("smoke"))
+        entry.model.validate(entry.config("smoke"), size)
+    except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
+        yield contract.Finding(f"refused: {error}", None)
+        return
+    yield from contract.run(entry, size)
+    if entry.model.trained:
+        try:
+            yield contract.Finding("resume", resume(entry, size))
+        except Exception as error:
+            yield contract.Finding("resume", f"{type(error).__name__}: {error}")
+
+
+class _KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+def _killing(batches: Callable[[int], Batch], at: int) -> Callable[[int], Batch]:
+    def batch(step: int) -> Batch:
+        if step == at:
+            raise _KilledError
+        return batches(step)
+
+    return batch
+
+
+def resume(entry: ModelEntry, size: int) -> str | None:
+    """Two steps of every phase, killed in the middle and resumed, end with the weights of an undisturbed training."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = _trainer(entry, size, Path(folder) / "whole")
+        whole.train()
+        first = _trainer(entry, size, Path(folder) / "halves")
+        first.batches = _killing(first.batches, first.schedule.num_steps // 2)
+        with contextlib.suppress(_KilledError):
+            first.train()
+        second = _trainer(entry, size, Path(folder) / "halves")
+        second.train()
+    left, right = whole.model.networks.state_dict(), second.model.networks.state_dict()
+    for name in left:
+        if not torch.equal(left[name], right[name]):
+            return (
+                f"resumed training differs in {name}: state is kept outside of networks, "
+                "or something is drawn from a generator other than batch.generator"
+            )
+    return None
+
+
+def _trainer(entry: ModelEntry, size: int, folder: Path) -> Trainer:
+    case = contract.build(entry, size)
+    schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=2)))
+
+    def batches(step: int) -> Batch:
+        return replace(case.batch, step=step, generator=torch.Generator().manual_seed(step))
+
+    compute = Compute(torch.device("cpu"), "fp32")
+    return Trainer(
+        case.model, schedule, batches, compute, folder, intervals=Intervals(report=1, checkpoint=1)
+    )

@@ -1,0 +1,99 @@
+"""What may be removed to free a disk: checkpoints, packs, leftovers of killed processes. Results are never among it.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.errors import DiskError
+from bench.runner.run_folder import RUNS
+from bench.runner.status import holder
+
+
+@dataclass(frozen=True)
+class Removable:
+    """Files of one kind at one place; ``costs`` says what their loss means."""
+
+    kind: str
+    where: str
+    files: tuple[Path, ...]
+    costs: str
+
+    @property
+    def num_bytes(self) -> int:
+        """What they take; files that have vanished count nothing."""
+        return sum(path.lstat().st_size for path in self.files if path.exists())
+
+
+def checkpoints(folders: Iterable[Path]) -> list[Removable]:
+    """Checkpoints of experiments that no process works in, those of finished trainings apart from the others."""
+    found = []
+    for folder in folders:
+        if holder(folder):
+            continue
+        for complete in (True, False):
+            files = [
+                path
+                for training in sorted(folder.glob("trainings/*"))
+                if (training / "training.json").is_file() == complete
+                for path in sorted(training.glob("checkpoint-*.pt"))
+            ]
+            if files:
+                kind = "weights of finished trainings" if complete else "checkpoints of unfinished trainings"
+                costs = "another mask or picture needs the training again" if complete else "they start again"
+                found.append(Removable(kind, str(folder), tuple(files), costs))
+    return found
+
+
+def leftovers(folders: Iterable[Path]) -> list[Removable]:
+    """Temporary files that killed writers left in experiments that no process works in."""
+    found = []
+    for folder in folders:
+        files = tuple(p for p in sorted(folder.rglob(".*.tmp")) if p.is_file())
+        if files and not holder(folder):
+            found.append(Removable("leftovers of killed processes", str(folder), files, "nothing"))
+    return found
+
+
+def packs(cache: Path) -> list[Removable]:
+    """Pictures that were decoded once, pack by pack."""
+    found = []
+    for array in sorted(cache.glob("*.npy")):
+        there = tuple(sorted(cache.glob(f"{array.stem}.*")))
+        found.append(
+            Removable("pack of pictures", str(array.with_suffix("")), there, "decoded again when needed")
+        )
+    return found
+
+
+def experiments(names: Iterable[Path] = ()) -> list[Path]:
+    """Folders of the named experiments, or of all under ``runs/``."""
+    return list(names) or [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
+
+
+def remove(what: Removable) -> int:
+    """Remove the files and return the bytes that are free again; a pack that is being filled is left alone.
+
+    Raises:
+        DiskError: a file cannot be removed.
+    """
+    lock = next((path for path in what.files if path.suffix == ".lock"), None)
+    freed = 0
+    try:
+        with FileLock(lock, timeout=0) if lock else nullcontext():
+            for path in what.files:
+                if path != lock and path.exists():
+                    freed += path.lstat().st_size
+                    path.unlink()
+    except Timeout:
+        return 0
+    except OSError as error:
+        raise DiskError(f"cannot remove from {what.where}: {error.strerror or error}") from error
+    return freed

@@ -1,0 +1,237 @@
+"""``bench doctor``: is this machine ready? Each check is a line with what was found and, where it fails, the remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from filelock import FileLock
+from packaging.requirements import Requirement
+
+from bench.data import DataSpec
+from bench.data.transforms import PictureError, decode, decoding
+from bench.data.dataset import FACES
+from bench.data.cache import cache_folder
+from bench.data.sources import find, read
+from bench.errors import BenchError
+from bench.pretrained_weights import backbones
+from bench.provenance import hardware
+from bench.runner.run_folder import REPORTS, RUNS
+from bench.runner.batch_size import free_bytes
+from bench.training.device import Compute, choose, computes_bf16
+
+#: ``warning``: something is not to be had, the rest works. ``failed``: a run would fail.
+State = Literal["ok", "warning", "failed"]
+
+_MIB, _GIB = 2**20, 2**30
+#: Less free memory or disk than this and a run of the default size fails, or may fail.
+_MEMORY = (1 * _GIB, 3 * _GIB)
+_DISK = (200 * _MIB, 2 * _GIB)
+#: Largest difference of a product of two 256 x 256 matrices of normal numbers from float64's.
+_PRODUCT_ERROR = {torch.float32: 1e-3, torch.bfloat16: 1.0}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, what was found, and what to do about it (empty where nothing)."""
+
+    topic: str
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(data: str = FACES) -> Iterator[Check]:
+    """Every check, in the order in which they are shown; ``data`` is what ``--data`` of a run would be."""
+    yield from _versions()
+    yield from _devices()
+    yield from _folders()
+    yield from _weights()
+    yield from _data(data)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("versions", "python", "ok", f"{platform.python_version()} ({sys.executable})")
+    extras: dict[str, list[Requirement]] = {}
+    for text in importlib.metadata.requires("inpaint-bench") or ():
+        requirement = Requirement(text)
+        extra = _extra(requirement)
+        if extra is None:
+            yield _package(requirement)
+        elif extra != "dev":
+            extras.setdefault(extra, []).append(requirement)
+    for extra, needed in extras.items():
+        missing = [r.name for r in needed if _version(r.name) is None]
+        if missing:
+            remedy = f"where you want it: pip install 'inpaint-bench[{extra}]'"
+            yield Check("versions", f"extra {extra}", "ok", f"not installed ({', '.join(missing)})", remedy)
+        for requirement in needed:
+            if not missing:
+                yield _package(requirement)
+
+
+def _package(requirement: Requirement) -> Check:
+    version = _version(requirement.name)
+    if version is not None and requirement.specifier.contains(version, prereleases=True):
+        return Check("versions", requirement.name, "ok", version)
+    found = "not installed" if version is None else f"{version}, needed is {requirement.specifier}"
+    remedy = f"pip install '{requirement.name}{requirement.specifier}'"
+    return Check("versions", requirement.name, "failed", found, remedy)
+
+
+def _extra(requirement: Requirement) -> str | None:
+    """The extra that a requirement belongs to; ``None`` for one that is always needed."""
+    if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        return None
+    names = importlib.metadata.metadata("inpaint-bench").get_all("Provides-Extra") or []
+    return next((name for name in names if requirement.marker.evaluate({"extra": name})), None)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Check]:
+    machine = hardware()
+    threads = f"{machine['cores']} cores, {torch.get_num_threads()} threads"
+    yield Check("devices", "cpu", "ok", f"{machine['cpu']}, {threads}")
+    memory = {"cpu": float(str(machine["memory_gib"])) * _GIB}
+    if not torch.cuda.is_available():
+        if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
+            remedy = "install torch for your driver's CUDA: https://pytorch.org/get-started/locally"
+            why = f"a driver is here, and torch {torch.__version__} finds no device"
+            yield Check("devices", "cuda", "warning", why, remedy)
+        else:
+            yield Check("devices", "cuda", "ok", "none; runs use the CPU")
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(index)
+        yield Check("devices", f"cuda:{index}", "ok", f"{facts.name}, CUDA {torch.version.cuda}")
+        memory[f"cuda:{index}"] = facts.total_memory
+    chosen = {device: choose(device) for device in memory}
+    for compute in chosen.values():
+        yield from _precision(compute)
+    for device, compute in chosen.items():
+        free = free_bytes(compute)
+        found = f"{free / _GIB:.1f} GiB free of {memory[device] / _GIB:.1f} GiB"
+        remedy = "end other programs, or give a smaller --batch or --micro-batch"
+        yield _enough(Check("memory", device, "ok", found), free, _MEMORY, remedy)
+
+
+def _precision(compute: Compute) -> Iterator[Check]:
+    """The precisions that the device really computes in."""
+    in_hardware = computes_bf16(compute.device)
+    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        where = f"{name} on {compute.device}"
+        if dtype is torch.bfloat16 and not in_hardware:
+            yield Check("precision", where, "ok", "not in hardware; --precision auto is fp32")
+            continue
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
+        try:
+            product = (a.to(compute.device, dtype) @ b.to(compute.device, dtype)).double().cpu()
+        except RuntimeError as problem:
+            remedy = "give --device cpu, and look whether torch fits the driver"
+            yield Check("precision", where, "failed", str(problem).splitlines()[0], remedy)
+            continue
+        error = float((product - a.double() @ b.double()).abs().max())
+        sound = error < _PRODUCT_ERROR[dtype]
+        remedy = "" if sound else "the device miscalculates: do not trust numbers from it"
+        found = f"in hardware, a product of matrices is exact to {error:.1g}"
+        yield Check("precision", where, "ok" if sound else "failed", found, remedy)
+
+
+def _enough(check: Check, free: float, limits: tuple[int, int], remedy: str) -> Check:
+    """The check with its state by how much is free."""
+    failing, warning = limits
+    if free >= warning:
+        return check
+    return Check(check.topic, check.name, "failed" if free < failing else "warning", check.found, remedy)
+
+
+def _folders() -> Iterator[Check]:
+    """Permission to write, to lock and to rename, and free space, wherever a run writes."""
+    here = Path.cwd()
+    move = "work in a folder of your own"
+    yield from _folder("results", here / RUNS, move, "free space, or work in a folder on another disk")
+    yield from _folder("reports", here / REPORTS, move, "")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    elsewhere = "set XDG_CACHE_HOME to a folder of your own"
+    yield from _folder("packs", Path(base) / "inpaint-bench", elsewhere, "bench clean --packs")
+    torch_cache = Path(torch.hub.get_dir()) / "checkpoints"
+    yield from _folder("weights", torch_cache, "set TORCH_HOME to a folder of your own", "")
+
+
+def _folder(name: str, folder: Path, remedy: str, space: str) -> Iterator[Check]:
+    place = next(p for p in (folder, *folder.parents) if p.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".inpaint-bench-doctor-") as trial:
+            path = Path(trial) / "trial"
+            with FileLock(Path(trial) / ".lock", timeout=0):
+                path.with_suffix(".tmp").write_bytes(b"trial")
+                path.with_suffix(".tmp").replace(path)
+    except (OSError, NotImplementedError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        yield Check("folders", name, "failed", f"{folder}: {said}", remedy)
+        return
+    free = shutil.disk_usage(place).free
+    check = Check("folders", name, "ok", f"{folder} can be written, {free / _GIB:.1f} GiB free")
+    yield _enough(check, free, _DISK, space) if space else check
+
+
+def _weights() -> Iterator[Check]:
+    for backbone in backbones().values():
+        state = backbone.state()
+        remedy = f"bench weights fetch {backbone.name}"
+        if state == "cached":
+            yield Check("weights", backbone.name, "ok", f"cached, for {backbone.needed_by}")
+        elif state == "missing":
+            found = f"not cached; without it there is no {backbone.needed_by}"
+            yield Check("weights", backbone.name, "warning", found, remedy)
+        elif state == "altered":
+            found = f"cached, though not the published file ({backbone.file})"
+            yield Check("weights", backbone.name, "warning", found, remedy)
+        else:
+            yield Check("weights", backbone.name, "failed", f"{backbone.file} is damaged", remedy)
+
+
+def _data(data: str) -> Iterator[Check]:
+    if data == FACES:
+        remedy = "bench doctor --data PATH looks at your own"
+        yield Check("data", FACES, "ok", "procedural faces are embedded", remedy)
+        return
+    try:
+        source = find(Path(data))
+    except BenchError as error:
+        yield Check("data", data, "failed", str(error), "docs/data.md shows the layouts that are read")
+        return
+    found = f"{len(source.ids):,} pictures in {source.place}"
+    yield Check("data", source.name, "ok", found)
+    for what, known in (("official split", source.partition), ("identities", source.identities)):
+        if source.is_celeba and not known:
+            name = "list_eval_partition.txt" if known is source.partition else "identity_CelebA.txt"
+            remedy = f"put {name} beside the pictures"
+            yield Check("data", what, "warning", f"no {name}", remedy)
+        elif known:
+            yield Check("data", what, "ok", f"known of {len(known):,} pictures")
+    try:
+        with decoding():
+            decode(read(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
+    except (PictureError, OSError) as error:
+        remedy = "remove it, or give --allow-unreadable"
+        yield Check("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)
+    packs = list(cache_folder(DataSpec()).glob(f"{source.name}-*.npy"))
+    if packs:
+        yield Check("data", "packs", "ok", f"{len(packs)} decoded already")

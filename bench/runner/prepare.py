@@ -1,0 +1,129 @@
+"""Before a run writes anything: everything that can be checked is checked, the data are open, the cells planned."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config import Request, digest, resolve
+from bench.data import Dataset, DataSpec, ImageSet, open_data
+from bench.data.dataset import known
+from bench.errors import UsageError
+from bench.evaluation import evaluator as evaluation
+from bench.evaluation import metrics as metric_library
+from bench.evaluation.cards import expand
+from bench.evaluation.fid import SetMetric, prepare_sets
+from bench.runner.run_folder import Store
+from bench.runner import batch_size
+from bench.runner.callbacks import Listener
+from bench.runner.plan import Cell, Plan, cell_key, check, make
+from bench.training.device import Compute, choose
+from models import discovery
+
+#: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
+_UNNAMED = ("seeds", "precision", "metrics")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons.
+
+    ``request`` is the one that was given, with ``--batch auto`` settled.
+    """
+
+    request: Request
+    data: Dataset
+    compute: Compute
+    plan: Plan
+    metrics: dict[str, Any]
+    sets: list[SetMetric]
+    unavailable: dict[str, str]
+    test_images: ImageSet
+    store: Store
+
+    def key(self, cell: Cell) -> str:
+        """Digest of what decides a cell's numbers."""
+        names = [*self.metrics, *(m.name for m in self.sets)]
+        return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
+
+
+def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepared:
+    """Check everything that can be checked, open the data (packing them once) and plan the cells."""
+    wanted = expand(("primary", *request.settings.metrics))
+    entries = check(request)
+    compute = choose(request.device, request.settings.precision)
+    settings = request.settings
+    if request.jobs > 1:
+        if compute.ranks.many:
+            raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
+        torch.set_num_threads(max(1, torch.get_num_threads() // request.jobs))
+    spec = DataSpec(
+        source=request.data,
+        size=settings.size,
+        crop=settings.crop,
+        split=settings.split,
+        allow_unreadable=request.allow_unreadable,
+    )
+    # One process packs, the others find the pack.
+    data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
+    compute.ranks.share(None)
+    data = data or open_data(spec)
+    test_images = evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images)
+    unknown = len(test_images) - len(known(test_images))
+    if unknown and data.name == "celeba":
+        listener.warn(
+            f"identity_CelebA.txt names no person for {unknown:,} of {len(test_images):,} images to be evaluated: "
+            "each counts as a person of its own, and intervals may be too narrow"
+        )
+    ready, unavailable = metric_library.prepare(wanted, compute.device)
+    sets, unavailable_sets = prepare_sets(wanted, compute.device)
+    unavailable |= unavailable_sets
+    for name, reason in unavailable.items():
+        listener.warn(f"{name} is not available: {reason}")
+    store = Store(experiment_name(request), root)
+    settled = batch_size.settle(request, entries, data, compute, store, listener)
+    request = dataclasses.replace(request, settings=settled)
+    return Prepared(
+        request=request,
+        data=data,
+        compute=compute,
+        plan=make(request, entries, data, compute),
+        metrics=ready,
+        sets=sets,
+        unavailable=unavailable,
+        test_images=test_images,
+        store=store,
+    )
+
+
+def evaluated(data: Dataset, evaluate_on: str) -> ImageSet:
+    """The images of ``--evaluate-on``.
+
+    Raises:
+        UsageError: validation images are asked for, and the data have none.
+    """
+    if evaluate_on == "test":
+        return data.test
+    if not data.validation.ids:
+        raise UsageError("--evaluate-on validation: the data has no validation images; give another --split")
+    return data.validation
+
+
+def experiment_name(request: Request) -> str:
+    """``--name``, or a readable one from models, masks, data and preset, with a digest of whatever else was changed."""
+    if request.name:
+        return request.name
+    models = "all" if list(request.models) == discovery.expand(["all"]) else "+".join(request.models)
+    source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
+    parts = [models, "+".join(request.masks), source, request.settings.preset]
+    plain = resolve(request.settings.preset).as_dict()
+    changed = {k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in _UNNAMED}
+    extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
+    if changed or request.model_options:
+        parts.append(digest(extra)[:6])
+    name = "-".join("".join(c if c.isalnum() or c in "+-_" else "_" for c in part) for part in parts)
+    return name if len(name) <= 80 else f"{name[:73]}-{digest(name)[:6]}"

@@ -1,0 +1,198 @@
+"""An experiment, or one cell of it, computed again from its manifest, and compared with what the manifest records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import masks.bank
+import masks.registry
+from bench import provenance
+from bench.errors import BenchError, UsageError
+from bench.runner.run_folder import Store
+from bench.runner.callbacks import Listener
+from bench.runner.prepare import Prepared, prepare
+from bench.runner.reproduce import Record, recorded_numbers, requests
+from bench.runner.run import execute
+
+#: What makes a cell the same cell in another experiment.
+_IDENTITY = ("model", "mask", "train_mask", "seed")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number. ``found`` is ``None`` where it was not measured; ``reason`` says why, or how it differs."""
+
+    cell: str
+    metric: str
+    recorded: float
+    found: float | None
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """All numbers, and where the new ones lie. ``reproduced``: none differs, and some were compared."""
+
+    folder: Path
+    numbers: list[Comparison]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether what could be measured is as recorded."""
+        verdicts = {number.verdict for number in self.numbers}
+        return bool(verdicts & {"equal", "within"}) and "differs" not in verdicts
+
+
+def reproduce(
+    record: Record,
+    name: str,
+    listener: Listener,
+    *,
+    data: str | None = None,
+    models_from: Sequence[str] = (),
+    tolerance: float | None = None,
+    root: Path = Path(),
+) -> Reproduction:
+    """Check fingerprints, compute the cells again under a fresh name, compare.
+
+    Args:
+        record: from :func:`bench.runner.reproduce.read_record`.
+        name: of the new experiment.
+        listener: told as it goes.
+        data: where the pictures lie here.
+        models_from: the user's own model files.
+        tolerance: share of the recorded mean by which a new one may differ; ``None``: equal to the last bit, image by
+            image, which other hardware or library versions are refused for.
+        root: what ``runs/`` lies in.
+
+    Raises:
+        UsageError: data, masks, versions or hardware are not the recorded ones; nothing has been computed.
+    """
+    if record.skipped:
+        listener.note(f"Left out, made by other programs: {', '.join(record.skipped)}.")
+    store = Store(name, root)
+    if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
+        raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
+    try:
+        asked = requests(record, name, data=data, models_from=models_from)
+        threads = record.cells[0]["numerics"].get("threads")
+        if isinstance(threads, int) and threads > 0:
+            torch.set_num_threads(threads)  # sums depend on it
+        ready = [prepare(request, listener, root) for request in asked]
+        _check(record, ready, listener, exact=tolerance is None)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BenchError(
+            f"{record.path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
+        ) from error
+    for prepared in ready:
+        execute(prepared, listener, root)
+    made = store.read_manifest()
+    assert made is not None
+    again = {tuple(cell[k] for k in _IDENTITY): cell for cell in made["cells"]}
+    unavailable = ready[0].unavailable
+    compared = [
+        number
+        for cell, recorded in zip(record.cells, record.numbers, strict=True)
+        for number in _compare(
+            cell, recorded, again.get(tuple(cell[k] for k in _IDENTITY)), store, unavailable, tolerance
+        )
+    ]
+    return Reproduction(store.folder, compared)
+
+
+def _check(record: Record, ready: Sequence[Prepared], listener: Listener, *, exact: bool) -> None:
+    """Refuse what cannot give the recorded numbers, with every reason at once.
+
+    Raises:
+        UsageError: see :func:`reproduce`.
+    """
+    manifest, data, wrong = record.manifest, ready[0].data, []
+    if data.fingerprint != manifest["data"]["fingerprint"]:
+        wrong.append(
+            f"the data are others ({manifest['data']['title']}, fingerprint "
+            f"{manifest['data']['fingerprint'][:12]}; here {data.title}, {data.fingerprint[:12]}): give --data PATH"
+        )
+    for mask in dict.fromkeys(m for prepared in ready for m in prepared.request.masks if not wrong):
+        drawn = masks.bank.digest(masks.registry.draw(mask, ready[0].test_images.ids, data.size))
+        if drawn != manifest["masks"][mask]["digest"]:
+            wrong.append(f"mask {mask} is drawn otherwise (here suite version {masks.registry.SUITE_VERSION})")
+    here = {**ready[0].compute.numerics(), **provenance.numeric_libraries()}
+    elsewhere = _differences((cell["numerics"] for cell in record.cells), here)
+    if elsewhere and exact:
+        wrong.append(
+            f"it was computed elsewhere ({elsewhere}), and numbers are equal to the last bit only on the same: "
+            "install these versions, or give --tolerance 0.02 to compare means within 2 %"
+        )
+    elif elsewhere:
+        listener.note(f"Computed elsewhere: {elsewhere}.")
+    if wrong:
+        raise UsageError(f"{record.path}: {'; '.join(wrong)}")
+    version, commit = manifest.get("software", {}).get("inpaint-bench"), manifest.get("commit")
+    now = provenance.commit()
+    if (version, commit) != (provenance.software()["inpaint-bench"], now):
+        listener.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
+
+
+def _differences(recorded: Iterable[dict[str, Any]], here: dict[str, Any]) -> str:
+    """``torch 2.5.0, here 2.6.0; threads 8, here 2``; empty where all are as here."""
+    found = {}
+    for numerics in recorded:
+        for name in {**numerics, **here}:
+            if numerics.get(name) != here.get(name):
+                found[name] = f"{name} {numerics.get(name)}, here {here.get(name)}"
+    return "; ".join(found.values())
+
+
+def _compare(
+    cell: dict[str, Any],
+    recorded: dict[str, dict[str, Any]],
+    again: dict[str, Any] | None,
+    store: Store,
+    unavailable: dict[str, str],
+    tolerance: float | None,
+) -> list[Comparison]:
+    """Every recorded number of a cell beside the new one."""
+    title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+    found: dict[str, dict[str, Any]] = {}
+    failure = "the cell was not computed"
+    if again is not None and again["status"] == "done":
+        found = recorded_numbers(again, store.folder)
+    elif again is not None:
+        failure = str(again["reason"])
+    told = []
+    for metric, was in recorded.items():
+        now = found.get(metric)
+        if now is None:
+            verdict = "not measured" if metric in unavailable else "differs"
+            reason = unavailable.get(metric, failure)
+            told.append(Comparison(title, metric, was["mean"], None, verdict, reason))
+            continue
+        verdict, reason = _verdict(was, now, tolerance)
+        told.append(Comparison(title, metric, was["mean"], now["mean"], verdict, reason))
+    return told
+
+
+def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) -> tuple[str, str]:
+    if was["mean"] == now["mean"] and was.get("digest") == now.get("digest"):
+        return "equal", ""
+    if was["mean"] == now["mean"]:
+        reason = "the mean is equal, single images differ"
+    else:
+        share = abs(now["mean"] - was["mean"]) / max(abs(was["mean"]), 1e-300)
+        reason = f"by {now['mean'] - was['mean']:+.3g} ({share:.2%})"
+    if tolerance is not None and abs(now["mean"] - was["mean"]) <= tolerance * abs(was["mean"]):
+        return "within", reason
+    return "differs", reason
+
+
+def as_json(done: Reproduction) -> str:
+    """The outcome as JSON."""
+    told = {"reproduced": done.reproduced, "folder": str(done.folder)}
+    return json.dumps({**told, "numbers": [asdict(number) for number in done.numbers]}, indent=1)

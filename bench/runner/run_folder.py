@@ -1,0 +1,152 @@
+"""Run folders: ``runs/<experiment>/`` with its manifest, trainings and cells. Every write is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.errors import BenchError, DiskError, UsageError
+from reports.results import manifest as manifests
+
+RUNS, REPORTS = Path("runs"), Path("reports")
+_RESERVED = {"sections", "templates"}
+
+
+class BusyError(BenchError):
+    """Another process works in the run folder."""
+
+
+def check_name(name: str) -> str:
+    """The experiment's name if it is one folder name of letters, digits, dot, dash and underscore.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name) or name in _RESERVED:
+        raise UsageError(f"--name {name!r}: give letters, digits, '.', '-', '_' or '+' (at most 100)")
+    return name
+
+
+class Store:
+    """One experiment's folder.
+
+    Args:
+        name: the experiment.
+        root: what ``runs/`` and ``reports/`` lie in.
+    """
+
+    def __init__(self, name: str, root: Path = Path()) -> None:
+        self.name = check_name(name)
+        self.folder = root / RUNS / name
+        self.report_folder = root / REPORTS / name
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> Store:
+        """Create and lock the folder; the lock goes with the process, so a killed run leaves none behind.
+
+        Raises:
+            BusyError: another process holds it (its number and host are named).
+            BenchError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock", timeout=0)
+            lock.acquire()
+            (self.folder / ".holder").write_text(f"{os.getpid()} on {socket.gethostname()}")
+        except Timeout:
+            holder = self.folder / ".holder"
+            who = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
+            raise BusyError(
+                f"{self.folder} is in use by another run{who}; wait for it or give another --name"
+            ) from None
+        except OSError as error:
+            raise BenchError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+        self._lock = lock
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the folder."""
+        if self._lock is not None:
+            (self.folder / ".holder").unlink(missing_ok=True)
+            self._lock.release()
+
+    @property
+    def manifest_path(self) -> Path:
+        """``manifest.json``."""
+        return self.folder / "manifest.json"
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest, or ``None`` where there is none yet.
+
+        Raises:
+            BenchError: it is not readable, or of another schema.
+        """
+        if not self.manifest_path.exists():
+            return None
+        return read_manifest(self.manifest_path)
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest with the time of this update."""
+        manifest = {**manifest, "schema": manifests.SCHEMA, "updated": now()}
+        write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.seal(manifest)})
+
+    def training(self, slug: str, key: str) -> Path:
+        """Folder of a training; ``key`` is the digest of what decides its numbers."""
+        return self.folder / "trainings" / f"{slug}-{key[:12]}"
+
+    def cell(self, slug: str, key: str) -> Path:
+        """Folder of a cell."""
+        return self.folder / "cells" / f"{slug}-{key[:12]}"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest of this version.
+
+    Raises:
+        BenchError: not readable, damaged, or of another schema.
+    """
+    try:
+        return manifests.read_manifest(path)
+    except manifests.ManifestError as error:
+        raise BenchError(str(error)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by a temporary name and a rename."""
+    write_whole(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary file beside ``path``, then rename it.
+
+    Raises:
+        BenchError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of superseded results."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

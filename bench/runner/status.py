@@ -1,0 +1,143 @@
+"""Where an experiment stands, read from its folder: cells, trainings on the way, sizes, who works in it.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+from bench.training.train_log import TrainLog
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """A training on the way: its folder's name, steps in the newest checkpoint, last logged, and in all."""
+
+    name: str
+    saved_step: int
+    logged_step: int
+    num_steps: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """An experiment.
+
+    Attributes:
+        cells: every cell that was planned: model, label, mask, train_mask, seed, status, reason. ``waiting`` ones are
+            not started or on the way.
+        trainings: those that are not complete.
+        holder: process that works in the folder, if one does.
+        num_bytes: what the folder takes.
+        report: the page, if it is written.
+    """
+
+    name: str
+    created: str
+    updated: str
+    cells: list[dict[str, Any]]
+    trainings: list[TrainingStatus]
+    holder: str | None
+    num_bytes: int
+    report: Path | None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Cells by status."""
+        return Counter(cell["status"] for cell in self.cells)
+
+
+def read_status(folder: Path) -> Status:
+    """The status of the experiment in ``folder``.
+
+    Raises:
+        BenchError: its manifest is not readable.
+    """
+    manifest = read_manifest(folder / "manifest.json")
+    fields = ("model", "label", "mask", "train_mask", "seed")
+    cells = [
+        {**{k: c.get(k) for k in fields}, "status": c["status"], "reason": c.get("reason")}
+        for c in manifest["cells"]
+    ]
+    # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
+    exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
+    broken = {
+        tuple(c[k] for k in ("model", "mask", "seed"))
+        for c in cells
+        if c["status"] == "failed" and c["train_mask"] == "-"
+    }
+    for planned in manifest.get("planned", []):
+        if (
+            tuple(planned[k] for k in ("model", "mask", "train_mask", "seed")) not in exact
+            and tuple(planned[k] for k in ("model", "mask", "seed")) not in broken
+        ):
+            cells.append({**{k: planned[k] for k in fields}, "status": "waiting", "reason": None})
+    page = (
+        folder.parent.parent / REPORTS / folder.name / "index.html"
+        if folder.parent.name == RUNS.name
+        else folder
+    )
+    return Status(
+        name=manifest["experiment"],
+        created=manifest["created"],
+        updated=manifest.get("updated", manifest["created"]),
+        cells=cells,
+        trainings=[
+            _training(f) for f in sorted(folder.glob("trainings/*")) if not (f / "training.json").is_file()
+        ],
+        holder=holder(folder),
+        num_bytes=size_of(folder),
+        report=page if page.is_file() else None,
+    )
+
+
+def holder(folder: Path) -> str | None:
+    """The process that holds an experiment's folder (``123 on host``), or ``None``."""
+    if not (folder / ".lock").exists():
+        return None
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return None
+    except Timeout:
+        note = folder / ".holder"
+        return note.read_text().strip() if note.is_file() else "unknown"
+    except OSError:  # read-only: nobody can work in it
+        return None
+
+
+def steps_done(training: Path) -> int:
+    """Steps in the newest checkpoint of a training's folder; 0 where there is none."""
+    matches = (_CHECKPOINT.fullmatch(p.name) for p in training.glob("checkpoint-*.pt"))
+    return max((int(m[1]) for m in matches if m), default=0)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def _training(folder: Path) -> TrainingStatus:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        num_steps = sum(int(phase["num_steps"]) for phase in config["phases"])
+    except (OSError, ValueError, KeyError, TypeError):
+        num_steps = 0
+    logged = max((line["step"] for line in TrainLog(folder / "train.jsonl").read()), default=0)
+    return TrainingStatus(folder.name, steps_done(folder), logged, num_steps)

@@ -1,0 +1,174 @@
+"""Pictures of another program as a row of an experiment: the same images, the same masks, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import masks.bank
+from bench.config import digest
+from bench.data import Dataset, DataSpec, ImageSet
+from bench.errors import BenchError, UsageError
+from bench.evaluation.cards import CARDS
+from bench.evaluation.evaluator import picture_pool
+from bench.scoring.external_images import Scored, as_results
+from bench.runner.run_folder import Store, discard
+from bench.runner.cell_files import write_cell
+from bench.runner.manifest_writer import Manifest
+from models.registry import suggest
+from reports.results.experiment import mask_file_name
+from reports.results.schema import numbers
+from reports.results.schema import EXTERNAL, SchemaError, metric_columns, read_rows
+
+
+@dataclass(frozen=True)
+class Target:
+    """An experiment that pictures are to be added to, on one of its masks.
+
+    Attributes:
+        store: its folder.
+        manifest: as read.
+        mask: one that it has results on.
+        ids: images of its results there.
+        metrics: what they were measured by.
+    """
+
+    store: Store
+    manifest: dict[str, Any]
+    mask: str
+    ids: list[str]
+    metrics: list[str]
+
+    @property
+    def spec(self) -> DataSpec:
+        """The experiment's data."""
+        settings = self.manifest["settings"]
+        return DataSpec(
+            source=self.manifest["data"]["source"],
+            size=settings["size"],
+            crop=settings["crop"],
+            split=settings["split"],
+            allow_unreadable=True,  # the fingerprint is what counts
+        )
+
+    def check(self, data: Dataset, images: ImageSet, drawn: NDArray[np.uint8]) -> None:
+        """Refuse other data, images or masks than the experiment's.
+
+        Raises:
+            UsageError: with the reason.
+        """
+        where, recorded = f"--into {self.store.name}", self.manifest["data"]
+        if data.fingerprint != recorded["fingerprint"]:
+            raise UsageError(
+                f"{where}: its data are others ({recorded['title']}, fingerprint {recorded['fingerprint'][:12]}; "
+                f"here {data.title}, {data.fingerprint[:12]}): leave out --size, --crop and --split, and give "
+                "--data PATH where the data have moved"
+            )
+        if list(images.ids) != self.ids:
+            raise UsageError(
+                f"{where}: it evaluated {len(self.ids):,} images, these are {len(images):,} (or others): "
+                "leave out --test-images"
+            )
+        if masks.bank.digest(drawn) != self.manifest["masks"][self.mask]["digest"]:
+            raise UsageError(
+                f"{where}: mask {self.mask} is drawn otherwise here; run the experiment again with this version"
+            )
+
+
+def open_target(folder: Path, mask: str) -> Target:
+    """The experiment in ``folder``, to add pictures completed on ``mask``.
+
+    Raises:
+        UsageError: it has no results on that mask (with those that it has).
+        BenchError: its manifest or results are not readable.
+    """
+    folder = folder.resolve()
+    store = Store(folder.name, folder.parent.parent)
+    if store.folder != folder:
+        raise UsageError(f"--into {folder}: not an experiment in a folder runs/")
+    manifest = store.read_manifest()
+    assert manifest is not None, "the caller found it"
+    done = [c for c in manifest["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
+    cell = next((c for c in done if c["mask"] == mask), None)
+    if cell is None:
+        there = list(dict.fromkeys(c["mask"] for c in done))
+        raise UsageError(
+            f"--into {store.name}: it has no results on mask {mask!r}{suggest(mask, there)}; "
+            "add them by bench run, or score without --into"
+        )
+    try:
+        rows = read_rows(store.folder / cell["folder"] / "results.parquet")
+    except SchemaError as error:
+        raise BenchError(str(error)) from error
+    metrics = [name for name in CARDS if name in metric_columns(rows)]
+    return Target(store, manifest, mask, rows["image_id"].tolist(), metrics)
+
+
+def add(
+    target: Target, scored: Scored, images: ImageSet, *, name: str, source: str, command: tuple[str, ...]
+) -> None:
+    """Put scored pictures into the experiment's table as a method of its own; of the same name, they replace it.
+
+    It counts as one training of which nothing is known, so that no comparison with a trained model is decided.
+
+    Args:
+        target: the experiment; :meth:`Target.check` has passed.
+        scored: of every image.
+        images: the experiment's.
+        name: of the method.
+        source: name of the folder of pictures.
+        command: to record.
+
+    Raises:
+        UsageError: images without a score, over which other rows' means go.
+        BenchError: another process works in the experiment, or it cannot be written.
+    """
+    absent = len(images) - len(scored.rows)
+    if absent:
+        raise UsageError(
+            f"--into {target.store.name}: {absent:,} of its {len(images):,} images have no score, and the means of one "
+            "table are over the same images; complete the pictures, or score without --into"
+        )
+    settings = target.manifest["settings"]
+    label, model = f"{name} (scored from a folder)", f"{EXTERNAL}:{name}"
+    table = as_results(scored.rows, model=model, label=label, mask=target.mask, size=settings["size"])
+    measured = numbers(table)
+    slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}"
+    folder = target.store.cell(slug, digest(measured))
+    entry = {
+        "cell": folder.name,
+        "folder": f"cells/{folder.name}",
+        "model": model,
+        "label": label,
+        "summary": f"Pictures of another program (folder {source}), scored by bench score.",
+        "paper": "",
+        "trained": True,
+        "mask": target.mask,
+        "train_mask": EXTERNAL,
+        "seed": 0,
+        "track": EXTERNAL,
+        "status": "done",
+        "reason": None,
+        "error": None,
+        "config": {},
+        "resolutions": [],
+        "training": None,
+        "evaluation": {"seconds": None, "images_per_second": None, "numbers": measured, "sets": {}},
+    }
+    with target.store:
+        value = target.store.read_manifest()  # again: now nobody else writes
+        assert value is not None
+        ids = np.array(images.ids)[picture_pool(len(images))]
+        kept = (target.store.folder / "pictures" / f"{mask_file_name(target.mask)}.npz").is_file()
+        write_cell(folder, table, entry, ids, scored.pictures if kept else None)
+        told = list(command)
+        value["commands"] = [*(c for c in value.get("commands", []) if c != told), told]
+        before = [c for c in value["cells"] if c["model"] == model and c["mask"] == target.mask]
+        Manifest(target.store, value).add(entry)
+        for old in before:
+            if old["folder"] != entry["folder"]:
+                discard(target.store.folder / old["folder"])

@@ -1,0 +1,121 @@
+"""The report: one HTML file of an experiment, which opens offline and asks nothing of the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import svg
+from reports.results.experiment import load_experiment
+from reports.context import Page
+from reports.sections import cost, distributions, gallery, headline, setup, table4, training, verdicts
+
+
+def render_report(experiment_folder: Path, report_folder: Path, *, pictures: bool = True) -> Path:
+    """Write ``report_folder/index.html`` from ``runs/<experiment>/``, whole or not at all.
+
+    Args:
+        experiment_folder: holds ``manifest.json``; only read.
+        report_folder: made where it is missing.
+        pictures: whether to embed pictures of the data.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ExperimentError: the folder cannot be read as an experiment.
+    """
+    page = Page(load_experiment(experiment_folder))
+    return write_page(
+        report_folder / "index.html", render("report.html.j2", sections(page, pictures=pictures))
+    )
+
+
+def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
+    """Write every figure of an experiment's report as SVG and PNG into ``folder``, for papers.
+
+    Returns:
+        The files, named after section, mask and metric or model.
+
+    Raises:
+        ExperimentError: the experiment cannot be read.
+        OSError: the folder cannot be written.
+    """
+    page = Page(load_experiment(experiment_folder))
+    by_mask = [plot for panel in distributions.build(page)["masks"] for plot in panel["plots"]]
+    trained = training.build(page)
+    plots = [
+        *by_mask,
+        *trained["validation"],
+        *trained["losses"],
+        *trained["scores"],
+        *cost.build(page)["plots"],
+    ]
+    written: list[Path] = []
+    taken: set[str] = set()
+    for plot in plots:
+        name = plain = re.sub(r"[^a-z0-9]+", "-", plot.name.lower()).strip("-")[:100]
+        while name in taken:
+            name = f"{plain}-{len(taken)}"
+        taken.add(name)
+        written += svg.save(plot.figure, folder, name)
+    return written
+
+
+def sections(page: Page, *, pictures: bool) -> dict[str, Any]:
+    """What the templates show, by section."""
+    return {
+        "page": page,
+        "headline": headline.build(page),
+        "verdicts": verdicts.build(page),
+        "table4": table4.build(page),
+        "gallery": gallery.build(page, embed=pictures),
+        "distributions": distributions.build(page),
+        "training": training.build(page),
+        "cost": cost.build(page),
+        "setup": setup.build(page),
+    }
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """A template with autoescape on and undefined names refused."""
+    return _environment().get_template(template).render(**context)
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write by a temporary name and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = _asset
+    environment.globals["marker"] = svg.marker_path
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of our own, as it is."""
+    loader = _environment().loader
+    assert loader is not None
+    return Markup(loader.get_source(_environment(), name)[0])  # nosec B704 (a file of this package)

@@ -1,0 +1,128 @@
+"""Two experiments side by side: paired where images and masks are the same, refused with the reason where
+not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.statistics.paired import Difference, compare_scores
+from reports.results.experiment import Experiment
+from reports.statistics.scores import arrange, is_higher_better
+from reports.statistics.summary import set_scores
+
+_COLUMNS = ["mask", "label", "train_mask", "metric", *Difference.__dataclass_fields__]
+
+
+class ComparisonError(ValueError):
+    """Nothing of two experiments can be compared. The message says why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two experiments share.
+
+    Attributes:
+        differences: a line for each mask, method and metric of both: ``mask``, ``label``, ``train_mask``,
+            ``metric``, then the fields of :class:`reports.statistics.paired.Difference`; the first experiment is
+            ``a``.
+        refused: what could not be compared, and why, a sentence each.
+    """
+
+    differences: pd.DataFrame
+    refused: list[str]
+
+
+def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) -> Comparison:
+    """Each method of ``a`` less the same method (label, mask, training mask) of ``b``.
+
+    Raises:
+        ComparisonError: the images differ, or nothing is in both.
+    """
+    _same_images(a, b)
+    refused, masks = [], []
+    for mask in dict.fromkeys([*a.masks, *b.masks]):
+        reason = _why_not(a, b, mask)
+        if reason:
+            refused.append(f"mask {mask}: {reason}")
+        else:
+            masks.append(mask)
+    records = []
+    for metric in metrics:
+        reason = _why_not_metric(a, b, metric)
+        if reason:
+            refused.append(f"metric {metric}: {reason}")
+            continue
+        one, other = arrange(a.rows, metric), arrange(b.rows, metric)
+        better = is_higher_better(metric, a.higher_is_better)
+        for key, scores in one.items():
+            if key[0] in masks and key in other:
+                found = compare_scores(scores, other[key], higher_is_better=better)
+                about = dict(zip(("mask", "label", "train_mask"), key, strict=True))
+                records.append(about | {"metric": metric} | vars(found) | {"a": a.name, "b": b.name})
+    refused += _only_in_one(a, b, masks)
+    if not records:
+        raise ComparisonError(
+            f"{a.name} and {b.name} have nothing to compare: " + "; ".join(refused or ["no results"])
+        )
+    return Comparison(pd.DataFrame(records, columns=_COLUMNS), refused)
+
+
+def nothing_in_common(reason: str) -> Comparison:
+    """What is said of an experiment that cannot be compared at all, beside others that can."""
+    return Comparison(pd.DataFrame(columns=_COLUMNS), [reason])
+
+
+def _same_images(a: Experiment, b: Experiment) -> None:
+    one, other = a.manifest["data"], b.manifest["data"]
+    if one["fingerprint"] != other["fingerprint"]:
+        raise ComparisonError(
+            f"{a.name} and {b.name} evaluated other images ({one['title']} and {other['title']}, "
+            "with other fingerprints): their differences are not paired"
+        )
+    for setting in ("size", "crop"):
+        if a.manifest["settings"][setting] != b.manifest["settings"][setting]:
+            values = f"{a.manifest['settings'][setting]} and {b.manifest['settings'][setting]}"
+            raise ComparisonError(f"{a.name} and {b.name} differ in {setting} ({values})")
+
+
+def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
+    for one, other in ((a, b), (b, a)):
+        if mask not in one.masks:
+            return f"only {other.name} has it"
+    if a.manifest["masks"][mask]["digest"] != b.manifest["masks"][mask]["digest"]:
+        return "other masks were drawn, or for other images (their digests differ)"
+    if set(a.rows.loc[a.rows["mask"] == mask, "image_id"]) != set(
+        b.rows.loc[b.rows["mask"] == mask, "image_id"]
+    ):
+        return "other images were evaluated"
+    return ""
+
+
+def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
+    if metric in set(set_scores([*a.cells, *b.cells])["metric"]):
+        return "a number of a set of images, so that nothing is paired by image"
+    for experiment in (a, b):
+        if metric not in experiment.rows.columns:
+            return f"{experiment.name} lacks it"
+        unavailable = experiment.manifest["metrics"].get(metric, {}).get("unavailable")
+        if unavailable:
+            return f"not available in {experiment.name}: {unavailable}"
+    one, other = (e.manifest["metrics"].get(metric, {}).get("convention") for e in (a, b))
+    return "" if one == other else f"other conventions ({one}; {other})"
+
+
+def _only_in_one(a: Experiment, b: Experiment, masks: list[str]) -> list[str]:
+    def methods(experiment: Experiment) -> set[tuple[str, ...]]:
+        rows = experiment.rows[experiment.rows["mask"].isin(masks)]
+        return set(rows[["mask", "label", "train_mask"]].drop_duplicates().itertuples(index=False, name=None))
+
+    of = {a.name: methods(a) - methods(b), b.name: methods(b) - methods(a)}
+    return [
+        f"{label} on {mask} (trained on {train_mask}): only {name} has it"
+        for name, only in of.items()
+        for mask, label, train_mask in sorted(only)
+    ]

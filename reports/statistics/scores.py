@@ -1,0 +1,150 @@
+"""Results rows arranged for statistics: trainings by images, images aligned over methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, cluster_codes
+from reports.results.schema import UNTRAINED
+
+#: What makes a line of a table: a method on a mask.
+METHOD = ("mask", "label", "train_mask")
+
+#: Metrics for which less is better, by the start or end of their names, where no manifest says.
+_LOWER_PREFIXES, _LOWER_SUFFIXES = ("lpips", "fid"), ("mae", "mse", "l1")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one method on one mask.
+
+    Attributes:
+        label: the method as tables show it.
+        model: its registry name.
+        train_mask: what it was trained on.
+        seeds: ``(S,)``, those with values.
+        values: ``(S, N)``, a row a training; only images that every training has a finite value for.
+        images: ``(N,)`` image names.
+        identities: ``(N,)`` Int64, NA where unknown.
+        capped: pairs of training and image whose composite equals the truth.
+    """
+
+    label: str
+    model: str
+    train_mask: str
+    seeds: tuple[int, ...]
+    values: Floats
+    images: pd.Index
+    identities: pd.Series
+    capped: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether seeds matter."""
+        return self.train_mask != UNTRAINED
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the other methods on its mask."""
+        return self.label, self.train_mask
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """``(N,)`` cluster of each image."""
+        return cluster_codes(self.identities)[0]
+
+    def on(self, images: pd.Index) -> Scores:
+        """Restricted to ``images``, in their order."""
+        place = self.images.get_indexer(images)
+        return Scores(
+            self.label,
+            self.model,
+            self.train_mask,
+            self.seeds,
+            self.values[:, place],
+            images,
+            self.identities.iloc[place],
+            self.capped,
+        )
+
+
+def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
+    """Scores by (mask, label, train_mask), in the order of the rows.
+
+    A training without a single finite value is left out, and does not count as a seed. Where some rows of an image say
+    who is shown and others do not, those that do are believed.
+    """
+    if rows["identity"].isna().any():
+        told = rows.groupby("image_id")["identity"].min()
+        rows = rows.assign(identity=rows["image_id"].map(told).astype("Int64"))
+    needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
+    arranged = {}
+    for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
+        seeds, images, identities, values = _aligned(part, metric)
+        measured = ~np.isnan(values).all(axis=1)
+        if measured.any() and not measured.all():
+            seeds, values = tuple(np.array(seeds)[measured].tolist()), values[measured]
+        known = np.flatnonzero(~np.isnan(values).any(axis=0))
+        if len(known) < len(images):
+            images, identities, values = images[known], identities.iloc[known], values[:, known]
+        arranged[key] = Scores(
+            label=str(part["label"].iloc[0]),
+            model=str(part["model"].iloc[0]),
+            train_mask=str(part["train_mask"].iloc[0]),
+            seeds=seeds,
+            values=values,
+            images=images,
+            identities=identities,
+            capped=int(part["identical"].sum()),
+        )
+    return arranged  # type: ignore[return-value]
+
+
+def _aligned(part: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], pd.Index, pd.Series, Floats]:
+    """Seeds and images in ascending order, the images' identities, and ``(S, N)`` scores, NaN where missing."""
+    trainings = [part] if part["seed"].nunique() == 1 else [of for _, of in part.groupby("seed")]
+    images = pd.Index(trainings[0]["image_id"])
+    ordered = images.is_unique and images.is_monotonic_increasing
+    if ordered and all(images.equals(pd.Index(of["image_id"])) for of in trainings[1:]):
+        # As runs store them: nothing to sort, which for 20,000 images is most of the work.
+        seeds = tuple(int(of["seed"].iloc[0]) for of in trainings)
+        values = np.stack([of[metric].to_numpy(dtype=np.float64) for of in trainings])
+        return seeds, images, trainings[0]["identity"].set_axis(images), values
+    table = part.pivot(index="seed", columns="image_id", values=metric)
+    about = part.drop_duplicates("image_id").set_index("image_id")
+    seeds = tuple(int(s) for s in table.index)
+    return seeds, table.columns, about.loc[table.columns, "identity"], table.to_numpy(dtype=np.float64)
+
+
+def resample_together(methods: Sequence[Scores], resamples: int) -> dict[tuple[str, str], Floats]:
+    """Resampled means of each method, ``(resamples, 1)`` by :attr:`Scores.key`, averaged over its trainings.
+
+    Methods with the same images share one set of draws, which costs little more than one of them alone;
+    differences of their resampled means are then the resampled means of their differences. Methods without
+    values are left out.
+    """
+    groups: list[list[Scores]] = []
+    for method in methods:
+        group = next((g for g in groups if g[0].images.equals(method.images)), None)
+        if group is not None:
+            group.append(method)
+        elif method.values.size:
+            groups.append([method])
+    resampled = {}
+    for group in groups:
+        values = np.stack([method.values.mean(axis=0) for method in group])
+        means = cluster_bootstrap_means(values, group[0].codes, resamples=resamples)
+        resampled.update({method.key: means[:, [i]] for i, method in enumerate(group)})
+    return resampled
+
+
+def is_higher_better(metric: str, directions: Mapping[str, bool] | None = None) -> bool:
+    """Direction of a metric: as ``directions`` (the manifest) says, else by its name."""
+    if directions and metric in directions:
+        return directions[metric]
+    return not (metric.startswith(_LOWER_PREFIXES) or metric.endswith(_LOWER_SUFFIXES))

@@ -1,0 +1,76 @@
+"""``bench masks``: what a user sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+from bench.data import DataSpec, open_data
+from masks import registry
+
+
+def _bench(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["masks", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_export_writes_the_masks_of_the_run_with_the_same_options(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = {"size": 32, "crop": "resize", "split": "paper"}
+    options = [word for key, value in choice.items() for word in (f"--{key}", str(value))]
+    code, out, _ = _bench(
+        capsys, "export", "--data", pictures_dir, "--mask", "freeform", *options, "--seed", "3", "out"
+    )
+    assert code == 0
+    ids = open_data(DataSpec(source=str(pictures_dir), **choice)).test.ids  # type: ignore[arg-type]
+    assert f"wrote {len(ids)} masks" in out
+    drawn = registry.draw("freeform", ids, 32, base_seed=3)
+    for image_id, mask in zip(ids, drawn, strict=True):
+        png = Path("out", image_id).with_suffix(".png")
+        assert np.array_equal(np.asarray(Image.open(png)), mask * np.uint8(255))
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert {key: manifest[key] for key in (*choice, "base_seed", "mask")} == {
+        **choice,
+        "base_seed": 3,
+        "mask": "freeform",
+    }
+    assert _bench(capsys, "verify", "out")[:2] == (0, "out: as written\n")
+    code, _, err = _bench(capsys, "export", "--data", pictures_dir, "--mask", "center", *options, "out")
+    assert code == 2
+    assert "there are files already; give a new folder" in err
+    Path("out/manifest.json").write_text(json.dumps({**manifest, "mask": "center"}))
+    code, out, err = _bench(capsys, "verify", "out")
+    assert (code, out) == (1, "out: 1 problems\n")
+    assert err == "manifest.json: is not what was written\n"
+
+
+def test_preview_draws_every_mask_and_says_the_share_of_the_hole(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _bench(capsys, "preview", "--size", "32", "--count", "2", "--output", "all.png")
+    assert (code, out) == (0, "wrote all.png\n")
+    with Image.open("all.png") as sheet:
+        assert sheet.height >= 32 * len(registry.names())
+    code, _, err = _bench(capsys, "preview", "--mask", "centre")
+    assert code == 2
+    assert "did you mean 'center'" in err
+
+
+@pytest.mark.filterwarnings("default::masks.folder.PolarityWarning")
+def test_inverted_masks_of_a_folder_are_warned_about(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("inverted").mkdir()
+    for i, mask in enumerate(registry.draw("shapes", ["a", "b"], 32)):
+        Image.fromarray((1 - mask) * np.uint8(255)).save(f"inverted/{i}.png")
+    code, _, err = _bench(capsys, "preview", "--mask", "files:inverted", "--size", "32")
+    assert code == 0
+    assert "most masks are mostly hole; here white is hole, so they may be inverted" in err

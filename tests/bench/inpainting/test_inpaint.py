@@ -1,0 +1,266 @@
+"""``bench inpaint`` and ``bench export-weights`` on files as people have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.cli import cli
+from bench.config import Request, resolve
+from bench.errors import BenchError, DataError, UsageError
+from bench.inpainting import job
+from bench.inpainting.tiling import Filler, fill
+from bench.inpainting.photo import Photo, read_photo
+from bench.inpainting.tiling import plan
+from bench.runner.callbacks import Listener
+from bench.runner.run import run
+from bench.training.device import Compute
+from masks.folder import MaskFileError
+
+CPU = Compute(torch.device("cpu"), "fp32")
+GREY = Filler(
+    lambda image, mask: torch.where(mask > 0.5, 0.5, image), None, False, CPU
+)  # at the picture's own size
+
+
+def write(path: Path, height: int = 90, width: int = 120, mode: str = "RGB") -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+    return path
+
+
+def write_mask(path: Path, height: int = 90, width: int = 120) -> Path:
+    mask = np.zeros((height, width), np.uint8)
+    mask[20:50, 30:70] = 255
+    mask[80:83, 5:9] = 255
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def levels(path: Path) -> NDArray[Any]:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_known_pixels_are_kept_bit_for_bit(tmp_path: Path, mode: str) -> None:
+    photo, mask = write(tmp_path / "p.png", mode=mode), write_mask(tmp_path / "m.png")
+    job.complete(job.Job(photo, mask, tmp_path / "o.png"), GREY)
+    before, after, hole = (levels(tmp_path / f"{n}.png") for n in "pom")
+    hole = hole > 0
+    assert before.shape == after.shape
+    assert np.array_equal(before[~hole], after[~hole])
+    colours = after[hole] if mode in ("L", "RGB") else after[hole][:, :-1]
+    assert np.abs(colours.astype(int) - 128).max() <= 1
+    if mode in ("LA", "RGBA"):
+        assert (after[hole][:, -1] == 255).all()
+
+
+def test_sixteen_bit_grey_stays_so(tmp_path: Path) -> None:
+    before = np.random.default_rng(0).integers(0, 65536, (90, 120), dtype=np.uint16)
+    Image.fromarray(before).save(tmp_path / "p.png")
+    mask = write_mask(tmp_path / "m.png")
+    job.complete(job.Job(tmp_path / "p.png", mask, tmp_path / "o.png"), GREY)
+    after, hole = levels(tmp_path / "o.png"), levels(mask) > 0
+    assert np.array_equal(after[~hole], before[~hole])
+    assert np.abs(after[hole].astype(int) - 32768).max() <= 1
+
+
+def test_a_photo_is_turned_upright_and_its_mask_fits_the_upright_one(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(write(tmp_path / "p.png")) as image:
+        image.save(tmp_path / "p.jpg", exif=exif)
+    upright = write_mask(tmp_path / "upright.png", 120, 90)
+    job.complete(job.Job(tmp_path / "p.jpg", upright, tmp_path / "o.png"), GREY)
+    with Image.open(tmp_path / "o.png") as result:
+        assert result.size == (90, 120)
+    lying = write_mask(tmp_path / "lying.png", 90, 120)
+    with pytest.raises(DataError, match="after the picture's EXIF rotation"):
+        job.complete(job.Job(tmp_path / "p.jpg", lying, tmp_path / "o.png"), GREY)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(8, 150),
+    st.integers(8, 150),
+    st.booleans(),
+    st.integers(0, 10**6),
+    st.sampled_from([None, 32]),
+)
+def test_what_lies_under_the_hole_never_reaches_the_model(
+    height: int, width: int, centred: bool, seed: int, size: int | None
+) -> None:
+    """Any size, any hole: every hole pixel is filled, and equal known pixels give equal results."""
+    rng = np.random.default_rng(seed)
+    hole = np.zeros((height, width), bool)
+    for _ in range(rng.integers(1, 4)):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        hole[top : top + rng.integers(1, height + 1), left : left + rng.integers(1, width + 1)] = True
+    if hole.all():
+        hole[0, 0] = False
+
+    def mean_of_known(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Sees every known pixel of its window; marks what it fills by more than 1."""
+        known = 1 - mask
+        mean = (image * known).sum((1, 2, 3), keepdim=True) / known.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        return torch.where(mask > 0.5, 2 + mean, image)
+
+    filler = Filler(mean_of_known, size, centred, CPU)
+    rgb = rng.random((height, width, 3), dtype=np.float32)
+    other = np.where(hole[..., None], rng.random((height, width, 3), dtype=np.float32), rgb)
+    first, second = fill(filler, rgb, hole), fill(filler, other, hole)
+    assert np.array_equal(first, second) or np.array_equal(first[hole], second[hole])
+    assert np.array_equal(first[~hole], rgb[~hole])
+
+
+def test_a_centred_window_holds_its_part_within_the_middle_half() -> None:
+    hole = np.zeros((300, 400), bool)
+    hole[250:290, 5:95] = True
+    labels, (window,) = plan(hole, 64, 2 * 64 / 60, centred=True)
+    assert labels.max() == 1
+    quarter = window.side / 4
+    assert window.left + quarter <= 5
+    assert window.left + 3 * quarter >= 95
+
+
+def test_specks_share_windows() -> None:
+    hole = np.zeros((256, 256), bool)
+    hole[::8, ::8] = True
+    _, windows = plan(hole, 64, 2.0, centred=False)
+    assert len(windows) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
+    assert sorted(p for w in windows for p in w.parts) == list(range(1, 1025))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: write_mask(d / "m.png", 91, 120), "91 pixels, the picture has 120 x 90"),
+        (lambda d: Image.new("L", (120, 90)).save(d / "m.png"), "no hole"),
+        (lambda d: Image.new("L", (120, 90), 255).save(d / "m.png"), "all hole"),
+        (lambda d: Image.new("L", (120, 90), 100).save(d / "m.png"), "binary .*save it as PNG"),
+        (lambda d: (d / "m.png").write_bytes(b"PNG"), "not readable as an image"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_one_line(tmp_path: Path, make: object, message: str) -> None:
+    photo = write(tmp_path / "p.png")
+    make(tmp_path)  # type: ignore[operator]
+    with pytest.raises((DataError, MaskFileError), match=message) as caught:
+        job.complete(job.Job(photo, tmp_path / "m.png", tmp_path / "o.png"), GREY)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_a_jpeg_mask_is_told_apart(tmp_path: Path) -> None:
+    photo, mask = write(tmp_path / "p.png"), write_mask(tmp_path / "m.png")
+    with Image.open(mask) as image:
+        image.save(tmp_path / "m.jpg", quality=60)
+    with pytest.raises(DataError, match="JPEG blurs edges"):
+        job.complete(job.Job(photo, tmp_path / "m.jpg", tmp_path / "o.png"), GREY)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0JFIF", b"hello"])
+def test_a_picture_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"p\.jpg: not (a picture|readable)"):
+        job.complete(job.Job(tmp_path / "p.jpg", write_mask(tmp_path / "m.png"), tmp_path / "o.png"), GREY)
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
+    photo, mask = write(tmp_path / "p.png"), write_mask(tmp_path / "m.png")
+    for output, message in ((photo, "overwrite"), (mask, "overwrite"), (tmp_path / "o.jpg", "PNG")):
+        with pytest.raises(UsageError, match=message):
+            job.jobs(photo, mask, output)
+
+
+def test_a_folder_goes_on_after_a_bad_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "masks"):
+        Path(folder).mkdir()
+    for name in "ab":
+        write(Path(f"photos/{name}.png"))
+        write_mask(Path(f"masks/{name}.png"))
+    Path("photos/a.png").write_bytes(b"no")
+    result = CliRunner().invoke(cli, ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic"])
+    assert result.exit_code == 1
+    assert "a.png: not a picture" in result.stderr
+    assert "1 of 2 pictures" in result.stdout
+    assert Path("photos-inpainted/b.png").is_file()
+    Path("masks/a.png").unlink()
+    with pytest.raises(DataError, match="no mask"):
+        job.jobs(Path("photos"), Path("masks"), None)
+
+
+def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: Path) -> None:
+    settings = resolve("smoke", {"images_seen": 16})
+    request = Request(
+        models=("mgs-iim",), masks=("center",), data=str(pictures_dir), settings=settings, name="t"
+    )
+    run(request, Listener())
+    runner = CliRunner()
+    exported = runner.invoke(cli, ["export-weights", "t"], catch_exceptions=False)
+    assert "bit for bit" in exported.stdout
+    (weights,) = Path("weights/t").glob("*.safetensors")
+    assert '"psnr_db"' in weights.with_suffix(".json").read_text()
+    photo, mask = write(Path("p.png")), write_mask(Path("m.png"))
+    common = ["inpaint", str(photo), "--mask", str(mask)]
+    for source, output in (("t", "a.png"), (str(weights), "b.png")):
+        done = runner.invoke(cli, [*common, "--from", source, "-o", output], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    with pytest.raises(UsageError, match="holds mgs-iim"):
+        runner.invoke(cli, [*common, "--model", "glcic", "--from", str(weights)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give --model biharmonic, or --from"),
+        (["--model", "mgs-iim"], "is trained: give --from"),
+        (["--model", "mean-image"], "take biharmonic"),
+        (["--model", "biharmonik"], "did you mean 'biharmonic'"),
+        (["--from", "none"], "no experiment 'none'"),
+        (["--from", "none.safetensors"], "no such file"),
+    ],
+)
+def test_usage_errors_name_the_remedy(workplace: Path, words: list[str], message: str) -> None:
+    write(Path("p.png"))
+    write_mask(Path("m.png"))
+    with pytest.raises(BenchError, match=message):
+        CliRunner().invoke(cli, ["inpaint", "p.png", "--mask", "m.png", *words], catch_exceptions=False)
+
+
+def test_photo_rounds_and_clamps() -> None:
+    photo = Photo(np.zeros((1, 2, 3), np.uint8), {})
+    filled = np.array([[[9, 9, 9], [-1, 0.5, 2]]], np.float32)
+    assert photo.completed(filled, np.array([[False, True]])).pixels.tolist() == [[[0, 0, 0], [0, 128, 255]]]
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "1", "icc"])
+def test_palettes_inks_bits_and_profiles_keep_what_is_known(tmp_path: Path, mode: str) -> None:
+    """Oracle: Pillow's own conversion of the whole picture; a colour profile stays, but for one of inks."""
+    colours = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = Image.fromarray(colours)
+    profile = {"icc_profile": b"a profile"} if mode in ("icc", "CMYK") else {}
+    if mode != "icc":
+        picture = picture.convert(mode)
+    path = tmp_path / "a.tif"
+    picture.save(path, **profile)
+    photo = read_photo(path)
+    hole = np.zeros((40, 50), dtype=bool)
+    hole[10:20, 15:30] = True
+    photo.completed(np.full((40, 50, 3), 0.5, dtype=np.float32), hole).save(tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as made:
+        whole = picture.convert("L" if mode == "1" else "RGB")
+        assert made.mode == whole.mode
+        assert np.array_equal(np.asarray(made)[~hole], np.asarray(whole)[~hole])
+        assert made.info.get("icc_profile") == (b"a profile" if mode == "icc" else None)

@@ -1,0 +1,68 @@
+"""``bench run --mask all`` on every kind of source."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench.cli import main
+from bench.data.procedural_faces import render
+from masks import registry
+from reports.results.schema import read_rows
+
+COUNT = 48
+
+
+def _pictures(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for i, face in enumerate(render(list(range(COUNT)), 64)):
+        Image.fromarray(face).save(folder / f"{i + 1:06d}.png")
+    return folder
+
+
+def _lists(root: Path) -> Path:
+    names = [f"{i + 1:06d}.png" for i in range(COUNT)]
+    parts = "".join(f"{name} {0 if i < 36 else 1 if i < 40 else 2}\n" for i, name in enumerate(names))
+    root.joinpath("list_eval_partition.txt").write_text(parts)
+    people = "".join(f"{name} {i // 2}\n" for i, name in enumerate(names))
+    root.joinpath("identity_CelebA.txt").write_text(people)
+    return root
+
+
+def _source(kind: str, place: Path) -> str:
+    if kind == "faces":
+        return kind
+    if kind == "folder":
+        _pictures(place / "mine" / "deep" / "down")
+        return str(place / "mine")
+    folder = _pictures(place / "celeba" / "img_align_celeba")
+    if kind == "celeba zip":
+        with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
+            for path in folder.iterdir():
+                archive.write(path, f"img_align_celeba/{path.name}")
+                path.unlink()
+        folder.rmdir()
+    return str(_lists(folder.parent))
+
+
+@pytest.mark.parametrize("kind", ["faces", "folder", "celeba", "celeba zip"])
+def test_all_masks_on_every_source(workplace: Path, unet: Path, kind: str) -> None:
+    models = "mean,test-unet" if kind == "celeba zip" else "mean"
+    arguments = ["--models", models, "--models-from", str(unet), "--mask", "all", "--data"]
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["run", *arguments, _source(kind, workplace), "--preset", "smoke", "--size", "32", "--name", "x"]
+        )
+    assert stop.value.code == 0
+    manifest = json.loads(Path("runs/x/manifest.json").read_text())
+    done = {(c["model"], c["mask"]) for c in manifest["cells"] if c["status"] == "done"}
+    assert done == {(model, mask) for model in models.split(",") for mask in registry.names()}
+    assert manifest["data"]["name"] == {"faces": "faces", "folder": "mine"}.get(kind, "celeba")
+    rows = read_rows(next(Path("runs/x").rglob("results.parquet")))
+    assert rows["psnr_db"].between(5, 60).all()
+    page = Path("reports/x/index.html").read_text(encoding="utf-8")
+    assert all(f"“{mask}”" in page for mask in registry.names())

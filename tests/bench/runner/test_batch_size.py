@@ -1,0 +1,101 @@
+"""``--batch auto``: the largest batch under a fake limit, one for all models, settled once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bench.data import DataSpec, open_data
+from bench.errors import BenchError
+from bench.runner import batch_size
+from bench.runner.batch_size import largest, takes_a_step
+from bench.runner.plan import check, make
+from bench.runner.run import run
+from bench.training.device import Compute
+from models.base import Batch
+from tests.bench.runner.test_run import Recorder, request
+
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+@given(room=st.integers(0, 3000), limit=st.integers(0, 3000))
+@example(room=8, limit=72)
+def test_the_largest_is_what_a_search_of_all_finds(room: int, limit: int) -> None:
+    asked: list[int] = []
+
+    def fits(images: int) -> bool:
+        asked.append(images)
+        return images <= room
+
+    found = largest(fits, limit)
+    allowed = [n for n in range(1, limit + 1) if n <= room and (n <= 8 or n % 8 == 0)]
+    assert found == max(allowed, default=0)
+    assert len(asked) <= 24
+    assert max(asked, default=0) <= max(4 * room + 16, 1)  # never far beyond what fits
+
+
+class Noting(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_auto_is_one_number_for_the_experiment_and_is_told(
+    workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_size, "training_bytes", lambda *a: float(a[-1]))
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 11 / batch_size._SHARE)  # eleven images
+    asked = request(
+        pictures_dir, ("test-unet",), models_from=(str(unet),), batch="auto", images_seen=1600, name="auto"
+    )
+    asked = replace(asked, settings=replace(asked.settings, steps_per_phase=1))
+    listener = Noting()
+    store = run(asked, listener).store
+    assert "--batch auto: 8 images a step, the largest that fits." in listener.notes
+    manifest = store.read_manifest()
+    assert manifest is not None
+    assert manifest["settings"]["batch"] == 8
+    # The same command later, with more room: the experiment goes on as it is.
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 1e12)
+    again = Noting()
+    assert run(asked, again).failed == 0
+    assert again.trained == []
+
+
+def test_not_even_one_is_a_clear_error(
+    workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 0.0)
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), batch="auto")
+    with pytest.raises(BenchError, match="--batch auto: not even one image fits"):
+        run(asked, Recorder())
+
+
+@pytest.mark.parametrize("room", [3, 8])
+def test_a_trial_steps_through_every_phase(
+    workplace: Path, pictures_dir: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """What a GPU is asked: a later phase alone may be the one that does not fit."""
+    from models.glcic import GLCIC
+
+    loss = GLCIC.loss
+
+    def limited(self: Any, player: str, batch: Batch, completion: Any, phase: Any) -> dict[str, torch.Tensor]:
+        if phase.name == "joint" and len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(self, player, batch, completion, phase)
+
+    monkeypatch.setattr(GLCIC, "loss", limited)
+    asked = request(pictures_dir, ("glcic",))
+    data = open_data(DataSpec(source=str(pictures_dir), size=64))
+    (plan,) = make(asked, check(asked), data, CPU).trainings
+    assert largest(lambda n: takes_a_step(plan, n, CPU), 8) == room

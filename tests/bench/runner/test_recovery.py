@@ -1,0 +1,351 @@
+"""What a run folder survives: damage, other set-ups under one name, repaired models, left-out pictures, full disks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import masks.bank
+from bench import provenance
+from bench.errors import BenchError, DiskError, UsageError
+from bench.runner.run_folder import Store, read_manifest
+from bench.runner.plan import mask_names, train_masks_for
+from bench.runner.run import run
+from bench.training import checkpoint
+from bench.training.train_log import TrainLog
+from bench.training.metric_logger import NonFiniteLossError
+from bench.training.schedule import Intervals
+from bench.training.signals import InterruptedTrainingError
+from models.base import Batch
+from models.template import source
+from reports.results.experiment import mask_file_name
+from tests.bench.runner.test_run import Recorder, request, rows
+from tests.bench.runner.toy_model import toy_trainer, weights
+
+
+class Warned(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        ("cells/test-unet*/results.parquet", truncate),
+        ("cells/test-unet*/results.parquet", Path.unlink),
+        ("cells/test-unet*/cell.json", truncate),
+        ("cells/test-unet*/pictures.npz", truncate),
+        ("pictures/center.npz", truncate),
+        ("trainings/*/training.json", truncate),
+        ("trainings/*/train.jsonl", truncate),
+    ],
+)
+def test_the_same_command_mends_a_damaged_file(
+    workplace: Path,
+    pictures_dir: Path,
+    unet: Path,
+    pattern: str,
+    damage: Callable[[Path], None],
+) -> None:
+    asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),))
+    outcome = run(asked, Recorder())
+    expected = rows(outcome.store)
+    (path,) = outcome.store.folder.glob(pattern)
+    damage(path)
+    if pattern.startswith("trainings"):  # make the training be looked at again
+        for cell in outcome.store.folder.glob("cells/test-unet*/cell.json"):
+            cell.unlink()
+    listener = Warned()
+    again = run(asked, listener)
+    assert again.failed == 0
+    pd.testing.assert_frame_equal(expected, rows(again.store), check_exact=True)
+    if pattern.startswith("cells"):
+        assert any("evaluating Test Unet on center again" in w for w in listener.warnings)
+        assert listener.trained == []
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": 1}', "[]", '{"schema": 1, "cells": {}}'])
+def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(BenchError, match=r"manifest\.json"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"learning_rate": 0.01}, "learning_rate"),
+        ({"flips": False}, "flips"),
+        ({"train_images": 16}, "train_images"),
+        ({"micro_batch": 2}, "micro_batch"),
+        ({"mask_bank": 99}, "mask_bank"),
+    ],
+)
+def test_one_name_holds_one_way_of_training(
+    workplace: Path, pictures_dir: Path, change: dict[str, object], field: str
+) -> None:
+    run(request(pictures_dir, ("mean",), name="held"), Recorder())
+    with pytest.raises(UsageError, match=f"another set-up .*{field}"):
+        run(request(pictures_dir, ("mean-image",), name="held", **change), Recorder())
+
+
+def test_the_manifest_names_all_that_the_cells_hold(workplace: Path, pictures_dir: Path) -> None:
+    run(request(pictures_dir, ("mean",), name="grown"), Recorder())
+    store = run(request(pictures_dir, ("mean-image",), name="grown", masks=("half",)), Recorder()).store
+    manifest = store.read_manifest()
+    assert manifest is not None
+    assert manifest["settings"]["models"] == ["mean", "mean-image"]
+    assert manifest["settings"]["masks"] == ["center", "half"]
+    assert all(cell["numerics"]["torch"] for cell in manifest["cells"])
+
+
+def test_a_fill_is_one_cell_whatever_seeds_are_asked_for(workplace: Path, pictures_dir: Path) -> None:
+    run(request(pictures_dir, ("mean",), name="seeds"), Recorder())
+    table = rows(run(request(pictures_dir, ("mean",), name="seeds", seeds=(1, 2)), Recorder()).store)
+    assert set(table["seed"]) == {0}
+    assert table["image_id"].is_unique
+
+
+def test_a_mixture_does_not_depend_on_the_order_of_its_names(workplace: Path, pictures_dir: Path) -> None:
+    spelled = [
+        request(pictures_dir, ("mean",), train_mask=t) for t in ("center+half", "half+center", "half,center")
+    ]
+    assert {train_masks_for(r, "center") for r in spelled} == {"center+half"}
+    banks = [masks.bank.draw_bank(mask_names(n), 6, 32, 0).digest for n in ("center+half", "half+center")]
+    assert banks[0] == banks[1]
+    named = request(pictures_dir, ("mean",), train_mask="shapes+center+random-rect")
+    assert train_masks_for(named, "center") == "paper"
+
+
+def test_a_repaired_model_is_no_longer_failed(workplace: Path, pictures_dir: Path) -> None:
+    path = workplace / "mended.py"
+    sound = source("mended-unet")
+    asked = request(pictures_dir, ("mended-unet",), models_from=(str(path),), name="mended")
+    for text, status in (
+        (sound.replace("import torch\n", "import nothing_there\n", 1), "failed"),
+        (sound, "done"),
+    ):
+        path.write_text(text)
+        sys.modules.pop("inpaint_bench_user_mended", None)
+        manifest = run(asked, Recorder()).store.read_manifest()
+        assert manifest is not None
+        assert [c["status"] for c in manifest["cells"]] == [status]
+
+
+def test_pictures_that_were_left_out_can_be_had_later(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
+    import dataclasses
+
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
+    store = run(dataclasses.replace(asked, pictures=False), Recorder()).store
+    assert not list(store.folder.glob("**/*.npz"))
+    listener = Recorder()
+    run(asked, listener)
+    assert len(list(store.folder.glob("**/*.npz"))) == 2
+    assert listener.trained == []
+
+
+def test_what_a_model_imports_is_in_its_key(tmp_path: Path) -> None:
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\n")
+    model = tmp_path / "mine.py"
+    model.write_text("from layers_of_mine import WIDTH\nfrom models.layers import gated_conv\nimport torch\n")
+    names = {p.name for p in provenance.imported_files(model)}
+    assert {"mine.py", "layers_of_mine.py", "gated_conv.py"} <= names
+    glcic = Path(provenance.models.__file__).parent / "glcic.py"
+    assert "three_phase.py" in {p.name for p in provenance.imported_files(glcic)}
+    before = provenance.training_code_digest.__wrapped__(model)
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 5\n")
+    assert provenance.training_code_digest.__wrapped__(model) != before
+
+
+def test_mask_folders_never_share_a_file() -> None:
+    names = ["files:/x/a_b", "files:/x/a/b", "files:/" + "y" * 80 + "/m", "files:/z" + "y" * 80 + "/m"]
+    assert len({mask_file_name(n) for n in names}) == 4
+    assert mask_file_name("irregular-10-20-border") == "irregular-10-20-border"
+    assert all(len(mask_file_name(n)) <= 60 and "/" not in mask_file_name(n) for n in names)
+
+
+@pytest.mark.parametrize("step", [5, 11])
+def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int) -> None:
+    trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
+    batches = trainer.batches
+
+    def signalling(at: int) -> Batch:
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(at)
+
+    signalling.batch_size = 4  # type: ignore[attr-defined]
+    trainer.batches = signalling
+    with pytest.raises(InterruptedTrainingError) as stop:
+        trainer.train()
+    assert stop.value.exit_code == 143
+    state = checkpoint.newest(tmp_path)
+    assert state is not None
+    assert state["complete"] == (step == 11)
+    toy_trainer(tmp_path, intervals=Intervals(report=4)).train()
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
+    advance = trainer.mover.advance
+
+    def spoil(phase, batch):  # type: ignore[no-untyped-def]
+        advance(phase, batch)
+        if batch.step == 11:  # the loss of this step was finite; what it did to the weights is not
+            next(trainer.model.networks["generator"].parameters()).data.fill_(float("inf"))
+
+    trainer.mover.advance = spoil  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteLossError, match="weights of the generator are not finite after step 11"):
+        trainer.train()
+    assert checkpoint.newest(tmp_path) is None
+
+
+def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, intervals=Intervals(report=100, checkpoint=3))
+    batches = trainer.batches
+
+    def slow(at: int) -> Batch:
+        time.sleep(0.02)
+        if at == 7:
+            raise KeyboardInterrupt
+        return batches(at)
+
+    slow.batch_size = 4  # type: ignore[attr-defined]
+    trainer.batches = slow
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    state = checkpoint.newest(tmp_path)
+    assert state is not None
+    assert state["step"] == 6
+    assert state["monitor"]["seconds"] >= 6 * 0.02
+
+
+def test_a_cut_off_line_of_the_log_is_passed_over(tmp_path: Path) -> None:
+    log = TrainLog(tmp_path / "train.jsonl")
+    log.write({"step": 1, "terms": {}})
+    with log.path.open("a") as file:
+        file.write('{"step": 2, "ter')
+    assert log.read() == [{"step": 1, "terms": {}}]
+    log.rewind(0)
+    assert log.read() == []
+
+
+def test_a_full_disk_is_said_where_it_first_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_before = weights(toy_trainer(tmp_path))
+
+    def full(self: object, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint._HashingWriter, "write", full)
+    with pytest.raises(DiskError, match=r"cannot write a checkpoint to .*No space left on device"):
+        checkpoint.save(tmp_path, 1, {"networks": weights_before})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(
+    workplace: Path,
+    pictures_dir: Path,
+    unet: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),), name="full")
+    expected = rows(
+        run(request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),)), Recorder()).store
+    )
+
+    def full(*_: object, **__: object) -> Path:
+        raise DiskError("cannot write a checkpoint to here: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(DiskError, match="No space left"):
+            run(asked, Recorder())
+    assert run(asked, Recorder()).failed == 0
+    pd.testing.assert_frame_equal(expected, rows(Store("full")), check_exact=True)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_outside_of_training_has_its_code_and_a_word(
+    workplace: Path, pictures_dir: Path, signum: signal.Signals, code: int
+) -> None:
+    path = workplace / "slow.py"
+    hang = "        import time\n\n        print('started', flush=True)\n        time.sleep(60)\n"
+    text = source("slow-fill").replace("        known = batch", f"{hang}        known = batch")
+    fill = "class Model(InpaintingModel):\n    trained = False\n"
+    path.write_text(text.replace("class Model(InpaintingModel):\n", fill))
+    command = [sys.executable, "-m", "bench", "run", "--models", "slow-fill", "--models-from", str(path)]
+    process = subprocess.Popen(
+        [*command, "--data", str(pictures_dir), "--preset", "smoke", "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "give the same command again" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_the_terminal_names_two_trainings_of_one_model_apart(
+    workplace: Path, pictures_dir: Path, unet: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from bench.cli import cli
+
+    common = ["run", "--models", "test-unet", "--models-from", str(unet), "--data", str(pictures_dir), "-q"]
+    common += ["--preset", "smoke", "--name", "two"]
+    for mask in ("center", "center,half"):
+        result = CliRunner().invoke(cli, [*common, "--mask", mask], env={"COLUMNS": "120"})
+        assert result.exit_code == 0, result.output
+    assert "Test Unet (trained on center)" in result.output
+    assert "Test Unet (trained on paper)" in result.output
+
+
+def test_a_report_leaves_out_pictures_as_the_run_did(workplace: Path, pictures_dir: Path) -> None:
+    from click.testing import CliRunner
+
+    from bench.cli import cli
+
+    run_it = [
+        "run",
+        "--models",
+        "mean",
+        "--data",
+        str(pictures_dir),
+        "--preset",
+        "smoke",
+        "--name",
+        "bare",
+        "-q",
+    ]
+    page = workplace / "reports" / "bare" / "index.html"
+    for option, kept in (("--pictures", True), ("--no-pictures", False)):
+        assert CliRunner().invoke(cli, [*run_it, option]).exit_code == 0
+        assert CliRunner().invoke(cli, ["report", "bare"]).exit_code == 0
+        assert ("data:image/webp" in page.read_text(encoding="utf-8")) is kept
+    manifest = json.loads((workplace / "runs" / "bare" / "manifest.json").read_text())
+    assert manifest["settings"]["pictures"] is False

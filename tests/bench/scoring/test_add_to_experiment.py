@@ -1,0 +1,157 @@
+"""``bench score --into``: pictures of another program in the table and the report of an experiment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench.runner.run_folder import read_manifest
+from reports.results.experiment import load_experiment
+from reports.statistics.scores import arrange
+from reports.statistics.summary import paired_differences
+from tests.bench.cli.test_cli import bench, error_of
+
+LABEL = "My method (scored from a folder)"
+RUN = ("run", "--preset", "smoke", "--images-seen", "16", "--mask", "center", "--name", "first", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
+    """A workplace with an experiment of two fills, and a grey picture for each of its images."""
+    folder = tmp_path_factory.mktemp("into")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        result = bench(*RUN, "--data", str(pictures_dir), "--models", "mean,mean-image")
+        assert result.exit_code == 0, result.output
+    experiment = load_experiment(folder / "runs" / "first")
+    (folder / "grey").mkdir()
+    size = experiment.manifest["settings"]["size"]
+    for image_id in experiment.rows["image_id"].unique():
+        Image.new("RGB", (size, size), (128, 128, 128)).save(folder / "grey" / image_id)
+    return folder
+
+
+@pytest.fixture
+def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as the current folder."""
+    shutil.copytree(made, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "work" / "cache"))
+    return tmp_path / "work"
+
+
+def score() -> None:
+    result = bench("score", "grey", "--mask", "center", "--into", "first", "--label", "My method")
+    assert result.exit_code == 0, result.output
+
+
+def external(folder: Path) -> list[dict[str, object]]:
+    cells = read_manifest(folder / "runs" / "first" / "manifest.json")["cells"]
+    return [c for c in cells if c["train_mask"] == "external"]
+
+
+def test_the_row_is_in_table_report_export_and_status_and_decides_nothing(workplace: Path) -> None:
+    score()
+    experiment = load_experiment(workplace / "runs" / "first")
+    rows = experiment.rows[experiment.rows["label"] == LABEL]
+    assert set(rows["image_id"]) == set(experiment.rows["image_id"])
+    assert set(rows["train_mask"]) == {"external"}
+    # Oracle: what the same pictures give when they are scored alone.
+    alone = ("score", "grey", "--mask", "center", "--data", experiment.manifest["data"]["source"])
+    size = str(experiment.manifest["settings"]["size"])
+    assert bench(*alone, "--size", size, "--output", "alone.parquet").exit_code == 0
+    pd.testing.assert_series_equal(
+        rows.set_index("image_id")["psnr_db"],
+        pd.read_parquet("alone.parquet").set_index("image_id")["psnr_db"],
+    )
+    against_fills = paired_differences(experiment.rows, ["psnr_db"])
+    ours = against_fills[(against_fills["a"] == LABEL) | (against_fills["b"] == LABEL)]
+    assert len(ours) == 2
+    assert set(ours["verdict"]) == {"inconclusive"}
+    assert ours["reason"].str.contains("fewer than 3 trainings").all()
+    assert LABEL in (workplace / "reports" / "first" / "index.html").read_text()
+    assert LABEL in bench("export", "first", "--format", "markdown").output
+    assert LABEL in bench("status", "first").output
+    assert bench("claims", "first").exit_code == 0
+    shutil.copytree("runs/first", "runs/second")
+    assert LABEL[:10] in bench("compare", "first", "second").output
+    pictures = experiment.pictures("center")
+    assert pictures is not None
+    composite = pictures.composites[str(external(workplace)[0]["cell"])]
+    assert (composite[pictures.mask == 1] == 128).all()
+    assert np.array_equal(composite[pictures.mask == 0], pictures.image[pictures.mask == 0])
+
+
+def test_scored_again_it_replaces_itself_and_a_run_keeps_it(workplace: Path) -> None:
+    score()
+    first = external(workplace)[0]
+    side = read_manifest(workplace / "runs" / "first" / "manifest.json")["settings"]["size"]
+    for path in (workplace / "grey").iterdir():
+        Image.new("RGB", (side, side), (90, 90, 90)).save(path)
+    score()
+    (second,) = external(workplace)
+    assert second["folder"] != first["folder"]
+    assert not (workplace / "runs" / "first" / str(first["folder"])).exists()
+    source = read_manifest(workplace / "runs" / "first" / "manifest.json")["data"]["source"]
+    again = bench(*RUN, "--data", source, "--models", "mean")
+    assert again.exit_code == 0, again.output
+    assert "other software" not in again.output
+    assert external(workplace) == [second]
+    manifest = read_manifest(workplace / "runs" / "first" / "manifest.json")
+    assert manifest["settings"]["models"] == ["mean", "mean-image"]
+    assert LABEL in (workplace / "reports" / "first" / "index.html").read_text()
+
+
+def test_a_label_of_one_of_our_models_is_a_method_of_its_own(workplace: Path) -> None:
+    result = bench("score", "grey", "--mask", "center", "--into", "first", "--label", "Mean pixel")
+    assert result.exit_code == 0, result.output
+    arranged = arrange(load_experiment(workplace / "runs" / "first").rows, "psnr_db")
+    assert [(label, len(s.seeds)) for (_, label, _), s in arranged.items()] == [
+        ("Mean pixel", 1),
+        ("Mean image", 1),
+        ("Mean pixel (scored from a folder)", 1),
+    ]
+
+
+def test_reproduce_leaves_it_out_with_a_word(workplace: Path) -> None:
+    score()
+    result = bench("reproduce", "first", "--json")
+    assert result.exit_code == 0, result.output
+    assert f"Left out, made by other programs: {LABEL}" in result.output
+    told = json.loads(result.stdout[result.stdout.index("{") :])
+    assert {n["cell"] for n in told["numbers"]} == {
+        "Mean pixel on center, seed 0",
+        "Mean image on center, seed 0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--mask", "half"), "it has no results on mask 'half'"),
+        (("--mask", "center", "--size", "32"), "its data are others"),
+        (("--mask", "center", "--test-images", "2"), "these are 2"),
+        (("--mask", "center", "--into", "nowhere"), "no experiment 'nowhere'"),
+    ],
+)
+def test_other_images_or_masks_are_refused_with_the_reason(
+    workplace: Path, words: tuple[str, ...], reason: str
+) -> None:
+    before = (workplace / "runs" / "first" / "manifest.json").read_bytes()
+    assert reason in error_of("score", "grey", "--into", "first", *words)
+    assert (workplace / "runs" / "first" / "manifest.json").read_bytes() == before
+
+
+def test_an_image_without_a_picture_is_refused(workplace: Path) -> None:
+    next((workplace / "grey").iterdir()).unlink()
+    error = error_of("score", "grey", "--mask", "center", "--into", "first")
+    assert "1 of its" in error
+    assert "have no score" in error
+    assert external(workplace) == []

@@ -1,0 +1,235 @@
+"""``bench score``: pictures of another program, matched by name, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from bench.cli import cli
+from bench.data import ImageSet
+from bench.data.procedural_faces import render
+from bench.errors import UsageError
+from bench.evaluation.metrics import prepare
+from bench.scoring.external_images import Scored, as_results, score
+from masks.registry import draw
+from reports.results.schema import read_rows, write_rows
+
+SIZE = 64
+CPU = torch.device("cpu")
+METRICS = ("psnr_db", "ssim", "hole_psnr_db", "hole_mae", "raw_psnr_db")
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    ids = [f"folder/{i:06d}.jpg" for i in range(4)]
+    return ImageSet(ids, render(list(range(4)), SIZE), np.array([5, 5, 6, 7]))
+
+
+@pytest.fixture
+def masks(images: ImageSet) -> NDArray[np.uint8]:
+    return draw("random-rect", images.ids, SIZE)
+
+
+@pytest.fixture
+def made(tmp_path: Path, images: ImageSet) -> Path:
+    """A method that inverts the picture, everywhere."""
+    for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+        path = tmp_path / "made" / Path(image_id).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - pixels).save(path)
+    return tmp_path / "made"
+
+
+def _score(folder: Path, images: ImageSet, masks: NDArray[np.uint8]) -> Scored:
+    return score(folder, images, masks, prepare(METRICS, CPU)[0], CPU)
+
+
+def test_a_metric_of_sets_is_refused_with_the_reason(pictures_dir: Path) -> None:
+    command = [
+        "score",
+        str(pictures_dir),
+        "--data",
+        str(pictures_dir),
+        "--crop",
+        "resize",
+        "--mask",
+        "center",
+    ]
+    result = CliRunner().invoke(cli, [*command, "--metrics", "psnr_db,fid", "--size", "64"])
+    assert "note: fid is not available: a metric of sets; 'bench score' measures images" in result.stderr
+
+
+def test_composites_are_scored_image_by_image(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    scored = _score(made, images, masks)
+    assert list(scored.rows["image_id"]) == images.ids
+    for i, row in scored.rows.iterrows():
+        truth = images.pixels[int(str(i))].astype(float)
+        hole = masks[int(str(i))].astype(bool)
+        error = ((255 - 2 * truth) ** 2)[hole].mean()
+        assert row["hole_psnr_db"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-9)
+        # Known pixels are the truth's, so the whole image is better by the share of the hole.
+        assert row["psnr_db"] == pytest.approx(row["hole_psnr_db"] - 10 * np.log10(hole.mean()), abs=1e-9)
+        assert row["raw_psnr_db"] < row["psnr_db"]
+    assert len(scored.findings.changed) == 4
+    assert len(scored.findings.alien) == 4
+    rows = as_results(scored.rows, label="Inverter", mask="random-rect", size=SIZE)
+    write_rows(rows, tmp_path / "rows.parquet")
+    again = read_rows(tmp_path / "rows.parquet")
+    assert again["lpips_alex"].isna().all()
+    assert list(again["identity"]) == [5, 5, 6, 7]
+
+
+def test_the_truth_itself_is_identical_and_raises_no_finding(
+    tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+        path = tmp_path / Path(image_id).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    scored = _score(tmp_path, images, masks)
+    assert scored.rows["identical"].all()
+    assert (scored.rows["psnr_db"] == 100).all()
+    assert scored.findings.sentences() == []
+
+
+def test_what_is_missing_extra_of_another_size_unreadable_or_lossy_is_said(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    folder = made / "folder"
+    (folder / "000000.png").unlink()
+    Image.open(folder / "000001.png").convert("RGB").save(folder / "000001.jpg", quality=90)
+    (folder / "000001.png").unlink()
+    Image.new("RGB", (SIZE, 2 * SIZE)).save(folder / "000002.png")
+    (folder / "000003.png").rename(made / "elsewhere.png")
+    (folder / "000003.png").write_bytes(b"no picture")
+    scored = _score(made, images, masks)
+    found = scored.findings
+    assert found.missing == ["folder/000000.jpg"]
+    assert found.extra == ["elsewhere.png"]
+    assert found.lossy == ["folder/000001.jpg"]
+    assert [(r.file, r.reason) for r in found.rejected] == [
+        ("folder/000002.png", "64 x 128 pixels instead of 64 x 64"),
+        ("folder/000003.png", "not readable as a picture"),
+    ]
+    assert found.incomplete
+    assert list(scored.rows["image_id"]) == ["folder/000001.jpg"]
+
+
+def test_compression_is_known_by_its_content(made: Path, images: ImageSet, masks: NDArray[np.uint8]) -> None:
+    folder = made / "folder"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, (suffix, how) in enumerate(
+        [
+            (".webp", {"lossless": True, "icc_profile": profile}),
+            (".webp", {"quality": 90, "icc_profile": profile}),
+            (".tif", {"compression": "jpeg"}),
+            (".tif", {"compression": "tiff_deflate"}),
+        ]
+    ):
+        path = folder / f"{number:06d}.png"
+        Image.open(path).convert("RGB").save(path.with_suffix(suffix), **how)
+        path.unlink()
+    found = _score(made, images, masks).findings
+    assert found.lossy == ["folder/000001.webp", "folder/000002.tif"]
+
+
+def test_transparent_turned_and_unread_pictures_are_not_scored_silently(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    folder = made / "folder"
+    Image.new("RGBA", (SIZE, SIZE), (9, 9, 9, 0)).save(folder / "000000.png")
+    Image.open(folder / "000001.png").convert("RGBA").save(folder / "000001.png")  # opaque: as good as RGB
+    (folder / "000002.png").unlink()
+    Image.fromarray(255 - images.pixels[2]).save(folder / "000002.gif")
+    turned = Image.fromarray(255 - images.pixels[3]).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    turned.save(folder / "000003.png", exif=exif)
+    scored = _score(made, images, masks)
+    assert [(r.file, "transparent" in r.reason) for r in scored.findings.rejected] == [
+        ("folder/000000.png", True)
+    ]
+    assert scored.findings.unread == ["folder/000002.gif"]
+    assert scored.findings.missing == ["folder/000002.jpg"]
+    assert any("not read" in sentence for sentence in scored.findings.sentences())
+    assert list(scored.rows["image_id"]) == ["folder/000001.jpg", "folder/000003.jpg"]
+    inverted = (images.pixels[3].astype(float) / 127.5 - 1)[masks[3].reshape(SIZE, SIZE) == 1]
+    assert scored.rows["hole_mae"].iloc[1] == pytest.approx(np.abs(inverted).mean(), rel=1e-6)
+
+
+def test_png_is_preferred_and_the_second_picture_is_extra(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    Image.new("RGB", (SIZE, SIZE)).save(made / "folder" / "000000.jpeg")
+    found = _score(made, images, masks).findings
+    assert found.extra == ["folder/000000.jpeg"]
+    assert not found.lossy
+    assert not found.incomplete
+
+
+def test_sixteen_bits_are_refused_and_grey_is_read(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    Image.fromarray(np.zeros((SIZE, SIZE), np.uint16)).save(made / "folder" / "000000.png")
+    Image.new("L", (SIZE, SIZE), 7).save(made / "folder" / "000001.png")
+    scored = _score(made, images, masks)
+    assert [r.file for r in scored.findings.rejected] == ["folder/000000.png"]
+    assert "instead of 8 bits" in scored.findings.rejected[0].reason
+    assert images.ids[1] in set(scored.rows["image_id"])
+
+
+def test_nothing_to_score_is_a_usage_error(
+    tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    with pytest.raises(UsageError, match=r"no picture there can be scored.*folder/000000\.png"):
+        _score(tmp_path, images, masks)
+    with pytest.raises(UsageError, match="no such folder"):
+        _score(tmp_path / "nowhere", images, masks)
+
+
+def _invoke(*words: object) -> Result:
+    return CliRunner().invoke(cli, ["score", *map(str, words)], catch_exceptions=False)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """A folder of pictures as data, and the ids of its test split."""
+    from bench.data import DataSpec, open_data
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    for i, pixels in enumerate(render(list(range(60)), SIZE)):
+        Image.fromarray(pixels).save(tmp_path / "data" / f"{i:03d}.png")
+    spec = DataSpec(source=str(tmp_path / "data"), size=SIZE, crop="resize")
+    return tmp_path / "data", open_data(spec).test.ids
+
+
+def test_the_command_prints_the_table_writes_the_rows_and_its_exit_code_says_if_any_is_missing(
+    tmp_path: Path, pictures: tuple[Path, list[str]]
+) -> None:
+    data, ids = pictures
+    (tmp_path / "grey").mkdir()
+    for image_id in ids:
+        Image.new("RGB", (SIZE, SIZE), (128, 128, 128)).save(tmp_path / "grey" / image_id)
+    common = ["--data", data, "--size", SIZE, "--crop", "resize", "--metrics", "psnr_db,hole_mae"]
+    output = tmp_path / "rows.parquet"
+    result = _invoke(tmp_path / "grey", "--mask", "center", *common, "--output", output, "--label", "Grey")
+    assert result.exit_code == 0, result.output
+    assert f"{len(ids)} of {len(ids)} test images" in result.output
+    rows = read_rows(output)
+    assert set(rows["label"]) == {"Grey"}
+    assert f"{rows['psnr_db'].mean():.2f}" in result.output
+    (tmp_path / "grey" / ids[0]).unlink()
+    partial = _invoke(tmp_path / "grey", "--mask", "center", *common)
+    assert partial.exit_code == 1
+    assert f"missing, so the means leave out these images: {ids[0]}" in partial.output
+    with pytest.raises(UsageError, match="did you mean 'center'"):
+        _invoke(tmp_path / "grey", "--mask", "centre", *common)

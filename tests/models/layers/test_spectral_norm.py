@@ -1,0 +1,96 @@
+"""Spectral norm against singular value decomposition, and small maps against torch's convolution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.layers.cpu_kernels import SmallMapConv2d
+from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
+
+
+def largest_singular_value(weight: torch.Tensor) -> torch.Tensor:
+    """Oracle: LAPACK's SVD of the weight as an (out, in * kh * kw) matrix."""
+    return torch.linalg.svdvals(weight.detach().double().flatten(1))[0]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_converges_to_the_largest_singular_value(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv2d(4, 8, 5, stride=2, padding=2)
+    if channels_last:
+        layer.to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 16, 16)
+    for _ in range(200):
+        result = layer(x)
+    weight = layer.weight.detach() / largest_singular_value(layer.weight).float()
+    torch.testing.assert_close(result, F.conv2d(x, weight, layer.bias, 2, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_linear_has_gain_one() -> None:
+    torch.manual_seed(0)
+    layer = SpectralLinear(12, 7)
+    for _ in range(200):
+        layer(torch.zeros(1, 12))
+    _, _, right = torch.linalg.svd(layer.weight.detach())
+    gain = (layer(right[:1]) - layer.bias).norm()
+    assert gain.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_gradient_is_that_of_the_normalised_weight() -> None:
+    """Oracle: autograd through W divided by its 2-norm, once the power iteration has converged."""
+    torch.manual_seed(0)
+    layer = SpectralLinear(6, 5)
+    x = torch.randn(3, 6)
+    for _ in range(300):
+        layer(x)
+    layer(x).square().sum().backward()
+    weight = layer.weight.detach().clone().requires_grad_()
+    exact = F.linear(x, weight / torch.linalg.matrix_norm(weight, 2), layer.bias.detach())
+    exact.square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, weight.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_iterates_in_training_only_and_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv2d(4, 8, 3, padding=1)
+    x = torch.randn(1, 4, 8, 8)
+    before = layer.left.clone()
+    layer.eval()
+    layer(x)
+    assert torch.equal(layer.left, before)
+    layer.train()
+    twin = SpectralConv2d(4, 8, 3, padding=1)
+    twin.load_state_dict(layer.state_dict())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    twin(x)
+    assert not torch.equal(layer.left, before)
+    assert torch.equal(layer.left, twin.left), "the power iteration must not see bfloat16"
+
+
+def test_two_forwards_before_a_backward() -> None:
+    """The estimate moves in place between them, which autograd must not mind."""
+    layer = SpectralConv2d(3, 4, 3, padding=1)
+    x = torch.randn(2, 3, 4, 4)
+    (layer(x) + layer(x)).sum().backward()
+    assert torch.isfinite(layer.weight.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 8, 9])
+def test_small_maps_equal_torch(side: int) -> None:
+    """Values and all gradients, either side of the switch; oracle: torch.nn.Conv2d."""
+    torch.manual_seed(0)
+    small = SmallMapConv2d(3, 4, 5, 2, 2).double()
+    plain = nn.Conv2d(3, 4, 5, 2, 2).double()
+    plain.load_state_dict(small.state_dict())
+    x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    twin = x.detach().clone().requires_grad_()
+    torch.testing.assert_close(small(x), plain(twin))
+    small(x).square().sum().backward()
+    plain(twin).square().sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad)
+    torch.testing.assert_close(small.weight.grad, plain.weight.grad)
+    torch.testing.assert_close(small.bias.grad, plain.bias.grad)

@@ -1,0 +1,334 @@
+"""Verdicts on the paper's claims, from synthetic experiments whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
+from reports.results.experiment import load_experiment
+from reports.claims.paper import published, published_value
+from reports.results.schema import read_rows, write_rows
+from tests.reports.synthetic import make_experiment
+
+FOUR = ("context-encoder", "glcic", "pconv", "mgs-iim")
+TABLE_4 = {"context-encoder": 24.5531, "glcic": 27.1197, "pconv": 27.3876, "mgs-iim": 27.9212}
+
+
+def verdicts(tmp_path: Path, **about: Any) -> dict[str, Verdict]:
+    """Verdicts by key, of an experiment on CelebA at full size and budget unless told otherwise."""
+    full = {
+        "procedural": False,
+        "preset": "paper",
+        "size": 160,
+        "seeds": (0, 1, 2),
+        "images": 60,
+        "pictures": 0,
+    }
+    quiet = {"models": FOUR, "means": TABLE_4, "seed_sd": 0.01, "noise_sd": 0.05}
+    folder = make_experiment(tmp_path, **{**full, **quiet, **about})
+    _with_vgg(folder)
+    return {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}
+
+
+def _with_vgg(folder: Path) -> None:
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            cell["config"].pop("vgg_losses", None)
+
+
+@contextmanager
+def manifest_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The manifest, written back with what was changed."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    yield manifest
+    path.write_text(json.dumps(manifest))
+
+
+def _with_validations(folder: Path, swing: dict[str, float]) -> None:
+    for log in folder.glob("trainings/*/train.jsonl"):
+        model = next(m for m in sorted(swing, key=len, reverse=True) if log.parent.name.startswith(m))
+        seed = int(log.parent.name.split("seed")[1][0])
+        lines = [
+            {"step": 10 * i, "images_seen": 160 * i, "seconds": float(i),
+             "validation": {"psnr_db": 24 + swing[model] * (1 + 0.1 * seed) * (-1) ** i}}
+            for i in range(1, 13)
+        ]  # fmt: skip
+        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_published_numbers_are_table_4() -> None:
+    assert {(m, "psnr_db"): published_value(m, "psnr_db") for m in FOUR} == {
+        (m, "psnr_db"): value for m, value in TABLE_4.items()
+    }
+    assert set(published()["table"]) == {"Table 4"}
+    assert published_value("mean", "psnr_db") is None
+
+
+def test_published_differences_in_claims_are_those_of_table_4() -> None:
+    sized = [c for claim in CLAIMS if claim.test == "size" for c in claim.comparisons]
+    assert len(sized) == 6
+    for comparison in sized:
+        ours, theirs = (published_value(m, comparison.metric) for m in (comparison.better, comparison.worse))
+        assert ours is not None
+        assert theirs is not None
+        assert comparison.published == pytest.approx(ours - theirs, abs=1e-9)
+
+
+def test_the_papers_own_numbers_reproduce_order_and_sizes(tmp_path: Path) -> None:
+    found = verdicts(tmp_path)
+    assert found["order-psnr"].outcome == "reproduced"
+    assert found["size-psnr"].outcome == "reproduced"
+    assert [f.difference for f in found["size-psnr"].findings] == pytest.approx([0.53, 0.80, 3.37], abs=0.1)
+
+
+def test_a_reversed_pair_is_not_reproduced(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, means={**TABLE_4, "pconv": 26.0})["order-psnr"]
+    assert (found.outcome, found.leaning) == ("not reproduced", "against")
+    assert "less GLCIC: -1.1" in found.reason
+
+
+def test_a_difference_of_another_size_is_not_reproduced(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, means={**TABLE_4, "glcic": 22.0})["size-psnr"].outcome == "not reproduced"
+
+
+def test_an_interval_with_zero_is_inconclusive(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, means={**TABLE_4, "pconv": 27.15}, seed_sd=1.0)["order-psnr"]
+    assert found.outcome == "inconclusive"
+    assert "the interval includes zero" in found.reason
+    assert found.summary == "2 of 3 comparisons undecided"
+    assert [f.leaning for f in found.findings] == ["neither", "neither", "for"]
+
+
+def test_two_seeds_are_inconclusive_by_rule_however_large_the_difference(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, seeds=(0, 1), means={**TABLE_4, "mgs-iim": 40.0})["order-psnr"]
+    assert found.outcome == "inconclusive"
+    assert "fewer than 3 trainings" in found.reason
+    assert "--seeds 0,1,2" in found.command
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"size": 64}, "64 px instead of 160"),
+        ({"images_seen": 1600}, "1,600 images seen instead of 3,600,000"),
+    ],
+)
+def test_below_the_conditions_a_decided_claim_is_indicative(
+    tmp_path: Path, change: dict[str, int], reason: str
+) -> None:
+    found = verdicts(tmp_path, **change)["order-psnr"]
+    assert (found.outcome, found.leaning) == ("indicative", "for")
+    assert reason in found.reason
+
+
+def test_pconv_without_its_losses_is_indicative(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, seed_sd=0.01, noise_sd=0.05, procedural=False, preset="paper",
+        size=160, seeds=(0, 1, 2), images=60, pictures=0,
+    )  # fmt: skip
+    found = evaluate_claims(load_experiment(folder))[0]
+    assert found.outcome == "indicative"
+    assert "lacks published losses" in found.reason
+
+
+def test_procedural_faces_test_nothing(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, procedural=True)
+    assert {v.outcome for v in found.values()} == {"not tested"}
+    assert all("--preset paper" in v.command and not v.findings for v in found.values())
+
+
+@pytest.mark.parametrize("change", [{"models": ("mgs-iim",)}, {"seeds": (0, 1)}, {"procedural": True}])
+def test_every_command_is_one_that_the_command_line_takes_with_models_that_there_are(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    from bench.cli.commands.run import command
+    from models.discovery import expand
+
+    commands = [v.command for v in verdicts(tmp_path, **change).values() if v.command]
+    assert commands
+    for words in map(shlex.split, commands):
+        context = command.make_context("run", words[2:])
+        asked = [name for group in context.params["models"] for name in group]
+        assert expand(asked) == asked
+
+
+def test_missing_cells_are_named_with_a_command_that_the_command_line_takes(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-skip"), failed=["mgs-iim-no-skip"])
+    skips = found["skip-connections"]
+    assert skips.outcome == "not tested"
+    assert "mgs-iim-no-skip on center (failed: loss is not a number at step 7)" in skips.reason
+    words = shlex.split(skips.command)
+    assert words[:4] == ["bench", "run", "--models", "mgs-iim-no-skip"]
+    from bench.cli.commands.run import command
+
+    context = command.make_context("run", words[2:])
+    assert context.params["seeds"] == (("0", "1", "2"),)
+    assert context.params["size"] == 160
+
+
+def test_ablation_verdict_needs_both_metrics(tmp_path: Path) -> None:
+    models = ("mgs-iim", "mgs-iim-no-gate")
+    found = verdicts(tmp_path, models=models, means={"mgs-iim": 27.9, "mgs-iim-no-gate": 27.0})
+    gates = found["gated-convolution"]
+    assert gates.outcome == "reproduced"
+    assert [f.comparison.metric for f in gates.findings] == ["psnr_db", "ssim"]
+
+
+@pytest.mark.parametrize(
+    ("with_sn", "without", "outcome"),
+    [(0.05, 0.5, "reproduced"), (0.5, 0.05, "not reproduced"), (0.3, 0.3, "inconclusive")],
+)
+def test_stability_is_the_fluctuation_of_validation(
+    tmp_path: Path, with_sn: float, without: float, outcome: str
+) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, preset="paper", size=160,
+        seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    _with_validations(folder, {"mgs-iim": with_sn, "mgs-iim-no-sn": without})
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["spectral-normalisation"]
+    assert found.outcome == outcome
+    assert found.findings[0].difference == pytest.approx(with_sn / without, rel=1e-9)
+
+
+def test_stability_without_validations_is_not_tested(tmp_path: Path) -> None:
+    found = verdicts(tmp_path, models=("mgs-iim", "mgs-iim-no-sn"))["spectral-normalisation"]
+    assert found.outcome == "not tested"
+    assert "validations in its second half" in found.reason
+    assert "--models mgs-iim,mgs-iim-no-sn" in found.command
+
+
+def _with_diverged(folder: Path, model: str, seeds: tuple[int, ...]) -> None:
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            if cell["model"] == model and cell["seed"] in seeds:
+                reason = "loss of the generator is not finite at step 7"
+                cell |= {"status": "failed", "reason": reason, "error": f"NonFiniteLossError: {reason}"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "gone", "outcome", "p"),
+    # By hand: 1 of 3 against 0 of 3 is 6 of 6 tables, 1; 3 against 0 is 2 of 20; 5 against 0 of 5, 2 of 252.
+    [
+        (3, (1,), "inconclusive", "p = 1"),
+        (3, (0, 1, 2), "inconclusive", "p = 0.1"),
+        (5, (0, 1, 2, 3, 4), "reproduced", "p = 0.0079"),
+    ],
+)
+def test_a_training_that_diverged_is_evidence_and_no_missing_cell(
+    tmp_path: Path, seeds: int, gone: tuple[int, ...], outcome: str, p: str
+) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, preset="paper", size=160,
+        seeds=range(seeds), pictures=0,
+    )  # fmt: skip
+    _with_diverged(folder, "mgs-iim-no-sn", gone)
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["spectral-normalisation"]
+    assert found.outcome == outcome
+    assert f"{len(gone)} of {seeds} trainings of MGS-IIM, no spectral norm diverged" in found.reason
+    assert p in found.reason
+
+
+def test_a_difference_with_the_other_sign_speaks_against_a_size(tmp_path: Path) -> None:
+    means = {**TABLE_4, "mgs-iim": TABLE_4["pconv"] - 0.8}
+    found = verdicts(tmp_path, means=means, seed_sd=0.15, noise_sd=0.3)["size-psnr"]
+    over_pconv = next(f for f in found.findings if f.comparison.worse == "pconv")
+    assert over_pconv.difference < 0 < over_pconv.comparison.published  # type: ignore[operator]
+    assert over_pconv.leaning == "against"
+    assert found.outcome == "not reproduced"
+
+
+def test_models_trained_on_different_masks_are_not_compared(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, procedural=False, preset="paper", size=160, seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    with manifest_of(folder) as manifest:
+        for cell in manifest["cells"]:
+            if cell["model"] != "mgs-iim":
+                results = folder / cell["folder"] / "results.parquet"
+                write_rows(read_rows(results).assign(train_mask="random-rect"), results)
+                cell["train_mask"] = "random-rect"
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}
+    assert found["order-psnr"].outcome == "not tested"
+    assert "different masks" in found["order-psnr"].reason
+
+
+def test_what_falls_short_of_the_papers_set_up_is_named(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=FOUR, means=TABLE_4, procedural=False, preset="paper", size=160, seeds=(0, 1, 2), pictures=0,
+        seed_sd=0.01, noise_sd=0.05,
+    )  # fmt: skip
+    _with_vgg(folder)
+    with manifest_of(folder) as manifest:
+        manifest["settings"]["train_images"] = 100
+        manifest["options"] = [{"models": list(FOUR), "set": {"mgs-iim": {"width": 0.1}}}]
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["order-psnr"]
+    assert found.outcome == "indicative"
+    assert "100 training images instead of 162,770" in found.reason
+    assert "mgs-iim with width = 0.1" in found.reason
+
+
+def test_a_command_repeats_what_its_experiment_was_run_with(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-skip"), procedural=False, seeds=(0,), pictures=0
+    )
+    with manifest_of(folder) as manifest:
+        manifest["settings"] |= {"flips": False, "metrics": ["secondary"], "precision": "fp32"}
+        manifest["options"] = [
+            {"models": ["mgs-iim"], "precision": "fp32", "set": {"mgs-iim": {"gate": "all"}}, "train-mask": "auto"},
+            {"models": ["mgs-iim-no-skip"], "precision": "fp32", "train-mask": "auto"},
+        ]  # fmt: skip
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["skip-connections"]
+    for words in (
+        "--no-flips",
+        "--metrics secondary",
+        "--precision fp32",
+        "--set mgs-iim.gate=all",
+        "--name synthetic",
+    ):
+        assert words in found.command
+    assert "--train-mask" not in found.command
+    from bench.cli.commands.run import command
+
+    assert command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
+
+
+def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-gate"), procedural=False, preset="paper", size=160,
+        seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    manifest = json.loads((folder / "manifest.json").read_text())
+    cell = manifest["cells"][0]
+    results = folder / cell["folder"] / "results.parquet"
+    write_rows(read_rows(results).assign(train_mask="paper"), results)
+    cell["train_mask"] = "paper"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["gated-convolution"]
+    assert found.outcome == "inconclusive"
+    assert "mgs-iim has 2" in found.reason
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from bench.cli.commands.claims import command
+
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, seeds=(0,), pictures=0
+    )
+    _with_validations(folder, {"mgs-iim": 0.1, "mgs-iim-no-sn": 0.2})
+    result = CliRunner().invoke(command, [str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    found = {v["key"]: v for v in json.loads(result.output, parse_constant=pytest.fail)}
+    (finding,) = found["spectral-normalisation"]["findings"]
+    assert finding["low"] is None
+    assert "takes two trainings of each" in finding["reason"]

@@ -1,0 +1,108 @@
+"""Manifests and results that are not what was written are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.manifest import SEAL, ManifestError, read_manifest, seal
+from reports.results.schema import numbers
+from reports.results.schema import read_rows, write_rows
+from tests.reports.synthetic import make_experiment
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0)
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], object], *, sealed: bool = False) -> Path:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    if sealed:
+        manifest[SEAL] = seal(manifest)
+    path.write_text(json.dumps(manifest))
+    return path
+
+
+def test_a_sealed_manifest_is_read_back_and_one_changed_digit_is_seen(folder: Path) -> None:
+    path = change(folder, lambda manifest: None, sealed=True)
+    assert read_manifest(path)["cells"]
+    path.write_text(path.read_text().replace('"images_seen": 1600', '"images_seen": 1601', 1))
+    with pytest.raises(
+        ManifestError, match=r"manifest\.json: damaged \(its content is not what was written\)"
+    ):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (
+            lambda m: m["cells"][0].update(status=3),
+            r"cells\[0\]\.status is none of done, failed, not-applicable",
+        ),
+        (lambda m: m["cells"][1].update(seed=True), r"cells\[1\]\.seed is of another kind"),
+        (lambda m: m["cells"][0].pop("label"), r"cells\[0\]\.label is missing"),
+        (lambda m: m["cells"].append("x"), r"cells\[2\] is no table"),
+        (
+            lambda m: m["cells"][0].update(folder="../../etc"),
+            r"cells\[0\]\.folder leaves the experiment's folder",
+        ),
+        (lambda m: m["cells"][0].update(folder="/etc"), r"cells\[0\]\.folder leaves"),
+        (lambda m: m["cells"][0]["training"].update(folder="a/../../b"), r"training\.folder leaves"),
+        (lambda m: m["cells"][0].update(evaluation=None), r"cells\[0\]\.evaluation is of another kind"),
+        (lambda m: m["settings"].update(size="64"), r"settings\.size is of another kind"),
+        (lambda m: m["data"].pop("fingerprint"), r"data\.fingerprint is missing"),
+        (lambda m: m["masks"].update(center=3), r"masks\.center is no table"),
+        (lambda m: m["metrics"]["ssim"].pop("unit"), r"metrics\.ssim\.unit is missing"),
+        (lambda m: m.update(planned=[{}]), r"planned\[0\]\.model is missing"),
+    ],
+)
+def test_every_field_that_is_used_is_checked(
+    folder: Path, edit: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    path = change(folder, edit, sealed=True)
+    with pytest.raises(ManifestError, match=says):
+        read_manifest(path)
+    with pytest.raises(ExperimentError, match="get a whole copy of it, or remove it"):
+        load_experiment(folder)
+
+
+def test_results_other_than_the_manifest_records_are_refused(folder: Path) -> None:
+    results = folder / "cells" / "mean-center-seed0" / "results.parquet"
+    rows = read_rows(results)
+
+    def record(manifest: dict[str, Any]) -> None:
+        (cell,) = [c for c in manifest["cells"] if c["model"] == "mean"]
+        cell["evaluation"]["numbers"] = numbers(rows)
+
+    change(folder, record, sealed=True)
+    assert len(load_experiment(folder).rows) == 2 * len(rows)
+    rows.loc[3, "psnr_db"] += 1e-9
+    write_rows(rows, results)
+    with pytest.raises(ExperimentError, match=r"results\.parquet: not the results that the manifest records"):
+        load_experiment(folder)
+
+
+def test_a_flipped_bit_in_the_values_is_seen_without_a_manifest(folder: Path) -> None:
+    """Parquet's page checksums: without them zstd passes some flips on as other numbers."""
+    results = folder / "cells" / "mean-center-seed0" / "results.parquet"
+    content = bytearray(results.read_bytes())
+    before = read_rows(results)
+    refused = 0
+    for place in range(4, len(content) // 2, 97):
+        content[place] ^= 0x10
+        results.write_bytes(content)
+        try:
+            assert read_rows(results).equals(before)
+        except ValueError:
+            refused += 1
+        content[place] ^= 0x10
+    assert refused > 10

@@ -1,0 +1,344 @@
+"""The report page: complete, self-contained, safe, and honest about what is missing."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.results.experiment import ExperimentError
+from reports.render import render_report
+from reports.results.schema import read_rows, write_rows
+from tests.reports.synthetic import NO_LPIPS, make_experiment
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"' {{ 7*7 }} &amp; <b>$x^2$"
+
+
+class Elements(html.parser.HTMLParser):
+    """Every element with its attributes, text outside of scripts and styles, and tags left open."""
+
+    VOID = frozenset({"meta", "img", "input", "br", "hr", "link", "rect", "path", "use"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if not self.open or self.open[-1] != tag:
+            self.wrong.append(f"</{tag}> closes {self.open[-1:]}")
+        else:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def rendered(tmp_path: Path, *, pictures: bool = True, **about: Any) -> tuple[str, Elements]:
+    folder = make_experiment(tmp_path / "runs", **about)
+    page = render_report(folder, tmp_path / "reports" / folder.name, pictures=pictures)
+    text = page.read_text(encoding="utf-8")
+    return text, Elements(text)
+
+
+@pytest.fixture(scope="module")
+def default_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Elements]:
+    return rendered(tmp_path_factory.mktemp("default"))
+
+
+@pytest.fixture(scope="module")
+def celeba_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Elements]:
+    return rendered(
+        tmp_path_factory.mktemp("celeba"),
+        models=("context-encoder", "glcic", "pconv", "mgs-iim", "biharmonic"),
+        masks=("center", "shapes"),
+        seeds=(0, 1, 2),
+        procedural=False,
+        preset="paper",
+        size=160,
+        lpips=True,
+        pictures=3,
+        failed=("glcic",),
+        not_applicable=[("context-encoder", "shapes")],
+    )
+
+
+def test_sections_are_there_in_order_and_the_page_is_one_whole_document(
+    default_page: tuple[str, Elements],
+) -> None:
+    text, page = default_page
+    ids = [a["id"] for _, a in page.found if "id" in a]
+    sections = (
+        "summary",
+        "verdicts",
+        "table4",
+        "pictures",
+        "distributions",
+        "training",
+        "cost",
+        "setup",
+        "missing",
+    )
+    assert [i for i in ids if i in sections] == list(sections)
+    assert len(ids) == len(set(ids)), "ids are unique"
+    assert page.wrong == []
+    assert page.open == []
+    assert text.startswith("<!DOCTYPE html>")
+
+
+def test_every_link_inside_the_page_has_a_target(celeba_page: tuple[str, Elements]) -> None:
+    text, page = celeba_page
+    ids = {a["id"] for _, a in page.found if a.get("id")}
+    targets = {str(a["href"])[1:] for _, a in page.found if str(a.get("href", "")).startswith("#")}
+    targets |= set(re.findall(r"url\(#([^)]+)\)", text))
+    assert targets <= ids
+
+
+def test_nothing_is_loaded_from_elsewhere(celeba_page: tuple[str, Elements]) -> None:
+    text, page = celeba_page
+    for _, attributes in page.found:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = str(attributes.get(name) or "#")
+            assert value.startswith(("#", "data:image/webp;base64,")), value[:80]
+    assert page.all("link") == []
+    assert re.search(r"https?://|@import|url\((?!#)", text) is None
+    policy = next(a["content"] for a in page.all("meta") if "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_picture_and_drawing_has_an_alternative_text(celeba_page: tuple[str, Elements]) -> None:
+    _, page = celeba_page
+    shown = [a for a in page.all("img") if a.get("src")]
+    assert shown
+    assert all(a.get("alt") for a in shown)
+    drawings = [a for a in page.all("div") if a.get("role") == "img"]
+    assert len(drawings) > 10
+    assert all(a.get("aria-label") for a in drawings)
+
+
+def test_tables_have_captions_and_scoped_headings(default_page: tuple[str, Elements]) -> None:
+    _, page = default_page
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(a.get("scope") in ("col", "row", "colgroup") for a in page.all("th"))
+
+
+def test_procedural_faces_show_the_papers_numbers_but_no_difference_and_no_verdict(
+    default_page: tuple[str, Elements],
+) -> None:
+    text, page = default_page
+    assert "27.9212" in page.text
+    assert ">difference<" not in text
+    assert "No difference to the paper is printed" in page.text
+    assert "The paper's claims are not tested on them" in page.text
+    assert "verdict reproduced" not in text
+
+
+def test_after_few_images_the_ranking_is_called_noise(default_page: tuple[str, Elements]) -> None:
+    _, page = default_page
+    assert "At 1,600 images seen the ranking of trained models is noise" in page.text
+    assert "only one training of each model" in page.text
+
+
+def test_three_seeds_after_few_images_are_a_result_of_a_short_training(tmp_path: Path) -> None:
+    _, page = rendered(tmp_path, models=("mgs-iim", "mean"), seeds=(0, 1, 2), pictures=0)
+    assert "is noise" not in page.text
+    assert "1,600 images seen are far from the end of training" in page.text
+    assert "inconclusive by rule" not in page.text
+
+
+def test_the_full_budget_on_celeba_prints_differences(celeba_page: tuple[str, Elements]) -> None:
+    text, page = celeba_page
+    assert ">difference<" in text
+    assert "is noise" not in page.text
+
+
+@pytest.mark.parametrize(
+    "below", [{"size": 64}, {"images_seen": 1600}, {"preset": "quick", "images_seen": 3_600_000}]
+)
+def test_celeba_below_the_papers_set_up_prints_no_difference(tmp_path: Path, below: dict[str, Any]) -> None:
+    about = {"preset": "paper", "size": 160, "images_seen": 3_600_000, **below}
+    text, page = rendered(tmp_path, procedural=False, models=("mgs-iim", "mean"), pictures=0, **about)
+    assert ">difference<" not in text
+    assert "No difference to the paper is printed" in page.text
+
+
+def test_without_lpips_the_column_says_so_and_has_no_number(default_page: tuple[str, Elements]) -> None:
+    text, page = default_page
+    assert f"LPIPS is unavailable: {NO_LPIPS}" in page.text
+    assert f"Unavailable: {NO_LPIPS}" in page.text
+    assert ">n/a<" in text
+
+
+def test_failed_cells_show_reason_and_traceback_and_others_their_numbers(
+    celeba_page: tuple[str, Elements],
+) -> None:
+    _, page = celeba_page
+    assert "Six cells failed" in page.text
+    assert "NonFiniteLossError: loss is nan at step 7" in page.text
+    assert "predicts the centre patch only" in page.text
+    assert "GLCIC (failed)" in page.text
+
+
+def test_skipped_images_are_named_with_their_reason(default_page: tuple[str, Elements]) -> None:
+    assert "broken.jpg : truncated" in default_page[1].text
+
+
+def test_the_page_says_whose_pictures_it_holds(celeba_page: tuple[str, Elements]) -> None:
+    _, page = celeba_page
+    assert "CelebA: non-commercial research only." in page.text
+    assert "Pass this page on only as those terms allow" in page.text
+
+
+def test_no_pictures_leaves_all_of_them_out(tmp_path: Path) -> None:
+    text, page = rendered(tmp_path, pictures=False, models=("mgs-iim", "mean"))
+    assert "data:image" not in text
+    assert "Left out on request" in page.text
+
+
+def test_the_command_and_the_provenance_are_there(default_page: tuple[str, Elements]) -> None:
+    _, page = default_page
+    for expected in (
+        "bench run --models all --mask center",
+        "0123456789ab",
+        "f" * 64,
+        "a processor",
+        "2.5.0",
+    ):
+        assert expected in page.text
+
+
+@pytest.mark.parametrize(
+    ("models", "failed", "expected"),
+    [
+        (("mgs-iim",), (), "no other trained model was evaluated"),
+        (("mean", "biharmonic"), (), "only untrained fills were evaluated"),
+        (("mean",), (), "only untrained fills were evaluated"),
+        (("glcic",), ("glcic",), "no cell of this experiment is finished"),
+        (("mgs-iim", "mean"), ("mgs-iim",), "only untrained fills were evaluated"),
+    ],
+)
+def test_small_experiments_render(
+    tmp_path: Path, models: tuple[str, ...], failed: tuple[str, ...], expected: str
+) -> None:
+    _, page = rendered(tmp_path, models=models, failed=failed)
+    assert expected in page.text
+    assert page.wrong == []
+
+
+def test_the_summary_says_when_a_trained_model_does_not_clear_the_fills(tmp_path: Path) -> None:
+    _, page = rendered(tmp_path, models=("glcic", "mgs-iim", "biharmonic"), means={"glcic": 18.0})
+    assert "GLCIC does not clear the best untrained fill (Biharmonic" in page.text
+
+
+def test_the_summary_says_who_leads_on_other_masks_and_where_a_fill_is_above_all(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs", models=("glcic", "mgs-iim", "biharmonic"), masks=("center", "shapes"), pictures=0
+    )
+    path = folder / "cells" / "biharmonic-shapes-seed0" / "results.parquet"
+    rows = read_rows(path)
+    write_rows(rows.assign(psnr_db=rows["psnr_db"] + 9), path)
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert (
+        "MGS-IIM leads the trained models on the other mask too (shapes); the untrained fill Biharmonic is "
+        "above all of them on shapes."
+    ) in page.text
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs", models=("glcic", "mgs-iim", "mean"), failed=("glcic",), pictures=3
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell |= {"summary": HOSTILE, "paper": HOSTILE, "config": {HOSTILE: HOSTILE}}
+        cell["resolutions"][0] |= {"topic": HOSTILE, "deviation": True}
+        if cell["status"] == "failed":
+            cell |= {"label": HOSTILE, "reason": HOSTILE, "error": HOSTILE}
+    manifest["command"].append(HOSTILE)
+    manifest["data"] |= {
+        "title": HOSTILE,
+        "licence": HOSTILE,
+        "skipped": [{"id": HOSTILE, "reason": HOSTILE}],
+    }
+    manifest["masks"]["center"]["summary"] = HOSTILE
+    manifest["metrics"]["psnr_db"]["convention"] = HOSTILE
+    manifest["hardware"]["device"] = HOSTILE
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert len(page.all("script")) == 2, "ours: one in the head, one at the end"
+    assert not [a for _, a in page.found if "onerror" in a or a.get("src") == "x"]
+    assert page.all("b") == []
+    assert page.text.count(" ".join(HOSTILE.split())) > 8
+    assert page.wrong == []
+
+
+def test_hostile_labels_stay_text_inside_drawings(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("glcic", "mgs-iim"), pictures=0)
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"GLCIC"', json.dumps(HOSTILE)))
+    path = folder / "cells" / "glcic-center-seed0" / "results.parquet"
+    write_rows(read_rows(path).assign(label=HOSTILE), path)
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert len(page.all("script")) == 2
+    assert page.all("b") == []
+    assert page.wrong == []
+
+
+def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mgs-iim", "mean"))
+    first = render_report(folder, tmp_path / "a").read_bytes()
+    assert render_report(folder, tmp_path / "b").read_bytes() == first
+
+
+def test_a_page_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    target = tmp_path / "reports"
+    target.mkdir()
+    (target / "index.html").write_text("old")
+    render_report(folder, target)
+    assert [p.name for p in target.iterdir()] == ["index.html"]
+    assert "old" not in (target / "index.html").read_text()[:200]
+
+
+def test_a_folder_without_an_experiment_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"manifest\.json"):
+        render_report(tmp_path / "none", tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+
+
+def test_one_label_with_two_training_masks_is_two_methods(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mgs-iim", "mgs-iim-no-gate"), pictures=0)
+    path = folder / "cells" / "mgs-iim-no-gate-center-seed0" / "results.parquet"
+    write_rows(read_rows(path).assign(model="mgs-iim", label="MGS-IIM", train_mask="shapes"), path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["cells"][1] |= {"model": "mgs-iim", "label": "MGS-IIM", "train_mask": "shapes"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert "MGS-IIM, trained on center" in page.text
+    assert "MGS-IIM, trained on shapes" in page.text
