@@ -67,7 +67,7 @@ def training_code_digest(model_file: Path) -> str:
     """Digest of the source that decides a training: the model and what it imports, the trainer and the masks."""
     package = Path(bench.__file__).parent
     roots = [package / "training", Path(masks.__file__).parent]
-    files = [*sorted(imported_files(model_file)), package / "suite" / "training.py"]
+    files = [*sorted(imported_files(model_file)), package / "runner" / "train.py"]
     return _digest([*files, *(path for root in roots for path in sorted(root.rglob("*.py")))])
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.statistics.intervals import seed_interval
 from reports.statistics.bootstrap import cluster_bootstrap_means, percentile_interval
+from reports.statistics.intervals import seed_interval
 
 Floats = NDArray[np.float64]
 

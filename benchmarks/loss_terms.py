@@ -22,9 +22,9 @@ from bench.data.loading import open_data
 from bench.training import checkpoint
 from masks.registry import draw
 from models import discovery
+from models.base import Batch, Box, Budget, Task
 from models.losses import weighted_mse
 from models.pretrained import as_tuples
-from models.base import Batch, Box, Budget, Task
 
 
 def main() -> None:

@@ -23,8 +23,7 @@ from pathlib import Path
 from PIL import Image
 
 from bench.data import DataSpec
-from bench.data.cache import num_processes
-from bench.data.cache import pack_source
+from bench.data.cache import num_processes, pack_source
 from bench.data.sources import find, read
 
 

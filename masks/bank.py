@@ -35,7 +35,9 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
     for turn, name in enumerate(names):
         ids = [f"training-{i}" for i in range(turn, count, len(names))]
         for start in range(0, len(ids), 1024):
-            masks = registry.draw(name, ids[start : start + 1024], size, base_seed=base_seed, stream="training")
+            masks = registry.draw(
+                name, ids[start : start + 1024], size, base_seed=base_seed, stream="training"
+            )
             rows = np.arange(start, start + len(masks)) * len(names) + turn
             packed[rows] = pack(masks)
     return MaskBank(packed, size, tuple(names), hashlib.sha256(packed.tobytes()).hexdigest())

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from masks import folder, shapes, seeding, strokes
+from masks import folder, seeding, shapes, strokes
 from masks.seeding import SUITE_VERSION
 
 __all__ = [

@@ -10,6 +10,7 @@ Conventions (said here, held everywhere):
 from __future__ import annotations
 
 import math
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -332,3 +333,16 @@ class InpaintingModel(ABC):
     def layer_table(self) -> Mapping[str, list[Layer]]:
         """Network -> its layers in the manner of the paper's tables, for ``bench show``."""
         return {}
+
+
+# Checking the fields of a config that take one of a few words.
+
+
+def check_choices(config: Any) -> None:
+    """Raise ``ValueError`` for a field annotated ``Literal[...]`` whose value is none of its words."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        words = typing.get_args(hint)
+        if typing.get_origin(hint) is Literal and getattr(config, name) not in words:
+            raise ValueError(
+                f"{name} must be one of {', '.join(map(repr, words))}, not {getattr(config, name)!r}"
+            )

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import MissingPackageError, ModelError
 from models.base import Batch, Budget, Completion, InpaintingModel, Phase, Resolution, Task, composite
+from models.errors import MissingPackageError, ModelError
 from models.registry import register
 
 

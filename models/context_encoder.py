@@ -29,12 +29,23 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from models.base import check_choices
+from models.base import (
+    Batch,
+    Box,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    check_choices,
+    composite,
+)
 from models.errors import UnsupportedSizeError
 from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan, per_channel
-from models.losses import discriminator_loss, generator_loss, score
-from models.losses import band_weight, weighted_mse
-from models.base import Batch, Box, Budget, Completion, InpaintingModel, Layer, OptimizerSpec, Phase, Resolution, Task, composite
+from models.losses import band_weight, discriminator_loss, generator_loss, score, weighted_mse
 from models.registry import register
 
 SIZES = (64, 128, 160)

@@ -6,12 +6,285 @@ Each check takes a built case and returns a sentence on what is wrong, or ``None
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from models import contract
-from models.contract import Case, build
+import torch
+from torch import Tensor, nn
+
+from models.base import Batch, Box, Budget, Completion, InpaintingModel, Phase, Task
 from models.registry import ModelEntry
+
+# What a check is given: a freshly built model and two random images with the centre hole.
+
+
+@dataclass(frozen=True)
+class Case:
+    """A freshly built model with a batch it can be shown."""
+
+    model: InpaintingModel
+    batch: Batch
+    phases: list[Phase]
+
+
+def build(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Case:
+    """The model at ``size`` with weights from a fixed seed, and two random images with the centre hole."""
+    config = entry.config(preset, **changes)
+    entry.model.validate(config, size)
+    random = torch.Generator().manual_seed(7)
+    box = Box(size // 4, size // 4, size // 2, size // 2)
+    mask = torch.zeros(2, 1, size, size)
+    mask[:, :, box.top : box.top + box.height, box.left : box.left + box.width] = 1
+    image = torch.rand(2, 3, size, size, generator=random).contiguous(memory_format=torch.channels_last)
+    task = Task(
+        size=size,
+        fixed_hole_box=box,
+        mean_pixel=(0.5, 0.4, 0.3),
+        mean_image=torch.rand(3, size, size, generator=random),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = entry.model(config, task)
+    batch = Batch(image, mask, torch.arange(2), 0, torch.Generator().manual_seed(5))
+    return Case(model, batch, model.phases(Budget(num_steps=10)))
+
+
+# What one process shows of a model: shapes, ranges, known pixels, hole-independence, phases, gradients, bf16.
+
+
+def _complete(case: Case, batch: Batch | None = None) -> Completion:
+    return case.model.complete(batch or case.batch)
+
+
+def shapes(case: Case) -> str | None:
+    """Raw output and composite have the image's shape, in float32."""
+    done = _complete(case)
+    for name in ("raw", "composite"):
+        value: Tensor = getattr(done, name)
+        if value.shape != case.batch.image.shape or value.dtype != torch.float32:
+            return (
+                f"complete() returns {name} of shape {tuple(value.shape)} and {value.dtype}; "
+                f"it must be {tuple(case.batch.image.shape)} and float32"
+            )
+    return None
+
+
+def known_pixels(case: Case) -> str | None:
+    """The composite equals the image bit for bit where the mask is 0."""
+    done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
+    if not torch.equal(done.composite[known], case.batch.image[known]):
+        return "the composite changes known pixels; build it with models.base.composite(image, raw, mask)"
+    return None
+
+
+def hole_independence(case: Case) -> str | None:
+    """Nothing changes when the pixels under the hole do."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        first = _complete(case)
+        other = torch.where(case.batch.mask > 0.5, 1 - case.batch.image, case.batch.image)
+        second = _complete(case, replace(case.batch, image=other))
+    hole = case.batch.mask.expand_as(case.batch.image) > 0.5
+    if not torch.equal(first.composite[hole], second.composite[hole]):
+        return "the output depends on the pixels under the hole: the network sees the truth it is to predict"
+    return None
+
+
+def finite_range(case: Case) -> str | None:
+    """The raw output is finite and of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        raw = _complete(case).raw
+    if not torch.isfinite(raw).all():
+        return "the raw output is not finite on an untrained network"
+    if raw.abs().max() > 50:
+        low, high = raw.min().item(), raw.max().item()
+        return f"the raw output spans {low:.1f} to {high:.1f}; images are in [0, 1], not in [0, 255]"
+    return None
+
+
+def phases(case: Case) -> str | None:
+    """Phases name networks that exist, the generator moves last, and an untrained fill has none."""
+    if case.model.trained != bool(case.phases):
+        return "a model with trained = True needs phases, and one with trained = False has none"
+    for phase in case.phases:
+        unknown = [p for p in phase.players if p not in case.model.networks]
+        if unknown:
+            return f"phase {phase.name!r} trains {unknown[0]!r}, which is not in networks"
+        if "generator" in phase.players[:-1]:
+            return f"phase {phase.name!r}: the generator must move last, against the updated discriminator"
+    for size in (1, 3, 50):
+        steps = [p.num_steps for p in case.model.phases(Budget(num_steps=size))]
+        if case.phases and sum(steps) != max(size, len(steps)):
+            return f"phases of a budget of {size} steps have {sum(steps)} steps; use budget.split()"
+    return None
+
+
+def gradients(case: Case) -> str | None:
+    """Every parameter of every network gets a gradient in some phase, and a player's loss reaches it alone."""
+    reached: set[str] = set()
+    case.model.networks.train()
+    for phase in case.phases:
+        for player in phase.players:
+            completion = _complete(case)
+            seen = completion if player == "generator" else completion.detach()
+            terms = case.model.loss(player, case.batch, seen, phase)
+            if "loss" not in terms or terms["loss"].ndim != 0:
+                return f"loss({player!r}) must return a scalar under the key 'loss'"
+            parameters = dict(case.model.networks[player].named_parameters())
+            case.model.networks.zero_grad(set_to_none=True)
+            terms["loss"].backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
+            reached |= {f"{player}.{n}" for n, p in parameters.items() if p.grad is not None and p.grad.any()}
+    every = {n for n, p in case.model.networks.named_parameters() if p.requires_grad}
+    missing = sorted(every - reached)
+    if missing:
+        return f"{len(missing)} parameters never get a gradient, {missing[0]} among them"
+    return None
+
+
+def bfloat16(case: Case) -> str | None:
+    """A step runs under bf16 autocast, with a finite loss and a float32 picture."""
+    case.model.networks.train()
+    for phase in case.phases:
+        for player in phase.players:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                completion = _complete(case)
+                seen = completion if player == "generator" else completion.detach()
+                loss = case.model.loss(player, case.batch, seen, phase)["loss"]
+            if completion.raw.dtype != torch.float32:
+                return f"under bf16 autocast complete() returns {completion.raw.dtype}; end with .float()"
+            if not torch.isfinite(loss):
+                return f"under bf16 autocast the loss of {player} is not finite in phase {phase.name!r}"
+    return None
+
+
+def repeatable(case: Case) -> str | None:
+    """In evaluation mode the same batch gives the same picture twice, each image by itself as in the batch."""
+    case.model.networks.eval()
+    with torch.no_grad():
+        whole, again = _complete(case).composite, _complete(case).composite
+        single = torch.cat([_complete(case, part).composite for part in case.batch.split(1)])
+    if not torch.equal(whole, again):
+        return "two forwards in evaluation mode differ: something is drawn at random"
+    if not torch.allclose(whole, single, atol=1e-4):
+        return (
+            "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
+        )
+    return None
+
+
+# Whether several processes may train a model, shown in one: what data parallelism relies on, check by check.
+#
+# ``torch.nn.parallel.DistributedDataParallel`` gives each process a part of the batch, enters a network through its
+# ``forward`` alone, waits in every step for a gradient of each parameter, averages those, and broadcasts buffers. A
+# model that keeps what is checked here takes with two processes the step that it takes with one; the tests show that
+# with two real processes, too.
+
+
+#: Of a network's largest gradient: what float32 sums in another order differ by, with room.
+_TOLERANCE = 1e-3
+
+
+class _Wrapped(nn.Module):
+    """All that DistributedDataParallel offers of a network: it can be called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.calls = module, 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's own."""
+        self.calls += 1
+        return self.module(*args, **kwargs)
+
+
+class _Step(NamedTuple):
+    """One player's move: its gradients by parameter, and whether its loss drew random numbers."""
+
+    phase: str
+    player: str
+    gradients: dict[str, Tensor | None]
+    drew: bool
+
+
+def networks_are_called(case: Case) -> str | None:
+    """A step calls the networks and reaches for none of their methods, layers or attributes."""
+    advice = (
+        "processes share gradients only through a call of networks[...]: move that work into its forward()"
+    )
+    for name, network in list(case.model.networks.items()):
+        case.model.networks[name] = _Wrapped(network)
+    try:
+        for step in _steps(case):
+            player = case.model.networks[step.player]
+            assert isinstance(player, _Wrapped)
+            if not player.calls:
+                return f"phase {step.phase!r} trains {step.player} without calling networks[{step.player!r}]; {advice}"
+            player.calls = 0
+    except AttributeError as error:
+        return f"a step reaches past a network's forward() ({error}); {advice}"
+    return None
+
+
+def every_parameter_every_step(case: Case) -> str | None:
+    """Each parameter of a player has a gradient in every phase in which the player moves."""
+    for step in _steps(case):
+        idle = [name for name, gradient in step.gradients.items() if gradient is None]
+        if idle:
+            return (
+                f"in phase {step.phase!r} {len(idle)} parameters of {step.player} take no part in the loss, {idle[0]} "
+                "among them; other processes would wait for their gradients: set requires_grad = False where idle"
+            )
+    return None
+
+
+def halves_average_to_the_whole(case: Case) -> str | None:
+    """With running statistics, the gradients of the two images average to that of the batch.
+
+    Not asked of a loss that draws random numbers in another order for parts than for the whole.
+    """
+    case.model.networks.eval()
+    for whole, *parts in zip(_steps(case), _steps(case, 0), _steps(case, 1), strict=True):
+        largest = max((float(g.abs().max()) for g in whole.gradients.values() if g is not None), default=0.0)
+        for name, gradient in whole.gradients.items():
+            both = [g for part in parts if (g := part.gradients[name]) is not None]
+            if gradient is None or len(both) < 2 or whole.drew:
+                continue
+            if float((torch.stack(both).mean(0) - gradient).abs().max()) > _TOLERANCE * largest:
+                return (
+                    f"in phase {whole.phase!r} the gradients of parts of a batch do not average to the whole's "
+                    f"({whole.player}.{name}): make the loss a mean over images, not a sum or a ratio over the batch"
+                )
+    return None
+
+
+def state_is_registered(case: Case) -> str | None:
+    """Every tensor that a network holds is a parameter or a buffer."""
+    for name, module in case.model.networks.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, Tensor):
+                return (
+                    f"{name}.{attribute} is a tensor but neither parameter nor buffer, so that it reaches no device, "
+                    "no other process and no checkpoint: use register_buffer()"
+                )
+    return None
+
+
+def _steps(case: Case, image: int | None = None) -> Iterator[_Step]:
+    """Every player's move in every phase, on the batch or on one of its images."""
+    batch = case.batch if image is None else case.batch.split(1)[image]
+    for phase in case.phases:
+        for player in phase.players:
+            batch.generator.manual_seed(11)
+            before = batch.generator.get_state()
+            completion = case.model.complete(batch)
+            seen = completion if player == "generator" else completion.detach()
+            loss = case.model.loss(player, batch, seen, phase)["loss"]
+            named = {n: p for n, p in case.model.networks[player].named_parameters() if p.requires_grad}
+            gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            drew = not torch.equal(before, batch.generator.get_state())
+            yield _Step(phase.name, player, dict(zip(named, gradients, strict=True)), drew)
+
 
 __all__ = ["CHECKS", "Case", "Finding", "build", "run"]
 
@@ -25,18 +298,18 @@ class Finding:
 
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {
-    "shapes": contract.shapes,
-    "known pixels": contract.known_pixels,
-    "hole independence": contract.hole_independence,
-    "finite range": contract.finite_range,
-    "phases": contract.phases,
-    "gradients": contract.gradients,
-    "bfloat16": contract.bfloat16,
-    "repeatable": contract.repeatable,
-    "DDP: networks are called": contract.networks_are_called,
-    "DDP: every parameter, every step": contract.every_parameter_every_step,
-    "DDP: halves average to the whole": contract.halves_average_to_the_whole,
-    "DDP: state is registered": contract.state_is_registered,
+    "shapes": shapes,
+    "known pixels": known_pixels,
+    "hole independence": hole_independence,
+    "finite range": finite_range,
+    "phases": phases,
+    "gradients": gradients,
+    "bfloat16": bfloat16,
+    "repeatable": repeatable,
+    "DDP: networks are called": networks_are_called,
+    "DDP: every parameter, every step": every_parameter_every_step,
+    "DDP: halves average to the whole": halves_average_to_the_whole,
+    "DDP: state is registered": state_is_registered,
 }
 
 

@@ -37,14 +37,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.base import check_choices
+from models.base import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    check_choices,
+    composite,
+)
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention
 from models.layers.conv_block import LEAKY_SLOPE, scaled
 from models.layers.gated_conv import GatedConv2d, same_conv
 from models.layers.spectral_norm import SpectralConv2d
 from models.losses import AdversarialLoss, discriminator_loss, generator_loss, score
-from models.base import Batch, Budget, Completion, InpaintingModel, Layer, OptimizerSpec, Phase, Resolution, Task, composite
 from models.registry import register
 
 SIZE_MULTIPLE = 8

@@ -40,12 +40,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.base import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    composite,
+)
 from models.errors import UnsupportedSizeError
 from models.layers.conv_block import LEAKY_SLOPE
 from models.layers.fast_fourier_conv import FastFourierBlock
-from models.losses import generator_loss, score
-from models.losses import weighted_l1
-from models.base import Batch, Budget, Completion, InpaintingModel, Layer, OptimizerSpec, Phase, Resolution, Task, composite
+from models.losses import generator_loss, score, weighted_l1
 from models.registry import register
 
 SIZE_MULTIPLE = 8

@@ -48,10 +48,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from models.base import Layer, OptimizerSpec, Resolution
 from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
 from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, SpectralNorm
 from models.layers.gated_conv import same_conv
-from models.base import Layer, OptimizerSpec, Resolution
 from models.registry import register
 from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
 

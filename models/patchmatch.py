@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.base import Resolution
 from models.classical import UntrainedFill
 from models.errors import MissingPackageError, ModelError
-from models.base import Resolution
 from models.registry import register
 
 

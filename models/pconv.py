@@ -27,13 +27,32 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.base import check_choices
+from models.base import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Resolution,
+    Task,
+    check_choices,
+    composite,
+)
 from models.errors import UnsupportedSizeError
 from models.layers.cpu_kernels import per_channel
 from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
-from models.losses import IMAGENET_MEAN, IMAGENET_STD, VGG16Features, perceptual_and_style, require_vgg16
-from models.losses import dilate, total_variation, weighted_l1
-from models.base import Batch, Budget, Completion, InpaintingModel, Layer, OptimizerSpec, Phase, Resolution, Task, composite
+from models.losses import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VGG16Features,
+    dilate,
+    perceptual_and_style,
+    require_vgg16,
+    total_variation,
+    weighted_l1,
+)
 from models.registry import register
 
 _REMEDY = "set vgg_losses = off (the row is then labelled as such)"

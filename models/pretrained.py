@@ -24,8 +24,8 @@ from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from models import discovery
-from models.errors import InvalidWeightsError, ModelError
 from models.base import Batch, Box, InpaintingModel, Task
+from models.errors import InvalidWeightsError, ModelError
 from models.registry import ModelEntry
 
 FORMAT = "inpaint-bench weights 1"

@@ -13,12 +13,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.base import check_choices
+from models.base import (
+    Batch,
+    Budget,
+    Completion,
+    InpaintingModel,
+    Layer,
+    OptimizerSpec,
+    Phase,
+    Task,
+    check_choices,
+    composite,
+)
 from models.errors import UnsupportedSizeError
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.local_crop import crop, default_local_size, hole_corners, random_corners
 from models.losses import AdversarialLoss, discriminator_loss, generator_loss, score
-from models.base import Batch, Budget, Completion, InpaintingModel, Layer, OptimizerSpec, Phase, Task, composite
 
 SIZE_MULTIPLE = 4
 MIN_SIZE = 32

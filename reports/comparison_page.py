@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.statistics.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
-from reports.results.experiment import Experiment
-from reports.svg import style
-from reports.render import render, write_page
 from reports.context import Metric, Page
 from reports.palette import Look, looks
+from reports.render import render, write_page
+from reports.results.experiment import Experiment
 from reports.sections import Plot
 from reports.sections.setup import plain
+from reports.statistics.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
+from reports.svg import style
 
 #: Parts of the manifest in which experiments may differ, with what the page calls them.
 _PARTS = ("settings", "data", "software", "hardware")

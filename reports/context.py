@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from reports.claims.verdicts import Verdict, evaluate_claims, shortfalls
-from reports.statistics.paired import paired_differences
-from reports.results.experiment import Experiment
 from reports.palette import Look, looks
-from reports.statistics.scores import Scores, arrange
-from reports.statistics.summary import set_note, summarise_sets
-from reports.statistics.summary import summarise
+from reports.results.experiment import Experiment
 from reports.results.schema import PRIMARY_METRICS, metric_columns
+from reports.statistics.paired import paired_differences
+from reports.statistics.scores import Scores, arrange
+from reports.statistics.summary import set_note, summarise, summarise_sets
 
 #: Headings of metrics by name; others are shown under the name they have.
 _HEADINGS = {

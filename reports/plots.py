@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
 from reports.palette import Look
+from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
 
 Floats = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ import click
 from bench import __version__
 from bench.errors import BenchError
 
-#: Command -> the line ``bench --help`` shows, in the order shown. Each lives in ``bench/cli/<name>_command.py`` as
+#: Command -> the line ``bench --help`` shows, in the order shown. Each lives in ``bench/cli/commands/<name>.py`` as
 #: ``command`` (dashes as underscores).
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bench.cli.{cmd_name.replace('-', '_')}_command")
+        module = importlib.import_module(f"bench.cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 import traceback
+from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
 
+from bench.config import Request
 from bench.runner.callbacks import Listener
 from bench.training.metric_logger import Progress as TrainingProgress
+
+if TYPE_CHECKING:
+    from reports.results.experiment import Experiment
 
 _PLAIN_SECONDS = 10.0  # between two plain lines of one training
 
@@ -134,3 +145,112 @@ def duration(seconds: float) -> str:
     if seconds < 172800:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.0f} days"
+
+
+# Bytes and seconds as a person reads them.
+
+
+def size(num_bytes: float) -> str:
+    """``512 B``, ``3.2 MiB``, ``15 GiB``."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    value, unit = float(num_bytes), 0
+    while value >= 1024 and unit < len(units) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {units[unit]}" if unit == 0 or value >= 10 else f"{value:.1f} {units[unit]}"
+
+
+# What a run prints when it has ended, and what it would do before it starts: as tables or as JSON.
+
+
+_HEADINGS = {"psnr_db": "PSNR (dB)", "ssim": "SSIM", "lpips_alex": "LPIPS (Alex)"}
+
+
+def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
+    """The experiment's table on standard output, then where the report lies."""
+    from reports.results.experiment import load_experiment
+
+    experiment = load_experiment(folder)
+    means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
+    if as_json:
+        told = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
+        click.echo(json.dumps({**told, "means": means}, indent=1))
+        return
+    console = Console(highlight=False)
+    for mask in dict.fromkeys(row["mask"] for row in means):
+        table = Table(title=f"mask: {mask}", title_justify="left")
+        table.add_column("model")
+        metrics = [key for key in means[0] if key not in ("method", "mask")]
+        for name in metrics:
+            table.add_column(_HEADINGS.get(name, name.upper()), justify="right")
+        for row in means:
+            if row["mask"] == mask:
+                numbers = (_number(row[m], 4 if m in ("ssim", "lpips_alex") else 2) for m in metrics)
+                table.add_row(row["method"], *numbers)
+        console.print(table)
+        for note in notes[mask]:
+            console.print(note, soft_wrap=True, markup=False)
+    manifest = experiment.manifest
+    if manifest["data"]["procedural"]:
+        console.print(
+            "These are procedural faces, not real results: give --data PATH for CelebA or a folder of pictures.",
+            soft_wrap=True,
+        )
+    if manifest["settings"]["preset"] != "paper":
+        seen = manifest["settings"]["images_seen"]
+        console.print(
+            f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True
+        )
+    if failed:
+        console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
+    console.print(f"report: {page}", soft_wrap=True, markup=False)
+
+
+def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """One entry a method and mask, in table order, and notes by mask; what was not measured is ``None``."""
+    import pandas as pd
+
+    from reports.statistics.summary import method_name, set_note, summarise, summarise_sets
+
+    sets = summarise_sets(experiment.cells)
+    names = [*_HEADINGS, *(dict.fromkeys(sets["metric"]) if len(sets) else ())]
+    summary = pd.concat([summarise(experiment.rows, list(_HEADINGS)), sets])
+    found, notes = [], {}
+    for mask in experiment.masks:
+        part = summary[summary["mask"] == mask]
+        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
+            means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
+            kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
+            found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})
+        counts = {name: part.loc[part["metric"] == name, "n_images"] for name in names[len(_HEADINGS) :]}
+        notes[mask] = [set_note(name.upper(), int(n.min())) for name, n in counts.items() if len(n)]
+    return found, notes
+
+
+def _number(mean: float | None, digits: int) -> str:
+    return "n/a" if mean is None else f"{mean:.{digits}f}"
+
+
+def print_preview(request: Request, *, as_json: bool) -> None:
+    """The cells of a run and where each stands, then what the rest takes."""
+    from bench.runner.status import preview
+
+    with ConsoleListener() as listener:
+        planned = preview(request, listener)
+    if as_json:
+        click.echo(json.dumps({**asdict(planned), "folder": str(planned.folder)}, indent=1))
+        return
+    table = Table(title=str(planned.folder), title_justify="left")
+    for heading in ("model", "mask", "seed", "state"):
+        table.add_column(heading, overflow="fold")
+    for cell in planned.cells:
+        table.add_row(cell.label, cell.mask, str(cell.seed), cell.state)
+    Console(highlight=False, markup=False).print(table)
+    done = sum(cell.done for cell in planned.cells)
+    about = "unknown time" if planned.seconds is None else f"about {duration(planned.seconds)}"
+    click.echo(
+        f"{several(len(planned.cells), 'cell')}, {done} done; "
+        f"{several(planned.trainings, 'training')} to run: {about} on {planned.device}"
+    )
+    if planned.trainings:
+        memory = "unknown" if planned.memory_bytes is None else f"about {size(planned.memory_bytes)}"
+        click.echo(f"memory: {memory} for the largest training, beside the images")

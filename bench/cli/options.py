@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from bench.cli.config_file import keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,3 +103,73 @@ def models_from_option(function: F) -> F:
         type=click.Path(exists=True),
         help="A Python file, or a folder of them, with models of your own. Repeatable.",
     )(function)
+
+
+# What the TAB key offers as values: names of models, masks and experiments. Imports no torch.
+
+
+def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Experiments in ``runs/``."""
+    from bench.runner.run_folder import RUNS
+
+    return _items((p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))), incomplete)
+
+
+def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Models and their groups; after a comma, the next of a list."""
+    from models.discovery import find
+
+    listings = find([])
+    groups = {group for listing in listings.values() for group in listing.card.groups}
+    return _items([*listings, "all", "everything", *sorted(groups)], incomplete)
+
+
+def masks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Mask names and groups; after a comma, the next of a list."""
+    from masks.registry import names
+
+    return _items([*names(), "paper", "all"], incomplete)
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(before + comma + name) for name in dict.fromkeys(names) if name.startswith(last)]
+
+
+# A command whose ``--help`` shows its options under headings.
+
+
+OTHER = "Other options"
+
+
+class GroupedCommand(click.Command):
+    """A command with headings over its options.
+
+    Args:
+        groups: heading -> long names of options without dashes, in the order shown; what is in none comes last, under
+            :data:`OTHER`.
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, tuple[str, ...]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._groups = groups
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Heading -> keys of every option that can stand in a file."""
+        known = keys(self)
+        placed = {key for members in self._groups.values() for key in members}
+        groups = {h: tuple(k for k in members if k in known) for h, members in self._groups.items()}
+        return {**groups, OTHER: tuple(key for key in known if key not in placed)}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, under their headings."""
+        names = {max(option.opts, key=len).removeprefix("--"): option for option in self.get_params(ctx)}
+        groups = {h: [k for k in members if k in names] for h, members in self._groups.items()}
+        placed = {key for members in groups.values() for key in members}
+        groups[OTHER] = [key for key in names if key not in placed]
+        for heading, members in groups.items():
+            records = [record for key in members if (record := names[key].get_help_record(ctx))]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)

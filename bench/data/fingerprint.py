@@ -13,9 +13,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.cache import BLOCK, Images, Pack, reserve
 from bench.data.dataset import DataSpec, ImageSet
-from bench.data.cache import BLOCK, Images, reserve
-from bench.data.cache import Pack
 
 _IN_MEMORY = 2**30  # bytes of a split that is copied into memory
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import splits
-from bench.data.transforms import CENTER_SIDE, CROPS, NO_FACE
+from bench.data.cache import Pack, ProgressCallback, pack_faces, pack_source
 from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known
 from bench.data.fingerprint import arrange, facts_of
-from bench.data.cache import ProgressCallback
-from bench.data.cache import Pack, pack_faces, pack_source
 from bench.data.sources import CELEBA_LICENCE, Source, find
+from bench.data.transforms import CENTER_SIDE, CROPS, NO_FACE
 from bench.errors import DataError
 from models.registry import suggest
 

@@ -16,9 +16,8 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.evaluation.cards import CARDS, Card, expand, psnr_cap_db
 from bench.evaluation.lpips import lpips_distance
-from bench.evaluation.ssim import mean_of_map, mean_ssim, ssim_map
+from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_of_map, mean_ssim, ssim_map
 from bench.pretrained_weights import MetricUnavailableError
-from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7
 
 __all__ = [
     "METRICS",

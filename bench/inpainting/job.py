@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.data.sources import SUFFIXES
 from bench.errors import BenchError, DataError, UsageError
-from bench.inpainting.tiling import Filler, fill
 from bench.inpainting.photo import read_hole, read_photo
+from bench.inpainting.tiling import Filler, fill
 from bench.runner.run_folder import write_whole
 
 

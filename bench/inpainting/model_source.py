@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.inpainting.tiling import Filler
 from bench.inpainting import trained_weights
+from bench.inpainting.tiling import Filler
 from bench.training.device import Compute
 from models import discovery
+from models.base import Batch, Task
 from models.errors import ModelError
 from models.pretrained import Pretrained, load_pretrained
-from models.base import Batch, Task
 from reports.results.experiment import Experiment
 
 #: Fills whose picture is learnt, if only as a mean: nothing holds it but the data.

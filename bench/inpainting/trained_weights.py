@@ -11,9 +11,10 @@ from typing import Any
 from bench.errors import BenchError, UsageError
 from bench.runner.run_folder import write_json, write_whole
 from bench.training import checkpoint
-from models import discovery, export as interchange, pretrained
-from models.errors import MissingPackageError, ModelError
+from models import discovery, pretrained
+from models import export as interchange
 from models.base import Box, Task
+from models.errors import MissingPackageError, ModelError
 from models.registry import suggest
 from reports.results.experiment import Experiment
 

@@ -7,7 +7,7 @@ itself, and the plain step (:mod:`bench.perf.reference_step`) of the same networ
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,18 +19,18 @@ import torch
 
 from bench import provenance
 from bench.config import digest
-from bench.perf.step_timer import Clock, StepTimer
 from bench.perf.reference_step import plain_layers, plain_step
+from bench.perf.step_timer import Clock, StepTimer
+from bench.profiling.flops import Cost, count, matrix_rate
+from bench.profiling.peak_memory import PeakMemory
 from bench.runner.train import place
 from bench.training.data_loader import TrainingBatches
-from bench.profiling.flops import Cost, count, matrix_rate
 from bench.training.device import Compute, choose
-from bench.profiling.peak_memory import PeakMemory
 from bench.training.schedule import Schedule
 from bench.training.trainer import Trainer
 from masks import bank
-from models.discovery import load
 from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
+from models.discovery import load
 from models.registry import ModelEntry
 
 SCHEMA = "inpaint-bench perf 1"
@@ -278,3 +278,44 @@ def _run_trainer(
             Trainer(model, schedule, ending, compute, Path(folder)).train()
         except _EnoughError:
             return
+
+
+# What ``bench perf`` measured, as the rows of a table.
+
+
+def rows(result: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The table's rows, as text by column."""
+    for model in result["models"]:
+        for phase in model["phases"]:
+            plain = phase.get("times_plain")
+            yield {
+                "model": model["model"],
+                "phase": phase["phase"],
+                "images/s": f"{phase['images_per_second']:.1f}",
+                "ms": f"{phase['step_seconds'] * 1e3:.0f}",
+                "x plain": "-" if plain is None else f"{plain:.2f}",
+                "GMAC/image": f"{phase['multiply_accumulates'] / 1e9:.2f}",
+                "of matrix rate": f"{phase['matrix_share']:.0%}",
+                "networks": f"{phase['networks_matrix_share']:.0%}",
+                "optimizer ms": f"{phase['optimizer_seconds'] * 1e3:.1f}",
+                "outside": f"{phase['outside_share']:.1%}",
+                "peak MiB": _whole(model["peak_memory_mb"]),
+            }
+        inference = model["inference"]
+        yield {
+            "model": model["model"],
+            "phase": "inference",
+            "images/s": f"{inference['images_per_second']:.1f}",
+            "ms": f"{inference['batch_seconds'] * 1e3:.0f}",
+            "x plain": "-",
+            "GMAC/image": f"{inference['multiply_accumulates'] / 1e9:.2f}",
+            "of matrix rate": f"{inference['matrix_share']:.0%}",
+            "networks": "-",
+            "optimizer ms": "-",
+            "outside": "-",
+            "peak MiB": "-",
+        }
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

@@ -14,13 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.base import Batch, InpaintingModel, OptimizerSpec, Phase
 from models.layers import gated_conv
-from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d
+from models.layers.cpu_kernels import (
+    BiasedConvTranspose2d,
+    MatrixConv2d,
+    MatrixConvTranspose2d,
+    SmallMapConv2d,
+    TapConv2d,
+)
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
-from models.layers.cpu_kernels import SmallMapConv2d
-from models.layers.cpu_kernels import BiasedConvTranspose2d, TapConv2d
-from models.base import Batch, InpaintingModel, OptimizerSpec, Phase
 
 
 def plain_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], None]:

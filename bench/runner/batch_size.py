@@ -14,14 +14,14 @@ import torch
 from bench.config import Request, RunConfig
 from bench.data import Dataset
 from bench.errors import BenchError
-from bench.runner.run_folder import Store
+from bench.profiling.flops import training_bytes
 from bench.runner.callbacks import Listener
 from bench.runner.plan import TrainingPlan, make
+from bench.runner.run_folder import Store
 from bench.runner.train import build
 from bench.training.device import Compute
-from bench.profiling.flops import training_bytes
-from bench.training.train_step import OutOfMemoryError
 from bench.training.schedule import Schedule
+from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
 from models.base import Batch
 from models.registry import ModelEntry

@@ -16,11 +16,10 @@ from bench.config import Request
 from bench.errors import DiskError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluator import TestSet
-from bench.runner.run_folder import Store, write_json, write_whole
 from bench.runner.plan import Cell
+from bench.runner.run_folder import Store, write_json, write_whole
 from reports.results.experiment import mask_file_name
-from reports.results.schema import agrees
-from reports.results.schema import read_rows, write_rows
+from reports.results.schema import agrees, read_rows, write_rows
 
 
 def save_cell(

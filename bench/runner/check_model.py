@@ -14,8 +14,8 @@ from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models import contract
-from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.base import Batch, Budget
+from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelEntry
 
 

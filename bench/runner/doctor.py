@@ -18,15 +18,15 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from bench.data import DataSpec
-from bench.data.transforms import PictureError, decode, decoding
-from bench.data.dataset import FACES
 from bench.data.cache import cache_folder
+from bench.data.dataset import FACES
 from bench.data.sources import find, read
+from bench.data.transforms import PictureError, decode, decoding
 from bench.errors import BenchError
 from bench.pretrained_weights import backbones
 from bench.provenance import hardware
-from bench.runner.run_folder import REPORTS, RUNS
 from bench.runner.batch_size import free_bytes
+from bench.runner.run_folder import REPORTS, RUNS
 from bench.training.device import Compute, choose, computes_bf16
 
 #: ``warning``: something is not to be had, the rest works. ``failed``: a run would fail.

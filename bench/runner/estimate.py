@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from bench.profiling.flops import Cost, count, matrix_rate, shapes_only, training_bytes
 from bench.runner.plan import Cell, TrainingPlan
-from bench.profiling.flops import Cost, count, matrix_rate, shapes_only
 from bench.training.device import Compute
-from bench.profiling.flops import training_bytes
 
 #: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4

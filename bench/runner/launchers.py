@@ -30,8 +30,8 @@ from bench.runner.plan import TrainingPlan
 from bench.runner.prepare import prepare
 from bench.runner.train import train
 from bench.training.device import Compute, is_out_of_memory
-from bench.training.train_step import OutOfMemoryError
 from bench.training.signals import InterruptedTrainingError, StopSignals
+from bench.training.train_step import OutOfMemoryError
 
 #: What the libraries of a process take besides the training itself.
 _PROCESS_BYTES = 0.7 * 2**30

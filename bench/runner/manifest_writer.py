@@ -19,13 +19,12 @@ from bench.data.dataset import unseen
 from bench.errors import UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluator import Evaluated
-from bench.runner.run_folder import Store, now, write_whole
 from bench.runner.cell_files import with_primary
 from bench.runner.plan import Cell, Plan
+from bench.runner.run_folder import Store, now, write_whole
 from bench.runner.train import TrainedModel
 from bench.training.device import Compute
-from reports.results.schema import numbers
-from reports.results.schema import EXTERNAL
+from reports.results.schema import EXTERNAL, numbers
 
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"

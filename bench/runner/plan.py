@@ -19,6 +19,7 @@ from bench.data import Dataset
 from bench.errors import UsageError
 from bench.training.device import Compute
 from masks.registry import fixed_box
+from models.base import Box, Budget, OptimizerSpec, Task
 from models.discovery import find, load
 from models.errors import (
     BrokenModelError,
@@ -27,7 +28,6 @@ from models.errors import (
     MissingWeightsError,
     UnsupportedSizeError,
 )
-from models.base import Box, Budget, OptimizerSpec, Task
 from models.registry import ModelEntry, suggest
 from reports.results.experiment import mask_file_name
 

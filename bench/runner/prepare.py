@@ -13,14 +13,14 @@ from bench.config import Request, digest, resolve
 from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.data.dataset import known
 from bench.errors import UsageError
-from bench.evaluation import evaluator as evaluation
+from bench.evaluation import evaluator
 from bench.evaluation import metrics as metric_library
 from bench.evaluation.cards import expand
 from bench.evaluation.fid import SetMetric, prepare_sets
-from bench.runner.run_folder import Store
 from bench.runner import batch_size
 from bench.runner.callbacks import Listener
 from bench.runner.plan import Cell, Plan, cell_key, check, make
+from bench.runner.run_folder import Store
 from bench.training.device import Compute, choose
 from models import discovery
 
@@ -72,7 +72,7 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
     compute.ranks.share(None)
     data = data or open_data(spec)
-    test_images = evaluation.subset(evaluated(data, settings.evaluate_on), settings.test_images)
+    test_images = evaluator.subset(evaluated(data, settings.evaluate_on), settings.test_images)
     unknown = len(test_images) - len(known(test_images))
     if unknown and data.name == "celeba":
         listener.warn(

@@ -12,13 +12,13 @@ from typing import Any
 import masks.registry
 from bench.config import Request
 from bench.errors import BenchError, DiskError, UsageError
-from bench.evaluation import evaluator as evaluation
-from bench.runner.run_folder import Store, discard
+from bench.evaluation import evaluator
 from bench.runner import cell_files, estimate, manifest_writer
-from bench.runner.launchers import Failure, train_side_by_side
 from bench.runner.callbacks import Listener
+from bench.runner.launchers import Failure, train_side_by_side
 from bench.runner.plan import Cell
 from bench.runner.prepare import Prepared, prepare
+from bench.runner.run_folder import Store, discard
 from bench.runner.train import TrainedModel, train
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
@@ -67,7 +67,7 @@ def _follow(prepared: Prepared) -> None:
     """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
     compute, cells = prepared.compute, prepared.plan.cells
     current: TrainedModel | None = None
-    tests: dict[str, evaluation.TestSet] = {}
+    tests: dict[str, evaluator.TestSet] = {}
     while (index := compute.ranks.share(-1)) >= 0:
         cell = cells[index]
         assert cell.training is not None
@@ -86,30 +86,30 @@ def _follow(prepared: Prepared) -> None:
                 )
             if cell.mask not in tests:
                 tests[cell.mask] = _test_set(prepared, cell.mask)
-            evaluation.evaluate(
-                current.model, tests[cell.mask], compute, prepared.metrics, sets=prepared.sets
-            )
+            evaluator.evaluate(current.model, tests[cell.mask], compute, prepared.metrics, sets=prepared.sets)
         except NonFiniteLossError:  # the losses are shared: every process has it at the same step
             current = None
 
 
-def _test_set(prepared: Prepared, mask: str) -> evaluation.TestSet:
+def _test_set(prepared: Prepared, mask: str) -> evaluator.TestSet:
     """Test images with the masks of ``mask``."""
     images = prepared.test_images
     drawn = masks.registry.draw(mask, images.ids, prepared.data.size)
-    return evaluation.TestSet(images, drawn, evaluation.picture_pool(len(images.ids)))
+    return evaluator.TestSet(images, drawn, evaluator.picture_pool(len(images.ids)))
 
 
 class _Job:
     """The state of one run, so that each stage below is a short method."""
 
-    def __init__(self, prepared: Prepared, listener: Listener, record: manifest_writer.Manifest, root: Path) -> None:
+    def __init__(
+        self, prepared: Prepared, listener: Listener, record: manifest_writer.Manifest, root: Path
+    ) -> None:
         self.prepared, self.listener, self.record, self.root = prepared, listener, record, root
         self.request = prepared.request
         self.data, self.compute, self.store = prepared.data, prepared.compute, prepared.store
         self.plan, self.ready, self.test_images = prepared.plan, prepared.metrics, prepared.test_images
         self.sets = prepared.sets
-        self._tests: dict[str, evaluation.TestSet] = {}
+        self._tests: dict[str, evaluator.TestSet] = {}
         self._finished: dict[int, dict[str, Any] | None] = {}
         self._keys = {
             id(cell): prepared.key(cell)
@@ -199,7 +199,7 @@ class _Job:
 
     def _evaluate(self, cell: Cell, trained: TrainedModel) -> None:
         test = self._test_set(cell.mask)
-        result = evaluation.evaluate(
+        result = evaluator.evaluate(
             trained.model,
             test,
             self.compute,
@@ -215,7 +215,7 @@ class _Job:
         means = {name: float(result.rows[name].mean()) for name in self.ready}
         self.listener.cell_done(cell.label, cell.mask, means)
 
-    def _test_set(self, mask: str) -> evaluation.TestSet:
+    def _test_set(self, mask: str) -> evaluator.TestSet:
         """Test images with the masks of ``mask``; also stores the pool's truths and masks for the report."""
         if mask not in self._tests:
             test = self._tests[mask] = _test_set(self.prepared, mask)

@@ -18,7 +18,7 @@ from bench.errors import BenchError, DiskError, UsageError
 from reports.results import manifest as manifests
 
 RUNS, REPORTS = Path("runs"), Path("reports")
-_RESERVED = {"sections", "templates"}
+_RESERVED = {"results", "statistics", "claims", "sections", "templates"}
 
 
 class BusyError(BenchError):

@@ -10,7 +10,7 @@ from PIL import Image
 
 import masks.registry
 from bench.data import Dataset
-from bench.evaluation import evaluator as evaluation
+from bench.evaluation import evaluator
 from bench.runner.run_folder import write_whole
 from bench.training.device import Compute
 from models.base import InpaintingModel
@@ -35,15 +35,15 @@ class Samples:
         self, model: InpaintingModel, data: Dataset, mask: str, compute: Compute, folder: Path
     ) -> None:
         held_out = data.validation if data.validation.ids else data.test
-        images = evaluation.subset(held_out, COUNT)
+        images = evaluator.subset(held_out, COUNT)
         drawn = masks.registry.draw(mask, images.ids, data.size)
-        self._test = evaluation.TestSet(images, drawn, np.arange(len(images.ids)))
+        self._test = evaluator.TestSet(images, drawn, np.arange(len(images.ids)))
         self._model, self._compute, self._folder = model, compute, folder / "samples"
 
     def __call__(self, step: int) -> NDArray[np.uint8]:
         """Complete, write and return the sheet after ``step`` steps, ``(3 * S, N * S, 3)``."""
         truth = np.array(self._test.images.pixels)
-        completed = evaluation.evaluate(self._model, self._test, self._compute, {}).pictures
+        completed = evaluator.evaluate(self._model, self._test, self._compute, {}).pictures
         masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GREY), truth)
         sheet: NDArray[np.uint8] = np.concatenate(
             [np.concatenate(list(row), axis=1) for row in (masked, completed, truth)], axis=0

@@ -16,21 +16,21 @@ import masks.bank
 import masks.registry
 from bench.config import Request, RunConfig, digest
 from bench.data import Dataset
-from bench.evaluation import evaluator as evaluation
+from bench.evaluation import evaluator
 from bench.evaluation.metrics import NotFiniteError
-from bench.runner.run_folder import Store, write_json
+from bench.profiling.flops import count
+from bench.profiling.peak_memory import PeakMemory
+from bench.runner import diagnostics
 from bench.runner.callbacks import Listener
 from bench.runner.plan import TrainingPlan, mask_names
+from bench.runner.run_folder import Store, write_json
 from bench.runner.sample_grid import Samples
-from bench.training import checkpoint
-from bench.runner import diagnostics
-from bench.training.data_loader import TrainingBatches
 from bench.runner.tensorboard import BoardLog
-from bench.profiling.flops import count
+from bench.training import checkpoint
+from bench.training.data_loader import TrainingBatches
 from bench.training.device import Compute
-from bench.training.train_log import TrainLog
-from bench.profiling.peak_memory import PeakMemory
 from bench.training.schedule import Intervals, Schedule
+from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer
 from models.base import InpaintingModel
 
@@ -215,12 +215,12 @@ def _validator(
 ) -> Callable[[], dict[str, float]] | None:
     if not data.validation.ids:
         return None
-    images = evaluation.subset(data.validation, _VALIDATION_IMAGES)
+    images = evaluator.subset(data.validation, _VALIDATION_IMAGES)
     drawn = masks.registry.draw(names[0], images.ids, data.size)
 
     def validate() -> dict[str, float]:
         try:
-            return evaluation.validation_score(model, images, drawn, compute, ["psnr_db"])
+            return evaluator.validation_score(model, images, drawn, compute, ["psnr_db"])
         except NotFiniteError:
             return {"psnr_db": math.nan}
 

@@ -15,14 +15,13 @@ from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluator import picture_pool
-from bench.scoring.external_images import Scored, as_results
-from bench.runner.run_folder import Store, discard
 from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
+from bench.runner.run_folder import Store, discard
+from bench.scoring.external_images import Scored, as_results
 from models.registry import suggest
 from reports.results.experiment import mask_file_name
-from reports.results.schema import numbers
-from reports.results.schema import EXTERNAL, SchemaError, metric_columns, read_rows
+from reports.results.schema import EXTERNAL, SchemaError, metric_columns, numbers, read_rows
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,21 @@ every method is judged on its hole alone; which pictures change them is said.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
 from bench.evaluation.cards import CARDS
 from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, picture_pool
-from bench.scoring.external_images import Findings, match, read_picture
 from bench.evaluation.metrics import Function, Pictures
 from reports.results.schema import EXTERNAL
 
@@ -149,3 +150,142 @@ def _compare_known(
 
 def _tensor(pictures: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
+
+
+# Pictures of another program: found below a folder, matched with test images, read, and what is wrong with them.
+
+
+_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"})
+_DEPTHS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A picture that cannot be scored, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass
+class Findings:
+    """What was noticed about a folder of pictures.
+
+    Attributes:
+        missing: ids of test images without a picture.
+        extra: files of no test image, or second ones of the same.
+        unread: files of kinds that are not read, as GIF, which has a palette of its own.
+        rejected: unreadable, of another size or depth, or transparent in places.
+        lossy: scored files in a lossy format, whose compression is scored with them.
+        changed: scored files that differ from the truth outside the hole (before compositing).
+        alien: scored files that differ there so much that they may show another image or crop.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    lossy: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    alien: list[str] = field(default_factory=list)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some test image has no number, so that means are over fewer images than other methods'."""
+        return bool(self.missing or self.rejected)
+
+    def sentences(self) -> list[str]:
+        """One line for each kind of finding, with the first files named."""
+        told = [
+            (self.missing, "missing, so the means leave out these images"),
+            ([f"{r.file} ({r.reason})" for r in self.rejected], "not scored"),
+            (self.extra, "extra, belonging to no test image; ignored"),
+            (self.unread, "of a kind that is not read; give PNG"),
+            (self.lossy, "lossily compressed, which is scored too (JPEG costs tenths of a dB); give PNG"),
+            (self.alien, "very different outside the hole: another image, crop or order of channels?"),
+            (self.changed, "changed outside the hole; scored with the known pixels of the truth"),
+        ]
+        return [f"{_counted(files)} {what}: {_first(files)}" for files, what in told if files]
+
+
+def match(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str, str]:
+    """Image id -> file below ``folder``; PNG before other formats where there are several."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of pictures")
+    if len({_bare(image_id) for image_id in ids}) < len(ids):
+        raise UsageError(
+            f"{folder}: some test images differ in their suffix only, so pictures cannot be matched"
+        )
+    pictures = {
+        path.relative_to(folder).as_posix(): path.suffix.lower()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in Image.registered_extensions() and path.is_file()
+    }
+    there = sorted(file for file, suffix in pictures.items() if suffix in _SUFFIXES)
+    findings.unread = sorted(file for file, suffix in pictures.items() if suffix not in _SUFFIXES)
+    by_name: dict[str, list[str]] = {}
+    for file in sorted(there, key=lambda f: (not f.lower().endswith(".png"), f)):
+        by_name.setdefault(_bare(file), []).append(file)
+    files = {image_id: by_name[_bare(image_id)][0] for image_id in ids if _bare(image_id) in by_name}
+    findings.missing = [image_id for image_id in ids if image_id not in files]
+    used = set(files.values())
+    findings.extra = [file for file in there if file not in used]
+    return files
+
+
+def _bare(name: str) -> str:
+    return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
+
+
+def read_picture(
+    folder: Path, file: str, size: tuple[int, ...], findings: Findings
+) -> NDArray[np.uint8] | None:
+    """``(H, W, 3)`` uint8, or ``None`` and a finding."""
+    height, width = size
+    try:
+        with Image.open(folder / file) as stored:
+            lossy = _is_lossy(stored, folder / file)
+            image = ImageOps.exif_transpose(stored)
+            if image.size != (width, height):
+                raise ValueError(f"{image.width} x {image.height} pixels instead of {width} x {height}")
+            if image.mode not in _DEPTHS:
+                raise ValueError(f"mode {image.mode} instead of 8 bits")
+            if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+                raise ValueError("transparent in places: give it without alpha")
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        reason = "not readable as a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+        findings.rejected.append(Rejected(file, reason))
+        return None
+    except ValueError as error:
+        findings.rejected.append(Rejected(file, str(error)))
+        return None
+    if lossy:
+        findings.lossy.append(file)
+    return pixels
+
+
+def _is_lossy(image: Image.Image, path: Path) -> bool:
+    if image.format == "WEBP":
+        return not _is_lossless_webp(path)
+    return image.format == "JPEG" or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    """Whether the picture is in a chunk ``VP8L``; profiles may stand before it."""
+    with path.open("rb") as stream:
+        stream.seek(12)  # "RIFF", size, "WEBP"
+        while len(head := stream.read(8)) == 8:
+            name, length = head[:4], int.from_bytes(head[4:], "little")
+            if name in (b"VP8 ", b"VP8L"):
+                return name == b"VP8L"
+            stream.seek(length + length % 2, os.SEEK_CUR)
+    return False
+
+
+def _counted(files: Sequence[str]) -> str:
+    return f"{len(files):,} picture" + ("" if len(files) == 1 else "s")
+
+
+def _first(files: Sequence[str], count: int = 3) -> str:
+    return ", ".join(files[:count]) + (", ..." if len(files) > count else "")

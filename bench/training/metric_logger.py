@@ -17,9 +17,9 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.training import checkpoint
-from bench.training.train_log import TrainLog
 from bench.training.distributed import ALONE, Ranks
 from bench.training.schedule import Schedule
+from bench.training.train_log import TrainLog
 
 #: Weight of the newest report in the rate that the time left is told from.
 _SMOOTHING = 0.2

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.gated_conv import GatedConv2d, same_conv
 from models.base import Layer
+from models.layers.gated_conv import GatedConv2d, same_conv
 
 Activation = Literal["relu", "leaky-relu"]
 Order = Literal["norm-act", "act-norm", "act-gate"]

@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.base import Layer
 from models.layers.conv_block import Activation, activate, scaled
 from models.layers.cpu_kernels import SmallMapConv2d
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
-from models.base import Layer
 
 Branches = Literal["both", "global", "local"]
 Head = Literal["flatten", "gap"]

@@ -9,14 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.claims.verdicts import conditions
+from reports.claims import conditions
 from reports.claims.conditions import Arranged, altered_models, cells_of, common_train_mask, shortfalls
-from reports.results.experiment import Experiment
-from reports.claims.evidence import Finding, Leaning, compare_means, compare_sizes
-from reports.statistics.intervals import MIN_SEEDS
+from reports.claims.evidence import (
+    Finding,
+    Leaning,
+    compare_divergence,
+    compare_means,
+    compare_sizes,
+    compare_stability,
+    diverged,
+)
 from reports.claims.paper import CLAIMS, Claim
+from reports.results.experiment import Experiment
+from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.scores import Scores, arrange
-from reports.claims.evidence import compare_divergence, compare_stability, diverged
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Outcome", "Verdict", "evaluate_claims", "shortfalls"]
 

@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.results.manifest import ManifestError, read_manifest
-from reports.results.schema import agrees
-from reports.results.schema import COLUMNS, PRIMARY_METRICS, SchemaError, read_rows
+from reports.results.schema import COLUMNS, PRIMARY_METRICS, SchemaError, agrees, read_rows
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
 CURVE_COLUMNS = (

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from reports import plots
-from reports.svg import style
 from reports.context import Metric, Page
-from reports.statistics.scores import Scores
 from reports.sections import Plot
 from reports.statistics.paired import probability_of_superiority
+from reports.statistics.scores import Scores
+from reports.svg import style
 
 _BINS = 8
 _SHOWN = ("psnr_db", "ssim", "lpips_alex")

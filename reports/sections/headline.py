@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.statistics.intervals import MIN_SEEDS
 from reports.context import Method, Metric, Page, tied
 from reports.sections.verdicts import MEANINGS
+from reports.statistics.intervals import MIN_SEEDS
 
 
 def build(page: Page) -> dict[str, Any]:

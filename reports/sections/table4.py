@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.export import as_csv, as_latex, as_markdown
-from reports.context import Method, Metric, Page, tied
 from reports.claims.paper import published_value
+from reports.context import Method, Metric, Page, tied
+from reports.export import as_csv, as_latex, as_markdown
 
 _PAPER_METRICS = ("psnr_db", "ssim")
 

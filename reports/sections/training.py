@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.svg import style
 from reports.context import Method, Page
 from reports.sections import Plot
+from reports.svg import style
 
 
 def build(page: Page) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.statistics.paired import Difference, compare_scores
 from reports.results.experiment import Experiment
+from reports.statistics.paired import Difference, compare_scores
 from reports.statistics.scores import arrange, is_higher_better
 from reports.statistics.summary import set_scores
 

@@ -12,9 +12,15 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from reports.statistics.bootstrap import RESAMPLES, Floats, cluster_bootstrap_means, cluster_codes, percentile_interval
-from reports.statistics.scores import Scores, arrange
 from reports.results.schema import EXTERNAL
+from reports.statistics.bootstrap import (
+    RESAMPLES,
+    Floats,
+    cluster_bootstrap_means,
+    cluster_codes,
+    percentile_interval,
+)
+from reports.statistics.scores import Scores, arrange
 
 #: The fills that tell how hard a picture is, the first that is there.
 REFERENCES = ("mean-image", "mean", "biharmonic")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, cluster_codes
 from reports.results.schema import UNTRAINED
+from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, cluster_codes
 
 #: What makes a line of a table: a method on a mask.
 METHOD = ("mask", "label", "train_mask")

@@ -29,8 +29,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.cli.config_file import keys, read
 from bench.cli.commands.run import command as run
+from bench.cli.config_file import keys, read
 from bench.data import sources
 from bench.data.transforms import PictureError, decode
 from bench.errors import BenchError
@@ -39,13 +39,12 @@ from bench.runner.reproduce import read_record
 from bench.training import checkpoint
 from masks import folder as mask_files
 from models import pretrained
+from models.base import Task
 from models.discovery import load
 from models.errors import ModelError
-from models.base import Task
 from reports.results.experiment import ExperimentError, load_experiment, mask_file_name
 from reports.results.manifest import SEAL, ManifestError, read_manifest, seal
-from reports.results.schema import agrees, numbers
-from reports.results.schema import SchemaError, read_rows
+from reports.results.schema import SchemaError, agrees, numbers, read_rows
 from tests.reports.synthetic import make_experiment
 
 

@@ -14,8 +14,8 @@ import click
 import pytest
 
 from bench.cli import cli
-from bench.cli.config_file import from_mapping
 from bench.cli.commands.run import command as run_command
+from bench.cli.config_file import from_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

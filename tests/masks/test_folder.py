@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masks import folder as files, registry
+from masks import folder as files
+from masks import registry
 from masks.folder import MaskFileError, PolarityWarning
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]

@@ -10,6 +10,7 @@ import torch
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
+from models.base import Batch, Budget, InpaintingModel, Task
 from models.classical import (
     Biharmonic,
     MeanImage,
@@ -21,7 +22,6 @@ from models.classical import (
 )
 from models.errors import MissingPackageError, ModelError
 from models.patchmatch import PatchMatch, PatchMatchConfig
-from models.base import Batch, Budget, InpaintingModel, Task
 
 SIZE = 24
 MEAN = (0.25, 0.5, 0.75)

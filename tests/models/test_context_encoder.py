@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from models.base import Batch, Box, Budget, Task
 from models.context_encoder import ContextEncoder, ContextEncoderConfig, centre_box
 from models.errors import UnsupportedSizeError
 from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d
 from models.losses import band_weight
-from models.base import Batch, Box, Budget, Task
 
 NARROW = ContextEncoderConfig(width=4, bottleneck=12)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models import contract, discovery
-from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
+from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelCard, ModelEntry
 
 NAMES = sorted(discovery.find())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.base import Batch, Budget, Task
 from models.discovery import load
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention, fuse_scores
-from models.base import Batch, Budget, Task
 
 
 def slow_attention(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models.base import Batch, Budget, InpaintingModel, Task
 from models.discovery import load
 from models.errors import InvalidModelError, UnsupportedSizeError
 from models.layers.fast_fourier_conv import FastFourierBlock, FourierUnit
-from models.base import Batch, Budget, InpaintingModel, Task
 
 
 def build(preset: str = "smoke", size: int = 64, **changes: float) -> InpaintingModel:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import losses
+from models.base import Batch, Budget, Task
 from models.errors import MissingWeightsError, UnsupportedSizeError
 from models.layers.partial_conv import PartialConv2d
-from models import losses
 from models.losses import dilate, total_variation, weighted_l1
 from models.pconv import PConv, PConvConfig
-from models.base import Batch, Budget, Task
 from models.registry import get
 
 OFF = PConvConfig(width=4, vgg_losses="off")
@@ -187,9 +187,7 @@ def test_perceptual_and_style_terms_are_the_published_sums(backbones: Path) -> N
     train, _ = model.phases(Budget(num_steps=2))
     completion = model.complete(batch)
     terms = model.loss("generator", batch, completion, train)
-    mean, std = (
-        torch.tensor(v).view(1, 3, 1, 1) for v in (losses.IMAGENET_MEAN, losses.IMAGENET_STD)
-    )
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (losses.IMAGENET_MEAN, losses.IMAGENET_STD))
     raw, comp, truth = (
         model.frozen["vgg16"]((x - mean) / std) for x in (completion.raw, completion.composite, batch.image)
     )

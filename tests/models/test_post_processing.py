@@ -7,9 +7,9 @@ import importlib.util
 import pytest
 import torch
 
+from models.base import Batch, Task
 from models.discovery import load
 from models.errors import MissingPackageError
-from models.base import Batch, Task
 
 
 def picture(size: int) -> torch.Tensor:

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import models
 from models import discovery, export, pretrained
-from models.errors import InvalidWeightsError, ModelError
 from models.base import Box, Task
+from models.errors import InvalidWeightsError, ModelError
 
 PAPER = ("context-encoder", "glcic", "pconv", "mgs-iim")
 MODERN = ("deepfillv2", "lama-fourier")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.discovery import load
 from models.base import Box, InpaintingModel, Task
+from models.discovery import load
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 

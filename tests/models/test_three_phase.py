@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from models.base import Batch, Budget, InpaintingModel, Task
 from models.discovery import load
 from models.errors import InvalidModelError, UnsupportedSizeError
-from models.base import Batch, Budget, InpaintingModel, Task
 from models.three_phase import weighted_mse
 
 NAMES = ("glcic", "mgs-iim")

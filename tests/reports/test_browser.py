@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from reports.pdf import find_chromium
 from reports.comparison_page import compare_all, render_comparison
+from reports.pdf import find_chromium
+from reports.render import render_index, render_report
 from reports.results.experiment import load_experiment
-from reports.render import render_report
-from reports.render import render_index
 from tests.reports.synthetic import make_experiment
 
 playwright = pytest.importorskip(

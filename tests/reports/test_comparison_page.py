@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reports.statistics.compare import ComparisonError
 from reports.comparison_page import compare_all, render_comparison
-from reports.results.experiment import Experiment, load_experiment
 from reports.render import render_index
+from reports.results.experiment import Experiment, load_experiment
+from reports.statistics.compare import ComparisonError
 from tests.reports.synthetic import make_experiment
 from tests.reports.test_render import HOSTILE, Elements
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.results.experiment import Experiment, load_experiment
 from reports.export import FORMATS, TABLES, export
+from reports.results.experiment import Experiment, load_experiment
 from reports.statistics.summary import summarise
 from tests.reports.synthetic import make_experiment
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reports.results.experiment import ExperimentError
 from reports.render import render_report
+from reports.results.experiment import ExperimentError
 from reports.results.schema import read_rows, write_rows
 from tests.reports.synthetic import NO_LPIPS, make_experiment
 

@@ -30,10 +30,10 @@ def command(
     Of EXPERIMENTS (names in runs/, or paths), or of all without one. An experiment in which a process works is left
     alone.
     """
-    from bench.cli.experiments import find_experiment
     from bench.cli.console import size
-    from bench.data.dataset import DataSpec
+    from bench.cli.experiments import find_experiment
     from bench.data.cache import cache_folder
+    from bench.data.dataset import DataSpec
     from bench.runner import clean
 
     folders = clean.experiments(find_experiment(name) for name in experiments)

@@ -35,10 +35,10 @@ def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     """
     from bench.cli.experiments import open_experiment
     from bench.runner.run_folder import REPORTS, RUNS
-    from reports.statistics.compare import ComparisonError
     from reports.comparison_page import compare_all, render_comparison
-    from reports.results.experiment import mask_file_name
     from reports.render import render_index
+    from reports.results.experiment import mask_file_name
+    from reports.statistics.compare import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]
     try:

@@ -31,8 +31,8 @@ _EXAMPLES = {
 @click.option("--preset", default="quick", show_default=True, type=click.Choice(list(PRESETS)))
 def command(file: Path, preset: str) -> None:
     """Write FILE (experiment.toml), a commented config file with every option of "bench run"."""
-    from bench.cli.config_file import template
     from bench.cli.commands.run import command as run
+    from bench.cli.config_file import template
     from bench.config import resolve
     from bench.runner.run_folder import write_whole
 

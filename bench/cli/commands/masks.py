@@ -27,7 +27,8 @@ def command() -> None:
 @click.option("--output", default="masks.png", show_default=True, type=click.Path(dir_okay=False))
 def preview(names: Any, size: int, count: int, output: str) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
-    from masks import folder as files, registry
+    from masks import folder as files
+    from masks import registry
 
     try:
         resolved = registry.resolve(flatten(names))
@@ -64,7 +65,8 @@ def export(data: str, name: str, size: int, test_images: Any, seed: int, folder:
     from bench.cli.console import ConsoleListener
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import subset
-    from masks import folder as files, registry
+    from masks import folder as files
+    from masks import registry
 
     with ConsoleListener() as listener:
         dataset = open_data(DataSpec(source=data, size=size, **choice), progress=listener.preparing)

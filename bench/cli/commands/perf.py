@@ -53,9 +53,8 @@ def command(models: Any, models_from: tuple[str, ...], output: Path | None, **op
     optimizers), the share of the rate of matrix products measured in the same run, by the whole step and by its
     networks alone, the optimizer's time, and the share of time outside networks and optimizer.
     """
+    from bench.perf.measure import PerfConfig, measure, rows
     from bench.runner.run_folder import write_json
-    from bench.perf.measure import PerfConfig, measure
-    from bench.perf.measure import rows
     from models.discovery import expand
     from models.errors import ModelError
 

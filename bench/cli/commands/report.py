@@ -30,9 +30,8 @@ def command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | N
     from bench.cli.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
     from reports.pdf import ChromiumError, print_pdf
+    from reports.render import render_index, render_report, save_figures
     from reports.results.experiment import ExperimentError
-    from reports.render import render_report, save_figures
-    from reports.render import render_index
 
     folder = find_experiment(experiment)
     if pictures is None:

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from bench.cli import options as completing
-from bench.cli.options import GroupedCommand
 from bench.cli.config_file import ASSIGNMENT, config_option, resolved
-from bench.cli.options import Names, OrWord, data_option, flatten, models_from_option
+from bench.cli.options import GroupedCommand, Names, OrWord, data_option, flatten, models_from_option
 from bench.config import PRESETS
 from bench.errors import BenchError, DiskError, UsageError
 
@@ -181,8 +180,7 @@ def command(
     """
     from pathlib import Path
 
-    from bench.cli.console import ConsoleListener
-    from bench.cli.console import print_preview, print_summary
+    from bench.cli.console import ConsoleListener, print_preview, print_summary
     from bench.config import Request, resolve
     from bench.runner.run_folder import REPORTS, RUNS
     from masks.registry import UnknownMaskError
@@ -236,9 +234,8 @@ def command(
         ),
     )
     from bench.runner.run import run
+    from reports.render import render_index, render_report
     from reports.results.experiment import ExperimentError
-    from reports.render import render_report
-    from reports.render import render_index
 
     if dry_run:
         print_preview(request, as_json=as_json)

@@ -80,12 +80,12 @@ def command(
     """
     from bench.cli.experiments import find_experiment
     from bench.data import DataSpec, open_data
-    from bench.scoring import external_images as scoring
     from bench.evaluation.cards import CARDS, expand
     from bench.evaluation.evaluator import subset
     from bench.evaluation.metrics import prepare
-    from bench.scoring import add_to_experiment as adding
     from bench.runner.prepare import evaluated
+    from bench.scoring import add_to_experiment as adding
+    from bench.scoring import external_images as scoring
     from bench.training.device import choose
     from masks import registry
     from reports.results.schema import write_rows
@@ -153,9 +153,8 @@ def _is_given(name: str) -> bool:
 def _report(store: Store, *, pictures: bool) -> None:
     """Write the experiment's page anew."""
     from bench.runner.run_folder import REPORTS, RUNS
+    from reports.render import render_index, render_report
     from reports.results.experiment import ExperimentError
-    from reports.render import render_report
-    from reports.render import render_index
 
     try:
         page = render_report(store.folder, store.report_folder, pictures=pictures)

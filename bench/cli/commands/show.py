@@ -25,9 +25,9 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
 
     from bench.config import resolve
     from bench.profiling.flops import count, shapes_only
+    from models.base import Box, Budget, Task
     from models.discovery import load
     from models.errors import ModelError
-    from models.base import Box, Budget, Task
 
     box = None if all_masks else Box(size // 4, size // 4, size // 2, size // 2)
     task = Task(size=size, fixed_hole_box=box)

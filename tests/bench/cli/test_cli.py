@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from bench.cli import COMMANDS, cli, main
 from bench.errors import BenchError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def bench(*args: str) -> Result:

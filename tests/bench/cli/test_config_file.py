@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from bench import toml
 from bench.cli import cli
-from bench.cli.config_file import ASSIGNMENT, from_mapping, keys, resolved
 from bench.cli.commands.run import command as run
+from bench.cli.config_file import ASSIGNMENT, from_mapping, keys, resolved
 from bench.errors import BenchError, UsageError
 from tests.bench.cli.test_cli import bench, error_of
 

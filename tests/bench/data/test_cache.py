@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data import DataSpec, fingerprint, cache as fill, open_data, cache as pack
+from bench.data import DataSpec, fingerprint, open_data
+from bench.data import cache as fill
+from bench.data import cache as pack
 from bench.data.procedural_faces import render
 from bench.data.sources import find
 from bench.errors import BenchError, DataError

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from bench.data import DataSpec, open_data
-from bench.data.transforms import PictureError, decode
 from bench.data.procedural_faces import render
+from bench.data.transforms import PictureError, decode
 from bench.errors import DataError
 
 FACE = Image.fromarray(render([7], 96)[0])

@@ -16,8 +16,7 @@ from scipy import linalg
 from bench.cli import cli
 from bench.data.procedural_faces import render
 from bench.evaluation import fid
-from bench.evaluation.fid import frechet_distance, inception_features
-from bench.evaluation.fid import Collector, SetMetric, prepare_sets
+from bench.evaluation.fid import Collector, SetMetric, frechet_distance, inception_features, prepare_sets
 from bench.pretrained_weights import MetricUnavailableError, cached_file
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from bench import pretrained_weights
-from bench.evaluation.metrics import METRICS, Pictures, prepare
 from bench.evaluation.lpips import full_precision, lpips_distance
+from bench.evaluation.metrics import METRICS, Pictures, prepare
 from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")

@@ -10,8 +10,15 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from bench.evaluation.ssim import mean_ssim, ssim_map
-from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, Window, _by_shifts, weighted_means
+from bench.evaluation.ssim import (
+    GAUSSIAN_11,
+    UNIFORM_7,
+    Window,
+    _by_shifts,
+    mean_ssim,
+    ssim_map,
+    weighted_means,
+)
 
 Image = NDArray[np.uint8]
 GAUSSIAN = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}

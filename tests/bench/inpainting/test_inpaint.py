@@ -18,9 +18,8 @@ from bench.cli import cli
 from bench.config import Request, resolve
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting import job
-from bench.inpainting.tiling import Filler, fill
 from bench.inpainting.photo import Photo, read_photo
-from bench.inpainting.tiling import plan
+from bench.inpainting.tiling import Filler, fill, plan
 from bench.runner.callbacks import Listener
 from bench.runner.run import run
 from bench.training.device import Compute

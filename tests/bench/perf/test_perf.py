@@ -14,18 +14,17 @@ from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.cli import cli
-from bench.perf.measure import PerfConfig, measure
-from bench.perf.measure import rows
+from bench.perf.measure import PerfConfig, measure, rows
 from bench.perf.reference_step import plain_layers, plain_step
 from bench.profiling.flops import count
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
+from models.base import Batch, Box, Budget, Task
 from models.contract import Case, build
 from models.discovery import load
 from models.layers import gated_conv
 from models.layers.cpu_kernels import SmallMapConv2d
-from models.base import Batch, Box, Budget, Task
 
 PAPER = ("context-encoder", "glcic", "mgs-iim", "pconv")
 TINY = PerfConfig(size=64, batch=2, steps=1, preset="smoke", device="cpu")

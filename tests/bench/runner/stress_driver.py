@@ -1,7 +1,7 @@
 """Runs one experiment again and again in forked children that kill themselves with SIGKILL at a given moment.
 
-Started by ``test_stress.py``: ``python -m tests.bench.runner.stress_driver DATA FOLDER``; a line of JSON in (a moment), the
-child's exit code out. The driver itself only imports, so that every child starts afresh and at once.
+Started by ``test_stress.py``: ``python -m tests.bench.runner.stress_driver DATA FOLDER``; a line of JSON in (a
+moment), the child's exit code out. The driver itself only imports, so that every child starts afresh and at once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from bench.runner import run_folder
 from bench.config import Request, resolve
 from bench.data import cache
-from bench.evaluation import evaluator as evaluation
+from bench.evaluation import evaluator
+from bench.runner import run_folder
 from bench.runner.callbacks import Listener
 from bench.runner.run import run
 from bench.training import checkpoint
@@ -92,7 +92,7 @@ def arm(kind: str, number: float) -> None:
     elif kind == "packing":
         call_until(cache, "decode" if number else "_write_mark", int(number) or 1)
     elif kind == "evaluation":
-        call_until(evaluation, "batch_at", int(number))
+        call_until(evaluator, "batch_at", int(number))
     elif kind == "result write":
         call_until(schema.pq, "write_table", int(number), after=True)
     elif kind == "report write":

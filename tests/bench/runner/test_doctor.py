@@ -19,9 +19,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from bench import pretrained_weights
 from bench.cli import cli
 from bench.errors import UsageError
-from bench import pretrained_weights
 from bench.pretrained_weights import Backbone
 from bench.runner import doctor
 from tests.bench.cli.test_cli import bench, error_of

@@ -17,14 +17,14 @@ import pytest
 import masks.bank
 from bench import provenance
 from bench.errors import BenchError, DiskError, UsageError
-from bench.runner.run_folder import Store, read_manifest
 from bench.runner.plan import mask_names, train_masks_for
 from bench.runner.run import run
+from bench.runner.run_folder import Store, read_manifest
 from bench.training import checkpoint
-from bench.training.train_log import TrainLog
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
+from bench.training.train_log import TrainLog
 from models.base import Batch
 from models.template import source
 from reports.results.experiment import mask_file_name

@@ -17,11 +17,11 @@ import torch
 
 from bench.config import Request, resolve
 from bench.errors import UsageError
-from bench.runner.run_folder import BusyError, Store
+from bench.profiling.peak_memory import PeakMemory
 from bench.runner.callbacks import Listener
 from bench.runner.run import run
+from bench.runner.run_folder import BusyError, Store
 from bench.training.device import choose
-from bench.profiling.peak_memory import PeakMemory
 from models.template import source
 from reports.render import render_report
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from bench.training.distributed import ALONE, Ranks, join, leave
+from models.base import Batch, InpaintingModel, Phase
 from models.contract import build
 from models.discovery import load
-from models.base import Batch, InpaintingModel, Phase
 
 torch.set_num_threads(1)
 # In double precision throughout: what remains is no rounding.

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.training.data_loader import TrainingBatches, permutation
-from bench.training.data_loader import Prefetcher
+from bench.training.data_loader import Prefetcher, TrainingBatches, permutation
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 MASKS = np.random.default_rng(1).integers(0, 2, (5, 8, 8), dtype=np.uint8)

@@ -14,9 +14,9 @@ from PIL import Image
 from bench.errors import UsageError
 from bench.runner.run import run
 from bench.runner.tensorboard import BoardLog
-from bench.training.train_log import TrainLog
 from bench.training.metric_logger import Monitor, Progress
 from bench.training.schedule import Schedule
+from bench.training.train_log import TrainLog
 from models.base import OptimizerSpec, Phase
 from tests.bench.runner.test_run import Recorder, request, rows
 

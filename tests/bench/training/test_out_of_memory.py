@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.training import checkpoint
 from bench.runner import diagnostics
-from bench.training.train_step import OutOfMemoryError
+from bench.training import checkpoint
 from bench.training.schedule import Intervals
+from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
 from models.base import Batch
 from tests.bench.runner.toy_model import ToyConfig, toy_trainer, weights

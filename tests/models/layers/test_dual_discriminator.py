@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.base import Batch, Budget, InpaintingModel, Task
 from models.discovery import load
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.local_crop import hole_corners
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
-from models.base import Batch, Budget, InpaintingModel, Task
 
 SIZE, LOCAL, COUNT = 64, 40, 4
 

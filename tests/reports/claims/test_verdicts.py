@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from reports.claims.paper import published, published_value
 from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
 from reports.results.experiment import load_experiment
-from reports.claims.paper import published, published_value
 from reports.results.schema import read_rows, write_rows
 from tests.reports.synthetic import make_experiment
 

@@ -11,8 +11,7 @@ import pytest
 
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import SEAL, ManifestError, read_manifest, seal
-from reports.results.schema import numbers
-from reports.results.schema import read_rows, write_rows
+from reports.results.schema import numbers, read_rows, write_rows
 from tests.reports.synthetic import make_experiment
 
 

@@ -10,11 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reports.results.schema import COLUMNS, SCHEMA_VERSION, SchemaError, metric_columns, read_rows, validate, write_rows
+from reports.results.schema import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    SchemaError,
+    metric_columns,
+    read_rows,
+    validate,
+    write_rows,
+)
 from tests.reports.synthetic import make_rows
 
-KEPT = Path(__file__).parent / "data"
-DOCUMENT = Path(__file__).parents[2] / "docs" / "results-schema.md"
+KEPT = Path(__file__).parents[1] / "data"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "results-schema.md"
 
 
 def test_kept_file_of_the_current_schema_reads_back() -> None:

@@ -13,9 +13,9 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from reports import svg
-from reports.sections import gallery
 from reports.export import as_csv, as_latex, as_markdown
 from reports.palette import KNOWN, looks
+from reports.sections import gallery
 
 
 def test_pictures_are_chosen_by_rule_each_once() -> None:

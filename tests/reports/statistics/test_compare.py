@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reports.statistics.compare import ComparisonError, compare_experiments
 from reports.results.experiment import Experiment, load_experiment
+from reports.statistics.compare import ComparisonError, compare_experiments
 from tests.reports.synthetic import make_experiment
 
 METRICS = ["psnr_db", "ssim", "lpips_alex"]

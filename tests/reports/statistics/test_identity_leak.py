@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.results.experiment import load_experiment
-from reports.render import render_report
-from reports.statistics.identity_leak import identity_leak
 from reports.context import Page
-from reports.sections import setup
+from reports.render import render_report
+from reports.results.experiment import load_experiment
 from reports.results.schema import UNTRAINED
+from reports.sections import setup
+from reports.statistics.identity_leak import identity_leak
 from tests.reports.synthetic import make_experiment
 
 PEOPLE, PICTURES = 300, 3

@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.coverage import TRIAL, WORLDS, World, between_trainings, one_training
-from reports.statistics.paired import paired_differences
+from reports.statistics.bootstrap import (
+    cluster_bootstrap_means,
+    cluster_codes,
+    cluster_sums,
+    percentile_interval,
+)
 from reports.statistics.intervals import seed_interval
-from reports.statistics.bootstrap import cluster_bootstrap_means, cluster_codes, cluster_sums, percentile_interval
+from reports.statistics.paired import (
+    effect_size,
+    holm,
+    paired_differences,
+    probability_of_superiority,
+    wilcoxon_on_clusters,
+)
 from reports.statistics.scores import arrange
-from reports.statistics.paired import effect_size, holm, probability_of_superiority, wilcoxon_on_clusters
 from tests.reports.synthetic import make_rows
 
 

@@ -1,0 +1,1 @@
+"""Measure how fast a model trains and completes."""

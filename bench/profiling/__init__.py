@@ -1,0 +1,1 @@
+"""Count operations and memory without running a training."""

@@ -1,0 +1,1 @@
+"""Score images completed by any other program."""

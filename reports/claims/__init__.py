@@ -1,0 +1,1 @@
+"""The claims of the paper, and what an experiment says about them."""

@@ -1,0 +1,1 @@
+"""Results on disk: the schema of rows, the manifest, and how to read an experiment."""

@@ -1,0 +1,1 @@
+"""Intervals and comparisons over trainings, people and images."""
