@@ -139,27 +139,27 @@ class RunConfig:
         return {**dataclasses.asdict(self), "seeds": list(self.seeds), "metrics": list(self.metrics)}
 
 
-def resolve(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:
+def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """The settings of ``preset`` with ``overrides`` (entries that are ``None`` count as not given).
 
     Raises:
         UsageError: unknown preset or field (with suggestions), or a value out of range.
     """
-    from models.registry import suggest
+    from models.registry import did_you_mean
 
     if preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: unknown{suggest(preset, PRESETS)}")
+        raise UsageError(f"--preset {preset}: unknown{did_you_mean(preset, PRESETS)}")
     fields = {**PRESETS[preset], "preset": preset}
     known = {f.name for f in dataclasses.fields(RunConfig)}
     for name, value in (overrides or {}).items():
         if name not in known:
-            raise UsageError(f"unknown setting {name!r}{suggest(name, known)}")
+            raise UsageError(f"unknown setting {name!r}{did_you_mean(name, known)}")
         if value is not None:
             fields[name] = value
     return RunConfig(**fields)
 
 
-def digest(value: Any) -> str:
+def json_digest(value: Any) -> str:
     """Hex SHA-256 of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import torch
 
 from bench.errors import BenchError, UsageError
-from models.registry import suggest
+from models.registry import did_you_mean
 
 #: Seconds without an answer after which a server counts as out of reach.
 _TIMEOUT_SECONDS = 5.0
@@ -36,17 +36,17 @@ def cached_file(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
-def require(url: str) -> Path:
+def require_package_weights(url: str) -> Path:
     """The file of ``url`` in torch's cache; only a download is held to the digest in its name.
 
     Raises:
         MetricUnavailableError: it is neither cached nor downloadable.
     """
     file = cached_file(url)
-    return file if file.is_file() else download(url)
+    return file if file.is_file() else download_weights(url)
 
 
-def download(url: str, *, progress: bool = False) -> Path:
+def download_weights(url: str, *, progress: bool = False) -> Path:
     """Fetch ``url`` into torch's cache; what lies there is replaced once the new file is whole.
 
     Raises:
@@ -62,7 +62,7 @@ def download(url: str, *, progress: bool = False) -> Path:
             )
     except (OSError, HTTPException, RuntimeError) as error:
         raise MetricUnavailableError(
-            f"{file.name} is not in torch's cache and cannot be downloaded ({one_line(error)}); "
+            f"{file.name} is not in torch's cache and cannot be downloaded ({first_line(error)}); "
             f"put {url} into hub/checkpoints under TORCH_HOME"
         ) from error
     return file
@@ -108,7 +108,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first sentence of an error's message."""
     reason = getattr(error, "reason", error)
     lines = str(reason).strip().splitlines()
@@ -159,7 +159,7 @@ class Backbone:
         return "altered"
 
 
-def backbones() -> dict[str, Backbone]:
+def list_backbones() -> dict[str, Backbone]:
     """Name -> backbone; that of FID only where its package is installed, which knows the address."""
     from torchvision import models
 
@@ -180,20 +180,20 @@ def backbones() -> dict[str, Backbone]:
     return {backbone.name: backbone for backbone in found}
 
 
-def choose(names: tuple[str, ...]) -> list[Backbone]:
+def select_backbones(names: tuple[str, ...]) -> list[Backbone]:
     """The named backbones, or all.
 
     Raises:
         UsageError: a name that is none (with suggestions).
     """
-    known = backbones()
+    known = list_backbones()
     for name in names:
         if name not in known:
-            raise UsageError(f"no backbone {name!r}{suggest(name, known)}")
+            raise UsageError(f"no backbone {name!r}{did_you_mean(name, known)}")
     return [known[name] for name in dict.fromkeys(names)] or list(known.values())
 
 
-def fetch(backbone: Backbone, *, progress: bool = False) -> bool:
+def fetch_backbone(backbone: Backbone, *, progress: bool = False) -> bool:
     """Make sure that the published file is cached; one that is altered or damaged is replaced. Whether it was fetched.
 
     Raises:
@@ -202,7 +202,7 @@ def fetch(backbone: Backbone, *, progress: bool = False) -> bool:
     if backbone.state() == "cached":
         return False
     try:
-        download(backbone.url, progress=progress)
+        download_weights(backbone.url, progress=progress)
     except MetricUnavailableError as error:
         raise BenchError(f"{backbone.name}: {error}") from error
     return True

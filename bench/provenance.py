@@ -21,7 +21,7 @@ from bench import __version__
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-image", "lpips", "pillow")
 
 
-def software() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
     """Versions of Python, of this package, and of what the numbers depend on."""
     versions = {"inpaint-bench": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -32,7 +32,7 @@ def software() -> dict[str, str]:
     return versions
 
 
-def hardware() -> dict[str, object]:
+def hardware_info() -> dict[str, object]:
     """Processor, cores, memory (GiB) and operating system."""
     return {
         "cpu": _cpu_name(),
@@ -42,7 +42,7 @@ def hardware() -> dict[str, object]:
     }
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """Git commit of the checkout this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
     folder = Path(bench.__file__).parent
 
@@ -106,7 +106,7 @@ def _targets(node: ast.AST, importer: Path) -> list[Path]:
     return [p for path in paths for p in (path.with_suffix(".py"), path / "__init__.py")]
 
 
-def numeric_libraries() -> dict[str, str]:
+def numeric_library_versions() -> dict[str, str]:
     """Versions of the libraries besides torch whose arithmetic reaches the numbers: part of every key."""
     names = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
     return {name: importlib.metadata.version(name) for name in names}

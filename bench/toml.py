@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def dumps(values: Mapping[str, Any]) -> str:
+def toml_dumps(values: Mapping[str, Any]) -> str:
     """``values`` as TOML: plain values and lists first, then a table for each mapping, one level of nesting deep.
 
     A text that is not Unicode (a file name of odd bytes) becomes a comment, since TOML cannot
@@ -22,7 +22,7 @@ def dumps(values: Mapping[str, Any]) -> str:
 
 
 def _line(key: str, value: Any) -> str:
-    text = f"{_key(key)} = {literal(value)}"
+    text = f"{_key(key)} = {toml_literal(value)}"
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -31,10 +31,10 @@ def _line(key: str, value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("-", "").replace("_", "").isalnum() and key.isascii() else literal(key)
+    return key if key.replace("-", "").replace("_", "").isalnum() and key.isascii() else toml_literal(key)
 
 
-def literal(value: Any) -> str:
+def toml_literal(value: Any) -> str:
     """One value as TOML writes it.
 
     Raises:
@@ -48,5 +48,5 @@ def literal(value: Any) -> str:
         # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(literal(v) for v in value) + "]"
+        return "[" + ", ".join(toml_literal(v) for v in value) + "]"
     raise TypeError(f"{type(value).__name__} cannot be written to a config file")

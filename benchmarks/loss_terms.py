@@ -20,7 +20,7 @@ import torch
 from bench.data.dataset import DataSpec
 from bench.data.loading import open_data
 from bench.training import checkpoint
-from masks.registry import draw
+from masks.registry import draw_masks
 from models import discovery
 from models.base import Batch, Box, Budget, Task
 from models.losses import weighted_mse
@@ -44,10 +44,10 @@ def main() -> None:
         fixed_hole_box=Box(*box) if box else None,
         mean_pixel=tuple(about["mean_pixel"]),
     )
-    entry = discovery.load(record["model"])
+    entry = discovery.load_model(record["model"])
     config = entry.model.Config(**{k: as_tuples(v) for k, v in record["config"].items()})
     model = entry.model(config, task)
-    state = checkpoint.newest(options.training)
+    state = checkpoint.newest_checkpoint(options.training)
     assert state is not None, "no checkpoint"
     model.networks.load_state_dict(state["networks"])
     model.networks.train()
@@ -55,7 +55,7 @@ def main() -> None:
     data = open_data(DataSpec(source=options.data, size=task.size))
     pixels = torch.from_numpy(data.train.pixels[: options.images].copy())
     image = pixels.permute(0, 3, 1, 2).float() / 255
-    mask = torch.from_numpy(draw("center", [str(i) for i in range(len(image))], task.size)).float()
+    mask = torch.from_numpy(draw_masks("center", [str(i) for i in range(len(image))], task.size)).float()
     batch = Batch(
         image, mask.view(-1, 1, task.size, task.size), torch.arange(len(image)), 0, torch.Generator()
     )

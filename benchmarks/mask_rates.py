@@ -24,12 +24,12 @@ def main() -> None:
     options = parser.parse_args()
     ids = [str(i) for i in range(options.count)]
     rates = {}
-    for name in registry.names():
-        registry.draw(name, ids[:8], options.size)
+    for name in registry.mask_names():
+        registry.draw_masks(name, ids[:8], options.size)
         seconds = []
         for _ in range(3):
             began = time.perf_counter()
-            registry.draw(name, ids, options.size)
+            registry.draw_masks(name, ids, options.size)
             seconds.append(time.perf_counter() - began)
         rates[name] = options.count / statistics.median(seconds)
         print(f"{name:24} {rates[name]:10,.0f} masks/s")

@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bench.data.procedural_faces import render
+from bench.data.procedural_faces import render_faces
 from bench.evaluation import ssim
-from bench.evaluation.metrics import METRICS, Pictures
+from bench.evaluation.metrics import METRICS, ImageBatch
 from bench.evaluation.ssim import GAUSSIAN_11, weighted_means
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ def _scikit_image(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> Floats:
     )
 
 
-def _ours(pictures: Pictures) -> Floats:
+def _ours(pictures: ImageBatch) -> Floats:
     """``(N, 2)`` PSNR and SSIM."""
     pictures = dataclasses.replace(pictures)  # a fresh batch, which has no map yet
     return np.stack([METRICS[name].compute(pictures).numpy() for name in ("psnr_db", "ssim")], axis=1)
@@ -114,7 +114,7 @@ def _parts(size: int, repeats: int) -> dict[str, float]:
     def similarity() -> None:
         for _ in range(BATCH):
             for x, y in values:
-                ssim.similarity(x, y, GAUSSIAN_11, 255.0)
+                ssim.ssim_formula(x, y, GAUSSIAN_11, 255.0)
 
     def means() -> None:
         for _ in range(BATCH):
@@ -143,13 +143,13 @@ def _parts(size: int, repeats: int) -> dict[str, float]:
     }
 
 
-def _pictures(size: int, where: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Pictures]:
-    truth = render(list(range(BATCH)), size)
+def _pictures(size: int, where: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8], ImageBatch]:
+    truth = render_faces(list(range(BATCH)), size)
     made = truth.copy()
     hole = slice(size // 4, size // 4 + size // 2) if where == "centre hole" else slice(None)
     made[:, hole, hole] = np.roll(truth, 3, axis=2)[:, hole, hole] ^ 1
     planes = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in (truth, made)]
-    pictures = Pictures(planes[0], planes[1], planes[1].float() / 255, torch.ones(BATCH, 1, size, size))
+    pictures = ImageBatch(planes[0], planes[1], planes[1].float() / 255, torch.ones(BATCH, 1, size, size))
     return truth, made, pictures
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from reports.statistics.bootstrap import RESAMPLES
-from reports.statistics.summary import paired_differences, summarise
+from reports.statistics.summary import paired_differences, summarize
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     for people in (options.people, None):
         rows = scores(options.images, options.models, people)
         means, differences = (
-            _seconds(partial(f, rows, ["psnr_db"])) for f in (summarise, paired_differences)
+            _seconds(partial(f, rows, ["psnr_db"])) for f in (summarize, paired_differences)
         )
         print(f"| {f'{people:,}' if people else 'not known'} | {means:.1f} | {differences:.1f} |")
 

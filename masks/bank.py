@@ -28,34 +28,34 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
     Raises:
         masks.registry.UnknownMaskError: with suggestions.
     """
-    names = registry.resolve(names)
-    if len(names) == 1 and registry.fixed_box(names[0], size):
+    names = registry.resolve_masks(names)
+    if len(names) == 1 and registry.fixed_hole_box(names[0], size):
         count = 1
     packed = np.empty((count, -(-size * size // 8)), dtype=np.uint8)
     for turn, name in enumerate(names):
         ids = [f"training-{i}" for i in range(turn, count, len(names))]
         for start in range(0, len(ids), 1024):
-            masks = registry.draw(
+            masks = registry.draw_masks(
                 name, ids[start : start + 1024], size, base_seed=base_seed, stream="training"
             )
             rows = np.arange(start, start + len(masks)) * len(names) + turn
-            packed[rows] = pack(masks)
+            packed[rows] = pack_masks(masks)
     return MaskBank(packed, size, tuple(names), hashlib.sha256(packed.tobytes()).hexdigest())
 
 
-def pack(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``(N, H, W)`` masks to ``(N, ceil(H * W / 8))`` bytes."""
     return np.packbits(masks.reshape(len(masks), -1), axis=1)
 
 
-def unpack(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The inverse of :func:`pack` for square masks."""
+def unpack_masks(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The inverse of :func:`pack_masks` for square masks."""
     bits = np.unpackbits(packed, axis=1, count=size * size)
     return bits.reshape(len(packed), size, size)
 
 
-def digest(masks: NDArray[np.uint8]) -> str:
+def masks_digest(masks: NDArray[np.uint8]) -> str:
     """Hex SHA-256 over shape and bits of ``(N, H, W)`` masks."""
     start = hashlib.sha256(repr(masks.shape).encode())
-    start.update(pack(masks).tobytes())
+    start.update(pack_masks(masks).tobytes())
     return start.hexdigest()

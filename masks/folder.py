@@ -32,7 +32,7 @@ class PolarityWarning(UserWarning):
     """Most masks of a folder are mostly hole: they may be inverted (here white = hole)."""
 
 
-def content_digest(name: str, size: int) -> str:
+def folder_digest(name: str, size: int) -> str:
     """Hex SHA-256 over every mask of ``files:FOLDER[?resize=nearest]`` in the order of names."""
     return _digest(_pool(name, size))
 
@@ -42,7 +42,7 @@ def _pool(name: str, size: int) -> Masks:
     return load_folder(folder, size, query == "resize=nearest")
 
 
-def draw(name: str, ids: Sequence[str], size: int, base_seed: int, stream: str) -> Masks:
+def draw_from_folder(name: str, ids: Sequence[str], size: int, base_seed: int, stream: str) -> Masks:
     """Masks of ``files:FOLDER[?resize=nearest]``, one for each id, chosen by a digest of the id.
 
     Raises:
@@ -50,8 +50,8 @@ def draw(name: str, ids: Sequence[str], size: int, base_seed: int, stream: str) 
     """
     pool = _pool(name, size)
     # The size is no part of this key: an image keeps its mask file at every size.
-    draws = seeding.raw("files", ids, 0, base_seed, stream, 1)
-    chosen: Masks = pool[seeding.integer(draws[:, 0], 0, len(pool))]
+    draws = seeding.raw_bits("files", ids, 0, base_seed, stream, 1)
+    chosen: Masks = pool[seeding.random_integer(draws[:, 0], 0, len(pool))]
     return chosen
 
 
@@ -64,7 +64,7 @@ def load_folder(folder: str, size: int, resize: bool = False) -> Masks:
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not found:
         raise MaskFileError(f"{PREFIX}{folder}: holds no images")
-    masks = np.stack([read(p, size, resize=resize) for p in found])
+    masks = np.stack([read_mask(p, size, resize=resize) for p in found])
     if (masks.mean(axis=(1, 2)) > 0.5).mean() > 0.5:
         warnings.warn(
             f"{folder}: most masks are mostly hole; here white is hole, so they may be inverted",
@@ -74,7 +74,7 @@ def load_folder(folder: str, size: int, resize: bool = False) -> Masks:
     return masks
 
 
-def read(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
+def read_mask(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
     """One mask ``(H, W)`` uint8, 1 = hole (white).
 
     Raises:
@@ -106,13 +106,13 @@ def read(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
     return mask
 
 
-def export(masks: Masks, ids: Sequence[str], folder: Path, facts: dict[str, object]) -> Path:
+def export_masks(masks: Masks, ids: Sequence[str], folder: Path, facts: dict[str, object]) -> Path:
     """Write masks as PNG named after their image ids, and a manifest with a digest of each: all or nothing.
 
     Raises:
         MaskFileError: a folder that holds files, an id that would leave it, two ids with one file name, a full disk.
     """
-    names = [file_name(image_id) for image_id in ids]
+    names = [mask_image_name(image_id) for image_id in ids]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise MaskFileError(f"two images would have the mask file {name}")
@@ -138,7 +138,7 @@ def export(masks: Masks, ids: Sequence[str], folder: Path, facts: dict[str, obje
     return folder / MANIFEST
 
 
-def file_name(image_id: str) -> str:
+def mask_image_name(image_id: str) -> str:
     """The PNG's path below the folder: the id with its suffix replaced.
 
     Raises:
@@ -150,7 +150,7 @@ def file_name(image_id: str) -> str:
     return str(path.with_suffix(".png"))
 
 
-def verify(folder: Path) -> Iterator[str]:
+def verify_export(folder: Path) -> Iterator[str]:
     """What is wrong with an exported folder, one sentence a file; nothing if it is as it was written.
 
     Files that are missing, changed or not of the export are named, and a manifest of which any line was changed.
@@ -166,14 +166,14 @@ def verify(folder: Path) -> Iterator[str]:
     if digest != _manifest_digest(manifest):
         yield f"{MANIFEST}: is not what was written"
     for name, expected in listed.items():
-        if file_name(name) != name:
+        if mask_image_name(name) != name:
             raise MaskFileError(f"{folder / MANIFEST}: {name!r} is no mask file name")
         path = folder / name
         if not path.is_file():
             yield f"{name}: missing"
             continue
         try:
-            if _digest(read(path)) != expected:
+            if _digest(read_mask(path)) != expected:
                 yield f"{name}: differs from the manifest"
         except MaskFileError as error:
             yield str(error)
@@ -182,7 +182,7 @@ def verify(folder: Path) -> Iterator[str]:
         yield f"{name}: not in the manifest"
 
 
-def sheet(rows: Sequence[tuple[str, Masks]], path: Path, *, gap: int = 4) -> None:
+def mask_sheet(rows: Sequence[tuple[str, Masks]], path: Path, *, gap: int = 4) -> None:
     """A preview as PNG: a row for each (name, masks), with the hole's share under each mask."""
     from PIL import ImageDraw
 

@@ -118,7 +118,7 @@ _QUARTER = np.array(
 _SINE = np.concatenate([_QUARTER, _QUARTER[-2::-1], -_QUARTER[1:], -_QUARTER[-2:0:-1]])
 
 
-def direction(degrees: Ints) -> tuple[Floats, Floats]:
+def unit_direction(degrees: Ints) -> tuple[Floats, Floats]:
     """(dx, dy) of whole degrees, to 1/32768."""
     turned = degrees % 360
     return _SINE[(turned + 90) % 360] / 32768.0, _SINE[turned] / 32768.0
@@ -231,7 +231,7 @@ class Canvas:
         self._stop.append(base + stop[some] * self.size)
 
 
-def boxes(size: int, top: Ints, left: Ints, height: Ints, width: Ints) -> NDArray[np.uint8]:
+def rasterize_boxes(size: int, top: Ints, left: Ints, height: Ints, width: Ints) -> NDArray[np.uint8]:
     """One box of whole pixels for each mask, ``(N, size, size)``: no spans needed."""
     along = np.arange(size)
     rows = (along >= top[:, None]) & (along < (top + height)[:, None])

@@ -19,7 +19,7 @@ SUITE_VERSION = 2
 _SEPARATOR = "\x1f"
 
 
-def raw(
+def raw_bits(
     name: str, ids: Sequence[str], size: int, base_seed: int, stream: str, draws: int
 ) -> NDArray[np.uint64]:
     """``(len(ids), draws)`` raw 64-bit numbers, row ``i`` a function of ``ids[i]`` and the other names only."""
@@ -39,7 +39,7 @@ def raw(
     return out
 
 
-def integer(
+def random_integer(
     draw: NDArray[np.uint64], low: int | NDArray[np.int64], high: int | NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Whole numbers in ``low .. high - 1`` from raw draws, by multiplication of the upper 32 bits."""
@@ -48,13 +48,13 @@ def integer(
     return scaled.astype(np.int64) + np.asarray(low, dtype=np.int64)
 
 
-def uniform(draw: NDArray[np.uint64], low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
+def random_uniform(draw: NDArray[np.uint64], low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
     """Numbers in ``[low, high)`` from the upper 53 bits of raw draws."""
     unit: NDArray[np.float64] = (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return unit * (high - low) + low
 
 
-def normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
+def random_normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
     """About standard normal numbers from the last axis of 4 raw draws, as the sum of 12 uniforms of 21 bits less 6.
 
     (Irwin-Hall; a logarithm or cosine would not be the same on every platform.)

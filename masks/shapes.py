@@ -5,27 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from masks.raster import Canvas, boxes, direction
-from masks.seeding import integer, uniform
+from masks.raster import Canvas, rasterize_boxes, unit_direction
+from masks.seeding import random_integer, random_uniform
 
 MAX_SHAPES = 5
 _DRAWS = 8  # raw numbers of one shape
 
 
-def shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+def draw_shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
     """1 to 5 shapes: boxes, ellipses, triangles or thick lines of 0.15 to 0.4 of the side, centred inside.
 
     The paper names "a random number of different shape masks" and no sizes; these give holes of 1 to 46 % of the
     image, 16 % in the mean.
     """
-    count = integer(draws[:, 0], 1, MAX_SHAPES + 1)
+    count = random_integer(draws[:, 0], 1, MAX_SHAPES + 1)
     each = draws[:, 1 : 1 + MAX_SHAPES * _DRAWS].reshape(len(draws), MAX_SHAPES, _DRAWS)
     used = np.arange(MAX_SHAPES) < count[:, None]
     owner = np.nonzero(used)[0]
     d = each[used]
-    kind = integer(d[:, 0], 0, 4)
-    y, x = uniform(d[:, 1], 0.15, 0.85) * size, uniform(d[:, 2], 0.15, 0.85) * size
-    a, b = uniform(d[:, 3], 0.15, 0.4) * size, uniform(d[:, 4], 0.15, 0.4) * size
+    kind = random_integer(d[:, 0], 0, 4)
+    y, x = random_uniform(d[:, 1], 0.15, 0.85) * size, random_uniform(d[:, 2], 0.15, 0.85) * size
+    a, b = random_uniform(d[:, 3], 0.15, 0.4) * size, random_uniform(d[:, 4], 0.15, 0.4) * size
     canvas = Canvas(len(draws), size)
 
     box = kind == 0
@@ -38,16 +38,16 @@ def shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
 
     # Three corners about 120 degrees apart, each up to 30 degrees away: never flat.
     corner = kind == 2
-    turn = integer(d[corner, 4], 0, 360)
+    turn = random_integer(d[corner, 4], 0, 360)
     ys, xs = [], []
     for i in range(3):
-        dx, dy = direction(turn + 120 * i + integer(d[corner, 5 + i], -30, 31))
+        dx, dy = unit_direction(turn + 120 * i + random_integer(d[corner, 5 + i], -30, 31))
         ys.append(y[corner] + dy * a[corner] * 0.7)
         xs.append(x[corner] + dx * a[corner] * 0.7)
     canvas.polygons(owner[corner], np.stack(ys, axis=1), np.stack(xs, axis=1))
 
     line = kind == 3
-    dx, dy = direction(integer(d[line, 5], 0, 360))
+    dx, dy = unit_direction(random_integer(d[line, 5], 0, 360))
     half = a[line]
     canvas.capsules(
         owner[line],
@@ -73,7 +73,7 @@ def center_box(size: int) -> tuple[int, int, int, int]:
     return (size - side) // 2, (size - side) // 2, side, side
 
 
-def center(draws: Raw, size: int) -> Masks:
+def draw_center(draws: Raw, size: int) -> Masks:
     """The same centre box for every image."""
     top, left, height, width = center_box(size)
     mask = np.zeros((len(draws), size, size), dtype=np.uint8)
@@ -81,23 +81,26 @@ def center(draws: Raw, size: int) -> Masks:
     return mask
 
 
-def random_rect(draws: Raw, size: int) -> Masks:
+def draw_random_rect(draws: Raw, size: int) -> Masks:
     """One rectangle, each side U[0.3, 0.6] of the image (GLCIC: U[48, 96] at 160), anywhere inside."""
     low, high = round(0.3 * size), round(0.6 * size)
-    height, width = integer(draws[:, 0], low, high + 1), integer(draws[:, 1], low, high + 1)
-    top, left = integer(draws[:, 2], 0, size - height + 1), integer(draws[:, 3], 0, size - width + 1)
-    return boxes(size, top, left, height, width)
+    height, width = random_integer(draws[:, 0], low, high + 1), random_integer(draws[:, 1], low, high + 1)
+    top, left = (
+        random_integer(draws[:, 2], 0, size - height + 1),
+        random_integer(draws[:, 3], 0, size - width + 1),
+    )
+    return rasterize_boxes(size, top, left, height, width)
 
 
-def half(draws: Raw, size: int) -> Masks:
+def draw_half(draws: Raw, size: int) -> Masks:
     """The left, right, upper or lower half."""
-    which = integer(draws[:, 0], 0, 4)
+    which = random_integer(draws[:, 0], 0, 4)
     h = size // 2
     top, left = np.where(which == 3, size - h, 0), np.where(which == 1, size - h, 0)
     height, width = np.where(which < 2, size, h), np.where(which < 2, h, size)
-    return boxes(size, top, left, height, width)
+    return rasterize_boxes(size, top, left, height, width)
 
 
-def outpaint(draws: Raw, size: int) -> Masks:
+def draw_outpaint(draws: Raw, size: int) -> Masks:
     """Everything but the centre box: three quarters of the image."""
-    return (1 - center(draws, size)).astype(np.uint8)
+    return (1 - draw_center(draws, size)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Inpainting models: one architecture a file, registered by name.
 
 Importing this package imports no torch; :mod:`models.discovery` reads names from the source of the model
-files, and only :func:`models.discovery.load` and :func:`load_pretrained` import a model.
+files, and only :func:`models.discovery.load_model` and :func:`load_pretrained` import a model.
 """
 
 from __future__ import annotations

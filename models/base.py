@@ -52,8 +52,8 @@ class Batch:
         ids: ``(N,)`` int64, positions of the images in their split.
         step: the training step, from 0.
         generator: a CPU random generator seeded by (seed, step), for whatever a loss draws (see :meth:`draw`).
-        first: position of the first image in the whole batch of the step, where this is a piece of it.
-        whole: images in the whole batch; ``None`` if this is it.
+        offset: position of the first image in the whole batch of the step, where this is a piece of it.
+        global_batch_size: images in the whole batch; ``None`` if this is it.
     """
 
     image: Tensor
@@ -61,8 +61,8 @@ class Batch:
     ids: Tensor
     step: int
     generator: torch.Generator
-    first: int = 0
-    whole: int | None = None
+    offset: int = 0
+    global_batch_size: int | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -79,8 +79,8 @@ class Batch:
         Args:
             rows: (number of images, generator) -> that many rows.
         """
-        whole = len(self) if self.whole is None else self.whole
-        return rows(whole, self.generator)[self.first : self.first + len(self)]
+        whole = len(self) if self.global_batch_size is None else self.global_batch_size
+        return rows(whole, self.generator)[self.offset : self.offset + len(self)]
 
     def split(self, micro_batch: int | None) -> list[Batch]:
         """The batch in order, cut into pieces of at most ``micro_batch`` images (``None``: one piece).
@@ -100,8 +100,8 @@ class Batch:
             mask=self.mask[start:stop],
             ids=self.ids[start:stop],
             generator=generator,
-            first=self.first + start,
-            whole=len(self) if self.whole is None else self.whole,
+            offset=self.offset + start,
+            global_batch_size=len(self) if self.global_batch_size is None else self.global_batch_size,
         )
 
 
@@ -153,12 +153,12 @@ class OptimizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training in which the same players move in the same order.
+    """A stretch of training in which the same networks move in the same order.
 
     Attributes:
         name: ``completion``, ``discriminator``, ``joint``, ``train``, ``fine-tune`` ...
         num_steps: at least 1.
-        optimizers: player -> optimizer, in the order in which the players move within a step. A player is a
+        optimizers: network -> optimizer, in the order in which the networks move within a step. A network is a
             key of :attr:`InpaintingModel.networks`; ``generator`` moves last, against the updated discriminator.
         frozen_batch_norm: names of submodules of ``networks`` (``"generator.encoder"``) whose batch-norm layers
             use and keep their running statistics during this phase.
@@ -176,7 +176,7 @@ class Phase:
             raise ValueError(f"phase {self.name!r} trains nobody")
 
     @property
-    def players(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[str, ...]:
         """Who is trained, in order of moving."""
         return tuple(self.optimizers)
 
@@ -187,8 +187,8 @@ class Budget:
 
     Attributes:
         num_steps: steps in all, counted from the images-seen budget and the batch size.
-        track: ``uniform`` gives every player ``uniform_optimizer``; ``faithful`` what its paper says.
-        uniform_optimizer: used for every player on the uniform track.
+        track: ``uniform`` gives every network ``uniform_optimizer``; ``faithful`` what its paper says.
+        uniform_optimizer: used for every network on the uniform track.
         steps_per_phase: if given, every phase has exactly this many steps and ``num_steps`` is ignored.
     """
 
@@ -200,7 +200,7 @@ class Budget:
     steps_per_phase: int | None = None
 
     def optimizer(self, published: OptimizerSpec) -> OptimizerSpec:
-        """The optimizer of a player whose paper says ``published``."""
+        """The optimizer of a network whose paper says ``published``."""
         return published if self.track == "faithful" else self.uniform_optimizer
 
     def split(self, fractions: Mapping[str, float]) -> dict[str, int]:
@@ -249,7 +249,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resolution:
+class Ambiguity:
     """One doubt about a paper and how it is resolved (``bench show``, the report's list of deviations).
 
     ``field`` names the config field that changes it, empty where there is none. ``deviation`` marks what departs
@@ -264,7 +264,7 @@ class Resolution:
 
 
 class InpaintingModel(ABC):
-    """Base of every registered model: networks, phases, one forward, and a loss for each player.
+    """Base of every registered model: networks, phases, one forward, and a loss for each network.
 
     A subclass is constructed as ``Model(config, task)`` with an instance of its own ``Config`` (a frozen,
     keyword-only dataclass that validates itself), fills :attr:`networks`, and is registered by
@@ -279,7 +279,7 @@ class InpaintingModel(ABC):
     #: False for fills that have nothing to train: no networks, no phases, only evaluated.
     trained: ClassVar[bool] = True
     #: What the paper leaves open, and how it is resolved here.
-    resolutions: ClassVar[tuple[Resolution, ...]] = ()
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = ()
 
     def __init__(self, config: Any, task: Task) -> None:
         self.config = config
@@ -324,8 +324,8 @@ class InpaintingModel(ABC):
         """One generator forward. Must not depend on the pixels of ``batch.image`` under the hole."""
 
     @abstractmethod
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Named terms for ``player``, among them ``"loss"``, the scalar to minimise; the others are only logged.
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+        """Named terms for ``network``, among them ``"loss"``, the scalar to minimise; the others are only logged.
 
         A mean over the batch, so that gradients of equal micro-batches average to that of the whole.
         """

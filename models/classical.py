@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.base import Batch, Budget, Completion, InpaintingModel, Phase, Resolution, Task, composite
+from models.base import Ambiguity, Batch, Budget, Completion, InpaintingModel, Phase, Task, composite
 from models.errors import MissingPackageError, ModelError
 from models.registry import register
 
@@ -49,7 +49,7 @@ class OpenCVConfig:
             raise ValueError(f"radius must be positive, not {self.radius}")
 
 
-class UntrainedFill(InpaintingModel):
+class TrainingFreeBaseline(InpaintingModel):
     """A model without networks or phases; subclasses say what lies in the hole."""
 
     Config: ClassVar[type] = NoConfig
@@ -65,7 +65,7 @@ class UntrainedFill(InpaintingModel):
         raw = self.fill(batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Never called, since there are no phases."""
         raise ModelError(f"{type(self).__name__} is an untrained fill and has no loss")
 
@@ -80,7 +80,7 @@ class UntrainedFill(InpaintingModel):
     summary="the training split's mean colour",
     groups=("untrained",),
 )
-class MeanPixel(UntrainedFill):
+class MeanPixel(TrainingFreeBaseline):
     """One colour for every hole."""
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class MeanPixel(UntrainedFill):
     summary="the training split's mean picture: the bar that a trained model must clear",
     groups=("untrained",),
 )
-class MeanImage(UntrainedFill):
+class MeanImage(TrainingFreeBaseline):
     """One picture for every hole.
 
     Raises:
@@ -119,11 +119,11 @@ class MeanImage(UntrainedFill):
     paper="Damelin and Hoang, IJMMS 2018, https://doi.org/10.1155/2018/3950312",
     groups=("untrained",),
 )
-class Biharmonic(UntrainedFill):
+class Biharmonic(TrainingFreeBaseline):
     """Solves the biharmonic equation in the hole, in float64, on the CPU."""
 
-    resolutions: ClassVar[tuple[Resolution, ...]] = (
-        Resolution(
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
+        Ambiguity(
             topic="range of the result",
             published="unbounded",
             resolved="clipped to the range of the known pixels, per picture and channel (scikit-image)",
@@ -160,17 +160,17 @@ def _same_mask(holes: np.ndarray[Any, Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-class OpenCVFill(UntrainedFill):
+class OpenCVFill(TrainingFreeBaseline):
     """Base of the two methods of ``cv2.inpaint``; 8 bits, on the CPU."""
 
     Config: ClassVar[type] = OpenCVConfig
     #: Name of OpenCV's constant.
     method: ClassVar[str]
-    resolutions: ClassVar[tuple[Resolution, ...]] = (
-        Resolution(
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
+        Ambiguity(
             topic="radius", published="not given; OpenCV's examples use 3", resolved="3 px", field="radius"
         ),
-        Resolution(
+        Ambiguity(
             topic="depth", published="any", resolved="8 bits: OpenCV's colour implementation", deviation=True
         ),
     )

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import (
+    Ambiguity,
     Batch,
     Box,
     Budget,
@@ -38,14 +39,13 @@ from models.base import (
     Layer,
     OptimizerSpec,
     Phase,
-    Resolution,
     Task,
     check_choices,
     composite,
 )
 from models.errors import UnsupportedSizeError
-from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d, initialise_dcgan, per_channel
-from models.losses import band_weight, discriminator_loss, generator_loss, score, weighted_mse
+from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d, bias_per_channel, init_dcgan
+from models.losses import band_weight, discriminator_loss, discriminator_score, generator_loss, weighted_mse
 from models.registry import register
 
 SIZES = (64, 128, 160)
@@ -83,7 +83,7 @@ class ContextEncoderConfig:
             raise ValueError(f"overlap must not be negative, not {self.overlap}")
 
 
-def centre_box(size: int) -> Box:
+def center_box(size: int) -> Box:
     """The published hole: the central square of half the side."""
     return Box(size // 4, size // 4, size // 2, size // 2)
 
@@ -122,7 +122,7 @@ class Generator(nn.Module):
             decoder += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         decoder += [nn.ConvTranspose2d(up[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
         self.decoder = nn.Sequential(*decoder)
-        self.apply(initialise_dcgan)
+        self.apply(init_dcgan)
 
     def forward(self, filled: Tensor) -> Tensor:
         """``(N, 3, S, S)`` in [-1, 1], filled, to patch ``(N, 3, S/2, S/2)`` or picture, float32, [-1, 1]."""
@@ -145,7 +145,7 @@ class Discriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers)
         self.head = nn.Conv2d(widths[-1], 1, 4, bias=False)
-        self.apply(initialise_dcgan)
+        self.apply(init_dcgan)
 
     def forward(self, picture: Tensor) -> Tensor:
         """``(N, 3, S, S)`` in [-1, 1] to logits ``(N,)`` float32."""
@@ -165,58 +165,58 @@ class ContextEncoder(InpaintingModel):
     Config: ClassVar[type] = ContextEncoderConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 8, "bottleneck": 64}}
     published_batch_size = 64
-    resolutions: ClassVar[tuple[Resolution, ...]] = (
-        Resolution(
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
+        Ambiguity(
             topic="head",
             published="64 x 64 centre patch of 128 px; a second network for random regions",
             resolved="the patch where every training hole is the centre box, else the full-image network",
             field="head",
         ),
-        Resolution(
+        Ambiguity(
             topic="image size",
             published="128 px",
             resolved="64, 128, 160; at 160 unchanged layers give a 2 x 2 bottleneck and an 80 px patch",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="64 px form of the centre network",
             published="not given (the random-region code drops one 64-64 layer of each network)",
             resolved="encoder 64-64, decoder 128-64 and discriminator 256-512 dropped",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="discriminator at 160 px",
             published="ends in 1 x 1",
             resolved="ends in 2 x 2; the logits are averaged",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="overlap band",
             published="the patch's outer 4 pixels are visible to the network and weigh 10x",
             resolved="the masks hide them; the 10x weight lies on the inner 4 pixels of the hole",
             field="overlap, overlap_weight",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="L2 of the random-region network",
             published="over the whole picture, unweighted (useOverlapPred=0)",
             resolved="same",
         ),
-        Resolution(
+        Ambiguity(
             topic="bottleneck",
             published="4000 in the README's command, 100 as the code's default",
             resolved="4000",
             field="bottleneck",
         ),
-        Resolution(
+        Ambiguity(
             topic="generator's learning rate",
             published="10x the discriminator's (2e-3), since 0 < wtl2 < 1; the PyTorch port uses 2e-4",
             resolved="2e-3 on the faithful track",
         ),
-        Resolution(
+        Ambiguity(
             topic="convolution biases", published="present, zeroed before every step", resolved="absent"
         ),
-        Resolution(
+        Ambiguity(
             topic="discriminator's forwards",
             published="real and fake apart (batch-norm); the generator reuses the fake pass",
             resolved="apart; the generator sees the updated discriminator (the shared trainer's order)",
@@ -227,7 +227,7 @@ class ContextEncoder(InpaintingModel):
     def __init__(self, config: ContextEncoderConfig, task: Task) -> None:
         super().__init__(config, task)
         self.validate(config, task.size)
-        self.box = None if _full(config, task) else centre_box(task.size)
+        self.box = None if _full(config, task) else center_box(task.size)
         full, w = self.box is None, config.width
         widths = [w, 2 * w, 4 * w, 8 * w]
         if full and task.size != 64:
@@ -253,7 +253,7 @@ class ContextEncoder(InpaintingModel):
     @classmethod
     def not_applicable(cls, config: ContextEncoderConfig, task: Task, hole_box: Box | None) -> str | None:
         """The patch network can fill nothing but the centre box."""
-        if _full(config, task) or (hole_box is not None and tuple(hole_box) == centre_box(task.size)):
+        if _full(config, task) or (hole_box is not None and tuple(hole_box) == center_box(task.size)):
             return None
         return "trained for the centre hole, its head paints only that box; train it with these masks"
 
@@ -276,7 +276,7 @@ class ContextEncoder(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """``raw``: the full network's picture, or the filled input with the painted patch in its place."""
-        fill = per_channel(self.config.fill, batch.image.device)
+        fill = bias_per_channel(self.config.fill, batch.image.device)
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
         painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
@@ -286,17 +286,17 @@ class ContextEncoder(InpaintingModel):
             painted = whole
         return Completion(painted, composite(batch.image, painted, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """``discriminator``: BCE of real and fake; ``generator``: ``0.999 L2 + 0.001 BCE`` (eq. 1-3)."""
         judge = self.networks["discriminator"]
         fake = self._seen(completion.raw)
-        if player == "discriminator":
+        if network == "discriminator":
             # Batch-norm: the two kinds must not share a batch.
             real, false = judge(self._seen(batch.image)), judge(fake)
             return {
                 "loss": discriminator_loss(real, false, "bce"),
-                "real_score": score(real, "bce"),
-                "fake_score": score(false, "bce"),
+                "real_score": discriminator_score(real, "bce"),
+                "fake_score": discriminator_score(false, "bce"),
             }
         weight: Tensor | float = 1.0
         if self.box is not None:
@@ -323,7 +323,7 @@ def _full(config: ContextEncoderConfig, task: Task) -> bool:
     """Whether the task gets the full-image network."""
     if config.head != "auto":
         return config.head == "full"
-    return task.fixed_hole_box is None or tuple(task.fixed_hole_box) != centre_box(task.size)
+    return task.fixed_hole_box is None or tuple(task.fixed_hole_box) != center_box(task.size)
 
 
 def _layers(network: nn.Module) -> list[Layer]:

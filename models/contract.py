@@ -19,7 +19,7 @@ from models.registry import ModelEntry
 
 
 @dataclass(frozen=True)
-class Case:
+class ContractCase:
     """A freshly built model with a batch it can be shown."""
 
     model: InpaintingModel
@@ -27,7 +27,7 @@ class Case:
     phases: list[Phase]
 
 
-def build(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Case:
+def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> ContractCase:
     """The model at ``size`` with weights from a fixed seed, and two random images with the centre hole."""
     config = entry.config(preset, **changes)
     entry.model.validate(config, size)
@@ -46,17 +46,17 @@ def build(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -
         torch.manual_seed(3)
         model = entry.model(config, task)
     batch = Batch(image, mask, torch.arange(2), 0, torch.Generator().manual_seed(5))
-    return Case(model, batch, model.phases(Budget(num_steps=10)))
+    return ContractCase(model, batch, model.phases(Budget(num_steps=10)))
 
 
 # What one process shows of a model: shapes, ranges, known pixels, hole-independence, phases, gradients, bf16.
 
 
-def _complete(case: Case, batch: Batch | None = None) -> Completion:
+def _complete(case: ContractCase, batch: Batch | None = None) -> Completion:
     return case.model.complete(batch or case.batch)
 
 
-def shapes(case: Case) -> str | None:
+def output_shapes(case: ContractCase) -> str | None:
     """Raw output and composite have the image's shape, in float32."""
     done = _complete(case)
     for name in ("raw", "composite"):
@@ -69,7 +69,7 @@ def shapes(case: Case) -> str | None:
     return None
 
 
-def known_pixels(case: Case) -> str | None:
+def known_pixels(case: ContractCase) -> str | None:
     """The composite equals the image bit for bit where the mask is 0."""
     done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
     if not torch.equal(done.composite[known], case.batch.image[known]):
@@ -77,7 +77,7 @@ def known_pixels(case: Case) -> str | None:
     return None
 
 
-def hole_independence(case: Case) -> str | None:
+def hole_independence(case: ContractCase) -> str | None:
     """Nothing changes when the pixels under the hole do."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -90,7 +90,7 @@ def hole_independence(case: Case) -> str | None:
     return None
 
 
-def finite_range(case: Case) -> str | None:
+def finite_range(case: ContractCase) -> str | None:
     """The raw output is finite and of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -103,15 +103,15 @@ def finite_range(case: Case) -> str | None:
     return None
 
 
-def phases(case: Case) -> str | None:
+def phases_valid(case: ContractCase) -> str | None:
     """Phases name networks that exist, the generator moves last, and an untrained fill has none."""
     if case.model.trained != bool(case.phases):
         return "a model with trained = True needs phases, and one with trained = False has none"
     for phase in case.phases:
-        unknown = [p for p in phase.players if p not in case.model.networks]
+        unknown = [p for p in phase.networks if p not in case.model.networks]
         if unknown:
             return f"phase {phase.name!r} trains {unknown[0]!r}, which is not in networks"
-        if "generator" in phase.players[:-1]:
+        if "generator" in phase.networks[:-1]:
             return f"phase {phase.name!r}: the generator must move last, against the updated discriminator"
     for size in (1, 3, 50):
         steps = [p.num_steps for p in case.model.phases(Budget(num_steps=size))]
@@ -120,21 +120,23 @@ def phases(case: Case) -> str | None:
     return None
 
 
-def gradients(case: Case) -> str | None:
-    """Every parameter of every network gets a gradient in some phase, and a player's loss reaches it alone."""
+def gradients_reach_parameters(case: ContractCase) -> str | None:
+    """Every parameter of every network gets a gradient in some phase, and a network's loss reaches it alone."""
     reached: set[str] = set()
     case.model.networks.train()
     for phase in case.phases:
-        for player in phase.players:
+        for network in phase.networks:
             completion = _complete(case)
-            seen = completion if player == "generator" else completion.detach()
-            terms = case.model.loss(player, case.batch, seen, phase)
+            seen = completion if network == "generator" else completion.detach()
+            terms = case.model.loss(network, case.batch, seen, phase)
             if "loss" not in terms or terms["loss"].ndim != 0:
-                return f"loss({player!r}) must return a scalar under the key 'loss'"
-            parameters = dict(case.model.networks[player].named_parameters())
+                return f"loss({network!r}) must return a scalar under the key 'loss'"
+            parameters = dict(case.model.networks[network].named_parameters())
             case.model.networks.zero_grad(set_to_none=True)
             terms["loss"].backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
-            reached |= {f"{player}.{n}" for n, p in parameters.items() if p.grad is not None and p.grad.any()}
+            reached |= {
+                f"{network}.{n}" for n, p in parameters.items() if p.grad is not None and p.grad.any()
+            }
     every = {n for n, p in case.model.networks.named_parameters() if p.requires_grad}
     missing = sorted(every - reached)
     if missing:
@@ -142,23 +144,23 @@ def gradients(case: Case) -> str | None:
     return None
 
 
-def bfloat16(case: Case) -> str | None:
+def bfloat16_finite(case: ContractCase) -> str | None:
     """A step runs under bf16 autocast, with a finite loss and a float32 picture."""
     case.model.networks.train()
     for phase in case.phases:
-        for player in phase.players:
+        for network in phase.networks:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 completion = _complete(case)
-                seen = completion if player == "generator" else completion.detach()
-                loss = case.model.loss(player, case.batch, seen, phase)["loss"]
+                seen = completion if network == "generator" else completion.detach()
+                loss = case.model.loss(network, case.batch, seen, phase)["loss"]
             if completion.raw.dtype != torch.float32:
                 return f"under bf16 autocast complete() returns {completion.raw.dtype}; end with .float()"
             if not torch.isfinite(loss):
-                return f"under bf16 autocast the loss of {player} is not finite in phase {phase.name!r}"
+                return f"under bf16 autocast the loss of {network} is not finite in phase {phase.name!r}"
     return None
 
 
-def repeatable(case: Case) -> str | None:
+def repeatable_outputs(case: ContractCase) -> str | None:
     """In evaluation mode the same batch gives the same picture twice, each image by itself as in the batch."""
     case.model.networks.eval()
     with torch.no_grad():
@@ -199,15 +201,15 @@ class _Wrapped(nn.Module):
 
 
 class _Step(NamedTuple):
-    """One player's move: its gradients by parameter, and whether its loss drew random numbers."""
+    """One network's move: its gradients by parameter, and whether its loss drew random numbers."""
 
     phase: str
-    player: str
+    network: str
     gradients: dict[str, Tensor | None]
     drew: bool
 
 
-def networks_are_called(case: Case) -> str | None:
+def networks_are_called(case: ContractCase) -> str | None:
     """A step calls the networks and reaches for none of their methods, layers or attributes."""
     advice = (
         "processes share gradients only through a call of networks[...]: move that work into its forward()"
@@ -216,29 +218,32 @@ def networks_are_called(case: Case) -> str | None:
         case.model.networks[name] = _Wrapped(network)
     try:
         for step in _steps(case):
-            player = case.model.networks[step.player]
-            assert isinstance(player, _Wrapped)
-            if not player.calls:
-                return f"phase {step.phase!r} trains {step.player} without calling networks[{step.player!r}]; {advice}"
-            player.calls = 0
+            network = case.model.networks[step.network]
+            assert isinstance(network, _Wrapped)
+            if not network.calls:
+                return (
+                    f"phase {step.phase!r} trains {step.network} without calling "
+                    f"networks[{step.network!r}]; {advice}"
+                )
+            network.calls = 0
     except AttributeError as error:
         return f"a step reaches past a network's forward() ({error}); {advice}"
     return None
 
 
-def every_parameter_every_step(case: Case) -> str | None:
-    """Each parameter of a player has a gradient in every phase in which the player moves."""
+def every_parameter_every_step(case: ContractCase) -> str | None:
+    """Each parameter of a network has a gradient in every phase in which the network moves."""
     for step in _steps(case):
         idle = [name for name, gradient in step.gradients.items() if gradient is None]
         if idle:
             return (
-                f"in phase {step.phase!r} {len(idle)} parameters of {step.player} take no part in the loss, {idle[0]} "
+                f"in phase {step.phase!r} {len(idle)} parameters of {step.network} take no part in the loss, {idle[0]} "
                 "among them; other processes would wait for their gradients: set requires_grad = False where idle"
             )
     return None
 
 
-def halves_average_to_the_whole(case: Case) -> str | None:
+def halves_average_to_the_whole(case: ContractCase) -> str | None:
     """With running statistics, the gradients of the two images average to that of the batch.
 
     Not asked of a loss that draws random numbers in another order for parts than for the whole.
@@ -253,12 +258,12 @@ def halves_average_to_the_whole(case: Case) -> str | None:
             if float((torch.stack(both).mean(0) - gradient).abs().max()) > _TOLERANCE * largest:
                 return (
                     f"in phase {whole.phase!r} the gradients of parts of a batch do not average to the whole's "
-                    f"({whole.player}.{name}): make the loss a mean over images, not a sum or a ratio over the batch"
+                    f"({whole.network}.{name}): make the loss a mean over images, not a sum or a ratio over the batch"
                 )
     return None
 
 
-def state_is_registered(case: Case) -> str | None:
+def state_is_registered(case: ContractCase) -> str | None:
     """Every tensor that a network holds is a parameter or a buffer."""
     for name, module in case.model.networks.named_modules():
         for attribute, value in vars(module).items():
@@ -270,42 +275,42 @@ def state_is_registered(case: Case) -> str | None:
     return None
 
 
-def _steps(case: Case, image: int | None = None) -> Iterator[_Step]:
-    """Every player's move in every phase, on the batch or on one of its images."""
+def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
+    """Every network's move in every phase, on the batch or on one of its images."""
     batch = case.batch if image is None else case.batch.split(1)[image]
     for phase in case.phases:
-        for player in phase.players:
+        for network in phase.networks:
             batch.generator.manual_seed(11)
             before = batch.generator.get_state()
             completion = case.model.complete(batch)
-            seen = completion if player == "generator" else completion.detach()
-            loss = case.model.loss(player, batch, seen, phase)["loss"]
-            named = {n: p for n, p in case.model.networks[player].named_parameters() if p.requires_grad}
+            seen = completion if network == "generator" else completion.detach()
+            loss = case.model.loss(network, batch, seen, phase)["loss"]
+            named = {n: p for n, p in case.model.networks[network].named_parameters() if p.requires_grad}
             gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
             drew = not torch.equal(before, batch.generator.get_state())
-            yield _Step(phase.name, player, dict(zip(named, gradients, strict=True)), drew)
+            yield _Step(phase.name, network, dict(zip(named, gradients, strict=True)), drew)
 
 
-__all__ = ["CHECKS", "Case", "Finding", "build", "run"]
+__all__ = ["CHECKS", "CheckResult", "ContractCase", "build_case", "run_checks"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The outcome of one check; ``problem`` is ``None`` where it passed."""
 
     check: str
     problem: str | None
 
 
-CHECKS: dict[str, Callable[[Case], str | None]] = {
-    "shapes": shapes,
+CHECKS: dict[str, Callable[[ContractCase], str | None]] = {
+    "shapes": output_shapes,
     "known pixels": known_pixels,
     "hole independence": hole_independence,
     "finite range": finite_range,
-    "phases": phases,
-    "gradients": gradients,
-    "bfloat16": bfloat16,
-    "repeatable": repeatable,
+    "phases": phases_valid,
+    "gradients": gradients_reach_parameters,
+    "bfloat16": bfloat16_finite,
+    "repeatable": repeatable_outputs,
     "DDP: networks are called": networks_are_called,
     "DDP: every parameter, every step": every_parameter_every_step,
     "DDP: halves average to the whole": halves_average_to_the_whole,
@@ -313,11 +318,11 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
 }
 
 
-def run(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[Finding]:
+def run_checks(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[CheckResult]:
     """Every check on a model of its own, so that none sees what another left behind."""
     for name, check in CHECKS.items():
         try:
-            problem = check(build(entry, size, preset, **changes))
+            problem = check(build_case(entry, size, preset, **changes))
         except Exception as error:  # a check that raises is a finding, with the model's own words
             problem = f"{type(error).__name__}: {error}"
-        yield Finding(name, problem)
+        yield CheckResult(name, problem)

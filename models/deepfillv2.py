@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.base import (
+    Ambiguity,
     Batch,
     Budget,
     Completion,
@@ -45,17 +46,16 @@ from models.base import (
     Layer,
     OptimizerSpec,
     Phase,
-    Resolution,
     Task,
     check_choices,
     composite,
 )
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention
-from models.layers.conv_block import LEAKY_SLOPE, scaled
+from models.layers.conv_block import LEAKY_SLOPE, scale_channels
 from models.layers.gated_conv import GatedConv2d, same_conv
 from models.layers.spectral_norm import SpectralConv2d
-from models.losses import AdversarialLoss, discriminator_loss, generator_loss, score
+from models.losses import AdversarialLoss, discriminator_loss, discriminator_score, generator_loss
 from models.registry import register
 
 SIZE_MULTIPLE = 8
@@ -164,7 +164,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: DeepFillV2Config) -> None:
         super().__init__()
-        base = scaled(config.base_channels, config.width)
+        base = scale_channels(config.base_channels, config.width)
         self.attention = config.attention
         self.sees_mask = config.refinement_input == "image+mask"
         refined = 4 if self.sees_mask else 3
@@ -199,7 +199,7 @@ class PatchDiscriminator(nn.Sequential):
     """SN-PatchGAN: six spectrally normalised convolutions; every value of the last map is a verdict."""
 
     def __init__(self, width: float) -> None:
-        channels = [4, *(scaled(c, width) for c in DISCRIMINATOR_CHANNELS)]
+        channels = [4, *(scale_channels(c, width) for c in DISCRIMINATOR_CHANNELS)]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             layers += [SpectralConv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(LEAKY_SLOPE)]
@@ -224,50 +224,50 @@ class DeepFillV2(InpaintingModel):
     }
     published_batch_size = 16
     published_optimizer = OptimizerSpec(name="adam", learning_rate=1e-4, betas=(0.5, 0.999))
-    resolutions = (
-        Resolution(
+    ambiguities = (
+        Ambiguity(
             topic="channels",
             published="base 48 in the code, where it counts features and gates together",
             resolved="24 features and 24 gates; 4.1 million parameters, as the paper says",
             field="base_channels",
         ),
-        Resolution(
+        Ambiguity(
             topic="input channels",
             published="the code adds a fifth channel of ones, to mark the border of zero padding",
             resolved="image and mask: 4 channels, as the paper says",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="input of the refinement",
             published="the coarse stage's composite alone in the code; ports add the mask",
             resolved="the composite alone",
             field="refinement_input",
         ),
-        Resolution(
+        Ambiguity(
             topic="first weights",
             published="Glorot's in the code; they shrink the signal at each of 17 layers without norm",
             resolved="2.5 times that in gated layers: 21.4, not 19.6 dB after 100 steps of batch 16",
             field="initial_gain",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="weight of the adversarial term",
             published="1.0 in the code; 0.1 in a well-known port",
             resolved="1.0; 0.1 in presets smoke and quick, whose few steps the published weight mostly spoils",
             field="adversarial_weight",
         ),
-        Resolution(
+        Ambiguity(
             topic="momentum of Adam",
             published="not in the paper; (0.5, 0.9) and (0.5, 0.999) are both reported for the code",
             resolved="faithful track: learning rate 1e-4, (0.5, 0.999)",
         ),
-        Resolution(
+        Ambiguity(
             topic="mask of the attention",
             published="the code uses the mask of the first image for the whole batch",
             resolved="each image's own",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="sketch channel",
             published="optional user guidance",
             resolved="left out",
@@ -305,18 +305,18 @@ class DeepFillV2(InpaintingModel):
         raw, coarse = self.networks["generator"](batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask), {"coarse": coarse})
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Discriminator: hinge. Generator: L1 of both stages on [-1, 1], and the adversarial term."""
         kind = self.config.adversarial_loss
         fake = torch.cat([completion.composite, batch.mask], dim=1)
         discriminator = self.networks["discriminator"]
-        if player == "discriminator":
+        if network == "discriminator":
             both = torch.cat([torch.cat([batch.image, batch.mask], dim=1), fake])
             real_logits, fake_logits = discriminator(both).chunk(2)
             return {
                 "loss": discriminator_loss(real_logits, fake_logits, kind),
-                "real_score": score(real_logits, kind),
-                "fake_score": score(fake_logits, kind),
+                "real_score": discriminator_score(real_logits, kind),
+                "fake_score": discriminator_score(fake_logits, kind),
             }
         # Images lie in [0, 1] here and in [-1, 1] in the paper, where errors are twice as large.
         refined = 2 * (completion.raw - batch.image).abs().mean()

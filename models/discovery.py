@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from models.errors import BrokenModelError, DuplicateModelError, InvalidModelError, UnknownModelError
-from models.registry import ModelCard, ModelEntry, get, suggest
+from models.registry import ModelCard, ModelEntry, did_you_mean, get_model
 
 ENTRY_POINT_GROUP = "inpaint_bench.models"
 #: ``--models all``: the paper's four and the untrained fills it is fair to show beside them.
@@ -29,7 +29,7 @@ _CARD_FIELDS = ("label", "summary", "paper", "groups", "overrides")
 
 
 @dataclass(frozen=True)
-class Listing:
+class ModelListing:
     """A model that was found, where, and how to import it. ``module`` is empty for a user's file."""
 
     card: ModelCard
@@ -37,14 +37,14 @@ class Listing:
     module: str = ""
 
 
-def find(models_from: Sequence[Path] = ()) -> dict[str, Listing]:
+def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
     """All models by name, the package's first, without importing one.
 
     Raises:
         DuplicateModelError: two files register one name.
         InvalidModelError: a path in ``models_from`` does not exist or registers nothing readable.
     """
-    listings: dict[str, Listing] = {}
+    listings: dict[str, ModelListing] = {}
 
     def add(path: Path, module: str) -> int:
         cards = read_cards(path)
@@ -53,7 +53,7 @@ def find(models_from: Sequence[Path] = ()) -> dict[str, Listing]:
                 raise DuplicateModelError(
                     f"model {card.name!r} is registered twice: in {listings[card.name].path} and in {path}"
                 )
-            listings[card.name] = Listing(card, path, module)
+            listings[card.name] = ModelListing(card, path, module)
         return len(cards)
 
     for path in sorted(_PACKAGE.glob("*.py")):
@@ -68,7 +68,7 @@ def find(models_from: Sequence[Path] = ()) -> dict[str, Listing]:
             Exception
         ) as error:  # somebody's package is broken: listed by its entry point, and so until chosen
             card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
-            listings.setdefault(point.name, Listing(card, Path(point.module), point.module))
+            listings.setdefault(point.name, ModelListing(card, Path(point.module), point.module))
     for given in models_from:
         files = sorted(given.glob("*.py")) if given.is_dir() else [given]
         if not all(path.is_file() for path in files) or not files:
@@ -108,20 +108,20 @@ def _card(call: ast.Call, path: Path) -> ModelCard:
         ) from error
 
 
-def load(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
+def load_model(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
     """Import the file that registers ``name`` and return its entry.
 
     Raises:
         UnknownModelError: with suggestions.
         BrokenModelError: the file failed to import; the message ends with the traceback.
     """
-    listings = find(models_from)
+    listings = find_models(models_from)
     if name not in listings:
-        raise UnknownModelError(f"unknown model {name!r}{suggest(name, listings)}")
+        raise UnknownModelError(f"unknown model {name!r}{did_you_mean(name, listings)}")
     listing = listings[name]
     try:
         _import(listing)
-        return get(name)
+        return get_model(name)
     except Exception as error:
         raise BrokenModelError(
             f"model {name!r} cannot be used, its file {listing.path} failed to import: {error}\n"
@@ -129,7 +129,7 @@ def load(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
         ) from error
 
 
-def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
+def expand_models(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
     """Model names for what a user gave: names, groups, ``all`` (the paper's four and three fills), ``everything``.
 
     Order is that of first mention, without repetition.
@@ -137,7 +137,7 @@ def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
     Raises:
         UnknownModelError: neither a name nor a group, with suggestions.
     """
-    listings = find(models_from)
+    listings = find_models(models_from)
     groups: dict[str, list[str]] = {}
     for name, listing in listings.items():
         for group in listing.card.groups:
@@ -151,7 +151,7 @@ def expand(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
         elif name in listings:
             chosen[name] = None
         else:
-            raise UnknownModelError(f"unknown model {name!r}{suggest(name, [*listings, *groups])}")
+            raise UnknownModelError(f"unknown model {name!r}{did_you_mean(name, [*listings, *groups])}")
     return list(chosen)
 
 
@@ -162,7 +162,7 @@ def _in_table_order(names: list[str]) -> list[str]:
     )
 
 
-def _import(listing: Listing) -> ModuleType:
+def _import(listing: ModelListing) -> ModuleType:
     if listing.module:
         return importlib.import_module(listing.module)
     name = f"inpaint_bench_user_{listing.path.stem}"

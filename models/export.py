@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models import discovery
 from models.errors import InvalidWeightsError, MissingPackageError
-from models.pretrained import Pretrained, load_pretrained, save
+from models.pretrained import PretrainedModel, load_pretrained, save_pretrained
 
 #: Largest difference to the original, in units of [0, 1], that counts as equal: a twentieth of one of 255 levels.
 TOLERANCE = 2e-4
@@ -28,7 +28,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 _INPUTS = ["image", "mask"]
 
 
-def write(pretrained: Pretrained, path: Path, form: str) -> float:
+def write_exported(pretrained: PretrainedModel, path: Path, form: str) -> float:
     """Write ``path`` in one of the formats of :data:`SUFFIXES`, read it back, and compare on random pictures.
 
     Returns:
@@ -38,12 +38,12 @@ def write(pretrained: Pretrained, path: Path, form: str) -> float:
         MissingPackageError: ONNX without its packages.
         InvalidWeightsError: the model cannot be exported, or what was written computes something else.
     """
-    require(form)
+    require_onnx(form)
     side = pretrained.size
     try:
         with _quiet():
             if form == "safetensors":
-                save(pretrained, path)
+                save_pretrained(pretrained, path)
             else:
                 _export(pretrained, path, form)
             run = _reader(pretrained, path, form)
@@ -67,7 +67,7 @@ def write(pretrained: Pretrained, path: Path, form: str) -> float:
     return worst
 
 
-def require(form: str) -> None:
+def require_onnx(form: str) -> None:
     """Raise :class:`models.errors.MissingPackageError` where a package that ``form`` needs is not installed."""
     if form == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -75,7 +75,7 @@ def require(form: str) -> None:
                 raise MissingPackageError(f"--format onnx needs {package}: pip install 'inpaint-bench[onnx]'")
 
 
-def _export(pretrained: Pretrained, path: Path, form: str) -> None:
+def _export(pretrained: PretrainedModel, path: Path, form: str) -> None:
     count = torch.export.Dim("n")
     program = torch.export.export(
         pretrained, _pictures(2, pretrained.size), dynamic_shapes=({0: count}, {0: count})
@@ -91,11 +91,11 @@ def _export(pretrained: Pretrained, path: Path, form: str) -> None:
     exported.save(str(path), external_data=False)
 
 
-def _reader(pretrained: Pretrained, path: Path, form: str) -> Callable[[Tensor, Tensor], Tensor]:
+def _reader(pretrained: PretrainedModel, path: Path, form: str) -> Callable[[Tensor, Tensor], Tensor]:
     """What was written, read back as a function."""
     if form == "safetensors":
         source = inspect.getfile(type(pretrained.model))
-        return load_pretrained(path, () if pretrained.card["model"] in discovery.find() else (source,))
+        return load_pretrained(path, () if pretrained.card["model"] in discovery.find_models() else (source,))
     if form == "torch-export":
         with path.open("rb") as file:
             return torch.export.load(file).module()

@@ -49,9 +49,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.base import Batch, Completion, Layer, OptimizerSpec, Resolution, Task, composite
+from models.base import Ambiguity, Batch, Completion, Layer, OptimizerSpec, Task, composite
 from models.errors import MissingPackageError
-from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
+from models.layers.conv_block import ConvBlock, LayerRow, describe_layers, scale_channels
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.gated_conv import same_conv
 from models.registry import register
@@ -59,7 +59,7 @@ from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, ma
 
 #: Table 1 of the paper: kind, kernel, stride, channels in and out.
 TABLE_1 = tuple(
-    Row(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
+    LayerRow(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
     for kind, kernel, stride, inputs, outputs in (
         ("conv", 5, 1, 4, 64),
         ("conv", 3, 2, 64, 128),
@@ -119,8 +119,8 @@ class CompletionNetwork(nn.Module):
         for number, row in enumerate(TABLE_1[:-1], start=1):
             blocks.append(
                 ConvBlock(
-                    4 if number == 1 else scaled(row.inputs, config.width),
-                    scaled(row.outputs, config.width),
+                    4 if number == 1 else scale_channels(row.inputs, config.width),
+                    scale_channels(row.outputs, config.width),
                     row.kernel,
                     stride=row.stride,
                     dilation=next(dilations) if row.kind == "dilated" else 1,
@@ -130,7 +130,7 @@ class CompletionNetwork(nn.Module):
                 )
             )
         self.blocks = nn.Sequential(*blocks)
-        self.output = same_conv(scaled(TABLE_1[-1].inputs, config.width), 3, TABLE_1[-1].kernel)
+        self.output = same_conv(scale_channels(TABLE_1[-1].inputs, config.width), 3, TABLE_1[-1].kernel)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
@@ -154,69 +154,69 @@ class GLCIC(ThreePhaseModel):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.125}}
     published_batch_size = 96
     published_optimizer = OptimizerSpec(name="adadelta", learning_rate=1.0)
-    resolutions = (
-        Resolution(
+    ambiguities = (
+        Ambiguity(
             topic="order of batch-norm and ReLU",
             published="both after every convolution but the last; the public port puts ReLU first",
             resolved="convolution, batch-norm, ReLU",
             field="activation_order",
         ),
-        Resolution(
+        Ambiguity(
             topic="norm in the discriminators",
             published="batch-norm in the public port",
             resolved="batch-norm, with statistics of real and of completed pictures apart",
             field="discriminator_norm",
         ),
-        Resolution(
+        Ambiguity(
             topic="local crop",
             published="128 of 256 pixels; 96 of 160 for CelebA in the public port",
             resolved="three fifths of the image (96 at 160 pixels, 40 at 64), around the hole",
             field="local_size",
         ),
-        Resolution(
+        Ambiguity(
             topic="convolutions of the global discriminator",
             published="6 at 256 pixels; 5 at 160 in the public port",
             resolved="5",
             field="global_convolutions",
         ),
-        Resolution(
+        Ambiguity(
             topic="crop of the real image",
             published="at a random position",
             resolved="at a random position, drawn for each image apart (the port draws one for a batch)",
             field="real_crop",
         ),
-        Resolution(
+        Ambiguity(
             topic="what the discriminator sees as fake",
             published="the completed image; the public port shows the raw output",
             resolved="the composite",
             field="discriminator_fake",
         ),
-        Resolution(
+        Ambiguity(
             topic="error outside the hole",
             published="none: the error is masked",
             resolved="weight 0",
             field="valid_weight",
         ),
-        Resolution(
+        Ambiguity(
             topic="mean of the error, to which alpha belongs",
             published="squared norm of the masked error; the public port averages over the whole image",
             resolved="mean over the hole; over the image, the adversarial term outweighs it under Adam",
             field="mse_mean",
         ),
-        Resolution(
+        Ambiguity(
             topic="scale of the discriminator's loss",
             published="multiplied by alpha",
             resolved="not multiplied; Adam does not see a constant factor, Adadelta's first steps do",
             field="discriminator_weight",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="length of the phases",
             published="90,000, 10,000 and 400,000 steps",
             resolved="18, 2 and 80 % of the budget",
             field="completion_fraction, discriminator_fraction",
         ),
-        Resolution(
+        Ambiguity(
             topic="post-processing",
             published="Telea inpainting, then Poisson blending",
             resolved="none, since the networks are compared; telea+poisson labels the row (post-processed)",
@@ -263,7 +263,10 @@ class GLCIC(ThreePhaseModel):
     def layer_table(self) -> Mapping[str, list[Layer]]:
         """Tables 1 and 2 of the paper."""
         notes = {7 + i: f"dilation {d}" for i, d in enumerate(self.config.dilations)} | {17: "sigmoid"}
-        return {"generator": as_layers(TABLE_1, self.config.width, notes), **self.discriminator_tables()}
+        return {
+            "generator": describe_layers(TABLE_1, self.config.width, notes),
+            **self.discriminator_tables(),
+        }
 
 
 # GLCIC's published post-processing: fast marching, then Poisson blending of the network's picture into it.

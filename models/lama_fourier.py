@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.base import (
+    Ambiguity,
     Batch,
     Budget,
     Completion,
@@ -48,14 +49,13 @@ from models.base import (
     Layer,
     OptimizerSpec,
     Phase,
-    Resolution,
     Task,
     composite,
 )
 from models.errors import UnsupportedSizeError
 from models.layers.conv_block import LEAKY_SLOPE
 from models.layers.fast_fourier_conv import FastFourierBlock
-from models.losses import generator_loss, score, weighted_l1
+from models.losses import discriminator_score, generator_loss, weighted_l1
 from models.registry import register
 
 SIZE_MULTIPLE = 8
@@ -177,44 +177,44 @@ class LaMaFourier(InpaintingModel):
         "quick": {"adversarial_weight": 1.0, "matching_weight": 10.0},
     }
     published_batch_size = 30
-    resolutions = (
-        Resolution(
+    ambiguities = (
+        Ambiguity(
             topic="high receptive field perceptual loss",
             published="weight 30, on a dilated ResNet-50 trained for segmentation of ADE20K",
             resolved="none: no package offers those weights, a classifier's are another loss; the label says so",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="L1 error in the hole",
             published="weight 0, since the perceptual loss guides the hole",
             resolved="weight 10 like outside, since without that loss nothing else would",
             field="missing_weight",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="weights of the adversarial and the matching term",
             published="10 and 100, beside the perceptual loss",
             resolved="the same; 1 and 10 in presets smoke and quick: 22.9, not 22.2 dB after 100 steps",
             field="adversarial_weight, matching_weight",
         ),
-        Resolution(
+        Ambiguity(
             topic="what the discriminator sees as fake",
             published="the raw output, labelled real outside the hole",
             resolved="the same; the mask is brought to the verdicts' size by nearest neighbour",
         ),
-        Resolution(
+        Ambiguity(
             topic="size of the network",
             published="9 blocks (LaMa-Fourier) or 18 (Big LaMa)",
             resolved="9: 27,048,835 parameters, the paper's 27 million",
             field="blocks",
         ),
-        Resolution(
+        Ambiguity(
             topic="order within a step",
             published="generator, then discriminator",
             resolved="discriminator first (the shared trainer's order)",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="training pictures",
             published="256 px crops, wide and narrow masks mixed",
             resolved="the suite's pictures and masks, the same for all models",
@@ -262,10 +262,10 @@ class LaMaFourier(InpaintingModel):
         raw = self.networks["generator"](known, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Discriminator: eq. 4 and R1. Generator: L1, the adversarial term (eq. 5) and feature matching."""
         discriminator, config = self.networks["discriminator"], self.config
-        if player == "discriminator":
+        if network == "discriminator":
             # A view: torch's operation counter cannot follow a gradient to a leaf.
             image = batch.image.detach().requires_grad_().view_as(batch.image)
             real, _ = discriminator(image)
@@ -280,8 +280,8 @@ class LaMaFourier(InpaintingModel):
                 "loss": verdict + config.r1_weight * r1,
                 "verdict": verdict,
                 "r1": r1,
-                "real_score": score(real, "bce"),
-                "fake_score": score(fake, "bce"),
+                "real_score": discriminator_score(real, "bce"),
+                "fake_score": discriminator_score(fake, "bce"),
             }
         weight = config.missing_weight * batch.mask + config.known_weight * (1 - batch.mask)
         l1 = weighted_l1(completion.raw, batch.image, weight)

@@ -43,7 +43,7 @@ def generator_loss(fake: Tensor, kind: AdversarialLoss) -> Tensor:
     return F.softplus(-fake).mean() if kind == "bce" else -fake.mean()
 
 
-def score(logits: Tensor, kind: AdversarialLoss) -> Tensor:
+def discriminator_score(logits: Tensor, kind: AdversarialLoss) -> Tensor:
     """Mean verdict for the log: a probability of being real (``bce``) or the mean logit (``hinge``)."""
     logits = logits.detach().float()
     return (torch.sigmoid(logits) if kind == "bce" else logits).mean()
@@ -93,7 +93,7 @@ def total_variation(image: Tensor, region: Tensor | None = None) -> Tensor:
     return down.mean() + across.mean()
 
 
-def dilate(mask: Tensor, pixels: int = 1) -> Tensor:
+def dilate_mask(mask: Tensor, pixels: int = 1) -> Tensor:
     """``mask`` ``(N, 1, H, W)`` grown by ``pixels`` in all eight directions."""
     return F.max_pool2d(mask.float(), 2 * pixels + 1, stride=1, padding=pixels)
 
@@ -180,7 +180,7 @@ class VGG16Features(nn.Module):
         return maps
 
 
-def gram(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor) -> Tensor:
     """``(N, C, C)`` float32: ``F F^T / (C H W)``, the kernel of the style term (Liu et al. 2018, eq. 4)."""
     with torch.autocast(features.device.type, enabled=False):
         flat = features.float().flatten(2)
@@ -211,6 +211,6 @@ def perceptual_and_style(
         both = torch.cat([truth, truth])
         # A mean over 2N elements is half the sum of the two means.
         perceptual = perceptual + 2 * F.l1_loss(ours.float(), both.float())
-        target_gram = gram(truth)
-        style = style + 2 * F.l1_loss(gram(ours), torch.cat([target_gram, target_gram]))
+        target_gram = gram_matrix(truth)
+        style = style + 2 * F.l1_loss(gram_matrix(ours), torch.cat([target_gram, target_gram]))
     return perceptual, style

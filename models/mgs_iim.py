@@ -48,8 +48,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.base import Layer, OptimizerSpec, Resolution
-from models.layers.conv_block import ConvBlock, Row, as_layers, scaled
+from models.base import Ambiguity, Layer, OptimizerSpec
+from models.layers.conv_block import ConvBlock, LayerRow, describe_layers, scale_channels
 from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, SpectralNorm
 from models.layers.gated_conv import same_conv
 from models.registry import register
@@ -57,7 +57,7 @@ from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, ma
 
 #: Table 1: kind, kernel, stride, channels in and out.
 TABLE_1 = tuple(
-    Row(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
+    LayerRow(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
     for kind, kernel, stride, inputs, outputs in (
         ("gated", 5, 1, 4, 64),
         ("gated", 3, 2, 64, 128),
@@ -112,7 +112,7 @@ class MGSIIMConfig(ThreePhaseConfig):
         if len(self.dilations) != 4 or min(self.dilations) < 1:
             raise ValueError(f"dilations must be four numbers from 1, not {self.dilations}")
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[LayerRow, ...]:
         """Table 1 as these options change it."""
         rows = []
         for number, row in enumerate(TABLE_1, start=1):
@@ -122,7 +122,7 @@ class MGSIIMConfig(ThreePhaseConfig):
             if self.skips == "concat" and number - 1 in SKIPS:
                 inputs *= 2
             rows.append(
-                Row(kind=kind, kernel=row.kernel, stride=row.stride, inputs=inputs, outputs=row.outputs)
+                LayerRow(kind=kind, kernel=row.kernel, stride=row.stride, inputs=inputs, outputs=row.outputs)
             )
         return tuple(rows)
 
@@ -140,8 +140,8 @@ class InpaintingNetwork(nn.Module):
         *rows, output = config.rows()
         self.blocks = nn.ModuleList(
             ConvBlock(
-                4 if number == 1 else scaled(row.inputs, config.width),
-                scaled(row.outputs, config.width),
+                4 if number == 1 else scale_channels(row.inputs, config.width),
+                scale_channels(row.outputs, config.width),
                 row.kernel,
                 stride=row.stride,
                 dilation=next(dilations) if row.kind == "dilated" else 1,
@@ -152,7 +152,7 @@ class InpaintingNetwork(nn.Module):
             )
             for number, row in enumerate(rows, start=1)
         )
-        self.output = same_conv(scaled(output.inputs, config.width), 3, output.kernel)
+        self.output = same_conv(scale_channels(output.inputs, config.width), 3, output.kernel)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
@@ -225,89 +225,89 @@ class MGSIIM(ThreePhaseModel):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.125}}
     published_batch_size = 16
     published_optimizer = OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9)
-    resolutions = (
-        Resolution(
+    ambiguities = (
+        Ambiguity(
             topic="which layers are gated",
             published="section 3.3: all layers of down- and upsampling; Table 1: rows 1 to 3",
             resolved="Table 1",
             field="gate",
         ),
-        Resolution(
+        Ambiguity(
             topic="skip connections",
             published="section 3.2: added; section 3.3: concatenated; Table 1: inputs not widened",
             resolved="added, row 3 after row 13 and row 1 after row 15: the only form that fits Table 1",
             field="skips",
         ),
-        Resolution(
+        Ambiguity(
             topic="norm and activation",
             published="batch-norm and LeakyReLU after gated convolution; no slope",
             resolved="batch-norm of f * sigmoid(g), then LeakyReLU 0.2; none on the output",
             field="activation_order",
         ),
-        Resolution(
+        Ambiguity(
             topic="dilations", published="not said", resolved="2, 4, 8, 16 as in GLCIC", field="dilations"
         ),
-        Resolution(
+        Ambiguity(
             topic="what the network sees in the hole",
             published="not said",
             resolved="the training split's mean pixel, as in GLCIC",
             field="fill",
         ),
-        Resolution(
+        Ambiguity(
             topic="weights of the squared error",
             published="'weighted mean square error', no weights",
             resolved="1 in the hole, 0 outside, as in GLCIC; the raw output outside is then unconstrained",
             field="valid_weight",
         ),
-        Resolution(
+        Ambiguity(
             topic="mean of the squared error",
             published="'weighted mean square error'",
             resolved="a weighted mean: divided by the sum of the weights",
             field="mse_mean",
         ),
-        Resolution(
+        Ambiguity(
             topic="adversarial term",
             published="a probability in 0-1, no weight",
             resolved="binary cross-entropy on logits, weight 4e-4 as in GLCIC",
             field="adversarial_weight",
         ),
-        Resolution(
+        Ambiguity(
             topic="fourth input channel of the discriminators",
             published="not said what it is",
             resolved="the mask, the same for the real picture, whose crop lies at the same place",
             field="discriminator_input",
         ),
-        Resolution(
+        Ambiguity(
             topic="what the discriminators see as fake",
             published="not said",
             resolved="the composite",
             field="discriminator_fake",
         ),
-        Resolution(
+        Ambiguity(
             topic="norm in the discriminators",
             published="spectral normalisation of 'each convolution layer'",
             resolved="of the convolutions, not of the fully connected layers; LeakyReLU 0.2, no batch-norm",
             field="spectral_norm",
         ),
-        Resolution(
+        Ambiguity(
             topic="fully connected layer 512 to 1024",
             published="Tables 2 and 3 print 512 inputs, but the map before it is 3 x 3 at 160 pixels",
             resolved="the map is flattened: 4,608 to 1,024",
             field="discriminator_head",
         ),
-        Resolution(
+        Ambiguity(
             topic="local crop",
             published="not said",
             resolved="three fifths of the image: 96 at 160 pixels (GLCIC for CelebA), 40 at 64",
             field="local_size",
         ),
-        Resolution(
+        Ambiguity(
             topic="length of the phases",
             published="Tc and Td are not given",
             resolved="18, 2 and 80 % of the budget, as in GLCIC",
             field="completion_fraction, discriminator_fraction",
         ),
-        Resolution(
+        Ambiguity(
             topic="optimizer",
             published="SGD with learning rate 0.001; no momentum, batch size or number of epochs",
             resolved="faithful track: momentum 0.9, batch 16; uniform track: Adam like all models",
@@ -341,4 +341,4 @@ class MGSIIM(ThreePhaseModel):
         rows = self.config.rows()
         if self.config.gate == "all":
             notes |= {n: f"{notes[n]}, gated" if n in notes else "gated" for n in range(4, 17)}
-        return {"generator": as_layers(rows, self.config.width, notes), **self.discriminator_tables()}
+        return {"generator": describe_layers(rows, self.config.width, notes), **self.discriminator_tables()}

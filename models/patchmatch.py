@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.base import Resolution
-from models.classical import UntrainedFill
+from models.base import Ambiguity
+from models.classical import TrainingFreeBaseline
 from models.errors import MissingPackageError, ModelError
 from models.registry import register
 
@@ -46,13 +46,13 @@ class PatchMatchConfig:
     paper="Barnes et al., SIGGRAPH 2009, https://gfx.cs.princeton.edu/pubs/Barnes_2009_PAR/",
     groups=("classical",),
 )
-class PatchMatch(UntrainedFill):
+class PatchMatch(TrainingFreeBaseline):
     """The fill of PyPatchMatch; 8 bits, on the CPU."""
 
     Config: ClassVar[type] = PatchMatchConfig
-    resolutions: ClassVar[tuple[Resolution, ...]] = (
-        Resolution(topic="size of the patches", published="7 x 7", resolved="7 x 7", field="patch_radius"),
-        Resolution(
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
+        Ambiguity(topic="size of the patches", published="7 x 7", resolved="7 x 7", field="patch_radius"),
+        Ambiguity(
             topic="random search",
             published="random",
             resolved="from one seed for every picture, so that a fill depends on nothing but picture and mask",

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import (
+    Ambiguity,
     Batch,
     Budget,
     Completion,
@@ -35,19 +36,18 @@ from models.base import (
     Layer,
     OptimizerSpec,
     Phase,
-    Resolution,
     Task,
     check_choices,
     composite,
 )
 from models.errors import UnsupportedSizeError
-from models.layers.cpu_kernels import per_channel
-from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
+from models.layers.cpu_kernels import bias_per_channel
+from models.layers.partial_conv import MaskedTensor, PartialConv2d, UpsampledPartialConv2d
 from models.losses import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     VGG16Features,
-    dilate,
+    dilate_mask,
     perceptual_and_style,
     require_vgg16,
     total_variation,
@@ -101,10 +101,10 @@ class Level(nn.Module):
         super().__init__()
         self.conv, self.norm, self.activation = conv, norm, activation
 
-    def forward(self, *sources: Masked) -> Masked:
+    def forward(self, *sources: MaskedTensor) -> MaskedTensor:
         """What the convolution takes: a map, and in the decoder the skip."""
         features, valid = self.conv(*sources)
-        return Masked.of(self.activation(self.norm(features)), valid)
+        return MaskedTensor.of(self.activation(self.norm(features)), valid)
 
 
 class Generator(nn.Module):
@@ -144,7 +144,7 @@ class Generator(nn.Module):
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
         """``(N, 3, S, S)``, zero in the hole, and ``valid`` ``(N, 1, S, S)``; to a picture, float32."""
-        maps = [Masked(image, valid)]
+        maps = [MaskedTensor(image, valid)]
         for level in self.encoder:
             maps.append(level(maps[-1]))
         x = maps.pop()
@@ -170,54 +170,54 @@ class PConv(InpaintingModel):
         "paper": {"vgg_losses": "required"},
     }
     published_batch_size = 16
-    resolutions: ClassVar[tuple[Resolution, ...]] = (
-        Resolution(
+    ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
+        Ambiguity(
             topic="levels of the U-Net",
             published="8 at 512 px (public ports: 7 at 256)",
             resolved="5: deeper ones do not divide 160",
             field="levels",
             deviation=True,
         ),
-        Resolution(
+        Ambiguity(
             topic="mask channels",
             published="one per feature channel, concatenated with the features",
             resolved="one per concatenated source, window counts combined: the same numbers",
         ),
-        Resolution(
+        Ambiguity(
             topic="epsilon in sum(1)/sum(M)",
             published="1e-8, or 1e-6 in mixed precision",
             resolved="none: counts are exact float32 integers, all-hole windows are set to 0",
         ),
-        Resolution(
+        Ambiguity(
             topic="averaging of the L1 terms",
             published="by the number of elements; ports differ by the hole's share",
             resolved="over the whole picture for every term (the author in NVIDIA/partialconv#9)",
         ),
-        Resolution(
+        Ambiguity(
             topic="value range",
             published="not given; ports: ImageNet's normalisation, or [-1, 1]",
             resolved="ImageNet's normalisation for network and losses",
             field="normalisation",
         ),
-        Resolution(
+        Ambiguity(
             topic="region of total variation",
             published="the hole dilated by one pixel; ports: the whole composite, or the hole",
             resolved="the hole dilated by one pixel, averaged over the whole picture",
             field="tv_region",
         ),
-        Resolution(
+        Ambiguity(
             topic="perceptual and style terms",
             published="VGG16 pool1-3, weights 0.05 and 120",
             resolved="same where required (preset paper); off in smoke and quick, and so labelled",
             field="vgg_losses",
         ),
-        Resolution(
+        Ambiguity(
             topic="length of the phases",
             published="not given as a share; mmagic 800k + 300k, naoto0804 500k + 500k",
             resolved="73 % training, 27 % fine-tuning with the encoder's batch-norm frozen",
             field="fine_tune_fraction",
         ),
-        Resolution(
+        Ambiguity(
             topic="batch size",
             published="6 on one 16 GB GPU",
             resolved="16, as the public ports",
@@ -281,13 +281,13 @@ class PConv(InpaintingModel):
         raw = output * std + mean
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Eq. 7: ``valid + 6 hole + 0.05 perceptual + 120 style + 0.1 tv``."""
         config: PConvConfig = self.config
         image, raw, comp = (self._normalise(x) for x in (batch.image, completion.raw, completion.composite))
         valid = weighted_l1(raw, image, 1.0 - batch.mask)
         hole = weighted_l1(raw, image, batch.mask)
-        tv = total_variation(comp, dilate(batch.mask) if config.tv_region == "hole" else None)
+        tv = total_variation(comp, dilate_mask(batch.mask) if config.tv_region == "hole" else None)
         loss = config.valid_weight * valid + config.hole_weight * hole + config.tv_weight * tv
         terms = {"valid": valid, "hole": hole, "tv": tv}
         if config.vgg_losses == "required":
@@ -300,7 +300,7 @@ class PConv(InpaintingModel):
         """Mean and deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
         if self.config.normalisation == "unit":
             return torch.zeros((), device=like.device), torch.ones((), device=like.device)
-        return per_channel(IMAGENET_MEAN, like.device), per_channel(IMAGENET_STD, like.device)
+        return bias_per_channel(IMAGENET_MEAN, like.device), bias_per_channel(IMAGENET_STD, like.device)
 
     def _normalise(self, image: Tensor) -> Tensor:
         """From [0, 1] into the network's value range."""
@@ -311,7 +311,7 @@ class PConv(InpaintingModel):
         """VGG16 always sees ImageNet's normalisation."""
         if self.config.normalisation == "imagenet":
             return pictures
-        mean, std = (per_channel(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (bias_per_channel(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return tuple((picture - mean) / std for picture in pictures)
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

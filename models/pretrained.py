@@ -35,12 +35,12 @@ _SEAL_KEY = "inpaint_bench_sha256"
 _SIZES = range(16, 1025)
 
 
-class Pretrained(nn.Module):
+class PretrainedModel(nn.Module):
     """A generator ready to complete pictures, in evaluation mode, on the CPU until it is moved.
 
     Attributes:
         model: the model, with its generator only: it can complete, not train.
-        card: what the weights are; the keys of :func:`card`, and what the writer added.
+        card: what the weights are; the keys of :func:`weights_card`, and what the writer added.
     """
 
     def __init__(self, model: InpaintingModel, card: Mapping[str, Any]) -> None:
@@ -68,9 +68,9 @@ class Pretrained(nn.Module):
         return self.model.complete(batch).composite
 
 
-def build(
+def build_pretrained(
     entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor], about: Mapping[str, Any]
-) -> Pretrained:
+) -> PretrainedModel:
     """The model of ``entry`` with the generator's weights ``state``; ``about`` joins its card.
 
     Raises:
@@ -90,10 +90,10 @@ def build(
         model.networks["generator"].load_state_dict(dict(state))
     except (ModelError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise InvalidWeightsError(f"weights do not fit {entry.card.name}: {_first_line(error)}") from error
-    return Pretrained(model, card(entry, config, task, state) | dict(about))
+    return PretrainedModel(model, weights_card(entry, config, task, state) | dict(about))
 
 
-def card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def weights_card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The part of a card that loading needs."""
     return {
         "format": FORMAT,
@@ -106,11 +106,11 @@ def card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor]
             "mean_pixel": list(task.mean_pixel),
         },
         "parameters": sum(t.numel() for t in state.values() if t.is_floating_point()),
-        "digest": digest(state),
+        "digest": tensors_digest(state),
     }
 
 
-def save(pretrained: Pretrained, path: Path) -> None:
+def save_pretrained(pretrained: PretrainedModel, path: Path) -> None:
     """Write the generator and the card to ``path``."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in pretrained.generator.state_dict().items()}
     # By hand: save_file would make a file that only its owner may read.
@@ -119,8 +119,8 @@ def save(pretrained: Pretrained, path: Path) -> None:
     path.write_bytes(serialise(tensors, metadata=sealed))
 
 
-def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) -> Pretrained:
-    """Read weights that :func:`save` (``bench export-weights``) wrote.
+def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) -> PretrainedModel:
+    """Read weights that :func:`save_pretrained` (``bench export-weights``) wrote.
 
     Args:
         path: a ``.safetensors`` file.
@@ -134,13 +134,13 @@ def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) ->
     try:
         about, state = _read(path)
         entry, config, task = _described(about, [Path(p) for p in models_from])
-        loaded = build(entry, config, task, state, about)
+        loaded = build_pretrained(entry, config, task, state, about)
     except InvalidWeightsError as error:
         raise InvalidWeightsError(f"{path}: {error}") from error
     return loaded
 
 
-def digest(state: Mapping[str, Tensor]) -> str:
+def tensors_digest(state: Mapping[str, Tensor]) -> str:
     """Hex SHA-256 over names, types, shapes and bytes of all tensors, in the order of names."""
     hashed = hashlib.sha256()
     for name in sorted(state):
@@ -173,7 +173,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InvalidWeightsError(
             f"not readable as safetensors ({_first_line(error)}); give a file written by 'bench export-weights'"
         ) from error
-    if digest(state) != about.get("digest"):
+    if tensors_digest(state) != about.get("digest"):
         raise InvalidWeightsError("damaged: its tensors do not match the digest in its card; get it again")
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise InvalidWeightsError("holds numbers that are not finite")
@@ -185,7 +185,7 @@ def _described(about: Mapping[str, Any], models_from: Sequence[Path]) -> tuple[M
     name, fields, task = about.get("model"), about.get("config"), about.get("task")
     if not isinstance(name, str) or not isinstance(fields, dict) or not isinstance(task, dict):
         raise InvalidWeightsError("its card lacks model, config or task")
-    entry = discovery.load(name, models_from)
+    entry = discovery.load_model(name, models_from)
     known = {f.name for f in dataclasses.fields(entry.model.Config)}
     if unknown := sorted(map(str, set(fields) - known)):
         raise InvalidWeightsError(f"{name} has no option {unknown[0]!r}; the file may be of a newer version")

@@ -55,7 +55,7 @@ class ModelEntry:
         known = [f.name for f in dataclasses.fields(self.model.Config)]
         for name in fields:
             if name not in known:
-                raise InvalidModelError(f"{self.card.name} has no option {name!r}{suggest(name, known)}")
+                raise InvalidModelError(f"{self.card.name} has no option {name!r}{did_you_mean(name, known)}")
         hints = _hints(self.model.Config)
         for name, value in changes.items():
             if name in hints and not _fits(value, hints[name]):
@@ -104,7 +104,7 @@ def _told(hint: Any) -> str:
 _ENTRIES: dict[str, ModelEntry] = {}
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'glcic'?"``, or the list of what there is where nothing is near."""
     known = list(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
@@ -165,8 +165,8 @@ def registered() -> dict[str, ModelEntry]:
     return dict(_ENTRIES)
 
 
-def get(name: str) -> ModelEntry:
-    """The entry of an imported model; :func:`models.discovery.load` imports first.
+def get_model(name: str) -> ModelEntry:
+    """The entry of an imported model; :func:`models.discovery.load_model` imports first.
 
     Raises:
         UnknownModelError: with suggestions.
@@ -174,4 +174,4 @@ def get(name: str) -> ModelEntry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise UnknownModelError(f"unknown model {name!r}{suggest(name, _ENTRIES)}") from None
+        raise UnknownModelError(f"unknown model {name!r}{did_you_mean(name, _ENTRIES)}") from None

@@ -68,7 +68,7 @@ class Model(InpaintingModel):
 
     def __init__(self, config: Config, task: Task) -> None:
         super().__init__(config, task)
-        # Everything trained goes into self.networks; a second entry 'discriminator' would be a second player.
+        # Everything trained goes into self.networks; a second entry 'discriminator' would be a second network.
         self.networks["generator"] = UNet(config.width)
 
     @classmethod
@@ -91,7 +91,7 @@ class Model(InpaintingModel):
         raw = self.networks["generator"](torch.cat([known, batch.mask], 1))
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Named terms; 'loss' is minimised, the others are logged and drawn in the report."""
         error = (completion.raw - batch.image).abs()
         hole, valid = (error * batch.mask).mean(), (error * (1 - batch.mask)).mean()
@@ -99,6 +99,6 @@ class Model(InpaintingModel):
 '''
 
 
-def source(name: str) -> str:
+def template_source(name: str) -> str:
     """The text of a model file that registers ``name`` (lower-case words joined by dashes)."""
     return _SOURCE.replace("@NAME@", name).replace("@LABEL@", name.replace("-", " ").title())

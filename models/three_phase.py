@@ -27,8 +27,8 @@ from models.base import (
 )
 from models.errors import UnsupportedSizeError
 from models.layers.dual_discriminator import DualDiscriminator
-from models.layers.local_crop import crop, default_local_size, hole_corners, random_corners
-from models.losses import AdversarialLoss, discriminator_loss, generator_loss, score
+from models.layers.local_crop import crop_at, default_local_size, hole_corners, random_corners
+from models.losses import AdversarialLoss, discriminator_loss, discriminator_score, generator_loss
 
 SIZE_MULTIPLE = 4
 MIN_SIZE = 32
@@ -134,14 +134,14 @@ class ThreePhaseModel(InpaintingModel):
         config, optimizer = self.config, budget.optimizer(self.published_optimizer)
         alone = {"completion": config.completion_fraction, "discriminator": config.discriminator_fraction}
         steps = budget.split({**alone, "joint": 1.0 - sum(alone.values())})
-        players = {
+        networks = {
             "completion": ("generator",),
             "discriminator": ("discriminator",),
             "joint": ("discriminator", "generator"),
         }
         return [
             Phase(name=name, num_steps=steps[name], optimizers=dict.fromkeys(movers, optimizer))
-            for name, movers in players.items()
+            for name, movers in networks.items()
         ]
 
     def complete(self, batch: Batch) -> Completion:
@@ -149,14 +149,14 @@ class ThreePhaseModel(InpaintingModel):
         raw = self.networks["generator"](batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Generator: weighted MSE, if joint plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
-        if player == "discriminator":
+        if network == "discriminator":
             return self._discriminator_loss(batch, completion)
         error = weighted_mse(
             completion.raw, batch.image, batch.mask, self.config.valid_weight, self.config.mse_mean
         )
-        if "discriminator" not in phase.players:
+        if "discriminator" not in phase.networks:
             return {"loss": error, "mse": error}
         corners = hole_corners(batch.mask, self.local_size)
         fake = self._judge(self._fake(completion), batch.mask, corners)
@@ -187,8 +187,8 @@ class ThreePhaseModel(InpaintingModel):
         kind = self.config.adversarial_loss
         return {
             "loss": self.config.discriminator_weight * discriminator_loss(real, fake, kind),
-            "real_score": score(real, kind),
-            "fake_score": score(fake, kind),
+            "real_score": discriminator_score(real, kind),
+            "fake_score": discriminator_score(fake, kind),
         }
 
     def _fake(self, completion: Completion) -> Tensor:
@@ -198,7 +198,7 @@ class ThreePhaseModel(InpaintingModel):
         """Logits of pictures and of their crops at ``corners``."""
         if self.config.discriminator_input == "image+mask":
             picture = torch.cat([picture, mask], dim=1)
-        local = crop(picture, corners, self.local_size)
+        local = crop_at(picture, corners, self.local_size)
         logits: Tensor = self.networks["discriminator"](picture, local, populations)
         return logits
 

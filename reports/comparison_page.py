@@ -9,20 +9,27 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.context import Metric, Page
-from reports.palette import Look, looks
-from reports.render import render, write_page
+from reports.context import MetricView, ReportContext
+from reports.palette import LineStyle, line_styles
+from reports.render import render_page, write_page
 from reports.results.experiment import Experiment
 from reports.sections import Plot
-from reports.sections.setup import plain
-from reports.statistics.compare import Comparison, ComparisonError, compare_experiments, nothing_in_common
-from reports.svg import style
+from reports.sections.setup import plain_value
+from reports.statistics.compare import (
+    ComparisonError,
+    ExperimentComparison,
+    compare_experiments,
+    nothing_in_common,
+)
+from reports.svg import apply_style
 
 #: Parts of the manifest in which experiments may differ, with what the page calls them.
 _PARTS = ("settings", "data", "software", "hardware")
 
 
-def compare_all(experiments: Sequence[Experiment], metrics: Sequence[str]) -> list[Comparison]:
+def compare_all_pairs(
+    experiments: Sequence[Experiment], metrics: Sequence[str]
+) -> list[ExperimentComparison]:
     """The first experiment with each of the others; one that has nothing in common with it is refused by itself.
 
     Raises:
@@ -42,20 +49,20 @@ def compare_all(experiments: Sequence[Experiment], metrics: Sequence[str]) -> li
 
 
 def render_comparison(
-    experiments: Sequence[Experiment], comparisons: Sequence[Comparison], folder: Path
+    experiments: Sequence[Experiment], comparisons: Sequence[ExperimentComparison], folder: Path
 ) -> Path:
     """Write ``folder/index.html``, whole or not at all.
 
     Args:
         experiments: two or more.
-        comparisons: of the first with each of the others (:func:`compare_all`).
+        comparisons: of the first with each of the others (:func:`compare_all_pairs`).
         folder: made where it is missing.
 
     Returns:
         The page's path.
     """
     first, *others = experiments
-    metrics = {m.name: m for m in Page(first).metrics}
+    metrics = {m.name: m for m in ReportContext(first).metrics}
     pairs = (
         (cell["model"], line["label"])
         for comparison in comparisons
@@ -63,8 +70,8 @@ def render_comparison(
         for cell in first.cells
         if cell["label"] == line["label"]
     )
-    look = looks(dict.fromkeys(pairs))
-    with style():
+    look = line_styles(dict.fromkeys(pairs))
+    with apply_style():
         sections = [
             _section(place, first, other, comparison, metrics, look)
             for place, (other, comparison) in enumerate(zip(others, comparisons, strict=True))
@@ -76,16 +83,16 @@ def render_comparison(
         "set_up": _set_up(experiments),
         "data": first.manifest["data"],
     }
-    return write_page(folder / "index.html", render("compare.html.j2", context))
+    return write_page(folder / "index.html", render_page("compare.html.j2", context))
 
 
 def _section(
     place: int,
     first: Experiment,
     other: Experiment,
-    comparison: Comparison,
-    metrics: dict[str, Metric],
-    look: dict[str, Look],
+    comparison: ExperimentComparison,
+    metrics: dict[str, MetricView],
+    look: dict[str, LineStyle],
 ) -> dict[str, Any]:
     """What is shown of one pair of experiments."""
     table = comparison.differences
@@ -121,7 +128,12 @@ def _section(
 
 
 def _forest(
-    name: str, first: Experiment, other: Experiment, part: pd.DataFrame, metric: Metric, look: dict[str, Look]
+    name: str,
+    first: Experiment,
+    other: Experiment,
+    part: pd.DataFrame,
+    metric: MetricView,
+    look: dict[str, LineStyle],
 ) -> Plot:
     words = ", ".join(
         f"{line['label']} {metric.show(line['difference'], sign=True)} "
@@ -130,7 +142,7 @@ def _forest(
     )
     side = "right" if metric.higher_is_better else "left"
     return Plot(
-        plots.paired_forest(part.assign(b=part["label"]), look, f"difference, {metric.title}"),
+        plots.plot_paired_forest(part.assign(b=part["label"]), look, f"difference, {metric.title}"),
         f"compare {name} {metric.name}",
         metric.heading,
         f"{first.name} less {other.name} in {metric.title}: {words}.",
@@ -139,7 +151,7 @@ def _forest(
 
 
 def _words(
-    first: Experiment, other: Experiment, table: pd.DataFrame, metrics: dict[str, Metric]
+    first: Experiment, other: Experiment, table: pd.DataFrame, metrics: dict[str, MetricView]
 ) -> list[str]:
     """A sentence a metric: how many methods are better where."""
     found = []
@@ -162,10 +174,10 @@ def _set_up(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     rows = []
     fields = [(part, k) for part in _PARTS for e in experiments for k in e.manifest.get(part, {})]
     for part, key in dict.fromkeys(fields):
-        values = [plain(e.manifest.get(part, {}).get(key)) for e in experiments]
+        values = [plain_value(e.manifest.get(part, {}).get(key)) for e in experiments]
         if len(set(values)) > 1 and key not in ("skipped", "duplicates", "unseen_identities"):
             rows.append({"name": f"{part}: {key.replace('_', ' ')}", "values": values})
-    commits = [plain(e.manifest.get("commit")) for e in experiments]
+    commits = [plain_value(e.manifest.get("commit")) for e in experiments]
     if len(set(commits)) > 1:
         rows.append({"name": "commit", "values": commits})
     return rows

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.claims.verdicts import Verdict, evaluate_claims, shortfalls
-from reports.palette import Look, looks
+from reports.claims.conditions import find_shortfalls
+from reports.claims.verdicts import Verdict, evaluate_claims
+from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.results.schema import PRIMARY_METRICS, metric_columns
 from reports.statistics.paired import paired_differences
-from reports.statistics.scores import Scores, arrange
-from reports.statistics.summary import set_note, summarise, summarise_sets
+from reports.statistics.scores import Scores, group_scores
+from reports.statistics.summary import distribution_note, summarize, summarize_distribution_metrics
 
 #: Headings of metrics by name; others are shown under the name they have.
 _HEADINGS = {
@@ -39,7 +40,7 @@ FEW_IMAGES_SEEN = 100_000
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricView:
     """A metric as tables show it."""
 
     name: str
@@ -72,13 +73,13 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodView:
     """A line of the tables: a model as configured and trained. ``label`` is unique in the report."""
 
     label: str
     model: str
     trained: bool
-    look: Look
+    look: LineStyle
     cells: list[dict[str, Any]] = field(repr=False)
 
     @property
@@ -92,7 +93,7 @@ class Method:
         return next((c["training"] for c in self.done if c["training"]), None)
 
 
-class Page:
+class ReportContext:
     """An experiment with what is computed from it once and shown in several sections."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -108,7 +109,7 @@ class Page:
         self.metrics = _metrics(self.manifest["metrics"], self.rows)
 
     @property
-    def measured(self) -> list[Metric]:
+    def measured(self) -> list[MetricView]:
         """Metrics with values."""
         return [m for m in self.metrics if m.unavailable is None]
 
@@ -119,8 +120,8 @@ class Page:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """:func:`reports.statistics.summary.summarise` of all measured metrics."""
-        of_images = summarise(self.rows, [m.name for m in self.measured])
+        """:func:`reports.statistics.summary.summarize` of all measured metrics."""
+        of_images = summarize(self.rows, [m.name for m in self.measured])
         return pd.concat([of_images, self._sets]) if len(self._sets) else of_images
 
     @cached_property
@@ -128,10 +129,10 @@ class Page:
         named = [
             c | {"label": self._names[c["model"], c["label"], c["train_mask"]]} for c in self.experiment.cells
         ]
-        return summarise_sets(named)
+        return summarize_distribution_metrics(named)
 
     @cached_property
-    def set_metrics(self) -> list[Metric]:
+    def set_metrics(self) -> list[MetricView]:
         """Metrics of sets of images with a value in some cell."""
         cards = self.manifest["metrics"]
         names = dict.fromkeys(self._sets["metric"]) if len(self._sets) else {}
@@ -141,7 +142,7 @@ class Page:
         """What must be said beside metrics of sets on a mask."""
         part = self._sets[self._sets["mask"] == mask] if len(self._sets) else self._sets
         return [
-            set_note(m.heading, int(part.loc[part["metric"] == m.name, "n_images"].min()))
+            distribution_note(m.heading, int(part.loc[part["metric"] == m.name, "n_images"].min()))
             for m in self.set_metrics
             if len(part) and (part["metric"] == m.name).any()
         ]
@@ -157,7 +158,7 @@ class Page:
         line = self._lines.get(key)
         return None if line is None or np.isnan(line["mean"]) else line
 
-    def methods_on(self, mask: str) -> list[Method]:
+    def methods_on(self, mask: str) -> list[MethodView]:
         """Methods with results on a mask, in table order."""
         return [m for m in self.methods if (mask, m.label) in self._present]
 
@@ -166,7 +167,7 @@ class Page:
         pairs = self.rows[["mask", "label"]].drop_duplicates()
         return set(zip(pairs["mask"], pairs["label"], strict=True))
 
-    def ranking(self, mask: str, metric: Metric, *, trained: bool | None = None) -> list[Method]:
+    def ranking(self, mask: str, metric: MetricView, *, trained: bool | None = None) -> list[MethodView]:
         """Methods from best to worst."""
         found = [
             (self.value(mask, m.label, metric.name), m)
@@ -206,7 +207,7 @@ class Page:
 
     def scores(self, mask: str, metric: str) -> dict[str, Scores]:
         """Per-image scores of a metric by label."""
-        arranged = arrange(self.rows.loc[self.rows["mask"] == mask], metric)
+        arranged = group_scores(self.rows.loc[self.rows["mask"] == mask], metric)
         return {s.label: s for s in arranged.values() if s.values.size}
 
     @property
@@ -222,7 +223,7 @@ class Page:
     @property
     def comparable(self) -> bool:
         """Whether differences to Table 4 may be printed: CelebA, 160 px, preset ``paper`` with its budget."""
-        return self.is_celeba and self.settings["preset"] == "paper" and not shortfalls(self.experiment)
+        return self.is_celeba and self.settings["preset"] == "paper" and not find_shortfalls(self.experiment)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -236,7 +237,7 @@ class Page:
         return bool(seen) and min(seen) < FEW_IMAGES_SEEN
 
 
-def tied(line: pd.Series) -> bool:
+def tied_with_best(line: pd.Series) -> bool:
     """Whether a paired difference cannot be told from zero on these images."""
     return bool(line["low"] <= 0 <= line["high"] or not line["p_holm"] < 0.05)
 
@@ -261,13 +262,13 @@ def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], st
     return result
 
 
-def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[Method]:
-    look = looks((model, shown) for (model, _, _), shown in names.items())
+def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[MethodView]:
+    look = line_styles((model, shown) for (model, _, _), shown in names.items())
     grouped: dict[str, list[dict[str, Any]]] = {shown: [] for shown in names.values()}
     for cell in cells:
         grouped[names[cell["model"], cell["label"], cell["train_mask"]]].append(cell)
     return [
-        Method(shown, own[0]["model"], bool(own[0]["trained"]), look[shown], own)
+        MethodView(shown, own[0]["model"], bool(own[0]["trained"]), look[shown], own)
         for shown, own in grouped.items()
     ]
 
@@ -287,7 +288,7 @@ def _quick(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metric]:
+def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[MetricView]:
     """Metrics that the rows have, first those that every table has; unavailable ones with the reason."""
     result = []
     names = metric_columns(rows)
@@ -303,8 +304,8 @@ def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[Metri
     return result
 
 
-def _metric(name: str, card: dict[str, Any], unavailable: str | None) -> Metric:
-    return Metric(
+def _metric(name: str, card: dict[str, Any], unavailable: str | None) -> MetricView:
+    return MetricView(
         name=name,
         heading=_HEADINGS.get(name, name),
         unit=card.get("unit") or "",

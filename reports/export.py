@@ -15,12 +15,12 @@ from reports.claims.verdicts import evaluate_claims
 from reports.results.experiment import Experiment
 from reports.results.schema import metric_columns
 from reports.statistics.summary import (
+    distribution_note,
+    distribution_scores,
     method_name,
     paired_differences,
-    set_note,
-    set_scores,
-    summarise,
-    summarise_sets,
+    summarize,
+    summarize_distribution_metrics,
 )
 
 # A small table as text to paste elsewhere: CSV, Markdown, LaTeX.
@@ -115,7 +115,7 @@ FORMATS = ("csv", "parquet", "json", "markdown", "latex")
 TABLES = ("summary", "rows", "differences", "claims")
 
 
-def export(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
+def export_tables(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
     """One of :data:`TABLES` of an experiment in one of :data:`FORMATS`, as the bytes of a file.
 
     ``summary`` in Markdown and LaTeX is laid out for reading, a line a method; everything else is one record
@@ -162,8 +162,8 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
 
 def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
     """Lines of metrics of images, then of metrics of sets."""
-    of_images = summarise(experiment.rows, metrics)
-    of_sets = summarise_sets(experiment.cells)
+    of_images = summarize(experiment.rows, metrics)
+    of_sets = summarize_distribution_metrics(experiment.cells)
     if not len(of_sets):
         return of_images
     # Counts stay whole numbers where metrics of sets have none.
@@ -208,7 +208,7 @@ def readable_summary(experiment: Experiment, form: str) -> str:
         headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]
         body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
-        notes = [set_note(name, n) for name, n in _set_sizes(experiment, str(mask)).items()]
+        notes = [distribution_note(name, n) for name, n in _set_sizes(experiment, str(mask)).items()]
         if form == "markdown":
             blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")
         else:
@@ -218,7 +218,7 @@ def readable_summary(experiment: Experiment, form: str) -> str:
 
 def _set_sizes(experiment: Experiment, mask: str) -> dict[str, int]:
     """Metric of sets on ``mask`` -> over how many images at least."""
-    scores = set_scores(experiment.cells)
+    scores = distribution_scores(experiment.cells)
     counts = scores[scores["mask"] == mask].groupby("metric")["images"].min()
     return {str(metric): int(count) for metric, count in counts.items()}
 

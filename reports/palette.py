@@ -14,7 +14,7 @@ Dash = str | tuple[float, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How a model is drawn: ``colour`` as ``#rrggbb``, ``dash`` and ``marker`` as matplotlib takes them."""
 
     colour: str
@@ -36,33 +36,33 @@ _DASHDOT, _LONG = (0.0, (6.0, 1.6, 1.2, 1.6)), (0.0, (9.0, 3.0))
 
 #: The paper's four models and the untrained fills look the same in every report.
 KNOWN = {
-    "mgs-iim": Look("#d55e00", _SOLID, "o"),
-    "glcic": Look("#2b7bba", _DASHED, "s"),
-    "pconv": Look("#12946c", _DASHDOT, "^"),
-    "context-encoder": Look("#b5609a", _LONG, "D"),
-    "biharmonic": Look("#a1823a", _DOTTED, "v"),
-    "mean-image": Look("#6f7c88", _DOTTED, "P"),
-    "mean": Look("#9aa0a6", _DOTTED, "X"),
+    "mgs-iim": LineStyle("#d55e00", _SOLID, "o"),
+    "glcic": LineStyle("#2b7bba", _DASHED, "s"),
+    "pconv": LineStyle("#12946c", _DASHDOT, "^"),
+    "context-encoder": LineStyle("#b5609a", _LONG, "D"),
+    "biharmonic": LineStyle("#a1823a", _DOTTED, "v"),
+    "mean-image": LineStyle("#6f7c88", _DOTTED, "P"),
+    "mean": LineStyle("#9aa0a6", _DOTTED, "X"),
 }
 _OTHERS = (
-    Look("#7a63c7", _SOLID, "h"),
-    Look("#d19a00", _DASHED, "<"),
-    Look("#3aa6cf", _DASHDOT, ">"),
-    Look("#7d9a1c", _LONG, "p"),
-    Look("#c24747", _SOLID, "d"),
-    Look("#8a5a3c", _DASHED, "*"),
-    Look("#4d6fd0", _DASHDOT, "8"),
-    Look("#4f9a94", _LONG, "H"),
+    LineStyle("#7a63c7", _SOLID, "h"),
+    LineStyle("#d19a00", _DASHED, "<"),
+    LineStyle("#3aa6cf", _DASHDOT, ">"),
+    LineStyle("#7d9a1c", _LONG, "p"),
+    LineStyle("#c24747", _SOLID, "d"),
+    LineStyle("#8a5a3c", _DASHED, "*"),
+    LineStyle("#4d6fd0", _DASHDOT, "8"),
+    LineStyle("#4f9a94", _LONG, "H"),
 )
 
 
-def looks(entrants: Iterable[tuple[str, str]]) -> dict[str, Look]:
+def line_styles(entrants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
     """Label -> look, for pairs of registry name and label.
 
     A model of the paper keeps its look; a second label of one model (another training mask) and models that
     this file does not know take the next free one, in the order given.
     """
-    result: dict[str, Look] = {}
+    result: dict[str, LineStyle] = {}
     taken: set[str] = set()
     free = 0
     for model, label in entrants:

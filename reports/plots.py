@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from reports.palette import Look
+from reports.palette import LineStyle
 from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ _QUANTILES = np.linspace(0.0, 1.0, 161)
 _DARK_BELOW = 45.0
 
 
-def ecdf(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
+def plot_ecdf(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Share of images below each score: one line a method.
 
     Args:
@@ -42,7 +42,7 @@ def ecdf(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -
     return figure
 
 
-def violins(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str) -> Figure:
+def plot_violins(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Violins with quartiles, one a method, of at most 2,000 images evenly spread over the sorted scores."""
     figure, axes = new_figure(height=_height(len(scores)))
     picked = {k: np.quantile(v, np.linspace(0, 1, min(len(v), 2000))) for k, v in scores.items()}
@@ -74,7 +74,7 @@ def violins(scores: Mapping[str, Floats], looks: Mapping[str, Look], xlabel: str
     return figure
 
 
-def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: str) -> Figure:
+def plot_paired_forest(differences: pd.DataFrame, looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
 
     Args:
@@ -105,7 +105,9 @@ def paired_forest(differences: pd.DataFrame, looks: Mapping[str, Look], xlabel: 
     return figure
 
 
-def against_hole(binned: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], ylabel: str) -> Figure:
+def plot_against_hole_area(
+    binned: Mapping[str, pd.DataFrame], looks: Mapping[str, LineStyle], ylabel: str
+) -> Figure:
     """Score against the area of the hole: means of bins with equal counts.
 
     Args:
@@ -123,7 +125,7 @@ def against_hole(binned: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], 
     return figure
 
 
-def win_matrix(wins: pd.DataFrame) -> Figure:
+def plot_win_matrix(wins: pd.DataFrame) -> Figure:
     """Probability (in %) that the row's method beats the column's on an image; ties count half.
 
     Args:
@@ -158,7 +160,7 @@ def win_matrix(wins: pd.DataFrame) -> Figure:
     return figure
 
 
-def loss_by_phase(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -> Figure:
+def plot_loss_by_phase(curves: pd.DataFrame, look: LineStyle, phase_ends: Sequence[int]) -> Figure:
     """Losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
@@ -187,7 +189,9 @@ def loss_by_phase(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -
     return figure
 
 
-def validation(curves: Sequence[pd.DataFrame], looks: Mapping[str, Look], x: str, ylabel: str) -> Figure:
+def plot_validation(
+    curves: Sequence[pd.DataFrame], looks: Mapping[str, LineStyle], x: str, ylabel: str
+) -> Figure:
     """Validation score against images seen or wall time, a line a training.
 
     Args:
@@ -209,7 +213,7 @@ def validation(curves: Sequence[pd.DataFrame], looks: Mapping[str, Look], x: str
     return figure
 
 
-def discriminator_scores(curves: pd.DataFrame, look: Look, phase_ends: Sequence[int]) -> Figure:
+def plot_discriminator_scores(curves: pd.DataFrame, look: LineStyle, phase_ends: Sequence[int]) -> Figure:
     """Every logged discriminator term but its loss (scores of real and completed pictures) over steps."""
     figure, axes = new_figure()
     dashes = ["-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 1.6, 1.2, 1.6))]
@@ -226,7 +230,9 @@ def discriminator_scores(curves: pd.DataFrame, look: Look, phase_ends: Sequence[
     return figure
 
 
-def quality_against_cost(points: pd.DataFrame, looks: Mapping[str, Look], xlabel: str, ylabel: str) -> Figure:
+def plot_quality_against_cost(
+    points: pd.DataFrame, looks: Mapping[str, LineStyle], xlabel: str, ylabel: str
+) -> Figure:
     """Scatter of a score against a cost, a point a method. Columns ``label``, ``cost``, ``value``."""
     figure, axes = new_figure()
     for line in points.to_dict("records"):

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import svg
-from reports.context import Page
+from reports.context import ReportContext
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.sections import cost, distributions, gallery, headline, setup, table4, training, verdicts
-from reports.sections.headline import short
+from reports.sections.headline import short_headline
 
 
 def render_report(experiment_folder: Path, report_folder: Path, *, pictures: bool = True) -> Path:
@@ -34,9 +34,9 @@ def render_report(experiment_folder: Path, report_folder: Path, *, pictures: boo
     Raises:
         ExperimentError: the folder cannot be read as an experiment.
     """
-    page = Page(load_experiment(experiment_folder))
+    page = ReportContext(load_experiment(experiment_folder))
     return write_page(
-        report_folder / "index.html", render("report.html.j2", sections(page, pictures=pictures))
+        report_folder / "index.html", render_page("report.html.j2", build_sections(page, pictures=pictures))
     )
 
 
@@ -50,15 +50,15 @@ def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
         ExperimentError: the experiment cannot be read.
         OSError: the folder cannot be written.
     """
-    page = Page(load_experiment(experiment_folder))
-    by_mask = [plot for panel in distributions.build(page)["masks"] for plot in panel["plots"]]
-    trained = training.build(page)
+    page = ReportContext(load_experiment(experiment_folder))
+    by_mask = [plot for panel in distributions.build_distributions(page)["masks"] for plot in panel["plots"]]
+    trained = training.build_training(page)
     plots = [
         *by_mask,
         *trained["validation"],
         *trained["losses"],
         *trained["scores"],
-        *cost.build(page)["plots"],
+        *cost.build_cost(page)["plots"],
     ]
     written: list[Path] = []
     taken: set[str] = set()
@@ -67,26 +67,26 @@ def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
         while name in taken:
             name = f"{plain}-{len(taken)}"
         taken.add(name)
-        written += svg.save(plot.figure, folder, name)
+        written += svg.save_figure(plot.figure, folder, name)
     return written
 
 
-def sections(page: Page, *, pictures: bool) -> dict[str, Any]:
+def build_sections(page: ReportContext, *, pictures: bool) -> dict[str, Any]:
     """What the templates show, by section."""
     return {
         "page": page,
-        "headline": headline.build(page),
-        "verdicts": verdicts.build(page),
-        "table4": table4.build(page),
-        "gallery": gallery.build(page, embed=pictures),
-        "distributions": distributions.build(page),
-        "training": training.build(page),
-        "cost": cost.build(page),
-        "setup": setup.build(page),
+        "headline": headline.build_headline(page),
+        "verdicts": verdicts.build_verdicts(page),
+        "table4": table4.build_table4(page),
+        "gallery": gallery.build_gallery(page, embed=pictures),
+        "distributions": distributions.build_distributions(page),
+        "training": training.build_training(page),
+        "cost": cost.build_cost(page),
+        "setup": setup.build_setup(page),
     }
 
 
-def render(template: str, context: dict[str, Any]) -> str:
+def render_page(template: str, context: dict[str, Any]) -> str:
     """A template with autoescape on and undefined names refused."""
     return _environment().get_template(template).render(**context)
 
@@ -128,7 +128,7 @@ def _asset(name: str) -> Markup:
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """A line of the list. ``problem`` says why an experiment could not be read; the rest is then empty."""
 
     name: str
@@ -156,7 +156,7 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     entries = [_entry(path.parent, reports_folder) for path in sorted(runs_folder.glob("*/manifest.json"))]
     entries.sort(key=lambda entry: entry.updated, reverse=True)
     context = {"entries": entries, "comparisons": _comparisons(reports_folder)}
-    return write_page(reports_folder / "index.html", render("index.html.j2", context))
+    return write_page(reports_folder / "index.html", render_page("index.html.j2", context))
 
 
 def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
@@ -170,12 +170,12 @@ def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _entry(folder: Path, reports_folder: Path) -> Entry:
+def _entry(folder: Path, reports_folder: Path) -> IndexEntry:
     try:
-        page = Page(load_experiment(folder))
+        page = ReportContext(load_experiment(folder))
         counts = {s: sum(c["status"] == s for c in page.experiment.cells) for s in ("done", "failed")}
         settings = page.settings
-        return Entry(
+        return IndexEntry(
             name=folder.name,
             updated=str(page.manifest.get("updated", "")),
             data=page.data["title"],
@@ -184,10 +184,12 @@ def _entry(folder: Path, reports_folder: Path) -> Entry:
             preset=settings["preset"],
             seeds=", ".join(str(s) for s in settings["seeds"]),
             cells=f"{counts['done']} done" + (f", {counts['failed']} failed" if counts["failed"] else ""),
-            headline=short(page),
+            headline=short_headline(page),
             has_page=(reports_folder / folder.name / "index.html").is_file(),
         )
     except ExperimentError as error:
-        return Entry(name=folder.name, problem=str(error))
+        return IndexEntry(name=folder.name, problem=str(error))
     except (KeyError, TypeError) as error:
-        return Entry(name=folder.name, problem=f"the manifest is incomplete ({error}); run the command again")
+        return IndexEntry(
+            name=folder.name, problem=f"the manifest is incomplete ({error}); run the command again"
+        )

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 
-from reports.palette import Look
+from reports.palette import LineStyle
 
 #: Stand-ins for text, for thin lines, and for the page behind.
 INK, FAINT, PAPER = "#010203", "#c4c5c6", "#fdfcfb"
@@ -67,7 +67,7 @@ _STYLE: Any = {
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
+def apply_style() -> Iterator[None]:
     """The report's look, for the figures drawn inside."""
     with mpl.rc_context(_STYLE):
         yield
@@ -80,7 +80,7 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, An
     return figure, figure.subplots()
 
 
-def marker_path(look: Look, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
+def marker_path(look: LineStyle, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
     """A look's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``."""
     marker = MarkerStyle(look.marker)
     outline = marker.get_path().transformed(marker.get_transform())
@@ -92,7 +92,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """The figure as an SVG element for an HTML page.
 
     Args:
-        figure: drawn within :func:`style`.
+        figure: drawn within :func:`apply_style`.
         name: unique on the page; identifiers inside the SVG are derived from it.
     """
     buffer = io.StringIO()
@@ -110,7 +110,7 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text).strip()
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write ``<name>.svg`` and ``<name>.png`` (300 dots an inch) on white, for papers.
 
     On the page one legend stands for many figures; here each figure of named lines gets its own.

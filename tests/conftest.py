@@ -50,10 +50,10 @@ def pictures_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 60 small procedural faces as PNG: real files to open, quick to decode."""
     from PIL import Image
 
-    from bench.data.procedural_faces import render
+    from bench.data.procedural_faces import render_faces
 
     folder = tmp_path_factory.mktemp("pictures")
-    for index, face in enumerate(render(list(range(60)), 64)):
+    for index, face in enumerate(render_faces(list(range(60)), 64)):
         Image.fromarray(face).save(folder / f"{index:03d}.png")
     return folder
 
@@ -69,8 +69,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def unet(workplace: Path) -> Path:
     """The file of a small model of a user's own, registered as ``test-unet``."""
-    from models.template import source
+    from models.template import template_source
 
     path = workplace / "unet.py"
-    path.write_text(source("test-unet"))
+    path.write_text(template_source("test-unet"))
     return path

@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"bench.cli.commands.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,10 +72,10 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a mistyped command."""
-        from models.registry import suggest
+        from models.registry import did_you_mean
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"No such command {args[0]!r}{suggest(args[0], COMMANDS)}")
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
@@ -162,9 +162,9 @@ def main(args: list[str] | None = None) -> None:
         code = 1
     code = code if isinstance(code, int) else 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from bench.training.distributed import leave
+        from bench.training.distributed import exit_distributed
 
-        leave(code)
+        exit_distributed(code)
     sys.exit(code)
 
 

@@ -14,7 +14,7 @@ import click
 
 from bench import toml
 from bench.errors import UsageError
-from models.registry import suggest
+from models.registry import did_you_mean
 
 #: Metavar of options that take ``MODEL.FIELD=VALUE``; in a file they are tables, one a model.
 ASSIGNMENT = "MODEL.FIELD=VALUE"
@@ -22,7 +22,7 @@ ASSIGNMENT = "MODEL.FIELD=VALUE"
 _NOT_IN_FILES = {"help", "config", "dry-run"}
 
 
-def keys(command: click.Command) -> dict[str, click.Option]:
+def option_keys(command: click.Command) -> dict[str, click.Option]:
     """Key in a file -> the option it stands for: the option's long name without dashes in front."""
     named = {}
     for option in command.params:
@@ -47,10 +47,10 @@ def config_option(function: Any) -> Any:
 
 def _use(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
-        ctx.default_map = {**(ctx.default_map or {}), **read(path, ctx)}
+        ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, ctx)}
 
 
-def read(path: Path, ctx: click.Context) -> dict[str, Any]:
+def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
     """The options in a file, by parameter name, checked one by one.
 
     Raises:
@@ -65,17 +65,17 @@ def read(path: Path, ctx: click.Context) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--config {path}: cannot be read ({reason})") from error
-    return from_mapping(given, ctx, f"--config {path}")
+    return options_from_mapping(given, ctx, f"--config {path}")
 
 
-def from_mapping(given: Mapping[str, Any], ctx: click.Context, where: str) -> dict[str, Any]:
-    """As :func:`read`, of values already parsed; ``where`` begins every message."""
-    known = keys(ctx.command)
+def options_from_mapping(given: Mapping[str, Any], ctx: click.Context, where: str) -> dict[str, Any]:
+    """As :func:`read_config_file`, of values already parsed; ``where`` begins every message."""
+    known = option_keys(ctx.command)
     defaults: dict[str, Any] = {}
     for key, value in given.items():
         option = known.get(key.replace("_", "-"))
         if option is None or option.name is None:
-            raise UsageError(f"{where}: unknown key {key!r}{suggest(key, known)}")
+            raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
         try:
             defaults[option.name] = _plain(value, option)
             option.type_cast_value(ctx, defaults[option.name])
@@ -113,7 +113,9 @@ def _scalar(value: Any) -> str:
     return str(value)
 
 
-def resolved(command: click.Command, params: Mapping[str, Any], replace: Mapping[str, Any]) -> dict[str, Any]:
+def resolved_options(
+    command: click.Command, params: Mapping[str, Any], replace: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a run was asked for, as a file can say it again: every option that is on or has a value.
 
     Args:
@@ -122,7 +124,7 @@ def resolved(command: click.Command, params: Mapping[str, Any], replace: Mapping
         replace: parameter name -> resolved value (names expanded, presets filled in); a mapping becomes a table.
     """
     values: dict[str, Any] = {}
-    for key, option in keys(command).items():
+    for key, option in option_keys(command).items():
         value = replace.get(str(option.name), params.get(str(option.name)))
         if option.multiple and isinstance(value, (list, tuple)):
             value = [v for part in value for v in (part if isinstance(part, (list, tuple)) else (part,))]
@@ -132,7 +134,7 @@ def resolved(command: click.Command, params: Mapping[str, Any], replace: Mapping
     return values
 
 
-def template(
+def config_template(
     command: click.Command,
     groups: Mapping[str, tuple[str, ...]],
     defaults: Mapping[str, Any],
@@ -146,7 +148,7 @@ def template(
         defaults: key -> value of the lines that are on.
         examples: key -> value shown, for options that have no default.
     """
-    known = keys(command)
+    known = option_keys(command)
     lines = [
         f"# Options of 'bench {command.name}': give this file as --config. Every option may stand here under its",
         "# name; what is left out has its default, and what is given on the command line wins.",
@@ -160,9 +162,9 @@ def template(
             option = known[key]
             lines += ["", f"# {option.help}"]
             if key in defaults:
-                lines.append(f"{key} = {toml.literal(defaults[key])}")
+                lines.append(f"{key} = {toml.toml_literal(defaults[key])}")
             else:
-                lines.append(f"#{key} = {toml.literal(_example(option, examples.get(key)))}")
+                lines.append(f"#{key} = {toml.toml_literal(_example(option, examples.get(key)))}")
     for key in tables:  # at the end, where TOML wants them
         lines += ["", f"# {known[key].help} 'bench show pconv' lists those of pconv."]
         lines += [f"#[{key}.pconv]", "#hole_weight = 6.0"]

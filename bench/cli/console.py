@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from bench.config import Request
-from bench.runner.callbacks import Listener
+from bench.runner.callbacks import RunCallbacks
 from bench.training.metric_logger import Progress as TrainingProgress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 10.0  # between two plain lines of one training
 
 
-class ConsoleListener(Listener):
+class ConsoleCallbacks(RunCallbacks):
     """Prints a run as it goes.
 
     Args:
@@ -43,7 +43,7 @@ class ConsoleListener(Listener):
         self._tasks: dict[str, TaskID] = {}
         self._last = 0.0
 
-    def __enter__(self) -> ConsoleListener:
+    def __enter__(self) -> ConsoleCallbacks:
         """Start the live display where there is a terminal."""
         if self.console.is_terminal and not self.quiet and not self.verbose:
             self._live = Progress(
@@ -80,10 +80,11 @@ class ConsoleListener(Listener):
         """Say what is to come."""
         if self.procedural:
             self.note("Data: procedural faces, embedded for trying things out. For CelebA give --data PATH.")
-        about = "unknown time" if estimate_seconds is None else f"about {duration(estimate_seconds)}"
+        about = "unknown time" if estimate_seconds is None else f"about {format_duration(estimate_seconds)}"
         done = f", {cached} of them done already" if cached else ""
         self.note(
-            f"{several(cells, 'cell')}{done}; {several(trainings, 'training')} to run: {about} on this machine."
+            f"{format_count(cells, 'cell')}{done}; {format_count(trainings, 'training')} to run: {about} on "
+            "this machine."
         )
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
@@ -98,7 +99,7 @@ class ConsoleListener(Listener):
         )
         detail = (
             f"{progress.phase}  step {progress.step:,}/{progress.num_steps:,}  "
-            f"{progress.images_per_second:.0f} images/s  {duration(progress.seconds_left)} left  {losses}"
+            f"{progress.images_per_second:.0f} images/s  {format_duration(progress.seconds_left)} left  {losses}"
         )
         self._show(label, label, progress.step, progress.num_steps, detail)
 
@@ -131,12 +132,12 @@ class ConsoleListener(Listener):
             self.console.print(f"{what}: {detail}", markup=False, soft_wrap=True)
 
 
-def several(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """``1 cell``, ``2 cells``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``45 s``, ``3 min``, ``2.5 h``, ``4 days``."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
@@ -150,7 +151,7 @@ def duration(seconds: float) -> str:
 # Bytes and seconds as a person reads them.
 
 
-def size(num_bytes: float) -> str:
+def format_bytes(num_bytes: float) -> str:
     """``512 B``, ``3.2 MiB``, ``15 GiB``."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     value, unit = float(num_bytes), 0
@@ -209,11 +210,16 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
     """One entry a method and mask, in table order, and notes by mask; what was not measured is ``None``."""
     import pandas as pd
 
-    from reports.statistics.summary import method_name, set_note, summarise, summarise_sets
+    from reports.statistics.summary import (
+        distribution_note,
+        method_name,
+        summarize,
+        summarize_distribution_metrics,
+    )
 
-    sets = summarise_sets(experiment.cells)
+    sets = summarize_distribution_metrics(experiment.cells)
     names = [*_HEADINGS, *(dict.fromkeys(sets["metric"]) if len(sets) else ())]
-    summary = pd.concat([summarise(experiment.rows, list(_HEADINGS)), sets])
+    summary = pd.concat([summarize(experiment.rows, list(_HEADINGS)), sets])
     found, notes = [], {}
     for mask in experiment.masks:
         part = summary[summary["mask"] == mask]
@@ -222,7 +228,7 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
             kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
             found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})
         counts = {name: part.loc[part["metric"] == name, "n_images"] for name in names[len(_HEADINGS) :]}
-        notes[mask] = [set_note(name.upper(), int(n.min())) for name, n in counts.items() if len(n)]
+        notes[mask] = [distribution_note(name.upper(), int(n.min())) for name, n in counts.items() if len(n)]
     return found, notes
 
 
@@ -232,10 +238,10 @@ def _number(mean: float | None, digits: int) -> str:
 
 def print_preview(request: Request, *, as_json: bool) -> None:
     """The cells of a run and where each stands, then what the rest takes."""
-    from bench.runner.status import preview
+    from bench.runner.status import preview_run
 
-    with ConsoleListener() as listener:
-        planned = preview(request, listener)
+    with ConsoleCallbacks() as callbacks:
+        planned = preview_run(request, callbacks)
     if as_json:
         click.echo(json.dumps({**asdict(planned), "folder": str(planned.folder)}, indent=1))
         return
@@ -246,11 +252,11 @@ def print_preview(request: Request, *, as_json: bool) -> None:
         table.add_row(cell.label, cell.mask, str(cell.seed), cell.state)
     Console(highlight=False, markup=False).print(table)
     done = sum(cell.done for cell in planned.cells)
-    about = "unknown time" if planned.seconds is None else f"about {duration(planned.seconds)}"
+    about = "unknown time" if planned.seconds is None else f"about {format_duration(planned.seconds)}"
     click.echo(
-        f"{several(len(planned.cells), 'cell')}, {done} done; "
-        f"{several(planned.trainings, 'training')} to run: {about} on {planned.device}"
+        f"{format_count(len(planned.cells), 'cell')}, {done} done; "
+        f"{format_count(planned.trainings, 'training')} to run: {about} on {planned.device}"
     )
     if planned.trainings:
-        memory = "unknown" if planned.memory_bytes is None else f"about {size(planned.memory_bytes)}"
+        memory = "unknown" if planned.memory_bytes is None else f"about {format_bytes(planned.memory_bytes)}"
         click.echo(f"memory: {memory} for the largest training, beside the images")

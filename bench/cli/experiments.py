@@ -18,12 +18,12 @@ def find_experiment(name: str) -> Path:
         UsageError: there is none (with suggestions).
     """
     from bench.runner.run_folder import RUNS
-    from models.registry import suggest
+    from models.registry import did_you_mean
 
     folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
     if not (folder / "manifest.json").is_file():
         there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
-        hint = suggest(name, there) if there else f"; {RUNS}/ holds no experiment yet"
+        hint = did_you_mean(name, there) if there else f"; {RUNS}/ holds no experiment yet"
         raise UsageError(f"no experiment {name!r} in {RUNS}/{hint}")
     return folder
 

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from bench.cli.config_file import keys
+from bench.cli.config_file import option_keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class NameList(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Names separated by commas; with ``multiple=True`` the option may be repeated as well."""
 
     name = "names"
@@ -30,7 +30,7 @@ class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return names
 
 
-class OrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class NumberOrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A positive number, or one word instead of it."""
 
     def __init__(self, word: str) -> None:
@@ -52,7 +52,7 @@ class OrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return number
 
 
-def flatten(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def flatten_names(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """One list of names, without repetition, in the order given."""
     return tuple(dict.fromkeys(name for group in values for name in group))
 
@@ -108,27 +108,27 @@ def models_from_option(function: F) -> F:
 # What the TAB key offers as values: names of models, masks and experiments. Imports no torch.
 
 
-def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Experiments in ``runs/``."""
     from bench.runner.run_folder import RUNS
 
     return _items((p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))), incomplete)
 
 
-def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Models and their groups; after a comma, the next of a list."""
-    from models.discovery import find
+    from models.discovery import find_models
 
-    listings = find([])
+    listings = find_models([])
     groups = {group for listing in listings.values() for group in listing.card.groups}
     return _items([*listings, "all", "everything", *sorted(groups)], incomplete)
 
 
-def masks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_masks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Mask names and groups; after a comma, the next of a list."""
-    from masks.registry import names
+    from masks.registry import mask_names
 
-    return _items([*names(), "paper", "all"], incomplete)
+    return _items([*mask_names(), "paper", "all"], incomplete)
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -157,7 +157,7 @@ class GroupedCommand(click.Command):
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Heading -> keys of every option that can stand in a file."""
-        known = keys(self)
+        known = option_keys(self)
         placed = {key for members in self._groups.values() for key in members}
         groups = {h: tuple(k for k in members if k in known) for h, members in self._groups.items()}
         return {**groups, OTHER: tuple(key for key in known if key not in placed)}

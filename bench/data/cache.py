@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from bench.data import procedural_faces
 from bench.data.dataset import DataSpec, Skipped
-from bench.data.sources import Source, read
-from bench.data.transforms import PictureError, decode, decoding
+from bench.data.sources import Source, open_image_file
+from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError, DataError
 
 PACK_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Pack:
+class ImageCache:
     """Decoded pictures.
 
     Attributes:
@@ -58,14 +58,18 @@ def cache_folder(spec: DataSpec) -> Path:
     return folder
 
 
-def pack_faces(spec: DataSpec, count: int, progress: ProgressCallback, *, verify: bool = False) -> Pack:
+def cache_procedural_faces(
+    spec: DataSpec, count: int, progress: ProgressCallback, *, verify: bool = False
+) -> ImageCache:
     """Procedural faces 0 to ``count - 1`` at the wanted size."""
     names = repr(("faces", procedural_faces.VERSION, PACK_VERSION, spec.size, count))
     key = f"faces-{spec.size}-{hashlib.sha256(names.encode()).hexdigest()[:20]}"
     return _pack(spec, key, count, "drawing faces", _Faces(spec.size), progress, verify)
 
 
-def pack_source(spec: DataSpec, source: Source, progress: ProgressCallback, *, verify: bool = False) -> Pack:
+def cache_source(
+    spec: DataSpec, source: Source, progress: ProgressCallback, *, verify: bool = False
+) -> ImageCache:
     """All readable pictures of a source in the order of ids.
 
     Args:
@@ -92,7 +96,7 @@ class _Faces:
         self.size = size
 
     def __call__(self, rows: range) -> Iterator[Images]:
-        yield from procedural_faces.render(list(rows), self.size)
+        yield from procedural_faces.render_faces(list(rows), self.size)
 
 
 class _Pictures:
@@ -105,8 +109,8 @@ class _Pictures:
         with decoding():
             for index in rows:
                 try:
-                    picture = decode(read(self.place, self.ids[index]), self.size, self.crop)
-                except PictureError as error:
+                    picture = decode_image(open_image_file(self.place, self.ids[index]), self.size, self.crop)
+                except ImageError as error:
                     yield Skipped(self.ids[index], str(error))
                 except Exception as error:  # a broken zip member, a vanished file: named, not fatal
                     yield Skipped(self.ids[index], f"unreadable: {error}")
@@ -116,7 +120,7 @@ class _Pictures:
 
 def _pack(
     spec: DataSpec, key: str, count: int, what: str, work: Work, progress: ProgressCallback, verify: bool
-) -> Pack:
+) -> ImageCache:
     """Fill ``key.npy``; ``key.json`` is written last and marks it as whole."""
     if getattr(current_process(), "_inheriting", False):
         # A worker that runs the caller's whole script again would wait for its parent's lock for ever.
@@ -129,7 +133,7 @@ def _pack(
             facts = _whole(path, mark, shape, verify)
             if facts is None:
                 mark.unlink(missing_ok=True)
-                sums, skipped = fill(path, partial, shape, what, work, progress)
+                sums, skipped = fill_blocks(path, partial, shape, what, work, progress)
                 facts = {"skipped": [asdict(s) for s in skipped], "crc32": sums, "stamp": _stamp(path)}
                 _write_mark(mark, facts)
                 partial.unlink(missing_ok=True)
@@ -143,7 +147,7 @@ def _pack(
         raise BenchError(
             f"cannot use the pack {path}: {error}; remove it, or free space on its disk"
         ) from error
-    return Pack(images, [Skipped(**s) for s in facts["skipped"]], path, facts["crc32"])
+    return ImageCache(images, [Skipped(**s) for s in facts["skipped"]], path, facts["crc32"])
 
 
 def _whole(path: Path, mark: Path, shape: tuple[int, ...], verify: bool) -> dict[str, Any] | None:
@@ -160,11 +164,11 @@ def _whole(path: Path, mark: Path, shape: tuple[int, ...], verify: bool) -> dict
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return None
     if verify or facts["stamp"] != stamp:
-        sums = checksums(images)
+        sums = block_checksums(images)
         if sums != known:
             if not verify:
                 return None
-            pairs = zip(blocks(shape[0]), sums, known, strict=True)
+            pairs = zip(block_ranges(shape[0]), sums, known, strict=True)
             first = next(rows.start for rows, now, then in pairs if now != then)
             mark.unlink()
             raise DataError(
@@ -201,17 +205,17 @@ Images = NDArray[np.uint8]
 Work = Callable[[range], Iterable[Images | Skipped]]
 
 
-def blocks(count: int) -> list[range]:
+def block_ranges(count: int) -> list[range]:
     """The rows of each block."""
     return [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
 
 
-def checksums(images: Images) -> list[int]:
+def block_checksums(images: Images) -> list[int]:
     """CRC-32 of each block."""
-    return [crc32(images[rows.start : rows.stop].data) for rows in blocks(len(images))]
+    return [crc32(images[rows.start : rows.stop].data) for rows in block_ranges(len(images))]
 
 
-def fill(
+def fill_blocks(
     path: Path,
     partial: Path,
     shape: tuple[int, int, int, int],
@@ -228,7 +232,7 @@ def fill(
     if not done:
         partial.unlink(missing_ok=True)
         _create(path, shape)
-    every = blocks(shape[0])
+    every = block_ranges(shape[0])
     todo = every[len(done) :]
     progress(what, sum(map(len, every[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record, path.open("r+b") as file:
@@ -248,7 +252,7 @@ def num_processes() -> int:
     return min(cores, 16)
 
 
-def reserve(descriptor: int, num_bytes: int) -> None:
+def reserve_space(descriptor: int, num_bytes: int) -> None:
     """Take the space of a file at once: a full disk is an error here, not a signal later."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, num_bytes)
@@ -258,7 +262,7 @@ def _create(path: Path, shape: tuple[int, int, int, int]) -> None:
     path.unlink(missing_ok=True)  # readers of the old one keep theirs
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("r+b") as file:
-        reserve(file.fileno(), path.stat().st_size)
+        reserve_space(file.fileno(), path.stat().st_size)
 
 
 def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list[dict[str, Any]]:
@@ -271,7 +275,7 @@ def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list
         if images.shape != shape:
             return done
         lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
-        for line, rows in zip(lines, blocks(shape[0]), strict=False):
+        for line, rows in zip(lines, block_ranges(shape[0]), strict=False):
             if not line.endswith("\n"):
                 break
             entry = json.loads(line)

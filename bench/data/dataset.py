@@ -100,10 +100,10 @@ class Dataset:
         """Test images whose person is in the training split too (``None``: unknown)."""
         if self.test.identities is None or self.train.identities is None:
             return None
-        return int(np.isin(known(self.test), known(self.train)).sum())
+        return int(np.isin(known_identities(self.test), known_identities(self.train)).sum())
 
 
-def known(images: ImageSet) -> NDArray[np.int64]:
+def known_identities(images: ImageSet) -> NDArray[np.int64]:
     """The identities of those images whose person is known."""
     if images.identities is None:
         return np.empty(0, np.int64)
@@ -111,11 +111,11 @@ def known(images: ImageSet) -> NDArray[np.int64]:
     return found
 
 
-def unseen(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[int] | None:
+def unseen_identities(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[int] | None:
     """People of ``images`` who are not among the first ``limit`` training images, in ascending order.
 
     ``None`` where it is not known who is shown.
     """
     if images.identities is None or train.identities is None:
         return None
-    return [int(i) for i in np.setdiff1d(known(images), train.identities[:limit])]
+    return [int(i) for i in np.setdiff1d(known_identities(images), train.identities[:limit])]

@@ -13,14 +13,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.cache import BLOCK, Images, Pack, reserve
+from bench.data.cache import BLOCK, ImageCache, Images, reserve_space
 from bench.data.dataset import DataSpec, ImageSet
 
 _IN_MEMORY = 2**30  # bytes of a split that is copied into memory
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetStatistics:
     """What takes a pass over all pixels.
 
     Attributes:
@@ -34,7 +34,9 @@ class Facts:
     mean: NDArray[np.float64]
 
 
-def facts_of(spec: DataSpec, split: str, sets: list[ImageSet], pack: Pack) -> Facts:
+def dataset_statistics(
+    spec: DataSpec, split: str, sets: list[ImageSet], pack: ImageCache
+) -> DatasetStatistics:
     """Those of three splits of a pack, read from beside it where they were worked out before.
 
     They are functions of the pack's checksums and the splits' ids, which is what the file is named after.
@@ -45,7 +47,7 @@ def facts_of(spec: DataSpec, split: str, sets: list[ImageSet], pack: Pack) -> Fa
     if (known := _read(path, sets[0])) is not None:
         return known
     total = _total(sets[0].pixels)
-    facts = Facts(_fingerprint(spec, split, sets), _duplicates(sets), _mean(total, sets[0]))
+    facts = DatasetStatistics(_fingerprint(spec, split, sets), _duplicates(sets), _mean(total, sets[0]))
     _write(path, facts, total)
     return facts
 
@@ -87,18 +89,20 @@ def _mean(total: NDArray[np.int64], images: ImageSet) -> NDArray[np.float64]:
     return mean
 
 
-def _read(path: Path, train: ImageSet) -> Facts | None:
+def _read(path: Path, train: ImageSet) -> DatasetStatistics | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         total = np.array(known["total"], dtype=np.int64)
         if total.shape != train.pixels.shape[1:]:
             return None
-        return Facts(known["fingerprint"], [(a, b) for a, b in known["duplicates"]], _mean(total, train))
+        return DatasetStatistics(
+            known["fingerprint"], [(a, b) for a, b in known["duplicates"]], _mean(total, train)
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def _write(path: Path, facts: Facts, total: NDArray[np.int64]) -> None:
+def _write(path: Path, facts: DatasetStatistics, total: NDArray[np.int64]) -> None:
     value = {"fingerprint": facts.fingerprint, "duplicates": facts.duplicates, "total": total.tolist()}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -108,7 +112,7 @@ def _write(path: Path, facts: Facts, total: NDArray[np.int64]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def arrange(images: Images, rows: list[int]) -> Images:
+def split_images(images: Images, rows: list[int]) -> Images:
     """The rows: a view of the memory map where they are neighbours, else a copy.
 
     A large copy lies in an unnamed file, so that a split of all of CelebA at 160 px (15 GB) needs no such memory.
@@ -120,7 +124,7 @@ def arrange(images: Images, rows: list[int]) -> Images:
     if num_bytes <= _IN_MEMORY or not isinstance(images, np.memmap):
         return np.asarray(images)[rows]
     with TemporaryFile(dir=Path(str(images.filename)).parent) as file:
-        reserve(file.fileno(), num_bytes)
+        reserve_space(file.fileno(), num_bytes)
         copy: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     for start in range(0, len(rows), BLOCK):
         copy[start : start + BLOCK] = images[rows[start : start + BLOCK]]

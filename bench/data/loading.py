@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import splits
-from bench.data.cache import Pack, ProgressCallback, pack_faces, pack_source
-from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known
-from bench.data.fingerprint import arrange, facts_of
-from bench.data.sources import CELEBA_LICENCE, Source, find
+from bench.data.cache import ImageCache, ProgressCallback, cache_procedural_faces, cache_source
+from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known_identities
+from bench.data.fingerprint import dataset_statistics, split_images
+from bench.data.sources import CELEBA_LICENCE, Source, find_images
 from bench.data.transforms import CENTER_SIDE, CROPS, NO_FACE
 from bench.errors import DataError
-from models.registry import suggest
+from models.registry import did_you_mean
 
 #: Procedural faces of the three splits.
 FACES_COUNTS = (2000, 128, 272)
@@ -34,16 +34,16 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
     """
     progress = progress or (lambda what, done, of: None)
     if spec.crop not in CROPS:
-        raise DataError(f"--crop {spec.crop}: unknown{suggest(spec.crop, CROPS)}")
+        raise DataError(f"--crop {spec.crop}: unknown{did_you_mean(spec.crop, CROPS)}")
     if spec.split not in splits.SPLITS:
-        raise DataError(f"--split {spec.split}: unknown{suggest(spec.split, splits.SPLITS)}")
+        raise DataError(f"--split {spec.split}: unknown{did_you_mean(spec.split, splits.SPLITS)}")
     if spec.source == FACES:
         return _faces(spec, progress, verify)
-    return _pictures(spec, find(Path(spec.source)), progress, verify)
+    return _pictures(spec, find_images(Path(spec.source)), progress, verify)
 
 
 def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
-    pack = pack_faces(spec, sum(FACES_COUNTS), progress, verify=verify)
+    pack = cache_procedural_faces(spec, sum(FACES_COUNTS), progress, verify=verify)
     ids = [f"face-{i:05d}" for i in range(sum(FACES_COUNTS))]
     first, second = FACES_COUNTS[0], FACES_COUNTS[0] + FACES_COUNTS[1]
     cuts = [slice(0, first), slice(first, second), slice(second, None)]
@@ -66,7 +66,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
         raise DataError(
             f"--size {spec.size}: the center crop has {CENTER_SIDE} x {CENTER_SIDE} pixels; give --crop resize"
         )
-    pack = pack_source(spec, source, progress, verify=verify)
+    pack = cache_source(spec, source, progress, verify=verify)
     bad = {s.id for s in pack.skipped}
     skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + pack.skipped
     if len(bad) == len(source.ids):
@@ -78,7 +78,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
             f"--data {source.place}: {len(unreadable)} of {total} pictures cannot be used ({_told(unreadable[:5])}"
             f"{'; ...' if len(unreadable) > 5 else ''}); remove them, or give --allow-unreadable"
         )
-    name, parts = splits.divide(
+    name, parts = splits.assign_split(
         source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
     )
     sets = []
@@ -90,7 +90,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
             if source.identities
             else None
         )
-        sets.append(ImageSet(ids, arrange(pack.images, rows), who))
+        sets.append(ImageSet(ids, split_images(pack.images, rows), who))
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
@@ -111,7 +111,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
 def _dataset(
     spec: DataSpec,
     sets: list[ImageSet],
-    pack: Pack,
+    pack: ImageCache,
     *,
     name: str,
     title: str,
@@ -120,10 +120,10 @@ def _dataset(
     split: str,
     skipped: list[Skipped],
 ) -> Dataset:
-    facts = facts_of(spec, split, sets, pack)
+    facts = dataset_statistics(spec, split, sets, pack)
     shared = None
     if sets[0].identities is not None and sets[2].identities is not None:
-        shared = len(np.intersect1d(known(sets[0]), known(sets[2])))
+        shared = len(np.intersect1d(known_identities(sets[0]), known_identities(sets[2])))
     return Dataset(
         name=name,
         title=title,

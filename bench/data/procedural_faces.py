@@ -36,13 +36,13 @@ _IRIS = (
 )
 
 
-def render(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint8]:
+def render_faces(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint8]:
     """Faces ``(len(indices), size, size, 3)`` uint8; face ``i`` depends on ``indices[i]`` and ``size`` only."""
     index = np.asarray(indices, dtype=np.int64)
     out = np.empty((len(index), size, size, 3), dtype=np.uint8)
     for start in range(0, len(index), _CHUNK):
         part = index[start : start + _CHUNK]
-        out[start : start + len(part)] = _Painter(draws(part, VERSION), size).paint()
+        out[start : start + len(part)] = _Painter(face_draws(part, VERSION), size).paint()
     return out
 
 
@@ -50,7 +50,7 @@ class _Painter:
     """Paints one chunk of faces, back to front. Coordinates: x right, y down, both -1 to 1."""
 
     def __init__(self, draws: Floats, size: int) -> None:
-        self.size, self.dice, self.count = size, Dice(draws), len(draws)
+        self.size, self.dice, self.count = size, FaceRandom(draws), len(draws)
         along = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
         self.y0, self.x0 = np.meshgrid(along, along, indexing="ij")
         # Planes: NumPy's inner loop then runs along a row, not over three colours.
@@ -287,7 +287,7 @@ Floats = NDArray[Any]  # float32 throughout; the checker loses that at every cli
 NUM_DRAWS = 192
 
 
-def draws(index: NDArray[np.int64], version: int) -> Floats:
+def face_draws(index: NDArray[np.int64], version: int) -> Floats:
     """``(N, NUM_DRAWS)`` numbers in [0, 1), each row from the index alone."""
     key = int.from_bytes(b"face", "big") + (version << 40)
     rows = [np.random.Philox(key=[key, int(i)]).random_raw(NUM_DRAWS) for i in index]
@@ -296,7 +296,7 @@ def draws(index: NDArray[np.int64], version: int) -> Floats:
 
 
 @dataclass
-class Dice:
+class FaceRandom:
     """Hands out columns of draws in order."""
 
     draws: Floats

@@ -53,7 +53,7 @@ class Source:
         return f"{self.place.resolve()} {[(s.st_size, s.st_mtime_ns) for s in states]}"
 
 
-def find(path: Path) -> Source:
+def find_images(path: Path) -> Source:
     """The source at ``path``.
 
     Raises:
@@ -75,7 +75,7 @@ def find(path: Path) -> Source:
     return _source(path.resolve().name or "pictures", path, path)
 
 
-def read(place: Path, image_id: str) -> bytes:
+def open_image_file(place: Path, image_id: str) -> bytes:
     """The bytes of one picture."""
     if place.is_dir():
         path = place / image_id

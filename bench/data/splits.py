@@ -11,7 +11,7 @@ SPLITS = ("auto", "official", "paper", "identity", "digest")
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
-def divide(
+def assign_split(
     ids: Sequence[str],
     split: str,
     *,

@@ -25,19 +25,19 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 _ROTATION = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
 
-class PictureError(ValueError):
+class ImageError(ValueError):
     """The picture cannot be used; the message is the reason that the report shows."""
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Around :func:`decode`: odd metadata is no reason for a line per picture."""
+    """Around :func:`decode_image`: odd metadata is no reason for a line per picture."""
     with warnings.catch_warnings():  # around many pictures, since it costs as much as opening one
         warnings.simplefilter("ignore")
         yield
 
 
-def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
+def decode_image(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
     """``(size, size, 3)`` uint8 from the bytes of a picture.
 
     Greyscale, palette, CMYK, 16-bit and transparent pictures become RGB (transparency on white); EXIF rotation is
@@ -47,24 +47,24 @@ def decode(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
         PictureError: empty, unreadable, truncated, too large, or smaller than the crop.
     """
     if not data:
-        raise PictureError("empty file")
+        raise ImageError("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise PictureError(f"{image.width} x {image.height} pixels: too large")
+                raise ImageError(f"{image.width} x {image.height} pixels: too large")
             image.load()
-            return cut(_rgb(_upright(image)), size, crop)
-    except PictureError:
+            return crop_and_resize(_rgb(_upright(image)), size, crop)
+    except ImageError:
         raise
     except UnidentifiedImageError:
-        raise PictureError("not a picture that Pillow knows") from None
+        raise ImageError("not a picture that Pillow knows") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError("too large: a decompression bomb") from error
+        raise ImageError("too large: a decompression bomb") from error
     except Exception as error:  # a decoder of damaged bytes may raise anything
-        raise PictureError(f"unreadable: {error}") from error
+        raise ImageError(f"unreadable: {error}") from error
 
 
-def cut(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
+def crop_and_resize(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
     """The square of an RGB picture. Only faces may be enlarged: in CelebA they are 110 to 170 pixels wide.
 
     Raises:
@@ -80,7 +80,7 @@ def cut(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
     if box[2] - box[0] < size and crop != "face":
-        raise PictureError(f"{image.width} x {image.height} pixels: smaller than {size} x {size}")
+        raise ImageError(f"{image.width} x {image.height} pixels: smaller than {size} x {size}")
     square = image.crop(box)
     if square.size != (size, size):
         square = square.resize((size, size), Image.Resampling.BICUBIC)
@@ -118,7 +118,7 @@ def _face(image: Image.Image) -> tuple[int, int, int, int]:
         max_size=(min(image.size), min(image.size)),
     )
     if not detected:
-        raise PictureError(NO_FACE)
+        raise ImageError(NO_FACE)
     best = max(detected, key=lambda d: d["width"])
     side = min(int(best["width"] * 1.4), *image.size)
     left = min(max(0, int(best["c"] + best["width"] / 2 - side / 2)), image.width - side)

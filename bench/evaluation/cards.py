@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.errors import UsageError
-from models.registry import suggest
+from models.registry import did_you_mean
 
 #: PSNR of identical images (infinite by definition) is stored as this many dB up to 226 x 226 pixels, where one wrong
 #: level in one channel gives 99.98 dB; :func:`psnr_cap_db` has the rule. The column ``identical`` counts them.
@@ -31,11 +31,11 @@ def psnr_cap_db(pixels: int) -> float:
 
 
 class UnknownMetricError(UsageError):
-    """A metric's name that is not in :data:`CARDS`."""
+    """A metric's name that is not in :data:`METRIC_INFO`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class MetricInfo:
     """What a metric's numbers mean.
 
     Attributes:
@@ -73,7 +73,7 @@ _LPIPS_SOURCE = "Zhang et al. 2018 (arXiv:1801.03924); the lpips package, v0.1"
 _INF = float("inf")
 
 _ALL = (
-    Card(
+    MetricInfo(
         name="psnr_db",
         convention="8-bit RGB composite, whole image, data range 255, mean of per-image values; "
         f"identical images count as {PSNR_CAP_DB:.0f} dB (more above 226 x 226 pixels)",
@@ -83,7 +83,7 @@ _ALL = (
         source=_PSNR_SOURCE,
         group="primary",
     ),
-    Card(
+    MetricInfo(
         name="ssim",
         convention="8-bit RGB composite, Gaussian window of 11 (sigma 1.5), valid region, per channel, "
         "population covariance, data range 255",
@@ -93,7 +93,7 @@ _ALL = (
         source=_SSIM_SOURCE,
         group="primary",
     ),
-    Card(
+    MetricInfo(
         name="lpips_alex",
         convention="8-bit RGB composite scaled to [-1, 1], AlexNet with the linear weights v0.1",
         unit="",
@@ -102,7 +102,7 @@ _ALL = (
         source=_LPIPS_SOURCE,
         group="primary",
     ),
-    Card(
+    MetricInfo(
         name="hole_psnr_db",
         convention="as psnr_db, squared error averaged over the pixels of the hole only",
         unit="dB",
@@ -111,7 +111,7 @@ _ALL = (
         source=_PSNR_SOURCE + " on the pixels of the hole",
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="hole_mae",
         convention="mean absolute error over the pixels of the hole only, 8-bit RGB composite, of [0, 1]",
         unit="",
@@ -120,7 +120,7 @@ _ALL = (
         source="masked mean absolute error, divided by the area of the hole and not of the image",
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="hole_ssim",
         convention="mean of the map of ssim over the pixels of the hole in the valid region "
         "(not a number where the hole has none)",
@@ -130,7 +130,7 @@ _ALL = (
         source=_SSIM_SOURCE + " (full=True)",
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="raw_psnr_db",
         convention="as psnr_db, on the raw output of the network instead of the composite",
         unit="dB",
@@ -139,7 +139,7 @@ _ALL = (
         source=_PSNR_SOURCE,
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="ssim_uniform7",
         convention="8-bit RGB composite, uniform window of 7, valid region, per channel, sample covariance, "
         "data range 255 (scikit-image's defaults)",
@@ -149,7 +149,7 @@ _ALL = (
         source=_SSIM_SOURCE,
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="ssim_y",
         convention="as ssim, on luma Y = 0.299 R + 0.587 G + 0.114 B (BT.601, full range, not rounded)",
         unit="",
@@ -158,7 +158,7 @@ _ALL = (
         source=_SSIM_SOURCE,
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="lpips_vgg",
         convention="as lpips_alex, with VGG16",
         unit="",
@@ -167,7 +167,7 @@ _ALL = (
         source=_LPIPS_SOURCE,
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="lpips_squeeze",
         convention="as lpips_alex, with SqueezeNet 1.1",
         unit="",
@@ -176,7 +176,7 @@ _ALL = (
         source=_LPIPS_SOURCE,
         group="secondary",
     ),
-    Card(
+    MetricInfo(
         name="fid",
         convention="Fréchet distance between the Inception features (2048, TensorFlow's weights of 2015) of all "
         "truths and all 8-bit RGB composites: one number a set, biased upwards where images are few",
@@ -190,14 +190,14 @@ _ALL = (
 )
 
 #: Metric name -> card, primary ones first.
-CARDS: dict[str, Card] = {card.name: card for card in _ALL}
+METRIC_INFO: dict[str, MetricInfo] = {card.name: card for card in _ALL}
 
 #: Names that stand for several.
 GROUPS = ("primary", "secondary", "all")
 
 
-def expand(names: Iterable[str]) -> list[str]:
-    """Metric names, each once and in the order of :data:`CARDS`, with the groups of :data:`GROUPS` spelt out.
+def expand_metrics(names: Iterable[str]) -> list[str]:
+    """Metric names, each once and in the order of :data:`METRIC_INFO`, with the groups of :data:`GROUPS` spelt out.
 
     Raises:
         UnknownMetricError: neither a metric nor a group; the message suggests what may be meant.
@@ -206,8 +206,8 @@ def expand(names: Iterable[str]) -> list[str]:
     for name in names:
         if name in GROUPS:
             wanted |= {card.name for card in _ALL if name in ("all", card.group)}
-        elif name in CARDS:
+        elif name in METRIC_INFO:
             wanted.add(name)
         else:
-            raise UnknownMetricError(f"no metric {name!r}{suggest(name, [*CARDS, *GROUPS])}")
-    return [name for name in CARDS if name in wanted]
+            raise UnknownMetricError(f"no metric {name!r}{did_you_mean(name, [*METRIC_INFO, *GROUPS])}")
+    return [name for name in METRIC_INFO if name in wanted]

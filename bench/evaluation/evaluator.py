@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from bench.data import ImageSet
 from bench.data.dataset import UNKNOWN
 from bench.evaluation import metrics as metric_library
-from bench.evaluation.fid import Collector, SetMetric
-from bench.training.data_loader import permutation
+from bench.evaluation.fid import DistributionMetric, FeatureCollector
+from bench.training.data_loader import seeded_permutation
 from bench.training.device import Compute
 from models.base import Batch, InpaintingModel
 
@@ -47,7 +47,7 @@ class TestSet:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """What an evaluation gave.
 
     Attributes:
@@ -63,11 +63,11 @@ class Evaluated:
     sets: dict[str, float]
 
 
-def subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
+def sample_subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
     """``count`` images chosen by seed, in their own order; all of them for ``None``."""
     if count is None or count >= len(images.ids):
         return images
-    chosen = np.sort(permutation(len(images.ids), "test images", seed)[:count])
+    chosen = np.sort(seeded_permutation(len(images.ids), "test images", seed)[:count])
     identities = None if images.identities is None else images.identities[chosen]
     return ImageSet([images.ids[i] for i in chosen], images.pixels[chosen], identities)
 
@@ -78,29 +78,29 @@ def identities_of(images: ImageSet) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(who.astype(np.int64), who == UNKNOWN)
 
 
-def picture_pool(count: int, seed: int = 0) -> NDArray[np.int64]:
+def image_sample(count: int, seed: int = 0) -> NDArray[np.int64]:
     """Positions of at most :data:`PICTURE_POOL` images among ``count``."""
-    return np.sort(permutation(count, "pictures", seed)[:PICTURE_POOL])
+    return np.sort(seeded_permutation(count, "pictures", seed)[:PICTURE_POOL])
 
 
-def evaluate(
+def evaluate_model(
     model: InpaintingModel,
     test: TestSet,
     compute: Compute,
-    ready: dict[str, Callable[[metric_library.Pictures], torch.Tensor]],
+    ready: dict[str, Callable[[metric_library.ImageBatch], torch.Tensor]],
     *,
-    sets: Sequence[SetMetric] = (),
-    listen: Callable[[int, int], None] = lambda done, of: None,
-) -> Evaluated:
+    sets: Sequence[DistributionMetric] = (),
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> EvaluationResult:
     """Complete and score every image of ``test``.
 
     Args:
         model: on the device; put into evaluation mode here.
         test: images and masks.
         compute: device and precision.
-        ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare`.
-        sets: metrics of sets, from :func:`bench.evaluation.fid.prepare_sets`.
-        listen: told (images done, images in all).
+        ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare_metrics`.
+        sets: metrics of sets, from :func:`bench.evaluation.fid.prepare_distribution_metrics`.
+        on_progress: told (images done, images in all).
     """
     model.networks.eval()
     columns: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ready}
@@ -108,9 +108,11 @@ def evaluate(
     kept: dict[int, NDArray[np.uint8]] = {}
     count, seconds = len(test.images.ids), 0.0
     pool = set(test.pool.tolist())
-    collector, ranks = Collector(sets, test.truths), compute.ranks
-    for start in range(ranks.rank * EVALUATION_BATCH, count, ranks.world * EVALUATION_BATCH):
-        batch, truth = batch_at(test.images, test.masks, start, compute.device)
+    collector, process_group = FeatureCollector(sets, test.truths), compute.process_group
+    for start in range(
+        process_group.rank * EVALUATION_BATCH, count, process_group.world_size * EVALUATION_BATCH
+    ):
+        batch, truth = evaluation_batch(test.images, test.masks, start, compute.device)
         began = time.perf_counter()
         with torch.inference_mode(), compute.autocast():
             completion = model.complete(batch)
@@ -119,7 +121,7 @@ def evaluate(
         seconds += time.perf_counter() - began
         with torch.inference_mode():
             shown = metric_library.to_uint8(completion.composite)
-            pictures = metric_library.Pictures(
+            pictures = metric_library.ImageBatch(
                 truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask
             )
             for name, function in ready.items():
@@ -129,9 +131,9 @@ def evaluate(
         for offset in range(len(batch)):
             if start + offset in pool:
                 kept[start + offset] = shown[offset].permute(1, 2, 0).cpu().numpy()
-        listen(min(start + EVALUATION_BATCH, count), count)
+        on_progress(min(start + EVALUATION_BATCH, count), count)
     # The batches are those of one process, dealt out; so are the numbers.
-    for other in ranks.gather((columns, identical, kept, seconds, collector.features)):
+    for other in process_group.all_gather((columns, identical, kept, seconds, collector.features)):
         for name, parts in other[0].items():
             columns[name].update(parts)
         identical.update(other[1])
@@ -148,7 +150,7 @@ def evaluate(
             "identical": _in_order(identical),
         }
     )
-    return Evaluated(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
+    return EvaluationResult(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
 
 
 def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
@@ -156,7 +158,7 @@ def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([parts[start] for start in sorted(parts)])
 
 
-def batch_at(
+def evaluation_batch(
     images: ImageSet, masks: NDArray[np.uint8], start: int, device: torch.device
 ) -> tuple[Batch, torch.Tensor]:
     """The evaluation batch from position ``start``, and its truth as uint8 ``(N, 3, H, W)``."""
@@ -177,6 +179,6 @@ def validation_score(
     metrics: Sequence[str],
 ) -> dict[str, float]:
     """Mean metrics on a few held-out images, for the training log; chooses nothing."""
-    ready, _ = metric_library.prepare(metrics, compute.device)
-    rows = evaluate(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
+    ready, _ = metric_library.prepare_metrics(metrics, compute.device)
+    rows = evaluate_model(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
     return {name: float(rows[name].mean()) for name in metrics}

@@ -15,9 +15,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bench.evaluation.cards import CARDS, Card, expand
-from bench.evaluation.lpips import full_precision
-from bench.pretrained_weights import MetricUnavailableError, cached_file, one_line, require
+from bench.evaluation.cards import METRIC_INFO, MetricInfo, expand_metrics
+from bench.evaluation.lpips import without_autocast
+from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
 
 #: uint8 images ``(N, 3, H, W)`` to features ``(N, D)`` on the CPU.
 Features = Callable[[Tensor], Tensor]
@@ -35,19 +35,19 @@ def inception_features(device: torch.device) -> Features:
         raise MetricUnavailableError("torch-fidelity is not installed; pip install 'inpaint-bench[fid]'")
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-    file = require(URL_INCEPTION_V3)
+    file = require_package_weights(URL_INCEPTION_V3)
     try:
         torch.load(file, map_location="cpu", weights_only=True)  # the package would unpickle anything
         network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         name = cached_file(URL_INCEPTION_V3).name
         raise MetricUnavailableError(
-            f"{name} in torch's cache is not readable as these weights ({one_line(error)}); delete it"
+            f"{name} in torch's cache is not readable as these weights ({first_line(error)}); delete it"
         ) from error
     network = network.to(device)
 
     def features(images: Tensor) -> Tensor:
-        with torch.inference_mode(), full_precision(device):
+        with torch.inference_mode(), without_autocast(device):
             return network(images.contiguous())[0].cpu()  # type: ignore[no-any-return]
 
     return features
@@ -88,14 +88,14 @@ def _factor(features: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetMetric(Card):
+class DistributionMetric(MetricInfo):
     """A card with what it takes: features of uint8 images, and the distance of two sets of them."""
 
     features: Features
     distance: Callable[[Tensor, Tensor], float]
 
 
-class Collector:
+class FeatureCollector:
     """Gathers the features of one set of completions while they are evaluated.
 
     Args:
@@ -104,7 +104,9 @@ class Collector:
             cells on the same images share it.
     """
 
-    def __init__(self, metrics: Iterable[SetMetric], truths: dict[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, metrics: Iterable[DistributionMetric], truths: dict[str, Tensor] | None = None
+    ) -> None:
         self._metrics = list(metrics)
         self._truths = truths if truths is not None else {}
         #: (metric, whether of truths) -> position of a batch's first image -> its features.
@@ -136,18 +138,22 @@ class Collector:
         return {m.name: m.distance(self._truths[m.name], whole[m.name, False]) for m in self._metrics}
 
 
-def prepare_sets(names: Iterable[str], device: torch.device) -> tuple[list[SetMetric], dict[str, str]]:
+def prepare_distribution_metrics(
+    names: Iterable[str], device: torch.device
+) -> tuple[list[DistributionMetric], dict[str, str]]:
     """The metrics of sets among ``names`` (metrics or groups), and for those that are unavailable the reason.
 
     Raises:
         UnknownMetricError: a name that is no metric.
     """
-    ready: list[SetMetric] = []
+    ready: list[DistributionMetric] = []
     unavailable: dict[str, str] = {}
-    for card in (CARDS[name] for name in expand(names) if CARDS[name].of == "set"):
+    for card in (METRIC_INFO[name] for name in expand_metrics(names) if METRIC_INFO[name].of == "set"):
         try:
             ready.append(
-                SetMetric(**asdict(card), features=inception_features(device), distance=frechet_distance)
+                DistributionMetric(
+                    **asdict(card), features=inception_features(device), distance=frechet_distance
+                )
             )
         except MetricUnavailableError as error:
             unavailable[card.name] = str(error)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.pretrained_weights import MetricUnavailableError, cached_file, one_line, require
+from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
 
 #: Images through the backbone at once: VGG16's first maps take 13 MB an image at 160 px.
 _CHUNK = 16
@@ -40,7 +40,7 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
     network = _network(backbone).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        with torch.inference_mode(), full_precision(device):
+        with torch.inference_mode(), without_autocast(device):
             parts = [
                 network(_scaled(x), _scaled(y)).flatten()
                 for x, y in zip(torch.split(a, _CHUNK), torch.split(b, _CHUNK), strict=True)
@@ -56,7 +56,7 @@ def _scaled(image: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def without_autocast(device: torch.device) -> Iterator[None]:
     """float32 throughout, whatever the caller runs in: neither autocast nor TF32."""
     cudnn = torch.backends.cudnn
     # Its flags default to cuDNN off, and not to what is set. Its search for the fastest algorithm stays off, since
@@ -67,7 +67,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _network(backbone: str) -> torch.nn.Module:
-    require(_url(backbone))
+    require_package_weights(_url(backbone))
     # The package prints while it is built, calls torchvision in a deprecated way, and draws initial weights
     # (overwritten at once) from torch's generator, which a training may be using.
     try:
@@ -83,7 +83,7 @@ def _network(backbone: str) -> torch.nn.Module:
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         name = cached_file(_url(backbone)).name
         raise MetricUnavailableError(
-            f"{name} in torch's cache is not readable as these weights ({one_line(error)}); delete it"
+            f"{name} in torch's cache is not readable as these weights ({first_line(error)}); delete it"
         ) from error
     return network.requires_grad_(False).eval()
 

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.evaluation.cards import CARDS, Card, expand, psnr_cap_db
+from bench.evaluation.cards import METRIC_INFO, MetricInfo, expand_metrics, psnr_cap_db
 from bench.evaluation.lpips import lpips_distance
 from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_of_map, mean_ssim, ssim_map
 from bench.pretrained_weights import MetricUnavailableError
 
 __all__ = [
     "METRICS",
+    "ImageBatch",
     "Metric",
     "MetricUnavailableError",
     "NotFiniteError",
-    "Pictures",
-    "prepare",
+    "prepare_metrics",
     "to_uint8",
 ]
 
@@ -38,7 +38,7 @@ class NotFiniteError(BenchError):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageBatch:
     """A batch of completions with its truth, on one device.
 
     Attributes:
@@ -59,12 +59,12 @@ class Pictures:
         return ssim_map(self.composite, self.truth, GAUSSIAN_11)
 
 
-Function = Callable[[Pictures], Tensor]
+Function = Callable[[ImageBatch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(Card):
-    """A card with its function: :class:`Pictures` of N images to ``(N,)`` float64 on the same device."""
+class Metric(MetricInfo):
+    """A card with its function: :class:`ImageBatch` of N images to ``(N,)`` float64 on the same device."""
 
     compute: Function
 
@@ -85,51 +85,51 @@ def to_uint8(image: Tensor, what: str = "the model's output") -> Tensor:
     return image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def psnr_db(pictures: Pictures) -> Tensor:
+def psnr_db(pictures: ImageBatch) -> Tensor:
     """``10 log10(255^2 / MSE)`` over all pixels and channels of the composite."""
     return _decibels(_mean(_squared_error(pictures.composite, pictures.truth)), pictures)
 
 
-def raw_psnr_db(pictures: Pictures) -> Tensor:
+def raw_psnr_db(pictures: ImageBatch) -> Tensor:
     """PSNR of the network's own output, rounded to 8 bits like the composite."""
     raw = to_uint8(pictures.raw, "the model's output outside the hole (raw_psnr_db)")
     return _decibels(_mean(_squared_error(raw, pictures.truth)), pictures)
 
 
-def hole_psnr_db(pictures: Pictures) -> Tensor:
+def hole_psnr_db(pictures: ImageBatch) -> Tensor:
     """PSNR over the pixels of the hole; NaN where there is no hole."""
     squared_error = _squared_error(pictures.composite, pictures.truth)
     return _decibels(_hole_mean(squared_error, pictures.mask), pictures)
 
 
-def hole_mae(pictures: Pictures) -> Tensor:
+def hole_mae(pictures: ImageBatch) -> Tensor:
     """Mean absolute error over the pixels of the hole, of [0, 1]; NaN where there is no hole."""
     difference = (pictures.composite.float() - pictures.truth.float()).abs()
     return _hole_mean(difference, pictures.mask) / 255
 
 
-def ssim(pictures: Pictures) -> Tensor:
+def ssim(pictures: ImageBatch) -> Tensor:
     """Gaussian SSIM per channel (:mod:`bench.evaluation.ssim`)."""
     return mean_of_map(pictures.similarity)
 
 
-def ssim_uniform7(pictures: Pictures) -> Tensor:
+def ssim_uniform7(pictures: ImageBatch) -> Tensor:
     """SSIM with scikit-image's default window."""
     return mean_ssim(pictures.composite, pictures.truth, UNIFORM_7)
 
 
-def ssim_y(pictures: Pictures) -> Tensor:
+def ssim_y(pictures: ImageBatch) -> Tensor:
     """Gaussian SSIM of luma."""
     return mean_ssim(_luma(pictures.composite), _luma(pictures.truth), GAUSSIAN_11)
 
 
-def hole_ssim(pictures: Pictures) -> Tensor:
+def hole_ssim(pictures: ImageBatch) -> Tensor:
     """Mean of the Gaussian SSIM map over the hole; NaN where no pixel of it lies in the valid region."""
     inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
     return _hole_mean(pictures.similarity, pictures.mask[..., inner, inner])
 
 
-def _lpips(backbone: str, pictures: Pictures) -> Tensor:
+def _lpips(backbone: str, pictures: ImageBatch) -> Tensor:
     return lpips_distance(backbone, pictures.truth.device)(pictures.composite, pictures.truth)
 
 
@@ -138,7 +138,7 @@ def _squared_error(a: Tensor, b: Tensor) -> Tensor:
     return (a.short() - b.short()).float().square_()
 
 
-def _decibels(mean_squared_error: Tensor, pictures: Pictures) -> Tensor:
+def _decibels(mean_squared_error: Tensor, pictures: ImageBatch) -> Tensor:
     """PSNR of 8-bit images, :func:`psnr_cap_db` for identical ones (and for no others: it is never reached)."""
     height, width = pictures.truth.shape[-2:]
     return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=psnr_cap_db(height * width))
@@ -168,7 +168,7 @@ def _on_one_thread(function: Function) -> Function:
     """Every operation of these metrics takes microseconds: waking threads for it costs more than they save."""
 
     @wraps(function)
-    def alone(pictures: Pictures) -> Tensor:
+    def alone(pictures: ImageBatch) -> Tensor:
         threads = torch.get_num_threads()
         if threads == 1 or pictures.truth.is_cuda:
             return function(pictures)
@@ -202,16 +202,16 @@ METRICS: dict[str, Metric] = {
         **asdict(card),
         compute=_FUNCTIONS[name] if name.startswith("lpips_") else _on_one_thread(_FUNCTIONS[name]),
     )
-    for name, card in CARDS.items()
+    for name, card in METRIC_INFO.items()
     if card.of == "image"
 }
 
 
-def prepare(names: Iterable[str], device: torch.device) -> tuple[dict[str, Function], dict[str, str]]:
+def prepare_metrics(names: Iterable[str], device: torch.device) -> tuple[dict[str, Function], dict[str, str]]:
     """Load what the metrics need, once, before anything is computed.
 
     Args:
-        names: metrics or groups (:func:`bench.evaluation.cards.expand`); those of sets are passed over.
+        names: metrics or groups (:func:`bench.evaluation.cards.expand_metrics`); those of sets are passed over.
         device: where pictures will be.
 
     Returns:
@@ -222,7 +222,7 @@ def prepare(names: Iterable[str], device: torch.device) -> tuple[dict[str, Funct
     """
     ready: dict[str, Function] = {}
     unavailable: dict[str, str] = {}
-    for name in (name for name in expand(names) if name in METRICS):
+    for name in (name for name in expand_metrics(names) if name in METRICS):
         try:
             if name.startswith("lpips_"):
                 lpips_distance(name.removeprefix("lpips_"), device)

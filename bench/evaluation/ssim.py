@@ -141,7 +141,7 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
     if min(height, width) < len(window.taps):
         raise ValueError(f"SSIM's window of {len(window.taps)} needs larger images than {height} x {width}")
     if x.is_cuda:
-        return similarity(x.double(), y.double(), window, data_range)
+        return ssim_formula(x.double(), y.double(), window, data_range)
     found = torch.ones(
         (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
     )
@@ -165,7 +165,7 @@ def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) 
     for top in range(rows.start, rows.stop, STRIP):
         bottom = min(top + STRIP, rows.stop)
         seen = (slice(None), slice(top, bottom + reach), across)
-        out[:, top:bottom, columns] = similarity(x[seen].double(), y[seen].double(), window, data_range)
+        out[:, top:bottom, columns] = ssim_formula(x[seen].double(), y[seen].double(), window, data_range)
 
 
 def _reached(differs: Tensor, reach: int) -> slice | None:
@@ -186,7 +186,7 @@ def mean_of_map(values: Tensor) -> Tensor:
     return values.mean(dim=(-1, -2)).mean(dim=-1)
 
 
-def similarity(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
+def ssim_formula(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
     """Equation 13 of Wang et al. 2004, on float64 planes ``(..., H, W)``.
 
     By the sum ``s = x + y`` and the difference ``d = x - y``: with S, D their means under the window and U, V their

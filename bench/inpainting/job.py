@@ -9,12 +9,12 @@ from pathlib import Path
 from bench.data.sources import SUFFIXES
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting.photo import read_hole, read_photo
-from bench.inpainting.tiling import Filler, fill
-from bench.runner.run_folder import write_whole
+from bench.inpainting.tiling import ImageCompleter, complete_tiled
+from bench.runner.run_folder import atomic_write
 
 
 @dataclass(frozen=True)
-class Job:
+class InpaintJob:
     """One picture to complete."""
 
     photo: Path
@@ -22,7 +22,7 @@ class Job:
     output: Path
 
 
-def jobs(photo: Path, mask: Path, output: Path | None) -> list[Job]:
+def list_jobs(photo: Path, mask: Path, output: Path | None) -> list[InpaintJob]:
     """What is to be done: one job for a picture; for a folder one for each picture in it.
 
     Masks of a folder are matched by path below it, with any suffix; one mask file serves all pictures.
@@ -37,7 +37,7 @@ def jobs(photo: Path, mask: Path, output: Path | None) -> list[Job]:
     if photo.is_file():
         if mask.is_dir():
             raise UsageError(f"--mask {mask}: a folder; one picture needs one mask file")
-        made = [Job(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
+        made = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
     else:
         folder = output or Path(f"{photo.resolve().name}-inpainted")
         photos = _pictures(photo)
@@ -50,7 +50,7 @@ def jobs(photo: Path, mask: Path, output: Path | None) -> list[Job]:
             found = masks.get(name) if mask.is_dir() else mask
             if found is None:
                 raise DataError(f"{path}: no mask {mask / name}.png (masks are matched by name)")
-            made.append(Job(path, found, folder / name.parent / f"{name.name}.png"))
+            made.append(InpaintJob(path, found, folder / name.parent / f"{name.name}.png"))
     targets = [job.output.resolve() for job in made]
     sources = {path.resolve() for job in made for path in (job.photo, job.mask)}
     for job, target in zip(made, targets, strict=True):
@@ -63,25 +63,29 @@ def jobs(photo: Path, mask: Path, output: Path | None) -> list[Job]:
     return made
 
 
-def run(
-    work: list[Job], filler: Filler, *, listen: Callable[[int, int], None], failed: Callable[[str], None]
+def run_jobs(
+    work: list[InpaintJob],
+    filler: ImageCompleter,
+    *,
+    on_progress: Callable[[int, int], None],
+    failed: Callable[[str], None],
 ) -> int:
     """Do every job; one that fails is told of and the others go on. Returns how many failed."""
     failures = 0
     for number, job in enumerate(work, start=1):
         try:
-            complete(job, filler)
+            complete_image(job, filler)
         except DataError as error:
             failures += 1
             failed(str(error))
         except BenchError as error:
             failures += 1
             failed(f"{job.photo}: {error}")
-        listen(number, len(work))
+        on_progress(number, len(work))
     return failures
 
 
-def complete(job: Job, filler: Filler) -> None:
+def complete_image(job: InpaintJob, filler: ImageCompleter) -> None:
     """Complete one picture and write it.
 
     Raises:
@@ -89,8 +93,8 @@ def complete(job: Job, filler: Filler) -> None:
     """
     photo = read_photo(job.photo)
     hole = read_hole(job.mask, photo)
-    result = photo.completed(fill(filler, photo.rgb, hole), hole)
-    write_whole(job.output, result.save)
+    result = photo.completed(complete_tiled(filler, photo.rgb, hole), hole)
+    atomic_write(job.output, result.save)
 
 
 def _pictures(folder: Path) -> list[Path]:

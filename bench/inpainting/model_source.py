@@ -10,26 +10,26 @@ from torch import Tensor
 
 from bench.errors import UsageError
 from bench.inpainting import trained_weights
-from bench.inpainting.tiling import Filler
+from bench.inpainting.tiling import ImageCompleter
 from bench.training.device import Compute
 from models import discovery
 from models.base import Batch, Task
 from models.errors import ModelError
-from models.pretrained import Pretrained, load_pretrained
+from models.pretrained import PretrainedModel, load_pretrained
 from reports.results.experiment import Experiment
 
 #: Fills whose picture is learnt, if only as a mean: nothing holds it but the data.
 _NEED_DATA = ("mean", "mean-image")
 
 
-def untrained(name: str, compute: Compute, models_from: Sequence[Path] = ()) -> Filler:
+def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ()) -> ImageCompleter:
     """The fill ``name``.
 
     Raises:
         UsageError: unknown, needing a training or data, or an uninstalled package.
     """
     try:
-        entry = discovery.load(name, models_from)
+        entry = discovery.load_model(name, models_from)
         if entry.model.trained or name in _NEED_DATA:
             need = (
                 "is trained: give --from EXPERIMENT or a weights file"
@@ -49,10 +49,12 @@ def untrained(name: str, compute: Compute, models_from: Sequence[Path] = ()) -> 
         batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
         return model.complete(batch).composite
 
-    return Filler(complete, None, False, compute)
+    return ImageCompleter(complete, None, False, compute)
 
 
-def from_file(path: Path, name: str | None, compute: Compute, models_from: Sequence[Path] = ()) -> Filler:
+def load_weights_file(
+    path: Path, name: str | None, compute: Compute, models_from: Sequence[Path] = ()
+) -> ImageCompleter:
     """The weights of a file, which must be of the model ``name`` if one is given.
 
     Raises:
@@ -67,20 +69,20 @@ def from_file(path: Path, name: str | None, compute: Compute, models_from: Seque
     return _filler(loaded, compute)
 
 
-def from_experiment(
+def load_from_experiment(
     experiment: Experiment,
     name: str | None,
     seed: int | None,
     train_mask: str | None,
     compute: Compute,
     models_from: Sequence[Path] = (),
-) -> Filler:
+) -> ImageCompleter:
     """The one training of ``experiment`` that is meant.
 
     Raises:
         UsageError: none, or several.
     """
-    found = trained_weights.trainings(experiment, [name] if name else [], seed, train_mask)
+    found = trained_weights.stored_trainings(experiment, [name] if name else [], seed, train_mask)
     if name is None and len({t.model for t in found}) > 1:
         there = ", ".join(dict.fromkeys(t.model for t in found))
         raise UsageError(f"{experiment.name} holds several models; give --model, one of: {there}")
@@ -88,10 +90,10 @@ def from_experiment(
         there = ", ".join(dict.fromkeys(t.train_mask for t in found))
         raise UsageError(f"{experiment.name} holds several trainings; give --train-mask, one of: {there}")
     chosen = min(found, key=lambda t: t.seed)  # any would do; the least is the one that everybody has
-    return _filler(trained_weights.load(experiment, chosen, models_from), compute)
+    return _filler(trained_weights.load_trained_model(experiment, chosen, models_from), compute)
 
 
-def _filler(loaded: Pretrained, compute: Compute) -> Filler:
+def _filler(loaded: PretrainedModel, compute: Compute) -> ImageCompleter:
     loaded.to(compute.device)
     complete: Callable[[Tensor, Tensor], Tensor] = loaded
-    return Filler(complete, loaded.size, loaded.model.task.fixed_hole_box is not None, compute)
+    return ImageCompleter(complete, loaded.size, loaded.model.task.fixed_hole_box is not None, compute)

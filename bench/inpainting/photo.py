@@ -103,7 +103,7 @@ def read_hole(path: Path, photo: Photo) -> NDArray[np.bool_]:
     """
     height, width = photo.pixels.shape[:2]
     try:
-        hole = folder.read(path)
+        hole = folder.read_mask(path)
     except folder.MaskFileError as error:
         advice = ""
         if "grey values" in str(error):

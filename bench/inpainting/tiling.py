@@ -30,7 +30,7 @@ UNTRAINED_SIDE = 256
 
 
 @dataclass(frozen=True)
-class Filler:
+class ImageCompleter:
     """What completes squares.
 
     Attributes:
@@ -48,13 +48,15 @@ class Filler:
     def windows(self, hole: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Window]]:
         """The parts of the hole, and the windows shown for them."""
         if self.size is None:
-            return plan(hole, 32, 1.5, centred=False)
+            return plan_windows(hole, 32, 1.5, centred=False)
         # Two pixels of the reduced window more: a reduced hole is at most that much larger than half of it.
         context = CONTEXT * self.size / (self.size - 4) if self.centred else CONTEXT
-        return plan(hole, self.size, context, centred=self.centred)
+        return plan_windows(hole, self.size, context, centred=self.centred)
 
 
-def fill(filler: Filler, rgb: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.float32]:
+def complete_tiled(
+    filler: ImageCompleter, rgb: NDArray[np.float32], hole: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """``rgb`` ``(H, W, 3)`` in [0, 1] with the hole filled; every window is filled from known pixels alone.
 
     Raises:
@@ -94,7 +96,7 @@ def _square(
 
 
 def _complete(
-    filler: Filler, squares: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+    filler: ImageCompleter, squares: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 ) -> NDArray[np.float32]:
     device = filler.compute.device
     image = torch.from_numpy(np.stack([s for s, _ in squares])).permute(0, 3, 1, 2).contiguous().to(device)
@@ -154,7 +156,7 @@ class Window:
     parts: tuple[int, ...]
 
 
-def plan(
+def plan_windows(
     hole: NDArray[np.bool_], size: int, context: float, *, centred: bool
 ) -> tuple[NDArray[np.int32], list[Window]]:
     """A window for each connected part of the hole.

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, UsageError
-from bench.runner.run_folder import write_json, write_whole
+from bench.runner.run_folder import atomic_write, write_json
 from bench.training import checkpoint
 from models import discovery, pretrained
 from models import export as interchange
 from models.base import Box, Task
 from models.errors import MissingPackageError, ModelError
-from models.registry import suggest
+from models.registry import did_you_mean
 from reports.results.experiment import Experiment
 
 
 @dataclass(frozen=True)
-class Training:
+class StoredTraining:
     """A finished training of an experiment, and the cells of the manifest that evaluated it."""
 
     model: str
@@ -36,9 +36,9 @@ class Training:
         return self.folder.name.rsplit("-", 1)[0]
 
 
-def trainings(
+def stored_trainings(
     experiment: Experiment, models: Sequence[str] = (), seed: int | None = None, train_mask: str | None = None
-) -> list[Training]:
+) -> list[StoredTraining]:
     """The finished trainings of ``experiment``, those of ``models`` (all for none), ``seed`` and ``train_mask``.
 
     Raises:
@@ -49,7 +49,7 @@ def trainings(
         if cell.get("training"):
             groups.setdefault(cell["training"]["folder"], []).append(cell)
     found = [
-        Training(
+        StoredTraining(
             cells[0]["model"],
             cells[0]["label"],
             cells[0]["train_mask"],
@@ -64,7 +64,7 @@ def trainings(
     names = list(dict.fromkeys(t.model for t in found))
     for name in models:
         if name not in names:
-            raise UsageError(f"{experiment.name} holds no training of {name!r}{suggest(name, names)}")
+            raise UsageError(f"{experiment.name} holds no training of {name!r}{did_you_mean(name, names)}")
     chosen = [
         t
         for t in found
@@ -76,9 +76,9 @@ def trainings(
     return chosen
 
 
-def load(
-    experiment: Experiment, training: Training, models_from: Sequence[Path] = ()
-) -> pretrained.Pretrained:
+def load_trained_model(
+    experiment: Experiment, training: StoredTraining, models_from: Sequence[Path] = ()
+) -> pretrained.PretrainedModel:
     """The generator of ``training``, with a card of where it comes from and how it did.
 
     Raises:
@@ -98,7 +98,7 @@ def load(
         raise BenchError(
             f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
         ) from error
-    state = checkpoint.newest(training.folder)
+    state = checkpoint.newest_checkpoint(training.folder)
     if state is None or not state.get("complete"):
         raise BenchError(
             f"{training.folder}: the weights are gone or damaged; the experiment's own command trains them again"
@@ -106,14 +106,14 @@ def load(
     prefix = "generator."
     weights = {k.removeprefix(prefix): v for k, v in state["networks"].items() if k.startswith(prefix)}
     try:
-        entry = discovery.load(training.model, models_from)
+        entry = discovery.load_model(training.model, models_from)
         config = entry.model.Config(**{k: pretrained.as_tuples(v) for k, v in fields.items()})
-        return pretrained.build(entry, config, task, weights, _about(experiment, training, record))
+        return pretrained.build_pretrained(entry, config, task, weights, _about(experiment, training, record))
     except (ModelError, TypeError, ValueError) as error:
         raise BenchError(f"{training.folder}: {error}") from error
 
 
-def _about(experiment: Experiment, training: Training, record: dict[str, Any]) -> dict[str, Any]:
+def _about(experiment: Experiment, training: StoredTraining, record: dict[str, Any]) -> dict[str, Any]:
     """What the card says besides what loading needs."""
     manifest, summary = experiment.manifest, training.cells[0]["training"]
     data, rows = manifest["data"], experiment.rows
@@ -158,7 +158,7 @@ def _licence(data: dict[str, Any]) -> str:
     return f"Learnt from {data['title']}. Terms of the pictures: {terms}. They may bind these weights too."
 
 
-def export(loaded: pretrained.Pretrained, stem: Path, form: str) -> tuple[Path, float]:
+def export_weights(loaded: pretrained.PretrainedModel, stem: Path, form: str) -> tuple[Path, float]:
     """Write ``stem`` with the suffix of ``form`` and its card beside it, and check what was written.
 
     Returns:
@@ -173,10 +173,10 @@ def export(loaded: pretrained.Pretrained, stem: Path, form: str) -> tuple[Path, 
 
     def write(temporary: Path) -> None:
         nonlocal difference
-        difference = interchange.write(loaded, temporary, form)
+        difference = interchange.write_exported(loaded, temporary, form)
 
     try:
-        write_whole(path, write)
+        atomic_write(path, write)
     except MissingPackageError as error:
         raise UsageError(str(error)) from error
     except ModelError as error:

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 
 from bench import provenance
-from bench.config import digest
-from bench.perf.reference_step import plain_layers, plain_step
-from bench.perf.step_timer import Clock, StepTimer
-from bench.profiling.flops import Cost, count, matrix_rate
+from bench.config import json_digest
+from bench.perf.reference_step import reference_step, without_custom_kernels
+from bench.perf.step_timer import DeviceTimer, StepTimer
+from bench.profiling.flops import ModelCost, count_operations, matrix_rate
 from bench.profiling.peak_memory import PeakMemory
-from bench.runner.train import place
-from bench.training.data_loader import TrainingBatches
-from bench.training.device import Compute, choose
+from bench.runner.train import move_to_device
+from bench.training.data_loader import TrainingDataLoader
+from bench.training.device import Compute, select_device
 from bench.training.schedule import Schedule
 from bench.training.trainer import Trainer
 from masks import bank
 from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.registry import ModelEntry
 
 SCHEMA = "inpaint-bench perf 1"
@@ -64,7 +64,7 @@ class PerfConfig:
     profile: bool = False
 
 
-def measure(
+def measure_models(
     models: Sequence[str],
     config: PerfConfig,
     models_from: Sequence[Path] = (),
@@ -76,8 +76,8 @@ def measure(
         UsageError: the device or precision is not there.
         ModelError: a model is unknown, broken, or cannot take the size.
     """
-    compute = choose(config.device, config.precision)
-    entries = [load(name, models_from) for name in models]
+    compute = select_device(config.device, config.precision)
+    entries = [load_model(name, models_from) for name in models]
     for entry in entries:
         entry.model.validate(entry.config(config.preset), config.size)
         entry.model.requirements(entry.config(config.preset))
@@ -91,7 +91,7 @@ def measure(
         "steps": config.steps,
         "preset": config.preset,
         "compile": config.compile,
-        "hardware": {**provenance.hardware(), **compute.numerics()},
+        "hardware": {**provenance.hardware_info(), **compute.numerics()},
         "matrix_flops_per_second": rates,
         "models": [
             _Subject(entry, config, compute, rates[compute.precision], tell).measure()
@@ -118,11 +118,11 @@ class _Subject:
         side = config.size // 2
         hole = Box((config.size - side) // 2, (config.size - side) // 2, side, side)
         self._task = Task(size=config.size, fixed_hole_box=hole)
-        self._clock = Clock(compute.device)
+        self._clock = DeviceTimer(compute.device)
         pixels = np.frombuffer(
             np.random.Philox(key=0).random_raw(_IMAGES * config.size**2 * 3 // 8 + 1), "u1"
         )
-        self._batches = TrainingBatches(
+        self._batches = TrainingDataLoader(
             pixels[: _IMAGES * config.size**2 * 3].reshape(_IMAGES, config.size, config.size, 3),
             bank.draw_bank(["center"], 1, config.size, 0).packed,
             batch_size=config.batch,
@@ -134,7 +134,7 @@ class _Subject:
     def measure(self) -> dict[str, Any]:
         """Training by phase, then inference, then the plain steps."""
         name = self._entry.card.name
-        cost = count(self._entry.model, self._model_config, self._task, self._budget)
+        cost = count_operations(self._entry.model, self._model_config, self._task, self._budget)
         memory = PeakMemory(self._compute)
         model = self._build()
         phases = {}
@@ -165,11 +165,11 @@ class _Subject:
 
     def _build(self) -> InpaintingModel:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(digest(["perf", self._entry.card.name])[:15], 16))
+            torch.manual_seed(int(json_digest(["perf", self._entry.card.name])[:15], 16))
             model = self._entry.model(self._model_config, self._task)
-        return place(model, self._compute, compiled=self._config.compile)
+        return move_to_device(model, self._compute, compiled=self._config.compile)
 
-    def _training(self, model: InpaintingModel, phase: Phase, cost: Cost) -> dict[str, Any]:
+    def _training(self, model: InpaintingModel, phase: Phase, cost: ModelCost) -> dict[str, Any]:
         timer = StepTimer(self._clock)
         with timer.watching(model):
             _run_trainer(model, phase, self._marking(timer), self._compute, _WARM_UP + self._config.steps)
@@ -200,7 +200,7 @@ class _Subject:
 
         return batches
 
-    def _inference(self, model: InpaintingModel, cost: Cost) -> dict[str, Any]:
+    def _inference(self, model: InpaintingModel, cost: ModelCost) -> dict[str, Any]:
         model.networks.eval()
         batch = self._batches(0)
 
@@ -226,10 +226,10 @@ class _Subject:
         model.frozen.to(self._compute.device)
         batch = self._batches(0)
         batch = replace(batch, image=batch.image.contiguous())
-        with plain_layers():
+        with without_custom_kernels():
             for phase in model.phases(self._budget):
                 self._tell(f"{name}: plain {phase.name}")
-                step = plain_step(model, phase)
+                step = reference_step(model, phase)
                 result[phase.name] = self._median_seconds(lambda step=step: step(batch))  # type: ignore[misc]
         return result
 
@@ -283,7 +283,7 @@ def _run_trainer(
 # What ``bench perf`` measured, as the rows of a table.
 
 
-def rows(result: dict[str, Any]) -> Iterator[dict[str, str]]:
+def perf_rows(result: dict[str, Any]) -> Iterator[dict[str, str]]:
     """The table's rows, as text by column."""
     for model in result["models"]:
         for phase in model["phases"]:

@@ -1,6 +1,6 @@
 """The plain step: what ``bench perf`` compares with.
 
-The same networks, losses and order of players, as a first program would run them: float32, eager, channels-first,
+The same networks, losses and order of networks, as a first program would run them: float32, eager, channels-first,
 torch's own layers with their default kernels, each kind of picture in a discriminator forward of its own, and
 torch's default optimizers (not fused).
 """
@@ -24,29 +24,29 @@ from models.layers.cpu_kernels import (
     TapConv2d,
 )
 from models.layers.dual_discriminator import DualDiscriminator
-from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
+from models.layers.partial_conv import MaskedTensor, PartialConv2d, UpsampledPartialConv2d
 
 
-def plain_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], None]:
-    """A function that takes one step of ``phase`` on a batch. Call it within :func:`plain_layers`."""
-    parameters = {name: list(model.networks[name].parameters()) for name in phase.players}
+def reference_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], None]:
+    """A function that takes one step of ``phase`` on a batch. Call it within :func:`without_custom_kernels`."""
+    parameters = {name: list(model.networks[name].parameters()) for name in phase.networks}
     built = {name: _optimizer(spec, parameters[name]) for name, spec in phase.optimizers.items()}
 
     def step(batch: Batch) -> None:
         with torch.set_grad_enabled("generator" in phase.optimizers):
             completion = model.complete(batch)
-        for player, optimizer in built.items():
+        for network, optimizer in built.items():
             optimizer.zero_grad()
-            seen = completion if player == "generator" else completion.detach()
-            loss = model.loss(player, batch, seen, phase)["loss"]
-            loss.backward(inputs=parameters[player])  # type: ignore[no-untyped-call]
+            seen = completion if network == "generator" else completion.detach()
+            loss = model.loss(network, batch, seen, phase)["loss"]
+            loss.backward(inputs=parameters[network])  # type: ignore[no-untyped-call]
             optimizer.step()
 
     return step
 
 
 @contextmanager
-def plain_layers() -> Iterator[None]:
+def without_custom_kernels() -> Iterator[None]:
     """While it lasts, the suite's layers compute as torch's do, whatever the shape."""
     judge = DualDiscriminator.forward
 
@@ -57,7 +57,7 @@ def plain_layers() -> Iterator[None]:
     def convolve(self: nn.Conv2d, input: Tensor, bias: Tensor | None) -> Tensor:
         return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]
 
-    def upsample_first(self: UpsampledPartialConv2d, below: Masked, skip: Masked) -> Masked:
+    def upsample_first(self: UpsampledPartialConv2d, below: MaskedTensor, skip: MaskedTensor) -> MaskedTensor:
         return PartialConv2d.forward(self, below.upsample(), skip)
 
     plain: list[tuple[Any, str, Any]] = [

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from models.base import InpaintingModel
 
 
-class Clock:
+class DeviceTimer:
     """Moments on the device's own timeline: nothing waits for it while a step runs."""
 
     def __init__(self, device: torch.device) -> None:
@@ -48,7 +48,7 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class Split:
+class StepBreakdown:
     """Medians over the measured steps, in seconds. What is in no section lies outside networks and optimizer."""
 
     step: float
@@ -70,7 +70,7 @@ class StepTimer:
     losses themselves counts as backward.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: DeviceTimer) -> None:
         self._clock = clock
         self._steps: list[_Step] = []
         self._open: Any = None
@@ -122,7 +122,7 @@ class StepTimer:
             for handle in handles:
                 handle.remove()
 
-    def split(self, skip: int) -> Split:
+    def split(self, skip: int) -> StepBreakdown:
         """Medians over all whole steps but the first ``skip``."""
         self._clock.wait()
         pairs = list(zip(self._steps, self._steps[1:], strict=False))[skip:]
@@ -132,7 +132,7 @@ class StepTimer:
             )
             for name in ("forward", "backward", "optimizer")
         }
-        return Split(step=median(self._clock.seconds(a.start, b.start) for a, b in pairs), **totals)
+        return StepBreakdown(step=median(self._clock.seconds(a.start, b.start) for a, b in pairs), **totals)
 
     def _close_backward(self) -> None:
         if self._open is not None and self._gradient is not None:

@@ -21,14 +21,14 @@ _COUNTED = 2  # images: batch-norm over one value per channel would refuse a sin
 
 
 @dataclass(frozen=True)
-class Cost:
+class ModelCost:
     """Per image, but for ``loss_terms``.
 
     Attributes:
         forward_flops: of the generator.
         step_flops: of a training step, by phase.
         kept_bytes: what a generator forward keeps in memory for its gradient, in float32.
-        loss_terms: names of the logged terms by phase and player.
+        loss_terms: names of the logged terms by phase and network.
     """
 
     forward_flops: float
@@ -52,7 +52,7 @@ def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> Inpain
         return model(config, replace(task, mean_image=None))
 
 
-def count(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> Cost:
+def count_operations(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> ModelCost:
     """Count a model's operations. Raises whatever the model raises on tensors without numbers."""
     with FakeTensorMode():
         built = model(config, replace(task, mean_image=None))
@@ -69,13 +69,13 @@ def count(model: type[InpaintingModel], config: Any, task: Task, budget: Budget)
             with FlopCounterMode(display=False) as counter:
                 with torch.set_grad_enabled("generator" in phase.optimizers):
                     completion = built.complete(batch)
-                for player in phase.optimizers:
-                    seen = completion if player == "generator" else completion.detach()
-                    losses = built.loss(player, batch, seen, phase)
-                    terms[phase.name, player] = tuple(name for name in losses if name != "loss")
-                    losses["loss"].backward(inputs=list(built.networks[player].parameters()))  # type: ignore[no-untyped-call]
+                for network in phase.optimizers:
+                    seen = completion if network == "generator" else completion.detach()
+                    losses = built.loss(network, batch, seen, phase)
+                    terms[phase.name, network] = tuple(name for name in losses if name != "loss")
+                    losses["loss"].backward(inputs=list(built.networks[network].parameters()))  # type: ignore[no-untyped-call]
             steps[phase.name] = counter.get_total_flops() / _COUNTED
-    return Cost(forward, steps, kept, terms)
+    return ModelCost(forward, steps, kept, terms)
 
 
 def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
@@ -144,7 +144,7 @@ def training_bytes(
         built.networks.train()
         peak = 0
         for phase in built.phases(budget):
-            for player in phase.optimizers:
+            for network in phase.optimizers:
                 kept: dict[int, int] = {}
 
                 def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
@@ -154,9 +154,9 @@ def training_bytes(
                 with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                     with torch.set_grad_enabled("generator" in phase.optimizers), compute.autocast():
                         completion = built.complete(batch)
-                    seen = completion if player == "generator" else completion.detach()
+                    seen = completion if network == "generator" else completion.detach()
                     with compute.autocast():
-                        loss = built.loss(player, batch, seen, phase)["loss"]
+                        loss = built.loss(network, batch, seen, phase)["loss"]
                 peak = max(peak, sum(size for key, size in kept.items() if key not in weights))
                 del loss, completion, seen
         trained = sum(p.numel() * p.element_size() for p in built.networks.parameters())

@@ -15,10 +15,10 @@ from bench.config import Request, RunConfig
 from bench.data import Dataset
 from bench.errors import BenchError
 from bench.profiling.flops import training_bytes
-from bench.runner.callbacks import Listener
-from bench.runner.plan import TrainingPlan, make
-from bench.runner.run_folder import Store
-from bench.runner.train import build
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.plan import TrainingPlan, build_plan
+from bench.runner.run_folder import RunFolder
+from bench.runner.train import build_model
 from bench.training.device import Compute
 from bench.training.schedule import Schedule
 from bench.training.train_step import OutOfMemoryError
@@ -34,7 +34,7 @@ _GRAIN = 8
 _SHARE = 0.6
 
 
-def largest(fits: Callable[[int], bool], limit: int) -> int:
+def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
     """The largest batch up to ``limit`` that fits: any number up to 8, multiples of 8 above; 0 if not even 1 does.
 
     Doubles until it does not fit, then halves the gap: what fits must fit in smaller batches too.
@@ -49,13 +49,13 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
     return batches[good] if good >= 0 else 0
 
 
-def settle(
+def resolve_auto_batch_size(
     request: Request,
     entries: dict[str, ModelEntry | str],
     data: Dataset,
     compute: Compute,
-    store: Store,
-    listener: Listener,
+    store: RunFolder,
+    callbacks: RunCallbacks,
 ) -> RunConfig:
     """The settings with a number for ``--batch auto``: what the run folder holds already, else what fits now.
 
@@ -74,38 +74,39 @@ def settle(
     if settings.steps_per_phase is None:
         limit = max(1, min(limit, settings.images_seen // _STEPS))
     trial = dataclasses.replace(request, settings=dataclasses.replace(settings, batch=1))
-    plans = {p.entry.card.name: p for p in make(trial, entries, data, compute).trainings}.values()
-    batch = compute.ranks.world * largest(
-        lambda images: all(_fits(plan, images, compute) for plan in plans), limit // compute.ranks.world
+    plans = {p.entry.card.name: p for p in build_plan(trial, entries, data, compute).trainings}.values()
+    batch = compute.process_group.world_size * largest_fitting(
+        lambda images: all(_fits(plan, images, compute) for plan in plans),
+        limit // compute.process_group.world_size,
     )
     if batch == 0:
         raise BenchError("--batch auto: not even one image fits into memory; give a smaller --size")
     why = (
         "the largest that fits" if batch + _GRAIN <= limit else f"the most for {_STEPS} steps of these images"
     )
-    listener.note(f"--batch auto: {batch} images a step, {why}.")
+    callbacks.note(f"--batch auto: {batch} images a step, {why}.")
     return dataclasses.replace(settings, batch=batch)
 
 
 def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     """A GPU is asked by a step of every phase; a CPU by an estimate, since its memory is lent beyond what is there."""
     if compute.device.type == "cuda":
-        fits = takes_a_step(plan, images, compute)
+        fits = fits_in_memory(plan, images, compute)
         torch.cuda.empty_cache()
     else:
         needed = training_bytes(plan.entry.model, plan.config, plan.task, plan.budget, compute, images)
         fits = needed <= _SHARE * free_bytes(compute)
-    return bool(min(compute.ranks.gather(fits)))
+    return bool(min(compute.process_group.all_gather(fits)))
 
 
-def takes_a_step(plan: TrainingPlan, images: int, compute: Compute) -> bool:
+def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     """Whether a step of every phase with so many images does not run out of memory."""
     size, device = plan.task.size, compute.device
     mask = torch.zeros(images, 1, size, size, device=device)
     mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
     image = torch.rand(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    alone = dataclasses.replace(compute, ranks=type(compute.ranks)())
-    model = build(plan, alone)
+    alone = dataclasses.replace(compute, process_group=type(compute.process_group)())
+    model = build_model(plan, alone)
     schedule = Schedule(model.phases(plan.budget))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, schedule, lambda step: batch, alone, Path(folder), micro_batch=images)
@@ -113,10 +114,10 @@ def takes_a_step(plan: TrainingPlan, images: int, compute: Compute) -> bool:
             step = schedule.start_of(index)
             batch = Batch(image, mask, torch.arange(images), step, torch.Generator().manual_seed(0))
             try:
-                trainer.mover.advance(trainer.players.enter(step), batch)
+                trainer.train_step.run(trainer.optimizers.enter(step), batch)
             except OutOfMemoryError:
                 return False
-            if trainer.mover.micro_batch != images:
+            if trainer.train_step.micro_batch != images:
                 return False
     return True
 

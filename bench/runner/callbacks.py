@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.training.metric_logger import Progress
 
 
-class Listener:
+class RunCallbacks:
     """All methods may be overridden; none may change what is computed."""
 
     def note(self, text: str) -> None:

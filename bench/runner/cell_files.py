@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from bench.config import Request
 from bench.errors import DiskError
-from bench.evaluation.cards import CARDS
+from bench.evaluation.cards import METRIC_INFO
 from bench.evaluation.evaluator import TestSet
 from bench.runner.plan import Cell
-from bench.runner.run_folder import Store, write_json, write_whole
+from bench.runner.run_folder import RunFolder, atomic_write, write_json
 from reports.results.experiment import mask_file_name
-from reports.results.schema import agrees, read_rows, write_rows
+from reports.results.schema import numbers_agree, read_rows, write_rows
 
 
 def save_cell(
@@ -69,7 +69,7 @@ def write_cell(
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column for every primary metric; what was not measured is not a number."""
-    missing = [c.name for c in CARDS.values() if c.group == "primary" and c.name not in rows]
+    missing = [c.name for c in METRIC_INFO.values() if c.group == "primary" and c.name not in rows]
     return rows.assign(**dict.fromkeys(missing, np.nan))
 
 
@@ -92,7 +92,7 @@ def load_cell(folder: Path, ids: list[str], *, pictures: bool) -> dict[str, Any]
         rows = read_rows(folder / "results.parquet")
         if rows["image_id"].tolist() != list(ids):
             raise ValueError("results.parquet is of other images")
-        if not agrees(rows, entry["evaluation"].get("numbers")):
+        if not numbers_agree(rows, entry["evaluation"].get("numbers")):
             raise ValueError("results.parquet does not hold the numbers of cell.json")
         if pictures:
             if not (folder / "pictures.npz").exists():
@@ -107,7 +107,7 @@ def load_cell(folder: Path, ids: list[str], *, pictures: bool) -> dict[str, Any]
     return result
 
 
-def save_pool(store: Store, mask: str, test: TestSet) -> None:
+def save_pool(store: RunFolder, mask: str, test: TestSet) -> None:
     """Keep truths and masks of the picture pool, once a mask."""
     path = store.folder / "pictures" / f"{mask_file_name(mask)}.npz"
     ids = np.array([test.images.ids[i] for i in test.pool])
@@ -119,4 +119,4 @@ def _save_npz(path: Path, **arrays: NDArray[Any]) -> None:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    write_whole(path, write)
+    atomic_write(path, write)

@@ -19,20 +19,20 @@ from models.errors import MissingPackageError, MissingWeightsError, UnsupportedS
 from models.registry import ModelEntry
 
 
-def check_model(entry: ModelEntry, size: int) -> Iterator[contract.Finding]:
+def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
     """Every check of :mod:`models.contract`, then resume, at ``size`` with the preset ``smoke``."""
     try:
         entry.model.requirements(entry.config("smoke"))
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
-        yield contract.Finding(f"refused: {error}", None)
+        yield contract.CheckResult(f"refused: {error}", None)
         return
-    yield from contract.run(entry, size)
+    yield from contract.run_checks(entry, size)
     if entry.model.trained:
         try:
-            yield contract.Finding("resume", resume(entry, size))
+            yield contract.CheckResult("resume", check_resume(entry, size))
         except Exception as error:
-            yield contract.Finding("resume", f"{type(error).__name__}: {error}")
+            yield contract.CheckResult("resume", f"{type(error).__name__}: {error}")
 
 
 class _KilledError(Exception):
@@ -48,7 +48,7 @@ def _killing(batches: Callable[[int], Batch], at: int) -> Callable[[int], Batch]
     return batch
 
 
-def resume(entry: ModelEntry, size: int) -> str | None:
+def check_resume(entry: ModelEntry, size: int) -> str | None:
     """Two steps of every phase, killed in the middle and resumed, end with the weights of an undisturbed training."""
     with tempfile.TemporaryDirectory() as folder:
         whole = _trainer(entry, size, Path(folder) / "whole")
@@ -70,7 +70,7 @@ def resume(entry: ModelEntry, size: int) -> str | None:
 
 
 def _trainer(entry: ModelEntry, size: int, folder: Path) -> Trainer:
-    case = contract.build(entry, size)
+    case = contract.build_case(entry, size)
     schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=2)))
 
     def batches(step: int) -> Batch:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import DiskError
 from bench.runner.run_folder import RUNS
-from bench.runner.status import holder
+from bench.runner.status import lock_holder
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Removable:
         return sum(path.lstat().st_size for path in self.files if path.exists())
 
 
-def checkpoints(folders: Iterable[Path]) -> list[Removable]:
+def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
     """Checkpoints of experiments that no process works in, those of finished trainings apart from the others."""
     found = []
     for folder in folders:
-        if holder(folder):
+        if lock_holder(folder):
             continue
         for complete in (True, False):
             files = [
@@ -52,17 +52,17 @@ def checkpoints(folders: Iterable[Path]) -> list[Removable]:
     return found
 
 
-def leftovers(folders: Iterable[Path]) -> list[Removable]:
+def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
     """Temporary files that killed writers left in experiments that no process works in."""
     found = []
     for folder in folders:
         files = tuple(p for p in sorted(folder.rglob(".*.tmp")) if p.is_file())
-        if files and not holder(folder):
+        if files and not lock_holder(folder):
             found.append(Removable("leftovers of killed processes", str(folder), files, "nothing"))
     return found
 
 
-def packs(cache: Path) -> list[Removable]:
+def find_image_caches(cache: Path) -> list[Removable]:
     """Pictures that were decoded once, pack by pack."""
     found = []
     for array in sorted(cache.glob("*.npy")):
@@ -73,12 +73,12 @@ def packs(cache: Path) -> list[Removable]:
     return found
 
 
-def experiments(names: Iterable[Path] = ()) -> list[Path]:
+def find_experiments(names: Iterable[Path] = ()) -> list[Path]:
     """Folders of the named experiments, or of all under ``runs/``."""
     return list(names) or [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
 
 
-def remove(what: Removable) -> int:
+def remove_files(what: Removable) -> int:
     """Remove the files and return the bytes that are free again; a pack that is being filled is left alone.
 
     Raises:

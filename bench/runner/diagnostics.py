@@ -31,7 +31,7 @@ _STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 
 
-def events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, in order of steps.
 
     Events that the trainer logged itself (memory that ran out) are among them.

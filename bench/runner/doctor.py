@@ -20,14 +20,14 @@ from packaging.requirements import Requirement
 from bench.data import DataSpec
 from bench.data.cache import cache_folder
 from bench.data.dataset import FACES
-from bench.data.sources import find, read
-from bench.data.transforms import PictureError, decode, decoding
+from bench.data.sources import find_images, open_image_file
+from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError
-from bench.pretrained_weights import backbones
-from bench.provenance import hardware
+from bench.pretrained_weights import list_backbones
+from bench.provenance import hardware_info
 from bench.runner.batch_size import free_bytes
 from bench.runner.run_folder import REPORTS, RUNS
-from bench.training.device import Compute, choose, computes_bf16
+from bench.training.device import Compute, select_device, supports_bf16
 
 #: ``warning``: something is not to be had, the rest works. ``failed``: a run would fail.
 State = Literal["ok", "warning", "failed"]
@@ -41,7 +41,7 @@ _PRODUCT_ERROR = {torch.float32: 1e-3, torch.bfloat16: 1.0}
 
 
 @dataclass(frozen=True)
-class Check:
+class SystemCheck:
     """One line: what was looked at, what was found, and what to do about it (empty where nothing)."""
 
     topic: str
@@ -51,7 +51,7 @@ class Check:
     remedy: str = ""
 
 
-def examine(data: str = FACES) -> Iterator[Check]:
+def examine_system(data: str = FACES) -> Iterator[SystemCheck]:
     """Every check, in the order in which they are shown; ``data`` is what ``--data`` of a run would be."""
     yield from _versions()
     yield from _devices()
@@ -60,8 +60,8 @@ def examine(data: str = FACES) -> Iterator[Check]:
     yield from _data(data)
 
 
-def _versions() -> Iterator[Check]:
-    yield Check("versions", "python", "ok", f"{platform.python_version()} ({sys.executable})")
+def _versions() -> Iterator[SystemCheck]:
+    yield SystemCheck("versions", "python", "ok", f"{platform.python_version()} ({sys.executable})")
     extras: dict[str, list[Requirement]] = {}
     for text in importlib.metadata.requires("inpaint-bench") or ():
         requirement = Requirement(text)
@@ -74,19 +74,21 @@ def _versions() -> Iterator[Check]:
         missing = [r.name for r in needed if _version(r.name) is None]
         if missing:
             remedy = f"where you want it: pip install 'inpaint-bench[{extra}]'"
-            yield Check("versions", f"extra {extra}", "ok", f"not installed ({', '.join(missing)})", remedy)
+            yield SystemCheck(
+                "versions", f"extra {extra}", "ok", f"not installed ({', '.join(missing)})", remedy
+            )
         for requirement in needed:
             if not missing:
                 yield _package(requirement)
 
 
-def _package(requirement: Requirement) -> Check:
+def _package(requirement: Requirement) -> SystemCheck:
     version = _version(requirement.name)
     if version is not None and requirement.specifier.contains(version, prereleases=True):
-        return Check("versions", requirement.name, "ok", version)
+        return SystemCheck("versions", requirement.name, "ok", version)
     found = "not installed" if version is None else f"{version}, needed is {requirement.specifier}"
     remedy = f"pip install '{requirement.name}{requirement.specifier}'"
-    return Check("versions", requirement.name, "failed", found, remedy)
+    return SystemCheck("versions", requirement.name, "failed", found, remedy)
 
 
 def _extra(requirement: Requirement) -> str | None:
@@ -104,39 +106,39 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _devices() -> Iterator[Check]:
-    machine = hardware()
+def _devices() -> Iterator[SystemCheck]:
+    machine = hardware_info()
     threads = f"{machine['cores']} cores, {torch.get_num_threads()} threads"
-    yield Check("devices", "cpu", "ok", f"{machine['cpu']}, {threads}")
+    yield SystemCheck("devices", "cpu", "ok", f"{machine['cpu']}, {threads}")
     memory = {"cpu": float(str(machine["memory_gib"])) * _GIB}
     if not torch.cuda.is_available():
         if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
             remedy = "install torch for your driver's CUDA: https://pytorch.org/get-started/locally"
             why = f"a driver is here, and torch {torch.__version__} finds no device"
-            yield Check("devices", "cuda", "warning", why, remedy)
+            yield SystemCheck("devices", "cuda", "warning", why, remedy)
         else:
-            yield Check("devices", "cuda", "ok", "none; runs use the CPU")
+            yield SystemCheck("devices", "cuda", "ok", "none; runs use the CPU")
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         facts = torch.cuda.get_device_properties(index)
-        yield Check("devices", f"cuda:{index}", "ok", f"{facts.name}, CUDA {torch.version.cuda}")
+        yield SystemCheck("devices", f"cuda:{index}", "ok", f"{facts.name}, CUDA {torch.version.cuda}")
         memory[f"cuda:{index}"] = facts.total_memory
-    chosen = {device: choose(device) for device in memory}
+    chosen = {device: select_device(device) for device in memory}
     for compute in chosen.values():
         yield from _precision(compute)
     for device, compute in chosen.items():
         free = free_bytes(compute)
         found = f"{free / _GIB:.1f} GiB free of {memory[device] / _GIB:.1f} GiB"
         remedy = "end other programs, or give a smaller --batch or --micro-batch"
-        yield _enough(Check("memory", device, "ok", found), free, _MEMORY, remedy)
+        yield _enough(SystemCheck("memory", device, "ok", found), free, _MEMORY, remedy)
 
 
-def _precision(compute: Compute) -> Iterator[Check]:
+def _precision(compute: Compute) -> Iterator[SystemCheck]:
     """The precisions that the device really computes in."""
-    in_hardware = computes_bf16(compute.device)
+    in_hardware = supports_bf16(compute.device)
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         where = f"{name} on {compute.device}"
         if dtype is torch.bfloat16 and not in_hardware:
-            yield Check("precision", where, "ok", "not in hardware; --precision auto is fp32")
+            yield SystemCheck("precision", where, "ok", "not in hardware; --precision auto is fp32")
             continue
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
@@ -144,24 +146,26 @@ def _precision(compute: Compute) -> Iterator[Check]:
             product = (a.to(compute.device, dtype) @ b.to(compute.device, dtype)).double().cpu()
         except RuntimeError as problem:
             remedy = "give --device cpu, and look whether torch fits the driver"
-            yield Check("precision", where, "failed", str(problem).splitlines()[0], remedy)
+            yield SystemCheck("precision", where, "failed", str(problem).splitlines()[0], remedy)
             continue
         error = float((product - a.double() @ b.double()).abs().max())
         sound = error < _PRODUCT_ERROR[dtype]
         remedy = "" if sound else "the device miscalculates: do not trust numbers from it"
         found = f"in hardware, a product of matrices is exact to {error:.1g}"
-        yield Check("precision", where, "ok" if sound else "failed", found, remedy)
+        yield SystemCheck("precision", where, "ok" if sound else "failed", found, remedy)
 
 
-def _enough(check: Check, free: float, limits: tuple[int, int], remedy: str) -> Check:
+def _enough(check: SystemCheck, free: float, limits: tuple[int, int], remedy: str) -> SystemCheck:
     """The check with its state by how much is free."""
     failing, warning = limits
     if free >= warning:
         return check
-    return Check(check.topic, check.name, "failed" if free < failing else "warning", check.found, remedy)
+    return SystemCheck(
+        check.topic, check.name, "failed" if free < failing else "warning", check.found, remedy
+    )
 
 
-def _folders() -> Iterator[Check]:
+def _folders() -> Iterator[SystemCheck]:
     """Permission to write, to lock and to rename, and free space, wherever a run writes."""
     here = Path.cwd()
     move = "work in a folder of your own"
@@ -174,7 +178,7 @@ def _folders() -> Iterator[Check]:
     yield from _folder("weights", torch_cache, "set TORCH_HOME to a folder of your own", "")
 
 
-def _folder(name: str, folder: Path, remedy: str, space: str) -> Iterator[Check]:
+def _folder(name: str, folder: Path, remedy: str, space: str) -> Iterator[SystemCheck]:
     place = next(p for p in (folder, *folder.parents) if p.exists())
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".inpaint-bench-doctor-") as trial:
@@ -184,54 +188,54 @@ def _folder(name: str, folder: Path, remedy: str, space: str) -> Iterator[Check]
                 path.with_suffix(".tmp").replace(path)
     except (OSError, NotImplementedError) as error:
         said = getattr(error, "strerror", None) or str(error)
-        yield Check("folders", name, "failed", f"{folder}: {said}", remedy)
+        yield SystemCheck("folders", name, "failed", f"{folder}: {said}", remedy)
         return
     free = shutil.disk_usage(place).free
-    check = Check("folders", name, "ok", f"{folder} can be written, {free / _GIB:.1f} GiB free")
+    check = SystemCheck("folders", name, "ok", f"{folder} can be written, {free / _GIB:.1f} GiB free")
     yield _enough(check, free, _DISK, space) if space else check
 
 
-def _weights() -> Iterator[Check]:
-    for backbone in backbones().values():
+def _weights() -> Iterator[SystemCheck]:
+    for backbone in list_backbones().values():
         state = backbone.state()
         remedy = f"bench weights fetch {backbone.name}"
         if state == "cached":
-            yield Check("weights", backbone.name, "ok", f"cached, for {backbone.needed_by}")
+            yield SystemCheck("weights", backbone.name, "ok", f"cached, for {backbone.needed_by}")
         elif state == "missing":
             found = f"not cached; without it there is no {backbone.needed_by}"
-            yield Check("weights", backbone.name, "warning", found, remedy)
+            yield SystemCheck("weights", backbone.name, "warning", found, remedy)
         elif state == "altered":
             found = f"cached, though not the published file ({backbone.file})"
-            yield Check("weights", backbone.name, "warning", found, remedy)
+            yield SystemCheck("weights", backbone.name, "warning", found, remedy)
         else:
-            yield Check("weights", backbone.name, "failed", f"{backbone.file} is damaged", remedy)
+            yield SystemCheck("weights", backbone.name, "failed", f"{backbone.file} is damaged", remedy)
 
 
-def _data(data: str) -> Iterator[Check]:
+def _data(data: str) -> Iterator[SystemCheck]:
     if data == FACES:
         remedy = "bench doctor --data PATH looks at your own"
-        yield Check("data", FACES, "ok", "procedural faces are embedded", remedy)
+        yield SystemCheck("data", FACES, "ok", "procedural faces are embedded", remedy)
         return
     try:
-        source = find(Path(data))
+        source = find_images(Path(data))
     except BenchError as error:
-        yield Check("data", data, "failed", str(error), "docs/data.md shows the layouts that are read")
+        yield SystemCheck("data", data, "failed", str(error), "docs/data.md shows the layouts that are read")
         return
     found = f"{len(source.ids):,} pictures in {source.place}"
-    yield Check("data", source.name, "ok", found)
+    yield SystemCheck("data", source.name, "ok", found)
     for what, known in (("official split", source.partition), ("identities", source.identities)):
         if source.is_celeba and not known:
             name = "list_eval_partition.txt" if known is source.partition else "identity_CelebA.txt"
             remedy = f"put {name} beside the pictures"
-            yield Check("data", what, "warning", f"no {name}", remedy)
+            yield SystemCheck("data", what, "warning", f"no {name}", remedy)
         elif known:
-            yield Check("data", what, "ok", f"known of {len(known):,} pictures")
+            yield SystemCheck("data", what, "ok", f"known of {len(known):,} pictures")
     try:
         with decoding():
-            decode(read(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
-    except (PictureError, OSError) as error:
+            decode_image(open_image_file(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
+    except (ImageError, OSError) as error:
         remedy = "remove it, or give --allow-unreadable"
-        yield Check("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)
+        yield SystemCheck("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)
     packs = list(cache_folder(DataSpec()).glob(f"{source.name}-*.npy"))
     if packs:
-        yield Check("data", "packs", "ok", f"{len(packs)} decoded already")
+        yield SystemCheck("data", "packs", "ok", f"{len(packs)} decoded already")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from bench.profiling.flops import Cost, count, matrix_rate, shapes_only, training_bytes
+from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
 from bench.runner.plan import Cell, TrainingPlan
 from bench.training.device import Compute
 
@@ -14,17 +14,17 @@ _TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
 _METRIC_SECONDS = 0.006
 
 
-def seconds(
+def estimate_seconds(
     trainings: Sequence[TrainingPlan], cells: Sequence[Cell], images: int, compute: Compute
 ) -> float | None:
     """Seconds for the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
     if not cells:
         return 0.0
-    costs: dict[Hashable, Cost] = {}
+    costs: dict[Hashable, ModelCost] = {}
     try:
         for plan in (c.training for c in cells if c.training and c.trained):
             if _alike(plan) not in costs:
-                costs[_alike(plan)] = count(plan.entry.model, plan.config, plan.task, plan.budget)
+                costs[_alike(plan)] = count_operations(plan.entry.model, plan.config, plan.task, plan.budget)
     except Exception:  # a user's model that needs real data to run: no estimate, no failure
         return None
     rate = matrix_rate(compute)
@@ -40,7 +40,7 @@ def seconds(
     return total
 
 
-def memory_bytes(
+def estimate_memory_bytes(
     trainings: Sequence[TrainingPlan], compute: Compute, micro_batch: int | None
 ) -> float | None:
     """Of the largest of the trainings; 0 if there are none, ``None`` if a model cannot be counted."""

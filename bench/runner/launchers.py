@@ -25,10 +25,10 @@ from bench.config import Request
 from bench.errors import BenchError
 from bench.runner import estimate
 from bench.runner.batch_size import free_bytes
-from bench.runner.callbacks import Listener
+from bench.runner.callbacks import RunCallbacks
 from bench.runner.plan import TrainingPlan
-from bench.runner.prepare import prepare
-from bench.runner.train import train
+from bench.runner.prepare import prepare_run
+from bench.runner.train import train_model
 from bench.training.device import Compute, is_out_of_memory
 from bench.training.signals import InterruptedTrainingError, StopSignals
 from bench.training.train_step import OutOfMemoryError
@@ -39,14 +39,14 @@ _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Failure:
+class TrainingFailure:
     """A training that failed, with its traceback."""
 
     reason: str
     error: str
 
 
-class _Relay(Listener):
+class _Relay(RunCallbacks):
     """Sends what a training tells to the process that prints."""
 
     def __init__(self, messages: Any, number: int, of: int) -> None:
@@ -69,9 +69,9 @@ class _Relay(Listener):
         self._messages.put(("training_done", (label, seconds)))
 
 
-def train_side_by_side(
-    request: Request, trainings: Sequence[TrainingPlan], compute: Compute, root: Path, listener: Listener
-) -> dict[str, Failure]:
+def train_in_parallel(
+    request: Request, trainings: Sequence[TrainingPlan], compute: Compute, root: Path, callbacks: RunCallbacks
+) -> dict[str, TrainingFailure]:
     """Train all of ``trainings``, at most ``request.jobs`` at a time and only as many as fit into memory.
 
     Returns:
@@ -84,7 +84,7 @@ def train_side_by_side(
     messages = context.Queue()
     waiting = list(enumerate(trainings, 1))
     running: dict[str, Any] = {}
-    failures: dict[str, Failure] = {}
+    failures: dict[str, TrainingFailure] = {}
     told: set[str] = set()
     room, taken = free_bytes(compute), {plan.key: _bytes(plan, request, compute) for plan in trainings}
     with StopSignals() as stop:
@@ -107,14 +107,14 @@ def train_side_by_side(
                     process = context.Process(target=_train_one, args=arguments)
                     process.start()
                     running[plan.key] = process
-                _listen(messages, listener, failures)
+                _listen(messages, callbacks, failures)
                 for key, process in list(running.items()):
                     if not process.is_alive():
                         running.pop(key)
                     elif stop.signum and key not in told:
                         told.add(key)
                         process.terminate()
-            _listen(messages, listener, failures)
+            _listen(messages, callbacks, failures)
         finally:  # a second Ctrl-C, or an error here: nobody is left behind
             for process in running.values():
                 process.kill()
@@ -125,10 +125,12 @@ def train_side_by_side(
 
 def _bytes(plan: TrainingPlan, request: Request, compute: Compute) -> float:
     """About what a job takes; nothing where it cannot be counted."""
-    return (estimate.memory_bytes([plan], compute, request.settings.micro_batch) or 0.0) + _PROCESS_BYTES
+    return (
+        estimate.estimate_memory_bytes([plan], compute, request.settings.micro_batch) or 0.0
+    ) + _PROCESS_BYTES
 
 
-def _listen(messages: Any, listener: Listener, failures: dict[str, Failure]) -> None:
+def _listen(messages: Any, callbacks: RunCallbacks, failures: dict[str, TrainingFailure]) -> None:
     """Pass on what has been said, waiting a moment for the first of it."""
     timeout = _POLL_SECONDS
     while True:
@@ -139,9 +141,9 @@ def _listen(messages: Any, listener: Listener, failures: dict[str, Failure]) -> 
         timeout = 0.0
         if name == "failed":
             key, reason, error = arguments
-            failures[key] = Failure(reason, error)
+            failures[key] = TrainingFailure(reason, error)
         else:
-            getattr(listener, name)(*arguments)
+            getattr(callbacks, name)(*arguments)
 
 
 def _train_one(
@@ -152,9 +154,9 @@ def _train_one(
     _die_with_parent()
     torch.set_num_threads(threads)
     try:
-        prepared = prepare(dataclasses.replace(request, jobs=1), Listener(), root)
+        prepared = prepare_run(dataclasses.replace(request, jobs=1), RunCallbacks(), root)
         (plan,) = (p for p in prepared.plan.trainings if p.key == key)
-        train(
+        train_model(
             plan,
             prepared.request,
             prepared.data,

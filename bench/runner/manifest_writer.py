@@ -15,16 +15,16 @@ import masks.registry
 from bench import provenance, toml
 from bench.config import Request, RunConfig
 from bench.data import Dataset, ImageSet
-from bench.data.dataset import unseen
+from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
-from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluator import Evaluated
+from bench.evaluation.cards import METRIC_INFO
+from bench.evaluation.evaluator import EvaluationResult
 from bench.runner.cell_files import with_primary
 from bench.runner.plan import Cell, Plan
-from bench.runner.run_folder import Store, now, write_whole
+from bench.runner.run_folder import RunFolder, atomic_write, utc_timestamp
 from bench.runner.train import TrainedModel
 from bench.training.device import Compute
-from reports.results.schema import EXTERNAL, numbers
+from reports.results.schema import EXTERNAL, cell_numbers
 
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"
@@ -52,7 +52,7 @@ _PROTOCOL = (
 class Manifest:
     """The manifest in memory, and on disk after every change."""
 
-    def __init__(self, store: Store, value: dict[str, Any]) -> None:
+    def __init__(self, store: RunFolder, value: dict[str, Any]) -> None:
         self.store, self.value = store, value
         #: Where this run computes; every cell it adds says so.
         self.numerics: dict[str, Any] = {}
@@ -87,9 +87,9 @@ class Manifest:
     def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
         """Describe the masks that were drawn for a name."""
         self.value["masks"][name] = {
-            "digest": masks.bank.digest(drawn),
+            "digest": masks.bank.masks_digest(drawn),
             "mean_hole_ratio": float(drawn.mean()),
-            "summary": masks.registry.describe(name).summary,
+            "summary": masks.registry.mask_info(name).summary,
         }
 
     def finish(self, plan: Plan) -> None:
@@ -100,7 +100,7 @@ class Manifest:
 
 
 def open_or_create(
-    store: Store,
+    store: RunFolder,
     request: Request,
     data: Dataset,
     test_images: ImageSet,
@@ -137,7 +137,7 @@ def open_or_create(
     earlier = [c for c in (old or {}).get("commands", []) if c != list(request.command)]
     value = {
         "experiment": store.name,
-        "created": old["created"] if old else now(),
+        "created": old["created"] if old else utc_timestamp(),
         "command": list(request.command),
         "settings": settings,
         "data": {
@@ -155,14 +155,14 @@ def open_or_create(
             "crop": data.crop,
             "skipped": [dataclasses.asdict(s) for s in data.skipped],
             "shared_identities": data.shared_identities,
-            "unseen_identities": unseen(test_images, data.train, request.settings.train_images),
+            "unseen_identities": unseen_identities(test_images, data.train, request.settings.train_images),
             "duplicates": [list(pair) for pair in data.duplicates],
         },
-        "software": provenance.software(),
-        "hardware": {**provenance.hardware(), **compute.numerics()},
+        "software": provenance.software_versions(),
+        "hardware": {**provenance.hardware_info(), **compute.numerics()},
         "commands": [*earlier, list(request.command)],
         "options": [*(o for o in (old or {}).get("options", []) if o != options), options],
-        "commit": provenance.commit(),
+        "commit": provenance.git_commit(),
         "masks": old["masks"] if old else {},
         "planned": (old or {}).get("planned", []),
         "metrics": {
@@ -172,25 +172,25 @@ def open_or_create(
                 "higher_is_better": card.higher_is_better,
                 "unavailable": unavailable.get(name),
             }
-            for name, card in CARDS.items()
+            for name, card in METRIC_INFO.items()
         },
         "cells": old["cells"] if old else [],
     }
     manifest = Manifest(store, value)
-    manifest.numerics = {**compute.numerics(), **provenance.numeric_libraries()}
+    manifest.numerics = {**compute.numerics(), **provenance.numeric_library_versions()}
     store.write_manifest(value)
     if options:
-        text = f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.dumps(options)}"
-        write_whole(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        text = f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.toml_dumps(options)}"
+        atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return manifest
 
 
 def done_entry(
     cell: Cell,
     folder: Path,
-    store: Store,
+    store: RunFolder,
     trained: TrainedModel,
-    result: Evaluated,
+    result: EvaluationResult,
     numerics: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest's entry of a finished cell."""
@@ -204,7 +204,7 @@ def done_entry(
         "evaluation": {
             "seconds": result.seconds,
             "images_per_second": images / max(result.seconds, 1e-9),
-            "numbers": numbers(with_primary(result.rows)),
+            "numbers": cell_numbers(with_primary(result.rows)),
             "sets": {
                 name: {"value": None if math.isnan(value) else value, "images": images}
                 for name, value in result.sets.items()
@@ -242,7 +242,7 @@ def _entry(cell: Cell, status: str) -> dict[str, Any]:
         "reason": None,
         "error": None,
         "config": dataclasses.asdict(plan.config) if plan else {},
-        "resolutions": [dataclasses.asdict(r) for r in plan.entry.model.resolutions] if plan else [],
+        "resolutions": [dataclasses.asdict(r) for r in plan.entry.model.ambiguities] if plan else [],
         "training": None,
         "evaluation": None,
     }

@@ -14,13 +14,13 @@ import torch
 
 import masks.registry
 from bench import provenance
-from bench.config import Request, digest
+from bench.config import Request, json_digest
 from bench.data import Dataset
 from bench.errors import UsageError
 from bench.training.device import Compute
-from masks.registry import fixed_box
+from masks.registry import fixed_hole_box
 from models.base import Box, Budget, OptimizerSpec, Task
-from models.discovery import find, load
+from models.discovery import find_models, load_model
 from models.errors import (
     BrokenModelError,
     InvalidModelError,
@@ -28,7 +28,7 @@ from models.errors import (
     MissingWeightsError,
     UnsupportedSizeError,
 )
-from models.registry import ModelEntry, suggest
+from models.registry import ModelEntry, did_you_mean
 from reports.results.experiment import mask_file_name
 
 #: The mixture on which a model is trained when several masks are evaluated.
@@ -101,7 +101,7 @@ class Plan:
         return list(unique.values())
 
 
-def check(request: Request) -> dict[str, ModelEntry | str]:
+def load_models(request: Request) -> dict[str, ModelEntry | str]:
     """Load every model and ask it about size and requirements, before data are opened and anything starts.
 
     Returns:
@@ -115,11 +115,11 @@ def check(request: Request) -> dict[str, ModelEntry | str]:
     for name in request.model_options:
         if name not in request.models:
             raise UsageError(
-                f"--set {name}...: {name!r} is not among the models{suggest(name, request.models)}"
+                f"--set {name}...: {name!r} is not among the models{did_you_mean(name, request.models)}"
             )
     for name in request.models:
         try:
-            entry = load(name, [Path(p) for p in request.models_from])
+            entry = load_model(name, [Path(p) for p in request.models_from])
         except BrokenModelError as error:
             entries[name] = str(error)
             continue
@@ -146,16 +146,18 @@ def _check_masks(request: Request) -> None:
             given = request.masks
             if option == "--train-mask":
                 given = tuple(train_masks_for(request, mask) for mask in request.masks)
-            for name in dict.fromkeys(part for mask in given for part in mask_names(mask)):
-                masks.registry.content_digest(name, request.settings.size)
+            for name in dict.fromkeys(part for mask in given for part in train_mask_names(mask)):
+                masks.registry.mask_content_digest(name, request.settings.size)
         except ValueError as error:
             raise UsageError(f"{option}: {error}") from error
 
 
-def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, compute: Compute) -> Plan:
+def build_plan(
+    request: Request, entries: dict[str, ModelEntry | str], data: Dataset, compute: Compute
+) -> Plan:
     """All cells of ``request``, each with the training it needs."""
     cells = []
-    listings = find([Path(p) for p in request.models_from])
+    listings = find_models([Path(p) for p in request.models_from])
     for name in request.models:
         entry = entries[name]
         if isinstance(entry, str):
@@ -171,7 +173,7 @@ def make(request: Request, entries: dict[str, ModelEntry | str], data: Dataset, 
                 plan = _training(request, entry, train_masks_for(request, mask), seed, data, compute)
                 if not entry.model.trained and seed != request.settings.seeds[0]:
                     continue
-                box = fixed_box(mask, request.settings.size)
+                box = fixed_hole_box(mask, request.settings.size)
                 reason = entry.model.not_applicable(plan.config, plan.task, Box(*box) if box else None)
                 cells.append(
                     Cell(
@@ -194,30 +196,30 @@ def train_masks_for(request: Request, mask: str) -> str:
         chosen = mask
     elif chosen == "auto":
         chosen = request.masks[0] if len(request.masks) == 1 else MIXTURE
-    names = mask_names(chosen)
-    return MIXTURE if names == mask_names(MIXTURE) else "+".join(names)
+    names = train_mask_names(chosen)
+    return MIXTURE if names == train_mask_names(MIXTURE) else "+".join(names)
 
 
-def mask_names(train_mask: str) -> list[str]:
+def train_mask_names(train_mask: str) -> list[str]:
     """The names a training mask stands for, sorted: a mixture does not depend on the order in which it is named."""
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
-    return sorted(masks.registry.resolve(given))
+    return sorted(masks.registry.resolve_masks(given))
 
 
 def cell_key(cell: Cell, data: Dataset, ids: Iterable[str], metrics: Iterable[str], compute: Compute) -> str:
     """Digest of what decides a cell's numbers."""
     assert cell.training is not None
-    return digest(
+    return json_digest(
         {
             "training": cell.training.key,
             "mask": cell.mask,
-            "mask_content": masks.registry.content_digest(cell.mask, data.size),
+            "mask_content": masks.registry.mask_content_digest(cell.mask, data.size),
             "suite": masks.registry.SUITE_VERSION,
             "ids": list(ids),
             "data": data.fingerprint,
             "metrics": sorted(metrics),
             "numerics": compute.numerics(),
-            "libraries": provenance.numeric_libraries(),
+            "libraries": provenance.numeric_library_versions(),
             "code": provenance.evaluation_code_digest(),
         }
     )
@@ -228,8 +230,8 @@ def _training(
 ) -> TrainingPlan:
     settings = request.settings
     config = entry.config(settings.preset, **request.model_options.get(entry.card.name, {}))
-    names = mask_names(train_mask)
-    box = fixed_box(names[0], settings.size) if len(names) == 1 else None
+    names = train_mask_names(train_mask)
+    box = fixed_hole_box(names[0], settings.size) if len(names) == 1 else None
     task = Task(
         size=settings.size,
         fixed_hole_box=Box(*box) if box else None,
@@ -247,7 +249,7 @@ def _training(
     )
     suffix = entry.model.label_suffix(config, task)
     label = f"{entry.card.label} {suffix}".strip()
-    key = digest(
+    key = json_digest(
         {
             "model": entry.card.name,
             "config": dataclasses.asdict(config),
@@ -257,7 +259,7 @@ def _training(
                 "mean": [float(v).hex() for v in task.mean_pixel],
             },
             "train_mask": names if entry.model.trained else None,
-            "mask_content": [masks.registry.content_digest(n, settings.size) for n in names],
+            "mask_content": [masks.registry.mask_content_digest(n, settings.size) for n in names],
             "suite": masks.registry.SUITE_VERSION,
             "seed": seed if entry.model.trained else None,
             "data": data.fingerprint,
@@ -270,7 +272,7 @@ def _training(
             "mask_bank": settings.mask_bank,
             "code": provenance.training_code_digest(model_file(entry)),
             "numerics": compute.numerics(),
-            "libraries": provenance.numeric_libraries(),
+            "libraries": provenance.numeric_library_versions(),
         }
     )
     return TrainingPlan(

@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from bench.config import Request, digest, resolve
+from bench.config import Request, json_digest, resolve_config
 from bench.data import Dataset, DataSpec, ImageSet, open_data
-from bench.data.dataset import known
+from bench.data.dataset import known_identities
 from bench.errors import UsageError
 from bench.evaluation import evaluator
 from bench.evaluation import metrics as metric_library
-from bench.evaluation.cards import expand
-from bench.evaluation.fid import SetMetric, prepare_sets
+from bench.evaluation.cards import expand_metrics
+from bench.evaluation.fid import DistributionMetric, prepare_distribution_metrics
 from bench.runner import batch_size
-from bench.runner.callbacks import Listener
-from bench.runner.plan import Cell, Plan, cell_key, check, make
-from bench.runner.run_folder import Store
-from bench.training.device import Compute, choose
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.plan import Cell, Plan, build_plan, cell_key, load_models
+from bench.runner.run_folder import RunFolder
+from bench.training.device import Compute, select_device
 from models import discovery
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
@@ -29,7 +29,7 @@ _UNNAMED = ("seeds", "precision", "metrics")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons.
 
     ``request`` is the one that was given, with ``--batch auto`` settled.
@@ -40,10 +40,10 @@ class Prepared:
     compute: Compute
     plan: Plan
     metrics: dict[str, Any]
-    sets: list[SetMetric]
+    sets: list[DistributionMetric]
     unavailable: dict[str, str]
     test_images: ImageSet
-    store: Store
+    store: RunFolder
 
     def key(self, cell: Cell) -> str:
         """Digest of what decides a cell's numbers."""
@@ -51,14 +51,14 @@ class Prepared:
         return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
 
 
-def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepared:
+def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> PreparedRun:
     """Check everything that can be checked, open the data (packing them once) and plan the cells."""
-    wanted = expand(("primary", *request.settings.metrics))
-    entries = check(request)
-    compute = choose(request.device, request.settings.precision)
+    wanted = expand_metrics(("primary", *request.settings.metrics))
+    entries = load_models(request)
+    compute = select_device(request.device, request.settings.precision)
     settings = request.settings
     if request.jobs > 1:
-        if compute.ranks.many:
+        if compute.process_group.is_distributed:
             raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
         torch.set_num_threads(max(1, torch.get_num_threads() // request.jobs))
     spec = DataSpec(
@@ -69,29 +69,29 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
         allow_unreadable=request.allow_unreadable,
     )
     # One process packs, the others find the pack.
-    data = open_data(spec, progress=listener.preparing) if compute.ranks.leads else None
-    compute.ranks.share(None)
+    data = open_data(spec, progress=callbacks.preparing) if compute.process_group.is_main else None
+    compute.process_group.broadcast(None)
     data = data or open_data(spec)
-    test_images = evaluator.subset(evaluated(data, settings.evaluate_on), settings.test_images)
-    unknown = len(test_images) - len(known(test_images))
+    test_images = evaluator.sample_subset(evaluated_images(data, settings.evaluate_on), settings.test_images)
+    unknown = len(test_images) - len(known_identities(test_images))
     if unknown and data.name == "celeba":
-        listener.warn(
+        callbacks.warn(
             f"identity_CelebA.txt names no person for {unknown:,} of {len(test_images):,} images to be evaluated: "
             "each counts as a person of its own, and intervals may be too narrow"
         )
-    ready, unavailable = metric_library.prepare(wanted, compute.device)
-    sets, unavailable_sets = prepare_sets(wanted, compute.device)
+    ready, unavailable = metric_library.prepare_metrics(wanted, compute.device)
+    sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device)
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
-        listener.warn(f"{name} is not available: {reason}")
-    store = Store(experiment_name(request), root)
-    settled = batch_size.settle(request, entries, data, compute, store, listener)
+        callbacks.warn(f"{name} is not available: {reason}")
+    store = RunFolder(experiment_name(request), root)
+    settled = batch_size.resolve_auto_batch_size(request, entries, data, compute, store, callbacks)
     request = dataclasses.replace(request, settings=settled)
-    return Prepared(
+    return PreparedRun(
         request=request,
         data=data,
         compute=compute,
-        plan=make(request, entries, data, compute),
+        plan=build_plan(request, entries, data, compute),
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
@@ -100,7 +100,7 @@ def prepare(request: Request, listener: Listener, root: Path = Path()) -> Prepar
     )
 
 
-def evaluated(data: Dataset, evaluate_on: str) -> ImageSet:
+def evaluated_images(data: Dataset, evaluate_on: str) -> ImageSet:
     """The images of ``--evaluate-on``.
 
     Raises:
@@ -117,13 +117,13 @@ def experiment_name(request: Request) -> str:
     """``--name``, or a readable one from models, masks, data and preset, with a digest of whatever else was changed."""
     if request.name:
         return request.name
-    models = "all" if list(request.models) == discovery.expand(["all"]) else "+".join(request.models)
+    models = "all" if list(request.models) == discovery.expand_models(["all"]) else "+".join(request.models)
     source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
     parts = [models, "+".join(request.masks), source, request.settings.preset]
-    plain = resolve(request.settings.preset).as_dict()
+    plain = resolve_config(request.settings.preset).as_dict()
     changed = {k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in _UNNAMED}
     extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
     if changed or request.model_options:
-        parts.append(digest(extra)[:6])
+        parts.append(json_digest(extra)[:6])
     name = "-".join("".join(c if c.isalnum() or c in "+-_" else "_" for c in part) for part in parts)
-    return name if len(name) <= 80 else f"{name[:73]}-{digest(name)[:6]}"
+    return name if len(name) <= 80 else f"{name[:73]}-{json_digest(name)[:6]}"

@@ -15,21 +15,21 @@ import masks.registry
 from bench import provenance
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, UsageError
-from bench.evaluation.cards import CARDS
-from bench.runner.callbacks import Listener
-from bench.runner.prepare import Prepared, prepare
-from bench.runner.run import execute
-from bench.runner.run_folder import Store, read_manifest
+from bench.evaluation.cards import METRIC_INFO
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.prepare import PreparedRun, prepare_run
+from bench.runner.run import execute_plan
+from bench.runner.run_folder import RunFolder, read_manifest
 from models.pretrained import as_tuples
-from models.registry import suggest
-from reports.results.schema import EXTERNAL, SchemaError, numbers, read_rows
+from models.registry import did_you_mean
+from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, read_rows
 
 #: What makes a cell the same cell in another experiment.
 _IDENTITY = ("model", "mask", "train_mask", "seed")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MetricComparison:
     """One number. ``found`` is ``None`` where it was not measured; ``reason`` says why, or how it differs."""
 
     cell: str
@@ -45,7 +45,7 @@ class Reproduction:
     """All numbers, and where the new ones lie. ``reproduced``: none differs, and some were compared."""
 
     folder: Path
-    numbers: list[Comparison]
+    numbers: list[MetricComparison]
 
     @property
     def reproduced(self) -> bool:
@@ -54,10 +54,10 @@ class Reproduction:
         return bool(verdicts & {"equal", "within"}) and "differs" not in verdicts
 
 
-def reproduce(
-    record: Record,
+def reproduce_experiment(
+    record: RecordedRun,
     name: str,
-    listener: Listener,
+    callbacks: RunCallbacks,
     *,
     data: str | None = None,
     models_from: Sequence[str] = (),
@@ -69,7 +69,7 @@ def reproduce(
     Args:
         record: from :func:`bench.runner.reproduce.read_record`.
         name: of the new experiment.
-        listener: told as it goes.
+        callbacks: told as it goes.
         data: where the pictures lie here.
         models_from: the user's own model files.
         tolerance: share of the recorded mean by which a new one may differ; ``None``: equal to the last bit, image by
@@ -80,23 +80,23 @@ def reproduce(
         UsageError: data, masks, versions or hardware are not the recorded ones; nothing has been computed.
     """
     if record.skipped:
-        listener.note(f"Left out, made by other programs: {', '.join(record.skipped)}.")
-    store = Store(name, root)
+        callbacks.note(f"Left out, made by other programs: {', '.join(record.skipped)}.")
+    store = RunFolder(name, root)
     if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
     try:
-        asked = requests(record, name, data=data, models_from=models_from)
+        asked = recorded_requests(record, name, data=data, models_from=models_from)
         threads = record.cells[0]["numerics"].get("threads")
         if isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # sums depend on it
-        ready = [prepare(request, listener, root) for request in asked]
-        _check(record, ready, listener, exact=tolerance is None)
+        ready = [prepare_run(request, callbacks, root) for request in asked]
+        _check(record, ready, callbacks, exact=tolerance is None)
     except (KeyError, TypeError, AttributeError) as error:
         raise BenchError(
             f"{record.path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
         ) from error
     for prepared in ready:
-        execute(prepared, listener, root)
+        execute_plan(prepared, callbacks, root)
     made = store.read_manifest()
     assert made is not None
     again = {tuple(cell[k] for k in _IDENTITY): cell for cell in made["cells"]}
@@ -111,11 +111,13 @@ def reproduce(
     return Reproduction(store.folder, compared)
 
 
-def _check(record: Record, ready: Sequence[Prepared], listener: Listener, *, exact: bool) -> None:
+def _check(
+    record: RecordedRun, ready: Sequence[PreparedRun], callbacks: RunCallbacks, *, exact: bool
+) -> None:
     """Refuse what cannot give the recorded numbers, with every reason at once.
 
     Raises:
-        UsageError: see :func:`reproduce`.
+        UsageError: see :func:`reproduce_experiment`.
     """
     manifest, data, wrong = record.manifest, ready[0].data, []
     if data.fingerprint != manifest["data"]["fingerprint"]:
@@ -124,12 +126,12 @@ def _check(record: Record, ready: Sequence[Prepared], listener: Listener, *, exa
             f"{manifest['data']['fingerprint'][:12]}; here {data.title}, {data.fingerprint[:12]}): give --data PATH"
         )
     for mask in dict.fromkeys(m for prepared in ready for m in prepared.request.masks if not wrong):
-        drawn = masks.bank.digest(masks.registry.draw(mask, ready[0].test_images.ids, data.size))
+        drawn = masks.bank.masks_digest(masks.registry.draw_masks(mask, ready[0].test_images.ids, data.size))
         if drawn != manifest["masks"][mask]["digest"]:
             wrong.append(
                 f"mask {mask} is drawn otherwise (here suite version {masks.registry.SUITE_VERSION})"
             )
-    here = {**ready[0].compute.numerics(), **provenance.numeric_libraries()}
+    here = {**ready[0].compute.numerics(), **provenance.numeric_library_versions()}
     elsewhere = _differences((cell["numerics"] for cell in record.cells), here)
     if elsewhere and exact:
         wrong.append(
@@ -137,13 +139,13 @@ def _check(record: Record, ready: Sequence[Prepared], listener: Listener, *, exa
             "install these versions, or give --tolerance 0.02 to compare means within 2 %"
         )
     elif elsewhere:
-        listener.note(f"Computed elsewhere: {elsewhere}.")
+        callbacks.note(f"Computed elsewhere: {elsewhere}.")
     if wrong:
         raise UsageError(f"{record.path}: {'; '.join(wrong)}")
     version, commit = manifest.get("software", {}).get("inpaint-bench"), manifest.get("commit")
-    now = provenance.commit()
-    if (version, commit) != (provenance.software()["inpaint-bench"], now):
-        listener.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
+    now = provenance.git_commit()
+    if (version, commit) != (provenance.software_versions()["inpaint-bench"], now):
+        callbacks.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
 
 
 def _differences(recorded: Iterable[dict[str, Any]], here: dict[str, Any]) -> str:
@@ -160,10 +162,10 @@ def _compare(
     cell: dict[str, Any],
     recorded: dict[str, dict[str, Any]],
     again: dict[str, Any] | None,
-    store: Store,
+    store: RunFolder,
     unavailable: dict[str, str],
     tolerance: float | None,
-) -> list[Comparison]:
+) -> list[MetricComparison]:
     """Every recorded number of a cell beside the new one."""
     title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
     found: dict[str, dict[str, Any]] = {}
@@ -178,10 +180,10 @@ def _compare(
         if now is None:
             verdict = "not measured" if metric in unavailable else "differs"
             reason = unavailable.get(metric, failure)
-            told.append(Comparison(title, metric, was["mean"], None, verdict, reason))
+            told.append(MetricComparison(title, metric, was["mean"], None, verdict, reason))
             continue
         verdict, reason = _verdict(was, now, tolerance)
-        told.append(Comparison(title, metric, was["mean"], now["mean"], verdict, reason))
+        told.append(MetricComparison(title, metric, was["mean"], now["mean"], verdict, reason))
     return told
 
 
@@ -198,7 +200,7 @@ def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) 
     return "differs", reason
 
 
-def as_json(done: Reproduction) -> str:
+def reproduction_as_json(done: Reproduction) -> str:
     """The outcome as JSON."""
     told = {"reproduced": done.reproduced, "folder": str(done.folder)}
     return json.dumps({**told, "numbers": [asdict(number) for number in done.numbers]}, indent=1)
@@ -208,7 +210,7 @@ def as_json(done: Reproduction) -> str:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordedRun:
     """What is to be reproduced: a manifest, the cells chosen of it, and their numbers (metric -> mean and digest).
 
     ``skipped`` are labels of pictures of other programs, which no run can make.
@@ -221,7 +223,7 @@ class Record:
     skipped: list[str]
 
 
-def read_record(path: Path, cell: str | None = None) -> Record:
+def read_record(path: Path, cell: str | None = None) -> RecordedRun:
     """The finished cells of a manifest, or the one that is named.
 
     Numbers are taken from the manifest itself; one of an older version needs its results beside it.
@@ -237,7 +239,7 @@ def read_record(path: Path, cell: str | None = None) -> Record:
             names = {c["cell"] for c in done}
             done = [c for c in done if c["cell"] == cell or c["cell"].rpartition("-")[0] == cell]
             if not done:
-                raise UsageError(f"--cell {cell}: no finished cell of {path}{suggest(cell, names)}")
+                raise UsageError(f"--cell {cell}: no finished cell of {path}{did_you_mean(cell, names)}")
             if len(done) > 1:
                 raise UsageError(f"--cell {cell}: is one of {', '.join(c['cell'] for c in done)}; name one")
         skipped = list(dict.fromkeys(c["label"] for c in done if c["train_mask"] == EXTERNAL))
@@ -245,7 +247,7 @@ def read_record(path: Path, cell: str | None = None) -> Record:
         if not done:
             of_others = f" (but pictures of other programs: {', '.join(skipped)})" if skipped else ""
             raise UsageError(f"{path}: holds no finished cell{of_others}, so there is nothing to reproduce")
-        return Record(path, manifest, done, [recorded_numbers(c, path.parent) for c in done], skipped)
+        return RecordedRun(path, manifest, done, [recorded_numbers(c, path.parent) for c in done], skipped)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchError(
             f"{path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
@@ -258,7 +260,7 @@ def recorded_numbers(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, 
     if kept is None:
         rows = folder / cell["folder"] / "results.parquet"
         try:
-            kept = numbers(read_rows(rows))
+            kept = cell_numbers(read_rows(rows))
         except SchemaError as error:
             raise BenchError(
                 f"the manifest is of a version that keeps its numbers beside it: {error}"
@@ -270,8 +272,8 @@ def recorded_numbers(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, 
     return {name: number for name, number in found.items() if number["mean"] is not None}
 
 
-def requests(
-    record: Record, name: str, *, data: str | None = None, models_from: Sequence[str] = ()
+def recorded_requests(
+    record: RecordedRun, name: str, *, data: str | None = None, models_from: Sequence[str] = ()
 ) -> list[Request]:
     """What ``bench run`` would be asked for the record's cells: one request for cells that a run can compute together.
 
@@ -286,7 +288,7 @@ def requests(
     common: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
     }
-    common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(CARDS)))
+    common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(METRIC_INFO)))
     recorded_files = {p for options in manifest.get("options", []) for p in options.get("models-from", [])}
     return [
         Request(

@@ -14,30 +14,30 @@ from bench.config import Request
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluator
 from bench.runner import cell_files, estimate, manifest_writer
-from bench.runner.callbacks import Listener
-from bench.runner.launchers import Failure, train_side_by_side
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.launchers import TrainingFailure, train_in_parallel
 from bench.runner.plan import Cell
-from bench.runner.prepare import Prepared, prepare
-from bench.runner.run_folder import Store, discard
-from bench.runner.train import TrainedModel, train
+from bench.runner.prepare import PreparedRun, prepare_run
+from bench.runner.run_folder import RunFolder, remove_folder
+from bench.runner.train import TrainedModel, train_model
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
 from models.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended: its store and the number of cells that failed.
 
-    ``leads`` is false in a process of ``torchrun`` that only computed for the one that writes and reports.
+    ``is_main`` is false in a process of ``torchrun`` that only computed for the one that writes and reports.
     """
 
-    store: Store
+    store: RunFolder
     failed: int
-    leads: bool = True
+    is_main: bool = True
 
 
-def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
+def run_experiment(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> RunOutcome:
     """Run every cell of ``request``; finished ones are taken from the run folder.
 
     A failing cell is recorded with its traceback and the others go on.
@@ -46,65 +46,67 @@ def run(request: Request, listener: Listener, root: Path = Path()) -> Outcome:
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
-    return execute(prepare(request, listener, root), listener, root)
+    return execute_plan(prepare_run(request, callbacks, root), callbacks, root)
 
 
-def execute(ready: Prepared, listener: Listener, root: Path = Path()) -> Outcome:
-    """:func:`run`, after :func:`prepare`."""
-    if not ready.compute.ranks.leads:
+def execute_plan(ready: PreparedRun, callbacks: RunCallbacks, root: Path = Path()) -> RunOutcome:
+    """:func:`run_experiment`, after :func:`prepare`."""
+    if not ready.compute.process_group.is_main:
         _follow(ready)
-        return Outcome(ready.store, 0, leads=False)
+        return RunOutcome(ready.store, 0, is_main=False)
     with ready.store:
         record = manifest_writer.open_or_create(
             ready.store, ready.request, ready.data, ready.test_images, ready.compute, ready.unavailable
         )
         record.expect(ready.plan)
-        job = _Job(ready, listener, record, root)
-        return Outcome(ready.store, job.run())
+        job = _Job(ready, callbacks, record, root)
+        return RunOutcome(ready.store, job.run())
 
 
-def _follow(prepared: Prepared) -> None:
+def _follow(prepared: PreparedRun) -> None:
     """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
     compute, cells = prepared.compute, prepared.plan.cells
     current: TrainedModel | None = None
     tests: dict[str, evaluator.TestSet] = {}
-    while (index := compute.ranks.share(-1)) >= 0:
+    while (index := compute.process_group.broadcast(-1)) >= 0:
         cell = cells[index]
         assert cell.training is not None
         try:
             if current is None or current.plan.key != cell.training.key:
                 current = None
-                current = train(
+                current = train_model(
                     cell.training,
                     prepared.request,
                     prepared.data,
                     compute,
                     prepared.store,
-                    Listener(),
+                    RunCallbacks(),
                     index=0,
                     of=0,
                 )
             if cell.mask not in tests:
                 tests[cell.mask] = _test_set(prepared, cell.mask)
-            evaluator.evaluate(current.model, tests[cell.mask], compute, prepared.metrics, sets=prepared.sets)
+            evaluator.evaluate_model(
+                current.model, tests[cell.mask], compute, prepared.metrics, sets=prepared.sets
+            )
         except NonFiniteLossError:  # the losses are shared: every process has it at the same step
             current = None
 
 
-def _test_set(prepared: Prepared, mask: str) -> evaluator.TestSet:
+def _test_set(prepared: PreparedRun, mask: str) -> evaluator.TestSet:
     """Test images with the masks of ``mask``."""
     images = prepared.test_images
-    drawn = masks.registry.draw(mask, images.ids, prepared.data.size)
-    return evaluator.TestSet(images, drawn, evaluator.picture_pool(len(images.ids)))
+    drawn = masks.registry.draw_masks(mask, images.ids, prepared.data.size)
+    return evaluator.TestSet(images, drawn, evaluator.image_sample(len(images.ids)))
 
 
 class _Job:
     """The state of one run, so that each stage below is a short method."""
 
     def __init__(
-        self, prepared: Prepared, listener: Listener, record: manifest_writer.Manifest, root: Path
+        self, prepared: PreparedRun, callbacks: RunCallbacks, record: manifest_writer.Manifest, root: Path
     ) -> None:
-        self.prepared, self.listener, self.record, self.root = prepared, listener, record, root
+        self.prepared, self.callbacks, self.record, self.root = prepared, callbacks, record, root
         self.request = prepared.request
         self.data, self.compute, self.store = prepared.data, prepared.compute, prepared.store
         self.plan, self.ready, self.test_images = prepared.plan, prepared.metrics, prepared.test_images
@@ -124,17 +126,17 @@ class _Job:
         ]
         pending = list({c.training.key: c.training for c in open_cells if c.training and c.trained}.values())
         to_train = [t for t in pending if not TrainedModel.is_complete(self.store, t)]
-        self.listener.planned(
+        self.callbacks.planned(
             len(to_train),
             len(self.plan.cells),
             len(self._keys) - len(open_cells),
-            estimate.seconds(to_train, open_cells, len(self.test_images.ids), self.compute),
+            estimate.estimate_seconds(to_train, open_cells, len(self.test_images.ids), self.compute),
         )
         failed = 0
-        failures: dict[str, Failure] = {}
+        failures: dict[str, TrainingFailure] = {}
         if self.request.jobs > 1 and len(to_train) > 1:
             request = dataclasses.replace(self.request, name=self.store.name)
-            failures = train_side_by_side(request, to_train, self.compute, self.root, self.listener)
+            failures = train_in_parallel(request, to_train, self.compute, self.root, self.callbacks)
         trainings = {t.key: i + 1 for i, t in enumerate(to_train)}
         current: TrainedModel | None = None
         for cell in self._by_training():
@@ -150,21 +152,21 @@ class _Job:
             if cell.training.key in failures:
                 failure = failures[cell.training.key]
                 self.record.add(manifest_writer.failed_entry(cell, failure.reason, failure.error))
-                self.listener.cell_failed(cell.label, cell.mask, failure.reason)
+                self.callbacks.cell_failed(cell.label, cell.mask, failure.reason)
                 failed += 1
                 continue
-            ranks = self.compute.ranks
-            ranks.share(self.plan.cells.index(cell))
+            process_group = self.compute.process_group
+            process_group.broadcast(self.plan.cells.index(cell))
             try:
                 if current is None or current.plan.key != cell.training.key:
                     current = None  # free the last model's memory first
-                    current = train(
+                    current = train_model(
                         cell.training,
                         self.request,
                         self.data,
                         self.compute,
                         self.store,
-                        self.listener,
+                        self.callbacks,
                         index=trainings.get(cell.training.key, 0),
                         of=len(to_train),
                     )
@@ -172,19 +174,19 @@ class _Job:
             except (InterruptedTrainingError, UsageError, DiskError):
                 raise
             except Exception as error:
-                if ranks.many and not isinstance(error, NonFiniteLossError):
+                if process_group.is_distributed and not isinstance(error, NonFiniteLossError):
                     raise  # it struck one process only, and the others wait for it: all end
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     raise DiskError(f"cannot write to {self.store.folder}: {error.strerror}") from error
                 foreseen = isinstance(error, BenchError | ModelError)
                 reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
                 self.record.add(manifest_writer.failed_entry(cell, reason, traceback.format_exc()))
-                self.listener.cell_failed(cell.label, cell.mask, reason)
+                self.callbacks.cell_failed(cell.label, cell.mask, reason)
                 failed += 1
-        self.compute.ranks.share(-1)
+        self.compute.process_group.broadcast(-1)
         self.record.finish(self.plan)
         if elsewhere := self.record.elsewhere():
-            self.listener.warn(
+            self.callbacks.warn(
                 f"computed on other software or hardware than this run: {', '.join(elsewhere)}; "
                 "name these models too to have all on one"
             )
@@ -199,13 +201,13 @@ class _Job:
 
     def _evaluate(self, cell: Cell, trained: TrainedModel) -> None:
         test = self._test_set(cell.mask)
-        result = evaluator.evaluate(
+        result = evaluator.evaluate_model(
             trained.model,
             test,
             self.compute,
             self.ready,
             sets=self.sets,
-            listen=lambda done, of: self.listener.evaluating(cell.label, cell.mask, done, of),
+            on_progress=lambda done, of: self.callbacks.evaluating(cell.label, cell.mask, done, of),
         )
         folder = self.store.cell(cell.slug, self._keys[id(cell)])
         entry = manifest_writer.done_entry(cell, folder, self.store, trained, result, self.record.numerics)
@@ -213,7 +215,7 @@ class _Job:
         cell_files.save_cell(folder, cell, self.request, result.rows, entry, test, pictures, list(self.ready))
         self.record.add(entry)
         means = {name: float(result.rows[name].mean()) for name in self.ready}
-        self.listener.cell_done(cell.label, cell.mask, means)
+        self.callbacks.cell_done(cell.label, cell.mask, means)
 
     def _test_set(self, mask: str) -> evaluator.TestSet:
         """Test images with the masks of ``mask``; also stores the pool's truths and masks for the report."""
@@ -233,8 +235,8 @@ class _Job:
                     folder, self.test_images.ids, pictures=self.request.pictures
                 )
             except cell_files.DamagedCellError as error:
-                self.listener.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
-                discard(folder)
+                self.callbacks.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
+                remove_folder(folder)
                 self._finished[id(cell)] = None
         return self._finished[id(cell)]
 
@@ -243,8 +245,8 @@ class _Job:
         if cell.broken:
             reason = cell.broken.splitlines()[0]
             self.record.add(manifest_writer.failed_entry(cell, reason, cell.broken))
-            self.listener.cell_failed(cell.label, cell.mask, reason)
+            self.callbacks.cell_failed(cell.label, cell.mask, reason)
             return 1
         self.record.add(manifest_writer.not_applicable_entry(cell))
-        self.listener.note(f"{cell.label} on {cell.mask}: not applicable: {cell.not_applicable}")
+        self.callbacks.note(f"{cell.label} on {cell.mask}: not applicable: {cell.not_applicable}")
         return 0

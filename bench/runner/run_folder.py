@@ -36,7 +36,7 @@ def check_name(name: str) -> str:
     return name
 
 
-class Store:
+class RunFolder:
     """One experiment's folder.
 
     Args:
@@ -50,7 +50,7 @@ class Store:
         self.report_folder = root / REPORTS / name
         self._lock: FileLock | None = None
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> RunFolder:
         """Create and lock the folder; the lock goes with the process, so a killed run leaves none behind.
 
         Raises:
@@ -96,8 +96,8 @@ class Store:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest with the time of this update."""
-        manifest = {**manifest, "schema": manifests.SCHEMA, "updated": now()}
-        write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.seal(manifest)})
+        manifest = {**manifest, "schema": manifests.SCHEMA, "updated": utc_timestamp()}
+        write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.manifest_checksum(manifest)})
 
     def training(self, slug: str, key: str) -> Path:
         """Folder of a training; ``key`` is the digest of what decides its numbers."""
@@ -122,10 +122,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON by a temporary name and a rename."""
-    write_whole(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+    atomic_write(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file beside ``path``, then rename it.
 
     Raises:
@@ -142,11 +142,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def discard(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder of superseded results."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from PIL import Image
 import masks.registry
 from bench.data import Dataset
 from bench.evaluation import evaluator
-from bench.runner.run_folder import write_whole
+from bench.runner.run_folder import atomic_write
 from bench.training.device import Compute
 from models.base import InpaintingModel
 
@@ -20,7 +20,7 @@ COUNT = 8
 _HOLE_GREY = 128
 
 
-class Samples:
+class SampleGrid:
     """Draws ``samples/step-000000100.png``: a row of masked images, of completions, of truths.
 
     Args:
@@ -35,20 +35,20 @@ class Samples:
         self, model: InpaintingModel, data: Dataset, mask: str, compute: Compute, folder: Path
     ) -> None:
         held_out = data.validation if data.validation.ids else data.test
-        images = evaluator.subset(held_out, COUNT)
-        drawn = masks.registry.draw(mask, images.ids, data.size)
+        images = evaluator.sample_subset(held_out, COUNT)
+        drawn = masks.registry.draw_masks(mask, images.ids, data.size)
         self._test = evaluator.TestSet(images, drawn, np.arange(len(images.ids)))
         self._model, self._compute, self._folder = model, compute, folder / "samples"
 
     def __call__(self, step: int) -> NDArray[np.uint8]:
         """Complete, write and return the sheet after ``step`` steps, ``(3 * S, N * S, 3)``."""
         truth = np.array(self._test.images.pixels)
-        completed = evaluator.evaluate(self._model, self._test, self._compute, {}).pictures
+        completed = evaluator.evaluate_model(self._model, self._test, self._compute, {}).pictures
         masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GREY), truth)
         sheet: NDArray[np.uint8] = np.concatenate(
             [np.concatenate(list(row), axis=1) for row in (masked, completed, truth)], axis=0
         )
         path = self._folder / f"step-{step:09d}.png"
-        if self._compute.ranks.leads:
-            write_whole(path, lambda temporary: Image.fromarray(sheet).save(temporary, format="PNG"))
+        if self._compute.process_group.is_main:
+            atomic_write(path, lambda temporary: Image.fromarray(sheet).save(temporary, format="PNG"))
         return sheet

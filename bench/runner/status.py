@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from bench.config import Request
 from bench.profiling.flops import shapes_only
 from bench.runner import cell_files, estimate
-from bench.runner.callbacks import Listener
+from bench.runner.callbacks import RunCallbacks
 from bench.runner.plan import Cell, TrainingPlan
-from bench.runner.prepare import Prepared, prepare
+from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run_folder import REPORTS, RUNS, read_manifest
 from bench.runner.train import TrainedModel
 from bench.training.train_log import TrainLog
@@ -38,7 +38,7 @@ class TrainingStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """An experiment.
 
     Attributes:
@@ -65,7 +65,7 @@ class Status:
         return Counter(cell["status"] for cell in self.cells)
 
 
-def read_status(folder: Path) -> Status:
+def read_status(folder: Path) -> RunStatus:
     """The status of the experiment in ``folder``.
 
     Raises:
@@ -95,7 +95,7 @@ def read_status(folder: Path) -> Status:
         if folder.parent.name == RUNS.name
         else folder
     )
-    return Status(
+    return RunStatus(
         name=manifest["experiment"],
         created=manifest["created"],
         updated=manifest.get("updated", manifest["created"]),
@@ -103,13 +103,13 @@ def read_status(folder: Path) -> Status:
         trainings=[
             _training(f) for f in sorted(folder.glob("trainings/*")) if not (f / "training.json").is_file()
         ],
-        holder=holder(folder),
-        num_bytes=size_of(folder),
+        holder=lock_holder(folder),
+        num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,
     )
 
 
-def holder(folder: Path) -> str | None:
+def lock_holder(folder: Path) -> str | None:
     """The process that holds an experiment's folder (``123 on host``), or ``None``."""
     if not (folder / ".lock").exists():
         return None
@@ -123,13 +123,13 @@ def holder(folder: Path) -> str | None:
         return None
 
 
-def steps_done(training: Path) -> int:
+def completed_steps(training: Path) -> int:
     """Steps in the newest checkpoint of a training's folder; 0 where there is none."""
     matches = (_CHECKPOINT.fullmatch(p.name) for p in training.glob("checkpoint-*.pt"))
     return max((int(m[1]) for m in matches if m), default=0)
 
 
-def size_of(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder; files that vanish meanwhile count nothing."""
     total = 0
     for path in folder.rglob("*"):
@@ -147,7 +147,7 @@ def _training(folder: Path) -> TrainingStatus:
     except (OSError, ValueError, KeyError, TypeError):
         num_steps = 0
     logged = max((line["step"] for line in TrainLog(folder / "train.jsonl").read()), default=0)
-    return TrainingStatus(folder.name, steps_done(folder), logged, num_steps)
+    return TrainingStatus(folder.name, completed_steps(folder), logged, num_steps)
 
 
 # What a run would do: its cells, what of them is done, and about how long and how large the rest is.
@@ -165,7 +165,7 @@ class PreviewedCell:
 
 
 @dataclass(frozen=True)
-class Preview:
+class RunPreview:
     """Cells in table order; ``seconds`` and ``memory_bytes`` (of the largest training) are ``None`` where unknown."""
 
     folder: Path
@@ -176,13 +176,13 @@ class Preview:
     memory_bytes: float | None
 
 
-def preview(request: Request, listener: Listener, root: Path = Path()) -> Preview:
+def preview_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> RunPreview:
     """Plan ``request`` without training, evaluating or touching the run folder. Pictures are packed if they are not.
 
     Raises:
         UsageError, DataError: what ``run`` would raise before it starts.
     """
-    prepared = prepare(request, listener, root)
+    prepared = prepare_run(request, callbacks, root)
     cells = []
     left: list[Cell] = []
     for cell in prepared.plan.cells:
@@ -192,17 +192,19 @@ def preview(request: Request, listener: Listener, root: Path = Path()) -> Previe
         cells.append(PreviewedCell(cell.label, cell.mask, cell.seed, state, done))
     wanted = {c.training.key: c.training for c in left if c.training and c.trained}.values()
     trainings = [t for t in wanted if not TrainedModel.is_complete(prepared.store, t)]
-    return Preview(
+    return RunPreview(
         folder=prepared.store.folder,
         device=f"{prepared.compute.device}, {prepared.compute.precision}",
         cells=cells,
         trainings=len(trainings),
-        seconds=estimate.seconds(trainings, left, len(prepared.test_images.ids), prepared.compute),
-        memory_bytes=estimate.memory_bytes(trainings, prepared.compute, request.settings.micro_batch),
+        seconds=estimate.estimate_seconds(trainings, left, len(prepared.test_images.ids), prepared.compute),
+        memory_bytes=estimate.estimate_memory_bytes(
+            trainings, prepared.compute, request.settings.micro_batch
+        ),
     )
 
 
-def _state(cell: Cell, prepared: Prepared, *, pictures: bool) -> tuple[str, bool]:
+def _state(cell: Cell, prepared: PreparedRun, *, pictures: bool) -> tuple[str, bool]:
     """Where a cell stands, and whether nothing is left to do."""
     if cell.broken:
         return f"cannot be imported: {cell.broken.splitlines()[0]}", False
@@ -220,11 +222,11 @@ def _state(cell: Cell, prepared: Prepared, *, pictures: bool) -> tuple[str, bool
     return _training_state(cell.training, prepared), False
 
 
-def _training_state(plan: TrainingPlan, prepared: Prepared) -> str:
+def _training_state(plan: TrainingPlan, prepared: PreparedRun) -> str:
     if TrainedModel.is_complete(prepared.store, plan):
         return "trained, to evaluate"
     total = sum(
         p.num_steps for p in shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
     )
-    done = steps_done(prepared.store.training(plan.slug, plan.key))
+    done = completed_steps(prepared.store.training(plan.slug, plan.key))
     return f"to train from step {done:,} of {total:,}" if done else f"to train, {total:,} steps"

@@ -12,7 +12,7 @@ from bench.errors import UsageError
 from bench.training.train_log import TrainLog
 
 
-class BoardLog(TrainLog):
+class TensorBoardLog(TrainLog):
     """``train.jsonl`` that is told to TensorBoard as well, in the folder ``tensorboard`` beside it.
 
     Raises:

@@ -14,20 +14,20 @@ import torch
 
 import masks.bank
 import masks.registry
-from bench.config import Request, RunConfig, digest
+from bench.config import Request, RunConfig, json_digest
 from bench.data import Dataset
 from bench.evaluation import evaluator
 from bench.evaluation.metrics import NotFiniteError
-from bench.profiling.flops import count
+from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner import diagnostics
-from bench.runner.callbacks import Listener
-from bench.runner.plan import TrainingPlan, mask_names
-from bench.runner.run_folder import Store, write_json
-from bench.runner.sample_grid import Samples
-from bench.runner.tensorboard import BoardLog
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.plan import TrainingPlan, train_mask_names
+from bench.runner.run_folder import RunFolder, write_json
+from bench.runner.sample_grid import SampleGrid
+from bench.runner.tensorboard import TensorBoardLog
 from bench.training import checkpoint
-from bench.training.data_loader import TrainingBatches
+from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
@@ -46,7 +46,7 @@ class TrainedModel:
     summary: dict[str, Any] | None
 
     @staticmethod
-    def is_complete(store: Store, plan: TrainingPlan) -> bool:
+    def is_complete(store: RunFolder, plan: TrainingPlan) -> bool:
         """Whether the training has ended: ``training.json`` is written last, and is whole."""
         try:
             text = (store.training(plan.slug, plan.key) / "training.json").read_text(encoding="utf-8")
@@ -55,15 +55,15 @@ class TrainedModel:
             return False
 
 
-def build(plan: TrainingPlan, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
+def build_model(plan: TrainingPlan, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
     """The model with weights drawn from a seed made of its name and the training's seed, on the device."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(digest(["weights", plan.entry.card.name, plan.seed])[:15], 16))
+        torch.manual_seed(int(json_digest(["weights", plan.entry.card.name, plan.seed])[:15], 16))
         model = plan.entry.model(plan.config, plan.task)
-    return place(model, compute, compiled=compiled)
+    return move_to_device(model, compute, compiled=compiled)
 
 
-def place(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
+def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
     """Move all networks to the device; ``compiled``: through ``torch.compile`` from their first use.
 
     On many devices batch-norm sees the global batch.
@@ -71,7 +71,7 @@ def place(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -
     Activations are channels-last everywhere, since batches are. Weights are so on a GPU alone: on the CPU, gradients
     come back contiguous, and turning them about took half of the optimizers' time.
     """
-    compute.ranks.synchronise_batch_norm(model.networks)
+    compute.process_group.synchronize_batch_norm(model.networks)
     layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
     for networks in (model.networks, model.frozen):
         networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
@@ -81,44 +81,44 @@ def place(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -
     return model
 
 
-def train(
+def train_model(
     plan: TrainingPlan,
     request: Request,
     data: Dataset,
     compute: Compute,
-    store: Store,
-    listener: Listener,
+    store: RunFolder,
+    callbacks: RunCallbacks,
     *,
     index: int,
     of: int,
 ) -> TrainedModel:
     """Train, go on with, or load the model of ``plan``."""
-    model = build(plan, compute, compiled=request.settings.compile)
+    model = build_model(plan, compute, compiled=request.settings.compile)
     if not plan.entry.model.trained:
         return TrainedModel(plan, model, None)
     folder = store.training(plan.slug, plan.key)
     schedule = Schedule(model.phases(plan.budget))
     # On many devices rank 0 looks, and the others hear what it found.
-    ranks = compute.ranks
+    process_group = compute.process_group
     state = None
-    if ranks.leads and TrainedModel.is_complete(store, plan):
-        state = checkpoint.newest(folder, warn=listener.warn)
+    if process_group.is_main and TrainedModel.is_complete(store, plan):
+        state = checkpoint.newest_checkpoint(folder, warn=callbacks.warn)
         if state is None or not state["complete"]:
             # The record of a finished training without its weights: train again rather than evaluate anything else.
             (folder / "training.json").unlink()
             state = None
-    state = ranks.share(state)
+    state = process_group.broadcast(state)
     if state:
         model.networks.load_state_dict(state["networks"])
     else:
-        listener.training_started(plan.label, index, of, schedule.num_steps)
+        callbacks.training_started(plan.label, index, of, schedule.num_steps)
         memory = PeakMemory(compute)
-        _train(model, schedule, plan, request, data, compute, folder, listener)
-        if ranks.leads:
+        _train(model, schedule, plan, request, data, compute, folder, callbacks)
+        if process_group.is_main:
             summary = _summary(model, schedule, plan, compute, memory.mebibytes(), folder, store)
             write_json(folder / "training.json", summary)
-            listener.training_done(plan.label, summary["seconds"])
-    if not ranks.leads:
+            callbacks.training_done(plan.label, summary["seconds"])
+    if not process_group.is_main:
         return TrainedModel(plan, model, None)
     return TrainedModel(plan, model, json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
@@ -131,25 +131,29 @@ def _train(
     data: Dataset,
     compute: Compute,
     folder: Path,
-    listener: Listener,
+    callbacks: RunCallbacks,
 ) -> None:
     settings = request.settings
-    names = mask_names(plan.train_mask)
+    names = train_mask_names(plan.train_mask)
     bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
     pixels = data.train.pixels[: settings.train_images] if settings.train_images else data.train.pixels
-    batches = TrainingBatches(
+    batches = TrainingDataLoader(
         pixels,
         bank.packed,
         batch_size=plan.batch_size,
         seed=plan.seed,
         flips=settings.flips,
         device=compute.device,
-        ranks=compute.ranks,
+        process_group=compute.process_group,
     )
-    if compute.ranks.leads:
+    if compute.process_group.is_main:
         _write_config(folder, plan, settings, schedule, bank.digest, compute)
-    log = BoardLog(folder / "train.jsonl") if request.tensorboard and compute.ranks.leads else None
-    sample = Samples(model, data, names[0], compute, folder) if request.samples_every else None
+    log = (
+        TensorBoardLog(folder / "train.jsonl")
+        if request.tensorboard and compute.process_group.is_main
+        else None
+    )
+    sample = SampleGrid(model, data, names[0], compute, folder) if request.samples_every else None
 
     def draw(step: int) -> None:
         assert sample is not None
@@ -173,8 +177,8 @@ def _train(
         ),
         micro_batch=settings.micro_batch,
         validate=_validator(model, names, data, compute),
-        listen=lambda progress: listener.training_progress(plan.label, progress),
-        warn=listener.warn,
+        on_progress=lambda progress: callbacks.training_progress(plan.label, progress),
+        warn=callbacks.warn,
         log=log,
         sample=draw,
     ).train()
@@ -215,8 +219,8 @@ def _validator(
 ) -> Callable[[], dict[str, float]] | None:
     if not data.validation.ids:
         return None
-    images = evaluator.subset(data.validation, _VALIDATION_IMAGES)
-    drawn = masks.registry.draw(names[0], images.ids, data.size)
+    images = evaluator.sample_subset(data.validation, _VALIDATION_IMAGES)
+    drawn = masks.registry.draw_masks(names[0], images.ids, data.size)
 
     def validate() -> dict[str, float]:
         try:
@@ -234,13 +238,15 @@ def _summary(
     compute: Compute,
     peak_memory_mb: float | None,
     folder: Path,
-    store: Store,
+    store: RunFolder,
 ) -> dict[str, Any]:
-    state = checkpoint.newest(folder)
-    seconds = float(state["monitor"]["seconds"]) if state else 0.0
+    state = checkpoint.newest_checkpoint(folder)
+    seconds = float(state["metric_logger"]["seconds"]) if state else 0.0
     images_seen = schedule.num_steps * plan.batch_size
     try:
-        macs: float | None = count(plan.entry.model, plan.config, plan.task, plan.budget).multiply_accumulates
+        macs: float | None = count_operations(
+            plan.entry.model, plan.config, plan.task, plan.budget
+        ).multiply_accumulates
     except Exception:  # a user's model that cannot be traced without data is not a failed training
         macs = None
     return {
@@ -258,5 +264,5 @@ def _summary(
         },
         "multiply_accumulates": macs,
         "peak_memory_mb": peak_memory_mb,
-        "events": diagnostics.events(TrainLog(folder / "train.jsonl").read()),
+        "events": diagnostics.training_events(TrainLog(folder / "train.jsonl").read()),
     }

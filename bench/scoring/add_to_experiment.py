@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import masks.bank
-from bench.config import digest
+from bench.config import json_digest
 from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
-from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluator import picture_pool
+from bench.evaluation.cards import METRIC_INFO
+from bench.evaluation.evaluator import image_sample
 from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
-from bench.runner.run_folder import Store, discard
-from bench.scoring.external_images import Scored, as_results
-from models.registry import suggest
+from bench.runner.run_folder import RunFolder, remove_folder
+from bench.scoring.external_images import ScoredImages, as_result_rows
+from models.registry import did_you_mean
 from reports.results.experiment import mask_file_name
-from reports.results.schema import EXTERNAL, SchemaError, metric_columns, numbers, read_rows
+from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, metric_columns, read_rows
 
 
 @dataclass(frozen=True)
-class Target:
+class ScoringTarget:
     """An experiment that pictures are to be added to, on one of its masks.
 
     Attributes:
@@ -36,7 +36,7 @@ class Target:
         metrics: what they were measured by.
     """
 
-    store: Store
+    store: RunFolder
     manifest: dict[str, Any]
     mask: str
     ids: list[str]
@@ -72,13 +72,13 @@ class Target:
                 f"{where}: it evaluated {len(self.ids):,} images, these are {len(images):,} (or others): "
                 "leave out --test-images"
             )
-        if masks.bank.digest(drawn) != self.manifest["masks"][self.mask]["digest"]:
+        if masks.bank.masks_digest(drawn) != self.manifest["masks"][self.mask]["digest"]:
             raise UsageError(
                 f"{where}: mask {self.mask} is drawn otherwise here; run the experiment again with this version"
             )
 
 
-def open_target(folder: Path, mask: str) -> Target:
+def open_target(folder: Path, mask: str) -> ScoringTarget:
     """The experiment in ``folder``, to add pictures completed on ``mask``.
 
     Raises:
@@ -86,7 +86,7 @@ def open_target(folder: Path, mask: str) -> Target:
         BenchError: its manifest or results are not readable.
     """
     folder = folder.resolve()
-    store = Store(folder.name, folder.parent.parent)
+    store = RunFolder(folder.name, folder.parent.parent)
     if store.folder != folder:
         raise UsageError(f"--into {folder}: not an experiment in a folder runs/")
     manifest = store.read_manifest()
@@ -96,26 +96,32 @@ def open_target(folder: Path, mask: str) -> Target:
     if cell is None:
         there = list(dict.fromkeys(c["mask"] for c in done))
         raise UsageError(
-            f"--into {store.name}: it has no results on mask {mask!r}{suggest(mask, there)}; "
+            f"--into {store.name}: it has no results on mask {mask!r}{did_you_mean(mask, there)}; "
             "add them by bench run, or score without --into"
         )
     try:
         rows = read_rows(store.folder / cell["folder"] / "results.parquet")
     except SchemaError as error:
         raise BenchError(str(error)) from error
-    metrics = [name for name in CARDS if name in metric_columns(rows)]
-    return Target(store, manifest, mask, rows["image_id"].tolist(), metrics)
+    metrics = [name for name in METRIC_INFO if name in metric_columns(rows)]
+    return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
 
 
-def add(
-    target: Target, scored: Scored, images: ImageSet, *, name: str, source: str, command: tuple[str, ...]
+def add_external_row(
+    target: ScoringTarget,
+    scored: ScoredImages,
+    images: ImageSet,
+    *,
+    name: str,
+    source: str,
+    command: tuple[str, ...],
 ) -> None:
     """Put scored pictures into the experiment's table as a method of its own; of the same name, they replace it.
 
     It counts as one training of which nothing is known, so that no comparison with a trained model is decided.
 
     Args:
-        target: the experiment; :meth:`Target.check` has passed.
+        target: the experiment; :meth:`ScoringTarget.check` has passed.
         scored: of every image.
         images: the experiment's.
         name: of the method.
@@ -134,10 +140,10 @@ def add(
         )
     settings = target.manifest["settings"]
     label, model = f"{name} (scored from a folder)", f"{EXTERNAL}:{name}"
-    table = as_results(scored.rows, model=model, label=label, mask=target.mask, size=settings["size"])
-    measured = numbers(table)
+    table = as_result_rows(scored.rows, model=model, label=label, mask=target.mask, size=settings["size"])
+    measured = cell_numbers(table)
     slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}"
-    folder = target.store.cell(slug, digest(measured))
+    folder = target.store.cell(slug, json_digest(measured))
     entry = {
         "cell": folder.name,
         "folder": f"cells/{folder.name}",
@@ -161,7 +167,7 @@ def add(
     with target.store:
         value = target.store.read_manifest()  # again: now nobody else writes
         assert value is not None
-        ids = np.array(images.ids)[picture_pool(len(images))]
+        ids = np.array(images.ids)[image_sample(len(images))]
         kept = (target.store.folder / "pictures" / f"{mask_file_name(target.mask)}.npz").is_file()
         write_cell(folder, table, entry, ids, scored.pictures if kept else None)
         told = list(command)
@@ -170,4 +176,4 @@ def add(
         Manifest(target.store, value).add(entry)
         for old in before:
             if old["folder"] != entry["folder"]:
-                discard(target.store.folder / old["folder"])
+                remove_folder(target.store.folder / old["folder"])

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
-from bench.evaluation.cards import CARDS
-from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, picture_pool
-from bench.evaluation.metrics import Function, Pictures
+from bench.evaluation.cards import METRIC_INFO
+from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, image_sample
+from bench.evaluation.metrics import Function, ImageBatch
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -31,7 +31,7 @@ _ALIEN_LEVELS = 8.0
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImages:
     """What scoring gave.
 
     Attributes:
@@ -41,42 +41,42 @@ class Scored:
     """
 
     rows: pd.DataFrame
-    findings: Findings
+    findings: MatchedImages
     pictures: NDArray[np.uint8]
 
 
-def score(
+def score_images(
     folder: Path,
     images: ImageSet,
     masks: NDArray[np.uint8],
     ready: Mapping[str, Function],
     device: torch.device,
     *,
-    listen: Callable[[int, int], None] = lambda done, of: None,
-) -> Scored:
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+) -> ScoredImages:
     """Score the pictures of ``folder``.
 
     Args:
         folder: pictures of the size of ``images``, in 8 bits, searched with its sub-folders.
         images: the test images.
         masks: ``(N, H, W)`` uint8, 1 = hole, by image.
-        ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare`.
+        ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare_metrics`.
         device: where metrics are computed.
-        listen: told (images done, images in all).
+        on_progress: told (images done, images in all).
 
     Raises:
         UsageError: no such folder, or not one picture in it can be scored.
     """
-    findings = Findings()
-    files = match(folder, images.ids, findings)
+    findings = MatchedImages()
+    files = match_images(folder, images.ids, findings)
     count = len(images)
     positions: list[int] = []
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*ready, "identical")}
-    pool, kept_pictures = set(picture_pool(count).tolist()), []
+    pool, kept_pictures = set(image_sample(count).tolist()), []
     for start in range(0, count, EVALUATION_BATCH):
         block = [i for i in range(start, min(start + EVALUATION_BATCH, count)) if images.ids[i] in files]
         read = {
-            i: read_picture(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block
+            i: read_image(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block
         }
         kept = [i for i in block if read[i] is not None]
         if kept:
@@ -84,7 +84,7 @@ def score(
             truth, hole = np.asarray(images.pixels[kept]), masks[kept].astype(bool)
             _compare_known(given, truth, hole, [files[images.ids[i]] for i in kept], findings)
             composite = np.where(hole[..., None], given, truth)
-            pictures = Pictures(
+            pictures = ImageBatch(
                 truth=_tensor(truth, device),
                 composite=_tensor(composite, device),
                 raw=_tensor(given, device).float() / 255,
@@ -96,7 +96,7 @@ def score(
             columns["identical"].append((composite == truth).all(axis=(1, 2, 3)))
             kept_pictures += [composite[j] for j, i in enumerate(kept) if i in pool]
             positions += kept
-        listen(min(start + EVALUATION_BATCH, count), count)
+        on_progress(min(start + EVALUATION_BATCH, count), count)
     if not positions:
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
         raise UsageError(
@@ -112,13 +112,13 @@ def score(
         }
     )
     shown = np.stack(kept_pictures) if kept_pictures else np.empty((0, *images.pixels.shape[1:]), np.uint8)
-    return Scored(rows, findings, shown)
+    return ScoredImages(rows, findings, shown)
 
 
-def as_results(
+def as_result_rows(
     rows: pd.DataFrame, *, label: str, mask: str, size: int, model: str = EXTERNAL
 ) -> pd.DataFrame:
-    """Rows of :func:`score` as a results table (``docs/results-schema.md``): one external method, seed 0."""
+    """Rows of :func:`score_images` as a results table (``docs/results-schema.md``): one external method, seed 0."""
     named: dict[str, object] = {
         "model": model,
         "label": label,
@@ -130,7 +130,7 @@ def as_results(
         "size": size,
     }
     unavailable = {
-        name: np.nan for name, card in CARDS.items() if card.group == "primary" and name not in rows
+        name: np.nan for name, card in METRIC_INFO.items() if card.group == "primary" and name not in rows
     }
     return rows.assign(**named, **unavailable)  # type: ignore[arg-type]
 
@@ -140,7 +140,7 @@ def _compare_known(
     truth: NDArray[np.uint8],
     hole: NDArray[np.bool_],
     files: Sequence[str],
-    findings: Findings,
+    findings: MatchedImages,
 ) -> None:
     difference = np.abs(given.astype(np.int16) - truth).mean(axis=-1)
     levels = [d[~h].mean() if not h.all() else 0.0 for d, h in zip(difference, hole, strict=True)]
@@ -160,7 +160,7 @@ _DEPTHS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedImage:
     """A picture that cannot be scored, and why."""
 
     file: str
@@ -168,7 +168,7 @@ class Rejected:
 
 
 @dataclass
-class Findings:
+class MatchedImages:
     """What was noticed about a folder of pictures.
 
     Attributes:
@@ -184,7 +184,7 @@ class Findings:
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    rejected: list[RejectedImage] = field(default_factory=list)
     lossy: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     alien: list[str] = field(default_factory=list)
@@ -208,7 +208,7 @@ class Findings:
         return [f"{_counted(files)} {what}: {_first(files)}" for files, what in told if files]
 
 
-def match(folder: Path, ids: Sequence[str], findings: Findings) -> dict[str, str]:
+def match_images(folder: Path, ids: Sequence[str], findings: MatchedImages) -> dict[str, str]:
     """Image id -> file below ``folder``; PNG before other formats where there are several."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of pictures")
@@ -237,8 +237,8 @@ def _bare(name: str) -> str:
     return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
 
 
-def read_picture(
-    folder: Path, file: str, size: tuple[int, ...], findings: Findings
+def read_image(
+    folder: Path, file: str, size: tuple[int, ...], findings: MatchedImages
 ) -> NDArray[np.uint8] | None:
     """``(H, W, 3)`` uint8, or ``None`` and a finding."""
     height, width = size
@@ -255,10 +255,10 @@ def read_picture(
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
         reason = "not readable as a picture" if isinstance(error, UnidentifiedImageError) else str(error)
-        findings.rejected.append(Rejected(file, reason))
+        findings.rejected.append(RejectedImage(file, reason))
         return None
     except ValueError as error:
-        findings.rejected.append(Rejected(file, str(error)))
+        findings.rejected.append(RejectedImage(file, str(error)))
         return None
     if lossy:
         findings.lossy.append(file)

@@ -51,7 +51,7 @@ class _HashingWriter:
         self._file.close()
 
 
-def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
     """Write ``state`` as the checkpoint after ``step`` steps, then remove all but the newest ``keep``."""
     temporary = folder / f".checkpoint-{os.getpid()}.tmp"
     try:
@@ -75,7 +75,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Pa
     return path
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint to the CPU.
 
     Raises:
@@ -101,17 +101,17 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
+def newest_checkpoint(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
     """The newest checkpoint that can be read, or ``None``; says which were passed over."""
     for path in _files(folder):
         try:
-            return load(path)
+            return load_checkpoint(path)
         except CheckpointError as error:
             warn(f"{error}; using the one before it")
     return None
 
 
-def remove_stale(folder: Path) -> None:
+def remove_stale_checkpoints(folder: Path) -> None:
     """Remove what a killed writer left behind."""
     for path in folder.glob(".checkpoint-*.tmp"):
         path.unlink(missing_ok=True)

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.training.distributed import ALONE, Ranks
+from bench.training.distributed import SINGLE_PROCESS, ProcessGroup
 from models.base import Batch
 
 
-def stream(*names: object) -> np.random.Philox:
+def random_stream(*names: object) -> np.random.Philox:
     """A Philox bit generator keyed by the digest of names; only its raw output is used (its stream is guaranteed)."""
     key = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8"))
 
 
-def permutation(count: int, *names: object) -> NDArray[np.int64]:
+def seeded_permutation(count: int, *names: object) -> NDArray[np.int64]:
     """A seeded permutation of ``range(count)``: the order of that many raw 64-bit draws."""
-    return np.argsort(stream(*names).random_raw(count), kind="stable").astype(np.int64)
+    return np.argsort(random_stream(*names).random_raw(count), kind="stable").astype(np.int64)
 
 
-class TrainingBatches:
+class TrainingDataLoader:
     """Batches by step.
 
     Args:
@@ -41,7 +41,7 @@ class TrainingBatches:
         seed: names the walk.
         flips: mirror half of the images.
         device: where batches are made.
-        ranks: this process among those that share every batch; each has an equal part.
+        process_group: this process among those that share every batch; each has an equal part.
         resident: images and masks live on the device; otherwise a thread fetches those of the next step. ``None``:
             where they take less than half of its free memory.
     """
@@ -55,17 +55,18 @@ class TrainingBatches:
         seed: int,
         flips: bool,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        process_group: ProcessGroup = SINGLE_PROCESS,
         resident: bool | None = None,
     ) -> None:
-        if batch_size % ranks.world:
+        if batch_size % process_group.world_size:
             raise UsageError(
-                f"--batch {batch_size}: cannot be shared equally by {ranks.world} processes; give a multiple"
+                f"--batch {batch_size}: cannot be shared equally by {process_group.world_size} processes; "
+                "give a multiple"
             )
         self.pixels, self.masks_packed, self.device = pixels, masks_packed, device
         self.batch_size, self.seed, self.flips = batch_size, seed, flips
-        self._share = batch_size // ranks.world
-        self._first = ranks.rank * self._share
+        self._share = batch_size // process_group.world_size
+        self._first = process_group.rank * self._share
         self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
         self._epoch = -1
         if resident is None:
@@ -75,7 +76,7 @@ class TrainingBatches:
         if not resident:
             self._fetch = Prefetcher(self._rows, device)
         elif device.type == "cpu":
-            self._fetch = lambda step: send(self._rows(step), device)
+            self._fetch = lambda step: copy_to_device(self._rows(step), device)
         else:
             whole = [torch.from_numpy(np.array(a)).to(device) for a in (pixels, masks_packed)]
             self._fetch = lambda step: self._rows_there(step, *whole)
@@ -90,9 +91,9 @@ class TrainingBatches:
         if self.flips:
             image = torch.where(flip.view(-1, 1, 1, 1), image.flip(-1), image)
         generator = torch.Generator()
-        generator.manual_seed(int(stream("losses", self.seed, step).random_raw() >> 1))
+        generator.manual_seed(int(random_stream("losses", self.seed, step).random_raw() >> 1))
         mask = self._unpack(bits)
-        return Batch(image, mask, ids, step, generator, first=self._first, whole=self.batch_size)
+        return Batch(image, mask, ids, step, generator, offset=self._first, global_batch_size=self.batch_size)
 
     def _rows(self, step: int) -> tuple[NDArray[np.generic], ...]:
         """Images' positions, whether mirrored, pixels and packed masks of ``step``, gathered by the host."""
@@ -101,7 +102,7 @@ class TrainingBatches:
 
     def _rows_there(self, step: int, pixels: Tensor, masks_packed: Tensor) -> tuple[Tensor, ...]:
         """The same, gathered by the device."""
-        ids, flip, masks = send(self._walk(step), self.device)
+        ids, flip, masks = copy_to_device(self._walk(step), self.device)
         return ids, flip, pixels[ids], masks_packed[masks]
 
     def _walk(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
@@ -112,9 +113,9 @@ class TrainingBatches:
         while position < end:
             epoch, offset = divmod(position, count)
             if epoch != self._epoch:  # arrays are drawn once an epoch
-                self._order = permutation(count, "order", self.seed, epoch)
-                flips = stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
-                masks = stream("masks", self.seed, epoch).random_raw(count) % np.uint64(
+                self._order = seeded_permutation(count, "order", self.seed, epoch)
+                flips = random_stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
+                masks = random_stream("masks", self.seed, epoch).random_raw(count) % np.uint64(
                     len(self.masks_packed)
                 )
                 self._flip, self._mask = flips.astype(np.bool_), masks.astype(np.int64)
@@ -138,7 +139,7 @@ Arrays = Iterable[NDArray[np.generic]]
 Tensors = tuple[Tensor, ...]
 
 
-def send(arrays: Arrays, device: torch.device) -> Tensors:
+def copy_to_device(arrays: Arrays, device: torch.device) -> Tensors:
     """``arrays`` on ``device``; a GPU takes them from pinned memory, and the host does not wait for it."""
     tensors = tuple(torch.from_numpy(array) for array in arrays)
     if device.type != "cuda":
@@ -180,6 +181,6 @@ class Prefetcher:
     def _send(self, step: int) -> tuple[Tensors, torch.cuda.Event | None]:
         rows = self._rows(step)
         if self._stream is None:
-            return send(rows, self._device), None
+            return copy_to_device(rows, self._device), None
         with torch.cuda.stream(self._stream):
-            return send(rows, self._device), self._stream.record_event()
+            return copy_to_device(rows, self._device), self._stream.record_event()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.errors import UsageError
-from bench.training.distributed import ALONE, Ranks, join
+from bench.training.distributed import SINGLE_PROCESS, ProcessGroup, init_distributed
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Compute:
         device: a torch device.
         precision: ``bf16`` (autocast; master weights stay float32, and bf16 has the range of float32, so that no
             gradient scaler is needed) or ``fp32``.
-        ranks: this process among those that compute the same run.
+        process_group: this process among those that compute the same run.
     """
 
     device: torch.device
     precision: str
-    ranks: Ranks = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     def autocast(self) -> Any:
         """A fresh context for one forward; leaving it drops autocast's cache of cast weights."""
@@ -47,22 +47,22 @@ class Compute:
             where["instruction_set"] = torch.backends.cpu.get_cpu_capability()
         elif self.device.type == "cuda":
             where["gpu"] = torch.cuda.get_device_name(self.device)
-        if self.ranks.many:
-            where["processes"] = self.ranks.world
+        if self.process_group.is_distributed:
+            where["processes"] = self.process_group.world_size
         return where
 
 
-def choose(device: str = "auto", precision: str = "auto") -> Compute:
+def select_device(device: str = "auto", precision: str = "auto") -> Compute:
     """The device and precision for ``--device`` and ``--precision``.
 
     Raises:
         UsageError: a device that is not there, or bf16 on a device that cannot.
     """
-    ranks = join()
+    process_group = init_distributed()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and ranks.many:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', ranks.rank)}"
+    if device == "cuda" and process_group.is_distributed:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', process_group.rank)}"
         torch.cuda.set_device(device)
     try:
         chosen = torch.device(device)
@@ -73,14 +73,14 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
     if chosen.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {device}: only cpu and cuda are supported")
     if precision == "auto":
-        precision = "bf16" if computes_bf16(chosen) else "fp32"
+        precision = "bf16" if supports_bf16(chosen) else "fp32"
     if chosen.type == "cpu":
         _keep_large_blocks()
     if chosen.type == "cuda":
         # TF32 is never on by accident: fp32 means fp32.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-    return Compute(chosen, precision, ranks)
+    return Compute(chosen, precision, process_group)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -111,7 +111,7 @@ def _keep_large_blocks() -> None:
         return
 
 
-def computes_bf16(device: torch.device) -> bool:
+def supports_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware; emulation would be slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,7 +1,7 @@
 """Many devices: one process each, started by ``torchrun``, every one with its share of the same global batch.
 
-Gradients are averaged by one explicit all-reduce a player, not by the DistributedDataParallel wrapper. DDP hooks one
-forward to one backward of all its parameters; a step here is one generator forward that several players share, each
+Gradients are averaged by one explicit all-reduce a network, not by the DistributedDataParallel wrapper. DDP hooks one
+forward to one backward of all its parameters; a step here is one generator forward that several networks share, each
 with a ``backward(inputs=...)`` of its own, and a discriminator that the generator's loss passes through without making
 gradients in it. The mean of the ranks' gradients is the same number that DDP computes; what is given up is the overlap
 of communication with backward.
@@ -26,61 +26,61 @@ _PATIENCE = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those of one run. Every method is a no-op where it is alone."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one process that writes."""
         return self.rank == 0
 
     @property
-    def many(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there are others."""
-        return self.world > 1
+        return self.world_size > 1
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the ranks."""
-        if self.many:
+        """Replace every gradient by its mean over the process_group."""
+        if self.is_distributed:
             self._average([p.grad for p in parameters if p.grad is not None])
 
-    def average(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The mean of each scalar over the ranks."""
-        if self.many and values:
+    def all_reduce_mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of each scalar over the process_group."""
+        if self.is_distributed and values:
             values = {name: value.clone() for name, value in values.items()}
             self._average(list(values.values()))
         return values
 
-    def highest(self, values: list[int]) -> list[int]:
-        """The highest of each number over the ranks."""
-        if not (self.many and values):
+    def all_reduce_max(self, values: list[int]) -> list[int]:
+        """The highest of each number over the process_group."""
+        if not (self.is_distributed and values):
             return values
         tensor = torch.tensor(values)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return [int(v) for v in tensor]
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What rank 0 gives, on every rank."""
-        if not self.many:
+        if not self.is_distributed:
             return value
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather(self, value: T) -> list[T]:
-        """What every rank gives, in order of ranks, on every rank."""
-        if not self.many:
+    def all_gather(self, value: T) -> list[T]:
+        """What every rank gives, in order of process_group, on every rank."""
+        if not self.is_distributed:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
 
-    def synchronise_batch_norm(self, networks: nn.Module) -> None:
+    def synchronize_batch_norm(self, networks: nn.Module) -> None:
         """Let batch-norm see the global batch: torch's own kernel on CUDA, :class:`SyncedBatchNorm2d` elsewhere."""
-        if not self.many:
+        if not self.is_distributed:
             return
         for parent in list(networks.modules()):
             for name, child in parent.named_children():
@@ -96,28 +96,28 @@ class Ranks:
     def _average(self, tensors: list[Tensor]) -> None:
         flat = torch.cat([t.reshape(-1) for t in tensors])
         distributed.all_reduce(flat)
-        flat /= self.world
+        flat /= self.world_size
         means = torch.split(flat, [t.numel() for t in tensors])
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
 
 #: A process that nobody else belongs to.
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join() -> Ranks:
-    """This process's place among those that ``torchrun`` started; :data:`ALONE` where it did not."""
+def init_distributed() -> ProcessGroup:
+    """This process's place among those that ``torchrun`` started; :data:`SINGLE_PROCESS` where it did not."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world < 2:
-        return ALONE
+        return SINGLE_PROCESS
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=_PATIENCE)
-    return Ranks(distributed.get_rank(), world)
+    return ProcessGroup(distributed.get_rank(), world)
 
 
-def leave(code: int) -> NoReturn:
+def exit_distributed(code: int) -> NoReturn:
     """End one of several processes at once: gloo's threads now and then abort in the interpreter's teardown."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -143,7 +143,8 @@ class _SumOverRanks(torch.autograd.Function):
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Batch-norm over the global batch on any backend (``nn.SyncBatchNorm`` has no CPU form).
 
-    Mean first, then squared deviations from it, each summed over the ranks, so that nothing cancels; equal shares.
+    Mean first, then squared deviations from it, each summed over the processes, so that
+    nothing cancels; equal shares.
     """
 
     def forward(self, input: Tensor) -> Tensor:

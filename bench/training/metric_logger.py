@@ -1,6 +1,6 @@
 """What is watched while a training runs: losses on the device, time, ``train.jsonl``, and who listens.
 
-Nothing here waits for the device except :meth:`Monitor.report` and :meth:`Monitor.check_finite`.
+Nothing here waits for the device except :meth:`MetricLogger.report` and :meth:`MetricLogger.check_finite`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.training import checkpoint
-from bench.training.distributed import ALONE, Ranks
+from bench.training.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.training.schedule import Schedule
 from bench.training.train_log import TrainLog
 
@@ -26,12 +26,12 @@ _SMOOTHING = 0.2
 
 
 class NonFiniteLossError(BenchError):
-    """A loss became NaN or infinite; the message names step, player and the last good checkpoint."""
+    """A loss became NaN or infinite; the message names step, network and the last good checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a listener is told at every report.
+    """What a callbacks is told at every report.
 
     Attributes:
         step: steps done.
@@ -40,7 +40,7 @@ class Progress:
         images_per_second: since the last report.
         seconds: of training so far, without validations and checkpoints.
         seconds_left: told from a rate that is smoothed over reports.
-        terms: player/term -> its mean since the last report.
+        terms: network/term -> its mean since the last report.
     """
 
     step: int
@@ -52,7 +52,7 @@ class Progress:
     terms: dict[str, float]
 
 
-class Monitor:
+class MetricLogger:
     """Sums of the losses on the device, and the clock of a training.
 
     Args:
@@ -60,9 +60,9 @@ class Monitor:
         folder: of checkpoints and ``train.jsonl``.
         batch_size: images a step.
         report_every: steps between reports.
-        listen: called at every report.
+        on_progress: called at every report.
         log: takes a line a report.
-        ranks: losses are averaged over them; rank 0 alone writes and tells.
+        process_group: losses are averaged over them; rank 0 alone writes and tells.
     """
 
     def __init__(
@@ -72,14 +72,19 @@ class Monitor:
         *,
         batch_size: int,
         report_every: int,
-        listen: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None],
         log: TrainLog | None = None,
-        ranks: Ranks = ALONE,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.schedule, self.folder, self.batch_size, self.ranks = schedule, folder, batch_size, ranks
+        self.schedule, self.folder, self.batch_size, self.process_group = (
+            schedule,
+            folder,
+            batch_size,
+            process_group,
+        )
         self.log = log or TrainLog(folder / "train.jsonl")
         self.seconds = 0.0
-        self._report_every, self._listen = report_every, listen
+        self._report_every, self._on_progress = report_every, on_progress
         self._sums: dict[str, Tensor] = {}
         self._bad: dict[str, Tensor] = {}
         self._reported, self._since_report = 0, 0.0
@@ -97,21 +102,21 @@ class Monitor:
         self._since_report += now - self._mark
         self._mark = now
 
-    def record(self, player: str, terms: dict[str, Tensor], weight: float, step: int) -> None:
+    def record(self, network: str, terms: dict[str, Tensor], weight: float, step: int) -> None:
         """Add to the running sums on the device; remember the first step with a loss that is not finite."""
         for name, value in terms.items():
-            key = f"{player}/{name}"
+            key = f"{network}/{name}"
             value = value.detach().float() * weight
             self._sums[key] = self._sums[key] + value if key in self._sums else value
         bad = ~torch.isfinite(terms["loss"].detach())
-        first = self._bad.setdefault(player, torch.full_like(bad, -1, dtype=torch.int64))
-        self._bad[player] = torch.where((first < 0) & bad, step, first)
+        first = self._bad.setdefault(network, torch.full_like(bad, -1, dtype=torch.int64))
+        self._bad[network] = torch.where((first < 0) & bad, step, first)
 
     def report(self, step: int) -> None:
-        """After ``step`` steps: read the losses, refuse bad ones, tell the log and the listener."""
+        """After ``step`` steps: read the losses, refuse bad ones, tell the log and the callbacks."""
         self.check_finite()
         self.tick()
-        self._sums = self.ranks.average(self._sums)
+        self._sums = self.process_group.all_reduce_mean(self._sums)
         steps = (step - 1) % self._report_every + 1
         terms = {k: float(v) / self._moves(k.split("/")[0], step, steps) for k, v in self._sums.items()}
         timed = step - self._reported
@@ -129,8 +134,8 @@ class Monitor:
         self._write(step, phase=progress.phase, terms=terms)
         self._sums.clear()
         self._reported, self._since_report = step, 0.0
-        if self.ranks.leads:
-            self._listen(progress)
+        if self.process_group.is_main:
+            self._on_progress(progress)
 
     def note(self, step: int, kind: str, detail: str) -> None:
         """Log something that belongs into the results."""
@@ -146,15 +151,15 @@ class Monitor:
 
     def check_finite(self) -> None:
         """Raise :class:`NonFiniteLossError` if a loss was NaN or infinite."""
-        firsts = self.ranks.highest([int(first) for first in self._bad.values()])
-        for player, step in zip(self._bad, firsts, strict=True):
+        firsts = self.process_group.all_reduce_max([int(first) for first in self._bad.values()])
+        for network, step in zip(self._bad, firsts, strict=True):
             if step >= 0:
                 where = self._last_good()
-                raise NonFiniteLossError(f"loss of the {player} is not finite at step {step}; {where}")
+                raise NonFiniteLossError(f"loss of the {network} is not finite at step {step}; {where}")
 
     def state_dict(self) -> dict[str, Any]:
         """Sums since the last report, and seconds."""
-        self._sums = self.ranks.average(self._sums)
+        self._sums = self.process_group.all_reduce_mean(self._sums)
         return {"sums": dict(self._sums), "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any], step: int, device: torch.device) -> None:
@@ -163,16 +168,16 @@ class Monitor:
         self.seconds, self._reported = state["seconds"], step
 
     def _last_good(self) -> str:
-        good = checkpoint.newest(self.folder)
+        good = checkpoint.newest_checkpoint(self.folder)
         return f"the last good checkpoint is of step {good['step']}" if good else "no checkpoint was due yet"
 
-    def _moves(self, player: str, step: int, steps: int) -> int:
-        """In how many of the last ``steps`` steps the player moved (a report may straddle two phases)."""
-        moved = sum(player in self.schedule.phase_at(s).optimizers for s in range(step - steps, step))
+    def _moves(self, network: str, step: int, steps: int) -> int:
+        """In how many of the last ``steps`` steps the network moved (a report may straddle two phases)."""
+        moved = sum(network in self.schedule.phase_at(s).optimizers for s in range(step - steps, step))
         return max(1, moved)
 
     def _write(self, step: int, **values: Any) -> None:
-        if not self.ranks.leads:
+        if not self.process_group.is_main:
             return
         line = {"step": step, "images_seen": step * self.batch_size, "seconds": round(self.seconds, 3)}
         self.log.write({**line, **values})

@@ -49,6 +49,6 @@ class Intervals:
     sample: int | None = None
 
 
-def due(step: int, interval: int | None) -> bool:
+def is_due(step: int, interval: int | None) -> bool:
     """Whether something that happens every ``interval`` steps happens after ``step`` steps are done."""
     return interval is not None and step > 0 and step % interval == 0

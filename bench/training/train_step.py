@@ -1,4 +1,4 @@
-"""One step: one generator forward; then each player of the phase in order: zero, loss, backward, step.
+"""One step: one generator forward; then each network of the phase in order: zero, loss, backward, step.
 
 A discriminator sees the completion detached; the generator sees the updated discriminator and, since ``backward`` is
 told whose gradients to make, leaves none in it.
@@ -13,8 +13,8 @@ import torch
 
 from bench.errors import BenchError
 from bench.training.device import Compute, is_out_of_memory
-from bench.training.metric_logger import Monitor
-from bench.training.optimizers import Players
+from bench.training.metric_logger import MetricLogger
+from bench.training.optimizers import Optimizers
 from models.base import Batch, Completion, InpaintingModel, Phase
 
 
@@ -22,13 +22,13 @@ class OutOfMemoryError(BenchError):
     """A step does not fit into memory, and may not or cannot be cut into smaller pieces."""
 
 
-class Mover:
+class TrainStep:
     """Takes steps, whole or in micro-batches.
 
     Args:
         model: on the device.
-        players: whose optimizers are stepped.
-        monitor: told every loss.
+        optimizers: whose optimizers are stepped.
+        metric_logger: told every loss.
         compute: device, precision, and the processes that gradients are averaged over.
         micro_batch: see :class:`bench.config.RunConfig`.
         warn: called with a sentence when memory ran out.
@@ -37,24 +37,29 @@ class Mover:
     def __init__(
         self,
         model: InpaintingModel,
-        players: Players,
-        monitor: Monitor,
+        optimizers: Optimizers,
+        metric_logger: MetricLogger,
         compute: Compute,
         *,
         micro_batch: int | None,
         warn: Callable[[str], None],
     ) -> None:
-        self.model, self.players, self.monitor, self.compute = model, players, monitor, compute
+        self.model, self.optimizers, self.metric_logger, self.compute = (
+            model,
+            optimizers,
+            metric_logger,
+            compute,
+        )
         self.micro_batch, self._halved, self._warn = micro_batch, False, warn
 
-    def advance(self, phase: Phase, batch: Batch) -> None:
-        """One step of every player. Where memory runs out, once in a training, the rest of the step and all later
+    def run(self, phase: Phase, batch: Batch) -> None:
+        """One step of every network. Where memory runs out, once in a training, the rest of the step and all later
         ones are taken in halves: batch-norm has then seen a part of one batch twice.
 
         Raises:
             OutOfMemoryError: the second time, or where a single image does not fit.
         """
-        left = list(phase.players)
+        left = list(phase.networks)
         while left:
             try:
                 self._move(left, phase, batch)
@@ -72,26 +77,26 @@ class Mover:
         self.micro_batch, self._halved = state["micro_batch"], state["halved"]
 
     def _move(self, left: list[str], phase: Phase, batch: Batch) -> None:
-        """Move the players in ``left`` and take them from it. With micro-batches the generator runs again for each
-        player, since a generator's loss needs the whole discriminator step first.
+        """Move the optimizers in ``left`` and take them from it. With micro-batches the generator runs again for each
+        network, since a generator's loss needs the whole discriminator step first.
         """
         parts = batch.split(self.micro_batch)
         shared = self._complete(phase, parts[0]) if len(parts) == 1 else None
         while left:
-            player = left[0]
-            optimizer, moved = self.players.prepare(player, batch.step), []
+            network = left[0]
+            optimizer, moved = self.optimizers.prepare(network, batch.step), []
             for part in parts:
                 completion = shared or self._complete(phase, part)
                 with self.compute.autocast():
-                    seen = completion if player == "generator" else completion.detach()
-                    terms = self.model.loss(player, part, seen, phase)
+                    seen = completion if network == "generator" else completion.detach()
+                    terms = self.model.loss(network, part, seen, phase)
                 weight = len(part) / len(batch)
-                (terms["loss"] * weight).backward(inputs=self.players.parameters[player])  # type: ignore[no-untyped-call]
+                (terms["loss"] * weight).backward(inputs=self.optimizers.parameters[network])  # type: ignore[no-untyped-call]
                 moved.append(({name: value.detach() for name, value in terms.items()}, weight))
-            self.compute.ranks.average_gradients(self.players.parameters[player])
+            self.compute.process_group.average_gradients(self.optimizers.parameters[network])
             optimizer.step()
             for values, weight in moved:
-                self.monitor.record(player, values, weight, batch.step)
+                self.metric_logger.record(network, values, weight, batch.step)
             left.pop(0)
 
     def _complete(self, phase: Phase, batch: Batch) -> Completion:
@@ -100,12 +105,12 @@ class Mover:
 
     def _halve(self, batch: Batch) -> None:
         used = min(self.micro_batch or len(batch), len(batch))
-        if self._halved or used == 1 or self.compute.ranks.many:
+        if self._halved or used == 1 or self.compute.process_group.is_distributed:
             raise OutOfMemoryError(
                 f"out of memory at step {batch.step} with {used} images at once; "
                 f"give --micro-batch {max(1, used // 2)} (the same effective batch), or a smaller --size"
             )
         self.micro_batch, self._halved = (used + 1) // 2, True
         detail = f"{used} images at once did not fit: {self.micro_batch} at once from this step on, the batch stays"
-        self.monitor.note(batch.step + 1, "out of memory", detail)
+        self.metric_logger.note(batch.step + 1, "out of memory", detail)
         self._warn(f"out of memory at step {batch.step}: {detail}")

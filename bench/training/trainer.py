@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bench.training import checkpoint
 from bench.training.device import Compute
-from bench.training.metric_logger import Monitor, NonFiniteLossError, Progress
-from bench.training.optimizers import Players
-from bench.training.schedule import Intervals, Schedule, due
+from bench.training.metric_logger import MetricLogger, NonFiniteLossError, Progress
+from bench.training.optimizers import Optimizers
+from bench.training.schedule import Intervals, Schedule, is_due
 from bench.training.signals import StopSignals
 from bench.training.train_log import TrainLog
-from bench.training.train_step import Mover
+from bench.training.train_step import TrainStep
 from models.base import Batch, InpaintingModel
 
 
@@ -30,7 +30,7 @@ class Trainer:
         intervals: see :class:`bench.training.schedule.Intervals`.
         micro_batch: see :class:`bench.config.RunConfig`.
         validate: called in evaluation mode; returns named numbers for the log.
-        listen: called at every report.
+        on_progress: called at every report.
         warn: called with a sentence when something is passed over.
         log: takes the lines of ``train.jsonl``.
         sample: called in evaluation mode to draw pictures.
@@ -47,7 +47,7 @@ class Trainer:
         intervals: Intervals | None = None,
         micro_batch: int | None = None,
         validate: Callable[[], dict[str, float]] | None = None,
-        listen: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         log: TrainLog | None = None,
         sample: Callable[[int], None] = lambda _: None,
@@ -56,18 +56,22 @@ class Trainer:
         self.folder, self.intervals = folder, intervals or Intervals()
         self.validate, self.sample = validate, sample
         self.step = 0
-        self.players = Players(model.networks, schedule)
-        self.monitor = Monitor(
+        self.optimizers = Optimizers(model.networks, schedule)
+        self.metric_logger = MetricLogger(
             schedule,
             folder,
             batch_size=getattr(batches, "batch_size", 1),
             report_every=self.intervals.report,
-            listen=listen,
+            on_progress=on_progress,
             log=log,
-            ranks=compute.ranks,
+            process_group=compute.process_group,
         )
-        self.mover = Mover(model, self.players, self.monitor, compute, micro_batch=micro_batch, warn=warn)
-        self.snapshot = Snapshot(folder, self.players, self.mover, self.monitor, compute, warn)
+        self.train_step = TrainStep(
+            model, self.optimizers, self.metric_logger, compute, micro_batch=micro_batch, warn=warn
+        )
+        self.snapshot = TrainerState(
+            folder, self.optimizers, self.train_step, self.metric_logger, compute, warn
+        )
 
     def train(self) -> None:
         """Run every step that is left.
@@ -76,39 +80,41 @@ class Trainer:
             InterruptedTrainingError: on SIGINT or SIGTERM, once a checkpoint is written.
             NonFiniteLossError: a loss is NaN or infinite; the checkpoint before it stays.
         """
-        ranks = self.compute.ranks
+        process_group = self.compute.process_group
         with StopSignals() as stop:
             # Resume: everything that follows is a function of the step.
             self.step, complete = self.snapshot.restore()
             saved = time.perf_counter()
             while not complete:
-                # Phase: optimizers of new players, batch-norm modes.
-                phase = self.players.enter(self.step)
+                # Phase: optimizers of new optimizers, batch-norm modes.
+                phase = self.optimizers.enter(self.step)
 
                 # Step.
-                self.mover.advance(phase, self.batches(self.step))
+                self.train_step.run(phase, self.batches(self.step))
                 self.step += 1
                 complete = self.step == self.schedule.num_steps
 
                 # Report: the only place where the host waits for the device.
-                if reported := complete or due(self.step, self.intervals.report):
-                    self.monitor.report(self.step)
+                if reported := complete or is_due(self.step, self.intervals.report):
+                    self.metric_logger.report(self.step)
 
                 # Validate, draw samples.
-                if self.validate and (complete or due(self.step, self.intervals.validate)):
-                    self.monitor.check_finite()
-                    with self._standing_still():
-                        self.monitor.validated(self.step, self.validate())
-                if due(self.step, self.intervals.sample):
-                    with self._standing_still():
+                if self.validate and (complete or is_due(self.step, self.intervals.validate)):
+                    self.metric_logger.check_finite()
+                    with self._eval_mode():
+                        self.metric_logger.validated(self.step, self.validate())
+                if is_due(self.step, self.intervals.sample):
+                    with self._eval_mode():
                         self.sample(self.step)
 
                 # Checkpoint: by steps, by the clock (read when a report has waited anyway), on a signal, at the end.
                 waited = int(reported and time.perf_counter() - saved > self.intervals.checkpoint_seconds)
-                if reported and ranks.many:
-                    waited, stop.signum = ranks.highest([waited, stop.signum])  # all do the same
-                asked = waited or (stop.signum and (reported or not ranks.many))
-                if complete or asked or due(self.step, self.intervals.checkpoint):
+                if reported and process_group.is_distributed:
+                    waited, stop.signum = process_group.all_reduce_max(
+                        [waited, stop.signum]
+                    )  # all do the same
+                asked = waited or (stop.signum and (reported or not process_group.is_distributed))
+                if complete or asked or is_due(self.step, self.intervals.checkpoint):
                     self.snapshot.save(self.step, complete=complete)
                     saved = time.perf_counter()
                     if asked:
@@ -116,26 +122,26 @@ class Trainer:
             stop.stop_if_asked(self.step)
 
     @contextlib.contextmanager
-    def _standing_still(self) -> Iterator[None]:
+    def _eval_mode(self) -> Iterator[None]:
         """Evaluation mode, off the clock."""
-        self.monitor.tick()
+        self.metric_logger.tick()
         self.model.networks.eval()
         yield
-        self.players.set_modes()
-        self.monitor.start_clock()
+        self.optimizers.set_modes()
+        self.metric_logger.start_clock()
 
 
 # A training's whole state as one checkpoint, and back.
 
 
-class Snapshot:
+class TrainerState:
     """Saves networks, optimizers, losses not yet reported and the way batches are cut; restores them.
 
     Args:
         folder: of the checkpoints.
-        players: networks and optimizers.
-        mover: the way batches are cut.
-        monitor: losses not yet reported, and the log, which is cut back to the step that is restored.
+        optimizers: networks and optimizers.
+        train_step: the way batches are cut.
+        metric_logger: losses not yet reported, and the log, which is cut back to the step that is restored.
         compute: device and processes; one process writes, all read what it found.
         warn: called with a sentence when a damaged checkpoint is passed over.
     """
@@ -143,13 +149,18 @@ class Snapshot:
     def __init__(
         self,
         folder: Path,
-        players: Players,
-        mover: Mover,
-        monitor: Monitor,
+        optimizers: Optimizers,
+        train_step: TrainStep,
+        metric_logger: MetricLogger,
         compute: Compute,
         warn: Callable[[str], None],
     ) -> None:
-        self.folder, self.players, self.mover, self.monitor = folder, players, mover, monitor
+        self.folder, self.optimizers, self.train_step, self.metric_logger = (
+            folder,
+            optimizers,
+            train_step,
+            metric_logger,
+        )
         self.compute, self._warn = compute, warn
 
     def save(self, step: int, *, complete: bool) -> None:
@@ -158,34 +169,34 @@ class Snapshot:
         Raises:
             NonFiniteLossError: losses or weights are not finite; nothing is written.
         """
-        self.monitor.tick()
-        self.monitor.check_finite()
-        if player := self.players.with_bad_weights():
-            raise NonFiniteLossError(f"weights of the {player} are not finite after step {step - 1}")
+        self.metric_logger.tick()
+        self.metric_logger.check_finite()
+        if network := self.optimizers.first_nonfinite_network():
+            raise NonFiniteLossError(f"weights of the {network} are not finite after step {step - 1}")
         state = {
-            "networks": self.players.networks.state_dict(),
-            "optimizers": {} if complete else self.players.state_dict(),
-            "monitor": self.monitor.state_dict(),
-            "mover": self.mover.state_dict(),
+            "networks": self.optimizers.networks.state_dict(),
+            "optimizers": {} if complete else self.optimizers.state_dict(),
+            "metric_logger": self.metric_logger.state_dict(),
+            "train_step": self.train_step.state_dict(),
             "complete": complete,
         }
-        if self.compute.ranks.leads:
-            checkpoint.save(self.folder, step, state, keep=1 if complete else 2)
-        self.monitor.start_clock()
+        if self.compute.process_group.is_main:
+            checkpoint.save_checkpoint(self.folder, step, state, keep=1 if complete else 2)
+        self.metric_logger.start_clock()
 
     def restore(self) -> tuple[int, bool]:
         """Take up the newest checkpoint, if there is one: the steps done, and whether those were all."""
         state = None
-        if self.compute.ranks.leads:
+        if self.compute.process_group.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.remove_stale(self.folder)
-            state = checkpoint.newest(self.folder, warn=self._warn)
-            self.monitor.log.rewind(state["step"] if state else -1)
-        state = self.compute.ranks.share(state)
+            checkpoint.remove_stale_checkpoints(self.folder)
+            state = checkpoint.newest_checkpoint(self.folder, warn=self._warn)
+            self.metric_logger.log.rewind(state["step"] if state else -1)
+        state = self.compute.process_group.broadcast(state)
         if state:
-            self.mover.load_state_dict(state["mover"])
-            self.players.networks.load_state_dict(state["networks"])
-            self.players.load_state_dict(state["optimizers"], state["step"])
-            self.monitor.load_state_dict(state["monitor"], state["step"], self.compute.device)
-        self.monitor.start_clock()
+            self.train_step.load_state_dict(state["train_step"])
+            self.optimizers.networks.load_state_dict(state["networks"])
+            self.optimizers.load_state_dict(state["optimizers"], state["step"])
+            self.metric_logger.load_state_dict(state["metric_logger"], state["step"], self.compute.device)
+        self.metric_logger.start_clock()
         return (state["step"], state["complete"]) if state else (0, False)

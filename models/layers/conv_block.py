@@ -18,7 +18,7 @@ LEAKY_SLOPE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class LayerRow:
     """One row of a published table of layers, at width 1."""
 
     kind: Literal["conv", "gated", "dilated", "deconv", "output"]
@@ -28,12 +28,12 @@ class Row:
     outputs: int
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """``channels`` of a network ``width`` times as wide, at least 4."""
     return channels if width == 1 else max(4, round(channels * width))
 
 
-def activate(x: Tensor, activation: Activation) -> Tensor:
+def apply_activation(x: Tensor, activation: Activation) -> Tensor:
     """ReLU or leaky ReLU, in place."""
     return F.relu_(x) if activation == "relu" else F.leaky_relu_(x, LEAKY_SLOPE)
 
@@ -95,10 +95,10 @@ class ConvBlock(nn.Module):
             x = F.relu(x) if self.activation == "relu" else F.leaky_relu(x, LEAKY_SLOPE)
             normed: Tensor = self.norm(x)
             return normed
-        return activate(self.norm(x), self.activation)
+        return apply_activation(self.norm(x), self.activation)
 
 
-def as_layers(rows: tuple[Row, ...], width: float, notes: dict[int, str]) -> list[Layer]:
+def describe_layers(rows: tuple[LayerRow, ...], width: float, notes: dict[int, str]) -> list[Layer]:
     """Rows for ``bench show``; ``notes`` by row number from 1."""
     names = {
         "conv": "Conv",
@@ -114,8 +114,8 @@ def as_layers(rows: tuple[Row, ...], width: float, notes: dict[int, str]) -> lis
             kind=names[row.kind],
             kernel=f"{row.kernel}x{row.kernel}",
             stride=f"{row.stride}x{row.stride}",
-            in_channels=str(row.inputs if number == 1 else scaled(row.inputs, width)),
-            out_channels=str(row.outputs if number == last else scaled(row.outputs, width)),
+            in_channels=str(row.inputs if number == 1 else scale_channels(row.inputs, width)),
+            out_channels=str(row.outputs if number == last else scale_channels(row.outputs, width)),
             note=notes.get(number, ""),
         )
         for number, row in enumerate(rows, start=1)

@@ -227,12 +227,12 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
         return output.permute(0, 3, 1, 2)
 
 
-def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+def bias_per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     """``(1, C, 1, 1)``, sent to the device without waiting for it (as ``torch.tensor(..., device=)`` would)."""
     return torch.tensor(values).view(1, -1, 1, 1).to(device, non_blocking=True)
 
 
-def initialise_dcgan(module: nn.Module) -> None:
+def init_dcgan(module: nn.Module) -> None:
     """Weights as DCGAN and Context Encoder draw them: convolutions N(0, 0.02), batch-norm N(1, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)

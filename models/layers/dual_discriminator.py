@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import Layer
-from models.layers.conv_block import Activation, activate, scaled
+from models.layers.conv_block import Activation, apply_activation, scale_channels
 from models.layers.cpu_kernels import SmallMapConv2d
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -58,14 +58,16 @@ class Branch(nn.Module):
         self.head: Head = head
         conv = SmallMapConv2d if spectral_norm == "none" else SpectralConv2d
         linear = SpectralLinear if spectral_norm == "all" else nn.Linear
-        channels = [in_channels, *(scaled(c, width) for c in CHANNELS[:depth])]
+        channels = [in_channels, *(scale_channels(c, width) for c in CHANNELS[:depth])]
         self.convs = nn.ModuleList(
             conv(before, after, KERNEL, stride=2, padding=KERNEL // 2) for before, after in pairwise(channels)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[1:]) if batch_norm else None
         for _ in range(depth):
             size = (size + 1) // 2
-        self.fc = linear(channels[-1] * (size * size if head == "flatten" else 1), scaled(FEATURES, width))
+        self.fc = linear(
+            channels[-1] * (size * size if head == "flatten" else 1), scale_channels(FEATURES, width)
+        )
 
     def forward(self, x: Tensor, populations: int = 1) -> Tensor:
         """``(N, in_channels, size, size)`` to ``(N, features)``."""
@@ -73,9 +75,9 @@ class Branch(nn.Module):
             x = conv(x)
             if self.norms is not None:
                 x = _normalise(self.norms[i], x, populations)
-            x = activate(x, self.activation)
+            x = apply_activation(x, self.activation)
         x = x.flatten(1) if self.head == "flatten" else x.mean(dim=(2, 3))
-        return activate(self.fc(x), self.activation)
+        return apply_activation(self.fc(x), self.activation)
 
 
 def _normalise(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
@@ -134,7 +136,7 @@ class DualDiscriminator(nn.Module):
 
         self.local_branch = branch(local_size, local_depth) if branches != "global" else None
         self.global_branch = branch(size, global_depth) if branches != "local" else None
-        features = scaled(FEATURES, width) * (2 if branches == "both" else 1)
+        features = scale_channels(FEATURES, width) * (2 if branches == "both" else 1)
         self.verdict = (SpectralLinear if spectral_norm == "all" else nn.Linear)(features, 1)
 
     def forward(self, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:

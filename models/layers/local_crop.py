@@ -49,7 +49,7 @@ def random_corners(
     return corners.to(device, non_blocking=True)
 
 
-def crop(image: Tensor, corners: Tensor, side: int) -> Tensor:
+def crop_at(image: Tensor, corners: Tensor, side: int) -> Tensor:
     """Each image's square of ``side`` pixels at its corner.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.layers.cpu_kernels import SmallMapConv2d
 
 
-class Masked(NamedTuple):
+class MaskedTensor(NamedTuple):
     """Features and where they are valid.
 
     Attributes:
@@ -29,16 +29,16 @@ class Masked(NamedTuple):
     valid: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, valid: Tensor) -> Masked:
+    def of(cls, features: Tensor, valid: Tensor) -> MaskedTensor:
         """Zero the features in the holes: the product of X and M in eq. 1."""
         return cls(features * valid.to(features.dtype), valid)
 
-    def upsample(self) -> Masked:
+    def upsample(self) -> MaskedTensor:
         """Twice the size, nearest neighbour, features and mask alike."""
-        return Masked(*map(upsample, self))
+        return MaskedTensor(*map(upsample_nearest, self))
 
 
-def upsample(map: Tensor) -> Tensor:
+def upsample_nearest(map: Tensor) -> Tensor:
     """``(N, C, H, W)`` to ``(N, C, 2 H, 2 W)``, nearest neighbour."""
     # A copy is exact in any type; the CPU's autocast would widen it to float32 and back.
     with torch.autocast(map.device.type, enabled=False):
@@ -66,7 +66,7 @@ class PartialConv2d(SmallMapConv2d):
             in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
         )
 
-    def forward(self, *sources: Masked) -> Masked:  # type: ignore[override]
+    def forward(self, *sources: MaskedTensor) -> MaskedTensor:  # type: ignore[override]
         """Convolve the concatenation of ``sources`` (all of one height and width)."""
         features = sources[0].features
         if len(sources) > 1:
@@ -76,14 +76,14 @@ class PartialConv2d(SmallMapConv2d):
             self.convolve(features, None), [(s.features.shape[1], s.valid) for s in sources]
         )
 
-    def renormalise(self, output: Tensor, masks: Sequence[tuple[int, Tensor]]) -> Masked:
+    def renormalise(self, output: Tensor, masks: Sequence[tuple[int, Tensor]]) -> MaskedTensor:
         """``W(X*M)`` to ``x'`` and ``m'``; ``masks``: channels and validity of each source."""
         scale, valid = self.window(masks)
         # The scale is 0 where a window is all hole, and so is the product; a bias must be kept out of there.
         output = output * scale.to(output.dtype)
         if self.bias is not None:
             output = output + self.bias.to(output.dtype).view(1, -1, 1, 1) * valid.to(output.dtype)
-        return Masked(output, valid)
+        return MaskedTensor(output, valid)
 
     def window(self, masks: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
         """``sum(1)/sum(M)``, 0 in all-hole windows, and the updated mask; ``(N, 1, H', W')`` float32."""
@@ -129,7 +129,7 @@ class UpsampledPartialConv2d(PartialConv2d):
         rows = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
         self.register_buffer("pairs", torch.kron(rows, rows).T.contiguous(), persistent=False)
 
-    def forward(self, below: Masked, skip: Masked) -> Masked:  # type: ignore[override]
+    def forward(self, below: MaskedTensor, skip: MaskedTensor) -> MaskedTensor:  # type: ignore[override]
         """``below`` ``(N, C, H, W)``, ``skip`` ``(N, C', 2 H, 2 W)``."""
         if self.is_small(skip.features.shape[2] * skip.features.shape[3], skip.features.device):
             return super().forward(below.upsample(), skip)
@@ -137,7 +137,7 @@ class UpsampledPartialConv2d(PartialConv2d):
         for_below, for_skip = torch.split(self.weight, split, dim=1)
         output = F.conv_transpose2d(below.features, self.for_pairs(for_below), stride=2, padding=1)
         output = output + F.conv2d(skip.features, for_skip, padding=1)
-        return self.renormalise(output, [(split[0], upsample(below.valid)), (split[1], skip.valid)])
+        return self.renormalise(output, [(split[0], upsample_nearest(below.valid)), (split[1], skip.valid)])
 
     def for_pairs(self, weight: Tensor) -> Tensor:
         """``(O, C, 3, 3)`` to the ``(C, O, 4, 4)`` of a transposed convolution of stride 2, each a sum of taps."""

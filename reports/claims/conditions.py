@@ -15,7 +15,7 @@ FULL_SIZE, FULL_BUDGET, FULL_TRAINING = 160, 3_600_000, 162_770
 Arranged = dict[tuple[str, str, str], Scores]
 
 
-def shortfalls(experiment: Experiment) -> list[str]:
+def find_shortfalls(experiment: Experiment) -> list[str]:
     """What keeps a run on CelebA from carrying a verdict, beside seeds; empty if nothing does."""
     settings, data = experiment.manifest["settings"], experiment.manifest["data"]
     short = []
@@ -42,7 +42,7 @@ def altered_models(experiment: Experiment, claim: Claim) -> list[str]:
         done = [c for c in cells_of(experiment, claim, model) if c["status"] == "done"]
         for label in dict.fromkeys(c["label"] for c in done if c["config"].get("vgg_losses") == "off"):
             short.append(f"{label} lacks published losses")
-        altered = {k: v for k, v in assignments(experiment, model).items() if k != "vgg_losses"}
+        altered = {k: v for k, v in option_assignments(experiment, model).items() if k != "vgg_losses"}
         short += [f"{model} with {field} = {value}" for field, value in altered.items()]
     return short
 
@@ -111,7 +111,7 @@ def more_cells(
     for file in given.get("models-from", []):
         words += ["--models-from", str(file)]
     for model in models:
-        for field, value in assignments(experiment, model).items():
+        for field, value in option_assignments(experiment, model).items():
             words += ["--set", f"{model}.{field}={value}"]
     return shlex.join([*words, "--name", experiment.name + "-again" * afresh])
 
@@ -123,7 +123,7 @@ def last_options(experiment: Experiment) -> dict[str, Any]:
     return last
 
 
-def assignments(experiment: Experiment, model: str) -> dict[str, Any]:
+def option_assignments(experiment: Experiment, model: str) -> dict[str, Any]:
     """Fields of the model's config set by hand (``--set``) when it was last computed."""
     found: dict[str, Any] = {}
     for options in experiment.manifest.get("options") or []:

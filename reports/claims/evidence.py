@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from reports.claims.paper import Claim, Comparison
+from reports.claims.paper import Claim, ClaimComparison
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_codes
 from reports.statistics.intervals import Estimate, seed_interval
 from reports.statistics.scores import Scores
@@ -22,7 +22,7 @@ _UNITS = {"psnr_db": (" dB", 2), "ssim": ("", 4)}
 
 
 @dataclass(frozen=True)
-class Finding:
+class ComparisonEvidence:
     """The outcome of one comparison.
 
     Attributes:
@@ -35,7 +35,7 @@ class Finding:
         reason: in a sentence.
     """
 
-    comparison: Comparison
+    comparison: ClaimComparison
     a: str
     b: str
     difference: float
@@ -46,8 +46,8 @@ class Finding:
 
 
 def compare_means(
-    comparison: Comparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
-) -> Finding:
+    comparison: ClaimComparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
+) -> ComparisonEvidence:
     """Is ``a`` better than ``b``? For: the 95 % interval lies on that side of zero. Against: it lies on the
     other even when widened for ``comparisons`` chances to go wrong (Bonferroni).
     """
@@ -62,8 +62,8 @@ def compare_means(
 
 
 def compare_sizes(
-    comparison: Comparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
-) -> Finding:
+    comparison: ClaimComparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
+) -> ComparisonEvidence:
     """Is ``a`` ahead of ``b`` by about the published difference, which comes from one training of each?
 
     For: ``a`` and ``b`` differ in the published direction, and the published difference lies in the 95 % interval for
@@ -103,9 +103,11 @@ def _estimate(a: Scores, b: Scores, confidence: float, *, single: bool = False) 
 
 
 def _finding(
-    comparison: Comparison, a: Scores, b: Scores, estimate: Estimate, leaning: Leaning, reason: str
-) -> Finding:
-    return Finding(comparison, a.label, b.label, estimate.value, estimate.low, estimate.high, leaning, reason)
+    comparison: ClaimComparison, a: Scores, b: Scores, estimate: Estimate, leaning: Leaning, reason: str
+) -> ComparisonEvidence:
+    return ComparisonEvidence(
+        comparison, a.label, b.label, estimate.value, estimate.low, estimate.high, leaning, reason
+    )
 
 
 def _describe(a: Scores, b: Scores, metric: str, estimate: Estimate) -> str:
@@ -129,7 +131,7 @@ def _undecided(estimate: Estimate) -> str:
 MIN_VALIDATIONS = 4
 
 
-def fluctuation(curves: pd.DataFrame, model: str, train_mask: str | None = None) -> pd.Series:
+def validation_fluctuation(curves: pd.DataFrame, model: str, train_mask: str | None = None) -> pd.Series:
     """Root mean square of the steps between successive validations in the second half of each training, in
     dB.
 
@@ -152,14 +154,16 @@ def fluctuation(curves: pd.DataFrame, model: str, train_mask: str | None = None)
 
 
 def compare_stability(
-    curves: pd.DataFrame, comparison: Comparison, train_mask: str | None = None
-) -> Finding | str:
+    curves: pd.DataFrame, comparison: ClaimComparison, train_mask: str | None = None
+) -> ComparisonEvidence | str:
     """Does ``better`` fluctuate less than ``worse``? Welch's t on the logarithms, one value a training.
 
     Returns:
-        The ratio of the geometric means of :func:`fluctuation`, or why there is none.
+        The ratio of the geometric means of :func:`validation_fluctuation`, or why there is none.
     """
-    a, b = (fluctuation(curves, name, train_mask) for name in (comparison.better, comparison.worse))
+    a, b = (
+        validation_fluctuation(curves, name, train_mask) for name in (comparison.better, comparison.worse)
+    )
     for name, found in ((comparison.better, a), (comparison.worse, b)):
         if found.empty or not (found > 0).all():
             return (
@@ -177,15 +181,15 @@ def compare_stability(
         what += ": no interval, which takes two trainings of each"
     else:
         what += f" [{low:.2f}, {high:.2f}]" + ": the interval includes 1" * (leaning == "neither")
-    return Finding(comparison, first, second, ratio, low, high, leaning, what)
+    return ComparisonEvidence(comparison, first, second, ratio, low, high, leaning, what)
 
 
-def diverged(cell: Mapping[str, Any]) -> bool:
+def diverged_trainings(cell: Mapping[str, Any]) -> bool:
     """Whether a cell of a manifest failed since losses or weights were no longer finite."""
     return cell["status"] == "failed" and "NonFiniteLossError" in (cell["error"] or "")
 
 
-def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> Finding | None:
+def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> ComparisonEvidence | None:
     """Did trainings of ``worse`` diverge more often than those of ``better``? Fisher's exact test, two-sided.
 
     Returns:
@@ -195,8 +199,8 @@ def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> Find
     gone, all_of, labels = [], [], []
     for name in (comparison.better, comparison.worse):
         own = [c for c in cells if c["model"] == name and c["mask"] == claim.mask]
-        trained = [c for c in own if c["status"] == "done" or diverged(c)]
-        gone.append(sum(map(diverged, trained)))
+        trained = [c for c in own if c["status"] == "done" or diverged_trainings(c)]
+        gone.append(sum(map(diverged_trainings, trained)))
         all_of.append(len(trained))
         labels.append(str(trained[0]["label"]))
     if not any(gone):
@@ -209,7 +213,7 @@ def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> Find
     )
     nan = float("nan")
     first, second = labels
-    return Finding(
+    return ComparisonEvidence(
         comparison, first, second, nan, nan, nan, leaning, f"{what} (Fisher's exact test: p = {p:.2g})"
     )
 

@@ -24,7 +24,7 @@ OURS = "mgs-iim"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """``better`` is said to beat ``worse`` (registry names) in ``metric``; ``published`` is by how much."""
 
     better: str
@@ -52,7 +52,7 @@ class Claim:
     statement: str
     source: str
     test: Test
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ClaimComparison, ...]
     mask: str = MASK
 
     @property
@@ -64,16 +64,16 @@ class Claim:
 _ORDER = (OURS, "pconv", "glcic", "context-encoder")
 
 
-def _order(metric: str) -> tuple[Comparison, ...]:
-    return tuple(Comparison(better, worse, metric) for better, worse in itertools.pairwise(_ORDER))
+def _order(metric: str) -> tuple[ClaimComparison, ...]:
+    return tuple(ClaimComparison(better, worse, metric) for better, worse in itertools.pairwise(_ORDER))
 
 
-def _sizes(metric: str, differences: dict[str, float]) -> tuple[Comparison, ...]:
-    return tuple(Comparison(OURS, worse, metric, value) for worse, value in differences.items())
+def _sizes(metric: str, differences: dict[str, float]) -> tuple[ClaimComparison, ...]:
+    return tuple(ClaimComparison(OURS, worse, metric, value) for worse, value in differences.items())
 
 
-def _ablation(without: str) -> tuple[Comparison, ...]:
-    return tuple(Comparison(OURS, without, metric) for metric in ("psnr_db", "ssim"))
+def _ablation(without: str) -> tuple[ClaimComparison, ...]:
+    return tuple(ClaimComparison(OURS, without, metric) for metric in ("psnr_db", "ssim"))
 
 
 CLAIMS = (
@@ -117,7 +117,7 @@ CLAIMS = (
         "Spectral normalisation stabilises training.",
         "abstract, sections 3.4 and 5 (no numbers)",
         "stability",
-        (Comparison(OURS, "mgs-iim-no-sn"),),
+        (ClaimComparison(OURS, "mgs-iim-no-sn"),),
     ),
     Claim(
         "two-discriminators",
@@ -142,7 +142,7 @@ CLAIMS = (
 # of trainings behind them, and two of its baselines cannot be identified.
 
 
-def published() -> pd.DataFrame:
+def published_table() -> pd.DataFrame:
     """Columns ``model`` (registry name), ``paper_name``, ``metric``, ``value``, ``table``, ``section``,
     ``page``.
 
@@ -156,6 +156,6 @@ def published() -> pd.DataFrame:
 
 def published_value(model: str, metric: str) -> float | None:
     """Table 4's number for a model's registry name, or ``None`` where the paper has none."""
-    table = published()
+    table = published_table()
     found = table.loc[(table["model"] == model) & (table["metric"] == metric), "value"]
     return float(found.iloc[0]) if len(found) else None

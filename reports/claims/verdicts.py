@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reports.claims import conditions
-from reports.claims.conditions import Arranged, altered_models, cells_of, common_train_mask, shortfalls
+from reports.claims.conditions import Arranged, altered_models, cells_of, common_train_mask, find_shortfalls
 from reports.claims.evidence import (
-    Finding,
+    ComparisonEvidence,
     Leaning,
     compare_divergence,
     compare_means,
     compare_sizes,
     compare_stability,
-    diverged,
+    diverged_trainings,
 )
 from reports.claims.paper import CLAIMS, Claim
 from reports.results.experiment import Experiment
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.scores import Scores, arrange
+from reports.statistics.scores import Scores, group_scores
 
-__all__ = ["CLAIMS", "Claim", "Finding", "Outcome", "Verdict", "evaluate_claims", "shortfalls"]
+__all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "evaluate_claims"]
 
 Outcome = Literal["reproduced", "not reproduced", "inconclusive", "indicative", "not tested"]
 
@@ -50,7 +50,7 @@ class Verdict:
     outcome: Outcome
     leaning: Leaning
     reason: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ComparisonEvidence, ...] = ()
     missing: tuple[str, ...] = ()
     command: str = ""
     summary: str = ""
@@ -58,11 +58,11 @@ class Verdict:
 
 def evaluate_claims(experiment: Experiment, claims: tuple[Claim, ...] = CLAIMS) -> list[Verdict]:
     """A verdict on each claim, in order."""
-    short = shortfalls(experiment)
+    short = find_shortfalls(experiment)
     arranged: dict[str, Arranged] = {}
     for metric in dict.fromkeys(c.metric for claim in claims for c in claim.comparisons):
         if metric in experiment.rows.columns:
-            arranged[metric] = arrange(experiment.rows, metric)
+            arranged[metric] = group_scores(experiment.rows, metric)
     return [_evaluate(experiment, claim, arranged, short) for claim in claims]
 
 
@@ -99,7 +99,7 @@ def _evaluate(
     return _judge(claim, findings, [*short, *altered_models(experiment, claim)])
 
 
-def _judge(claim: Claim, findings: list[Finding], short: list[str]) -> Verdict:
+def _judge(claim: Claim, findings: list[ComparisonEvidence], short: list[str]) -> Verdict:
     """The verdict where there is all that it takes; ``short`` makes it an indication."""
     leaning, reason, summary = _decide(findings)
     if leaning == "neither":
@@ -112,7 +112,7 @@ def _judge(claim: Claim, findings: list[Finding], short: list[str]) -> Verdict:
     return Verdict(claim, outcome, leaning, reason, tuple(findings), summary=summary)
 
 
-def _decide(findings: list[Finding]) -> tuple[Leaning, str, str]:
+def _decide(findings: list[ComparisonEvidence]) -> tuple[Leaning, str, str]:
     """Leaning, reason and summary of a claim.
 
     All comparisons for: reproduced. Any against: not. The two errors are held to 5 % for the claim as a whole: the
@@ -127,7 +127,7 @@ def _decide(findings: list[Finding]) -> tuple[Leaning, str, str]:
     return "for", "all comparisons hold" if len(findings) > 1 else findings[0].reason, ""
 
 
-def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
+def _told(findings: list[ComparisonEvidence], what: str, of: int) -> tuple[str, str]:
     """Their sentences, and how many they are of several."""
     summary = f"{len(findings)} of {of} comparisons {what}" if of > 1 else ""
     return "; ".join(f.reason for f in findings), summary
@@ -135,7 +135,7 @@ def _told(findings: list[Finding], what: str, of: int) -> tuple[str, str]:
 
 def _findings(
     experiment: Experiment, claim: Claim, arranged: dict[str, Arranged], trained_on: str
-) -> list[Finding] | str:
+) -> list[ComparisonEvidence] | str:
     """One for each comparison; or why there can be none."""
     if claim.test == "stability":
         found = [compare_stability(experiment.curves, c, trained_on) for c in claim.comparisons]
@@ -168,7 +168,9 @@ def _missing(experiment: Experiment, claim: Claim) -> dict[str, str]:
     missing = {}
     for model in claim.models:
         cells = cells_of(experiment, claim, model)
-        enough = [c for c in cells if c["status"] == "done" or (claim.test == "stability" and diverged(c))]
+        enough = [
+            c for c in cells if c["status"] == "done" or (claim.test == "stability" and diverged_trainings(c))
+        ]
         if not enough:
             why = next((f" ({c['status']}: {c['reason']})" for c in cells), "")
             missing[model] = f"{model} on {claim.mask}{why}"

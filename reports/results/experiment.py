@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.results.manifest import ManifestError, read_manifest
-from reports.results.schema import COLUMNS, PRIMARY_METRICS, SchemaError, agrees, read_rows
+from reports.results.schema import COLUMNS, PRIMARY_METRICS, SchemaError, numbers_agree, read_rows
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
 CURVE_COLUMNS = (
@@ -38,7 +38,7 @@ class ExperimentError(ValueError):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class StoredImages:
     """The picture pool of one mask: chosen by seed before any metric was known.
 
     Attributes:
@@ -89,7 +89,7 @@ class Experiment:
         """Finished cells, all or those of ``mask``."""
         return [c for c in self.cells if c["status"] == "done" and mask in (None, c["mask"])]
 
-    def pictures(self, mask: str) -> Pictures | None:
+    def pictures(self, mask: str) -> StoredImages | None:
         """The pictures kept for ``mask``; ``None`` if none were (``--no-pictures``).
 
         Raises:
@@ -111,7 +111,7 @@ class Experiment:
                         f"{file}: shows other images than {path}; delete both and run again"
                     )
                 composites[cell["cell"]] = kept["composite"][[place[i] for i in ids]]
-        return Pictures(ids, pool["image"], pool["mask"], composites)
+        return StoredImages(ids, pool["image"], pool["mask"], composites)
 
 
 def load_experiment(folder: Path) -> Experiment:
@@ -135,7 +135,7 @@ def load_experiment(folder: Path) -> Experiment:
                 table = read_rows(path)
             except SchemaError as error:
                 raise ExperimentError(str(error)) from error
-            if not agrees(table, cell["evaluation"].get("numbers")):
+            if not numbers_agree(table, cell["evaluation"].get("numbers")):
                 raise ExperimentError(
                     f"{path}: not the results that the manifest records; delete its folder and run the command again"
                 )

@@ -71,7 +71,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "run the experiment again under another --name"
         )
     problem = _problem(manifest)
-    if problem is None and SEAL in manifest and manifest[SEAL] != seal(manifest):
+    if problem is None and SEAL in manifest and manifest[SEAL] != manifest_checksum(manifest):
         problem = "its content is not what was written"
     if problem is not None:
         raise ManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
@@ -81,7 +81,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 _REMEDY = "get a whole copy of it, or remove it and run the experiment's command again"
 
 
-def seal(value: Mapping[str, Any]) -> str:
+def manifest_checksum(value: Mapping[str, Any]) -> str:
     """Digest of everything in a manifest but the seal itself, independent of the order of keys."""
     rest = {key: part for key, part in value.items() if key != SEAL}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

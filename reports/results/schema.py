@@ -87,7 +87,7 @@ def metric_columns(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in rows.columns if name not in _NAMES]
 
 
-def validate(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
+def validate_rows(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
     """The table with its columns in order and of their types.
 
     Args:
@@ -149,10 +149,10 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
     """Validate and write a results file, under a temporary name first, so that it is whole or not there.
 
     Raises:
-        SchemaError: see :func:`validate`.
+        SchemaError: see :func:`validate_rows`.
         OSError: the disk is full or the folder cannot be written.
     """
-    table = pa.Table.from_pandas(validate(rows, str(path)), preserve_index=False)
+    table = pa.Table.from_pandas(validate_rows(rows, str(path)), preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _METADATA_KEY: str(SCHEMA_VERSION).encode()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -188,13 +188,13 @@ def read_rows(path: Path) -> pd.DataFrame:
         older = found.isdigit() and int(found) < SCHEMA_VERSION
         advice = "run the experiment again" if older else "install a newer inpaint-bench"
         raise SchemaError(f"{path}: results of schema {found}, this version reads {SCHEMA_VERSION}; {advice}")
-    return validate(frame, str(path))
+    return validate_rows(frame, str(path))
 
 
 # The numbers of a finished cell as its manifest keeps them: enough to compare with to the last bit, without rows.
 
 
-def numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Metric -> ``mean`` over the images (``None`` where it is not a number) and ``digest`` of all values.
 
     The mean is the exact sum, rounded once: the same on every machine. The digest is SHA-256 over the images' ids and
@@ -210,9 +210,9 @@ def numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def agrees(rows: pd.DataFrame, recorded: Any) -> bool:
-    """Whether rows are those of which ``recorded`` (by :func:`numbers`) was made; ``None`` says nothing.
+def numbers_agree(rows: pd.DataFrame, recorded: Any) -> bool:
+    """Whether rows are those of which ``recorded`` (by :func:`cell_numbers`) was made; ``None`` says nothing.
 
     Metrics of the rows that are not recorded, and recorded ones without rows, count as another table.
     """
-    return recorded is None or numbers(rows) == recorded
+    return recorded is None or cell_numbers(rows) == recorded

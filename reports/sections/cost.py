@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from reports import plots
-from reports.context import Method, Page
+from reports.context import MethodView, ReportContext
 from reports.sections import Plot
-from reports.svg import style
+from reports.svg import apply_style
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_cost(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/cost.html.j2``."""
     rows = [{"method": m, "columns": _columns(m)} for m in page.methods if m.done]
-    with style():
+    with apply_style():
         return {
             "rows": rows,
             "plots": _plots(page),
@@ -37,7 +37,7 @@ HEADS = (
 )
 
 
-def _columns(method: Method) -> list[tuple[str, float | None]]:
+def _columns(method: MethodView) -> list[tuple[str, float | None]]:
     """Text and sort value of each column; means over the method's trainings and cells."""
     trainings = list({c["training"]["key"]: c["training"] for c in method.done if c["training"]}.values())
     speeds = [c["evaluation"]["images_per_second"] for c in method.done if c["evaluation"]]
@@ -53,7 +53,7 @@ def _columns(method: Method) -> list[tuple[str, float | None]]:
     ]
 
 
-def _plots(page: Page) -> list[Plot]:
+def _plots(page: ReportContext) -> list[Plot]:
     metric = page.measured[0] if page.measured else None
     mask = page.main_mask
     if metric is None or mask is None:
@@ -75,7 +75,7 @@ def _plots(page: Page) -> list[Plot]:
             words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
             found.append(
                 Plot(
-                    plots.quality_against_cost(pd.DataFrame(points), looks, name, metric.title),
+                    plots.plot_quality_against_cost(pd.DataFrame(points), looks, name, metric.title),
                     f"cost {short}",
                     f"{metric.heading} against {name.split(' (')[0]}",
                     f"{metric.title} on “{mask}” against {name}: {words}.",

@@ -9,23 +9,23 @@ import numpy as np
 import pandas as pd
 
 from reports import plots
-from reports.context import Metric, Page
+from reports.context import MetricView, ReportContext
 from reports.sections import Plot
 from reports.statistics.paired import probability_of_superiority
 from reports.statistics.scores import Scores
-from reports.svg import style
+from reports.svg import apply_style
 
 _BINS = 8
 _SHOWN = ("psnr_db", "ssim", "lpips_alex")
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_distributions(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/distributions.html.j2``."""
-    with style():
+    with apply_style():
         return {"masks": [{"mask": mask, **_mask(page, mask)} for mask in page.masks]}
 
 
-def _mask(page: Page, mask: str) -> dict[str, Any]:
+def _mask(page: ReportContext, mask: str) -> dict[str, Any]:
     found: list[Plot] = []
     notes: list[str] = []
     metrics = [m for m in page.measured if m.name in _SHOWN] or page.measured[:1]
@@ -54,10 +54,10 @@ def _mask(page: Page, mask: str) -> dict[str, Any]:
     return {"plots": found, "notes": notes, "methods": methods, "images": page.data["evaluated"]}
 
 
-def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: str) -> Plot:
+def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, name: str) -> Plot:
     medians = ", ".join(f"{label} {metric.show(np.median(v))}" for label, v in scores.items())
     return Plot(
-        plots.ecdf(scores, looks, metric.title),
+        plots.plot_ecdf(scores, looks, metric.title),
         f"{name} ecdf",
         f"{metric.heading} over all images",
         f"Cumulative distribution of {metric.title} over images. Medians: {medians}.",
@@ -65,13 +65,13 @@ def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: s
     )
 
 
-def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name: str) -> Plot:
+def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, name: str) -> Plot:
     spans = ", ".join(
         f"{label} {metric.show(np.quantile(v, 0.25))} to {metric.show(np.quantile(v, 0.75))}"
         for label, v in scores.items()
     )
     return Plot(
-        plots.violins(scores, looks, metric.title),
+        plots.plot_violins(scores, looks, metric.title),
         f"{name} violins",
         f"Spread of {metric.heading}",
         f"Violins of {metric.title} over images. Middle halves: {spans}.",
@@ -79,7 +79,9 @@ def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: Metric, name
     )
 
 
-def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: str) -> list[Plot]:
+def _forest(
+    page: ReportContext, mask: str, metric: MetricView, looks: dict[str, Any], name: str
+) -> list[Plot]:
     order = page.ranking(mask, metric)
     if len(order) < 2:
         return []
@@ -91,7 +93,7 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
         "{} {} [{}, {}]".format(line["b"], *(metric.show(line[k]) for k in ("difference", "low", "high")))
         for line in t.to_dict("records")
     )
-    drawn = plots.paired_forest(t, looks, metric.title)
+    drawn = plots.plot_paired_forest(t, looks, metric.title)
     kinds = set(t["interval"])
     caption = (
         "Bars: 95 % intervals over seeds and images."
@@ -105,7 +107,7 @@ def _forest(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: 
     return [Plot(drawn, f"{name} forest", title, alt, caption)]
 
 
-def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
+def _wins(scores: dict[str, Scores], metric: MetricView, name: str) -> Plot:
     labels = list(scores)
     sign = 1.0 if metric.higher_is_better else -1.0
     wins = np.full((len(labels), len(labels)), np.nan)
@@ -120,7 +122,7 @@ def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
     share = table.mean(axis=1)
     words = ", ".join(f"{label} {100 * share[label]:.0f} %" for label in labels)
     return Plot(
-        plots.win_matrix(table),
+        plots.plot_win_matrix(table),
         f"{name} wins",
         f"How often the row beats the column, % of images ({metric.heading})",
         f"Win rates in {metric.title}, image by image. Each model's average against the others: {words}.",
@@ -128,7 +130,7 @@ def _wins(scores: dict[str, Scores], metric: Metric, name: str) -> Plot:
     )
 
 
-def _hole(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: str) -> Plot:
+def _hole(page: ReportContext, mask: str, metric: MetricView, looks: dict[str, Any], name: str) -> Plot:
     binned = {}
     for method in page.methods_on(mask):
         rows = page.rows[(page.rows["mask"] == mask) & (page.rows["label"] == method.label)]
@@ -142,7 +144,7 @@ def _hole(page: Page, mask: str, metric: Metric, looks: dict[str, Any], name: st
         if len(t)
     )
     return Plot(
-        plots.against_hole(binned, looks, metric.title),
+        plots.plot_against_hole_area(binned, looks, metric.title),
         f"{name} hole",
         f"{metric.heading} against the area of the hole",
         f"Mean {metric.title} from the smallest to the largest holes: {words}.",

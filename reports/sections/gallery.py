@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reports.context import Method, Page
-from reports.results.experiment import Pictures
+from reports.context import MethodView, ReportContext
+from reports.results.experiment import StoredImages
 from reports.results.schema import PRIMARY_METRICS
 
 
-def build(page: Page, *, embed: bool) -> dict[str, Any]:
+def build_gallery(page: ReportContext, *, embed: bool) -> dict[str, Any]:
     """Context of ``sections/gallery.html.j2``. ``embed`` is false for ``--no-pictures``."""
     masks = []
     if embed:
@@ -35,14 +35,14 @@ def build(page: Page, *, embed: bool) -> dict[str, Any]:
     }
 
 
-def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
+def _mask(page: ReportContext, mask: str, pool: StoredImages) -> dict[str, Any]:
     shown = [(m, c["cell"]) for m in page.methods if (c := _cell(m, mask, pool))]
     metrics = [m for m in page.measured if m.name in PRIMARY_METRICS] or page.measured[:1]
     values = {m.label: _values(page, mask, m, pool, [k.name for k in metrics]) for m, _ in shown}
     scores = {label: v[:, 0] for label, v in values.items()} if metrics else {}
     up = metrics[0].higher_is_better if metrics else True
     rows = []
-    for choice in choose(scores, len(pool.ids), higher_is_better=up):
+    for choice in choose_images(scores, len(pool.ids), higher_is_better=up):
         place = choice.place
         outputs = [
             {
@@ -65,13 +65,15 @@ def _mask(page: Page, mask: str, pool: Pictures) -> dict[str, Any]:
     return {"mask": mask, "rows": rows, "pool": len(pool.ids), "columns": len(shown) + 2, "seeds": seeds}
 
 
-def _cell(method: Method, mask: str, pool: Pictures) -> dict[str, Any] | None:
+def _cell(method: MethodView, mask: str, pool: StoredImages) -> dict[str, Any] | None:
     """The method's cell with pictures: of its lowest seed."""
     cells = [c for c in method.done if c["mask"] == mask and c["cell"] in pool.composites]
     return min(cells, key=lambda c: c["seed"], default=None)
 
 
-def _values(page: Page, mask: str, method: Method, pool: Pictures, metrics: list[str]) -> NDArray[np.float64]:
+def _values(
+    page: ReportContext, mask: str, method: MethodView, pool: StoredImages, metrics: list[str]
+) -> NDArray[np.float64]:
     """``(P, metrics)`` scores of the pool's images under the method's lowest seed, NaN where none."""
     rows = page.rows[(page.rows["mask"] == mask) & (page.rows["label"] == method.label)]
     rows = rows[rows["seed"] == rows["seed"].min()].set_index("image_id")
@@ -93,7 +95,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass
-class Choice:
+class ImageChoice:
     """An image to show: its position in the pool, and what chose it.
 
     Attributes:
@@ -117,7 +119,9 @@ class Choice:
         return found
 
 
-def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool = True) -> list[Choice]:
+def choose_images(
+    scores: Mapping[str, Floats], count: int, *, higher_is_better: bool = True
+) -> list[ImageChoice]:
     """Images of the pool to show, each once, with what chose it.
 
     In order: :data:`NUM_RANDOM` spread over the pool (which was drawn at random by seed), the image of median
@@ -128,10 +132,10 @@ def choose(scores: Mapping[str, Floats], count: int, *, higher_is_better: bool =
         count: images in the pool.
         higher_is_better: direction of the score.
     """
-    found: dict[int, Choice] = {}
+    found: dict[int, ImageChoice] = {}
 
-    def at(place: np.integer[Any] | int) -> Choice:
-        return found.setdefault(int(place), Choice(int(place)))
+    def at(place: np.integer[Any] | int) -> ImageChoice:
+        return found.setdefault(int(place), ImageChoice(int(place)))
 
     # The pool lies in the order of the test split: spread over it, or the first names would be favoured.
     for place in np.linspace(0, count - 1, min(NUM_RANDOM, count)).round().astype(int):

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.context import Method, Metric, Page, tied
+from reports.context import MethodView, MetricView, ReportContext, tied_with_best
 from reports.sections.verdicts import MEANINGS
 from reports.statistics.intervals import MIN_SEEDS
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_headline(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/headline.html.j2``."""
     return {
-        "sentences": sentences(page),
-        "cautions": cautions(page),
+        "sentences": headline_sentences(page),
+        "cautions": headline_cautions(page),
         "facts": _facts(page),
-        "short": short(page),
+        "short": short_headline(page),
     }
 
 
-def short(page: Page) -> str:
+def short_headline(page: ReportContext) -> str:
     """The headline in one line, for lists of experiments. From plain means, so that long lists are quick."""
     metric = _psnr(page)
     if page.main_mask is None or metric is None:
@@ -45,7 +45,7 @@ def short(page: Page) -> str:
     return f"{text} in {metric.heading} on the mask “{page.main_mask}”.{noise}"
 
 
-def sentences(page: Page) -> list[str]:
+def headline_sentences(page: ReportContext) -> list[str]:
     """Findings, most important first."""
     mask, metric = page.main_mask, _psnr(page)
     if mask is None or metric is None:
@@ -71,7 +71,7 @@ def sentences(page: Page) -> list[str]:
     return found
 
 
-def _claims(page: Page) -> list[str]:
+def _claims(page: ReportContext) -> list[str]:
     """How the paper's claims stand, where any was tested."""
     counts = Counter(v.outcome for v in page.verdicts)
     told = [f"{_are(counts[o])} {o}" for o in MEANINGS if counts[o] and o != "not tested"]
@@ -81,7 +81,7 @@ def _claims(page: Page) -> list[str]:
     return [text + (f"; {_are(counts['not tested'])} not tested." if counts["not tested"] else ".")]
 
 
-def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Method]) -> str:
+def _leader(page: ReportContext, where: str, mask: str, metric: MetricView, trained: list[MethodView]) -> str:
     best = trained[0]
     lead = f"{where}, {best.label} has "
     if len(trained) == 1:
@@ -99,12 +99,14 @@ def _leader(page: Page, where: str, mask: str, metric: Metric, trained: list[Met
         return text + ": more than the spread between seeds and images explains."
     if pair["low"] <= 0 <= pair["high"]:
         return text + ": a difference that cannot be told from zero."
-    if tied(pair):
+    if tied_with_best(pair):
         return text + ". The signed-rank test over images does not confirm a difference."
     return text + ". The interval speaks of these very trainings, not of the methods."
 
 
-def _bar(page: Page, mask: str, metric: Metric, trained: list[Method], fill: Method) -> str:
+def _bar(
+    page: ReportContext, mask: str, metric: MetricView, trained: list[MethodView], fill: MethodView
+) -> str:
     """How the trained models stand to the best fill that needs no training."""
     bar = page.value(mask, fill.label, metric.name)
     assert bar is not None
@@ -123,7 +125,7 @@ def _bar(page: Page, mask: str, metric: Metric, trained: list[Method], fill: Met
     return f"Every trained model clears {named} by at least {least}."
 
 
-def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> str:
+def _elsewhere(page: ReportContext, metric: MetricView, leader: MethodView, masks: list[str]) -> str:
     """Which trained model leads on the other masks, and where an untrained fill is above it."""
     led: dict[str, list[str]] = {}
     above: dict[str, list[str]] = {}
@@ -147,7 +149,7 @@ def _elsewhere(page: Page, metric: Metric, leader: Method, masks: list[str]) -> 
     return text + "."
 
 
-def cautions(page: Page) -> list[str]:
+def headline_cautions(page: ReportContext) -> list[str]:
     """What a reader must know before quoting a number."""
     found = []
     if page.data["procedural"]:
@@ -189,7 +191,7 @@ def cautions(page: Page) -> list[str]:
     return found
 
 
-def _facts(page: Page) -> list[tuple[str, str]]:
+def _facts(page: ReportContext) -> list[tuple[str, str]]:
     """The run in a few words, above the fold."""
     seen = sorted({m.training["images_seen"] for m in page.methods if m.training})
     facts = [
@@ -206,24 +208,24 @@ def _facts(page: Page) -> list[tuple[str, str]]:
     return facts
 
 
-def _psnr(page: Page) -> Metric | None:
+def _psnr(page: ReportContext) -> MetricView | None:
     """PSNR, or the first metric that has values."""
     measured = page.measured
     return next((m for m in measured if m.name == "psnr_db"), measured[0] if measured else None)
 
 
-def _seeds(page: Page) -> tuple[int, int]:
+def _seeds(page: ReportContext) -> tuple[int, int]:
     """Fewest and most trainings of a model."""
     counts = page.rows[page.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
     return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 
 
-def _images(page: Page) -> str:
+def _images(page: ReportContext) -> str:
     count = page.data["evaluated"]
     return f"{count:,} {page.evaluated_on} image{'' if count == 1 else 's'}"
 
 
-def _score(page: Page, mask: str, method: Method, metric: Metric) -> str:
+def _score(page: ReportContext, mask: str, method: MethodView, metric: MetricView) -> str:
     line = page.value(mask, method.label, metric.name)
     assert line is not None
     return f"{metric.show(line['mean'])} {metric.unit}".strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from reports.context import Method, Metric, Page
+from reports.context import MethodView, MetricView, ReportContext
 from reports.results.schema import PRIMARY_METRICS
 from reports.statistics.identity_leak import identity_leak
 
@@ -13,7 +13,7 @@ from reports.statistics.identity_leak import identity_leak
 _LISTED = ("skipped", "duplicates", "unseen_identities")
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_setup(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/setup.html.j2``."""
     m = page.manifest
     data = m["data"]
@@ -23,15 +23,15 @@ def build(page: Page) -> dict[str, Any]:
             shlex.join(str(part) for part in c) for c in m.get("commands") or [m.get("command", [])]
         ],
         "numerics": _numerics(page),
-        "settings": [(k, plain(v)) for k, v in m["settings"].items()],
-        "data": [(k, plain(v)) for k, v in data.items() if k not in _LISTED],
+        "settings": [(k, plain_value(v)) for k, v in m["settings"].items()],
+        "data": [(k, plain_value(v)) for k, v in data.items() if k not in _LISTED],
         "skipped": data["skipped"],
         "duplicates": data.get("duplicates"),
         "leak": build_identity_leak(page),
         "masks": m["masks"],
         "software": sorted(m.get("software", {}).items()),
-        "hardware": [(k, plain(v)) for k, v in m.get("hardware", {}).items()],
-        "commit": plain(m.get("commit")),
+        "hardware": [(k, plain_value(v)) for k, v in m.get("hardware", {}).items()],
+        "commit": plain_value(m.get("commit")),
         "created": m.get("created", ""),
         "updated": m.get("updated", ""),
         "configs": _configs(page),
@@ -44,7 +44,7 @@ def build(page: Page) -> dict[str, Any]:
     }
 
 
-def _numerics(page: Page) -> list[tuple[str, list[tuple[str, str]]]]:
+def _numerics(page: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:
     """Where cells were computed: what can change their last digits, with the cells it holds for.
 
     One entry where all agree; else one for each set-up, naming its methods with their masks.
@@ -61,18 +61,18 @@ def _numerics(page: Page) -> list[tuple[str, list[tuple[str, str]]]]:
             "Every cell"
             if alone
             else "; ".join(f"{k} on {', '.join(dict.fromkeys(v))}" for k, v in held.items()),
-            [(k, plain(v)) for k, v in numerics.items()],
+            [(k, plain_value(v)) for k, v in numerics.items()],
         )
         for held, numerics in grouped.values()
     ]
 
 
-def _config(method: Method) -> dict[str, Any]:
+def _config(method: MethodView) -> dict[str, Any]:
     config: dict[str, Any] = method.cells[0]["config"]
     return config
 
 
-def _configs(page: Page) -> list[dict[str, Any]]:
+def _configs(page: ReportContext) -> list[dict[str, Any]]:
     """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), and
     whether they differ.
     """
@@ -80,13 +80,13 @@ def _configs(page: Page) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for m in methods for name in _config(m)))
     rows = []
     for name in names:
-        values = [plain(_config(m)[name]) if name in _config(m) else None for m in methods]
+        values = [plain_value(_config(m)[name]) if name in _config(m) else None for m in methods]
         known = {v for v in values if v is not None}
         rows.append({"name": name, "values": values, "differs": len(known) > 1 or None in values})
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _resolutions(page: Page, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+def _resolutions(page: ReportContext, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
     """Label -> its resolutions of one kind. Variants of a model that share all of them are named together."""
     grouped: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
     for method in page.methods:
@@ -97,16 +97,16 @@ def _resolutions(page: Page, *, deviation: bool) -> list[tuple[str, list[dict[st
     return [(", ".join(labels), own) for labels, own in grouped.values()]
 
 
-def plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
     """A value as one reads it."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(plain(v) for v in value) or "none"
+        return ", ".join(plain_value(v) for v in value) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{k} = {plain(v)}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k} = {plain_value(v)}" for k, v in value.items()) or "none"
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -115,7 +115,7 @@ def plain(value: Any) -> str:
 # What the split leaks: people of the test images who are in training too, and what that is worth.
 
 
-def build_identity_leak(page: Page) -> dict[str, Any] | None:
+def build_identity_leak(page: ReportContext) -> dict[str, Any] | None:
     """Context of ``sections/leak.html.j2``; ``None`` where nobody is known from training, or people are unknown.
 
     ``lines`` is empty where everybody is known, so that there is nothing to compare.
@@ -146,6 +146,6 @@ def build_identity_leak(page: Page) -> dict[str, Any] | None:
     return {"counts": table.iloc[0].to_dict(), "reference": table["reference"].iloc[0], "lines": lines}
 
 
-def _interval(metric: Metric, value: float, low: float, high: float) -> str:
+def _interval(metric: MetricView, value: float, low: float, high: float) -> str:
     limits = ", ".join(metric.show(limit, sign=True) for limit in (low, high))
     return f"{metric.show(value, sign=True)} [{limits}]"

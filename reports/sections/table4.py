@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from reports.claims.paper import published_value
-from reports.context import Method, Metric, Page, tied
+from reports.context import MethodView, MetricView, ReportContext, tied_with_best
 from reports.export import as_csv, as_latex, as_markdown
 
 _PAPER_METRICS = ("psnr_db", "ssim")
 
 
 @dataclass(frozen=True)
-class Value:
+class TableValue:
     """A cell of the table."""
 
     text: str
@@ -26,7 +26,7 @@ class Value:
     why: str = ""
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_table4(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/table4.html.j2``."""
     masks = [_table(page, mask) for mask in page.masks]
     used = any(v.tied for t in masks for r in t["rows"] for v in r["values"])
@@ -43,7 +43,7 @@ def build(page: Page) -> dict[str, Any]:
     }
 
 
-def _group(page: Page, metric: Metric) -> dict[str, Any]:
+def _group(page: ReportContext, metric: MetricView) -> dict[str, Any]:
     """A metric's columns, under one heading."""
     columns = ["ours"]
     if metric.name in _PAPER_METRICS:
@@ -51,7 +51,7 @@ def _group(page: Page, metric: Metric) -> dict[str, Any]:
     return {"metric": metric, "columns": columns}
 
 
-def _table(page: Page, mask: str) -> dict[str, Any]:
+def _table(page: ReportContext, mask: str) -> dict[str, Any]:
     methods = page.methods_on(mask)
     rows: list[dict[str, Any]] = []
     for method in methods:
@@ -80,44 +80,44 @@ def _table(page: Page, mask: str) -> dict[str, Any]:
     }
 
 
-def _missing(page: Page, mask: str) -> list[str]:
+def _missing(page: ReportContext, mask: str) -> list[str]:
     """Models that lack results on a mask, with what became of them."""
     cells = [c for c in page.experiment.cells if c["mask"] == mask and c["status"] != "done"]
     return list(dict.fromkeys(f"{c['label']} ({c['status'].replace('-', ' ')})" for c in cells))
 
 
-def _column_name(metric: Metric, column: str) -> str:
+def _column_name(metric: MetricView, column: str) -> str:
     return metric.title if column == "ours" else f"{metric.title} {column}"
 
 
-def _values(page: Page, mask: str, method: Method, metric: Metric) -> list[Value]:
+def _values(page: ReportContext, mask: str, method: MethodView, metric: MetricView) -> list[TableValue]:
     line = page.value(mask, method.label, metric.name)
     if line is None:
         why = metric.unavailable or "no value"
-        ours = Value("n/a" if metric.unavailable else "–", None, why=why)
+        ours = TableValue("n/a" if metric.unavailable else "–", None, why=why)
     else:
         best = page.ranking(mask, metric)[0]
         pair = None if best is method else page.difference(mask, metric.name, best.label, method.label)
         low, high = line["low"], line["high"]
-        ours = Value(
+        ours = TableValue(
             text=metric.show(line["mean"]),
             sort=float(line["mean"]),
             interval="" if line["interval"] == "none" else f"{metric.show(low)}–{metric.show(high)}",
             best=best is method,
-            tied=pair is not None and tied(pair),
+            tied=pair is not None and tied_with_best(pair),
         )
     if metric.name not in _PAPER_METRICS:
         return [ours]
     number = published_value(method.model, metric.name)
     digits = metric.digits + 2 if metric.unit == "dB" else metric.digits
-    paper = Value("–" if number is None else f"{number:.{digits}f}", number)
+    paper = TableValue("–" if number is None else f"{number:.{digits}f}", number)
     if not page.comparable:
         return [paper, ours]
     gap = None if number is None or line is None else float(line["mean"]) - number
-    return [paper, ours, Value(metric.show(gap, sign=True), gap)]
+    return [paper, ours, TableValue(metric.show(gap, sign=True), gap)]
 
 
-def _why_not(page: Page) -> str:
+def _why_not(page: ReportContext) -> str:
     """Why no difference to the paper is printed, in a sentence; empty where it is."""
     if page.comparable:
         return ""

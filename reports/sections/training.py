@@ -8,17 +8,17 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.context import Method, Page
+from reports.context import MethodView, ReportContext
 from reports.sections import Plot
-from reports.svg import style
+from reports.svg import apply_style
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_training(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/training.html.j2``."""
     curves = page.experiment.curves
     trainings = _trainings(page)
     looks = {m.label: m.look for m in page.methods}
-    with style():
+    with apply_style():
         validations = _validation(page, curves, trainings, looks)
         losses, scores = [], []
         for method, training in trainings:
@@ -36,9 +36,9 @@ def build(page: Page) -> dict[str, Any]:
     }
 
 
-def _trainings(page: Page) -> list[tuple[Method, dict[str, Any]]]:
+def _trainings(page: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:
     """Every training once; ``first`` marks the one whose losses are drawn (lowest seed of a method)."""
-    found: list[tuple[Method, dict[str, Any]]] = []
+    found: list[tuple[MethodView, dict[str, Any]]] = []
     for method in page.methods:
         seen: set[str] = set()
         for cell in sorted(method.done, key=lambda c: c["seed"]):
@@ -50,7 +50,10 @@ def _trainings(page: Page) -> list[tuple[Method, dict[str, Any]]]:
 
 
 def _validation(
-    page: Page, curves: pd.DataFrame, trainings: list[tuple[Method, dict[str, Any]]], looks: dict[str, Any]
+    page: ReportContext,
+    curves: pd.DataFrame,
+    trainings: list[tuple[MethodView, dict[str, Any]]],
+    looks: dict[str, Any],
 ) -> list[Plot]:
     tables = []
     for method, training in trainings:
@@ -66,7 +69,7 @@ def _validation(
     ends = ", ".join(f"{t['label'].iloc[0]} {t['value'].iloc[-1]:.2f}" for t in tables)
     return [
         Plot(
-            plots.validation(tables, looks, x, "validation PSNR (dB)"),
+            plots.plot_validation(tables, looks, x, "validation PSNR (dB)"),
             f"validation {x}",
             f"Validation against {words}",
             f"Validation PSNR in dB against {words}. At the end: {ends}.",
@@ -75,7 +78,7 @@ def _validation(
     ]
 
 
-def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
+def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
     part = curves[(curves["training"] == training["key"]) & (curves["kind"] == "term")].dropna(subset="value")
     part = part[part["term"].isin(["generator/loss", "discriminator/loss"])]
     if part.empty:
@@ -86,7 +89,7 @@ def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
     )
     return [
         Plot(
-            plots.loss_by_phase(_thin(part), method.look, _phase_ends(training)),
+            plots.plot_loss_by_phase(_thin(part), method.look, _phase_ends(training)),
             f"loss {method.label} {training['key'][:8]}",
             method.label,
             f"Losses of {method.label} over steps: {ends}.",
@@ -95,7 +98,7 @@ def _losses(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
     ]
 
 
-def _scores(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
+def _scores(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
     part = curves[(curves["training"] == training["key"]) & (curves["kind"] == "term")].dropna(subset="value")
     part = part[part["term"].str.startswith("discriminator/") & part["term"].str.contains("score|real|fake")]
     if part.empty:
@@ -103,7 +106,7 @@ def _scores(method: Method, training: dict[str, Any], curves: pd.DataFrame) -> l
     ends = ", ".join(f"{t.split('/', 1)[-1]} {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term"))
     return [
         Plot(
-            plots.discriminator_scores(_thin(part), method.look, _phase_ends(training)),
+            plots.plot_discriminator_scores(_thin(part), method.look, _phase_ends(training)),
             f"scores {method.label} {training['key'][:8]}",
             method.label,
             f"Discriminator terms of {method.label} over steps; at the end: {ends}.",

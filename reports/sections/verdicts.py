@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from reports.claims.verdicts import Outcome
-from reports.context import Page
+from reports.context import ReportContext
 
 #: Outcomes in the order in which they are counted, with what they mean.
 MEANINGS: dict[Outcome, str] = {
@@ -18,7 +18,7 @@ MEANINGS: dict[Outcome, str] = {
 }
 
 
-def build(page: Page) -> dict[str, Any]:
+def build_verdicts(page: ReportContext) -> dict[str, Any]:
     """Context of ``sections/verdicts.html.j2``."""
     verdicts = page.verdicts
     counts = Counter(v.outcome for v in verdicts)

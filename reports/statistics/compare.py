@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.results.experiment import Experiment
-from reports.statistics.paired import Difference, compare_scores
-from reports.statistics.scores import arrange, is_higher_better
-from reports.statistics.summary import set_scores
+from reports.statistics.paired import PairedDifference, compare_scores
+from reports.statistics.scores import group_scores, is_higher_better
+from reports.statistics.summary import distribution_scores
 
-_COLUMNS = ["mask", "label", "train_mask", "metric", *Difference.__dataclass_fields__]
+_COLUMNS = ["mask", "label", "train_mask", "metric", *PairedDifference.__dataclass_fields__]
 
 
 class ComparisonError(ValueError):
@@ -22,12 +22,12 @@ class ComparisonError(ValueError):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ExperimentComparison:
     """What two experiments share.
 
     Attributes:
         differences: a line for each mask, method and metric of both: ``mask``, ``label``, ``train_mask``,
-            ``metric``, then the fields of :class:`reports.statistics.paired.Difference`; the first experiment is
+            ``metric``, then the fields of :class:`reports.statistics.paired.PairedDifference`; the first experiment is
             ``a``.
         refused: what could not be compared, and why, a sentence each.
     """
@@ -36,7 +36,7 @@ class Comparison:
     refused: list[str]
 
 
-def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) -> Comparison:
+def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) -> ExperimentComparison:
     """Each method of ``a`` less the same method (label, mask, training mask) of ``b``.
 
     Raises:
@@ -56,7 +56,7 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
         if reason:
             refused.append(f"metric {metric}: {reason}")
             continue
-        one, other = arrange(a.rows, metric), arrange(b.rows, metric)
+        one, other = group_scores(a.rows, metric), group_scores(b.rows, metric)
         better = is_higher_better(metric, a.higher_is_better)
         for key, scores in one.items():
             if key[0] in masks and key in other:
@@ -68,12 +68,12 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
         raise ComparisonError(
             f"{a.name} and {b.name} have nothing to compare: " + "; ".join(refused or ["no results"])
         )
-    return Comparison(pd.DataFrame(records, columns=_COLUMNS), refused)
+    return ExperimentComparison(pd.DataFrame(records, columns=_COLUMNS), refused)
 
 
-def nothing_in_common(reason: str) -> Comparison:
+def nothing_in_common(reason: str) -> ExperimentComparison:
     """What is said of an experiment that cannot be compared at all, beside others that can."""
-    return Comparison(pd.DataFrame(columns=_COLUMNS), [reason])
+    return ExperimentComparison(pd.DataFrame(columns=_COLUMNS), [reason])
 
 
 def _same_images(a: Experiment, b: Experiment) -> None:
@@ -103,7 +103,7 @@ def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
 
 
 def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
-    if metric in set(set_scores([*a.cells, *b.cells])["metric"]):
+    if metric in set(distribution_scores([*a.cells, *b.cells])["metric"]):
         return "a number of a set of images, so that nothing is paired by image"
     for experiment in (a, b):
         if metric not in experiment.rows.columns:

@@ -20,7 +20,7 @@ from reports.statistics.bootstrap import (
     cluster_codes,
     percentile_interval,
 )
-from reports.statistics.scores import Scores, arrange
+from reports.statistics.scores import Scores, group_scores
 
 #: The fills that tell how hard a picture is, the first that is there.
 REFERENCES = ("mean-image", "mean", "biharmonic")
@@ -50,7 +50,7 @@ def identity_leak(
     """
     records = []
     for metric in metrics:
-        arranged = list(arrange(rows, metric).items())
+        arranged = list(group_scores(rows, metric).items())
         for mask in dict.fromkeys(key[0] for key, _ in arranged):
             methods = [scores for key, scores in arranged if key[0] == mask and scores.values.size]
             fills = {s.model: s for s in methods if not s.trained}

@@ -19,11 +19,11 @@ from reports.statistics.bootstrap import (
     percentile_interval,
 )
 from reports.statistics.intervals import MIN_SEEDS, seed_interval
-from reports.statistics.scores import Scores, arrange, is_higher_better, resample_together
+from reports.statistics.scores import Scores, group_scores, is_higher_better, resample_together
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Method ``a`` less method ``b`` on the images that both have.
 
     Attributes:
@@ -65,7 +65,7 @@ def compare_scores(
     higher_is_better: bool,
     resamples: int = 10_000,
     resampled: Floats | None = None,
-) -> Difference:
+) -> PairedDifference:
     """The paired comparison of two methods on one mask and metric.
 
     With fewer than three trainings of a trained method the verdict is inconclusive by rule: a test on images
@@ -77,7 +77,7 @@ def compare_scores(
     seeds = {"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)}
     if not len(images):
         nan = float("nan")
-        return Difference(
+        return PairedDifference(
             a.label, b.label, nan, nan, nan, "none", 0, 0, **seeds, p_value=nan, superiority=nan, effect=nan,
             verdict="inconclusive", reason="no image has a value for both",
         )  # fmt: skip
@@ -94,7 +94,7 @@ def compare_scores(
         limits = percentile_interval(resampled, clusters)
         low, high, kind = float(limits[0][0]), float(limits[1][0]), "images"
     verdict, reason = _verdict(a, b, low * sign, high * sign)
-    return Difference(
+    return PairedDifference(
         a=a.label,
         b=b.label,
         difference=float(paired.mean()),
@@ -143,16 +143,16 @@ def paired_differences(
         resamples: of the bootstrap.
 
     Returns:
-        Columns ``mask``, ``metric``, then the fields of :class:`Difference`, and ``p_holm``: the p-values
+        Columns ``mask``, ``metric``, then the fields of :class:`PairedDifference`, and ``p_holm``: the p-values
         corrected within each mask and metric (Holm 1979).
     """
     chosen = None if pairs is None else list(pairs)
-    fields = list(Difference.__dataclass_fields__)
+    fields = list(PairedDifference.__dataclass_fields__)
     tables = []
     for metric in metrics:
         if metric not in rows.columns:
             continue
-        arranged = arrange(rows, metric)
+        arranged = group_scores(rows, metric)
         better = is_higher_better(metric, higher_is_better)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
@@ -178,7 +178,7 @@ def paired_differences(
                     table[side] = [names[pair[place].key] for pair in compared]
                 table.insert(0, "metric", metric)
                 table.insert(0, "mask", mask)
-                table["p_holm"] = holm(table["p_value"].to_numpy())
+                table["p_holm"] = holm_correction(table["p_value"].to_numpy())
                 tables.append(table)
     if not tables:
         return pd.DataFrame(columns=["mask", "metric", *fields, "p_holm"])
@@ -230,7 +230,7 @@ def wilcoxon_on_clusters(differences: ArrayLike, codes: NDArray[np.int64]) -> fl
     return float(stats.wilcoxon(means).pvalue)
 
 
-def holm(p_values: ArrayLike) -> Floats:
+def holm_correction(p_values: ArrayLike) -> Floats:
     """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979). NaN stay NaN and do not
     count.
     """

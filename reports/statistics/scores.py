@@ -73,7 +73,7 @@ class Scores:
         )
 
 
-def arrange(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
+def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
     """Scores by (mask, label, train_mask), in the order of the rows.
 
     A training without a single finite value is left out, and does not count as a seed. Where some rows of an image say

@@ -11,12 +11,12 @@ import pandas as pd
 from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, percentile_interval
 from reports.statistics.intervals import seed_interval
 from reports.statistics.paired import paired_differences
-from reports.statistics.scores import Scores, arrange, resample_together
+from reports.statistics.scores import Scores, group_scores, resample_together
 
-__all__ = ["paired_differences", "summarise"]
+__all__ = ["paired_differences", "summarize"]
 
 
-def summarise(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10_000) -> pd.DataFrame:
+def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10_000) -> pd.DataFrame:
     """One row for each mask, method and metric, in the order of ``rows``.
 
     Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``mean`` (over seeds of the mean over
@@ -33,7 +33,7 @@ def summarise(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
     for metric in metrics:
         if metric not in rows.columns:
             continue
-        arranged = arrange(rows, metric)
+        arranged = group_scores(rows, metric)
         for mask in dict.fromkeys(key[0] for key in arranged):
             methods = [scores for key, scores in arranged.items() if key[0] == mask]
             shared = resample_together([m for m in methods if len(m.seeds) == 1], resamples)
@@ -86,7 +86,7 @@ def method_name(part: pd.DataFrame, label: object, train_mask: object) -> str:
     """A method as a table names it: its label, with what it was trained on where the label has several trainings.
 
     Args:
-        part: lines of :func:`summarise` for one mask.
+        part: lines of :func:`summarize` for one mask.
         label: its label.
         train_mask: what it was trained on.
     """
@@ -103,7 +103,7 @@ FEW_IMAGES = 10_000
 _COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "images"]
 
 
-def set_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def distribution_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row for each finished cell and metric of sets: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``,
     ``seed``, ``value``, ``images``.
     """
@@ -121,13 +121,13 @@ def set_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=_COLUMNS)
 
 
-def summarise_sets(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The lines of :func:`reports.statistics.summary.summarise` for metrics of sets: means over trainings.
+def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The lines of :func:`reports.statistics.summary.summarize` for metrics of sets: means over trainings.
 
     There is no interval (``interval`` is ``none``): the number is of all images together, so that there is nothing to
     resample without computing features again.
     """
-    scores = set_scores(cells)
+    scores = distribution_scores(cells)
     keys = ["mask", "model", "label", "train_mask", "metric"]
     records = [
         {
@@ -145,7 +145,7 @@ def summarise_sets(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def set_note(metric: str, images: int) -> str:
+def distribution_note(metric: str, images: int) -> str:
     """What must be said beside a metric of sets: over how many images it is, and what few of them do to it."""
     note = f"{metric} is one number over {images:,} images, without an interval"
     if images >= FEW_IMAGES:

@@ -29,10 +29,10 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.cli.commands.run import command as run
-from bench.cli.config_file import keys, read
+from bench.cli.commands.run import run_command as run
+from bench.cli.config_file import option_keys, read_config_file
 from bench.data import sources
-from bench.data.transforms import PictureError, decode
+from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo
 from bench.runner.reproduce import read_record
@@ -40,11 +40,11 @@ from bench.training import checkpoint
 from masks import folder as mask_files
 from models import pretrained
 from models.base import Task
-from models.discovery import load
+from models.discovery import load_model
 from models.errors import ModelError
 from reports.results.experiment import ExperimentError, load_experiment, mask_file_name
-from reports.results.manifest import SEAL, ManifestError, read_manifest, seal
-from reports.results.schema import SchemaError, agrees, numbers, read_rows
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
+from reports.results.schema import SchemaError, cell_numbers, numbers_agree, read_rows
 from tests.reports.synthetic import make_experiment
 
 
@@ -110,7 +110,7 @@ def _targets(folder: Path) -> dict[str, Target]:
 
 def _configs(folder: Path) -> Target:
     path = folder / "a.toml"
-    known = list(keys(run))
+    known = list(option_keys(run))
     value = st.recursive(
         st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates()),
         lambda inner: st.lists(inner, max_size=3),
@@ -129,10 +129,10 @@ def _configs(folder: Path) -> Target:
     def check(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            found = read(path, click.Context(run))
+            found = read_config_file(path, click.Context(run))
         except BenchError:
             return
-        assert set(found) <= {option.name for option in keys(run).values()}
+        assert set(found) <= {option.name for option in option_keys(run).values()}
 
     return Target(st.one_of(edited(whole), lines.map(text)), check)
 
@@ -143,8 +143,8 @@ def _experiment(folder: Path) -> tuple[Path, dict[str, Any]]:
     path = made / "manifest.json"
     manifest = json.loads(path.read_text())
     for cell in manifest["cells"]:
-        cell["evaluation"]["numbers"] = numbers(read_rows(made / cell["folder"] / "results.parquet"))
-    manifest[SEAL] = seal(manifest)
+        cell["evaluation"]["numbers"] = cell_numbers(read_rows(made / cell["folder"] / "results.parquet"))
+    manifest[SEAL] = manifest_checksum(manifest)
     path.write_text(json.dumps(manifest, indent=1))
     return path, manifest
 
@@ -170,7 +170,7 @@ def _manifests(folder: Path) -> Target:
                 break
             node = node[children[step % len(children)]]
         node[[k for k, _ in _items(node)][steps[-1] % len(node)]] = value
-        made[SEAL] = seal(made)
+        made[SEAL] = manifest_checksum(made)
         return json.dumps(made).encode()
 
     places = st.tuples(st.lists(st.integers(0, 99), min_size=1, max_size=5), fields).map(with_field)
@@ -181,7 +181,7 @@ def _manifests(folder: Path) -> Target:
             found = read_manifest(path)
         except ManifestError:
             return
-        assert found.get(SEAL, seal(found)) == seal(found)
+        assert found.get(SEAL, manifest_checksum(found)) == manifest_checksum(found)
         for reader in (lambda: read_record(path), lambda: load_experiment(path.parent)):
             try:
                 reader()
@@ -207,7 +207,7 @@ def _results(folder: Path) -> Target:
             found = read_rows(path)
         except SchemaError:
             return
-        assert found.equals(before) or not agrees(found, cell["evaluation"]["numbers"])
+        assert found.equals(before) or not numbers_agree(found, cell["evaluation"]["numbers"])
 
     return Target(edited(content), check)
 
@@ -215,7 +215,7 @@ def _results(folder: Path) -> Target:
 def _checkpoints(folder: Path, *, rename: bool = False) -> Target:
     folder.mkdir()
     state = {"networks": {"weight": torch.arange(12.0).reshape(3, 4)}, "complete": True}
-    path = checkpoint.save(folder, 7, state)
+    path = checkpoint.save_checkpoint(folder, 7, state)
     content = path.read_bytes()
 
     def check(made: bytes) -> None:
@@ -224,7 +224,7 @@ def _checkpoints(folder: Path, *, rename: bool = False) -> Target:
             where = folder / f"checkpoint-000000007-{hashlib.sha256(made).hexdigest()[:16]}.pt"
         where.write_bytes(made)
         try:
-            found = checkpoint.load(where)
+            found = checkpoint.load_checkpoint(where)
         except checkpoint.CheckpointError:
             return
         finally:
@@ -238,11 +238,13 @@ def _checkpoints(folder: Path, *, rename: bool = False) -> Target:
 def _safetensors(folder: Path) -> Target:
     folder.mkdir()
     path = folder / "a.safetensors"
-    entry = load("pconv")
+    entry = load_model("pconv")
     config, task = entry.config("smoke", width=4), Task(size=64)
     with torch.random.fork_rng(devices=[]):
         state = entry.model(config, task).networks["generator"].state_dict()
-    pretrained.save(pretrained.build(entry, config, task, state, {"licence": "none"}), path)
+    pretrained.save_pretrained(
+        pretrained.build_pretrained(entry, config, task, state, {"licence": "none"}), path
+    )
     content = path.read_bytes()
     card, tensors = pretrained._read(path)
     header = 8 + int.from_bytes(content[:8], "little")
@@ -272,7 +274,7 @@ def _masks(folder: Path) -> Target:
     def check(made: bytes) -> None:
         path.write_bytes(made)
         try:
-            found = mask_files.read(path, 64)
+            found = mask_files.read_mask(path, 64)
         except mask_files.MaskFileError:
             return
         assert np.array_equal(found, hole > 0)
@@ -292,8 +294,8 @@ def _images(folder: Path) -> Target:
 
     def check(made: bytes) -> None:
         try:
-            square = decode(made, 64, "center")
-        except PictureError:
+            square = decode_image(made, 64, "center")
+        except ImageError:
             pass
         else:
             assert square.shape == (64, 64, 3)
@@ -321,9 +323,9 @@ def _names(folder: Path) -> Target:
         path = folder / os.fsdecode(name + b".png")
         path.write_bytes(stream.getvalue())
         try:
-            (found,) = sources.find(folder).ids
-            assert sources.read(folder, found) == stream.getvalue()
-            mask = PurePosixPath(mask_files.file_name(found))
+            (found,) = sources.find_images(folder).ids
+            assert sources.open_image_file(folder, found) == stream.getvalue()
+            mask = PurePosixPath(mask_files.mask_image_name(found))
             assert not mask.is_absolute()
             assert ".." not in mask.parts
             short = mask_file_name(found)
@@ -354,7 +356,7 @@ def _members(folder: Path) -> Target:
                 for name in given:
                     archive.writestr(name or "x", b"picture")
         try:
-            source = sources.find(path)
+            source = sources.find_images(path)
         except BenchError:
             return
         finally:

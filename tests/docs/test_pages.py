@@ -14,8 +14,8 @@ import click
 import pytest
 
 from bench.cli import cli
-from bench.cli.commands.run import command as run_command
-from bench.cli.config_file import from_mapping
+from bench.cli.commands.run import run_command as run_command
+from bench.cli.config_file import options_from_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -98,7 +98,7 @@ def test_python_and_toml_blocks_are_read(page: Path) -> None:
     for body in blocks(page, "toml"):
         table = tomllib.loads(body)
         if not {"project", "tool", "build-system"} & set(table):
-            from_mapping(table, click.Context(run_command), str(page))
+            options_from_mapping(table, click.Context(run_command), str(page))
 
 
 def anchors(page: Path) -> set[str]:

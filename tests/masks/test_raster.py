@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masks.raster import Canvas, boxes, direction
+from masks.raster import Canvas, rasterize_boxes, unit_direction
 
 SIZE = 24
 CENTRES = np.arange(SIZE) + 0.5
@@ -73,7 +73,7 @@ def test_boxes_both_ways(top: int, left: int, height: int, width: int) -> None:
     canvas = Canvas(1, SIZE)
     canvas.boxes(ONE, *values)
     assert np.array_equal(canvas.fill()[0], expected)
-    assert np.array_equal(boxes(SIZE, *values)[0], expected)
+    assert np.array_equal(rasterize_boxes(SIZE, *values)[0], expected)
 
 
 def test_shapes_of_one_mask_do_not_leak_into_the_next() -> None:
@@ -87,6 +87,6 @@ def test_shapes_of_one_mask_do_not_leak_into_the_next() -> None:
 
 @pytest.mark.parametrize("degrees", range(-360, 720, 7))
 def test_directions_are_cosine_and_sine(degrees: int) -> None:
-    dx, dy = direction(np.array([degrees]))
+    dx, dy = unit_direction(np.array([degrees]))
     assert dx[0] == pytest.approx(np.cos(np.radians(degrees)), abs=2**-15)
     assert dy[0] == pytest.approx(np.sin(np.radians(degrees)), abs=2**-15)

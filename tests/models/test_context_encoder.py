@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.base import Batch, Box, Budget, Task
-from models.context_encoder import ContextEncoder, ContextEncoderConfig, centre_box
+from models.context_encoder import ContextEncoder, ContextEncoderConfig, center_box
 from models.errors import UnsupportedSizeError
 from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d
 from models.losses import band_weight
@@ -42,7 +42,7 @@ def output_shapes(network: nn.Module, picture: torch.Tensor) -> list[tuple[int, 
 
 def test_layers_at_160_px_follow_the_published_table() -> None:
     model = ContextEncoder(
-        ContextEncoderConfig(bottleneck=40), Task(size=160, fixed_hole_box=centre_box(160))
+        ContextEncoderConfig(bottleneck=40), Task(size=160, fixed_hole_box=center_box(160))
     )
     assert output_shapes(model.networks["generator"], torch.rand(2, 3, 160, 160)) == [
         (64, 80, 80), (64, 40, 40), (128, 20, 20), (256, 10, 10), (512, 5, 5),
@@ -64,7 +64,7 @@ def test_layers_at_160_px_follow_the_published_table() -> None:
 @pytest.mark.parametrize("size", [64, 128, 160])
 @pytest.mark.parametrize("centre", [True, False])
 def test_raw_is_a_whole_picture_and_known_pixels_are_kept_bit_for_bit(size: int, centre: bool) -> None:
-    box = centre_box(size) if centre else None
+    box = center_box(size) if centre else None
     model, batch = ContextEncoder(NARROW, Task(size=size, fixed_hole_box=box)), make_batch(size, box)
     completion = model.complete(batch)
     assert completion.raw.shape == batch.image.shape
@@ -76,7 +76,7 @@ def test_raw_is_a_whole_picture_and_known_pixels_are_kept_bit_for_bit(size: int,
 
 @pytest.mark.parametrize("centre", [True, False])
 def test_output_does_not_depend_on_what_lies_under_the_hole(centre: bool) -> None:
-    box = centre_box(64) if centre else None
+    box = center_box(64) if centre else None
     model, batch = ContextEncoder(NARROW, Task(size=64, fixed_hole_box=box)), make_batch(64, box)
     model.networks.eval()
     hidden = torch.where(batch.mask > 0.5, torch.full_like(batch.image, math.nan), batch.image)
@@ -87,10 +87,10 @@ def test_output_does_not_depend_on_what_lies_under_the_hole(centre: bool) -> Non
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("centre", [True, False])
 def test_every_parameter_gets_a_gradient_and_only_its_players(centre: bool, bf16: bool) -> None:
-    box = centre_box(64) if centre else None
+    box = center_box(64) if centre else None
     model, batch = ContextEncoder(NARROW, Task(size=64, fixed_hole_box=box)), make_batch(64, box, 4)
     (phase,) = model.phases(Budget(num_steps=3))
-    assert phase.players == ("discriminator", "generator")
+    assert phase.networks == ("discriminator", "generator")
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         completion = model.complete(batch)
         model.loss("discriminator", batch, completion.detach(), phase)["loss"].backward()
@@ -109,8 +109,8 @@ def test_every_parameter_gets_a_gradient_and_only_its_players(centre: bool, bf16
 
 def test_generator_loss_is_the_published_weighted_sum_with_a_tenfold_band() -> None:
     model, batch = (
-        ContextEncoder(NARROW, Task(size=64, fixed_hole_box=centre_box(64))),
-        make_batch(64, centre_box(64)),
+        ContextEncoder(NARROW, Task(size=64, fixed_hole_box=center_box(64))),
+        make_batch(64, center_box(64)),
     )
     (phase,) = model.phases(Budget(num_steps=1))
     completion = model.complete(batch)
@@ -133,7 +133,7 @@ def test_the_random_region_network_is_trained_on_the_whole_picture() -> None:
 
 @pytest.mark.parametrize("centre", [True, False])
 def test_the_network_sees_no_mask_and_the_published_pixel_in_the_hole(centre: bool) -> None:
-    box = centre_box(64) if centre else None
+    box = center_box(64) if centre else None
     model, batch = ContextEncoder(NARROW, Task(size=64, fixed_hole_box=box)), make_batch(64, box)
     seen: list[torch.Tensor] = []
     model.networks["generator"].register_forward_pre_hook(lambda _m, inputs: seen.extend(inputs))
@@ -146,7 +146,7 @@ def test_the_network_sees_no_mask_and_the_published_pixel_in_the_hole(centre: bo
 @pytest.mark.parametrize("centre", [True, False])
 def test_the_discriminator_sees_patch_or_picture_and_gives_one_logit_each(centre: bool) -> None:
     """At 160 px it ends in 2 x 2 logits of a picture, which are averaged, not counted as pictures."""
-    box = centre_box(160) if centre else None
+    box = center_box(160) if centre else None
     model, batch = ContextEncoder(NARROW, Task(size=160, fixed_hole_box=box)), make_batch(160, box)
     seen: list[torch.Tensor] = []
     judge = model.networks["discriminator"]
@@ -166,16 +166,16 @@ def test_the_discriminator_sees_patch_or_picture_and_gives_one_logit_each(centre
 def test_the_faithful_track_uses_the_published_learning_rates() -> None:
     model = ContextEncoder(NARROW, Task(size=64))
     (phase,) = model.phases(Budget(num_steps=5, track="faithful"))
-    rates = {player: spec.learning_rate for player, spec in phase.optimizers.items()}
+    rates = {network: spec.learning_rate for network, spec in phase.optimizers.items()}
     assert rates == {"discriminator": 2e-4, "generator": 2e-3}
     assert all(spec.betas == (0.5, 0.999) for spec in phase.optimizers.values())
     assert ContextEncoder.published_batch_size == 64
 
 
 def test_the_patch_head_refuses_other_holes_and_the_full_head_is_labelled() -> None:
-    centre, free = Task(size=64, fixed_hole_box=centre_box(64)), Task(size=64)
+    centre, free = Task(size=64, fixed_hole_box=center_box(64)), Task(size=64)
     elsewhere = Box(0, 0, 32, 32)
-    assert ContextEncoder.not_applicable(NARROW, centre, centre_box(64)) is None
+    assert ContextEncoder.not_applicable(NARROW, centre, center_box(64)) is None
     assert "centre" in str(ContextEncoder.not_applicable(NARROW, centre, elsewhere))
     assert "centre" in str(ContextEncoder.not_applicable(NARROW, centre, None))
     assert ContextEncoder.not_applicable(NARROW, free, None) is None

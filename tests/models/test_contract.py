@@ -16,28 +16,28 @@ from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpe
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelCard, ModelEntry
 
-NAMES = sorted(discovery.find())
+NAMES = sorted(discovery.find_models())
 
 
 @pytest.mark.parametrize("size", [64, 160])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_keeps_the_contract(name: str, size: int) -> None:
-    entry = discovery.load(name)
+    entry = discovery.load_model(name)
     try:
         entry.model.requirements(entry.config("smoke"))
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
         pytest.skip(f"{name} at {size} px: {error}")
-    problems = {f.check: f.problem for f in contract.run(entry, size) if f.problem}
+    problems = {f.check: f.problem for f in contract.run_checks(entry, size) if f.problem}
     assert problems == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fields_of_resolutions_exist_and_stand_in_the_head_of_the_file(name: str) -> None:
-    model = discovery.load(name).model
+    model = discovery.load_model(name).model
     fields = {field.name for field in dataclasses.fields(model.Config)}
     head = sys.modules[model.__module__].__doc__ or ""
-    for resolution in model.resolutions:
+    for resolution in model.ambiguities:
         for field in filter(None, resolution.field.split(", ")):
             assert field in fields, f"{resolution.topic}: {field}"
             assert field in head, f"{resolution.topic}: {field}"
@@ -65,13 +65,13 @@ class _Faulty(InpaintingModel):
         self.own_reference = self.networks["generator"]
 
     def phases(self, budget: Budget) -> list[Phase]:
-        player = "critic" if self.config.fault == "unknown player" else "generator"
+        network = "critic" if self.config.fault == "unknown network" else "generator"
         spec = OptimizerSpec(name="adam", learning_rate=1e-3)
         steps = 7 if self.config.fault == "own step count" else budget.num_steps
         if self.config.fault == "two phases":
             split = budget.split({"first": 0.5, "second": 0.5})
-            return [Phase(name=n, num_steps=s, optimizers={player: spec}) for n, s in split.items()]
-        return [Phase(name="train", num_steps=steps, optimizers={player: budget.optimizer(spec)})]
+            return [Phase(name=n, num_steps=s, optimizers={network: spec}) for n, s in split.items()]
+        return [Phase(name="train", num_steps=steps, optimizers={network: budget.optimizer(spec)})]
 
     def complete(self, batch: Batch) -> Completion:
         fault = self.config.fault
@@ -94,7 +94,7 @@ class _Faulty(InpaintingModel):
         shown = raw if fault == "raw" else composite(batch.image, raw, batch.mask)
         return Completion(raw, shown, {"second": network.second(x)} if fault == "two phases" else {})
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         error = (completion.composite - batch.image).square()
         if self.config.fault == "two phases":
             error = error if phase.name == "first" else (completion.extras["second"] - batch.image).square()
@@ -116,7 +116,7 @@ def faulty() -> ModelEntry:
 
 
 def test_a_sound_model_passes() -> None:
-    assert [f for f in contract.run(faulty(), 16) if f.problem] == []
+    assert [f for f in contract.run_checks(faulty(), 16) if f.problem] == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_sound_model_passes() -> None:
         ("raw", "known pixels", "changes known pixels"),
         ("shape", "shapes", "must be (2, 3, 16, 16)"),
         ("range", "finite range", "images are in [0, 1]"),
-        ("unknown player", "phases", "'critic', which is not in networks"),
+        ("unknown network", "phases", "'critic', which is not in networks"),
         ("own step count", "phases", "use budget.split()"),
         ("unused parameter", "gradients", "generator.spare"),
         ("not a scalar", "gradients", "scalar under the key 'loss'"),
@@ -141,7 +141,7 @@ def test_a_sound_model_passes() -> None:
     ],
 )
 def test_each_fault_is_found_and_explained(fault: str, check: str, says: str) -> None:
-    problems = {f.check: f.problem for f in contract.run(faulty(), 16, fault=fault) if f.problem}
+    problems = {f.check: f.problem for f in contract.run_checks(faulty(), 16, fault=fault) if f.problem}
     assert says in (problems.get(check) or "")
 
 

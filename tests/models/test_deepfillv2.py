@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.base import Batch, Budget, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention, fuse_scores
 
@@ -66,13 +66,13 @@ def test_fusion_adds_neighbours_that_shift_together() -> None:
 @pytest.mark.parametrize("size", [64, 160])
 def test_both_stages_and_losses(size: int) -> None:
     torch.manual_seed(0)
-    entry = load("deepfillv2")
+    entry = load_model("deepfillv2")
     model = entry.model(entry.config("smoke"), Task(size=size))
     mask = torch.zeros(2, 1, size, size)
     mask[..., size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
     batch = Batch(torch.rand(2, 3, size, size), mask, torch.arange(2), 0, torch.Generator())
     phase = model.phases(Budget(num_steps=5))[0]
-    assert (phase.num_steps, phase.players) == (5, ("discriminator", "generator"))
+    assert (phase.num_steps, phase.networks) == (5, ("discriminator", "generator"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         completion = model.complete(batch)
         assert completion.extras["coarse"].shape == completion.raw.shape == batch.image.shape
@@ -91,6 +91,6 @@ def test_both_stages_and_losses(size: int) -> None:
 
 
 def test_refused_size() -> None:
-    entry = load("deepfillv2")
+    entry = load_model("deepfillv2")
     with pytest.raises(UnsupportedSizeError, match="multiples of 8"):
         entry.model.validate(entry.config(), 68)

@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from models.base import Batch, Budget, InpaintingModel, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.errors import InvalidModelError, UnsupportedSizeError
 from models.layers.fast_fourier_conv import FastFourierBlock, FourierUnit
 
 
 def build(preset: str = "smoke", size: int = 64, **changes: float) -> InpaintingModel:
     torch.manual_seed(0)
-    entry = load("lama-fourier")
+    entry = load_model("lama-fourier")
     return entry.model(entry.config(preset, **changes), Task(size=size))
 
 
@@ -128,7 +128,7 @@ def test_discriminator_loss_by_hand() -> None:
 
 
 def test_label_weights_and_refusals() -> None:
-    entry, task = load("lama-fourier"), Task(size=64)
+    entry, task = load_model("lama-fourier"), Task(size=64)
     assert entry.model.label_suffix(entry.config(), task) == "(no perceptual)"
     published = entry.config("paper")
     assert (published.adversarial_weight, published.matching_weight, published.r1_weight) == (10, 100, 0.001)

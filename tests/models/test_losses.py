@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.losses import discriminator_loss, generator_loss, score
+from models.losses import discriminator_loss, discriminator_score, generator_loss
 
 REAL = torch.tensor([[2.0], [-1.0]])
 FAKE = torch.tensor([[0.5], [-3.0]])
@@ -25,7 +25,7 @@ def test_undecided_discriminator_loses_log_four() -> None:
     zero = torch.zeros(3, 1)
     assert discriminator_loss(zero, zero, "bce").item() == pytest.approx(math.log(4))
     assert discriminator_loss(zero, zero, "hinge").item() == 2
-    assert score(zero, "bce").item() == 0.5
+    assert discriminator_score(zero, "bce").item() == 0.5
 
 
 def test_hinge_by_hand() -> None:

@@ -13,9 +13,9 @@ from models import losses
 from models.base import Batch, Budget, Task
 from models.errors import MissingWeightsError, UnsupportedSizeError
 from models.layers.partial_conv import PartialConv2d
-from models.losses import dilate, total_variation, weighted_l1
+from models.losses import dilate_mask, total_variation, weighted_l1
 from models.pconv import PConv, PConvConfig
-from models.registry import get
+from models.registry import get_model
 
 OFF = PConvConfig(width=4, vgg_losses="off")
 
@@ -102,7 +102,7 @@ def test_total_variation_counts_pairs_inside_the_region_only() -> None:
     region = torch.zeros(1, 1, 3, 4)
     region[0, 0, :2, 1] = 1.0
     assert total_variation(image, region).item() == pytest.approx(1 / 8)
-    assert dilate(region).sum() == 9
+    assert dilate_mask(region).sum() == 9
     assert weighted_l1(image, torch.zeros_like(image), region).item() == pytest.approx(1 / 12)
 
 
@@ -124,7 +124,7 @@ def test_a_size_that_does_not_divide_is_refused_with_the_reason(levels: int, siz
 
 
 def test_presets_say_whether_the_vgg_terms_are_on() -> None:
-    entry, task = get("pconv"), Task(size=64)
+    entry, task = get_model("pconv"), Task(size=64)
     for preset in ("smoke", "quick"):
         assert PConv.label_suffix(entry.config(preset), task) == "(no perceptual/style)"
         PConv.requirements(entry.config(preset))  # nothing is needed
@@ -141,7 +141,7 @@ def test_missing_vgg_weights_are_an_error_that_names_the_remedy(
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(MissingWeightsError, match=r"vgg16-397923af\.pth is missing.*vgg_losses = off"):
-        PConv.requirements(get("pconv").config("paper"))
+        PConv.requirements(get_model("pconv").config("paper"))
     file = losses.vgg16_file()
     file.write_bytes(b"not a checkpoint")
     with pytest.raises(MissingWeightsError, match="not a readable torch file"):
@@ -151,7 +151,7 @@ def test_missing_vgg_weights_are_an_error_that_names_the_remedy(
 def test_gram_matrix_equals_the_sum_over_positions() -> None:
     features = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     expected = torch.einsum("nchw,ndhw->ncd", features, features) / (3 * 4 * 5)
-    torch.testing.assert_close(losses.gram(features).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses.gram_matrix(features).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbones: Path) -> None:

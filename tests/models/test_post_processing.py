@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.base import Batch, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.errors import MissingPackageError
 
 
@@ -39,7 +39,7 @@ def test_a_wrong_tint_of_the_completion_is_removed(hole: tuple[int, int, int, in
 
 def test_it_is_off_by_default_and_in_training() -> None:
     pytest.importorskip("cv2")
-    entry = load("glcic")
+    entry = load_model("glcic")
     assert entry.config().post_processing == "none"
     mask = torch.zeros(2, 1, 64, 64)
     mask[..., 16:48, 16:48] = 1
@@ -57,7 +57,7 @@ def test_it_is_off_by_default_and_in_training() -> None:
 
 
 def test_it_labels_the_row_and_asks_for_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry, task = load("glcic"), Task(size=64)
+    entry, task = load_model("glcic"), Task(size=64)
     config = entry.config(post_processing="telea+poisson")
     assert entry.model.label_suffix(config, task) == "(post-processed)"
     assert entry.model.label_suffix(entry.config(), task) == ""

@@ -21,25 +21,25 @@ PAPER = ("context-encoder", "glcic", "pconv", "mgs-iim")
 MODERN = ("deepfillv2", "lama-fourier")
 
 
-def make(name: str, **changes: Any) -> pretrained.Pretrained:
-    entry = discovery.load(name)
+def make(name: str, **changes: Any) -> pretrained.PretrainedModel:
+    entry = discovery.load_model(name)
     config = entry.config("smoke", **changes)
     task = Task(size=64, fixed_hole_box=Box(16, 16, 32, 32), mean_pixel=(0.5, 0.4, 0.3))
     torch.manual_seed(1)
     state = entry.model(entry.model.completion_config(config), task).networks["generator"].state_dict()
-    return pretrained.build(entry, config, task, state, {"note": "a test"})
+    return pretrained.build_pretrained(entry, config, task, state, {"note": "a test"})
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "mgs-iim.safetensors"
-    pretrained.save(make("mgs-iim"), path)
+    pretrained.save_pretrained(make("mgs-iim"), path)
     return path
 
 
 @pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_what_is_written_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
-    assert export.write(make(name), tmp_path / "weights", "safetensors") == 0
+    assert export.write_exported(make(name), tmp_path / "weights", "safetensors") == 0
     loaded = models.load_pretrained(tmp_path / "weights")
     assert loaded.card["note"] == "a test"
     assert loaded.size == 64
@@ -57,7 +57,7 @@ def test_losses_and_their_weights_are_not_needed_to_complete() -> None:
 
 @pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
-    assert export.write(make(name), tmp_path / "net.pt2", "torch-export") <= export.TOLERANCE
+    assert export.write_exported(make(name), tmp_path / "net.pt2", "torch-export") <= export.TOLERANCE
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> N
 def test_onnx_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    assert export.write(make(name), tmp_path / "net.onnx", "onnx") <= export.TOLERANCE
+    assert export.write_exported(make(name), tmp_path / "net.onnx", "onnx") <= export.TOLERANCE
 
 
 def test_an_export_that_computes_something_else_is_refused(
@@ -73,7 +73,7 @@ def test_an_export_that_computes_something_else_is_refused(
 ) -> None:
     monkeypatch.setattr(export, "_reader", lambda *_: lambda image, mask: image * 0)
     with pytest.raises(InvalidWeightsError, match="computes other pictures than the model"):
-        export.write(make("glcic"), tmp_path / "net.pt2", "safetensors")
+        export.write_exported(make("glcic"), tmp_path / "net.pt2", "safetensors")
 
 
 def tensors_and_card(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -112,7 +112,7 @@ def test_a_changed_file_is_refused_in_one_line(
 def test_numbers_that_are_not_finite_are_refused(written: Path, tmp_path: Path) -> None:
     tensors, card = tensors_and_card(written)
     tensors["output.weight"][0] = float("nan")
-    card["digest"] = pretrained.digest(tensors)
+    card["digest"] = pretrained.tensors_digest(tensors)
     save_file(tensors, tmp_path / "nan", metadata={"inpaint_bench": json.dumps(card)})
     with pytest.raises(InvalidWeightsError, match="not finite"):
         models.load_pretrained(tmp_path / "nan")

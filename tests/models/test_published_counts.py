@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.base import Box, InpaintingModel, Task
-from models.discovery import load
+from models.discovery import load_model
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -145,7 +145,7 @@ def counted(name: str, size: int) -> tuple[int, int]:
     """Parameters of the model as built, without allocating them."""
     name, _, other_masks = name.partition(", ")
     box = None if other_masks else Box(size // 4, size // 4, size // 2, size // 2)
-    entry = load(name)
+    entry = load_model(name)
     with torch.device("meta"):
         model: InpaintingModel = entry.model(entry.config("quick"), Task(size=size, fixed_hole_box=box))
     counts = {k: sum(p.numel() for p in network.parameters()) for k, network in model.networks.items()}
@@ -160,7 +160,7 @@ def test_models_have_the_parameters_counted_by_hand(name: str, size: int) -> Non
 
 @pytest.mark.parametrize(("levels", "millions"), [(4, 4.54), (5, 11.62), (6, 18.70), (7, 25.78), (8, 32.86)])
 def test_pconv_with_other_numbers_of_levels(levels: int, millions: float) -> None:
-    entry = load("pconv")
+    entry = load_model("pconv")
     with torch.device("meta"):
         model = entry.model(entry.config("quick", levels=levels), Task(size=2**levels))
     assert sum(p.numel() for p in model.networks["generator"].parameters()) == pconv(levels)

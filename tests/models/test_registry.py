@@ -38,7 +38,7 @@ class Model(InpaintingModel):
 
     def phases(self, budget): ...
     def complete(self, batch): ...
-    def loss(self, player, batch, completion, phase): ...
+    def loss(self, network, batch, completion, phase): ...
 """
 
 
@@ -58,7 +58,7 @@ def test_the_papers_four_are_found_without_torch() -> None:
 
 
 def test_all_is_the_papers_four_and_three_fills_in_table_order() -> None:
-    assert discovery.expand(["all"]) == [
+    assert discovery.expand_models(["all"]) == [
         "context-encoder",
         "glcic",
         "pconv",
@@ -70,24 +70,24 @@ def test_all_is_the_papers_four_and_three_fills_in_table_order() -> None:
 
 
 def test_names_and_groups_expand_once_in_order() -> None:
-    assert discovery.expand(["mean", "all", "mean"])[0] == "mean"
-    assert len(discovery.expand(["mean", "all"])) == 7
+    assert discovery.expand_models(["mean", "all", "mean"])[0] == "mean"
+    assert len(discovery.expand_models(["mean", "all"])) == 7
 
 
 def test_unknown_names_get_suggestions() -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'glcic'"):
-        discovery.load("glcci")
+        discovery.load_model("glcci")
     with pytest.raises(UnknownModelError, match="did you mean 'pconv'"):
-        discovery.expand(["pcomv"])
+        discovery.expand_models(["pcomv"])
 
 
 def test_a_users_file_is_found_and_loaded(tmp_path: Path) -> None:
     path = write(tmp_path, "own-model")
     for given in (path, tmp_path):
-        entry = discovery.load("own-model", [given])
+        entry = discovery.load_model("own-model", [given])
         assert entry.card.label == "Name"
         assert entry.config(depth=3).depth == 3
-    assert "own-model" in discovery.expand(["mine"], [path])
+    assert "own-model" in discovery.expand_models(["mine"], [path])
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **entry_points: str) -> None:
@@ -105,10 +105,10 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **entry_points: str) 
 def test_an_installed_package_brings_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, anything="my_package.nets")
     (tmp_path / "my_package" / "nets.py").write_text(MODEL.replace("NAME", "packaged"))
-    listing = discovery.find()["packaged"]
+    listing = discovery.find_models()["packaged"]
     assert (listing.module, listing.card.groups) == ("my_package.nets", ("mine",))
     assert "my_package.nets" not in sys.modules, "listing imports no model"
-    assert discovery.load("packaged").config().depth == 2
+    assert discovery.load_model("packaged").config().depth == 2
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_a_broken_package_stays_listed_and_fails_only_when_chosen(
 ) -> None:
     install(tmp_path, monkeypatch, broken=module)
     (tmp_path / "my_package" / "broken.py").write_text(text)
-    assert {"broken", "glcic"} <= set(discovery.find())
-    discovery.load("mean")
+    assert {"broken", "glcic"} <= set(discovery.find_models())
+    discovery.load_model("mean")
     with pytest.raises(BrokenModelError, match="model 'broken' cannot be used"):
-        discovery.load("broken")
+        discovery.load_model("broken")
 
 
 def test_config_errors_are_explained(tmp_path: Path) -> None:
-    entry = discovery.load("config-model", [write(tmp_path, "config-model")])
+    entry = discovery.load_model("config-model", [write(tmp_path, "config-model")])
     with pytest.raises(InvalidModelError, match="no option 'depht'; did you mean 'depth'"):
         entry.config(depht=3)
     with pytest.raises(InvalidModelError, match="config-model: depth must be at least 1"):
@@ -143,14 +143,14 @@ def test_config_errors_are_explained(tmp_path: Path) -> None:
 
 def test_a_file_that_fails_to_import_stays_listed_and_fails_when_chosen(tmp_path: Path) -> None:
     path = write(tmp_path, "broken-model", "import no_such_module\n" + MODEL)
-    assert discovery.find([path])["broken-model"].card.summary == "A model."
+    assert discovery.find_models([path])["broken-model"].card.summary == "A model."
     with pytest.raises(BrokenModelError, match=r"(?s)no_such_module.*Traceback"):
-        discovery.load("broken-model", [path])
+        discovery.load_model("broken-model", [path])
 
 
 def test_duplicates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DuplicateModelError, match="glcic"):
-        discovery.find([write(tmp_path, "glcic")])
+        discovery.find_models([write(tmp_path, "glcic")])
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_duplicates_are_refused(tmp_path: Path) -> None:
 )
 def test_files_without_readable_models_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InvalidModelError, match=says):
-        discovery.find([write(tmp_path, "some", text)])
+        discovery.find_models([write(tmp_path, "some", text)])
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModelError, match="no such file"):
-        discovery.find([tmp_path / "none.py"])
+        discovery.find_models([tmp_path / "none.py"])
 
 
 def test_what_is_not_a_model_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.base import Batch, Budget, InpaintingModel, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.errors import InvalidModelError, UnsupportedSizeError
 from models.three_phase import weighted_mse
 
@@ -18,7 +18,7 @@ VARIANTS = ("no-gate", "no-sn", "single-d", "no-skip", "gate-all")
 
 def build(name: str, size: int = 64, *, preset: str = "smoke", **changes: Any) -> InpaintingModel:
     torch.manual_seed(0)
-    entry = load(name)
+    entry = load_model(name)
     return entry.model(entry.config(preset, **changes), Task(size=size, mean_pixel=(0.5, 0.4, 0.3)))
 
 
@@ -50,7 +50,7 @@ def count(module: torch.nn.Module) -> int:
     ],
 )
 def test_generator_parameters(name: str, changes: dict[str, Any], parameters: int) -> None:
-    entry = load(name)
+    entry = load_model(name)
     with torch.device("meta"):
         # No discriminator, whose spectral norms would be iterated on weights that are not there.
         model: Any = object.__new__(entry.model)
@@ -88,7 +88,7 @@ def test_layers_at_160_have_the_published_shapes(name: str) -> None:
 
 def test_mgs_iim_layer_table_is_tables_1_to_3() -> None:
     model = build("mgs-iim", 64)
-    entry = load("mgs-iim")
+    entry = load_model("mgs-iim")
     table = entry.model(entry.config("quick"), Task(size=160)).layer_table()
     rows = [(r.kind, r.kernel, r.stride, r.in_channels, r.out_channels) for r in table["generator"]]
     assert rows[:4] == [
@@ -113,21 +113,21 @@ def test_mgs_iim_layer_table_is_tables_1_to_3() -> None:
 def test_gradients_reach_every_parameter_and_no_other_player(name: str) -> None:
     model = build(name)
     joint = model.phases(Budget(num_steps=100))[-1]
-    assert joint.players == ("discriminator", "generator")
+    assert joint.networks == ("discriminator", "generator")
     data = batch(count=3)
     completion = model.complete(data)
     others = {"discriminator": "generator", "generator": "discriminator"}
-    for player in joint.players:
+    for network in joint.networks:
         model.networks.zero_grad(set_to_none=True)
-        seen = completion if player == "generator" else completion.detach()
-        terms = model.loss(player, data, seen, joint)
-        terms["loss"].backward(inputs=list(model.networks[player].parameters()))
-        for key, parameter in model.networks[player].named_parameters():
-            assert parameter.grad is not None, f"{player}.{key}"
-            assert torch.isfinite(parameter.grad).all(), f"{player}.{key}"
+        seen = completion if network == "generator" else completion.detach()
+        terms = model.loss(network, data, seen, joint)
+        terms["loss"].backward(inputs=list(model.networks[network].parameters()))
+        for key, parameter in model.networks[network].named_parameters():
+            assert parameter.grad is not None, f"{network}.{key}"
+            assert torch.isfinite(parameter.grad).all(), f"{network}.{key}"
             if parameter.dim() > 1:
-                assert parameter.grad.abs().sum() > 0, f"{player}.{key}"
-        assert all(p.grad is None for p in model.networks[others[player]].parameters())
+                assert parameter.grad.abs().sum() > 0, f"{network}.{key}"
+        assert all(p.grad is None for p in model.networks[others[network]].parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,7 +154,11 @@ def test_phases(name: str) -> None:
         ("discriminator", 10),
         ("joint", 400),
     ]
-    assert [p.players for p in phases] == [("generator",), ("discriminator",), ("discriminator", "generator")]
+    assert [p.networks for p in phases] == [
+        ("generator",),
+        ("discriminator",),
+        ("discriminator", "generator"),
+    ]
     optimizer = model.phases(Budget(num_steps=500, track="faithful"))[0].optimizers["generator"]
     expected = {"glcic": ("adadelta", 1.0, 0.0), "mgs-iim": ("sgd", 1e-3, 0.9)}[name]
     assert (optimizer.name, optimizer.learning_rate, optimizer.momentum) == expected
@@ -190,8 +194,8 @@ def test_bfloat16_autocast(name: str, size: int) -> None:
     phase, data = model.phases(Budget(num_steps=9))[-1], batch(size)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         completion = model.complete(data)
-        for player in phase.players:
-            loss = model.loss(player, data, completion, phase)["loss"]
+        for network in phase.networks:
+            loss = model.loss(network, data, completion, phase)["loss"]
             assert loss.dtype == torch.float32
             assert torch.isfinite(loss)
     assert completion.raw.dtype == completion.composite.dtype == torch.float32
@@ -210,7 +214,7 @@ def test_at_64_px_the_outermost_dilation_has_one_live_tap() -> None:
 
 
 def test_refusals() -> None:
-    entry = load("mgs-iim")
+    entry = load_model("mgs-iim")
     with pytest.raises(UnsupportedSizeError, match="multiples of 4"):
         entry.model.validate(entry.config(), 66)
     with pytest.raises(UnsupportedSizeError, match="local_size 96"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.comparison_page import compare_all, render_comparison
+from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.pdf import find_chromium
 from reports.render import render_index, render_report
 from reports.results.experiment import load_experiment
@@ -71,7 +71,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         images_seen=3200,
     )
     both = [load_experiment(full), load_experiment(other)]
-    compared = compare_all(both, ["psnr_db", "ssim", "lpips_alex"])
+    compared = compare_all_pairs(both, ["psnr_db", "ssim", "lpips_alex"])
     found["compare"] = render_comparison(both, compared, root / "reports" / "compare")
     return {**found, "index": render_index(root / "runs", root / "reports")}
 

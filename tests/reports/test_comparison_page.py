@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reports.comparison_page import compare_all, render_comparison
+from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.render import render_index
 from reports.results.experiment import Experiment, load_experiment
 from reports.statistics.compare import ComparisonError
@@ -24,7 +24,7 @@ def make(root: Path, name: str, **about: Any) -> Experiment:
 
 
 def rendered(folder: Path, *experiments: Experiment) -> Elements:
-    page = render_comparison(experiments, compare_all(experiments, METRICS), folder)
+    page = render_comparison(experiments, compare_all_pairs(experiments, METRICS), folder)
     return Elements(page.read_text(encoding="utf-8"))
 
 
@@ -58,7 +58,7 @@ def test_an_experiment_on_other_images_is_refused_beside_those_that_can_be_compa
     assert "a and c evaluated other images" in page.text
     assert "In PSNR, of 2 pairs" in page.text
     with pytest.raises(ComparisonError, match="evaluated other images"):
-        compare_all([a, other], METRICS)
+        compare_all_pairs([a, other], METRICS)
 
 
 def test_the_list_of_experiments_leads_to_the_page(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.export import FORMATS, TABLES, export
+from reports.export import FORMATS, TABLES, export_tables
 from reports.results.experiment import Experiment, load_experiment
-from reports.statistics.summary import summarise
+from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_experiment
 
 
@@ -30,14 +30,14 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_table_has_every_format(experiment: Experiment, table: str, form: str) -> None:
-    assert len(export(experiment, table, form)) > 50
+    assert len(export_tables(experiment, table, form)) > 50
 
 
 def test_csv_and_parquet_keep_every_digit(experiment: Experiment) -> None:
     expected = experiment.rows
-    lines = csv.DictReader(io.StringIO(export(experiment, "rows", "csv").decode()))
+    lines = csv.DictReader(io.StringIO(export_tables(experiment, "rows", "csv").decode()))
     assert [float(line["psnr_db"]) for line in lines] == expected["psnr_db"].tolist()
-    from_parquet = pd.read_parquet(io.BytesIO(export(experiment, "rows", "parquet")))
+    from_parquet = pd.read_parquet(io.BytesIO(export_tables(experiment, "rows", "parquet")))
     pd.testing.assert_frame_equal(from_parquet, expected)
 
 
@@ -45,21 +45,21 @@ def test_json_is_strict_and_says_where_it_comes_from(experiment: Experiment) -> 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    content = json.loads(export(experiment, "summary", "json"), parse_constant=refuse)
+    content = json.loads(export_tables(experiment, "summary", "json"), parse_constant=refuse)
     assert content["experiment"] == "synthetic"
     assert content["data"]["fingerprint"] == "f" * 64
     record = next(r for r in content["records"] if r["metric"] == "lpips_alex")
     assert record["mean"] is None
     means = [r["mean"] for r in content["records"] if r["metric"] == "psnr_db"]
-    expected = summarise(experiment.rows, ["psnr_db"])["mean"].tolist()
+    expected = summarize(experiment.rows, ["psnr_db"])["mean"].tolist()
     assert means == expected
 
 
 def test_markdown_has_one_table_a_mask_and_one_line_a_method(experiment: Experiment) -> None:
-    text = export(experiment, "summary", "markdown").decode()
+    text = export_tables(experiment, "summary", "markdown").decode()
     assert text.count("| :-- | --: |") == 2
     line = next(line for line in text.splitlines() if line.startswith("| MGS-IIM |"))
-    mean = summarise(experiment.rows, ["psnr_db"]).query("label == 'MGS-IIM'")["mean"].iloc[0]
+    mean = summarize(experiment.rows, ["psnr_db"]).query("label == 'MGS-IIM'")["mean"].iloc[0]
     assert f"| {mean:.2f} [" in line
     assert "| n/a |" in line
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
@@ -67,7 +67,7 @@ def test_markdown_has_one_table_a_mask_and_one_line_a_method(experiment: Experim
 
 
 def test_latex_escapes_what_latex_would_read(experiment: Experiment) -> None:
-    text = export(experiment, "claims", "latex").decode()
+    text = export_tables(experiment, "claims", "latex").decode()
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(body) == 1 + 8
     assert all(line.replace(r"\&", "").count("&") == body[0].count("&") for line in body)
@@ -77,9 +77,9 @@ def test_latex_escapes_what_latex_would_read(experiment: Experiment) -> None:
 
 def test_unknown_names_are_refused(experiment: Experiment) -> None:
     with pytest.raises(ValueError, match="unknown table 'means'"):
-        export(experiment, "means")
+        export_tables(experiment, "means")
     with pytest.raises(ValueError, match="unknown format 'xlsx'"):
-        export(experiment, "summary", "xlsx")
+        export_tables(experiment, "summary", "xlsx")
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
@@ -89,7 +89,7 @@ def test_a_metric_of_sets_says_over_how_few_images_it_is(tmp_path: Path, form: s
     for cell in manifest["cells"]:
         cell["evaluation"]["sets"] = {"fid": {"value": 31.5, "images": 24}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    text = export(load_experiment(folder), "summary", form).decode()
+    text = export_tables(load_experiment(folder), "summary", form).decode()
     if form == "csv":
         (line, *_) = csv.DictReader(io.StringIO(text))
         assert line["n_identities"] == "12"

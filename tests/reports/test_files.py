@@ -45,7 +45,7 @@ def test_figures_of_lines_name_their_models_themselves(
 
     from reports import svg
 
-    original = svg.save
+    original = svg.save_figure
     monkeypatch.setattr(svg, "save", note)
     save_figures(folder, tmp_path / "figures")
     assert told == [{"GLCIC", "MGS-IIM"}]

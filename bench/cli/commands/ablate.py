@@ -12,13 +12,13 @@ import click
     "  bench ablate --data ~/celeba --preset paper --seeds 0,1,2 --name ablations",
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF BENCH RUN]")
-def command(options: tuple[str, ...]) -> None:
+def ablate_command(options: tuple[str, ...]) -> None:
     """Run MGS-IIM, its ablations and the paper's three baselines on the centre mask.
 
     These are the cells that "bench claims" needs. Takes every option of "bench run"; --models adds to the
     list.
     """
-    from bench.cli.commands.run import command as run
+    from bench.cli.commands.run import run_command as run
     from reports.claims.paper import CLAIMS, MASK
 
     models = dict.fromkeys(model for claim in CLAIMS for model in claim.models)

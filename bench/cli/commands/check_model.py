@@ -16,17 +16,17 @@ from bench.errors import UsageError
     name="check-model",
     epilog="\b\nExamples:\n  bench check-model mgs-iim\n  bench check-model my-unet --models-from my_unet.py",
 )
-@click.argument("model", shell_complete=options.models)
+@click.argument("model", shell_complete=options.complete_models)
 @click.option("--size", "sizes", multiple=True, type=int, help="Repeatable; 64 and 160 if not given.")
 @models_from_option
-def command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) -> None:
+def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) -> None:
     """Check MODEL against the contract: shapes, known pixels, hole-independence, gradients, bf16, resume."""
     from bench.runner.check_model import check_model
-    from models.discovery import load
+    from models.discovery import load_model
     from models.errors import ModelError
 
     try:
-        entry = load(model, [Path(p) for p in models_from])
+        entry = load_model(model, [Path(p) for p in models_from])
     except ModelError as error:
         raise UsageError(str(error)) from error
     failed = False

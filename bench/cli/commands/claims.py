@@ -16,9 +16,9 @@ _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan",
 
 
 @click.command(epilog="\b\nExamples:\n  bench claims all-center-celeba-paper\n  bench claims my-run --json")
-@click.argument("experiment", shell_complete=options.experiments)
+@click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(experiment: str, as_json: bool) -> None:
+def claims_command(experiment: str, as_json: bool) -> None:
     """Say what EXPERIMENT (a name in runs/, or a path) shows of each claim of the paper.
 
     A verdict needs CelebA at 160 px, the budget of the preset "paper" and three seeds; the command that is

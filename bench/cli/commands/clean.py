@@ -16,13 +16,13 @@ from bench.errors import UsageError
     "  bench clean my-run --checkpoints --yes\n"
     "  bench clean --packs --dry-run"
 )
-@click.argument("experiments", nargs=-1, shell_complete=options.experiments)
+@click.argument("experiments", nargs=-1, shell_complete=options.complete_experiments)
 @click.option("--checkpoints", is_flag=True, help="Weights and checkpoints of trainings.")
 @click.option("--packs", is_flag=True, help="Decoded pictures in the cache folder.")
 @click.option("--leftovers", is_flag=True, help="Temporary files of killed processes.")
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @click.option("--dry-run", is_flag=True, help="Show sizes and remove nothing.")
-def command(
+def clean_command(
     experiments: tuple[str, ...], checkpoints: bool, packs: bool, leftovers: bool, yes: bool, dry_run: bool
 ) -> None:
     """Remove checkpoints, packs and leftovers, with their sizes, asking first. Results and reports are kept.
@@ -30,21 +30,21 @@ def command(
     Of EXPERIMENTS (names in runs/, or paths), or of all without one. An experiment in which a process works is left
     alone.
     """
-    from bench.cli.console import size
+    from bench.cli.console import format_bytes
     from bench.cli.experiments import find_experiment
     from bench.data.cache import cache_folder
     from bench.data.dataset import DataSpec
     from bench.runner import clean
 
-    folders = clean.experiments(find_experiment(name) for name in experiments)
+    folders = clean.find_experiments(find_experiment(name) for name in experiments)
     everything = not (checkpoints or packs or leftovers)
     found = []
     if leftovers or everything:
-        found += clean.leftovers(folders)
+        found += clean.find_leftovers(folders)
     if checkpoints or everything:
-        found += clean.checkpoints(folders)
+        found += clean.find_checkpoints(folders)
     if packs or (everything and not experiments):
-        found += clean.packs(cache_folder(DataSpec()))
+        found += clean.find_image_caches(cache_folder(DataSpec()))
     if not found:
         click.echo("nothing to remove")
         return
@@ -54,12 +54,12 @@ def command(
         )
     freed = 0
     for what in found:
-        line = f"{size(what.num_bytes):>9}  {what.kind}, {what.where} ({what.costs})"
+        line = f"{format_bytes(what.num_bytes):>9}  {what.kind}, {what.where} ({what.costs})"
         if dry_run:
             click.echo(line)
             freed += what.num_bytes
         elif yes or click.confirm(f"{line}; remove?", default=False):
             if yes:
                 click.echo(line)
-            freed += clean.remove(what)
-    click.echo(f"{size(freed)} {'could be freed' if dry_run else 'freed'}")
+            freed += clean.remove_files(what)
+    click.echo(f"{format_bytes(freed)} {'could be freed' if dry_run else 'freed'}")

@@ -7,27 +7,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import options
-from bench.cli.options import Names, flatten
+from bench.cli.options import NameList, flatten_names
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from reports.statistics.compare import Comparison
+    from reports.statistics.compare import ExperimentComparison
 
 
 @click.command(
     epilog="\b\nExample:\n  bench compare all-center-celeba-quick my-change --metrics psnr_db,ssim"
 )
-@click.argument("first", shell_complete=options.experiments)
-@click.argument("others", nargs=-1, required=True, metavar="SECOND...", shell_complete=options.experiments)
+@click.argument("first", shell_complete=options.complete_experiments)
+@click.argument(
+    "others", nargs=-1, required=True, metavar="SECOND...", shell_complete=options.complete_experiments
+)
 @click.option(
     "--metrics",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     default=("psnr_db,ssim,lpips_alex",),
     show_default="psnr_db,ssim,lpips_alex",
     help="Metric columns to compare.",
 )
-def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
+def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     """Compare experiment FIRST with one or more others (names in runs/, or paths), method by method.
 
     Differences are FIRST less the other, paired by image, with 95 % intervals. What was not measured on the
@@ -35,14 +37,14 @@ def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     """
     from bench.cli.experiments import open_experiment
     from bench.runner.run_folder import REPORTS, RUNS
-    from reports.comparison_page import compare_all, render_comparison
+    from reports.comparison_page import compare_all_pairs, render_comparison
     from reports.render import render_index
     from reports.results.experiment import mask_file_name
     from reports.statistics.compare import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]
     try:
-        compared = compare_all(experiments, flatten(metrics))
+        compared = compare_all_pairs(experiments, flatten_names(metrics))
     except ComparisonError as error:
         raise UsageError(str(error)) from error
     for other, comparison in zip(others, compared, strict=True):
@@ -53,7 +55,7 @@ def command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     click.echo(f"page: {page}")
 
 
-def _print(first: str, second: str, compared: Comparison) -> None:
+def _print(first: str, second: str, compared: ExperimentComparison) -> None:
     """One table, with what it leaves out."""
     for refusal in compared.refused:
         click.echo(f"not compared: {refusal}", err=True)

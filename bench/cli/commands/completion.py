@@ -12,7 +12,7 @@ import click
     "  bench completion fish > ~/.config/fish/completions/bench.fish"
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def command(shell: str) -> None:
+def completion_command(shell: str) -> None:
     """Print the script that makes SHELL complete commands, options, models, masks and experiments."""
     from click.shell_completion import get_completion_class
 

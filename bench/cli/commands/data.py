@@ -21,14 +21,14 @@ _LISTED = 20  # skipped pictures and duplicates shown without --all
 
 
 @click.group()
-def command() -> None:
+def data_command() -> None:
     """Prepare, inspect and download pictures.
 
     A picture is decoded, cut and stored once; 'bench run' does so by itself when needed.
     """
 
 
-@command.command(epilog="\b\nExample:\n  bench data prepare --data ~/celeba --size 160")
+@data_command.command(epilog="\b\nExample:\n  bench data prepare --data ~/celeba --size 160")
 @data_option
 @square_options
 def prepare(data: str, **choice: Any) -> None:
@@ -37,7 +37,7 @@ def prepare(data: str, **choice: Any) -> None:
     click.echo(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
 
 
-@command.command(
+@data_command.command(
     epilog="\b\nExamples:\n"
     "  bench data info --data ~/celeba\n"
     "  bench data info --data ~/celeba --split identity --size 160 --sheet sheet.png"
@@ -110,7 +110,7 @@ def _print(dataset: Dataset, everything: bool) -> None:
     _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
 
 
-@command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")
+@data_command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")
 @click.argument("what", type=click.Choice(["celeba"]))
 @click.option("--to", "folder", default="data", show_default=True, type=click.Path(file_okay=False))
 def download(what: str, folder: str) -> None:
@@ -137,11 +137,11 @@ def download(what: str, folder: str) -> None:
 
 
 def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
-    from bench.cli.console import ConsoleListener
+    from bench.cli.console import ConsoleCallbacks
     from bench.data import DataSpec, open_data
 
-    with ConsoleListener() as listener:
-        return open_data(DataSpec(source=data, **choice), progress=listener.preparing, verify=verify)
+    with ConsoleCallbacks() as callbacks:
+        return open_data(DataSpec(source=data, **choice), progress=callbacks.preparing, verify=verify)
 
 
 def _count(dataset: Dataset) -> int:

@@ -16,17 +16,17 @@ _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 @click.command(epilog="\b\nExamples:\n  bench doctor\n  bench doctor --data ~/celeba\n  bench doctor --json")
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(data: str, as_json: bool) -> None:
+def doctor_command(data: str, as_json: bool) -> None:
     """Check versions, devices, precision, memory, disk, permissions, weights and data, with a remedy for each fault.
 
     A warning is something that is not to be had here while the rest works. Exit code: 0 ready (warnings or not),
     1 a run would fail.
     """
-    from bench.runner.doctor import examine
+    from bench.runner.doctor import examine_system
 
     found = []
     topic = ""
-    for check in examine(data):
+    for check in examine_system(data):
         found.append(check)
         if as_json:
             continue

@@ -16,7 +16,7 @@ from bench.errors import UsageError
     "  bench export all-center-faces-quick --format markdown\n"
     "  bench export all-center-faces-quick --table rows --format parquet --output rows.parquet"
 )
-@click.argument("experiment", shell_complete=options.experiments)
+@click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
     "--format",
     "form",
@@ -38,18 +38,18 @@ from bench.errors import UsageError
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write here, not to standard output.",
 )
-def command(experiment: str, form: str, table: str, output: Path | None) -> None:
+def export_command(experiment: str, form: str, table: str, output: Path | None) -> None:
     """Export a table of EXPERIMENT (a name in runs/, or a path)."""
     from bench.cli.experiments import open_experiment
-    from bench.runner.run_folder import write_whole
-    from reports.export import export
+    from bench.runner.run_folder import atomic_write
+    from reports.export import export_tables
 
     stdout = sys.stdout.buffer
     if form == "parquet" and output is None and stdout.isatty():
         raise UsageError("--format parquet: give --output FILE (it is not text)")
-    content: bytes = export(open_experiment(experiment), table, form)
+    content: bytes = export_tables(open_experiment(experiment), table, form)
     if output is None:
         stdout.write(content)
     else:
-        write_whole(output, lambda path: path.write_bytes(content))
+        atomic_write(output, lambda path: path.write_bytes(content))
         click.echo(f"written: {output}", err=True)

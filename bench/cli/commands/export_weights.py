@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli import options
-from bench.cli.options import Names, flatten, models_from_option
+from bench.cli.options import NameList, flatten_names, models_from_option
 
 
 @click.command(
@@ -15,12 +15,12 @@ from bench.cli.options import Names, flatten, models_from_option
     "  bench export-weights all-center-faces-quick --model mgs-iim\n"
     "  bench export-weights all-center-faces-quick --format onnx --output exported"
 )
-@click.argument("experiment", shell_complete=options.experiments)
+@click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
     "--model",
     "models",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     help="Only these models. Commas or repetition.  [default: all]",
 )
 @click.option("--seed", type=int, help="Only trainings with this seed.")
@@ -40,7 +40,7 @@ from bench.cli.options import Names, flatten, models_from_option
     help="The folder to write to.  [default: weights/EXPERIMENT]",
 )
 @models_from_option
-def command(
+def export_weights_command(
     experiment: str,
     models: tuple[tuple[str, ...], ...],
     seed: int | None,
@@ -59,9 +59,9 @@ def command(
 
     source = open_experiment(experiment)
     folder = output or Path("weights") / source.name
-    for training in trained_weights.trainings(source, flatten(models), seed, train_mask):
-        loaded = trained_weights.load(source, training, [Path(p) for p in models_from])
-        path, difference = trained_weights.export(loaded, folder / training.name, form)
+    for training in trained_weights.stored_trainings(source, flatten_names(models), seed, train_mask):
+        loaded = trained_weights.load_trained_model(source, training, [Path(p) for p in models_from])
+        path, difference = trained_weights.export_weights(loaded, folder / training.name, form)
         same = (
             "the same pictures, bit for bit"
             if difference == 0

@@ -29,17 +29,17 @@ _EXAMPLES = {
     "file", required=False, default="experiment.toml", type=click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--preset", default="quick", show_default=True, type=click.Choice(list(PRESETS)))
-def command(file: Path, preset: str) -> None:
+def init_command(file: Path, preset: str) -> None:
     """Write FILE (experiment.toml), a commented config file with every option of "bench run"."""
-    from bench.cli.commands.run import command as run
-    from bench.cli.config_file import template
-    from bench.config import resolve
-    from bench.runner.run_folder import write_whole
+    from bench.cli.commands.run import run_command as run
+    from bench.cli.config_file import config_template
+    from bench.config import resolve_config
+    from bench.runner.run_folder import atomic_write
 
     if file.exists():
         raise UsageError(f"{file} exists already; give another name, or remove it")
-    settings = {k.replace("_", "-"): v for k, v in resolve(preset).as_dict().items() if v is not None}
+    settings = {k.replace("_", "-"): v for k, v in resolve_config(preset).as_dict().items() if v is not None}
     defaults = {"models": ["all"], "mask": ["center"], "data": "faces", "preset": preset}
-    text = template(run, run.groups, defaults, {"device": "auto", "jobs": 1, **settings, **_EXAMPLES})
-    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+    text = config_template(run, run.groups, defaults, {"device": "auto", "jobs": 1, **settings, **_EXAMPLES})
+    atomic_write(file, lambda path: path.write_text(text, encoding="utf-8"))
     click.echo(f"wrote {file}; run it with: bench run --config {file}")

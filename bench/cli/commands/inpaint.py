@@ -43,7 +43,7 @@ from bench.errors import UsageError
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
 @models_from_option
 @click.option("--quiet", "-q", is_flag=True, help="Print failures only.")
-def command(
+def inpaint_command(
     photo: Path,
     mask: Path,
     model: str | None,
@@ -62,33 +62,35 @@ def command(
 
     Exit code: 0 all done, 1 some pictures could not be used (the others are done), 2 usage.
     """
-    from bench.cli.console import ConsoleListener
+    from bench.cli.console import ConsoleCallbacks
     from bench.cli.experiments import open_experiment
     from bench.inpainting import job
     from bench.inpainting import model_source as sources
-    from bench.training.device import choose
+    from bench.training.device import select_device
 
     if source is None and (model is None or seed is not None or train_mask is not None):
         raise UsageError("give --model biharmonic, or --from EXPERIMENT (or a weights file)")
-    work = job.jobs(photo, mask, output)
-    compute = choose(device, "fp32")
+    work = job.list_jobs(photo, mask, output)
+    compute = select_device(device, "fp32")
     files = [Path(p) for p in models_from]
     if source is None:
         assert model is not None
-        filler = sources.untrained(model, compute, files)
+        filler = sources.load_baseline(model, compute, files)
     elif Path(source).is_file() or source.endswith(".safetensors"):
-        filler = sources.from_file(Path(source), model, compute, files)
+        filler = sources.load_weights_file(Path(source), model, compute, files)
     else:
-        filler = sources.from_experiment(open_experiment(source), model, seed, train_mask, compute, files)
+        filler = sources.load_from_experiment(
+            open_experiment(source), model, seed, train_mask, compute, files
+        )
     if photo.is_file():
-        job.complete(work[0], filler)
+        job.complete_image(work[0], filler)
         failed = 0
     else:
-        with ConsoleListener(quiet=quiet) as listener:
-            failed = job.run(
+        with ConsoleCallbacks(quiet=quiet) as callbacks:
+            failed = job.run_jobs(
                 work,
                 filler,
-                listen=lambda done, of: listener.preparing("inpainting", done, of),
+                on_progress=lambda done, of: callbacks.preparing("inpainting", done, of),
                 failed=lambda text: click.echo(f"failed: {text}", err=True),
             )
     if not quiet:

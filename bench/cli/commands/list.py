@@ -21,7 +21,7 @@ KINDS = ("models", "masks", "presets", "metrics")
 @click.option("--check", is_flag=True, help="Import every model and show what fails.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @models_from_option
-def command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
+def list_command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
     """Show models, masks, presets and metrics, one line each."""
     sections = {"masks": _masks, "presets": _presets, "metrics": _metrics}
     told = {
@@ -44,11 +44,11 @@ def command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str
 
 
 def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
-    from models.discovery import find
+    from models.discovery import find_models
     from models.errors import ModelError
 
     try:
-        listings = find([Path(p) for p in models_from])
+        listings = find_models([Path(p) for p in models_from])
     except ModelError as error:
         raise UsageError(str(error)) from error
     order = {"paper": 0, "untrained": 1, "classical": 2, "modern": 3, "ablations": 4}
@@ -60,9 +60,9 @@ def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _masks() -> list[tuple[str, str]]:
-    from masks.registry import describe, names
+    from masks.registry import mask_info, mask_names
 
-    return [(name, describe(name).summary) for name in names()]
+    return [(name, mask_info(name).summary) for name in mask_names()]
 
 
 def _presets() -> list[tuple[str, str]]:
@@ -72,21 +72,21 @@ def _presets() -> list[tuple[str, str]]:
 
 
 def _metrics() -> list[tuple[str, str]]:
-    from bench.evaluation.cards import CARDS
+    from bench.evaluation.cards import METRIC_INFO
 
-    return [(card.name, f"{card.convention}; {card.facts}") for card in CARDS.values()]
+    return [(card.name, f"{card.convention}; {card.facts}") for card in METRIC_INFO.values()]
 
 
 def _check(models_from: tuple[str, ...]) -> bool:
     """Import every model; true if one fails."""
-    from models.discovery import find, load
+    from models.discovery import find_models, load_model
     from models.errors import BrokenModelError
 
     paths = [Path(p) for p in models_from]
     failed = False
-    for name in find(paths):
+    for name in find_models(paths):
         try:
-            load(name, paths)
+            load_model(name, paths)
         except BrokenModelError as error:
             failed = True
             click.secho(f"{name}: {error}", fg="red", err=True)

@@ -8,20 +8,20 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Names, OrWord, cut_options, data_option, flatten
+from bench.cli.options import NameList, NumberOrWord, cut_options, data_option, flatten_names
 from bench.errors import UsageError
 
 
 @click.group()
-def command() -> None:
+def masks_command() -> None:
     """Preview the mask suite, export it for any other program, verify an export.
 
     A mask is a pure function of (suite version, name, base seed, image id, size); white is hole.
     """
 
 
-@command.command(epilog="\b\nExample:\n  bench masks preview --mask all --size 160 --output masks.png")
-@click.option("--mask", "names", multiple=True, type=Names(), default=("all",), show_default="all")
+@masks_command.command(epilog="\b\nExample:\n  bench masks preview --mask all --size 160 --output masks.png")
+@click.option("--mask", "names", multiple=True, type=NameList(), default=("all",), show_default="all")
 @click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 64))
 @click.option("--output", default="masks.png", show_default=True, type=click.Path(dir_okay=False))
@@ -31,22 +31,22 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
     from masks import registry
 
     try:
-        resolved = registry.resolve(flatten(names))
+        resolved = registry.resolve_masks(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
-        files.sheet([(name, registry.draw(name, ids, size)) for name in resolved], Path(output))
+        files.mask_sheet([(name, registry.draw_masks(name, ids, size)) for name in resolved], Path(output))
     except ValueError as error:
         raise UsageError(str(error)) from error
     click.echo(f"wrote {output}")
 
 
-@command.command(
+@masks_command.command(
     epilog="\b\nExample:\n  bench masks export --data ~/celeba --mask center --size 160 masks-center"
 )
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
 @click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
 @click.option(
-    "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
+    "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
 )
 @cut_options
 @click.option(
@@ -62,17 +62,17 @@ def export(data: str, name: str, size: int, test_images: Any, seed: int, folder:
 
     With the options of a 'bench run' they are the masks of that run. FOLDER must be new: it is whole or not there.
     """
-    from bench.cli.console import ConsoleListener
+    from bench.cli.console import ConsoleCallbacks
     from bench.data import DataSpec, open_data
-    from bench.evaluation.evaluator import subset
+    from bench.evaluation.evaluator import sample_subset
     from masks import folder as files
     from masks import registry
 
-    with ConsoleListener() as listener:
-        dataset = open_data(DataSpec(source=data, size=size, **choice), progress=listener.preparing)
-    images = subset(dataset.test, None if test_images == "all" else test_images)
+    with ConsoleCallbacks() as callbacks:
+        dataset = open_data(DataSpec(source=data, size=size, **choice), progress=callbacks.preparing)
+    images = sample_subset(dataset.test, None if test_images == "all" else test_images)
     try:
-        masks = registry.draw(name, images.ids, size, base_seed=seed)
+        masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
         facts: dict[str, object] = {
             "mask": name,
             "suite_version": registry.SUITE_VERSION,
@@ -84,20 +84,20 @@ def export(data: str, name: str, size: int, test_images: Any, seed: int, folder:
             "data_fingerprint": dataset.fingerprint,
             "polarity": "white (255) is hole",
         }
-        manifest = files.export(masks, images.ids, Path(folder), facts)
+        manifest = files.export_masks(masks, images.ids, Path(folder), facts)
     except ValueError as error:
         raise UsageError(str(error)) from error
     click.echo(f"wrote {len(masks):,} masks and {manifest}")
 
 
-@command.command(epilog="\b\nExample:\n  bench masks verify masks-center")
+@masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")
 @click.argument("folder", type=click.Path(file_okay=False))
 def verify(folder: str) -> None:
     """Check an exported FOLDER against its manifest; exit code 1 if anything differs."""
     from masks import folder as files
 
     try:
-        problems = list(files.verify(Path(folder)))
+        problems = list(files.verify_export(Path(folder)))
     except ValueError as error:
         raise UsageError(str(error)) from error
     for problem in problems:

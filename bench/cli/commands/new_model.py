@@ -17,17 +17,17 @@ from bench.errors import UsageError
 )
 @click.argument("name")
 @click.option("--output", type=click.Path(dir_okay=False), help="File to write (default: NAME.py here).")
-def command(name: str, output: str | None) -> None:
+def new_model_command(name: str, output: str | None) -> None:
     """Write a small working model called NAME, with comments, ready to be trained and changed."""
-    from models.discovery import find
-    from models.template import source
+    from models.discovery import find_models
+    from models.template import template_source
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise UsageError(f"{name!r}: give lower-case words joined by dashes, for example my-unet")
-    if name in find():
+    if name in find_models():
         raise UsageError(f"{name!r} is taken by a model of this package; give another name")
     path = Path(output or f"{name.replace('-', '_')}.py")
     if path.exists():
         raise UsageError(f"{path} exists; remove it or give --output")
-    path.write_text(source(name), encoding="utf-8")
+    path.write_text(template_source(name), encoding="utf-8")
     click.echo(f"wrote {path}\nnext: bench check-model {name} --models-from {path}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import Names, flatten, models_from_option
+from bench.cli.options import NameList, flatten_names, models_from_option
 from bench.config import PRESETS
 from bench.errors import UsageError
 
@@ -22,7 +22,7 @@ from bench.errors import UsageError
 @click.option(
     "--models",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     default=("paper",),
     show_default="paper",
     help="Model names or groups (see 'bench list').",
@@ -46,22 +46,22 @@ from bench.errors import UsageError
 @click.option(
     "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers there."
 )
-def command(models: Any, models_from: tuple[str, ...], output: Path | None, **options: Any) -> None:
+def perf_command(models: Any, models_from: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """Measure training and inference of every model and phase.
 
     Prints images per second, the ratio to the plain step (float32, eager, channels-first, torch's own layers and
     optimizers), the share of the rate of matrix products measured in the same run, by the whole step and by its
     networks alone, the optimizer's time, and the share of time outside networks and optimizer.
     """
-    from bench.perf.measure import PerfConfig, measure, rows
+    from bench.perf.measure import PerfConfig, measure_models, perf_rows
     from bench.runner.run_folder import write_json
-    from models.discovery import expand
+    from models.discovery import expand_models
     from models.errors import ModelError
 
     paths = [Path(p) for p in models_from]
     try:
-        result = measure(
-            expand(flatten(models), paths),
+        result = measure_models(
+            expand_models(flatten_names(models), paths),
             PerfConfig(**options),
             paths,
             tell=lambda what: click.echo(f"measuring {what}", err=True),
@@ -76,7 +76,7 @@ def command(models: Any, models_from: tuple[str, ...], output: Path | None, **op
         f"{result['size']} px, {result['batch']} images a step, {result['hardware']['precision']}; matrix products: "
         + ", ".join(f"{rate / 1e9:,.0f} Gflop/s in {name}" for name, rate in rates.items())
     )
-    lines = list(rows(result))
+    lines = list(perf_rows(result))
     table = [list(lines[0]), *(list(line.values()) for line in lines)] if lines else []
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:

@@ -15,7 +15,7 @@ from bench.errors import UsageError
     "  bench report all-center-faces-quick\n"
     "  bench report all-center-faces-quick --pdf --figures figures"
 )
-@click.argument("experiment", shell_complete=options.experiments)
+@click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )
@@ -25,7 +25,7 @@ from bench.errors import UsageError
     type=click.Path(file_okay=False, path_type=Path),
     help="Write every figure as SVG and PNG into this folder, for papers.",
 )
-def command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
+def report_command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.cli.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest

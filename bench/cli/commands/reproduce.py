@@ -35,7 +35,7 @@ _COLORS = {"equal": "green", "within": "green", "differs": "red", "not measured"
 @models_from_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the comparison only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def command(
+def reproduce_command(
     manifest: Path,
     cell: str | None,
     data: str | None,
@@ -53,7 +53,7 @@ def command(
 
     Exit code: 0 reproduced, 1 some numbers differ, 2 refused.
     """
-    from bench.cli.console import ConsoleListener
+    from bench.cli.console import ConsoleCallbacks
     from bench.cli.experiments import find_experiment
     from bench.runner import reproduce as suite
     from bench.runner.reproduce import read_record
@@ -61,12 +61,12 @@ def command(
     path = manifest if manifest.is_file() else find_experiment(str(manifest)) / "manifest.json"
     record = read_record(path, cell)
     fresh = name or f"{record.manifest['experiment'][:94]}-again"
-    with ConsoleListener(quiet=quiet) as listener:
-        done = suite.reproduce(
-            record, fresh, listener, data=data, models_from=models_from, tolerance=tolerance
+    with ConsoleCallbacks(quiet=quiet) as callbacks:
+        done = suite.reproduce_experiment(
+            record, fresh, callbacks, data=data, models_from=models_from, tolerance=tolerance
         )
     if as_json:
-        click.echo(suite.as_json(done))
+        click.echo(suite.reproduction_as_json(done))
     else:
         _print(done)
     sys.exit(0 if done.reproduced else 1)

@@ -8,8 +8,15 @@ from typing import Any
 import click
 
 from bench.cli import options as completing
-from bench.cli.config_file import ASSIGNMENT, config_option, resolved
-from bench.cli.options import GroupedCommand, Names, OrWord, data_option, flatten, models_from_option
+from bench.cli.config_file import ASSIGNMENT, config_option, resolved_options
+from bench.cli.options import (
+    GroupedCommand,
+    NameList,
+    NumberOrWord,
+    data_option,
+    flatten_names,
+    models_from_option,
+)
 from bench.config import PRESETS
 from bench.errors import BenchError, DiskError, UsageError
 
@@ -50,20 +57,20 @@ GROUPS = {
 @click.option(
     "--models",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     default=("all",),
     show_default="all",
-    shell_complete=completing.models,
+    shell_complete=completing.complete_models,
     help="Model names or groups (see 'bench list').",
 )
 @click.option(
     "--mask",
     "mask_names",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     default=("center",),
     show_default="center",
-    shell_complete=completing.masks,
+    shell_complete=completing.complete_masks,
     help="Mask names, 'paper' or 'all'.",
 )
 @click.option(
@@ -74,7 +81,7 @@ GROUPS = {
 @data_option
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
 @click.option("--name", help="Name of the experiment (default: made from models, mask, data and preset).")
-@click.option("--seeds", multiple=True, type=Names(), help="One training for each, e.g. 0,1,2.")
+@click.option("--seeds", multiple=True, type=NameList(), help="One training for each, e.g. 0,1,2.")
 @click.option("--size", type=int, help="Side of the images in pixels.")
 @click.option(
     "--track",
@@ -85,26 +92,28 @@ GROUPS = {
 @click.option(
     "--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget."
 )
-@click.option("--batch", type=OrWord("auto"), help="Images per step; 'auto': the most that fit into memory.")
+@click.option(
+    "--batch", type=NumberOrWord("auto"), help="Images per step; 'auto': the most that fit into memory."
+)
 @click.option("--micro-batch", type=int, help="At most so many images at once; gradients are accumulated.")
 @click.option("--learning-rate", type=float, help="Of the uniform track's Adam.")
 @click.option("--flips/--no-flips", default=None, help="Mirror half of the training images.")
 @click.option(
     "--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'."
 )
-@click.option("--train-images", type=OrWord("all"), help="Use only so many training images.")
+@click.option("--train-images", type=NumberOrWord("all"), help="Use only so many training images.")
 @click.option(
     "--evaluate-on",
     type=click.Choice(["test", "validation"]),
     help="Images that are scored; 'validation' to choose settings by (default: test).",
 )
 @click.option(
-    "--test-images", type=OrWord("all"), help="Score so many of these images, chosen by seed, or 'all'."
+    "--test-images", type=NumberOrWord("all"), help="Score so many of these images, chosen by seed, or 'all'."
 )
 @click.option(
     "--metrics",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     show_default="hole_psnr_db,hole_mae",
     help="Measured besides the primary ones: metric names, 'primary', 'secondary' or 'all'.",
 )
@@ -147,7 +156,7 @@ GROUPS = {
 @click.option("--quiet", "-q", is_flag=True, help="Print only the table and the path of the report.")
 @click.option("--verbose", "-v", is_flag=True, help="Print every reading of the losses, and tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def command(
+def run_command(
     models: Any,
     mask_names: Any,
     resize_masks: str | None,
@@ -180,17 +189,17 @@ def command(
     """
     from pathlib import Path
 
-    from bench.cli.console import ConsoleListener, print_preview, print_summary
-    from bench.config import Request, resolve
+    from bench.cli.console import ConsoleCallbacks, print_preview, print_summary
+    from bench.config import Request, resolve_config
     from bench.runner.run_folder import REPORTS, RUNS
     from masks.registry import UnknownMaskError
-    from masks.registry import resolve as resolve_masks
-    from models.discovery import expand
+    from masks.registry import resolve_masks as resolve_masks
+    from models.discovery import expand_models
     from models.errors import ModelError
 
     try:
-        chosen_models = expand(flatten(models), [Path(p) for p in models_from])
-        asked_masks = chosen_masks = resolve_masks(list(flatten(mask_names)))
+        chosen_models = expand_models(flatten_names(models), [Path(p) for p in models_from])
+        asked_masks = chosen_masks = resolve_masks(list(flatten_names(mask_names)))
         if resize_masks:
             chosen_masks = [
                 f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks
@@ -199,13 +208,13 @@ def command(
         raise UsageError(str(error)) from error
     overrides = {
         **settings,
-        "seeds": _numbers(flatten(seeds)),
-        "metrics": flatten(metrics) or None,
+        "seeds": _numbers(flatten_names(seeds)),
+        "metrics": flatten_names(metrics) or None,
         "train_images": _count(train_images),
     }
     if test_images is not None:
         overrides["test_images"] = _count(test_images)
-    run_config = resolve(preset, overrides)
+    run_config = resolve_config(preset, overrides)
     if test_images == "all":
         import dataclasses
 
@@ -227,24 +236,24 @@ def command(
         samples_every=samples_every,
         tensorboard=tensorboard,
         command=("bench", *sys.argv[1:]),
-        options=resolved(
+        options=resolved_options(
             click.get_current_context().command,
             click.get_current_context().params,
             {**run_config.as_dict(), "test_images": run_config.test_images or "all", **as_resolved},
         ),
     )
-    from bench.runner.run import run
+    from bench.runner.run import run_experiment
     from reports.render import render_index, render_report
     from reports.results.experiment import ExperimentError
 
     if dry_run:
         print_preview(request, as_json=as_json)
         return
-    with ConsoleListener(quiet=quiet, verbose=verbose, procedural=data == "faces") as listener:
-        outcome = run(request, listener)
-        if not outcome.leads:
+    with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=data == "faces") as callbacks:
+        outcome = run_experiment(request, callbacks)
+        if not outcome.is_main:
             return
-        listener.note("writing the report")
+        callbacks.note("writing the report")
         try:
             page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
             render_index(RUNS, REPORTS)

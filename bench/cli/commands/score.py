@@ -11,11 +11,11 @@ import click
 from click.core import ParameterSource
 
 from bench.cli import options
-from bench.cli.options import Names, OrWord, data_option, flatten
+from bench.cli.options import NameList, NumberOrWord, data_option, flatten_names
 from bench.errors import BenchError, DiskError, UsageError
 
 if TYPE_CHECKING:
-    from bench.runner.run_folder import Store
+    from bench.runner.run_folder import RunFolder
 
 
 @click.command(
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 @click.option("--crop", default="center", show_default=True, help="center, resize or face.")
 @click.option("--split", default="auto", show_default=True, help="auto, official, paper, identity or digest.")
 @click.option(
-    "--test-images", type=OrWord("all"), default="all", show_default=True, help="As in 'bench run'."
+    "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
 )
 @click.option("--label", help="What tables call the method (default: the folder's name).")
 @click.option(
     "--metrics",
     "names",
     multiple=True,
-    type=Names(),
+    type=NameList(),
     default=(("primary", "hole_psnr_db", "hole_mae"),),
     show_default="primary,hole_psnr_db,hole_mae",
     help="Metric names, 'primary', 'secondary' or 'all'.",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--into",
     metavar="EXPERIMENT",
-    shell_complete=options.experiments,
+    shell_complete=options.complete_experiments,
     help="Add the row to the table and the report of an experiment, whose data, size, crop, split, test images and "
     "metrics then need not be given; scored again under the same label, it replaces the row.",
 )
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the rows, one an image (Parquet).",
 )
-def command(
+def score_command(
     predictions: Path,
     data: str,
     mask: str,
@@ -80,18 +80,18 @@ def command(
     """
     from bench.cli.experiments import find_experiment
     from bench.data import DataSpec, open_data
-    from bench.evaluation.cards import CARDS, expand
-    from bench.evaluation.evaluator import subset
-    from bench.evaluation.metrics import prepare
-    from bench.runner.prepare import evaluated
+    from bench.evaluation.cards import METRIC_INFO, expand_metrics
+    from bench.evaluation.evaluator import sample_subset
+    from bench.evaluation.metrics import prepare_metrics
+    from bench.runner.prepare import evaluated_images
     from bench.scoring import add_to_experiment as adding
     from bench.scoring import external_images as scoring
-    from bench.training.device import choose
+    from bench.training.device import select_device
     from masks import registry
     from reports.results.schema import write_rows
 
-    metrics = expand(flatten(names))
-    where = choose(device).device
+    metrics = expand_metrics(flatten_names(names))
+    where = select_device(device).device
     spec = DataSpec(source=data, size=size, crop=crop, split=split)
     target = adding.open_target(find_experiment(into), mask) if into else None
     evaluate_on = "test"
@@ -106,21 +106,25 @@ def command(
         if not _is_given("names"):
             metrics = target.metrics
     dataset = open_data(spec)
-    images = subset(evaluated(dataset, evaluate_on), None if test_images == "all" else test_images)
+    images = sample_subset(
+        evaluated_images(dataset, evaluate_on), None if test_images == "all" else test_images
+    )
     try:
-        chosen = registry.resolve([mask])
+        chosen = registry.resolve_masks([mask])
         if len(chosen) != 1:
             raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(chosen)} are meant")
-        drawn = registry.draw(chosen[0], images.ids, size)
+        drawn = registry.draw_masks(chosen[0], images.ids, size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if target is not None:
         target.check(dataset, images, drawn)
-    ready, unavailable = prepare(metrics, where)
+    ready, unavailable = prepare_metrics(metrics, where)
     unavailable |= {
-        name: "a metric of sets; 'bench score' measures images" for name in metrics if CARDS[name].of == "set"
+        name: "a metric of sets; 'bench score' measures images"
+        for name in metrics
+        if METRIC_INFO[name].of == "set"
     }
-    scored = scoring.score(predictions, images, drawn, ready, where)
+    scored = scoring.score_images(predictions, images, drawn, ready, where)
     for sentence in scored.findings.sentences():
         click.secho(f"note: {sentence}", fg="yellow", err=True)
     for name, reason in unavailable.items():
@@ -130,13 +134,13 @@ def command(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_rows(scoring.as_results(scored.rows, label=title, mask=chosen[0], size=size), output)
+            write_rows(scoring.as_result_rows(scored.rows, label=title, mask=chosen[0], size=size), output)
         except OSError as error:
             raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
         click.echo(f"rows: {output}")
     if target is not None:
         command_line = ("bench", *sys.argv[1:])
-        adding.add(
+        adding.add_external_row(
             target, scored, images, name=title, source=predictions.resolve().name, command=command_line
         )
         _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
@@ -150,7 +154,7 @@ def _is_given(name: str) -> bool:
     return source is not None and source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
-def _report(store: Store, *, pictures: bool) -> None:
+def _report(store: RunFolder, *, pictures: bool) -> None:
     """Write the experiment's page anew."""
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.render import render_index, render_report
@@ -168,7 +172,7 @@ def _report(store: Store, *, pictures: bool) -> None:
 
 
 def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:
-    from bench.evaluation.cards import CARDS
+    from bench.evaluation.cards import METRIC_INFO
 
     click.secho(f"{label} on {data}, mask {mask}: {len(rows):,} of {count:,} test images", bold=True)
     width = max(map(len, metrics))
@@ -178,9 +182,9 @@ def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: lis
             "n/a"
             if value is None or value != value
             else f"{value:.2f}"
-            if CARDS[name].unit
+            if METRIC_INFO[name].unit
             else f"{value:.4f}"
         )
-        click.echo(f"  {name:<{width}}  {shown:>8}  {CARDS[name].convention}")
+        click.echo(f"  {name:<{width}}  {shown:>8}  {METRIC_INFO[name].convention}")
     if rows["identical"].any():
         click.echo(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")

@@ -14,30 +14,30 @@ from bench.errors import UsageError
 
 
 @click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --size 64 --preset quick")
-@click.argument("model", shell_complete=options.models)
+@click.argument("model", shell_complete=options.complete_models)
 @click.option("--size", default=160, show_default=True, help="Side of the images in pixels.")
 @click.option("--preset", default="paper", show_default=True, type=click.Choice(list(PRESETS)))
 @click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")
 @models_from_option
-def command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
+def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
     """Show a model's layers, parameters, multiply-accumulates, phases, sources and resolutions."""
     import dataclasses
 
-    from bench.config import resolve
-    from bench.profiling.flops import count, shapes_only
+    from bench.config import resolve_config
+    from bench.profiling.flops import count_operations, shapes_only
     from models.base import Box, Budget, Task
-    from models.discovery import load
+    from models.discovery import load_model
     from models.errors import ModelError
 
     box = None if all_masks else Box(size // 4, size // 4, size // 2, size // 2)
     task = Task(size=size, fixed_hole_box=box)
     try:
-        entry = load(model, [Path(p) for p in models_from])
+        entry = load_model(model, [Path(p) for p in models_from])
         config = entry.config(preset)
         entry.model.validate(config, size)
     except ModelError as error:
         raise UsageError(str(error)) from error
-    settings = resolve(preset)
+    settings = resolve_config(preset)
     batch_size = settings.batch_for(entry.model.published_batch_size)
     budget = Budget(num_steps=max(1, settings.images_seen // batch_size), track=settings.track)
     built = shapes_only(entry.model, config, task)
@@ -55,7 +55,7 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
         parameters = sum(p.numel() for p in network.parameters())
         click.echo(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
     if entry.model.trained:
-        cost = count(entry.model, config, task, budget)
+        cost = count_operations(entry.model, config, task, budget)
         click.echo(
             f"generator at {size} x {size}: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image; "
             f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)\n"
@@ -63,20 +63,20 @@ def command(model: str, size: int, preset: str, all_masks: bool, models_from: tu
         click.secho(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
         rows = []
         for phase in built.phases(budget):
-            for player, spec in phase.optimizers.items():
+            for trained, spec in phase.optimizers.items():
                 how = f"{spec.name}, rate {spec.learning_rate:g}, {spec.schedule}"
-                terms = _terms(cost.loss_terms[phase.name, player], config)
-                rows.append([phase.name, f"{phase.num_steps:,}", player, how, terms])
-        _table(["phase", "steps", "player", "optimizer", "loss"], rows)
+                terms = _terms(cost.loss_terms[phase.name, trained], config)
+                rows.append([phase.name, f"{phase.num_steps:,}", trained, how, terms])
+        _table(["phase", "steps", "network", "optimizer", "loss"], rows)
     click.secho("config", bold=True)
     _table(["field", "value"], [[k, str(v)] for k, v in dataclasses.asdict(config).items()])
-    if entry.model.resolutions:
+    if entry.model.ambiguities:
         click.secho("what the publication leaves open, and what departs from it (*)", bold=True)
         _table(
             ["topic", "published", "here", "field"],
             [
                 [f"{r.topic}{'*' if r.deviation else ''}", r.published, r.resolved, r.field]
-                for r in entry.model.resolutions
+                for r in entry.model.ambiguities
             ],
         )
 

@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 
 if TYPE_CHECKING:
-    from bench.runner.status import Status
+    from bench.runner.status import RunStatus
 
 _ORDER = ("done", "waiting", "failed", "not-applicable")
 _COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
@@ -19,9 +19,9 @@ _COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
 @click.command(
     epilog="\b\nExamples:\n  bench status\n  bench status all-center-celeba-paper\n  bench status my-run --json"
 )
-@click.argument("experiment", required=False, shell_complete=options.experiments)
+@click.argument("experiment", required=False, shell_complete=options.complete_experiments)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(experiment: str | None, as_json: bool) -> None:
+def status_command(experiment: str | None, as_json: bool) -> None:
     """Show what of EXPERIMENT (a name in runs/, or a path) is done; of every experiment without one."""
     from dataclasses import asdict
 
@@ -34,7 +34,7 @@ def command(experiment: str | None, as_json: bool) -> None:
         folders = [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
     else:
         folders = [find_experiment(experiment)]
-    found: list[Status] = []
+    found: list[RunStatus] = []
     for folder in folders:
         try:
             found.append(read_status(folder))
@@ -54,7 +54,7 @@ def command(experiment: str | None, as_json: bool) -> None:
         _show(found[0])
 
 
-def _list(found: list[Status]) -> None:
+def _list(found: list[RunStatus]) -> None:
     if not found:
         click.echo("runs/ holds no experiment yet; 'bench run' makes one")
         return
@@ -63,12 +63,12 @@ def _list(found: list[Status]) -> None:
         click.echo(f"{status.name:<{width}}  {_summary(status)}  {status.updated}")
 
 
-def _show(status: Status) -> None:
-    from bench.cli.console import size
+def _show(status: RunStatus) -> None:
+    from bench.cli.console import format_bytes
     from reports.results.schema import EXTERNAL
 
     click.secho(status.name, bold=True)
-    click.echo(f"  created {status.created}, changed {status.updated}, {size(status.num_bytes)}")
+    click.echo(f"  created {status.created}, changed {status.updated}, {format_bytes(status.num_bytes)}")
     click.echo(f"  {_summary(status)}")
     for state in _ORDER:
         for cell in status.cells:
@@ -89,7 +89,7 @@ def _show(status: Status) -> None:
         click.echo(f"  go on with     bench run --config runs/{status.name}/config.toml")
 
 
-def _summary(status: Status) -> str:
+def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
     running = f"; running (process {status.holder})" if status.holder else ""
     return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"

@@ -12,20 +12,20 @@ from bench.errors import BenchError
 
 
 @click.group()
-def command() -> None:
+def weights_command() -> None:
     """Show and fetch the published weights that LPIPS, FID and PConv's losses need.
 
     They lie in torchvision's own cache (TORCH_HOME); what is there is never fetched again.
     """
 
 
-@command.command("list", epilog="\b\nExample:\n  bench weights list")
+@weights_command.command("list", epilog="\b\nExample:\n  bench weights list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_weights(as_json: bool) -> None:
     """Show which weights there are, what needs them, and whether they are cached and whole."""
-    from bench.pretrained_weights import choose
+    from bench.pretrained_weights import select_backbones
 
-    found = [(backbone, backbone.state()) for backbone in choose(())]
+    found = [(backbone, backbone.state()) for backbone in select_backbones(())]
     if as_json:
         told = [{**asdict(b), "file": str(b.file), "state": state} for b, state in found]
         click.echo(json.dumps(told, indent=1))
@@ -35,7 +35,7 @@ def list_weights(as_json: bool) -> None:
         click.echo(f"{'':<11} {backbone.file if state != 'missing' else backbone.url}")
 
 
-@command.command(epilog="\b\nExamples:\n  bench weights fetch\n  bench weights fetch alexnet vgg16")
+@weights_command.command(epilog="\b\nExamples:\n  bench weights fetch\n  bench weights fetch alexnet vgg16")
 @click.argument("names", nargs=-1)
 def fetch(names: tuple[str, ...]) -> None:
     """Download the named weights (all without NAMES) into torchvision's cache; a damaged file is replaced.
@@ -46,9 +46,9 @@ def fetch(names: tuple[str, ...]) -> None:
     from bench import pretrained_weights
 
     failed = False
-    for backbone in pretrained_weights.choose(names):
+    for backbone in pretrained_weights.select_backbones(names):
         try:
-            new = pretrained_weights.fetch(backbone, progress=sys.stderr.isatty())
+            new = pretrained_weights.fetch_backbone(backbone, progress=sys.stderr.isatty())
             click.echo(f"{backbone.name}: {'fetched to' if new else 'is there already,'} {backbone.file}")
         except BenchError as error:
             failed = True

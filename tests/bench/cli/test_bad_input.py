@@ -22,7 +22,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.pretrained_weights import cached_file
-from models.template import source
+from models.template import template_source
 from reports.results.schema import read_rows
 
 RUN = "run --models mean --data pictures --preset smoke --quiet --name new "
@@ -348,7 +348,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Iterat
     """A folder with a finished experiment: a model of one's own and a fill."""
     folder = tmp_path_factory.mktemp("kept")
     shutil.copytree(pictures_dir, folder / "pictures")
-    (folder / "unet.py").write_text(source("test-unet"))
+    (folder / "unet.py").write_text(template_source("test-unet"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

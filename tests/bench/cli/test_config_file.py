@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from bench import toml
 from bench.cli import cli
-from bench.cli.commands.run import command as run
-from bench.cli.config_file import ASSIGNMENT, from_mapping, keys, resolved
+from bench.cli.commands.run import run_command as run
+from bench.cli.config_file import ASSIGNMENT, option_keys, options_from_mapping, resolved_options
 from bench.errors import BenchError, UsageError
 from tests.bench.cli.test_cli import bench, error_of
 
@@ -32,18 +32,18 @@ def test_toml_reads_back_as_written(values: dict[str, Any], fields: dict[str, An
     """Oracle: the standard library's reader."""
     values.pop("set", None)
     whole = {**values, "set": {"a model": fields}}
-    assert tomllib.loads(toml.dumps(whole)) == whole
+    assert tomllib.loads(toml.toml_dumps(whole)) == whole
 
 
 def test_every_option_of_run_can_stand_in_a_file() -> None:
     """Keys are the options themselves: one that is added needs nothing more."""
     named = {max(o.opts, key=len)[2:] for o in run.params}
-    assert set(keys(run)) == named - {"config", "dry-run"}
+    assert set(option_keys(run)) == named - {"config", "dry-run"}
 
 
-@pytest.mark.parametrize("key", keys(run))
+@pytest.mark.parametrize("key", option_keys(run))
 def test_a_file_says_what_the_command_line_says(key: str) -> None:
-    option = keys(run)[key]
+    option = option_keys(run)[key]
     value: Any = "1"
     if isinstance(option.type, click.Choice):
         value = option.type.choices[-1]
@@ -60,22 +60,22 @@ def test_a_file_says_what_the_command_line_says(key: str) -> None:
     name = str(option.name)
     from_line = run.make_context("run", words).params[name]
     ctx = click.Context(run)
-    again = run.make_context("run", [], default_map=from_mapping(in_file, ctx, "here")).params[name]
+    again = run.make_context("run", [], default_map=options_from_mapping(in_file, ctx, "here")).params[name]
     assert again == from_line
 
 
 def test_the_commented_file_is_a_file_of_defaults_and_each_line_can_be_turned_on(workplace: Path) -> None:
     assert bench("init").exit_code == 0
     text = Path("experiment.toml").read_text(encoding="utf-8")
-    for option in keys(run).values():
+    for option in option_keys(run).values():
         if option.metavar != ASSIGNMENT:
             assert option.help in text
     on = re.sub(r"^#(?! )", "", text, flags=re.MULTILINE)
-    assert set(tomllib.loads(on)) == set(keys(run))
+    assert set(tomllib.loads(on)) == set(option_keys(run))
     Path("unet.py").touch()
     Path("my_unet.py").touch()
     for version in (text, on):
-        from_mapping(tomllib.loads(version), click.Context(run), "here")
+        options_from_mapping(tomllib.loads(version), click.Context(run), "here")
     assert "exists already" in error_of("init")
 
 
@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text_and_no_file(workplace: Path) -> None:
 
 def test_the_command_line_wins_and_the_resolved_file_runs_again(workplace: Path, pictures_dir: Path) -> None:
     Path("mine.toml").write_text(
-        f"models = ['mean', 'mean-image']\ndata = {toml.literal(str(pictures_dir))}\npreset = 'smoke'\n"
+        f"models = ['mean', 'mean-image']\ndata = {toml.toml_literal(str(pictures_dir))}\npreset = 'smoke'\n"
         "size = 48\nquiet = true\nname = 'from-a-file'\ntest-images = 4\n"
     )
     assert bench("run", "--config", "mine.toml", "--models", "mean", "--size", "32").exit_code == 0
@@ -133,8 +133,8 @@ def test_the_command_line_wins_and_the_resolved_file_runs_again(workplace: Path,
 
 def test_a_resolved_file_holds_model_options_and_odd_names(workplace: Path) -> None:
     params = {"assignments": ("x",), "data": "a\udcff", "pictures": True, "quiet": False}
-    options = resolved(run, params, {"assignments": {"pconv": {"hole_weight": 3.5}}})
-    text = toml.dumps(options)
+    options = resolved_options(run, params, {"assignments": {"pconv": {"hole_weight": 3.5}}})
+    text = toml.toml_dumps(options)
     assert tomllib.loads(text) == {"pictures": True, "set": {"pconv": {"hole_weight": 3.5}}}
     assert "# data: not Unicode, give it on the command line" in text
 

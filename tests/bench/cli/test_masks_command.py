@@ -32,7 +32,7 @@ def test_export_writes_the_masks_of_the_run_with_the_same_options(
     assert code == 0
     ids = open_data(DataSpec(source=str(pictures_dir), **choice)).test.ids  # type: ignore[arg-type]
     assert f"wrote {len(ids)} masks" in out
-    drawn = registry.draw("freeform", ids, 32, base_seed=3)
+    drawn = registry.draw_masks("freeform", ids, 32, base_seed=3)
     for image_id, mask in zip(ids, drawn, strict=True):
         png = Path("out", image_id).with_suffix(".png")
         assert np.array_equal(np.asarray(Image.open(png)), mask * np.uint8(255))
@@ -58,7 +58,7 @@ def test_preview_draws_every_mask_and_says_the_share_of_the_hole(
     code, out, _ = _bench(capsys, "preview", "--size", "32", "--count", "2", "--output", "all.png")
     assert (code, out) == (0, "wrote all.png\n")
     with Image.open("all.png") as sheet:
-        assert sheet.height >= 32 * len(registry.names())
+        assert sheet.height >= 32 * len(registry.mask_names())
     code, _, err = _bench(capsys, "preview", "--mask", "centre")
     assert code == 2
     assert "did you mean 'center'" in err
@@ -69,7 +69,7 @@ def test_inverted_masks_of_a_folder_are_warned_about(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("inverted").mkdir()
-    for i, mask in enumerate(registry.draw("shapes", ["a", "b"], 32)):
+    for i, mask in enumerate(registry.draw_masks("shapes", ["a", "b"], 32)):
         Image.fromarray((1 - mask) * np.uint8(255)).save(f"inverted/{i}.png")
     code, _, err = _bench(capsys, "preview", "--mask", "files:inverted", "--size", "32")
     assert code == 0

@@ -69,7 +69,7 @@ def test_ablate_hands_the_claims_models_and_every_option_to_run(monkeypatch: pyt
     from bench.cli.commands import run
 
     given: dict[str, Any] = {}
-    monkeypatch.setattr(run.command, "callback", lambda **params: given.update(params))
+    monkeypatch.setattr(run.run_command, "callback", lambda **params: given.update(params))
     result = invoke("ablate", "--preset", "paper", "--seeds", "0,1,2", "--models", "biharmonic")
     assert result.exit_code == 0
     assert given["preset"] == "paper"

@@ -18,8 +18,8 @@ from PIL import Image
 from bench.data import DataSpec, fingerprint, open_data
 from bench.data import cache as fill
 from bench.data import cache as pack
-from bench.data.procedural_faces import render
-from bench.data.sources import find
+from bench.data.procedural_faces import render_faces
+from bench.data.sources import find_images
 from bench.errors import BenchError, DataError
 
 COUNT = 90
@@ -29,7 +29,7 @@ COUNT = 90
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures with a bad one, so that records of skipped pictures must survive as well."""
     place = tmp_path_factory.mktemp("pictures")
-    for i, face in enumerate(render(list(range(COUNT)), 32)):
+    for i, face in enumerate(render_faces(list(range(COUNT)), 32)):
         Image.fromarray(face).save(place / f"{i:03d}.png")
     (place / "005.png").write_bytes(b"")
     return place
@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _pack(folder: Path, cache: Path, told: list[int] | None = None) -> tuple[np.ndarray, list[str]]:
     spec = DataSpec(source=str(folder), size=32, cache=cache)
-    made = pack.pack_source(
-        spec, find(folder), lambda what, done, of: told.append(done) if told is not None else None
+    made = pack.cache_source(
+        spec, find_images(folder), lambda what, done, of: told.append(done) if told is not None else None
     )
     return made.images, [s.id for s in made.skipped]
 
@@ -131,13 +131,13 @@ def test_a_damaged_pack_is_made_again(folder: Path, tmp_path: Path, damage: str)
 def test_a_changed_picture_is_packed_anew(tmp_path: Path) -> None:
     place = tmp_path / "mine"
     place.mkdir()
-    for i, face in enumerate(render([0, 1], 32)):
+    for i, face in enumerate(render_faces([0, 1], 32)):
         Image.fromarray(face).save(place / f"{i}.png")
     before = np.array(_pack(place, tmp_path / "cache")[0])
-    Image.fromarray(render([2], 32)[0]).save(place / "1.png")
+    Image.fromarray(render_faces([2], 32)[0]).save(place / "1.png")
     after = _pack(place, tmp_path / "cache")[0]
     assert np.array_equal(after[0], before[0])
-    assert np.array_equal(after[1], render([2], 32)[0])
+    assert np.array_equal(after[1], render_faces([2], 32)[0])
 
 
 @pytest.mark.usefixtures("alone")
@@ -265,24 +265,24 @@ def test_a_large_scattered_split_is_arranged_on_the_disk(
 ) -> None:
     images, _ = _pack(folder, tmp_path)
     rows = [1, 2, 5, 30, 31, *range(50, 80, 3)]
-    in_memory = fingerprint.arrange(images, rows)
+    in_memory = fingerprint.split_images(images, rows)
     monkeypatch.setattr(fingerprint, "_IN_MEMORY", 0)
-    on_disk = fingerprint.arrange(images, rows)
+    on_disk = fingerprint.split_images(images, rows)
     assert isinstance(on_disk, np.memmap)
     assert np.array_equal(on_disk, in_memory)
     assert np.array_equal(in_memory, np.stack([images[r] for r in rows]))
-    assert np.shares_memory(fingerprint.arrange(images, [4, 5, 6]), images)
+    assert np.shares_memory(fingerprint.split_images(images, [4, 5, 6]), images)
     assert len(list(tmp_path.glob("*"))) == 3  # array, mark and lock: the copy has no name
 
 
 def test_procedural_faces_are_the_published_ones() -> None:
     """Golden: other pixels are other data, and need another ``faces.VERSION``."""
     assert (
-        hashlib.sha256(render(list(range(8)), 64).tobytes()).hexdigest()
+        hashlib.sha256(render_faces(list(range(8)), 64).tobytes()).hexdigest()
         == "a487a0827c4cb7927a51e91905a8795d5bc9df4860a891b5e6e7812b5a08326b"
     )
     assert (
-        hashlib.sha256(render([0, 2399], 160).tobytes()).hexdigest()
+        hashlib.sha256(render_faces([0, 2399], 160).tobytes()).hexdigest()
         == "d7d37f7c7ed343eec87a7d801178542a6b52a7aebf8768156d549b31c7334418"
     )
 
@@ -290,9 +290,9 @@ def test_procedural_faces_are_the_published_ones() -> None:
 @settings(deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40))
 def test_a_face_depends_on_its_index_alone(indices: list[int]) -> None:
-    together = render(indices, 32)
+    together = render_faces(indices, 32)
     for i in (0, len(indices) // 2, len(indices) - 1):
-        assert np.array_equal(together[i], render([indices[i]], 32)[0])
+        assert np.array_equal(together[i], render_faces([indices[i]], 32)[0])
 
 
 def test_procedural_data_has_its_splits_and_no_duplicates(tmp_path: Path) -> None:
@@ -301,6 +301,6 @@ def test_procedural_data_has_its_splits_and_no_duplicates(tmp_path: Path) -> Non
     assert data.procedural
     assert data.duplicates == data.skipped == []
     assert "not real data" in data.title
-    assert np.array_equal(data.test.pixels[0], render([2128], 32)[0])
+    assert np.array_equal(data.test.pixels[0], render_faces([2128], 32)[0])
     # Faces vary: no two pictures are near copies, and every pixel differs between some.
     assert (data.train.pixels.std(axis=0) > 5).all()

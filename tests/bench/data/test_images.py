@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from bench.data import DataSpec, open_data
-from bench.data.procedural_faces import render
-from bench.data.transforms import PictureError, decode
+from bench.data.procedural_faces import render_faces
+from bench.data.transforms import ImageError, decode_image
 from bench.errors import DataError
 
-FACE = Image.fromarray(render([7], 96)[0])
+FACE = Image.fromarray(render_faces([7], 96)[0])
 
 
 def _bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -45,19 +45,19 @@ def _bomb() -> bytes:
 
 
 def test_plain_pictures_are_unchanged_where_nothing_is_to_be_done() -> None:
-    assert np.array_equal(decode(_bytes(FACE), 96, "center"), _plain(FACE))
-    assert np.array_equal(decode(_bytes(FACE), 96, "resize"), _plain(FACE))
+    assert np.array_equal(decode_image(_bytes(FACE), 96, "center"), _plain(FACE))
+    assert np.array_equal(decode_image(_bytes(FACE), 96, "resize"), _plain(FACE))
 
 
 def test_greyscale_becomes_three_equal_channels() -> None:
     grey = FACE.convert("L")
-    assert np.array_equal(decode(_bytes(grey), 96, "center"), np.stack([np.asarray(grey)] * 3, axis=-1))
+    assert np.array_equal(decode_image(_bytes(grey), 96, "center"), np.stack([np.asarray(grey)] * 3, axis=-1))
 
 
 def test_palette_is_looked_up() -> None:
     palette = FACE.quantize(32)
-    assert np.array_equal(decode(_bytes(palette), 96, "center"), _plain(palette))
-    assert np.array_equal(decode(_bytes(palette, "GIF"), 96, "center"), _plain(palette))
+    assert np.array_equal(decode_image(_bytes(palette), 96, "center"), _plain(palette))
+    assert np.array_equal(decode_image(_bytes(palette, "GIF"), 96, "center"), _plain(palette))
 
 
 def test_transparency_lies_on_white() -> None:
@@ -65,7 +65,7 @@ def test_transparency_lies_on_white() -> None:
     alpha[:, :30], alpha[:, 30:60] = 0, 128
     clear = FACE.copy()
     clear.putalpha(Image.fromarray(alpha))
-    out = decode(_bytes(clear), 96, "center")
+    out = decode_image(_bytes(clear), 96, "center")
     assert (out[:, :30] == 255).all()
     half = _plain(FACE)[:, 30:60].astype(float) * (128 / 255) + 255 * (127 / 255)
     assert np.abs(out[:, 30:60] - half).max() <= 1
@@ -75,16 +75,16 @@ def test_transparency_lies_on_white() -> None:
 def test_transparent_colour_of_a_palette_lies_on_white() -> None:
     palette = FACE.quantize(8)
     clear = np.asarray(palette) == 3
-    out = decode(_bytes(palette, transparency=3), 96, "center")
+    out = decode_image(_bytes(palette, transparency=3), 96, "center")
     assert clear.any()
     assert (out[clear] == 255).all()
     assert np.array_equal(out[~clear], _plain(palette)[~clear])
 
 
 def test_cmyk_becomes_rgb() -> None:
-    out = decode(_bytes(FACE.convert("CMYK"), "TIFF"), 96, "center")
+    out = decode_image(_bytes(FACE.convert("CMYK"), "TIFF"), 96, "center")
     assert np.abs(out.astype(int) - _plain(FACE)).max() <= 1
-    lossy = decode(_bytes(FACE.convert("CMYK"), "JPEG", quality=100, subsampling=0), 96, "center")
+    lossy = decode_image(_bytes(FACE.convert("CMYK"), "JPEG", quality=100, subsampling=0), 96, "center")
     assert np.abs(lossy.astype(int) - _plain(FACE)).max() <= 8
 
 
@@ -92,13 +92,13 @@ def test_cmyk_becomes_rgb() -> None:
 def test_sixteen_bits_are_scaled_to_eight(kind: str) -> None:
     grey = np.asarray(FACE.convert("L"))
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    out = decode(_bytes(deep, kind), 96, "center")
+    out = decode_image(_bytes(deep, kind), 96, "center")
     assert np.array_equal(out, np.stack([grey] * 3, axis=-1))
 
 
 def test_a_dark_picture_of_sixteen_bits_stays_dark() -> None:
     dark = Image.fromarray(np.full((64, 64), 200, np.uint16))
-    assert decode(_bytes(dark), 64, "center").max() == 1
+    assert decode_image(_bytes(dark), 64, "center").max() == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -116,16 +116,16 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = FACE if stored is None else FACE.transpose(stored)
-    assert np.array_equal(decode(_bytes(turned, exif=exif), 96, "center"), _plain(FACE))
+    assert np.array_equal(decode_image(_bytes(turned, exif=exif), 96, "center"), _plain(FACE))
 
 
 def test_a_wrong_extension_does_not_matter(tmp_path: Path) -> None:
-    for i, face in enumerate(render(list(range(40)), 64)):
+    for i, face in enumerate(render_faces(list(range(40)), 64)):
         Image.fromarray(face).save(tmp_path / f"{i:02d}.jpg", "PNG")
     data = open_data(DataSpec(source=str(tmp_path), size=64, cache=tmp_path / "cache"))
     assert data.skipped == []
     first = data.train.ids[0]
-    assert np.array_equal(data.train.pixels[0], render([int(first[:2])], 64)[0])
+    assert np.array_equal(data.train.pixels[0], render_faces([int(first[:2])], 64)[0])
 
 
 BAD = {
@@ -148,14 +148,14 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_gets_a_reason(name: str) -> None:
     data, reason = BAD[name]
-    with pytest.raises(PictureError, match=reason):
-        decode(data, 64, "center")
+    with pytest.raises(ImageError, match=reason):
+        decode_image(data, 64, "center")
 
 
 def test_bad_pictures_are_named_and_stop_the_command_unless_told_otherwise(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    for i, face in enumerate(render(list(range(60)), 64)):
+    for i, face in enumerate(render_faces(list(range(60)), 64)):
         Image.fromarray(face).save(folder / f"{i:02d}.png")
     for name, (data, _) in BAD.items():
         (folder / name).write_bytes(data)
@@ -175,7 +175,7 @@ def test_bad_pictures_are_named_and_stop_the_command_unless_told_otherwise(tmp_p
 def test_one_in_a_hundred_may_be_bad(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    for i, face in enumerate(render(list(range(99)), 32)):
+    for i, face in enumerate(render_faces(list(range(99)), 32)):
         Image.fromarray(face).save(folder / f"{i:02d}.png")
     (folder / "zero.png").touch()
     data = open_data(DataSpec(source=str(folder), size=32, cache=tmp_path / "cache"))
@@ -202,7 +202,7 @@ def test_crops_cut_the_declared_box(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     side = box[2] - box[0]
-    out = decode(_bytes(Image.fromarray(noise)), side, crop)
+    out = decode_image(_bytes(Image.fromarray(noise)), side, crop)
     assert np.array_equal(out, noise[box[1] : box[3], box[0] : box[2]])
 
 
@@ -210,12 +210,12 @@ def test_face_crop_finds_the_face_and_lists_pictures_without_one(tmp_path: Path)
     from skimage import data as pictures
 
     person = Image.fromarray(pictures.astronaut())
-    out = decode(_bytes(person), 64, "face")
+    out = decode_image(_bytes(person), 64, "face")
     # The face of scikit-image's picture is centred at about (225, 115), some 110 pixels wide.
     expected = np.asarray(person.crop((150, 45, 300, 195)).resize((64, 64)), dtype=float)
     assert np.corrcoef(out[8:56, 8:56].ravel(), expected[8:56, 8:56].ravel())[0, 1] > 0.5
-    with pytest.raises(PictureError, match="no face found"):
-        decode(_bytes(Image.new("RGB", (200, 200), "grey")), 64, "face")
+    with pytest.raises(ImageError, match="no face found"):
+        decode_image(_bytes(Image.new("RGB", (200, 200), "grey")), 64, "face")
 
 
 def test_pictures_without_a_face_are_counted_but_are_not_unreadable(tmp_path: Path) -> None:

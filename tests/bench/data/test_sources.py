@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bench.data import Dataset, DataSpec, open_data
-from bench.data.dataset import UNKNOWN, unseen
-from bench.data.procedural_faces import render
-from bench.data.splits import divide
+from bench.data.dataset import UNKNOWN, unseen_identities
+from bench.data.procedural_faces import render_faces
+from bench.data.splits import assign_split
 from bench.errors import DataError
 from bench.evaluation.evaluator import identities_of
 
@@ -42,7 +42,7 @@ def celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CelebA's official layout as a folder, with procedural faces."""
     root = tmp_path_factory.mktemp("celeba")
     (root / "img_align_celeba").mkdir()
-    for name, face in zip(IDS, render(list(range(COUNT)), 64), strict=True):
+    for name, face in zip(IDS, render_faces(list(range(COUNT)), 64), strict=True):
         Image.fromarray(face).save(root / "img_align_celeba" / name)
     _lists(root)
     return root
@@ -104,7 +104,7 @@ def test_a_person_who_is_not_named_does_not_hide_the_others(
     column = identities_of(data.test)
     assert column.isna().tolist() == [True] + [False] * (len(data.test) - 1)
     assert data.shared_images == len(data.test) - 1
-    assert UNKNOWN not in (unseen(data.test, data.train) or [])
+    assert UNKNOWN not in (unseen_identities(data.test, data.train) or [])
 
 
 @pytest.mark.parametrize("where", ["img_align_celeba", "", "Img/img_align_celeba", "celeba"])
@@ -224,7 +224,7 @@ def test_identity_split_shares_nobody_and_needs_the_list(
     seeds = [
         seed
         for seed in range(40)
-        if set(divide(IDS, "identity", partition={}, identities=IDENTITY, seed=seed)[1]) >= {0, 2}
+        if set(assign_split(IDS, "identity", partition={}, identities=IDENTITY, seed=seed)[1]) >= {0, 2}
     ]
     data = opened(celeba, split="identity", split_seed=seeds[0])
     assert data.shared_identities == 0
@@ -243,15 +243,17 @@ def test_identity_split_shares_nobody_and_needs_the_list(
 def test_a_subset_keeps_its_splits(split: str) -> None:
     ids = [f"{i:06d}.jpg" for i in range(1, 3001)]
     facts = {"partition": dict.fromkeys(ids, 1), "identities": {name: i % 300 for i, name in enumerate(ids)}}
-    _, whole = divide(ids, split, **facts, seed=3)  # type: ignore[arg-type]
-    _, part = divide(ids[::-7], split, **facts, seed=3)  # type: ignore[arg-type]
+    _, whole = assign_split(ids, split, **facts, seed=3)  # type: ignore[arg-type]
+    _, part = assign_split(ids[::-7], split, **facts, seed=3)  # type: ignore[arg-type]
     assert part == whole[::-7]
 
 
 @pytest.mark.parametrize(("split", "shares"), [("paper", (0.855, 0.045, 0.1)), ("digest", (0.9, 0.05, 0.05))])
 def test_shares_of_the_seeded_splits(split: str, shares: tuple[float, ...]) -> None:
     ids = [f"{i:06d}.jpg" for i in range(20000)]
-    first, second = (np.array(divide(ids, split, partition={}, identities={}, seed=s)[1]) for s in (0, 1))
+    first, second = (
+        np.array(assign_split(ids, split, partition={}, identities={}, seed=s)[1]) for s in (0, 1)
+    )
     # Four standard deviations of a binomial share at 20,000.
     for part, share in enumerate(shares):
         assert abs((first == part).mean() - share) < 4 * np.sqrt(share * (1 - share) / 20000)
@@ -263,7 +265,7 @@ def test_shares_of_the_seeded_splits(split: str, shares: tuple[float, ...]) -> N
 def test_splits_are_the_published_ones() -> None:
     """Golden: a change here changes everybody's test set."""
     ids = [f"{i:06d}.jpg" for i in range(1, 41)]
-    name, parts = divide(ids, "paper", partition={}, identities={}, seed=0)
+    name, parts = assign_split(ids, "paper", partition={}, identities={}, seed=0)
     assert name == "paper"
     assert "".join(map(str, parts)) == "2200000000000000000000200000000010000000"
 

@@ -14,9 +14,15 @@ from click.testing import CliRunner
 from scipy import linalg
 
 from bench.cli import cli
-from bench.data.procedural_faces import render
+from bench.data.procedural_faces import render_faces
 from bench.evaluation import fid
-from bench.evaluation.fid import Collector, SetMetric, frechet_distance, inception_features, prepare_sets
+from bench.evaluation.fid import (
+    DistributionMetric,
+    FeatureCollector,
+    frechet_distance,
+    inception_features,
+    prepare_distribution_metrics,
+)
 from bench.pretrained_weights import MetricUnavailableError, cached_file
 
 CPU = torch.device("cpu")
@@ -102,7 +108,7 @@ def cached(_random_weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch
 def test_features_are_the_packages_whatever_the_batch_and_the_callers_precision(cached: Path) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    images = torch.from_numpy(render([0, 1, 2], 64)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(render_faces([0, 1, 2], 64)).permute(0, 3, 1, 2)
     network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(cached))
     oracle = network(images.contiguous())[0]
     features = inception_features(CPU)
@@ -116,18 +122,18 @@ def test_features_are_the_packages_whatever_the_batch_and_the_callers_precision(
 def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (metric,), unavailable = prepare_sets(["all"], CPU)
+    (metric,), unavailable = prepare_distribution_metrics(["all"], CPU)
     assert not unavailable
-    truth = torch.from_numpy(render(list(range(6)), 64)).permute(0, 3, 1, 2)
+    truth = torch.from_numpy(render_faces(list(range(6)), 64)).permute(0, 3, 1, 2)
     made = truth.clone()
     made[:, :, 16:48, 16:48] = 90
     truths: dict[str, torch.Tensor] = {}
     seen = []
-    counted = SetMetric(
+    counted = DistributionMetric(
         **{**vars(metric), "features": lambda x: (seen.append(len(x)), metric.features(x))[1]}
     )
     for _ in range(2):
-        collector = Collector([counted], truths)
+        collector = FeatureCollector([counted], truths)
         for part in (slice(0, 4), slice(4, 6)):
             collector.add(part.start, made[part], truth[part])
         found = collector.distances()
@@ -141,7 +147,7 @@ def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
 def test_the_gpu_gives_the_same_features(cached: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    images = torch.from_numpy(render(list(range(4)), 64)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(render_faces(list(range(4)), 64)).permute(0, 3, 1, 2)
     here = inception_features(CPU)(images)
     there = inception_features(torch.device("cuda"))(images.cuda())
     assert (there - here).abs().max() <= 1e-4 * here.abs().max()
@@ -152,7 +158,7 @@ def test_without_the_weights_there_is_a_reason_and_no_number(
 ) -> None:
     pytest.importorskip("torch_fidelity")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    ready, unavailable = prepare_sets(["fid"], CPU)
+    ready, unavailable = prepare_distribution_metrics(["fid"], CPU)
     assert not ready
     assert unavailable["fid"].startswith("weights-inception-2015-12-05-6726825d.pth is not in torch's cache")
     assert "github.com/toshas/torch-fidelity" in unavailable["fid"]
@@ -161,11 +167,11 @@ def test_without_the_weights_there_is_a_reason_and_no_number(
 
 def test_damaged_weights_are_named(cached: Path) -> None:
     cached.write_bytes(b"PK\x03\x04 cut off")
-    _, unavailable = prepare_sets(["fid"], CPU)
+    _, unavailable = prepare_distribution_metrics(["fid"], CPU)
     assert "is not readable as these weights" in unavailable["fid"]
     torch.save({"one": torch.zeros(1)}, cached)
     inception_features.cache_clear()
-    _, unavailable = prepare_sets(["fid"], CPU)
+    _, unavailable = prepare_distribution_metrics(["fid"], CPU)
     assert "is not readable as these weights" in unavailable["fid"]
 
 

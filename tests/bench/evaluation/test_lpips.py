@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from bench import pretrained_weights
-from bench.evaluation.lpips import full_precision, lpips_distance
-from bench.evaluation.metrics import METRICS, Pictures, prepare
+from bench.evaluation.lpips import lpips_distance, without_autocast
+from bench.evaluation.metrics import METRICS, ImageBatch, prepare_metrics
 from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
@@ -123,12 +123,12 @@ def test_full_precision_turns_off_tf32_and_leaves_cudnn_on(
 ) -> None:
     cudnn = torch.backends.cudnn
     with cudnn.flags(enabled=True, deterministic=deterministic, allow_tf32=True):
-        with full_precision(CPU):
+        with without_autocast(CPU):
             assert cudnn.enabled
             assert not cudnn.allow_tf32
             assert cudnn.deterministic == deterministic
         assert cudnn.allow_tf32
-    with cudnn.flags(enabled=False), full_precision(CPU):
+    with cudnn.flags(enabled=False), without_autocast(CPU):
         assert not cudnn.enabled
 
 
@@ -147,13 +147,13 @@ def test_a_cached_backbone_is_never_fetched(backbones: Path, monkeypatch: pytest
 
     monkeypatch.setattr(pretrained_weights, "urlopen", fetched)
     monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
-    ready, unavailable = prepare(["lpips_alex"], CPU)
+    ready, unavailable = prepare_metrics(["lpips_alex"], CPU)
     assert list(ready) == ["lpips_alex"]
     assert not unavailable
 
 
 def test_without_a_backbone_the_others_go_on_with_the_reason(no_cache: Path) -> None:
-    ready, unavailable = prepare(["psnr_db", "ssim", "lpips_alex"], CPU)
+    ready, unavailable = prepare_metrics(["psnr_db", "ssim", "lpips_alex"], CPU)
     assert list(ready) == ["psnr_db", "ssim"]
     reason = unavailable["lpips_alex"]
     assert reason.startswith("alexnet-owt-7be5be79.pth is not in torch's cache and cannot be downloaded")
@@ -163,7 +163,7 @@ def test_without_a_backbone_the_others_go_on_with_the_reason(no_cache: Path) -> 
 
 def test_the_metric_itself_raises_rather_than_giving_a_number(no_cache: Path) -> None:
     truth, made = _images()
-    pictures = Pictures(truth, made, made.float() / 255, torch.ones(3, 1, 64, 64))
+    pictures = ImageBatch(truth, made, made.float() / 255, torch.ones(3, 1, 64, 64))
     with pytest.raises(MetricUnavailableError, match="vgg16"):
         METRICS["lpips_vgg"].compute(pictures)
 
@@ -178,7 +178,7 @@ def test_a_server_that_never_answers_is_given_up(no_cache: Path, monkeypatch: py
 
     monkeypatch.setattr(pretrained_weights, "_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(pretrained_weights, "urlopen", hang)
-    _, unavailable = prepare(["lpips_alex"], CPU)
+    _, unavailable = prepare_metrics(["lpips_alex"], CPU)
     released.set()
     assert "no answer from download.pytorch.org" in unavailable["lpips_alex"]
 
@@ -196,7 +196,7 @@ def test_a_server_that_falls_silent_during_the_download_is_given_up(
 
     monkeypatch.setattr(pretrained_weights, "_reach", lambda url: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    _, unavailable = prepare(["lpips_alex"], CPU)
+    _, unavailable = prepare_metrics(["lpips_alex"], CPU)
     assert "(timed out)" in unavailable["lpips_alex"]
     assert seen == [pretrained_weights._TIMEOUT_SECONDS]
     assert socket.getdefaulttimeout() is None
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_and_kept(no_cache: Path) -> None:
     no_cache.mkdir(parents=True)
     file = no_cache / "alexnet-owt-7be5be79.pth"
     file.write_bytes(b"PK\x03\x04 cut off")
-    _, unavailable = prepare(["lpips_alex"], CPU)
+    _, unavailable = prepare_metrics(["lpips_alex"], CPU)
     assert f"{file.name} in torch's cache is not readable" in unavailable["lpips_alex"]
     assert unavailable["lpips_alex"].endswith("delete it")
     assert file.read_bytes() == b"PK\x03\x04 cut off"

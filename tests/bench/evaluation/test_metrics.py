@@ -18,8 +18,8 @@ from skimage.color import rgb2yuv
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.evaluation import metrics as metric_library
-from bench.evaluation.cards import CARDS, PSNR_CAP_DB, UnknownMetricError, expand, psnr_cap_db
-from bench.evaluation.metrics import METRICS, NotFiniteError, Pictures, prepare, to_uint8
+from bench.evaluation.cards import METRIC_INFO, PSNR_CAP_DB, UnknownMetricError, expand_metrics, psnr_cap_db
+from bench.evaluation.metrics import METRICS, ImageBatch, NotFiniteError, prepare_metrics, to_uint8
 from bench.evaluation.ssim import mean_ssim, ssim_map
 
 Images = NDArray[np.uint8]
@@ -52,15 +52,15 @@ def _pair(kind: str, size: int = 48) -> tuple[Images, Images]:
 KINDS = ["random", "natural", "nearly constant", "saturated"]
 
 
-def _pictures(truth: Images, made: Images, mask: NDArray[np.uint8] | None = None) -> Pictures:
+def _pictures(truth: Images, made: Images, mask: NDArray[np.uint8] | None = None) -> ImageBatch:
     if mask is None:
         mask = np.ones(truth.shape[:3], dtype=np.uint8)
     planes = [torch.from_numpy(x.copy()).permute(0, 3, 1, 2) for x in (truth, made)]
     hole = torch.from_numpy(mask).unsqueeze(1).float()
-    return Pictures(planes[0], planes[1], planes[1].float() / 255, hole)
+    return ImageBatch(planes[0], planes[1], planes[1].float() / 255, hole)
 
 
-def _value(name: str, pictures: Pictures) -> NDArray[np.float64]:
+def _value(name: str, pictures: ImageBatch) -> NDArray[np.float64]:
     result = METRICS[name].compute(pictures)
     assert result.dtype == torch.float64
     assert result.shape == (len(pictures.truth),)
@@ -217,7 +217,7 @@ def test_ssim_and_hole_ssim_share_one_map(monkeypatch: pytest.MonkeyPatch) -> No
 def test_raw_psnr_looks_at_the_raw_output_only() -> None:
     truth, made = _pair("random")
     pictures = _pictures(truth, made)
-    pasted = Pictures(pictures.truth, pictures.truth, pictures.raw, pictures.mask)
+    pasted = ImageBatch(pictures.truth, pictures.truth, pictures.raw, pictures.mask)
     np.testing.assert_array_equal(_value("raw_psnr_db", pasted), _value("psnr_db", pictures))
 
 
@@ -288,16 +288,16 @@ def test_the_gpu_gives_the_same_numbers(kind: str) -> None:
     there = mean_ssim(truth.cuda(), made.cuda()).cpu()
     np.testing.assert_allclose(there, mean_ssim(truth, made), rtol=0, atol=1e-6)
     here = _pictures(*_pair(kind))
-    moved = Pictures(here.truth.cuda(), here.composite.cuda(), here.raw.cuda(), here.mask.cuda())
+    moved = ImageBatch(here.truth.cuda(), here.composite.cuda(), here.raw.cuda(), here.mask.cuda())
     for name in ("psnr_db", "ssim", "hole_psnr_db", "hole_mae", "hole_ssim", "ssim_uniform7", "ssim_y"):
         np.testing.assert_allclose(_value(name, moved), _value(name, here), rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_cards_and_functions_are_the_same_set() -> None:
-    assert list(METRICS) == [name for name, card in CARDS.items() if card.of == "image"]
+    assert list(METRICS) == [name for name, card in METRIC_INFO.items() if card.of == "image"]
     for name, metric in METRICS.items():
         assert metric.name == name
-        assert metric.convention == CARDS[name].convention
+        assert metric.convention == METRIC_INFO[name].convention
         assert metric.source
 
 
@@ -311,8 +311,8 @@ def test_values_lie_in_the_declared_range() -> None:
 
 
 def test_groups_expand_and_unknown_names_get_a_suggestion() -> None:
-    assert expand(["primary"]) == ["psnr_db", "ssim", "lpips_alex"]
-    assert expand(["hole_mae", "psnr_db", "hole_mae"]) == ["psnr_db", "hole_mae"]
-    assert expand(["all"]) == list(CARDS)
+    assert expand_metrics(["primary"]) == ["psnr_db", "ssim", "lpips_alex"]
+    assert expand_metrics(["hole_mae", "psnr_db", "hole_mae"]) == ["psnr_db", "hole_mae"]
+    assert expand_metrics(["all"]) == list(METRIC_INFO)
     with pytest.raises(UnknownMetricError, match="no metric 'psnr'; did you mean 'psnr_db'"):
-        prepare(["psnr"], CPU)
+        prepare_metrics(["psnr"], CPU)

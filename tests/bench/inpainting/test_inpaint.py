@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.cli import cli
-from bench.config import Request, resolve
+from bench.config import Request, resolve_config
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting import job
 from bench.inpainting.photo import Photo, read_photo
-from bench.inpainting.tiling import Filler, fill, plan
-from bench.runner.callbacks import Listener
-from bench.runner.run import run
+from bench.inpainting.tiling import ImageCompleter, complete_tiled, plan_windows
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.run import run_experiment
 from bench.training.device import Compute
 from masks.folder import MaskFileError
 
 CPU = Compute(torch.device("cpu"), "fp32")
-GREY = Filler(
+GREY = ImageCompleter(
     lambda image, mask: torch.where(mask > 0.5, 0.5, image), None, False, CPU
 )  # at the picture's own size
 
@@ -53,7 +53,7 @@ def levels(path: Path) -> NDArray[Any]:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
 def test_known_pixels_are_kept_bit_for_bit(tmp_path: Path, mode: str) -> None:
     photo, mask = write(tmp_path / "p.png", mode=mode), write_mask(tmp_path / "m.png")
-    job.complete(job.Job(photo, mask, tmp_path / "o.png"), GREY)
+    job.complete_image(job.InpaintJob(photo, mask, tmp_path / "o.png"), GREY)
     before, after, hole = (levels(tmp_path / f"{n}.png") for n in "pom")
     hole = hole > 0
     assert before.shape == after.shape
@@ -68,7 +68,7 @@ def test_sixteen_bit_grey_stays_so(tmp_path: Path) -> None:
     before = np.random.default_rng(0).integers(0, 65536, (90, 120), dtype=np.uint16)
     Image.fromarray(before).save(tmp_path / "p.png")
     mask = write_mask(tmp_path / "m.png")
-    job.complete(job.Job(tmp_path / "p.png", mask, tmp_path / "o.png"), GREY)
+    job.complete_image(job.InpaintJob(tmp_path / "p.png", mask, tmp_path / "o.png"), GREY)
     after, hole = levels(tmp_path / "o.png"), levels(mask) > 0
     assert np.array_equal(after[~hole], before[~hole])
     assert np.abs(after[hole].astype(int) - 32768).max() <= 1
@@ -80,12 +80,12 @@ def test_a_photo_is_turned_upright_and_its_mask_fits_the_upright_one(tmp_path: P
     with Image.open(write(tmp_path / "p.png")) as image:
         image.save(tmp_path / "p.jpg", exif=exif)
     upright = write_mask(tmp_path / "upright.png", 120, 90)
-    job.complete(job.Job(tmp_path / "p.jpg", upright, tmp_path / "o.png"), GREY)
+    job.complete_image(job.InpaintJob(tmp_path / "p.jpg", upright, tmp_path / "o.png"), GREY)
     with Image.open(tmp_path / "o.png") as result:
         assert result.size == (90, 120)
     lying = write_mask(tmp_path / "lying.png", 90, 120)
     with pytest.raises(DataError, match="after the picture's EXIF rotation"):
-        job.complete(job.Job(tmp_path / "p.jpg", lying, tmp_path / "o.png"), GREY)
+        job.complete_image(job.InpaintJob(tmp_path / "p.jpg", lying, tmp_path / "o.png"), GREY)
 
 
 @settings(deadline=None, max_examples=40)
@@ -114,10 +114,10 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
         mean = (image * known).sum((1, 2, 3), keepdim=True) / known.sum((1, 2, 3), keepdim=True).clamp(min=1)
         return torch.where(mask > 0.5, 2 + mean, image)
 
-    filler = Filler(mean_of_known, size, centred, CPU)
+    filler = ImageCompleter(mean_of_known, size, centred, CPU)
     rgb = rng.random((height, width, 3), dtype=np.float32)
     other = np.where(hole[..., None], rng.random((height, width, 3), dtype=np.float32), rgb)
-    first, second = fill(filler, rgb, hole), fill(filler, other, hole)
+    first, second = complete_tiled(filler, rgb, hole), complete_tiled(filler, other, hole)
     assert np.array_equal(first, second) or np.array_equal(first[hole], second[hole])
     assert np.array_equal(first[~hole], rgb[~hole])
 
@@ -125,7 +125,7 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
 def test_a_centred_window_holds_its_part_within_the_middle_half() -> None:
     hole = np.zeros((300, 400), bool)
     hole[250:290, 5:95] = True
-    labels, (window,) = plan(hole, 64, 2 * 64 / 60, centred=True)
+    labels, (window,) = plan_windows(hole, 64, 2 * 64 / 60, centred=True)
     assert labels.max() == 1
     quarter = window.side / 4
     assert window.left + quarter <= 5
@@ -135,7 +135,7 @@ def test_a_centred_window_holds_its_part_within_the_middle_half() -> None:
 def test_specks_share_windows() -> None:
     hole = np.zeros((256, 256), bool)
     hole[::8, ::8] = True
-    _, windows = plan(hole, 64, 2.0, centred=False)
+    _, windows = plan_windows(hole, 64, 2.0, centred=False)
     assert len(windows) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
     assert sorted(p for w in windows for p in w.parts) == list(range(1, 1025))
 
@@ -154,7 +154,7 @@ def test_a_mask_that_cannot_be_used_is_one_line(tmp_path: Path, make: object, me
     photo = write(tmp_path / "p.png")
     make(tmp_path)  # type: ignore[operator]
     with pytest.raises((DataError, MaskFileError), match=message) as caught:
-        job.complete(job.Job(photo, tmp_path / "m.png", tmp_path / "o.png"), GREY)
+        job.complete_image(job.InpaintJob(photo, tmp_path / "m.png", tmp_path / "o.png"), GREY)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "o.png").exists()
 
@@ -164,21 +164,23 @@ def test_a_jpeg_mask_is_told_apart(tmp_path: Path) -> None:
     with Image.open(mask) as image:
         image.save(tmp_path / "m.jpg", quality=60)
     with pytest.raises(DataError, match="JPEG blurs edges"):
-        job.complete(job.Job(photo, tmp_path / "m.jpg", tmp_path / "o.png"), GREY)
+        job.complete_image(job.InpaintJob(photo, tmp_path / "m.jpg", tmp_path / "o.png"), GREY)
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0JFIF", b"hello"])
 def test_a_picture_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.jpg").write_bytes(content)
     with pytest.raises(DataError, match=r"p\.jpg: not (a picture|readable)"):
-        job.complete(job.Job(tmp_path / "p.jpg", write_mask(tmp_path / "m.png"), tmp_path / "o.png"), GREY)
+        job.complete_image(
+            job.InpaintJob(tmp_path / "p.jpg", write_mask(tmp_path / "m.png"), tmp_path / "o.png"), GREY
+        )
 
 
 def test_nothing_of_the_users_is_overwritten(tmp_path: Path) -> None:
     photo, mask = write(tmp_path / "p.png"), write_mask(tmp_path / "m.png")
     for output, message in ((photo, "overwrite"), (mask, "overwrite"), (tmp_path / "o.jpg", "PNG")):
         with pytest.raises(UsageError, match=message):
-            job.jobs(photo, mask, output)
+            job.list_jobs(photo, mask, output)
 
 
 def test_a_folder_goes_on_after_a_bad_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +198,15 @@ def test_a_folder_goes_on_after_a_bad_picture(tmp_path: Path, monkeypatch: pytes
     assert Path("photos-inpainted/b.png").is_file()
     Path("masks/a.png").unlink()
     with pytest.raises(DataError, match="no mask"):
-        job.jobs(Path("photos"), Path("masks"), None)
+        job.list_jobs(Path("photos"), Path("masks"), None)
 
 
 def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: Path) -> None:
-    settings = resolve("smoke", {"images_seen": 16})
+    settings = resolve_config("smoke", {"images_seen": 16})
     request = Request(
         models=("mgs-iim",), masks=("center",), data=str(pictures_dir), settings=settings, name="t"
     )
-    run(request, Listener())
+    run_experiment(request, RunCallbacks())
     runner = CliRunner()
     exported = runner.invoke(cli, ["export-weights", "t"], catch_exceptions=False)
     assert "bit for bit" in exported.stdout

@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.cli import cli
-from bench.perf.measure import PerfConfig, measure, rows
-from bench.perf.reference_step import plain_layers, plain_step
-from bench.profiling.flops import count
+from bench.perf.measure import PerfConfig, measure_models, perf_rows
+from bench.perf.reference_step import reference_step, without_custom_kernels
+from bench.profiling.flops import count_operations
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models.base import Batch, Box, Budget, Task
-from models.contract import Case, build
-from models.discovery import load
+from models.contract import ContractCase, build_case
+from models.discovery import load_model
 from models.layers import gated_conv
 from models.layers.cpu_kernels import SmallMapConv2d
 
@@ -32,7 +32,7 @@ TINY = PerfConfig(size=64, batch=2, steps=1, preset="smoke", device="cpu")
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    return measure(["glcic", "pconv", "mean"], TINY)
+    return measure_models(["glcic", "pconv", "mean"], TINY)
 
 
 def test_every_phase_of_every_trained_model(result: dict[str, Any]) -> None:
@@ -59,16 +59,16 @@ def test_parts_make_the_step_and_rates_follow_from_it(result: dict[str, Any]) ->
 
 
 def test_operations_are_those_that_bench_show_counts(result: dict[str, Any]) -> None:
-    entry = load("glcic")
+    entry = load_model("glcic")
     task = Task(size=64, fixed_hole_box=Box(16, 16, 32, 32))
-    cost = count(entry.model, entry.config("smoke"), task, Budget(num_steps=10))
+    cost = count_operations(entry.model, entry.config("smoke"), task, Budget(num_steps=10))
     (glcic,) = [m for m in result["models"] if m["model"] == "glcic"]
     assert glcic["inference"]["multiply_accumulates"] == cost.multiply_accumulates
     assert {p["phase"]: 2 * p["multiply_accumulates"] for p in glcic["phases"]} == cost.step_flops
 
 
 def test_the_table_has_a_row_for_each_phase_and_one_for_inference(result: dict[str, Any]) -> None:
-    assert [(r["model"], r["phase"]) for r in rows(result)] == [
+    assert [(r["model"], r["phase"]) for r in perf_rows(result)] == [
         ("glcic", "completion"),
         ("glcic", "discriminator"),
         ("glcic", "joint"),
@@ -102,8 +102,8 @@ def test_command_writes_all_numbers_and_the_profile(tmp_path: Path) -> None:
     assert "images/s" in done.output
 
 
-def small(name: str) -> Case:
-    return build(load(name), 64)
+def small(name: str) -> ContractCase:
+    return build_case(load_model(name), 64)
 
 
 @pytest.mark.parametrize(("name", "phase"), [("glcic", 2), ("pconv", 0), ("context-encoder", 0)])
@@ -117,9 +117,9 @@ def test_the_plain_step_is_the_trainers_step(tmp_path: Path, name: str, phase: i
     Trainer(ours.model, one, lambda _: ours.batch, compute, tmp_path).train()
     layers = gated_conv._dense, SmallMapConv2d.convolve
     plain.model.networks.train()
-    with plain_layers():
+    with without_custom_kernels():
         assert SmallMapConv2d.convolve is not layers[1]
-        plain_step(plain.model, chosen)(plain.batch)
+        reference_step(plain.model, chosen)(plain.batch)
     assert (gated_conv._dense, SmallMapConv2d.convolve) == layers
     moved, apart = 0.0, 0.0
     after = plain.model.networks.state_dict()

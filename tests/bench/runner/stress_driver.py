@@ -21,15 +21,15 @@ from typing import Any
 
 import torch
 
-from bench.config import Request, resolve
+from bench.config import Request, resolve_config
 from bench.data import cache
 from bench.evaluation import evaluator
 from bench.runner import run_folder
-from bench.runner.callbacks import Listener
-from bench.runner.run import run
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.run import run_experiment
 from bench.training import checkpoint
-from bench.training.data_loader import TrainingBatches
-from bench.training.optimizers import Players
+from bench.training.data_loader import TrainingDataLoader
+from bench.training.optimizers import Optimizers
 from reports import render
 from reports.results import schema
 
@@ -58,17 +58,17 @@ def call_until(owner: Any, name: str, count: int, *, after: bool = False) -> Non
 
 def at_phase_boundary() -> None:
     """Die when a phase has been prepared, before its first step."""
-    original = Players.enter
+    original = Optimizers.enter
     seen: list[str] = []
 
-    def enter(self: Players, step: int) -> Any:
+    def enter(self: Optimizers, step: int) -> Any:
         phase = original(self, step)
         if seen and phase.name != seen[-1]:
             die()
         seen.append(phase.name)
         return phase
 
-    Players.enter = enter  # type: ignore[method-assign]
+    Optimizers.enter = enter  # type: ignore[method-assign]
 
 
 def arm(kind: str, number: float) -> None:
@@ -78,7 +78,7 @@ def arm(kind: str, number: float) -> None:
         timer.daemon = True
         timer.start()
     elif kind == "step":
-        call_until(TrainingBatches, "__call__", int(number))
+        call_until(TrainingDataLoader, "__call__", int(number))
     elif kind == "phase":
         at_phase_boundary()
     elif kind == "checkpoint write":
@@ -104,17 +104,18 @@ def arm(kind: str, number: float) -> None:
     elif kind == "clock":
         backwards = itertools.count(2_000_000_000, -3600)
         time.time = lambda: float(next(backwards))
-        run_folder.now = lambda: f"{2100 - next(backwards) % 100}-01-01T00:00:00Z"
+        run_folder.utc_timestamp = lambda: f"{2100 - next(backwards) % 100}-01-01T00:00:00Z"
 
 
 def child(data: str, moment: tuple[str, float]) -> None:
     torch.set_num_threads(1)
     arm(*moment)
-    settings = resolve(
+    settings = resolve_config(
         "smoke", {"images_seen": 80, "checkpoint_every": 1, "test_images": 4, "precision": "fp32"}
     )
-    outcome = run(
-        Request(models=("glcic",), masks=("center",), data=data, settings=settings, name="stress"), Listener()
+    outcome = run_experiment(
+        Request(models=("glcic",), masks=("center",), data=data, settings=settings, name="stress"),
+        RunCallbacks(),
     )
     if outcome.failed:
         raise RuntimeError("a cell failed")

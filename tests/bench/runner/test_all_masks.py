@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.cli import main
-from bench.data.procedural_faces import render
+from bench.data.procedural_faces import render_faces
 from masks import registry
 from reports.results.schema import read_rows
 
@@ -19,7 +19,7 @@ COUNT = 48
 
 def _pictures(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for i, face in enumerate(render(list(range(COUNT)), 64)):
+    for i, face in enumerate(render_faces(list(range(COUNT)), 64)):
         Image.fromarray(face).save(folder / f"{i + 1:06d}.png")
     return folder
 
@@ -60,9 +60,9 @@ def test_all_masks_on_every_source(workplace: Path, unet: Path, kind: str) -> No
     assert stop.value.code == 0
     manifest = json.loads(Path("runs/x/manifest.json").read_text())
     done = {(c["model"], c["mask"]) for c in manifest["cells"] if c["status"] == "done"}
-    assert done == {(model, mask) for model in models.split(",") for mask in registry.names()}
+    assert done == {(model, mask) for model in models.split(",") for mask in registry.mask_names()}
     assert manifest["data"]["name"] == {"faces": "faces", "folder": "mine"}.get(kind, "celeba")
     rows = read_rows(next(Path("runs/x").rglob("results.parquet")))
     assert rows["psnr_db"].between(5, 60).all()
     page = Path("reports/x/index.html").read_text(encoding="utf-8")
-    assert all(f"“{mask}”" in page for mask in registry.names())
+    assert all(f"“{mask}”" in page for mask in registry.mask_names())

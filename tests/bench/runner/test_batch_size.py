@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bench.data import DataSpec, open_data
 from bench.errors import BenchError
 from bench.runner import batch_size
-from bench.runner.batch_size import largest, takes_a_step
-from bench.runner.plan import check, make
-from bench.runner.run import run
+from bench.runner.batch_size import fits_in_memory, largest_fitting
+from bench.runner.plan import build_plan, load_models
+from bench.runner.run import run_experiment
 from bench.training.device import Compute
 from models.base import Batch
 from tests.bench.runner.test_run import Recorder, request
@@ -33,7 +33,7 @@ def test_the_largest_is_what_a_search_of_all_finds(room: int, limit: int) -> Non
         asked.append(images)
         return images <= room
 
-    found = largest(fits, limit)
+    found = largest_fitting(fits, limit)
     allowed = [n for n in range(1, limit + 1) if n <= room and (n <= 8 or n % 8 == 0)]
     assert found == max(allowed, default=0)
     assert len(asked) <= 24
@@ -58,16 +58,16 @@ def test_auto_is_one_number_for_the_experiment_and_is_told(
         pictures_dir, ("test-unet",), models_from=(str(unet),), batch="auto", images_seen=1600, name="auto"
     )
     asked = replace(asked, settings=replace(asked.settings, steps_per_phase=1))
-    listener = Noting()
-    store = run(asked, listener).store
-    assert "--batch auto: 8 images a step, the largest that fits." in listener.notes
+    callbacks = Noting()
+    store = run_experiment(asked, callbacks).store
+    assert "--batch auto: 8 images a step, the largest that fits." in callbacks.notes
     manifest = store.read_manifest()
     assert manifest is not None
     assert manifest["settings"]["batch"] == 8
     # The same command later, with more room: the experiment goes on as it is.
     monkeypatch.setattr(batch_size, "free_bytes", lambda _: 1e12)
     again = Noting()
-    assert run(asked, again).failed == 0
+    assert run_experiment(asked, again).failed == 0
     assert again.trained == []
 
 
@@ -77,7 +77,7 @@ def test_not_even_one_is_a_clear_error(
     monkeypatch.setattr(batch_size, "free_bytes", lambda _: 0.0)
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), batch="auto")
     with pytest.raises(BenchError, match="--batch auto: not even one image fits"):
-        run(asked, Recorder())
+        run_experiment(asked, Recorder())
 
 
 @pytest.mark.parametrize("room", [3, 8])
@@ -89,13 +89,15 @@ def test_a_trial_steps_through_every_phase(
 
     loss = GLCIC.loss
 
-    def limited(self: Any, player: str, batch: Batch, completion: Any, phase: Any) -> dict[str, torch.Tensor]:
+    def limited(
+        self: Any, network: str, batch: Batch, completion: Any, phase: Any
+    ) -> dict[str, torch.Tensor]:
         if phase.name == "joint" and len(batch) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loss(self, player, batch, completion, phase)
+        return loss(self, network, batch, completion, phase)
 
     monkeypatch.setattr(GLCIC, "loss", limited)
     asked = request(pictures_dir, ("glcic",))
     data = open_data(DataSpec(source=str(pictures_dir), size=64))
-    (plan,) = make(asked, check(asked), data, CPU).trainings
-    assert largest(lambda n: takes_a_step(plan, n, CPU), 8) == room
+    (plan,) = build_plan(asked, load_models(asked), data, CPU).trainings
+    assert largest_fitting(lambda n: fits_in_memory(plan, n, CPU), 8) == room

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from bench.cli import cli
 from bench.runner.check_model import check_model
 from models import template
-from models.discovery import load
+from models.discovery import load_model
 
 LOSS = "        error = (completion.raw - batch.image).abs()\n"
 
 
 def written(folder: Path, replacement: str) -> Path:
     """The example file with the first line of its loss replaced."""
-    source = template.source("forgetful")
+    source = template.template_source("forgetful")
     assert LOSS in source
     path = folder / "forgetful.py"
     path.write_text(source.replace(LOSS, replacement), encoding="utf-8")
@@ -35,7 +35,7 @@ def written(folder: Path, replacement: str) -> Path:
     ids=["own randomness", "own state"],
 )
 def test_a_model_that_does_not_resume_is_found_and_explained(tmp_path: Path, replacement: str) -> None:
-    entry = load("forgetful", [written(tmp_path, replacement)])
+    entry = load_model("forgetful", [written(tmp_path, replacement)])
     problems = {f.check: f.problem for f in check_model(entry, 64)}
     assert "resumed training differs in" in (problems["resume"] or "")
 

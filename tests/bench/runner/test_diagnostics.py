@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bench.runner.diagnostics import events
+from bench.runner.diagnostics import training_events
 
 
 def log(discriminator: list[float], generator: list[float] | None = None) -> list[dict[str, Any]]:
@@ -17,25 +17,25 @@ def log(discriminator: list[float], generator: list[float] | None = None) -> lis
 
 
 def test_a_sound_training_has_none() -> None:
-    assert events(log([0.9, 0.7, 0.5, 0.6, 0.4, 0.3, 0.5, 0.6])) == []
-    assert events([{"step": 1, "validation": {"psnr_db": 20.0}}]) == []
+    assert training_events(log([0.9, 0.7, 0.5, 0.6, 0.4, 0.3, 0.5, 0.6])) == []
+    assert training_events([{"step": 1, "validation": {"psnr_db": 20.0}}]) == []
 
 
 def test_a_discriminator_that_wins_for_long_is_noted_with_its_steps() -> None:
-    (event,) = events(log([0.9, 0.5, 0.004, 0.003, 0.002, 0.001, 0.001, 0.5]))
+    (event,) = training_events(log([0.9, 0.5, 0.004, 0.003, 0.002, 0.001, 0.001, 0.5]))
     assert (event["step"], event["kind"]) == (30, "discriminator won")
     assert "from step 30 to 70" in event["detail"]
 
 
 def test_winning_once_is_not() -> None:
-    assert events(log([0.9, 0.5, 0.004, 0.5, 0.004, 0.5, 0.4, 0.5])) == []
+    assert training_events(log([0.9, 0.5, 0.004, 0.5, 0.004, 0.5, 0.4, 0.5])) == []
 
 
 def test_a_discriminator_at_log_4_is_undecided() -> None:
-    (event,) = events(log([math.log(4) + 0.001 * (-1) ** i for i in range(8)]))
+    (event,) = training_events(log([math.log(4) + 0.001 * (-1) ** i for i in range(8)]))
     assert event["kind"] == "discriminator undecided"
 
 
 def test_a_generator_whose_loss_explodes_is_noted_once() -> None:
-    (event,) = events(log([0.5] * 8, [1.0, 0.9, 0.8, 0.7, 0.7, 30.0, 60.0, 90.0]))
+    (event,) = training_events(log([0.5] * 8, [1.0, 0.9, 0.8, 0.7, 0.7, 30.0, 60.0, 90.0]))
     assert (event["step"], event["kind"]) == (60, "generator diverged")

@@ -55,8 +55,8 @@ def published(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Back
     server.server_close()
 
 
-def checks(**options: str) -> dict[str, doctor.Check]:
-    return {check.name: check for check in doctor.examine(**options)}
+def checks(**options: str) -> dict[str, doctor.SystemCheck]:
+    return {check.name: check for check in doctor.examine_system(**options)}
 
 
 def test_fetch_puts_the_published_file_where_torchvision_looks(published: Backbone) -> None:
@@ -117,7 +117,7 @@ def test_without_a_network_fetch_says_what_to_do_and_loses_nothing(
 def test_an_unknown_backbone_gets_a_suggestion() -> None:
     assert error_of("weights", "fetch", "alexnte") == "no backbone 'alexnte'; did you mean 'alexnet'?"
     with pytest.raises(UsageError, match="there are"):
-        pretrained_weights.choose(("x",))
+        pretrained_weights.select_backbones(("x",))
 
 
 def test_a_sound_machine_is_ready_and_told_as_text_and_json(published: Backbone) -> None:

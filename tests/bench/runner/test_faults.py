@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import bench
-from models.template import source
+from models.template import template_source
 from reports.results.schema import read_rows
 from tests.bench.runner.test_stress import RUN, Driver, outcome
 
@@ -100,7 +100,7 @@ def place(pictures_dir: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="inpaint-bench-faults-"))
     folder.chmod(0o755)
     shutil.copytree(pictures_dir, folder / "pictures")
-    (folder / "unet.py").write_text(source("test-unet"))
+    (folder / "unet.py").write_text(template_source("test-unet"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -137,7 +137,7 @@ def results(place: Path) -> pd.DataFrame:
 def expected(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> pd.DataFrame:
     folder = tmp_path_factory.mktemp("expected")
     shutil.copytree(pictures_dir, folder / "pictures")
-    (folder / "unet.py").write_text(source("test-unet"))
+    (folder / "unet.py").write_text(template_source("test-unet"))
     assert ended(command(folder))[0] == 0
     return results(folder)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import console
-from bench.runner.run_folder import Store
-from bench.runner.status import read_status, steps_done
+from bench.runner.run_folder import RunFolder
+from bench.runner.status import completed_steps, read_status
 from reports.results.manifest import SEAL
 from tests.bench.cli.test_cli import bench, error_of
 
@@ -116,12 +116,12 @@ def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None
         process.kill()
         process.communicate()
     assert read_status(workplace / "runs" / "kept").holder is None
-    assert steps_done(next(workplace.glob("runs/kept/trainings/*"))) > 0
+    assert completed_steps(next(workplace.glob("runs/kept/trainings/*"))) > 0
 
 
 def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None:
     assert bench(*words).exit_code == 0
-    folder = Store("kept").folder
+    folder = RunFolder("kept").folder
     (folder / ".manifest.json.1.tmp").write_text("left by a killed process")
     weights = list(folder.glob("trainings/*/checkpoint-*.pt"))
     shown = bench("clean", "--dry-run").output
@@ -168,7 +168,7 @@ def test_json_is_all_that_stands_on_standard_output(words: list[str]) -> None:
 
 
 def test_sizes_as_a_person_reads_them() -> None:
-    assert [console.size(n) for n in (0, 1023, 1024, 1536, 15 * 2**30)] == [
+    assert [console.format_bytes(n) for n in (0, 1023, 1024, 1536, 15 * 2**30)] == [
         "0 B",
         "1023 B",
         "1.0 KiB",

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from bench.runner import launchers
-from bench.runner.run import run
-from models.template import source
+from bench.runner.run import run_experiment
+from models.template import template_source
 from tests.bench.runner.test_run import Recorder, request, rows
 
 
@@ -33,13 +33,13 @@ def test_two_jobs_give_the_numbers_of_none(
     workplace: Path, pictures_dir: Path, unet: Path, one_thread: None
 ) -> None:
     asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),), seeds=(0, 1), name="alone")
-    alone = run(asked, Recorder())
-    listener = Recorder()
+    alone = run_experiment(asked, Recorder())
+    callbacks = Recorder()
     torch.set_num_threads(2)
-    together = run(replace(asked, name="together", jobs=2), listener)
+    together = run_experiment(replace(asked, name="together", jobs=2), callbacks)
     assert torch.get_num_threads() == 1
     assert together.failed == 0
-    assert len(listener.trained) == 2  # in the jobs, and not again here
+    assert len(callbacks.trained) == 2  # in the jobs, and not again here
     pd.testing.assert_frame_equal(rows(alone.store), rows(together.store), check_exact=True)
     names = [sorted(p.name for p in o.store.folder.glob("trainings/*")) for o in (alone, together)]
     assert names[0] == names[1]  # the same keys
@@ -47,15 +47,15 @@ def test_two_jobs_give_the_numbers_of_none(
 
 def test_a_failing_job_leaves_the_others_alone(workplace: Path, pictures_dir: Path, unet: Path) -> None:
     broken = workplace / "broken.py"
-    text = source("test-broken").replace(
+    text = template_source("test-broken").replace(
         "        known = batch", "        raise ValueError('cannot go on')\n        known = batch"
     )
     broken.write_text(text)
-    listener = Recorder()
+    callbacks = Recorder()
     asked = request(pictures_dir, ("test-broken", "test-unet"), models_from=(str(unet), str(broken)))
-    outcome = run(replace(asked, jobs=2), listener)
+    outcome = run_experiment(replace(asked, jobs=2), callbacks)
     assert outcome.failed == 1
-    assert listener.failed == ["Test Broken on center: ValueError: cannot go on"]
+    assert callbacks.failed == ["Test Broken on center: ValueError: cannot go on"]
     manifest = outcome.store.read_manifest()
     assert manifest is not None
     assert {c["model"]: c["status"] for c in manifest["cells"]} == {
@@ -81,7 +81,7 @@ def test_what_does_not_fit_beside_others_is_trained_alone(
             events.append("done")
 
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), seeds=(0, 1))
-    assert run(replace(asked, jobs=2), Watching()).failed == 0
+    assert run_experiment(replace(asked, jobs=2), Watching()).failed == 0
     assert events == ["started", "done"] * 2
 
 
@@ -90,7 +90,9 @@ def slow_jobs(workplace: Path, pictures_dir: Path) -> list[str]:
     """A command of two jobs that take a while."""
     path = workplace / "slow.py"
     slow = "        import time\n\n        time.sleep(0.2)\n"
-    path.write_text(source("slow-unet").replace("        known = batch", f"{slow}        known = batch"))
+    path.write_text(
+        template_source("slow-unet").replace("        known = batch", f"{slow}        known = batch")
+    )
     command = [sys.executable, "-m", "bench", "run", "--models", "slow-unet", "--models-from", str(path)]
     command += [
         "--data",
@@ -144,10 +146,10 @@ def test_jobs_and_torchrun_are_not_given_together(pictures_dir: Path, workplace:
     from bench.errors import UsageError
     from bench.runner import prepare as suite
     from bench.training.device import Compute
-    from bench.training.distributed import Ranks
+    from bench.training.distributed import ProcessGroup
 
-    many = Compute(torch.device("cpu"), "fp32", Ranks(0, 2))
+    many = Compute(torch.device("cpu"), "fp32", ProcessGroup(0, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "choose", lambda *_: many)
         with pytest.raises(UsageError, match="--jobs trains on one device, torchrun on many"):
-            run(replace(request(pictures_dir, ("mean",)), jobs=2), Recorder())
+            run_experiment(replace(request(pictures_dir, ("mean",)), jobs=2), Recorder())

@@ -17,16 +17,16 @@ import pytest
 import masks.bank
 from bench import provenance
 from bench.errors import BenchError, DiskError, UsageError
-from bench.runner.plan import mask_names, train_masks_for
-from bench.runner.run import run
-from bench.runner.run_folder import Store, read_manifest
+from bench.runner.plan import train_mask_names, train_masks_for
+from bench.runner.run import run_experiment
+from bench.runner.run_folder import RunFolder, read_manifest
 from bench.training import checkpoint
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from bench.training.train_log import TrainLog
 from models.base import Batch
-from models.template import source
+from models.template import template_source
 from reports.results.experiment import mask_file_name
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.bench.runner.toy_model import toy_trainer, weights
@@ -65,20 +65,20 @@ def test_the_same_command_mends_a_damaged_file(
     damage: Callable[[Path], None],
 ) -> None:
     asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),))
-    outcome = run(asked, Recorder())
+    outcome = run_experiment(asked, Recorder())
     expected = rows(outcome.store)
     (path,) = outcome.store.folder.glob(pattern)
     damage(path)
     if pattern.startswith("trainings"):  # make the training be looked at again
         for cell in outcome.store.folder.glob("cells/test-unet*/cell.json"):
             cell.unlink()
-    listener = Warned()
-    again = run(asked, listener)
+    callbacks = Warned()
+    again = run_experiment(asked, callbacks)
     assert again.failed == 0
     pd.testing.assert_frame_equal(expected, rows(again.store), check_exact=True)
     if pattern.startswith("cells"):
-        assert any("evaluating Test Unet on center again" in w for w in listener.warnings)
-        assert listener.trained == []
+        assert any("evaluating Test Unet on center again" in w for w in callbacks.warnings)
+        assert callbacks.trained == []
 
 
 @pytest.mark.parametrize("text", ["{", '{"schema": 1}', "[]", '{"schema": 1, "cells": {}}'])
@@ -102,14 +102,16 @@ def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str) -> Non
 def test_one_name_holds_one_way_of_training(
     workplace: Path, pictures_dir: Path, change: dict[str, object], field: str
 ) -> None:
-    run(request(pictures_dir, ("mean",), name="held"), Recorder())
+    run_experiment(request(pictures_dir, ("mean",), name="held"), Recorder())
     with pytest.raises(UsageError, match=f"another set-up .*{field}"):
-        run(request(pictures_dir, ("mean-image",), name="held", **change), Recorder())
+        run_experiment(request(pictures_dir, ("mean-image",), name="held", **change), Recorder())
 
 
 def test_the_manifest_names_all_that_the_cells_hold(workplace: Path, pictures_dir: Path) -> None:
-    run(request(pictures_dir, ("mean",), name="grown"), Recorder())
-    store = run(request(pictures_dir, ("mean-image",), name="grown", masks=("half",)), Recorder()).store
+    run_experiment(request(pictures_dir, ("mean",), name="grown"), Recorder())
+    store = run_experiment(
+        request(pictures_dir, ("mean-image",), name="grown", masks=("half",)), Recorder()
+    ).store
     manifest = store.read_manifest()
     assert manifest is not None
     assert manifest["settings"]["models"] == ["mean", "mean-image"]
@@ -118,8 +120,10 @@ def test_the_manifest_names_all_that_the_cells_hold(workplace: Path, pictures_di
 
 
 def test_a_fill_is_one_cell_whatever_seeds_are_asked_for(workplace: Path, pictures_dir: Path) -> None:
-    run(request(pictures_dir, ("mean",), name="seeds"), Recorder())
-    table = rows(run(request(pictures_dir, ("mean",), name="seeds", seeds=(1, 2)), Recorder()).store)
+    run_experiment(request(pictures_dir, ("mean",), name="seeds"), Recorder())
+    table = rows(
+        run_experiment(request(pictures_dir, ("mean",), name="seeds", seeds=(1, 2)), Recorder()).store
+    )
     assert set(table["seed"]) == {0}
     assert table["image_id"].is_unique
 
@@ -129,7 +133,9 @@ def test_a_mixture_does_not_depend_on_the_order_of_its_names(workplace: Path, pi
         request(pictures_dir, ("mean",), train_mask=t) for t in ("center+half", "half+center", "half,center")
     ]
     assert {train_masks_for(r, "center") for r in spelled} == {"center+half"}
-    banks = [masks.bank.draw_bank(mask_names(n), 6, 32, 0).digest for n in ("center+half", "half+center")]
+    banks = [
+        masks.bank.draw_bank(train_mask_names(n), 6, 32, 0).digest for n in ("center+half", "half+center")
+    ]
     assert banks[0] == banks[1]
     named = request(pictures_dir, ("mean",), train_mask="shapes+center+random-rect")
     assert train_masks_for(named, "center") == "paper"
@@ -137,7 +143,7 @@ def test_a_mixture_does_not_depend_on_the_order_of_its_names(workplace: Path, pi
 
 def test_a_repaired_model_is_no_longer_failed(workplace: Path, pictures_dir: Path) -> None:
     path = workplace / "mended.py"
-    sound = source("mended-unet")
+    sound = template_source("mended-unet")
     asked = request(pictures_dir, ("mended-unet",), models_from=(str(path),), name="mended")
     for text, status in (
         (sound.replace("import torch\n", "import nothing_there\n", 1), "failed"),
@@ -145,7 +151,7 @@ def test_a_repaired_model_is_no_longer_failed(workplace: Path, pictures_dir: Pat
     ):
         path.write_text(text)
         sys.modules.pop("inpaint_bench_user_mended", None)
-        manifest = run(asked, Recorder()).store.read_manifest()
+        manifest = run_experiment(asked, Recorder()).store.read_manifest()
         assert manifest is not None
         assert [c["status"] for c in manifest["cells"]] == [status]
 
@@ -156,12 +162,12 @@ def test_pictures_that_were_left_out_can_be_had_later(
     import dataclasses
 
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
-    store = run(dataclasses.replace(asked, pictures=False), Recorder()).store
+    store = run_experiment(dataclasses.replace(asked, pictures=False), Recorder()).store
     assert not list(store.folder.glob("**/*.npz"))
-    listener = Recorder()
-    run(asked, listener)
+    callbacks = Recorder()
+    run_experiment(asked, callbacks)
     assert len(list(store.folder.glob("**/*.npz"))) == 2
-    assert listener.trained == []
+    assert callbacks.trained == []
 
 
 def test_what_a_model_imports_is_in_its_key(tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int)
     with pytest.raises(InterruptedTrainingError) as stop:
         trainer.train()
     assert stop.value.exit_code == 143
-    state = checkpoint.newest(tmp_path)
+    state = checkpoint.newest_checkpoint(tmp_path)
     assert state is not None
     assert state["complete"] == (step == 11)
     toy_trainer(tmp_path, intervals=Intervals(report=4)).train()
@@ -207,17 +213,17 @@ def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int)
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
-    advance = trainer.mover.advance
+    advance = trainer.train_step.run
 
     def spoil(phase, batch):  # type: ignore[no-untyped-def]
         advance(phase, batch)
         if batch.step == 11:  # the loss of this step was finite; what it did to the weights is not
             next(trainer.model.networks["generator"].parameters()).data.fill_(float("inf"))
 
-    trainer.mover.advance = spoil  # type: ignore[method-assign]
+    trainer.train_step.run = spoil  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLossError, match="weights of the generator are not finite after step 11"):
         trainer.train()
-    assert checkpoint.newest(tmp_path) is None
+    assert checkpoint.newest_checkpoint(tmp_path) is None
 
 
 def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
@@ -234,10 +240,10 @@ def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
     trainer.batches = slow
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
-    state = checkpoint.newest(tmp_path)
+    state = checkpoint.newest_checkpoint(tmp_path)
     assert state is not None
     assert state["step"] == 6
-    assert state["monitor"]["seconds"] >= 6 * 0.02
+    assert state["metric_logger"]["seconds"] >= 6 * 0.02
 
 
 def test_a_cut_off_line_of_the_log_is_passed_over(tmp_path: Path) -> None:
@@ -258,7 +264,7 @@ def test_a_full_disk_is_said_where_it_first_hurts(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(checkpoint._HashingWriter, "write", full)
     with pytest.raises(DiskError, match=r"cannot write a checkpoint to .*No space left on device"):
-        checkpoint.save(tmp_path, 1, {"networks": weights_before})
+        checkpoint.save_checkpoint(tmp_path, 1, {"networks": weights_before})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,7 +276,9 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
 ) -> None:
     asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),), name="full")
     expected = rows(
-        run(request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),)), Recorder()).store
+        run_experiment(
+            request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),)), Recorder()
+        ).store
     )
 
     def full(*_: object, **__: object) -> Path:
@@ -279,9 +287,9 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", full)
         with pytest.raises(DiskError, match="No space left"):
-            run(asked, Recorder())
-    assert run(asked, Recorder()).failed == 0
-    pd.testing.assert_frame_equal(expected, rows(Store("full")), check_exact=True)
+            run_experiment(asked, Recorder())
+    assert run_experiment(asked, Recorder()).failed == 0
+    pd.testing.assert_frame_equal(expected, rows(RunFolder("full")), check_exact=True)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -290,7 +298,7 @@ def test_a_signal_outside_of_training_has_its_code_and_a_word(
 ) -> None:
     path = workplace / "slow.py"
     hang = "        import time\n\n        print('started', flush=True)\n        time.sleep(60)\n"
-    text = source("slow-fill").replace("        known = batch", f"{hang}        known = batch")
+    text = template_source("slow-fill").replace("        known = batch", f"{hang}        known = batch")
     fill = "class Model(InpaintingModel):\n    trained = False\n"
     path.write_text(text.replace("class Model(InpaintingModel):\n", fill))
     command = [sys.executable, "-m", "bench", "run", "--models", "slow-fill", "--models-from", str(path)]

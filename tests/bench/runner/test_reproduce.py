@@ -15,19 +15,19 @@ import pytest
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.runner.reproduce import read_record, requests
+from bench.runner.reproduce import read_record, recorded_requests
 from reports.results.manifest import SEAL
-from reports.results.schema import numbers
+from reports.results.schema import cell_numbers
 from tests.bench.cli.test_cli import bench, error_of
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
     """The folder of an experiment: a model of one's own and a fill, two masks, two seeds."""
-    from models.template import source
+    from models.template import template_source
 
     folder = tmp_path_factory.mktemp("original")
-    (folder / "unet.py").write_text(source("test-unet"))
+    (folder / "unet.py").write_text(template_source("test-unet"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -81,7 +81,7 @@ def test_one_cell(manifest: Path) -> None:
 
 
 def test_cells_that_a_run_can_compute_together_are_one_request(manifest: Path) -> None:
-    (asked,) = requests(read_record(manifest), "x")
+    (asked,) = recorded_requests(read_record(manifest), "x")
     assert (asked.models, asked.masks, asked.settings.seeds) == (
         ("test-unet", "mean"),
         ("center", "half"),
@@ -97,7 +97,7 @@ def test_cells_that_a_run_can_compute_together_are_one_request(manifest: Path) -
     change(manifest, scatter)
     asked_for = [
         (r.model_options[m].get("width"), m, mask, seed)
-        for r in requests(read_record(manifest), "x")
+        for r in recorded_requests(read_record(manifest), "x")
         for m in r.models
         for mask in r.masks
         for seed in (r.settings.seeds if m != "mean" else (0,))
@@ -209,11 +209,11 @@ def test_numbers_are_exact_and_tell_images_apart() -> None:
     rows = pd.DataFrame(
         {"image_id": ["a", "b", "c"], "psnr_db": [1e16, 1.0, -1e16], "ssim": [0.1, np.nan, 0.2]}
     )
-    found = numbers(rows)
+    found = cell_numbers(rows)
     assert found["psnr_db"]["mean"] == 1 / 3
     assert found["ssim"]["mean"] is None
     turned = rows.assign(psnr_db=[1.0, 1e16, -1e16])
-    assert numbers(turned)["psnr_db"]["mean"] == 1 / 3
-    assert numbers(turned)["psnr_db"]["digest"] != found["psnr_db"]["digest"]
+    assert cell_numbers(turned)["psnr_db"]["mean"] == 1 / 3
+    assert cell_numbers(turned)["psnr_db"]["digest"] != found["psnr_db"]["digest"]
     renamed = rows.assign(image_id=["a", "b", "d"])
-    assert numbers(renamed)["psnr_db"]["digest"] != found["psnr_db"]["digest"]
+    assert cell_numbers(renamed)["psnr_db"]["digest"] != found["psnr_db"]["digest"]

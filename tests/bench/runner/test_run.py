@@ -15,18 +15,18 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.config import Request, resolve
+from bench.config import Request, resolve_config
 from bench.errors import UsageError
 from bench.profiling.peak_memory import PeakMemory
-from bench.runner.callbacks import Listener
-from bench.runner.run import run
-from bench.runner.run_folder import BusyError, Store
-from bench.training.device import choose
-from models.template import source
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.run import run_experiment
+from bench.runner.run_folder import BusyError, RunFolder
+from bench.training.device import select_device
+from models.template import template_source
 from reports.render import render_report
 
 
-class Recorder(Listener):
+class Recorder(RunCallbacks):
     """Remembers what a run told."""
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class Recorder(Listener):
 
 def request(pictures: Path, models: tuple[str, ...], **changes: Any) -> Request:
     fields = {k: changes.pop(k) for k in ("masks", "models_from", "name", "model_options") if k in changes}
-    settings = resolve("smoke", {"images_seen": 16, **changes})
+    settings = resolve_config("smoke", {"images_seen": 16, **changes})
     return Request(
         models=models, masks=fields.pop("masks", ("center",)), data=str(pictures), settings=settings, **fields
     )
 
 
-def rows(store: Store) -> pd.DataFrame:
+def rows(store: RunFolder) -> pd.DataFrame:
     manifest = store.read_manifest()
     assert manifest is not None
     done = [c for c in manifest["cells"] if c["status"] == "done"]
@@ -61,7 +61,7 @@ def rows(store: Store) -> pd.DataFrame:
 
 def test_the_papers_four_and_the_fills_on_the_same_images(workplace: Path, pictures_dir: Path) -> None:
     names = ("context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "biharmonic")
-    outcome = run(request(pictures_dir, names), Recorder())
+    outcome = run_experiment(request(pictures_dir, names), Recorder())
     assert outcome.failed == 0
     table = rows(outcome.store)
     assert list(table["model"].unique()) == list(names)
@@ -74,8 +74,8 @@ def test_the_papers_four_and_the_fills_on_the_same_images(workplace: Path, pictu
 def test_the_same_command_again_computes_nothing(workplace: Path, pictures_dir: Path, unet: Path) -> None:
     asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),))
     first, second = Recorder(), Recorder()
-    before = rows(run(asked, first).store)
-    after = rows(run(asked, second).store)
+    before = rows(run_experiment(asked, first).store)
+    after = rows(run_experiment(asked, second).store)
     assert (first.trained, second.trained, second.cached) == (["Test Unet"], [], 2)
     pd.testing.assert_frame_equal(before, after)
 
@@ -83,17 +83,19 @@ def test_the_same_command_again_computes_nothing(workplace: Path, pictures_dir: 
 def test_masks_share_one_training_on_the_papers_mixture(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
-    listener = Recorder()
+    callbacks = Recorder()
     masks = ("center", "random-rect", "freeform")
-    outcome = run(request(pictures_dir, ("test-unet",), masks=masks, models_from=(str(unet),)), listener)
+    outcome = run_experiment(
+        request(pictures_dir, ("test-unet",), masks=masks, models_from=(str(unet),)), callbacks
+    )
     table = rows(outcome.store)
-    assert listener.trained == ["Test Unet"]
+    assert callbacks.trained == ["Test Unet"]
     assert set(table["mask"]) == set(masks)
     assert set(table["train_mask"]) == {"paper"}
 
 
 def test_a_training_says_what_it_cost(workplace: Path, pictures_dir: Path, unet: Path) -> None:
-    store = run(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
+    store = run_experiment(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
     (training,) = store.folder.glob("trainings/*/training.json")
     record = json.loads(training.read_text())
     assert record["images_per_second"] > 0
@@ -103,7 +105,7 @@ def test_a_training_says_what_it_cost(workplace: Path, pictures_dir: Path, unet:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by /proc")
 def test_peak_memory_is_what_the_process_grew_by() -> None:
-    compute = choose("cpu", "fp32")
+    compute = select_device("cpu", "fp32")
     memory = PeakMemory(compute)
     block = torch.ones(256, 2**18)
     del block
@@ -121,39 +123,41 @@ def test_settings_can_be_chosen_on_validation_images_alone(
     asked = request(
         pictures_dir, ("test-unet",), models_from=(str(unet),), evaluate_on="validation", name="choice"
     )
-    store = run(asked, Recorder()).store
+    store = run_experiment(asked, Recorder()).store
     held_out = set(rows(store)["image_id"])
-    tested = run(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
+    tested = run_experiment(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder()).store
     assert held_out
     assert not held_out & set(rows(tested)["image_id"])
     text = render_report(store.folder, workplace / "page", pictures=False).read_text(encoding="utf-8")
     assert f"On {len(held_out)} validation image" in text
     assert "for choosing settings by" in text
     with pytest.raises(UsageError, match="evaluate_on differ"):
-        run(request(pictures_dir, ("test-unet",), models_from=(str(unet),), name="choice"), Recorder())
+        run_experiment(
+            request(pictures_dir, ("test-unet",), models_from=(str(unet),), name="choice"), Recorder()
+        )
 
 
 def test_seeds_are_trained_each_and_fills_once(workplace: Path, pictures_dir: Path, unet: Path) -> None:
-    listener = Recorder()
+    callbacks = Recorder()
     asked = request(pictures_dir, ("test-unet", "mean"), seeds=(0, 1), models_from=(str(unet),))
-    table = rows(run(asked, listener).store)
-    assert listener.trained == ["Test Unet"] * 2
+    table = rows(run_experiment(asked, callbacks).store)
+    assert callbacks.trained == ["Test Unet"] * 2
     assert {m: set(g["seed"]) for m, g in table.groupby("model")} == {"test-unet": {0, 1}, "mean": {0}}
     by_seed = table[table["model"] == "test-unet"].groupby("seed")["psnr_db"].mean()
     assert by_seed[0] != by_seed[1]
 
 
 def test_adding_a_model_keeps_what_is_done(workplace: Path, pictures_dir: Path, unet: Path) -> None:
-    run(request(pictures_dir, ("test-unet",), name="grown", models_from=(str(unet),)), Recorder())
-    listener = Recorder()
+    run_experiment(request(pictures_dir, ("test-unet",), name="grown", models_from=(str(unet),)), Recorder())
+    callbacks = Recorder()
     asked = request(pictures_dir, ("test-unet", "mean"), name="grown", models_from=(str(unet),))
-    outcome = run(asked, listener)
-    assert listener.trained == []
+    outcome = run_experiment(asked, callbacks)
+    assert callbacks.trained == []
     assert set(rows(outcome.store)["model"]) == {"test-unet", "mean"}
 
 
 def test_a_changed_option_is_another_training(workplace: Path, pictures_dir: Path, unet: Path) -> None:
-    listener = Recorder()
+    callbacks = Recorder()
     for width in (4, 6):
         asked = request(
             pictures_dir,
@@ -162,23 +166,25 @@ def test_a_changed_option_is_another_training(workplace: Path, pictures_dir: Pat
             models_from=(str(unet),),
             model_options={"test-unet": {"width": width}},
         )
-        run(asked, listener)
-    assert len(listener.trained) == 2
+        run_experiment(asked, callbacks)
+    assert len(callbacks.trained) == 2
 
 
 def test_a_failing_model_is_recorded_and_the_others_go_on(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
     broken = workplace / "broken.py"
-    text = source("broken-unet").replace(
+    text = template_source("broken-unet").replace(
         "error = (completion.raw", "raise RuntimeError('boom')\n        error = (raw"
     )
     broken.write_text(text)
-    listener = Recorder()
+    callbacks = Recorder()
     models_from = (str(broken), str(unet))
-    outcome = run(request(pictures_dir, ("broken-unet", "test-unet"), models_from=models_from), listener)
+    outcome = run_experiment(
+        request(pictures_dir, ("broken-unet", "test-unet"), models_from=models_from), callbacks
+    )
     assert outcome.failed == 1
-    assert listener.failed == ["Broken Unet on center: RuntimeError: boom"]
+    assert callbacks.failed == ["Broken Unet on center: RuntimeError: boom"]
     manifest = outcome.store.read_manifest()
     assert manifest is not None
     status = {c["model"]: (c["status"], c["error"]) for c in manifest["cells"]}
@@ -189,17 +195,19 @@ def test_a_failing_model_is_recorded_and_the_others_go_on(
 
 def test_a_file_that_does_not_import_fails_alone(workplace: Path, pictures_dir: Path) -> None:
     broken = workplace / "broken.py"
-    broken.write_text(source("import-unet").replace("import torch\n", "import no_such_module\n", 1))
-    listener = Recorder()
-    outcome = run(request(pictures_dir, ("import-unet", "mean"), models_from=(str(broken),)), listener)
+    broken.write_text(template_source("import-unet").replace("import torch\n", "import no_such_module\n", 1))
+    callbacks = Recorder()
+    outcome = run_experiment(
+        request(pictures_dir, ("import-unet", "mean"), models_from=(str(broken),)), callbacks
+    )
     assert outcome.failed == 1
-    assert "no_such_module" in listener.failed[0]
+    assert "no_such_module" in callbacks.failed[0]
     assert set(rows(outcome.store)["model"]) == {"mean"}
 
 
 def test_a_cell_that_does_not_apply_is_listed_not_failed(workplace: Path, pictures_dir: Path) -> None:
     asked = request(pictures_dir, ("context-encoder",), masks=("random-rect",), train_mask="center")
-    outcome = run(asked, Recorder())
+    outcome = run_experiment(asked, Recorder())
     assert outcome.failed == 0
     manifest = outcome.store.read_manifest()
     assert manifest is not None
@@ -211,15 +219,15 @@ def test_a_cell_that_does_not_apply_is_listed_not_failed(workplace: Path, pictur
 def test_not_a_number_fails_the_cell_with_its_step(workplace: Path, pictures_dir: Path) -> None:
     path = workplace / "nan.py"
     path.write_text(
-        source("nan-unet").replace(
+        template_source("nan-unet").replace(
             "hole, valid = (error * batch.mask).mean()",
             'hole, valid = (error * batch.mask).mean() * (float("nan") if batch.step >= 2 else 1)',
         )
     )
-    listener = Recorder()
-    outcome = run(request(pictures_dir, ("nan-unet",), models_from=(str(path),)), listener)
+    callbacks = Recorder()
+    outcome = run_experiment(request(pictures_dir, ("nan-unet",), models_from=(str(path),)), callbacks)
     assert outcome.failed == 1
-    assert "loss of the generator is not finite at step 2" in listener.failed[0]
+    assert "loss of the generator is not finite at step 2" in callbacks.failed[0]
 
 
 @pytest.mark.parametrize(("fault", "says"), [("nan", "NaN"), ("inf", "infinite numbers")])
@@ -230,15 +238,15 @@ def test_an_output_that_is_not_finite_fails_the_cell_instead_of_being_scored(
     monkeypatch.setattr("bench.runner.train._validator", lambda *_: None)
     path = workplace / "overflow.py"
     path.write_text(
-        source("overflow-unet").replace(
+        template_source("overflow-unet").replace(
             "return Completion(raw,",
             f'raw = raw if self.networks.training else raw + float("{fault}")\n        return Completion(raw,',
         )
     )
-    listener = Recorder()
-    outcome = run(request(pictures_dir, ("overflow-unet",), models_from=(str(path),)), listener)
+    callbacks = Recorder()
+    outcome = run_experiment(request(pictures_dir, ("overflow-unet",), models_from=(str(path),)), callbacks)
     assert outcome.failed == 1
-    assert f"Overflow Unet on center: the model's output holds {says}" in listener.failed[0]
+    assert f"Overflow Unet on center: the model's output holds {says}" in callbacks.failed[0]
 
 
 @pytest.mark.parametrize(
@@ -253,14 +261,14 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     workplace: Path, pictures_dir: Path, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        run(request(pictures_dir, ("context-encoder",), **change), Recorder())
+        run_experiment(request(pictures_dir, ("context-encoder",), **change), Recorder())
     assert not (workplace / "runs").exists()
 
 
 def test_one_name_holds_one_set_up(workplace: Path, pictures_dir: Path) -> None:
-    run(request(pictures_dir, ("mean",), name="held"), Recorder())
+    run_experiment(request(pictures_dir, ("mean",), name="held"), Recorder())
     with pytest.raises(UsageError, match=r"another set-up \(size, data differ\)"):
-        run(request(pictures_dir, ("mean",), name="held", size=32), Recorder())
+        run_experiment(request(pictures_dir, ("mean",), name="held", size=32), Recorder())
 
 
 def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
@@ -279,13 +287,13 @@ def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
     try:
         with (
             pytest.raises(BusyError, match=f"in use by another run \\(process {holder.pid} on .+\\)"),
-            Store("busy"),
+            RunFolder("busy"),
         ):
             pass
     finally:
         holder.kill()
         holder.communicate()
-    with Store("busy"):  # a killed holder leaves nothing in the way
+    with RunFolder("busy"):  # a killed holder leaves nothing in the way
         pass
 
 
@@ -332,7 +340,7 @@ def test_killed_runs_end_with_the_table_of_an_undisturbed_one(
         process.wait()
     assert not list(disturbed.glob("runs/killed/cells/test-unet*/cell.json"))
     subprocess.run(command, cwd=disturbed, env=environment, check=True, capture_output=True)
-    expected, found = (rows(Store("killed", folder)) for folder in (undisturbed, disturbed))
+    expected, found = (rows(RunFolder("killed", folder)) for folder in (undisturbed, disturbed))
     pd.testing.assert_frame_equal(expected, found, check_exact=True)
     assert (disturbed / "reports/killed/index.html").is_file()
 
@@ -346,20 +354,20 @@ def test_a_removed_checkpoint_is_trained_again_not_made_up(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
-    outcome = run(asked, Recorder())
+    outcome = run_experiment(asked, Recorder())
     expected = rows(outcome.store)
     for path in outcome.store.folder.glob("trainings/*/checkpoint-*.pt"):
         path.unlink()
     for path in outcome.store.folder.glob("cells/*/cell.json"):
         path.unlink()
-    listener = Recorder()
-    again = rows(run(asked, listener).store)
-    assert listener.trained == ["Test Unet"]
+    callbacks = Recorder()
+    again = rows(run_experiment(asked, callbacks).store)
+    assert callbacks.trained == ["Test Unet"]
     pd.testing.assert_frame_equal(expected, again, check_exact=True)
 
 
 def test_the_manifest_says_where_numbers_come_from(workplace: Path, pictures_dir: Path) -> None:
-    store = run(request(pictures_dir, ("mean",)), Recorder()).store
+    store = run_experiment(request(pictures_dir, ("mean",)), Recorder()).store
     manifest = json.loads(store.manifest_path.read_text())
     assert manifest["data"]["fingerprint"]
     assert manifest["masks"]["center"]["digest"]

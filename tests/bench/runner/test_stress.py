@@ -57,7 +57,7 @@ class Driver:
 def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], pd.DataFrame, list[object]]:
     """Weights, rows, and the losses told in the log."""
     (training,) = (folder / RUN / "trainings").iterdir()
-    state = checkpoint.newest(training)
+    state = checkpoint.newest_checkpoint(training)
     assert state is not None
     assert state["complete"]
     assert state["optimizers"] == {}

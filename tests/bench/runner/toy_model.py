@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.training.data_loader import TrainingBatches
+from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
@@ -62,10 +62,10 @@ class Toy(InpaintingModel):
         raw = self.networks["generator"](torch.cat([known, batch.mask], 1)).float()
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
-    def loss(self, player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
+    def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Hinge-like scores, and a mean squared error for the generator."""
         noise = torch.rand((), generator=batch.generator)
-        if player == "discriminator":
+        if network == "discriminator":
             real = self.networks["discriminator"](batch.image).mean()
             fake = self.networks["discriminator"](completion.composite).mean()
             return {"loss": fake - real + (real**2 + fake**2) * noise, "real_score": real}
@@ -92,7 +92,9 @@ def toy_trainer(
     pixels = random.integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)
     packed = np.packbits(random.integers(0, 2, (5, SIZE * SIZE), dtype=np.uint8), axis=1)
     cpu = torch.device("cpu")
-    batches = TrainingBatches(pixels, packed, batch_size=4, seed=0, flips=True, device=cpu, resident=resident)
+    batches = TrainingDataLoader(
+        pixels, packed, batch_size=4, seed=0, flips=True, device=cpu, resident=resident
+    )
     schedule = Schedule(model.phases(Budget(num_steps=steps)))
     options.setdefault("intervals", Intervals(report=4, checkpoint=1))
     return Trainer(model, schedule, batches, Compute(cpu, "fp32"), folder, **options)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.runner.run_folder import read_manifest
 from reports.results.experiment import load_experiment
-from reports.statistics.scores import arrange
+from reports.statistics.scores import group_scores
 from reports.statistics.summary import paired_differences
 from tests.bench.cli.test_cli import bench, error_of
 
@@ -112,7 +112,7 @@ def test_scored_again_it_replaces_itself_and_a_run_keeps_it(workplace: Path) -> 
 def test_a_label_of_one_of_our_models_is_a_method_of_its_own(workplace: Path) -> None:
     result = bench("score", "grey", "--mask", "center", "--into", "first", "--label", "Mean pixel")
     assert result.exit_code == 0, result.output
-    arranged = arrange(load_experiment(workplace / "runs" / "first").rows, "psnr_db")
+    arranged = group_scores(load_experiment(workplace / "runs" / "first").rows, "psnr_db")
     assert [(label, len(s.seeds)) for (_, label, _), s in arranged.items()] == [
         ("Mean pixel", 1),
         ("Mean image", 1),

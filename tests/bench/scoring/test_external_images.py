@@ -13,11 +13,11 @@ from PIL import Image, ImageCms
 
 from bench.cli import cli
 from bench.data import ImageSet
-from bench.data.procedural_faces import render
+from bench.data.procedural_faces import render_faces
 from bench.errors import UsageError
-from bench.evaluation.metrics import prepare
-from bench.scoring.external_images import Scored, as_results, score
-from masks.registry import draw
+from bench.evaluation.metrics import prepare_metrics
+from bench.scoring.external_images import ScoredImages, as_result_rows, score_images
+from masks.registry import draw_masks
 from reports.results.schema import read_rows, write_rows
 
 SIZE = 64
@@ -28,12 +28,12 @@ METRICS = ("psnr_db", "ssim", "hole_psnr_db", "hole_mae", "raw_psnr_db")
 @pytest.fixture
 def images() -> ImageSet:
     ids = [f"folder/{i:06d}.jpg" for i in range(4)]
-    return ImageSet(ids, render(list(range(4)), SIZE), np.array([5, 5, 6, 7]))
+    return ImageSet(ids, render_faces(list(range(4)), SIZE), np.array([5, 5, 6, 7]))
 
 
 @pytest.fixture
 def masks(images: ImageSet) -> NDArray[np.uint8]:
-    return draw("random-rect", images.ids, SIZE)
+    return draw_masks("random-rect", images.ids, SIZE)
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def made(tmp_path: Path, images: ImageSet) -> Path:
     return tmp_path / "made"
 
 
-def _score(folder: Path, images: ImageSet, masks: NDArray[np.uint8]) -> Scored:
-    return score(folder, images, masks, prepare(METRICS, CPU)[0], CPU)
+def _score(folder: Path, images: ImageSet, masks: NDArray[np.uint8]) -> ScoredImages:
+    return score_images(folder, images, masks, prepare_metrics(METRICS, CPU)[0], CPU)
 
 
 def test_a_metric_of_sets_is_refused_with_the_reason(pictures_dir: Path) -> None:
@@ -80,7 +80,7 @@ def test_composites_are_scored_image_by_image(
         assert row["raw_psnr_db"] < row["psnr_db"]
     assert len(scored.findings.changed) == 4
     assert len(scored.findings.alien) == 4
-    rows = as_results(scored.rows, label="Inverter", mask="random-rect", size=SIZE)
+    rows = as_result_rows(scored.rows, label="Inverter", mask="random-rect", size=SIZE)
     write_rows(rows, tmp_path / "rows.parquet")
     again = read_rows(tmp_path / "rows.parquet")
     assert again["lpips_alex"].isna().all()
@@ -206,7 +206,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, lis
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
-    for i, pixels in enumerate(render(list(range(60)), SIZE)):
+    for i, pixels in enumerate(render_faces(list(range(60)), SIZE)):
         Image.fromarray(pixels).save(tmp_path / "data" / f"{i:03d}.png")
     spec = DataSpec(source=str(tmp_path / "data"), size=SIZE, crop="resize")
     return tmp_path / "data", open_data(spec).test.ids

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.training.data_loader import Prefetcher, TrainingBatches, permutation
+from bench.training.data_loader import Prefetcher, TrainingDataLoader, seeded_permutation
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 MASKS = np.random.default_rng(1).integers(0, 2, (5, 8, 8), dtype=np.uint8)
@@ -19,9 +19,9 @@ PACKED = np.packbits(MASKS.reshape(5, -1), axis=1)
 
 def batches(
     batch_size: int = 4, seed: int = 0, flips: bool = True, resident: bool | None = None
-) -> TrainingBatches:
+) -> TrainingDataLoader:
     cpu = torch.device("cpu")
-    return TrainingBatches(
+    return TrainingDataLoader(
         PIXELS, PACKED, batch_size=batch_size, seed=seed, flips=flips, device=cpu, resident=resident
     )
 
@@ -79,12 +79,12 @@ def test_flips_mirror_about_half() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 50])
 def test_permutation_is_one(count: int) -> None:
-    assert sorted(permutation(count, "x", 1).tolist()) == list(range(count))
-    assert permutation(50, "x", 1).tolist() != permutation(50, "x", 2).tolist()
+    assert sorted(seeded_permutation(count, "x", 1).tolist()) == list(range(count))
+    assert seeded_permutation(50, "x", 1).tolist() != seeded_permutation(50, "x", 2).tolist()
 
 
 def test_permutation_golden() -> None:
-    assert permutation(8, "order", 0, 0).tolist() == [3, 0, 5, 4, 1, 6, 2, 7]
+    assert seeded_permutation(8, "order", 0, 0).tolist() == [3, 0, 5, 4, 1, 6, 2, 7]
 
 
 @given(steps=st.lists(st.integers(0, 6), min_size=1, max_size=8))

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 import bench
 from bench.cli import cli
 from bench.errors import UsageError
-from bench.training.data_loader import TrainingBatches
-from bench.training.distributed import Ranks
-from models.template import source
+from bench.training.data_loader import TrainingDataLoader
+from bench.training.distributed import ProcessGroup
+from models.template import template_source
 from reports.results.schema import read_rows
 
 UNET = ["bench", "run", "--models", "test-unet", "--models-from", "unet.py", "--preset", "smoke", "-q"]
@@ -53,7 +53,7 @@ def launch(folder: Path, command: list[str], processes: int) -> subprocess.Compl
 
 
 def test_gradients_and_running_statistics_are_those_of_one_process(tmp_path: Path) -> None:
-    """All four models, every phase and player, batch-norm in training mode: exact but for rounding in float64."""
+    """All four models, every phase and network, batch-norm in training mode: exact but for rounding in float64."""
     done = launch(tmp_path, ["tests.bench.training.distributed_driver", str(tmp_path / "found.json")], 2)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
@@ -65,7 +65,7 @@ def test_two_processes_train_and_evaluate_as_one_does(workplace: Path, pictures_
     """Through the command line, in float32: the first losses agree to 1e-4, the scores to 0.1 dB."""
     asked = [*UNET, "--data", str(pictures_dir), "--precision", "fp32", "--images-seen", "20"]
     asked += ["--test-images", "all"]
-    (workplace / "unet.py").write_text(source("test-unet"))
+    (workplace / "unet.py").write_text(template_source("test-unet"))
     many = launch(workplace, [*asked, "--name", "many"], 2)
     assert many.returncode == 0, many.stderr[-3000:]
     assert many.stdout.count("report: ") == 1  # one rank alone prints
@@ -88,14 +88,14 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(
         UsageError, match="--batch 3: cannot be shared equally by 2 processes; give a multiple"
     ):
-        TrainingBatches(
+        TrainingDataLoader(
             np.zeros((4, 8, 8, 3), np.uint8),
             np.zeros((1, 8), np.uint8),
             batch_size=3,
             seed=0,
             flips=False,
             device=torch.device("cpu"),
-            ranks=Ranks(rank=0, world=2),
+            process_group=ProcessGroup(rank=0, world=2),
         )
 
 
@@ -103,7 +103,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 def test_a_process_that_dies_ends_the_other_within_a_minute_and_its_error_is_shown(
     tmp_path: Path, pictures_dir: Path
 ) -> None:
-    text = source("test-unet")
+    text = template_source("test-unet")
     dying = (
         "        import os\n\n        if os.environ.get('RANK') == '1' and batch.step == 2:\n"
         "            raise ValueError('rank one had enough')\n"
@@ -121,7 +121,7 @@ def test_a_process_that_dies_ends_the_other_within_a_minute_and_its_error_is_sho
 def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictures_dir: Path) -> None:
     slow = "        import time\n\n        time.sleep(0.05)\n"
     (tmp_path / "unet.py").write_text(
-        source("test-unet").replace("        known = batch", f"{slow}        known = batch")
+        template_source("test-unet").replace("        known = batch", f"{slow}        known = batch")
     )
     command = [*UNET, "--data", str(pictures_dir), "--name", "ranks", "--images-seen", "800"]
     process = start(tmp_path, command, 2)

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bench.errors import UsageError
-from bench.runner.run import run
-from bench.runner.tensorboard import BoardLog
-from bench.training.metric_logger import Monitor, Progress
+from bench.runner.run import run_experiment
+from bench.runner.tensorboard import TensorBoardLog
+from bench.training.metric_logger import MetricLogger, Progress
 from bench.training.schedule import Schedule
 from bench.training.train_log import TrainLog
 from models.base import OptimizerSpec, Phase
@@ -25,8 +25,8 @@ def test_samples_show_the_same_images_and_change_no_number(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
     plain = request(pictures_dir, ("test-unet",), models_from=(str(unet),), name="plain")
-    expected = rows(run(plain, Recorder()).store)
-    store = run(replace(plain, name="watched", samples_every=2), Recorder()).store
+    expected = rows(run_experiment(plain, Recorder()).store)
+    store = run_experiment(replace(plain, name="watched", samples_every=2), Recorder()).store
     pd.testing.assert_frame_equal(rows(store), expected, check_exact=True)
     (folder,) = store.folder.glob("trainings/*/samples")
     sheets = {p.name: np.array(Image.open(p)) for p in sorted(folder.iterdir())}
@@ -46,7 +46,7 @@ def test_samples_show_the_same_images_and_change_no_number(
 def test_tensorboard_is_told_what_the_log_is_told(workplace: Path, pictures_dir: Path, unet: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
-    store = run(replace(asked, tensorboard=True, samples_every=4), Recorder()).store
+    store = run_experiment(replace(asked, tensorboard=True, samples_every=4), Recorder()).store
     (training,) = store.folder.glob("trainings/*")
     events = accumulator.EventAccumulator(str(training / "tensorboard"))
     events.Reload()
@@ -63,7 +63,7 @@ def test_without_the_package_tensorboard_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'inpaint-bench\[tensorboard\]'"):
-        BoardLog(tmp_path / "train.jsonl")
+        TensorBoardLog(tmp_path / "train.jsonl")
 
 
 def test_the_time_left_is_told_from_a_smoothed_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,10 +73,10 @@ def test_the_time_left_is_told_from_a_smoothed_rate(tmp_path: Path, monkeypatch:
     told: list[Progress] = []
     adam = OptimizerSpec(name="adam", learning_rate=1e-3)
     schedule = Schedule([Phase(name="train", num_steps=100, optimizers={"generator": adam})])
-    monitor = Monitor(schedule, tmp_path, batch_size=4, report_every=10, listen=told.append)
+    metric_logger = MetricLogger(schedule, tmp_path, batch_size=4, report_every=10, on_progress=told.append)
     for report, pace in enumerate([1.0, 1.0, 1.0, 10.0, 1.0], 1):
         clock[0] += 10 * pace
-        monitor.report(10 * report)
+        metric_logger.report(10 * report)
     assert [p.seconds_left for p in told[:3]] == pytest.approx([90, 80, 70])
     assert told[3].images_per_second == pytest.approx(0.4)
     assert told[3].seconds_left == pytest.approx(60 * 2.8)  # 600 from the last report alone

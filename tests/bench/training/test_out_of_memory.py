@@ -22,12 +22,12 @@ CPU_WORDS = (
 ERRORS = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), RuntimeError(CPU_WORDS)]
 
 
-def limit(trainer: Trainer, images: int, error: Exception, player: str = "generator", step: int = 0) -> None:
-    """From ``step`` on, more than ``images`` at once do not fit into the loss of ``player``."""
+def limit(trainer: Trainer, images: int, error: Exception, network: str = "generator", step: int = 0) -> None:
+    """From ``step`` on, more than ``images`` at once do not fit into the loss of ``network``."""
     loss = trainer.model.loss
 
     def limited(who: str, batch: Batch, *rest: Any) -> dict[str, torch.Tensor]:
-        if who == player and batch.step >= step and len(batch) > images:
+        if who == network and batch.step >= step and len(batch) > images:
             raise error
         return loss(who, batch, *rest)
 
@@ -47,7 +47,7 @@ def test_the_micro_batch_is_halved_and_the_training_is_the_one_asked_for_in_halv
     halves.train()
     for name, value in weights(halves).items():
         assert torch.equal(weights(trainer)[name], value), name
-    (event,) = diagnostics.events(trainer.monitor.log.read())
+    (event,) = diagnostics.training_events(trainer.metric_logger.log.read())
     assert (event["step"], event["kind"]) == (1, "out of memory")
     assert "4 images at once did not fit: 2 at once" in event["detail"]
     assert len(said) == 1
@@ -60,10 +60,10 @@ def test_a_step_that_runs_out_after_the_discriminator_moved_does_not_move_it_twi
     seen: list[tuple[int, int]] = []
     loss = trainer.model.loss
 
-    def spying(player: str, batch: Batch, *rest: Any) -> dict[str, torch.Tensor]:
-        if player == "discriminator":
+    def spying(network: str, batch: Batch, *rest: Any) -> dict[str, torch.Tensor]:
+        if network == "discriminator":
             seen.append((batch.step, len(batch)))
-        return loss(player, batch, *rest)
+        return loss(network, batch, *rest)
 
     trainer.model.loss = spying  # type: ignore[method-assign]
     trainer.train()
@@ -107,14 +107,14 @@ def test_a_resumed_training_goes_on_in_halves_and_tells_the_event_once(tmp_path:
     first.batches = killing
     with pytest.raises(Killed):
         first.train()
-    state = checkpoint.newest(tmp_path / "killed")
+    state = checkpoint.newest_checkpoint(tmp_path / "killed")
     assert state is not None
-    assert tuple(state["mover"].values()) == (2, True)
+    assert tuple(state["train_step"].values()) == (2, True)
     second = toy_trainer(tmp_path / "killed")
     limit(second, 2, ERRORS[0], step=3)
     second.train()
     assert all(torch.equal(weights(whole)[k], v) for k, v in weights(second).items())
-    assert len(diagnostics.events(second.monitor.log.read())) == 1
+    assert len(diagnostics.training_events(second.metric_logger.log.read())) == 1
 
 
 def test_what_is_drawn_for_a_batch_is_the_same_in_pieces(tmp_path: Path) -> None:

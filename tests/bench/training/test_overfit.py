@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.procedural_faces import render
-from bench.training.data_loader import TrainingBatches
-from bench.training.device import choose
+from bench.data.procedural_faces import render_faces
+from bench.training.data_loader import TrainingDataLoader
+from bench.training.device import select_device
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from masks import bank
@@ -37,8 +37,8 @@ TRAININGS: dict[str, tuple[int, float, dict[str, str]]] = {
 @pytest.mark.parametrize("name", TRAININGS)
 def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     num_steps, learning_rate, changes = TRAININGS[name]
-    faces = render(list(range(FACES)), SIZE)
-    entry, compute = discovery.load(name), choose("cpu")
+    faces = render_faces(list(range(FACES)), SIZE)
+    entry, compute = discovery.load_model(name), select_device("cpu")
     quarter = SIZE // 4
     task = Task(size=SIZE, fixed_hole_box=Box(quarter, quarter, SIZE // 2, SIZE // 2))
     torch.manual_seed(0)
@@ -47,13 +47,18 @@ def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     adam = OptimizerSpec(name="adam", learning_rate=learning_rate, betas=(0.5, 0.999), schedule="linear")
     schedule = Schedule(model.phases(Budget(num_steps=num_steps, uniform_optimizer=adam)))
     masks = bank.draw_bank(["center"], 1, SIZE, 0)
-    batches = TrainingBatches(
+    batches = TrainingDataLoader(
         faces, masks.packed, batch_size=FACES, seed=0, flips=False, device=compute.device
     )
     Trainer(model, schedule, batches, compute, tmp_path, intervals=Intervals(report=50)).train()
 
     model.networks.eval()
-    mask = torch.from_numpy(bank.unpack(masks.packed, SIZE)).float().unsqueeze(1).expand(FACES, 1, SIZE, SIZE)
+    mask = (
+        torch.from_numpy(bank.unpack_masks(masks.packed, SIZE))
+        .float()
+        .unsqueeze(1)
+        .expand(FACES, 1, SIZE, SIZE)
+    )
     image = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         raw = model.complete(Batch(image, mask, torch.arange(FACES), 0, torch.Generator())).composite

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from torch import nn
 
 from bench.cli import cli
-from bench.data.procedural_faces import render
-from bench.training.data_loader import TrainingBatches
-from bench.training.device import choose
+from bench.data.procedural_faces import render_faces
+from bench.training.data_loader import TrainingDataLoader
+from bench.training.device import select_device
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from masks import bank
@@ -26,11 +26,11 @@ SIZE = 64
 
 def trainer(name: str, folder: Path, num_steps: int) -> Trainer:
     """The model at preset ``smoke`` on four faces with one centre hole."""
-    entry, compute = discovery.load(name), choose("cpu")
+    entry, compute = discovery.load_model(name), select_device("cpu")
     torch.manual_seed(0)
     model = entry.model(entry.config("smoke"), Task(size=SIZE))
-    batches = TrainingBatches(
-        render(list(range(4)), SIZE),
+    batches = TrainingDataLoader(
+        render_faces(list(range(4)), SIZE),
         bank.draw_bank(["center"], 1, SIZE, 0).packed,
         batch_size=4,
         seed=0,
@@ -47,10 +47,10 @@ def test_pconv_fine_tunes_with_the_encoders_batch_norm_frozen(tmp_path: Path) ->
     generator, loss = training.model.networks["generator"], training.model.loss
     snapshots: dict[str, dict[str, torch.Tensor]] = {}
 
-    def spying(player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, torch.Tensor]:
+    def spying(network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, torch.Tensor]:
         if phase.name not in snapshots:  # after the phase's first forward, before its first step
             snapshots[phase.name] = {k: v.clone() for k, v in generator.state_dict().items()}
-        return loss(player, batch, completion, phase)
+        return loss(network, batch, completion, phase)
 
     training.model.loss = spying  # type: ignore[method-assign]
     training.train()
@@ -73,13 +73,13 @@ def test_a_discriminators_step_adds_nothing_of_the_generators(name: str, tmp_pat
     expected: list[torch.Tensor] = []
     found: list[torch.Tensor] = []
 
-    def spying(player: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, torch.Tensor]:
-        if player == "discriminator":
+    def spying(network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, torch.Tensor]:
+        if network == "discriminator":
             assert not completion.raw.requires_grad
-        if player == "generator" and "discriminator" in phase.players:
+        if network == "generator" and "discriminator" in phase.networks:
             found[:] = [p.grad.clone() for p in discriminator.parameters() if p.grad is not None]
-        terms = loss(player, batch, completion, phase)
-        if player == "discriminator":
+        terms = loss(network, batch, completion, phase)
+        if network == "discriminator":
             expected[:] = torch.autograd.grad(
                 terms["loss"], list(discriminator.parameters()), retain_graph=True
             )

@@ -1,4 +1,4 @@
-"""The trainer: resume equality, players, micro-batches, bad losses, signals."""
+"""The trainer: resume equality, networks, micro-batches, bad losses, signals."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_checkpoints_by_interval_lose_at_most_the_interval(tmp_path: Path, undis
     kill_at(first, 7)
     with pytest.raises(Killed):
         first.train()
-    state = checkpoint.newest(tmp_path / "killed")
+    state = checkpoint.newest_checkpoint(tmp_path / "killed")
     assert state is not None
     assert state["step"] == 4
     second = toy_trainer(tmp_path / "killed", intervals=intervals)
@@ -107,7 +107,7 @@ def test_truncated_checkpoint_is_passed_over_with_a_word(tmp_path: Path, undistu
 
 def test_finished_training_keeps_one_checkpoint_without_optimizer_state(undisturbed: Trainer) -> None:
     (path,) = undisturbed.folder.glob("checkpoint-*.pt")
-    state = checkpoint.load(path)
+    state = checkpoint.load_checkpoint(path)
     assert state["complete"]
     assert state["optimizers"] == {}
     again = toy_trainer(undisturbed.folder)
@@ -144,7 +144,7 @@ def test_not_a_number_stops_with_step_and_keeps_the_good_checkpoint(tmp_path: Pa
     trainer = toy_trainer(tmp_path, config=ToyConfig(nan_from=6), intervals=intervals)
     with pytest.raises(NonFiniteLossError, match=r"generator is not finite at step 6.*of step 4"):
         trainer.train()
-    state = checkpoint.newest(tmp_path)
+    state = checkpoint.newest_checkpoint(tmp_path)
     assert state is not None
     assert all(torch.isfinite(v).all() for v in state["networks"].values())
 
@@ -154,19 +154,19 @@ def test_generator_step_leaves_no_gradient_in_the_discriminator(tmp_path: Path) 
     seen = []
     loss = trainer.model.loss
 
-    def spying(player, batch, completion, phase):  # type: ignore[no-untyped-def]
+    def spying(network, batch, completion, phase):  # type: ignore[no-untyped-def]
         gradients = [
             None if p.grad is None else p.grad.clone()
             for p in trainer.model.networks["discriminator"].parameters()
         ]
-        seen.append((batch.step, player, gradients))
-        return loss(player, batch, completion, phase)
+        seen.append((batch.step, network, gradients))
+        return loss(network, batch, completion, phase)
 
     trainer.model.loss = spying  # type: ignore[method-assign]
     trainer.train()
     after = [p.grad for p in trainer.model.networks["discriminator"].parameters()]
-    step, player, before = seen[-1]
-    assert (step, player) == (11, "generator")
+    step, network, before = seen[-1]
+    assert (step, network) == (11, "generator")
     assert all(
         torch.equal(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import Batch, Budget, InpaintingModel, Task
-from models.discovery import load
+from models.discovery import load_model
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.local_crop import hole_corners
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
@@ -19,7 +19,7 @@ SIZE, LOCAL, COUNT = 64, 40, 4
 
 def build(name: str, **changes: Any) -> InpaintingModel:
     torch.manual_seed(0)
-    entry = load(name)
+    entry = load_model(name)
     return entry.model(entry.config("smoke", **changes), Task(size=SIZE))
 
 
@@ -33,12 +33,12 @@ def make_batch() -> Batch:
     return Batch(image, mask, torch.arange(COUNT), 0, generator)
 
 
-def seen(model: InpaintingModel, player: str) -> tuple[Batch, Tensor, Tensor, Tensor]:
-    """The batch, the composite, and the pictures and crops that the discriminator got for ``player``'s loss."""
+def seen(model: InpaintingModel, network: str) -> tuple[Batch, Tensor, Tensor, Tensor]:
+    """The batch, the composite, and the pictures and crops that the discriminator got for ``network``'s loss."""
     data, got = make_batch(), []
     model.networks["discriminator"].register_forward_pre_hook(lambda _m, inputs: got.append(inputs))
     completion = model.complete(data)
-    model.loss(player, data, completion, model.phases(Budget(num_steps=9))[-1])
+    model.loss(network, data, completion, model.phases(Budget(num_steps=9))[-1])
     (picture, crops, *_), *others = got
     assert not others, "one forward for real and completed pictures together"
     return data, completion.composite, picture, crops
@@ -53,8 +53,8 @@ def place(crop: Tensor, picture: Tensor) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", ["glcic", "mgs-iim"])
 def test_completed_pictures_are_composites_with_the_crop_around_the_hole(name: str) -> None:
-    for player in ("discriminator", "generator"):
-        data, composite, picture, crops = seen(build(name), player)
+    for network in ("discriminator", "generator"):
+        data, composite, picture, crops = seen(build(name), network)
         fake, fake_crops = picture[-COUNT:], crops[-COUNT:]
         assert torch.equal(fake[:, :3], composite)
         corners = [place(c, p) for c, p in zip(fake_crops[:, :3], fake[:, :3], strict=True)]

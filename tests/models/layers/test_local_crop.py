@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.layers.local_crop import crop, default_local_size, hole_corners, random_corners
+from models.layers.local_crop import crop_at, default_local_size, hole_corners, random_corners
 
 
 def slow_crop(image: torch.Tensor, mask: torch.Tensor, side: int) -> torch.Tensor:
@@ -33,7 +33,7 @@ def test_equals_the_slow_loop(seed: int, size: int, part: float, density: float)
     side = max(1, int(size * part))
     image = torch.rand(3, 2, size, size, generator=generator)
     mask = (torch.rand(3, 1, size, size, generator=generator) < density).float()
-    fast = crop(image, hole_corners(mask, side), side)
+    fast = crop_at(image, hole_corners(mask, side), side)
     assert torch.equal(fast, slow_crop(image, mask, side))
 
 
@@ -41,7 +41,7 @@ def test_centre_hole_at_160_leaves_a_ring_of_eight() -> None:
     mask = torch.zeros(1, 1, 160, 160)
     mask[:, :, 40:120, 40:120] = 1
     assert hole_corners(mask, 96).tolist() == [[32, 32]]
-    local = crop(mask, hole_corners(mask, 96), 96)
+    local = crop_at(mask, hole_corners(mask, 96), 96)
     assert local[0, 0, 8:88, 8:88].all()
     assert local.sum() == 80 * 80
 
@@ -53,7 +53,7 @@ def test_default_sides() -> None:
 
 def test_gradient_reaches_the_crop_and_nothing_else() -> None:
     image = torch.zeros(1, 3, 16, 16, requires_grad=True)
-    crop(image, torch.tensor([[2, 5]]), 8).sum().backward()
+    crop_at(image, torch.tensor([[2, 5]]), 8).sum().backward()
     expected = torch.zeros(1, 3, 16, 16)
     expected[:, :, 2:10, 5:13] = 1
     assert image.grad is not None

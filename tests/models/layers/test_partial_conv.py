@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.partial_conv import Masked, PartialConv2d, UpsampledPartialConv2d
+from models.layers.partial_conv import MaskedTensor, PartialConv2d, UpsampledPartialConv2d
 
 
 def slow(layer: PartialConv2d, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def test_one_source_equals_the_direct_formula(kernel: int, stride: int, bias: bo
     generator = torch.Generator().manual_seed(kernel)
     layer = PartialConv2d(3, 4, kernel, stride=stride, bias=bias).double()
     features, valid = random_source(3, 14, 0.4, generator)
-    output, updated = layer(Masked.of(features, valid.float()))
+    output, updated = layer(MaskedTensor.of(features, valid.float()))
     expected, expected_mask = slow(layer, features, valid.expand_as(features))
     # The ratio is computed in float32, hence 1e-6.
     torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
@@ -69,7 +69,9 @@ def test_two_sources_equal_concatenated_channels_and_masks() -> None:
     layer = PartialConv2d(5 + 3, 4, 3, bias=True).double()
     wide, wide_valid = random_source(5, 12, 0.5, generator)
     narrow, narrow_valid = random_source(3, 12, 0.2, generator)
-    output, updated = layer(Masked.of(wide, wide_valid.float()), Masked.of(narrow, narrow_valid.float()))
+    output, updated = layer(
+        MaskedTensor.of(wide, wide_valid.float()), MaskedTensor.of(narrow, narrow_valid.float())
+    )
     masks = torch.cat([wide_valid.expand_as(wide), narrow_valid.expand_as(narrow)], 1)
     expected, expected_mask = slow(layer, torch.cat([wide, narrow], 1), masks)
     torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
@@ -86,7 +88,7 @@ def test_an_upsampled_map_is_never_made_and_nothing_else_changes(size: int) -> N
     results = []
     for concatenated in (False, True):
         low, high = (features.clone().requires_grad_() for features, _ in (below, skip))
-        sources = Masked.of(low, below[1].float()), Masked.of(high, skip[1].float())
+        sources = MaskedTensor.of(low, below[1].float()), MaskedTensor.of(high, skip[1].float())
         if concatenated:
             output, valid = PartialConv2d.forward(layer, sources[0].upsample(), sources[1])
         else:
@@ -105,7 +107,7 @@ def test_an_upsampled_map_is_never_made_and_nothing_else_changes(size: int) -> N
 def test_without_holes_and_away_from_the_border_it_is_a_plain_convolution() -> None:
     layer = PartialConv2d(2, 3, 5, bias=True)
     features = torch.randn(1, 2, 16, 16)
-    output, updated = layer(Masked.of(features, torch.ones(1, 1, 16, 16)))
+    output, updated = layer(MaskedTensor.of(features, torch.ones(1, 1, 16, 16)))
     plain = torch.nn.functional.conv2d(features, layer.weight, layer.bias, padding=2)
     torch.testing.assert_close(output[:, :, 2:-2, 2:-2], plain[:, :, 2:-2, 2:-2])
     assert updated.min() == 1

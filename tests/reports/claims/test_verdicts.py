@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from reports.claims.paper import published, published_value
+from bench.cli.commands.run import run_command
+from reports.claims.paper import published_table, published_value
 from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
@@ -68,7 +69,7 @@ def test_the_published_numbers_are_table_4() -> None:
     assert {(m, "psnr_db"): published_value(m, "psnr_db") for m in FOUR} == {
         (m, "psnr_db"): value for m, value in TABLE_4.items()
     }
-    assert set(published()["table"]) == {"Table 4"}
+    assert set(published_table()["table"]) == {"Table 4"}
     assert published_value("mean", "psnr_db") is None
 
 
@@ -149,15 +150,14 @@ def test_procedural_faces_test_nothing(tmp_path: Path) -> None:
 def test_every_command_is_one_that_the_command_line_takes_with_models_that_there_are(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    from bench.cli.commands.run import command
-    from models.discovery import expand
+    from models.discovery import expand_models
 
     commands = [v.command for v in verdicts(tmp_path, **change).values() if v.command]
     assert commands
     for words in map(shlex.split, commands):
-        context = command.make_context("run", words[2:])
+        context = run_command.make_context("run", words[2:])
         asked = [name for group in context.params["models"] for name in group]
-        assert expand(asked) == asked
+        assert expand_models(asked) == asked
 
 
 def test_missing_cells_are_named_with_a_command_that_the_command_line_takes(tmp_path: Path) -> None:
@@ -167,9 +167,8 @@ def test_missing_cells_are_named_with_a_command_that_the_command_line_takes(tmp_
     assert "mgs-iim-no-skip on center (failed: loss is not a number at step 7)" in skips.reason
     words = shlex.split(skips.command)
     assert words[:4] == ["bench", "run", "--models", "mgs-iim-no-skip"]
-    from bench.cli.commands.run import command
 
-    context = command.make_context("run", words[2:])
+    context = run_command.make_context("run", words[2:])
     assert context.params["seeds"] == (("0", "1", "2"),)
     assert context.params["size"] == 160
 
@@ -296,9 +295,8 @@ def test_a_command_repeats_what_its_experiment_was_run_with(tmp_path: Path) -> N
     ):
         assert words in found.command
     assert "--train-mask" not in found.command
-    from bench.cli.commands.run import command
 
-    assert command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
+    assert run_command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
 
 
 def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
@@ -320,13 +318,13 @@ def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
 def test_json_has_no_nan(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from bench.cli.commands.claims import command
+    from bench.cli.commands.claims import claims_command
 
     folder = make_experiment(
         tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, seeds=(0,), pictures=0
     )
     _with_validations(folder, {"mgs-iim": 0.1, "mgs-iim-no-sn": 0.2})
-    result = CliRunner().invoke(command, [str(folder), "--json"])
+    result = CliRunner().invoke(claims_command, [str(folder), "--json"])
     assert result.exit_code == 0, result.output
     found = {v["key"]: v for v in json.loads(result.output, parse_constant=pytest.fail)}
     (finding,) = found["spectral-normalisation"]["findings"]

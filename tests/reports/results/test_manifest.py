@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reports.results.experiment import ExperimentError, load_experiment
-from reports.results.manifest import SEAL, ManifestError, read_manifest, seal
-from reports.results.schema import numbers, read_rows, write_rows
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
+from reports.results.schema import cell_numbers, read_rows, write_rows
 from tests.reports.synthetic import make_experiment
 
 
@@ -25,7 +25,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object], *, sealed: bo
     manifest = json.loads(path.read_text())
     edit(manifest)
     if sealed:
-        manifest[SEAL] = seal(manifest)
+        manifest[SEAL] = manifest_checksum(manifest)
     path.write_text(json.dumps(manifest))
     return path
 
@@ -80,7 +80,7 @@ def test_results_other_than_the_manifest_records_are_refused(folder: Path) -> No
 
     def record(manifest: dict[str, Any]) -> None:
         (cell,) = [c for c in manifest["cells"] if c["model"] == "mean"]
-        cell["evaluation"]["numbers"] = numbers(rows)
+        cell["evaluation"]["numbers"] = cell_numbers(rows)
 
     change(folder, record, sealed=True)
     assert len(load_experiment(folder).rows) == 2 * len(rows)

@@ -16,7 +16,7 @@ from reports.results.schema import (
     SchemaError,
     metric_columns,
     read_rows,
-    validate,
+    validate_rows,
     write_rows,
 )
 from tests.reports.synthetic import make_rows
@@ -41,7 +41,9 @@ def test_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     rows = make_rows(images=17, identities=False)
     rows["my_metric"] = np.linspace(0, 1, 17) / 3
     write_rows(rows, tmp_path / "results.parquet")
-    pd.testing.assert_frame_equal(read_rows(tmp_path / "results.parquet"), validate(rows), check_exact=True)
+    pd.testing.assert_frame_equal(
+        read_rows(tmp_path / "results.parquet"), validate_rows(rows), check_exact=True
+    )
 
 
 def test_rewriting_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_bad_tables_are_refused_with_the_reason(change: object, message: str) -> None:
     assert callable(change)
     with pytest.raises(SchemaError, match=message):
-        validate(change(make_rows()))
+        validate_rows(change(make_rows()))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from PIL import Image
 
 from reports import svg
 from reports.export import as_csv, as_latex, as_markdown
-from reports.palette import KNOWN, looks
+from reports.palette import KNOWN, line_styles
 from reports.sections import gallery
 
 
 def test_pictures_are_chosen_by_rule_each_once() -> None:
     rng = np.random.default_rng(0)
     scores = {"a": rng.normal(24, 2, 48), "b": rng.normal(23, 2, 48)}
-    chosen = gallery.choose(scores, 48)
+    chosen = gallery.choose_images(scores, 48)
     places = [c.place for c in chosen]
     assert len(places) == len(set(places))
     by_best = {label: c.place for c in chosen for label in c.best_of}
@@ -37,20 +37,22 @@ def test_pictures_are_chosen_by_rule_each_once() -> None:
 
 
 def test_lower_is_better_turns_best_and_worst_round() -> None:
-    (first, *_) = [c for c in gallery.choose({"a": np.arange(9.0)}, 9, higher_is_better=False) if c.best_of]
+    (first, *_) = [
+        c for c in gallery.choose_images({"a": np.arange(9.0)}, 9, higher_is_better=False) if c.best_of
+    ]
     assert first.place == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 48])
 def test_random_pictures_do_not_depend_on_scores(count: int) -> None:
     def random(scores: dict[str, np.ndarray]) -> list[int]:
-        return [c.place for c in gallery.choose(scores, count) if "random" in c.rules]
+        return [c.place for c in gallery.choose_images(scores, count) if "random" in c.rules]
 
     assert random({}) == random({"a": np.random.default_rng(1).normal(size=count)})
 
 
 def test_images_without_scores_are_only_chosen_at_random() -> None:
-    chosen = gallery.choose({"a": np.full(5, np.nan)}, 5)
+    chosen = gallery.choose_images({"a": np.full(5, np.nan)}, 5)
     assert {r for c in chosen for r in c.reasons(1)} == {"random"}
 
 
@@ -85,13 +87,13 @@ def test_latex_and_markdown_escape_their_marks() -> None:
 
 
 def test_a_model_of_the_paper_looks_the_same_in_every_report() -> None:
-    assert looks([("x", "X"), ("glcic", "GLCIC")])["GLCIC"] == KNOWN["glcic"]
-    assert looks([("glcic", "GLCIC")])["GLCIC"] == KNOWN["glcic"]
+    assert line_styles([("x", "X"), ("glcic", "GLCIC")])["GLCIC"] == KNOWN["glcic"]
+    assert line_styles([("glcic", "GLCIC")])["GLCIC"] == KNOWN["glcic"]
 
 
 def test_ten_models_are_told_apart_also_in_greyscale() -> None:
     names = [*KNOWN, "a", "b", "c"]
-    found = looks((n, n) for n in names)
+    found = line_styles((n, n) for n in names)
     assert len({look.colour for look in found.values()}) == 10
     assert len({look.marker for look in found.values()}) == 10
 
@@ -103,7 +105,7 @@ def test_colours_stand_out_on_light_and_dark_pages() -> None:
 
 def test_a_drawing_keeps_hostile_text_as_text_and_its_identifiers_to_itself() -> None:
     label = '<script>alert(1)</script> id="a" #010203 $x$'
-    with svg.style():
+    with svg.apply_style():
         drawn = []
         for name in ("one", "two"):
             figure, axes = svg.new_figure()

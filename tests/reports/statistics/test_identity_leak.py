@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.context import Page
+from reports.context import ReportContext
 from reports.render import render_report
 from reports.results.experiment import load_experiment
 from reports.results.schema import UNTRAINED
@@ -97,12 +97,12 @@ def test_one_kind_of_people_alone_shows_nothing(new: list[int]) -> None:
     assert identity_leak(_rows(effect=0.4, harder=0.0), ["psnr_db"], new).empty
 
 
-def _page(folder: Path, **data: object) -> Page:
+def _page(folder: Path, **data: object) -> ReportContext:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["data"] |= data
     path.write_text(json.dumps(manifest))
-    return Page(load_experiment(folder))
+    return ReportContext(load_experiment(folder))
 
 
 def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     page = _page(folder)
     people = sorted(page.rows["identity"].dropna().unique())
     page = _page(folder, unseen_identities=[int(p) for p in people[::3]], duplicates=[["a.jpg", "<b>.jpg"]])
-    context = setup.build(page)
+    context = setup.build_setup(page)
     assert context is not None
     assert [line["method"].label for line in context["lines"]] == ["MGS-IIM"] * 2  # PSNR and SSIM
     html = render_report(folder, tmp_path / "report").read_text()

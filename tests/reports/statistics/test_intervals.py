@@ -22,12 +22,12 @@ from reports.statistics.bootstrap import (
 from reports.statistics.intervals import seed_interval
 from reports.statistics.paired import (
     effect_size,
-    holm,
+    holm_correction,
     paired_differences,
     probability_of_superiority,
     wilcoxon_on_clusters,
 )
-from reports.statistics.scores import arrange
+from reports.statistics.scores import group_scores
 from tests.reports.synthetic import make_rows
 
 
@@ -169,9 +169,9 @@ def test_wilcoxon_is_scipys_on_identity_means() -> None:
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
-    corrected = holm([0.02, math.nan, 0.03])
+    assert holm_correction([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_correction([0.6, 0.7]).tolist() == [1.0, 1.0]
+    corrected = holm_correction([0.02, math.nan, 0.03])
     assert corrected[[0, 2]].tolist() == pytest.approx([0.04, 0.04])
     assert math.isnan(corrected[1])
 
@@ -230,7 +230,8 @@ def test_few_clusters_are_covered_too(clusters: int) -> None:
 def test_who_is_shown_does_not_depend_on_the_order_of_rows() -> None:
     rows = pd.concat([make_rows(seed=0), make_rows(seed=1, identities=False)], ignore_index=True)
     clusters = [
-        int(next(iter(arrange(table, "psnr_db").values())).codes.max()) + 1 for table in (rows, rows[::-1])
+        int(next(iter(group_scores(table, "psnr_db").values())).codes.max()) + 1
+        for table in (rows, rows[::-1])
     ]
     assert clusters == [12, 12]
 
@@ -238,7 +239,7 @@ def test_who_is_shown_does_not_depend_on_the_order_of_rows() -> None:
 def test_a_training_without_any_value_does_not_empty_its_method() -> None:
     rows = pd.concat([make_rows(seed=seed) for seed in range(4)], ignore_index=True)
     rows.loc[rows["seed"] == 2, "psnr_db"] = np.nan
-    (scores,) = arrange(rows, "psnr_db").values()
+    (scores,) = group_scores(rows, "psnr_db").values()
     assert scores.seeds == (0, 1, 3)
     assert scores.values.shape == (3, 24)
 

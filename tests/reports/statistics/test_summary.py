@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.statistics.scores import arrange
-from reports.statistics.summary import paired_differences, summarise
+from reports.statistics.scores import group_scores
+from reports.statistics.summary import paired_differences, summarize
 from tests.reports.synthetic import make_rows
 
 
@@ -17,7 +17,7 @@ def rows_of(*parts: pd.DataFrame) -> pd.DataFrame:
 
 def test_mean_is_over_seeds_of_the_mean_over_images() -> None:
     rows = rows_of(*(make_rows("glcic", seed=s, images=10) for s in (0, 1, 2)))
-    line = summarise(rows, ["psnr_db"]).iloc[0]
+    line = summarize(rows, ["psnr_db"]).iloc[0]
     assert line["mean"] == pytest.approx(rows["psnr_db"].mean(), rel=1e-12)
     by_seed = rows.groupby("seed")["psnr_db"].mean()
     assert line["seed_sd"] == pytest.approx(by_seed.std(ddof=1), rel=1e-9)
@@ -27,7 +27,7 @@ def test_mean_is_over_seeds_of_the_mean_over_images() -> None:
 
 
 def test_one_training_says_that_its_interval_is_over_images() -> None:
-    table = summarise(rows_of(make_rows("glcic"), make_rows("mean", mean_db=20)), ["psnr_db", "ssim"])
+    table = summarize(rows_of(make_rows("glcic"), make_rows("mean", mean_db=20)), ["psnr_db", "ssim"])
     assert list(zip(table["label"], table["metric"], strict=True)) == [
         ("GLCIC", "psnr_db"),
         ("GLCIC", "ssim"),
@@ -41,7 +41,7 @@ def test_one_training_says_that_its_interval_is_over_images() -> None:
 def test_unavailable_metrics_are_nan_and_capped_images_are_counted() -> None:
     rows = make_rows()
     rows.loc[:2, "identical"] = True
-    table = summarise(rows, ["psnr_db", "lpips_alex", "no_such_metric"]).set_index("metric")
+    table = summarize(rows, ["psnr_db", "lpips_alex", "no_such_metric"]).set_index("metric")
     assert np.isnan(table.loc["lpips_alex", "mean"])
     assert table.loc["lpips_alex", "n_images"] == 0
     assert table.loc["psnr_db", "n_capped"] == 3
@@ -50,8 +50,8 @@ def test_unavailable_metrics_are_nan_and_capped_images_are_counted() -> None:
 
 def test_summary_does_not_depend_on_the_order_of_images() -> None:
     rows = make_rows(images=30)
-    table = summarise(rows, ["psnr_db"])
-    shuffled = summarise(rows.sample(frac=1, random_state=1), ["psnr_db"])
+    table = summarize(rows, ["psnr_db"])
+    shuffled = summarize(rows.sample(frac=1, random_state=1), ["psnr_db"])
     pd.testing.assert_frame_equal(table, shuffled, rtol=1e-12)
 
 
@@ -135,8 +135,8 @@ def test_chosen_pairs_only() -> None:
 def test_scores_do_not_depend_on_the_order_of_rows_nor_on_gaps_elsewhere() -> None:
     rows = pd.concat([make_rows(seed=seed, images=30) for seed in (0, 1, 2)], ignore_index=True)
     rows.loc[[3, 40], "psnr_db"] = float("nan")
-    (stored,) = arrange(rows, "psnr_db").values()
-    (shuffled,) = arrange(rows.sample(frac=1, random_state=1), "psnr_db").values()
+    (stored,) = group_scores(rows, "psnr_db").values()
+    (shuffled,) = group_scores(rows.sample(frac=1, random_state=1), "psnr_db").values()
     assert stored.images.equals(shuffled.images)
     assert len(stored.images) == 28
     assert stored.seeds == shuffled.seeds == (0, 1, 2)
