@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.learning_rates import schedule_factor
+
 Track = Literal["uniform", "faithful"]
 
 
@@ -130,25 +132,35 @@ class Completion:
 class OptimizerSpec:
     """An optimizer by name, with a learning rate that is a pure function of the step.
 
-    ``schedule="linear"`` decays from ``learning_rate`` at step 0 to zero after the last step of the whole training.
+    Attributes:
+        name: the algorithm.
+        learning_rate: the base rate, which ``schedule`` scales.
+        betas: Adam's decay rates of the two moments.
+        momentum: SGD's momentum.
+        schedule: name of a schedule in :data:`models.learning_rates.SCHEDULES`.
     """
 
     name: Literal["adam", "adadelta", "sgd"]
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.0
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        schedule_factor(self.schedule, 0, 1)
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """The rate used for ``step`` (from 0) of a training of ``num_steps`` steps."""
-        if self.schedule == "linear":
-            return self.learning_rate * (1.0 - step / num_steps)
-        return self.learning_rate
+        """Return the rate for ``step`` (from 0) of a training of ``num_steps`` steps."""
+        return self.learning_rate * schedule_factor(self.schedule, step, num_steps)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What must agree for optimizer state to be carried from one phase into the next: all but the rate."""
         return (self.name, self.betas, self.momentum)
+
+
+#: What every network of every model is trained with on the uniform track.
+UNIFORM_OPTIMIZER = OptimizerSpec(name="adam", learning_rate=4e-4, betas=(0.5, 0.999), schedule="linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +206,7 @@ class Budget:
 
     num_steps: int
     track: Track = "uniform"
-    uniform_optimizer: OptimizerSpec = OptimizerSpec(
-        name="adam", learning_rate=4e-4, betas=(0.5, 0.999), schedule="linear"
-    )
+    uniform_optimizer: OptimizerSpec = UNIFORM_OPTIMIZER
     steps_per_phase: int | None = None
 
     def optimizer(self, published: OptimizerSpec) -> OptimizerSpec:

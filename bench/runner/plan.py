@@ -19,7 +19,7 @@ from bench.data import Dataset
 from bench.errors import UsageError
 from bench.training.device import Compute
 from masks.registry import fixed_hole_box
-from models.base import Box, Budget, OptimizerSpec, Task
+from models.base import UNIFORM_OPTIMIZER, Box, Budget, Task
 from models.discovery import find_models, load_model
 from models.errors import (
     BrokenModelError,
@@ -242,9 +242,7 @@ def _training(
     budget = Budget(
         num_steps=max(1, settings.images_seen // batch_size),
         track=settings.track,
-        uniform_optimizer=OptimizerSpec(
-            name="adam", learning_rate=settings.learning_rate, betas=(0.5, 0.999), schedule="linear"
-        ),
+        uniform_optimizer=dataclasses.replace(UNIFORM_OPTIMIZER, learning_rate=settings.learning_rate),
         steps_per_phase=settings.steps_per_phase,
     )
     suffix = entry.model.label_suffix(config, task)
