@@ -16,7 +16,7 @@ from pathlib import Path
 import bench
 import masks
 import models
-from bench import __version__
+from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-image", "lpips", "pillow")
 

@@ -5,19 +5,15 @@ Commands are imported when they are called, so that ``bench --help`` stays quick
 
 from __future__ import annotations
 
-import codecs
 import importlib
-import io
 import os
-import signal
 import sys
-import warnings
-from typing import Any
 
 import click
 
-from bench import __version__
+from bench.cli.process import TerminatedError, command_process
 from bench.errors import BenchError
+from bench.version import __version__
 
 #: Command -> the line ``bench --help`` shows, in the order shown. Each lives in ``bench/cli/commands/<name>.py`` as
 #: ``command`` (dashes as underscores).
@@ -97,70 +93,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
         ctx.color = False
 
 
-class TerminatedError(BaseException):
-    """SIGTERM outside of a training; like ``KeyboardInterrupt``, no handler of ordinary errors may swallow it."""
-
-
-def _seven_bit(name: str) -> codecs.CodecInfo | None:
-    """ASCII under another name: to a stream whose encoding is called "ascii", click writes UTF-8."""
-    if name != "seven_bit":
-        return None
-    plain = codecs.lookup("ascii")
-    return codecs.CodecInfo(
-        plain.encode,
-        plain.decode,
-        plain.streamreader,
-        plain.streamwriter,
-        plain.incrementalencoder,
-        plain.incrementaldecoder,
-        name,
-    )
-
-
-def _warn(message: Warning | str, *_: Any) -> None:
-    """A warning of Python's as one line, without the place in the source."""
-    click.echo(f"warning: {message}", err=True)
-
-
-def _terminate(signum: int, frame: Any) -> None:
-    raise TerminatedError
-
-
 def main(args: list[str] | None = None) -> None:
-    """Entry point: expected errors become one line on standard error and an exit code; Ctrl-C is 130."""
-    code: Any
+    """Run the command line and exit: expected errors are one line on standard error and an exit code."""
     debug = "--debug" in (sys.argv[1:] if args is None else args)
-    codecs.register(_seven_bit)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal, or a file name that is not Unicode
-            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
-            stream.reconfigure(encoding="seven_bit" if ascii_only else None, errors="backslashreplace")
-    warnings.showwarning = _warn  # type: ignore[assignment]
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = cli.main(args=args, prog_name="bench", standalone_mode=False)
-    except SystemExit as leaving:  # a command that has its own exit code
-        code = leaving.code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:
-        click.echo("interrupted; what was finished is kept, give the same command again to go on", err=True)
-        code = 143 if isinstance(stop, TerminatedError) else 130
-    except BrokenPipeError:  # the reader of a pipe has gone
-        sys.stderr.close()
-        code = 1
-    except BenchError as error:
-        if debug:
-            raise
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except Exception as error:
-        if debug:
-            raise
-        click.echo(f"error: {_unexpected(error)}", err=True)
-        code = 1
-    code = code if isinstance(code, int) else 0
+    with command_process():
+        code = _exit_code(args, debug=debug)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from bench.training.distributed import exit_distributed
 
@@ -168,11 +105,37 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _exit_code(args: list[str] | None, *, debug: bool) -> int:
+    """Run the command and say how it ended, as ``docs/architecture.md`` lists exit codes."""
+    code: object
+    try:
+        code = cli.main(args=args, prog_name="bench", standalone_mode=False)
+    except SystemExit as leaving:  # a command that has its own exit code
+        code = leaving.code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:
+        click.echo("interrupted; finished work is kept: give the same command again to continue", err=True)
+        return stop.exit_code if isinstance(stop, TerminatedError) else 130
+    except BenchError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"error: {_unexpected(error)}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
 def _unexpected(error: Exception) -> str:
-    """One line on what no command foresaw; what was finished before it is kept."""
+    """Describe in one line an error that no command expects; finished work is kept."""
     if isinstance(error, MemoryError):
         return "out of memory; give a smaller --batch or --micro-batch, or less at once"
     if isinstance(error, OSError) and error.strerror:
         return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}"
     line = (str(error).strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {line} (not foreseen: 'bench --debug ...' shows where; please report it)"
+    return f"{type(error).__name__}: {line} (unexpected: 'bench --debug ...' shows where; please report it)"

@@ -38,7 +38,7 @@ def typed() -> Iterator[tuple[str, str]]:
             for line in body.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line.split("  #")[0]):
                     words = part.strip().removeprefix("$ ")
-                    if match := re.match(r"(?:torchrun .*-m )?(bench .*)", words):
+                    if match := re.match(r"(?:torchrun .*--no-python )?(bench .*)", words):
                         yield str(page.relative_to(ROOT)), match[1]
 
 

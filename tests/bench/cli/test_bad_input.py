@@ -399,7 +399,7 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(
     assert said
     assert said[-1] == expected or (expected.endswith(("(", " ")) and said[-1].startswith(expected)), said
     assert done.value.code == case.code
-    assert "not foreseen" not in said[-1]
+    assert "(unexpected:" not in said[-1]
     assert len(said) == 1 or said[0].startswith("Usage: "), said
     assert bytes_below(place / "runs" / "kept") == before
     assert not Path("owned").exists()
