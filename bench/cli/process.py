@@ -47,7 +47,7 @@ def _termination_signals() -> Iterator[None]:
 
     A signal that the parent told us to ignore stays ignored: that is what ``nohup`` does with SIGHUP.
     """
-    previous: dict[int, Any] = {}
+    previous: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
