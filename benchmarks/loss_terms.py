@@ -23,7 +23,7 @@ from bench.training import checkpoint
 from masks.registry import draw_masks
 from models import discovery
 from models.base import Batch, Box, Budget, Task
-from models.losses import weighted_mse
+from models.losses import mse_over_weights
 from models.pretrained import as_tuples
 
 
@@ -72,7 +72,7 @@ def main() -> None:
             [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, weights, strict=True)]
         )
 
-    error = pull(weighted_mse(completion.raw, image, batch.mask))
+    error = pull(mse_over_weights(completion.raw, image, batch.mask))
     pulls = {}
     for name, value in terms.items():
         (weight,) = torch.autograd.grad(loss, value, retain_graph=True, allow_unused=True)

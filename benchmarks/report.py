@@ -103,7 +103,7 @@ def entry(cell: str, name: str, mask: str) -> dict[str, object]:
         "cell": cell, "folder": f"cells/{cell}", "model": name, "label": name, "summary": "", "paper": "",
         "trained": name not in NAMES[4:], "mask": mask, "train_mask": "-" if name in NAMES[4:] else mask,
         "seed": 0, "track": "uniform", "status": "done", "reason": None, "error": None, "config": {},
-        "resolutions": [], "training": None, "evaluation": {"seconds": 1.0, "images_per_second": 100.0},
+        "ambiguities": [], "training": None, "evaluation": {"seconds": 1.0, "images_per_second": 100.0},
     }  # fmt: skip
 
 

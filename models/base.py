@@ -1,6 +1,6 @@
-"""The seam between the one trainer and the models, and the conventions both sides keep.
+"""Define what the one trainer and the models expect of each other, and the conventions that both keep.
 
-Conventions (said here, held everywhere):
+Conventions, stated here and kept everywhere:
 
 * images are RGB float32 ``(N, 3, H, W)`` in ``[0, 1]``; a model that wants another range converts inside its file;
 * masks are float32 ``(N, 1, H, W)`` with **1 = hole, 0 = known**; partial convolution inverts inside its own file;
@@ -9,14 +9,16 @@ Conventions (said here, held everywhere):
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.learning_rates import schedule_factor
@@ -34,7 +36,11 @@ class Box(NamedTuple):
 
 
 def composite(image: Tensor, output: Tensor, mask: Tensor) -> Tensor:
-    """``image * (1 - mask) + output * mask`` for binary masks, exact also where ``output`` is not finite.
+    """Return ``image * (1 - mask) + output * mask`` for binary masks, exact even where ``output`` is not finite.
+
+    >>> image, output = torch.tensor([[[[0.2, 0.2]]]]), torch.tensor([[[[0.9, float("nan")]]]])
+    >>> composite(image, output, torch.tensor([[[[1.0, 0.0]]]])).tolist()
+    [[[[0.8999999761581421, 0.20000000298023224]]]]
 
     Args:
         image: ``(N, 3, H, W)`` in [0, 1].
@@ -44,18 +50,30 @@ def composite(image: Tensor, output: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0.5, output, image)
 
 
+def channel_constant(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return ``values`` as ``(1, C, 1, 1)`` on the device, copied asynchronously.
+
+    >>> channel_constant((0.5, 0.25, 0.0), torch.device("cpu")).shape
+    torch.Size([1, 3, 1, 1])
+    """
+    # torch.tensor(..., device=) would wait for the device.
+    return torch.tensor(values).view(1, -1, 1, 1).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model sees of one step.
+    """The images and masks of one training step, or a piece of them.
 
     Attributes:
-        image: ``(N, 3, H, W)`` float32 in [0, 1], the truth. Only losses may look under the hole.
+        image: ``(N, 3, H, W)`` float32 in [0, 1], the ground truth. Only losses may look under the hole.
         mask: ``(N, 1, H, W)`` float32, 1 = hole.
         ids: ``(N,)`` int64, positions of the images in their split.
         step: the training step, from 0.
         generator: a CPU random generator seeded by (seed, step), for whatever a loss draws (see :meth:`draw`).
-        offset: position of the first image in the whole batch of the step, where this is a piece of it.
-        global_batch_size: images in the whole batch; ``None`` if this is it.
+        offset: position of the first image in the global batch of the step, where this is a piece of it.
+        global_batch_size: images in the global batch; ``None`` if this is it.
+        is_first_piece: false for every micro-batch of a step but the first. State that moves once a step, such as the
+            power iteration of spectral normalization, moves with the first piece.
     """
 
     image: Tensor
@@ -65,9 +83,10 @@ class Batch:
     generator: torch.Generator
     offset: int = 0
     global_batch_size: int | None = None
+    is_first_piece: bool = True
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return self.image.shape[0]
 
     @property
@@ -76,24 +95,26 @@ class Batch:
         return self.image.shape[-1]
 
     def draw(self, rows: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        """Rows ``(N, ...)`` for these images, drawn for the whole batch: the same on one device, on many, in pieces.
+        """Draw ``(N, ...)`` for these images, the same on one device, on many, and in micro-batches.
+
+        Rows are drawn for the global batch, of which this batch takes its own.
 
         Args:
-            rows: (number of images, generator) -> that many rows.
+            rows: called with a number of images and a generator; returns that many rows.
         """
-        whole = len(self) if self.global_batch_size is None else self.global_batch_size
-        return rows(whole, self.generator)[self.offset : self.offset + len(self)]
+        count = len(self) if self.global_batch_size is None else self.global_batch_size
+        return rows(count, self.generator)[self.offset : self.offset + len(self)]
 
     def split(self, micro_batch: int | None) -> list[Batch]:
-        """The batch in order, cut into pieces of at most ``micro_batch`` images (``None``: one piece).
+        """Split into consecutive pieces of at most ``micro_batch`` images (``None``: one piece).
 
-        Every piece has a generator of its own in the state of this one's, which stays as it is.
+        Every piece gets a copy of this batch's generator, which itself is not advanced.
         """
-        side = len(self) if micro_batch is None else min(micro_batch, len(self))
-        return [self.piece(i, min(i + side, len(self))) for i in range(0, len(self), side)]
+        length = len(self) if micro_batch is None else min(micro_batch, len(self))
+        return [self.piece(i, min(i + length, len(self))) for i in range(0, len(self), length)]
 
     def piece(self, start: int, stop: int) -> Batch:
-        """Images ``start .. stop - 1``, which draw what they would have drawn as part of this batch."""
+        """Return images ``start .. stop - 1``, which draw what they would have drawn as part of this batch."""
         generator = torch.Generator()
         generator.set_state(self.generator.get_state())
         return replace(
@@ -104,17 +125,18 @@ class Batch:
             generator=generator,
             offset=self.offset + start,
             global_batch_size=len(self) if self.global_batch_size is None else self.global_batch_size,
+            is_first_piece=self.is_first_piece and start == 0,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One generator forward.
+    """The result of one generator forward.
 
     Attributes:
-        raw: ``(N, 3, H, W)`` float32, the network's own picture in the range [0, 1] (not clamped).
+        raw: ``(N, 3, H, W)`` float32, the network's output in the range [0, 1] (not clamped).
         composite: ``(N, 3, H, W)`` float32, :func:`composite` of image, ``raw`` and mask.
-        extras: what else the model's own losses need of this forward (a coarse stage, say).
+        extras: further tensors that the model's own losses need (the output of a coarse stage, for example).
     """
 
     raw: Tensor
@@ -122,7 +144,7 @@ class Completion:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def detach(self) -> Completion:
-        """The same pictures, cut from the graph: what a discriminator's loss may see."""
+        """Return the same tensors without their graph, as a discriminator's loss may see them."""
         return Completion(
             self.raw.detach(), self.composite.detach(), {k: v.detach() for k, v in self.extras.items()}
         )
@@ -131,6 +153,9 @@ class Completion:
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
     """An optimizer by name, with a learning rate that is a pure function of the step.
+
+    >>> OptimizerSpec(name="adam", learning_rate=4e-4, schedule="linear").learning_rate_at(75, num_steps=100)
+    0.0001
 
     Attributes:
         name: the algorithm.
@@ -150,12 +175,12 @@ class OptimizerSpec:
         schedule_factor(self.schedule, 0, 1)
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """Return the rate for ``step`` (from 0) of a training of ``num_steps`` steps."""
+        """Return the learning rate of ``step`` (from 0) in a training of ``num_steps`` steps."""
         return self.learning_rate * schedule_factor(self.schedule, step, num_steps)
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What must agree for optimizer state to be carried from one phase into the next: all but the rate."""
+        """Everything but the learning rate: optimizer state is kept between phases where this is equal."""
         return (self.name, self.betas, self.momentum)
 
 
@@ -165,13 +190,13 @@ UNIFORM_OPTIMIZER = OptimizerSpec(name="adam", learning_rate=4e-4, betas=(0.5, 0
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training in which the same networks move in the same order.
+    """A stretch of training in which the same networks are updated in the same order.
 
     Attributes:
         name: ``completion``, ``discriminator``, ``joint``, ``train``, ``fine-tune`` ...
         num_steps: at least 1.
-        optimizers: network -> optimizer, in the order in which the networks move within a step. A network is a
-            key of :attr:`InpaintingModel.networks`; ``generator`` moves last, against the updated discriminator.
+        optimizers: network -> optimizer, in the order in which a step updates the networks. A network is a key of
+            :attr:`InpaintingModel.networks`; ``generator`` comes last, against the updated discriminator.
         frozen_batch_norm: names of submodules of ``networks`` (``"generator.encoder"``) whose batch-norm layers
             use and keep their running statistics during this phase.
     """
@@ -185,21 +210,21 @@ class Phase:
         if self.num_steps < 1:
             raise ValueError(f"phase {self.name!r} needs at least one step, not {self.num_steps}")
         if not self.optimizers:
-            raise ValueError(f"phase {self.name!r} trains nobody")
+            raise ValueError(f"phase {self.name!r} trains no network")
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Who is trained, in order of moving."""
+        """Names of the trained networks, in order of their updates."""
         return tuple(self.optimizers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much training a model may have, and by whose rules.
+    """The length of a training, and which optimizers it uses.
 
     Attributes:
-        num_steps: steps in all, counted from the images-seen budget and the batch size.
-        track: ``uniform`` gives every network ``uniform_optimizer``; ``faithful`` what its paper says.
+        num_steps: steps of all phases together: the images-seen budget divided by the batch size.
+        track: ``uniform`` gives every network ``uniform_optimizer``; ``faithful`` the optimizer of its paper.
         uniform_optimizer: used for every network on the uniform track.
         steps_per_phase: if given, every phase has exactly this many steps and ``num_steps`` is ignored.
     """
@@ -210,13 +235,16 @@ class Budget:
     steps_per_phase: int | None = None
 
     def optimizer(self, published: OptimizerSpec) -> OptimizerSpec:
-        """The optimizer of a network whose paper says ``published``."""
+        """Return ``published`` on the faithful track, the uniform optimizer otherwise."""
         return published if self.track == "faithful" else self.uniform_optimizer
 
     def split(self, fractions: Mapping[str, float]) -> dict[str, int]:
-        """Steps per phase for the given fractions (they sum to 1); each at least 1, together ``num_steps``.
+        """Divide ``num_steps`` among phases by fractions that sum to 1; every phase gets at least one step.
 
-        The longest phase takes up the rounding. With fewer steps than phases every phase has one step.
+        The longest phase absorbs the rounding. With fewer steps than phases every phase has one step.
+
+        >>> Budget(num_steps=100).split({"completion": 0.18, "discriminator": 0.02, "joint": 0.8})
+        {'completion': 18, 'discriminator': 2, 'joint': 80}
         """
         if not math.isclose(sum(fractions.values()), 1.0):
             raise ValueError(f"phase fractions must sum to 1, not {sum(fractions.values())}")
@@ -230,19 +258,52 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be learnt, as far as a model's construction may depend on it. Models know no mask names.
+    """Everything about data and masks on which a model's construction may depend. Models know no mask names.
 
     Attributes:
         size: side of the square images in pixels.
-        fixed_hole_box: the hole if it is the same box in every training mask (the centre hole), else ``None``.
+        fixed_hole_box: the hole if it is the same box in every mask (the center hole), else ``None``: in the masks of
+            the training, or, for a baseline without training, in those it is evaluated on.
         mean_pixel: RGB mean of the training split in [0, 1].
-        mean_image: ``(3, size, size)`` float32 mean picture of the training split, or ``None`` where unknown.
+        mean_image: ``(3, size, size)`` float32 mean image of the training split, or ``None`` where unknown.
     """
 
     size: int
     fixed_hole_box: Box | None = None
     mean_pixel: tuple[float, float, float] = (0.5, 0.5, 0.5)
     mean_image: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """The images from which a training-free baseline is computed (:meth:`InpaintingModel.fit`).
+
+    Attributes:
+        images: ``(N, S, S, 3)`` uint8, the training images; may be memory-mapped, so slice before computing.
+        validation: ``(V, S, S, 3)`` uint8, the images on which settings may be chosen.
+        validation_masks: ``(V, S, S)`` uint8, 1 = hole: masks of the kind that is evaluated.
+    """
+
+    images: NDArray[np.uint8]
+    validation: NDArray[np.uint8]
+    validation_masks: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitCost:
+    """What :meth:`InpaintingModel.fit` and the completions after it will take.
+
+    Attributes:
+        flops: floating-point operations of the fit.
+        flops_per_image: of completing one image.
+        memory_bytes: largest memory in use at a time.
+        note: one line for the user, such as the number of images and the kind of solve.
+    """
+
+    flops: float
+    flops_per_image: float
+    memory_bytes: float
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,10 +321,16 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguity:
-    """One doubt about a paper and how it is resolved (``bench show``, the report's list of deviations).
+    """One open question of a publication and how it is resolved here.
 
-    ``field`` names the config field that changes it, empty where there is none. ``deviation`` marks what departs
-    from the publication rather than fills a gap in it.
+    Shown by ``bench show`` and in the report's list of deviations.
+
+    Attributes:
+        topic: what is open.
+        published: what the paper, or its authors' code, says.
+        resolved: what is done here.
+        field: the config fields that change it, comma-separated; empty where there is none.
+        deviation: whether this departs from the publication rather than fills a gap in it.
     """
 
     topic: str
@@ -278,7 +345,10 @@ class InpaintingModel(ABC):
 
     A subclass is constructed as ``Model(config, task)`` with an instance of its own ``Config`` (a frozen,
     keyword-only dataclass that validates itself), fills :attr:`networks`, and is registered by
-    :func:`models.registry.register`. Weights are initialised from torch's global generator, which the caller seeds.
+    :func:`models.registry.register`. Weights are initialized from torch's global generator, which the caller seeds.
+
+    A training-free baseline sets ``trained = False``, has no networks and no phases, and may compute what it needs
+    from the training images in :meth:`fit`.
     """
 
     Config: ClassVar[type]
@@ -286,24 +356,26 @@ class InpaintingModel(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Batch size of the faithful track.
     published_batch_size: ClassVar[int] = 16
-    #: False for fills that have nothing to train: no networks, no phases, only evaluated.
+    #: False for training-free baselines: no networks, no phases, only fitted and evaluated.
     trained: ClassVar[bool] = True
+    #: True where :meth:`fit` must be called before the first completion.
+    needs_fit: ClassVar[bool] = False
     #: What the paper leaves open, and how it is resolved here.
     ambiguities: ClassVar[tuple[Ambiguity, ...]] = ()
 
     def __init__(self, config: Any, task: Task) -> None:
         self.config = config
         self.task = task
-        #: ``generator``, and ``discriminator`` if any: trained, wrapped and checkpointed. Empty for untrained fills.
+        #: ``generator``, and ``discriminator`` if any: trained, wrapped and checkpointed. Empty without training.
         self.networks = nn.ModuleDict()
         #: Loss networks: neither trained, wrapped nor checkpointed.
         self.frozen = nn.ModuleDict()
 
     @classmethod
     def validate(cls, config: Any, size: int) -> None:
-        """Raise :class:`models.errors.UnsupportedSizeError` if images of ``size`` pixels cannot be taken.
+        """Raise :class:`models.errors.UnsupportedSizeError` if the model cannot take images of ``size`` pixels.
 
-        Cheap, and asked for every cell before the first one starts.
+        Must be cheap: it is called for every cell before the first one starts.
         """
 
     @classmethod
@@ -312,47 +384,60 @@ class InpaintingModel(ABC):
 
     @classmethod
     def completion_config(cls, config: Any) -> Any:
-        """``config`` without what only training needs (loss networks and their weights): enough to complete."""
+        """Return ``config`` without what only training needs (loss networks and their weights)."""
         return config
 
     @classmethod
+    def resolved_config(cls, config: Any, task: Task) -> dict[str, Any]:
+        """Return the fields of ``config`` with the values they take for ``task``, for ``bench show``.
+
+        A model whose field may be ``None`` ("derived from the size") returns the derived value in its place.
+        """
+        return dataclasses.asdict(config)
+
+    @classmethod
     def label_suffix(cls, config: Any, task: Task) -> str:
-        """What every table must add to the model's label (``"(no perceptual/style)"``), or ``""``."""
+        """Return what every table must add to the model's label (``"(no perceptual/style)"``), or ``""``."""
         return ""
 
     @classmethod
     def not_applicable(cls, config: Any, task: Task, hole_box: Box | None) -> str | None:
-        """Why a model built for ``task`` cannot complete masks whose fixed box is ``hole_box``; ``None`` if it can."""
+        """Return why a model built for ``task`` cannot complete masks with the fixed box ``hole_box``, or ``None``."""
+        return None
+
+    def fit(self, data: FitData, chosen: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Compute a training-free baseline from images; called once, before the first completion.
+
+        Args:
+            data: training and validation images.
+            chosen: what an earlier call for the same key returned; nothing is then chosen again.
+
+        Returns:
+            What was chosen on the validation images, as plain JSON values, for the record.
+        """
+        return {}
+
+    @classmethod
+    def fit_cost(cls, config: Any, task: Task, num_images: int) -> FitCost | None:
+        """Estimate :meth:`fit` on ``num_images`` training images; ``None`` where there is nothing to fit."""
         return None
 
     @abstractmethod
     def phases(self, budget: Budget) -> list[Phase]:
-        """The phases in order; empty for an untrained fill."""
+        """Return the phases in order; none for a training-free baseline."""
 
     @abstractmethod
     def complete(self, batch: Batch) -> Completion:
-        """One generator forward. Must not depend on the pixels of ``batch.image`` under the hole."""
+        """Run one generator forward. The result must not depend on the pixels of ``batch.image`` under the hole."""
 
     @abstractmethod
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Named terms for ``network``, among them ``"loss"``, the scalar to minimise; the others are only logged.
+        """Return named terms for ``network``, among them ``"loss"``, the scalar to minimize; others are only logged.
 
-        A mean over the batch, so that gradients of equal micro-batches average to that of the whole.
+        The loss must be a mean over the batch, so that the gradients of equal micro-batches average to those of the
+        whole batch.
         """
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Network -> its layers in the manner of the paper's tables, for ``bench show``."""
+        """Map each network to its layers as the paper's tables list them, for ``bench show``."""
         return {}
-
-
-# Checking the fields of a config that take one of a few words.
-
-
-def check_choices(config: Any) -> None:
-    """Raise ``ValueError`` for a field annotated ``Literal[...]`` whose value is none of its words."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        words = typing.get_args(hint)
-        if typing.get_origin(hint) is Literal and getattr(config, name) not in words:
-            raise ValueError(
-                f"{name} must be one of {', '.join(map(repr, words))}, not {getattr(config, name)!r}"
-            )

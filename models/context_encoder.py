@@ -40,12 +40,19 @@ from models.base import (
     OptimizerSpec,
     Phase,
     Task,
-    check_choices,
+    channel_constant,
     composite,
 )
+from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
-from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d, bias_per_channel, init_dcgan
-from models.losses import band_weight, discriminator_loss, discriminator_score, generator_loss, weighted_mse
+from models.layers.cpu_kernels import MatrixConv2d, MatrixConvTranspose2d
+from models.losses import (
+    band_weight,
+    discriminator_loss,
+    discriminator_score,
+    generator_loss,
+    mse_over_pixels,
+)
 from models.registry import register
 
 SIZES = (64, 128, 160)
@@ -76,7 +83,7 @@ class ContextEncoderConfig:
     adversarial_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if min(self.width, self.bottleneck) < 1:
             raise ValueError("width and bottleneck must be at least 1")
         if self.overlap < 0:
@@ -86,6 +93,17 @@ class ContextEncoderConfig:
 def center_box(size: int) -> Box:
     """The published hole: the central square of half the side."""
     return Box(size // 4, size // 4, size // 2, size // 2)
+
+
+def init_dcgan(module: nn.Module) -> None:
+    """Draw weights as DCGAN and Context Encoder do: convolutions N(0, 0.02), batch-norm N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
 
 
 class Generator(nn.Module):
@@ -276,7 +294,7 @@ class ContextEncoder(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """``raw``: the full network's picture, or the filled input with the painted patch in its place."""
-        fill = bias_per_channel(self.config.fill, batch.image.device)
+        fill = channel_constant(self.config.fill, batch.image.device)
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
         painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
@@ -302,7 +320,7 @@ class ContextEncoder(InpaintingModel):
         if self.box is not None:
             side, band = fake.shape[-1], self.config.overlap
             weight = band_weight(side, side, band, self.config.overlap_weight, fake.device)
-        l2 = weighted_mse(fake, self._seen(batch.image), weight)
+        l2 = mse_over_pixels(fake, self._seen(batch.image), weight)
         adversarial = generator_loss(judge(fake), "bce")
         loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
         return {"loss": loss, "reconstruction": l2, "adversarial": adversarial}

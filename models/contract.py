@@ -1,6 +1,13 @@
-"""The contract every model keeps, as far as a network alone can show it. ``bench check-model`` and the tests run it.
+"""Check the contract that every model keeps, as far as a model alone can show it.
 
-Each check takes a built case and returns a sentence on what is wrong, or ``None``.
+``bench check-model`` and the tests run :data:`CHECKS` on a small batch. A check takes a freshly built
+:class:`ContractCase` and returns a sentence that says what is wrong, or ``None``.
+
+Those named ``DDP`` check in one process what data parallelism relies on.
+``torch.nn.parallel.DistributedDataParallel`` gives each process a part of the batch, enters a network through its
+``forward`` alone, waits in every step for a gradient of each parameter, averages those, and broadcasts buffers. A model
+that passes takes with two processes the step that it takes with one; ``tests/models/test_parallel.py`` shows that with
+two real processes.
 """
 
 from __future__ import annotations
@@ -12,23 +19,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, Box, Budget, Completion, InpaintingModel, Phase, Task
+from models.base import Batch, Box, Budget, Completion, FitData, InpaintingModel, Phase, Task
 from models.registry import ModelEntry
 
-# What a check is given: a freshly built model and two random images with the centre hole.
+#: Relative to a network's largest gradient: a bound on what float32 sums in another order differ by.
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class ContractCase:
-    """A freshly built model with a batch it can be shown."""
+    """A freshly built model, and a batch of two random images with the center hole."""
 
     model: InpaintingModel
     batch: Batch
     phases: list[Phase]
 
 
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check; ``problem`` is ``None`` where it passed."""
+
+    check: str
+    problem: str | None
+
+
 def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> ContractCase:
-    """The model at ``size`` with weights from a fixed seed, and two random images with the centre hole."""
+    """Build the model at ``size`` with weights from a fixed seed, and fit it if it is a training-free baseline."""
     config = entry.config(preset, **changes)
     entry.model.validate(config, size)
     random = torch.Generator().manual_seed(7)
@@ -45,11 +61,12 @@ def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = entry.model(config, task)
+    if model.needs_fit:
+        pixels = torch.randint(0, 256, (12, size, size, 3), generator=random, dtype=torch.uint8).numpy()
+        holes = mask[:, 0].byte().numpy()
+        model.fit(FitData(images=pixels[:10], validation=pixels[10:], validation_masks=holes))
     batch = Batch(image, mask, torch.arange(2), 0, torch.Generator().manual_seed(5))
     return ContractCase(model, batch, model.phases(Budget(num_steps=10)))
-
-
-# What one process shows of a model: shapes, ranges, known pixels, hole-independence, phases, gradients, bf16.
 
 
 def _complete(case: ContractCase, batch: Batch | None = None) -> Completion:
@@ -57,7 +74,7 @@ def _complete(case: ContractCase, batch: Batch | None = None) -> Completion:
 
 
 def output_shapes(case: ContractCase) -> str | None:
-    """Raw output and composite have the image's shape, in float32."""
+    """Require raw output and composite in the shape of the image, float32."""
     done = _complete(case)
     for name in ("raw", "composite"):
         value: Tensor = getattr(done, name)
@@ -70,7 +87,7 @@ def output_shapes(case: ContractCase) -> str | None:
 
 
 def known_pixels(case: ContractCase) -> str | None:
-    """The composite equals the image bit for bit where the mask is 0."""
+    """Require a composite that equals the image bit for bit where the mask is 0."""
     done, known = _complete(case), case.batch.mask.expand_as(case.batch.image) == 0
     if not torch.equal(done.composite[known], case.batch.image[known]):
         return "the composite changes known pixels; build it with models.base.composite(image, raw, mask)"
@@ -78,7 +95,7 @@ def known_pixels(case: ContractCase) -> str | None:
 
 
 def hole_independence(case: ContractCase) -> str | None:
-    """Nothing changes when the pixels under the hole do."""
+    """Require an output that does not change with the pixels under the hole."""
     case.model.networks.eval()
     with torch.no_grad():
         first = _complete(case)
@@ -86,12 +103,12 @@ def hole_independence(case: ContractCase) -> str | None:
         second = _complete(case, replace(case.batch, image=other))
     hole = case.batch.mask.expand_as(case.batch.image) > 0.5
     if not torch.equal(first.composite[hole], second.composite[hole]):
-        return "the output depends on the pixels under the hole: the network sees the truth it is to predict"
+        return "the output depends on the pixels under the hole: the network sees the truth that it has to predict"
     return None
 
 
 def finite_range(case: ContractCase) -> str | None:
-    """The raw output is finite and of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
+    """Require a finite raw output of the order of [0, 1]; a linear output may overshoot, [0, 255] may not."""
     case.model.networks.eval()
     with torch.no_grad():
         raw = _complete(case).raw
@@ -104,7 +121,7 @@ def finite_range(case: ContractCase) -> str | None:
 
 
 def phases_valid(case: ContractCase) -> str | None:
-    """Phases name networks that exist, the generator moves last, and an untrained fill has none."""
+    """Require phases that name existing networks, the generator last; none for a training-free baseline."""
     if case.model.trained != bool(case.phases):
         return "a model with trained = True needs phases, and one with trained = False has none"
     for phase in case.phases:
@@ -112,7 +129,7 @@ def phases_valid(case: ContractCase) -> str | None:
         if unknown:
             return f"phase {phase.name!r} trains {unknown[0]!r}, which is not in networks"
         if "generator" in phase.networks[:-1]:
-            return f"phase {phase.name!r}: the generator must move last, against the updated discriminator"
+            return f"phase {phase.name!r}: the generator must come last, against the updated discriminator"
     for size in (1, 3, 50):
         steps = [p.num_steps for p in case.model.phases(Budget(num_steps=size))]
         if case.phases and sum(steps) != max(size, len(steps)):
@@ -121,7 +138,7 @@ def phases_valid(case: ContractCase) -> str | None:
 
 
 def gradients_reach_parameters(case: ContractCase) -> str | None:
-    """Every parameter of every network gets a gradient in some phase, and a network's loss reaches it alone."""
+    """Require a gradient for every parameter of every network in some phase."""
     reached: set[str] = set()
     case.model.networks.train()
     for phase in case.phases:
@@ -145,7 +162,7 @@ def gradients_reach_parameters(case: ContractCase) -> str | None:
 
 
 def bfloat16_finite(case: ContractCase) -> str | None:
-    """A step runs under bf16 autocast, with a finite loss and a float32 picture."""
+    """Require a finite loss and a float32 output under bf16 autocast."""
     case.model.networks.train()
     for phase in case.phases:
         for network in phase.networks:
@@ -161,7 +178,7 @@ def bfloat16_finite(case: ContractCase) -> str | None:
 
 
 def repeatable_outputs(case: ContractCase) -> str | None:
-    """In evaluation mode the same batch gives the same picture twice, each image by itself as in the batch."""
+    """Require equal outputs of equal batches in evaluation mode, and of each image alone."""
     case.model.networks.eval()
     with torch.no_grad():
         whole, again = _complete(case).composite, _complete(case).composite
@@ -175,33 +192,21 @@ def repeatable_outputs(case: ContractCase) -> str | None:
     return None
 
 
-# Whether several processes may train a model, shown in one: what data parallelism relies on, check by check.
-#
-# ``torch.nn.parallel.DistributedDataParallel`` gives each process a part of the batch, enters a network through its
-# ``forward`` alone, waits in every step for a gradient of each parameter, averages those, and broadcasts buffers. A
-# model that keeps what is checked here takes with two processes the step that it takes with one; the tests show that
-# with two real processes, too.
-
-
-#: Of a network's largest gradient: what float32 sums in another order differ by, with room.
-_TOLERANCE = 1e-3
-
-
 class _Wrapped(nn.Module):
-    """All that DistributedDataParallel offers of a network: it can be called."""
+    """A network of which, as of DistributedDataParallel, nothing but the call is available."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module, self.calls = module, 0
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's own."""
+        """Count the call and return the network's own result."""
         self.calls += 1
         return self.module(*args, **kwargs)
 
 
 class _Step(NamedTuple):
-    """One network's move: its gradients by parameter, and whether its loss drew random numbers."""
+    """The update of one network: its gradients by parameter, and whether its loss drew random numbers."""
 
     phase: str
     network: str
@@ -210,7 +215,7 @@ class _Step(NamedTuple):
 
 
 def networks_are_called(case: ContractCase) -> str | None:
-    """A step calls the networks and reaches for none of their methods, layers or attributes."""
+    """Require that a step calls the networks and uses none of their methods, layers or attributes."""
     advice = (
         "processes share gradients only through a call of networks[...]: move that work into its forward()"
     )
@@ -232,21 +237,21 @@ def networks_are_called(case: ContractCase) -> str | None:
 
 
 def every_parameter_every_step(case: ContractCase) -> str | None:
-    """Each parameter of a network has a gradient in every phase in which the network moves."""
+    """Require a gradient for each parameter of a network in every phase that trains the network."""
     for step in _steps(case):
         idle = [name for name, gradient in step.gradients.items() if gradient is None]
         if idle:
             return (
                 f"in phase {step.phase!r} {len(idle)} parameters of {step.network} take no part in the loss, {idle[0]} "
-                "among them; other processes would wait for their gradients: set requires_grad = False where idle"
+                "among them; other processes would wait for their gradients: set requires_grad = False for them"
             )
     return None
 
 
 def halves_average_to_the_whole(case: ContractCase) -> str | None:
-    """With running statistics, the gradients of the two images average to that of the batch.
+    """Require that the gradients of the two images average to that of the batch, given running statistics.
 
-    Not asked of a loss that draws random numbers in another order for parts than for the whole.
+    A loss that draws random numbers is exempt: parts may draw them in another order than the whole.
     """
     case.model.networks.eval()
     for whole, *parts in zip(_steps(case), _steps(case, 0), _steps(case, 1), strict=True):
@@ -264,7 +269,7 @@ def halves_average_to_the_whole(case: ContractCase) -> str | None:
 
 
 def state_is_registered(case: ContractCase) -> str | None:
-    """Every tensor that a network holds is a parameter or a buffer."""
+    """Require that every tensor of a network is a parameter or a buffer."""
     for name, module in case.model.networks.named_modules():
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor):
@@ -276,7 +281,7 @@ def state_is_registered(case: ContractCase) -> str | None:
 
 
 def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
-    """Every network's move in every phase, on the batch or on one of its images."""
+    """Yield the update of every network in every phase, on the batch or on one of its images."""
     batch = case.batch if image is None else case.batch.split(1)[image]
     for phase in case.phases:
         for network in phase.networks:
@@ -291,17 +296,7 @@ def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
             yield _Step(phase.name, network, dict(zip(named, gradients, strict=True)), drew)
 
 
-__all__ = ["CHECKS", "CheckResult", "ContractCase", "build_case", "run_checks"]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """The outcome of one check; ``problem`` is ``None`` where it passed."""
-
-    check: str
-    problem: str | None
-
-
+#: Name -> check, in the order of running.
 CHECKS: dict[str, Callable[[ContractCase], str | None]] = {
     "shapes": output_shapes,
     "known pixels": known_pixels,
@@ -319,10 +314,10 @@ CHECKS: dict[str, Callable[[ContractCase], str | None]] = {
 
 
 def run_checks(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[CheckResult]:
-    """Every check on a model of its own, so that none sees what another left behind."""
+    """Run every check on a model of its own, so that none sees the state another left behind."""
     for name, check in CHECKS.items():
         try:
             problem = check(build_case(entry, size, preset, **changes))
-        except Exception as error:  # a check that raises is a finding, with the model's own words
+        except Exception as error:  # a check that raises has found a problem; report the model's own message
             problem = f"{type(error).__name__}: {error}"
         yield CheckResult(name, problem)

@@ -47,9 +47,9 @@ from models.base import (
     OptimizerSpec,
     Phase,
     Task,
-    check_choices,
     composite,
 )
+from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention
 from models.layers.conv_block import LEAKY_SLOPE, scale_channels
@@ -114,7 +114,7 @@ class DeepFillV2Config:
     adversarial_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if not 0 < self.width <= 4:
             raise ValueError(f"width must lie in (0, 4], not {self.width}")
         if self.base_channels < 8:

@@ -22,7 +22,7 @@ crop of the real image  random position                  random, for each image 
 shown as fake           completed image; port: raw       composite                        discriminator_fake
                         output
 weight outside hole     0                                0                                valid_weight
-mean of the error       squared norm; port: mean over    mean over the hole               mse_mean
+reduction of the error  squared norm; port: mean over    mean over the hole               mse_reduction
                         the image
 alpha                   4e-4                             4e-4                             adversarial_weight
 discriminator's loss    scaled by alpha                  not scaled (Adam does not see a  discriminator_weight
@@ -198,10 +198,10 @@ class GLCIC(ThreePhaseModel):
             field="valid_weight",
         ),
         Ambiguity(
-            topic="mean of the error, to which alpha belongs",
+            topic="reduction of the squared error, to which alpha belongs",
             published="squared norm of the masked error; the public port averages over the whole image",
             resolved="mean over the hole; over the image, the adversarial term outweighs it under Adam",
-            field="mse_mean",
+            field="mse_reduction",
         ),
         Ambiguity(
             topic="scale of the discriminator's loss",

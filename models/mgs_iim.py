@@ -18,7 +18,7 @@ dilations               rates unsaid                     2, 4, 8, 16 (GLCIC)    
 output                  sigmoid                          images in [0, 1]                 --
 fill                    unsaid                           mean pixel (GLCIC)               fill
 squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight,
-                                                         (GLCIC); divided by the weights  mse_mean
+                                                         (GLCIC); divided by the weights  mse_reduction
 adversarial term        probability in 0-1, no weight    BCE on logits, 4e-4 (GLCIC)      adversarial_loss,
                                                                                           adversarial_weight
 discriminators' input   4 channels                       image and mask, same mask on     discriminator_input,
@@ -260,10 +260,10 @@ class MGSIIM(ThreePhaseModel):
             field="valid_weight",
         ),
         Ambiguity(
-            topic="mean of the squared error",
-            published="'weighted mean square error'",
+            topic="reduction of the squared error",
+            published="'weighted mean square error'; GLCIC's equation 2 is a squared norm, a sum",
             resolved="a weighted mean: divided by the sum of the weights",
-            field="mse_mean",
+            field="mse_reduction",
         ),
         Ambiguity(
             topic="adversarial term",

@@ -37,11 +37,11 @@ from models.base import (
     OptimizerSpec,
     Phase,
     Task,
-    check_choices,
+    channel_constant,
     composite,
 )
+from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
-from models.layers.cpu_kernels import bias_per_channel
 from models.layers.partial_conv import MaskedTensor, PartialConv2d, UpsampledPartialConv2d
 from models.losses import (
     IMAGENET_MEAN,
@@ -89,7 +89,7 @@ class PConvConfig:
             raise ValueError(f"levels must be at least 4, not {self.levels}")
         if self.width < 1:
             raise ValueError(f"width must be at least 1, not {self.width}")
-        check_choices(self)
+        check_fields(self)
         if not 0.0 < self.fine_tune_fraction < 1.0:
             raise ValueError(f"fine_tune_fraction must lie between 0 and 1, not {self.fine_tune_fraction}")
 
@@ -300,7 +300,7 @@ class PConv(InpaintingModel):
         """Mean and deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
         if self.config.normalisation == "unit":
             return torch.zeros((), device=like.device), torch.ones((), device=like.device)
-        return bias_per_channel(IMAGENET_MEAN, like.device), bias_per_channel(IMAGENET_STD, like.device)
+        return channel_constant(IMAGENET_MEAN, like.device), channel_constant(IMAGENET_STD, like.device)
 
     def _normalise(self, image: Tensor) -> Tensor:
         """From [0, 1] into the network's value range."""
@@ -311,7 +311,7 @@ class PConv(InpaintingModel):
         """VGG16 always sees ImageNet's normalisation."""
         if self.config.normalisation == "imagenet":
             return pictures
-        mean, std = (bias_per_channel(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (channel_constant(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return tuple((picture - mean) / std for picture in pictures)
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

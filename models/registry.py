@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from models.config_fields import describe_type, fits_type, type_hints
 from models.errors import DuplicateModelError, InvalidModelError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -56,49 +56,16 @@ class ModelEntry:
         for name in fields:
             if name not in known:
                 raise InvalidModelError(f"{self.card.name} has no option {name!r}{did_you_mean(name, known)}")
-        hints = _hints(self.model.Config)
+        hints = type_hints(self.model.Config)
         for name, value in changes.items():
-            if name in hints and not _fits(value, hints[name]):
-                raise InvalidModelError(f"{self.card.name}.{name}: {value!r} is not {_told(hints[name])}")
+            if name in hints and not fits_type(value, hints[name]):
+                raise InvalidModelError(
+                    f"{self.card.name}.{name}: {value!r} is not {describe_type(hints[name])}"
+                )
         try:
             return self.model.Config(**fields)
         except (TypeError, ValueError) as error:
             raise InvalidModelError(f"{self.card.name}: {error}") from error
-
-
-def _hints(config: type) -> dict[str, Any]:
-    """Field -> type; empty where a user's annotations cannot be resolved."""
-    try:
-        return get_type_hints(config)
-    except (NameError, TypeError, AttributeError):
-        return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a config field's type; types other than plain ones are not judged."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in parts
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            return False
-        each = [parts[0]] * len(value) if parts[-1:] == (...,) else list(parts)
-        return len(each) == len(value) and all(map(_fits, value, each))
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (bool, str, NoneType) else True
-
-
-def _told(hint: Any) -> str:
-    """A type in words: ``a float``, ``one of 'required', 'off'``."""
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, get_args(hint)))
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(map(_told, get_args(hint)))
-    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
-    return names.get(hint, str(hint))
 
 
 _ENTRIES: dict[str, ModelEntry] = {}
@@ -158,11 +125,6 @@ def register(
 def _origin(model: type) -> tuple[str, str]:
     """A class re-imported from the same place is the same model (a file loaded again)."""
     return model.__module__, model.__qualname__
-
-
-def registered() -> dict[str, ModelEntry]:
-    """What has been imported so far, by name."""
-    return dict(_ENTRIES)
 
 
 def get_model(name: str) -> ModelEntry:

@@ -1,12 +1,13 @@
-"""GLCIC's training procedure, which MGS-IIM takes over: three phases, weighted MSE, two discriminators.
+"""Train in GLCIC's three phases, as MGS-IIM does too: weighted squared error, then two discriminators, then both.
 
 Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 4 and algorithm 1.
-A model file says what its generator and its discriminator are and what of the procedure its paper changes.
+The model files define generators, discriminators, and what their papers change of the procedure.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,34 +23,49 @@ from models.base import (
     OptimizerSpec,
     Phase,
     Task,
-    check_choices,
     composite,
 )
+from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
 from models.layers.dual_discriminator import DualDiscriminator
 from models.layers.local_crop import crop_at, default_local_size, hole_corners, random_corners
-from models.losses import AdversarialLoss, discriminator_loss, discriminator_score, generator_loss
+from models.losses import (
+    AdversarialLoss,
+    discriminator_loss,
+    discriminator_score,
+    generator_loss,
+    mse_over_pixels,
+    mse_over_weights,
+    squared_norm,
+)
 
 SIZE_MULTIPLE = 4
 MIN_SIZE = 32
+#: ``mse_reduction`` -> loss.
+_SQUARED_ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "weights": mse_over_weights,
+    "image": mse_over_pixels,
+    "sum": squared_norm,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThreePhaseConfig:
-    """What the two models' configs share. Defaults are GLCIC's.
+    """Options that GLCIC and MGS-IIM share; defaults are GLCIC's.
 
     Attributes:
         width: multiple of the published channels; below 1 only for tests.
-        fill: what the generator sees in the hole: the training split's mean pixel, or zero.
+        fill: value of the hole in the generator's input: the training split's mean pixel, or zero.
         local_size: side of the local crop; ``None``: three fifths of the image, 96 at 160 and 40 at 64.
         discriminator_input: whether the discriminators see the mask as a fourth channel.
-        discriminator_fake: what they are shown as fake, the composite or the generator's raw picture.
-        real_crop: where the real local crop lies: ``random`` anywhere, or at the ``hole`` like the fake one.
+        discriminator_fake: the fake image of the discriminators: the composite or the generator's raw output.
+        real_crop: position of the real local crop: ``random`` anywhere, or at the ``hole`` like the fake one.
         adversarial_loss: ``bce`` on logits, or ``hinge``.
         adversarial_weight: alpha, of the adversarial term in the generator's loss.
         valid_weight: of the squared error outside the hole, beside 1 inside.
-        mse_mean: the squared error is divided by its ``weights``, or by all pixels of the ``image`` (GLCIC's
-            port).
+        mse_reduction: divide an image's squared error by its ``weights``, by all pixels of the ``image`` (GLCIC's
+            public port), or not at all (``sum``: the squared norm of GLCIC's equation 2). Under SGD this acts as the
+            learning rate: at 160 px, ``sum`` is 19,200 times ``weights`` for the center hole.
         discriminator_weight: of the discriminator's loss; GLCIC's eq. 4 has alpha here, which Adam does not
             see.
         completion_fraction: of the training, in which the generator learns alone from squared error (Tc).
@@ -65,13 +81,13 @@ class ThreePhaseConfig:
     adversarial_loss: AdversarialLoss = "bce"
     adversarial_weight: float = 4e-4
     valid_weight: float = 0.0
-    mse_mean: Literal["weights", "image"] = "weights"
+    mse_reduction: Literal["weights", "image", "sum"] = "weights"
     discriminator_weight: float = 1.0
     completion_fraction: float = 0.18
     discriminator_fraction: float = 0.02
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if not 0 < self.width <= 4:
             raise ValueError(f"width must lie in (0, 4], not {self.width}")
         if self.local_size is not None and self.local_size < MIN_SIZE:
@@ -91,7 +107,7 @@ class ThreePhaseConfig:
             )
 
     def local_side(self, size: int) -> int:
-        """Side of the local crop for images of side ``size``."""
+        """Return the side of the local crop for images of side ``size``."""
         return default_local_size(size) if self.local_size is None else self.local_size
 
 
@@ -111,15 +127,15 @@ class ThreePhaseModel(InpaintingModel):
 
     @abstractmethod
     def build_generator(self) -> nn.Module:
-        """A network ``(image, mask) -> raw`` that fills the hole itself; see :func:`masked_input`."""
+        """Build a network ``(image, mask) -> raw`` that fills the hole itself; see :func:`masked_input`."""
 
     @abstractmethod
     def build_discriminator(self) -> DualDiscriminator:
-        """The discriminators, for ``self.task.size`` and ``self.local_size``."""
+        """Build the discriminators for ``self.task.size`` and ``self.local_size``."""
 
     @classmethod
     def validate(cls, config: ThreePhaseConfig, size: int) -> None:
-        """Two stride-2 layers down and up: sizes are multiples of 4, and hold the local crop."""
+        """Require a multiple of 4 (two stride-2 layers down and up) that holds the local crop."""
         if size % SIZE_MULTIPLE or size < MIN_SIZE:
             raise UnsupportedSizeError(
                 f"{cls.__name__} takes multiples of {SIZE_MULTIPLE} from {MIN_SIZE} pixels, not {size}"
@@ -130,7 +146,7 @@ class ThreePhaseModel(InpaintingModel):
             )
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """Completion, discriminator, joint: 18, 2 and 80 % (GLCIC: 90,000, 10,000 and 400,000 steps)."""
+        """Return completion, discriminator, joint: 18, 2 and 80 % (GLCIC: 90,000, 10,000 and 400,000 steps)."""
         config, optimizer = self.config, budget.optimizer(self.published_optimizer)
         alone = {"completion": config.completion_fraction, "discriminator": config.discriminator_fraction}
         steps = budget.split({**alone, "joint": 1.0 - sum(alone.values())})
@@ -145,21 +161,21 @@ class ThreePhaseModel(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """One generator forward on the image with its hole filled, and the mask."""
+        """Run the generator on the image with its hole filled, and the mask."""
         raw = self.networks["generator"](batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Generator: weighted MSE, if joint plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
+        """Return the squared error, in the joint phase plus alpha times the adversarial term (GLCIC eq. 2, 4)."""
         if network == "discriminator":
             return self._discriminator_loss(batch, completion)
-        error = weighted_mse(
-            completion.raw, batch.image, batch.mask, self.config.valid_weight, self.config.mse_mean
-        )
+        valid_weight = self.config.valid_weight
+        weight = batch.mask if valid_weight == 0 else batch.mask + valid_weight * (1 - batch.mask)
+        error = _SQUARED_ERRORS[self.config.mse_reduction](completion.raw, batch.image, weight)
         if "discriminator" not in phase.networks:
             return {"loss": error, "mse": error}
         corners = hole_corners(batch.mask, self.local_size)
-        fake = self._judge(self._fake(completion), batch.mask, corners)
+        fake = self._discriminate(self._fake(completion), batch.mask, corners)
         adversarial = generator_loss(fake, self.config.adversarial_loss)
         return {
             "loss": error + self.config.adversarial_weight * adversarial,
@@ -168,7 +184,7 @@ class ThreePhaseModel(InpaintingModel):
         }
 
     def _discriminator_loss(self, batch: Batch, completion: Completion) -> dict[str, Tensor]:
-        """Real and fake pictures in one forward."""
+        """Judge real and fake images in one forward (GLCIC eq. 3)."""
         corners = hole_corners(batch.mask, self.local_size)
         real_corners = corners
         if self.config.real_crop == "random":
@@ -177,7 +193,7 @@ class ThreePhaseModel(InpaintingModel):
                     count, batch.size, self.local_size, generator, batch.image.device
                 )
             )
-        logits = self._judge(
+        logits = self._discriminate(
             torch.cat([batch.image, self._fake(completion)]),
             torch.cat([batch.mask, batch.mask]),
             torch.cat([real_corners, corners]),
@@ -194,55 +210,28 @@ class ThreePhaseModel(InpaintingModel):
     def _fake(self, completion: Completion) -> Tensor:
         return completion.composite if self.config.discriminator_fake == "composite" else completion.raw
 
-    def _judge(self, picture: Tensor, mask: Tensor, corners: Tensor, populations: int = 1) -> Tensor:
-        """Logits of pictures and of their crops at ``corners``."""
+    def _discriminate(self, image: Tensor, mask: Tensor, corners: Tensor, populations: int = 1) -> Tensor:
+        """Compute the logits of images and of their crops at ``corners``."""
         if self.config.discriminator_input == "image+mask":
-            picture = torch.cat([picture, mask], dim=1)
-        local = crop_at(picture, corners, self.local_size)
-        logits: Tensor = self.networks["discriminator"](picture, local, populations)
+            image = torch.cat([image, mask], dim=1)
+        local = crop_at(image, corners, self.local_size)
+        logits: Tensor = self.networks["discriminator"](image, local, populations)
         return logits
 
     def discriminator_tables(self) -> dict[str, list[Layer]]:
-        """The discriminators' part of :meth:`layer_table`."""
+        """Return the discriminators' part of :meth:`layer_table`."""
         discriminator = self.networks["discriminator"]
         assert isinstance(discriminator, DualDiscriminator)
         return discriminator.layer_tables()
 
 
-def weighted_mse(
-    output: Tensor,
-    target: Tensor,
-    mask: Tensor,
-    valid_weight: float = 0.0,
-    mean: Literal["weights", "image"] = "weights",
-) -> Tensor:
-    """Squared error weighted 1 in the hole and ``valid_weight`` outside; a scalar, the mean over images.
-
-    Args:
-        output: ``(N, 3, H, W)`` in [0, 1].
-        target: the same shape.
-        mask: ``(N, 1, H, W)``, 1 = hole.
-        valid_weight: from 0.
-        mean: divide by the sum of an image's ``weights``, which makes it a weighted mean, or by all its pixels
-            (``image``, as GLCIC's public port, ``mse_loss(out * M, x * M)``: a quarter of that for a centre hole).
-    """
-    weight = mask if valid_weight == 0 else mask + valid_weight * (1 - mask)
-    error = weight * (output.float() - target).square()
-    if mean == "image":
-        return error.mean()
-    total = weight.sum(dim=(1, 2, 3)).clamp(min=1) * output.shape[1]
-    return (error.sum(dim=(1, 2, 3)) / total).mean()
-
-
 def masked_input(image: Tensor, mask: Tensor, fill: Tensor) -> Tensor:
-    """``(N, 4, H, W)``: the image with ``fill`` (``(1, 3, 1, 1)``) in the hole, and the mask.
-
-    Chosen, not multiplied, so that nothing under the hole comes through, be it NaN.
-    """
+    """Return ``(N, 4, H, W)``: the image with ``fill`` (``(1, 3, 1, 1)``) in the hole, and the mask."""
+    # Selected, not multiplied, so that nothing under the hole passes, not even NaN.
     return torch.cat([torch.where(mask > 0.5, fill, image), mask], dim=1)
 
 
 def fill_pixel(config: ThreePhaseConfig, task: Task) -> Tensor:
-    """``(1, 3, 1, 1)``: what the generator sees in the hole."""
+    """Return the value of the hole in the generator's input, ``(1, 3, 1, 1)``."""
     pixel = task.mean_pixel if config.fill == "mean-pixel" else (0.0, 0.0, 0.0)
     return torch.tensor(pixel, dtype=torch.float32).view(1, 3, 1, 1)

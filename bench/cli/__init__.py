@@ -32,7 +32,7 @@ COMMANDS = {
     "export-weights": "Export trained generators as files to share.",
     "inpaint": "Complete pictures of your own.",
     "list": "Show models, masks, presets and metrics.",
-    "show": "Show one model: layers, parameters, phases, resolutions.",
+    "show": "Show one model: layers, parameters, phases, ambiguities.",
     "new-model": "Write a working example of a model of your own.",
     "check-model": "Check a model against the contract.",
     "perf": "Measure speed, memory and arithmetic rate.",

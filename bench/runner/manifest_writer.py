@@ -242,7 +242,7 @@ def _entry(cell: Cell, status: str) -> dict[str, Any]:
         "reason": None,
         "error": None,
         "config": dataclasses.asdict(plan.config) if plan else {},
-        "resolutions": [dataclasses.asdict(r) for r in plan.entry.model.ambiguities] if plan else [],
+        "ambiguities": [dataclasses.asdict(a) for a in plan.entry.model.ambiguities] if plan else [],
         "training": None,
         "evaluation": None,
     }

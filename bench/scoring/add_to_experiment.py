@@ -160,7 +160,7 @@ def add_external_row(
         "reason": None,
         "error": None,
         "config": {},
-        "resolutions": [],
+        "ambiguities": [],
         "training": None,
         "evaluation": {"seconds": None, "images_per_second": None, "numbers": measured, "sets": {}},
     }

@@ -1,8 +1,19 @@
-"""Convolution over maps of a few pixels, where a large weight meets few positions."""
+"""Convolution layers that compute the same functions as torch's, by matrix products where the CPU finds those faster.
+
+Convolution kernels are built to reuse a small weight over many positions. They are slow where a large weight meets few
+positions, and oneDNN's bfloat16 kernels are slow in the gradient of the weight:
+
+* :class:`SmallMapConv2d`: any convolution with few output positions, on the CPU;
+* :class:`TapConv2d`: its stride-1 form, which in bf16 training also takes the weight's gradient tap by tap;
+* :class:`BiasedConvTranspose2d`: a transposed convolution that adds its bias separately in bf16 training;
+* :class:`MatrixConv2d` and :class:`MatrixConvTranspose2d`: the bottleneck of Context Encoder, on every device.
+
+Elsewhere, in float32, on other devices and under ``torch.compile``, they are torch's layers unchanged. Speeds were
+measured on two cores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,34 +21,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-#: Output positions up to which the matrix product wins on the CPU (weights of 256 to 512 channels, batch 32).
+#: Output positions up to which one matrix product is faster on the CPU (weights of 256 to 512 channels, batch 32).
 MAX_OUTPUT_POSITIONS = 16
+#: Output positions up to which products by tap are faster whatever the dilation (256 channels).
+MAX_POSITIONS_BY_TAP = 256
+#: Share of tap positions inside the map, below which products by tap are faster on larger maps too.
+MAX_OVERLAP_BY_TAP = 0.6
 
 
 class SmallMapConv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d` that on the CPU computes small output maps as one matrix product.
 
-    The same function of the same parameters. Convolution kernels are built to reuse a small weight over many
-    positions; the last convolutions of a discriminator have 6.6 million weights for one to nine positions,
-    and as a matrix product their backward pass takes a fifth of the time (30 instead of 200 ms for 3 x 3 to 2
-    x 2). Square kernels, strides and paddings, zeros around, no groups.
+    The last convolutions of a discriminator have 6.6 million weights for one to nine positions; as a matrix product
+    their backward pass takes a fifth of the time (30 instead of 200 ms for 3 x 3 to 2 x 2). Square kernels, strides
+    and paddings, zero padding, no groups.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
         return self.convolve(input, self.bias)
 
     def is_small(self, positions: int, device: torch.device) -> bool:
-        """Whether so many output positions are computed as one product."""
+        """Return whether a map of ``positions`` output positions is computed as one product."""
         return device.type == "cpu" and positions <= MAX_OUTPUT_POSITIONS and self.dilation == (1, 1)
 
     def convolve(self, input: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with a bias of the caller's."""
+        """Convolve with the weight of this layer and a bias given by the caller."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         rows, columns = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[2:])
         if not self.is_small(rows * columns, input.device):
             return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]
-        # Patches lie as the weight lies in memory, so that neither it nor its gradient is copied.
+        # Patches follow the memory layout of the weight, so that neither it nor its gradient is copied.
         padded, weight = F.pad(input, (padding,) * 4), self.weight
         if not weight.is_contiguous():
             padded, weight = padded.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
@@ -55,25 +69,16 @@ class SmallMapConv2d(nn.Conv2d):
         return output.reshape(-1, rows, columns, self.out_channels).permute(0, 3, 1, 2)
 
 
-# Convolutions whose weight gradient the CPU finds slow, computed another way; the same functions.
-#
-# oneDNN's bfloat16 kernels reach the rate of plain matrix products in a convolution's forward pass and in the gradient
-# of its input, but not in the gradient of its weight: over small maps, and where a dilated kernel mostly meets padding,
-# one matrix product for each tap is up to 25 times as fast. Elsewhere, in float32, on other devices and under
-# ``torch.compile``, these are torch's layers unchanged.
-
-
-#: Output positions up to which products by tap win whatever the dilation (256 channels, two cores).
-MAX_POSITIONS = 256
-#: Share of tap positions that lie within the map, below which they win on larger maps too.
-MAX_OVERLAP = 0.6
-
-
 class TapConv2d(SmallMapConv2d):
-    """:class:`torch.nn.Conv2d`, by taps where it is of stride 1 and keeps the size: square odd kernel, zero padding."""
+    """:class:`torch.nn.Conv2d` of stride 1 that keeps the size, with the weight's gradient by taps in bf16 training.
+
+    oneDNN's bfloat16 kernels reach the speed of plain matrix products in the forward pass and in the gradient of the
+    input, but not in the gradient of the weight: over small maps, and where a dilated kernel mostly meets padding, one
+    matrix product per tap is up to 25 times as fast. Square odd kernels, zero padding.
+    """
 
     def convolve(self, input: Tensor, bias: Tensor | None) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, with a bias of the caller's."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, with a bias given by the caller."""
         if not (self.stride == (1, 1) and _trains_in_bf16(input) and self._pays(*input.shape[2:])):
             return super().convolve(input, bias)
         padding, dilation = self.padding, self.dilation
@@ -89,14 +94,17 @@ class TapConv2d(SmallMapConv2d):
                 abs(self.dilation[0] * (i - self.kernel_size[0] // 2)) for i in range(self.kernel_size[0])
             ]
             overlap *= sum(max(0, side - offset) for offset in offsets) / (side * len(offsets))
-        return height * width <= MAX_POSITIONS or overlap < MAX_OVERLAP
+        return height * width <= MAX_POSITIONS_BY_TAP or overlap < MAX_OVERLAP_BY_TAP
 
 
 class BiasedConvTranspose2d(nn.ConvTranspose2d):
-    """:class:`torch.nn.ConvTranspose2d` that adds its bias apart: oneDNN's gradient of both takes twice as long."""
+    """:class:`torch.nn.ConvTranspose2d` that adds its bias separately in bf16 training.
+
+    oneDNN's gradient of weight and bias together takes twice as long.
+    """
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H * stride, W * stride)``."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H * stride, W * stride)``."""
         if self.bias is None or not _trains_in_bf16(input):
             return super().forward(input, output_size)
         output = F.conv_transpose2d(input, self.weight, None, self.stride, int(self.padding[0]))
@@ -114,22 +122,22 @@ def _trains_in_bf16(input: Tensor) -> bool:
 
 
 class _WithTapGradient(torch.autograd.Function):
-    """The output of a convolution as it is; in the backward pass, the gradients of weight and bias."""
+    """The identity on a convolution's output, with the gradients of its weight and bias in the backward pass."""
 
     @staticmethod
     def forward(
         ctx: Any, output: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, dilation: int
     ) -> Tensor:
-        """Hand ``output`` on, keeping what the gradients need."""
+        """Return ``output`` unchanged and save what the gradients need."""
         ctx.save_for_backward(input.to(output.dtype))
         ctx.kernel, ctx.dilation, ctx.weight_dtype = weight.shape[2], dilation, weight.dtype
-        ctx.mark_dirty(output)  # not a view: what follows may work in place
+        ctx.mark_dirty(output)  # the result is not a view, so that later layers may work in place
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """``gradient`` itself for the convolution's own backward pass, and those of weight and bias."""
+        """Return ``gradient`` itself for the convolution's own backward pass, and those of weight and bias."""
         (input,) = ctx.saved_tensors
         weight = bias = None
         if ctx.needs_input_grad[2]:
@@ -140,12 +148,12 @@ class _WithTapGradient(torch.autograd.Function):
 
 
 def tap_gradient(input: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tensor:
-    """Gradient of the weight: for each tap one product over the positions at which it lies within the map.
+    """Compute the gradient of a weight: one product per tap, over the positions at which the tap is inside the map.
 
     Args:
         input: ``(N, in, H, W)``.
-        gradient: ``(N, out, H, W)``, of the output.
-        kernel: its odd side.
+        gradient: ``(N, out, H, W)``, with respect to the output.
+        kernel: side of the kernel, odd.
         dilation: spacing of the taps.
 
     Returns:
@@ -158,36 +166,32 @@ def tap_gradient(input: Tensor, gradient: Tensor, kernel: int, dilation: int) ->
     for i, down in enumerate(shifts):
         for j, right in enumerate(shifts):
             if abs(down) >= height or abs(right) >= width:
-                continue  # this tap meets nothing but padding
+                continue  # this tap sees nothing but padding
             seen = x[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
             made = g[:, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
             result[i, j] = made.flatten(0, 2).t() @ seen.flatten(0, 2)
     return result.permute(2, 3, 0, 1)
 
 
-# Layers and initialisations that several models share.
-
-
 class MatrixConv2d(nn.Conv2d):
     """A stride-1, unpadded convolution over a map hardly larger than its kernel, as one matrix product.
 
-    The same numbers and the same 4-D weight as :class:`torch.nn.Conv2d` (square kernel, no bias). Convolution
-    kernels are built to reuse a small weight over many positions; here a weight of 33 million meets one to
-    four positions, and a matrix product reads it at memory speed.
+    The same numbers and the same 4-D weight as :class:`torch.nn.Conv2d` (square kernel, no bias). A weight of 33
+    million elements meets one to four positions; a matrix product reads it at the speed of memory.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, in, H, W)`` to ``(N, out, H - k + 1, W - k + 1)``."""
+        """Map ``(N, in, H, W)`` to ``(N, out, H - k + 1, W - k + 1)``."""
         batch, _, height, width = input.shape
         kernel = self.kernel_size[0]
         rows, columns = height - kernel + 1, width - kernel + 1
         patches = input.unfold(2, kernel, 1).unfold(3, kernel, 1).permute(0, 2, 3, 1, 4, 5)
         weight = self.weight
         if not weight.is_contiguous():
-            # Flatten in the order in which a channels-last weight lies, or 33 million numbers would be moved.
+            # Flatten in the memory order of a channels-last weight, or 33 million numbers would be moved.
             patches, weight = patches.permute(0, 1, 2, 4, 5, 3), weight.permute(0, 2, 3, 1)
         flat = patches.reshape(batch * rows * columns, -1)
         output = F.linear(flat, weight.reshape(self.out_channels, -1))
@@ -204,11 +208,11 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, kernel_size, bias=False)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """``(N, in, H, W)`` to ``(N, out, H + k - 1, W + k - 1)``."""
+        """Map ``(N, in, H, W)`` to ``(N, out, H + k - 1, W + k - 1)``."""
         batch, _, height, width = input.shape
         kernel, channels, weight = self.kernel_size[0], self.out_channels, self.weight
         rows = input.permute(0, 2, 3, 1).reshape(batch * height * width, -1)
-        # A product with the weight as it lies: its gradient then lies the same way, and neither is copied.
+        # Multiply by the weight in its own memory layout: its gradient then has the same, and neither is copied.
         if weight.is_contiguous():
             patches = (rows @ weight.reshape(self.in_channels, -1)).reshape(-1, channels, kernel, kernel)
             patches = patches.permute(0, 2, 3, 1)
@@ -225,19 +229,3 @@ class MatrixConvTranspose2d(nn.ConvTranspose2d):
         for patch in landed[1:]:
             output = output + patch
         return output.permute(0, 3, 1, 2)
-
-
-def bias_per_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    """``(1, C, 1, 1)``, sent to the device without waiting for it (as ``torch.tensor(..., device=)`` would)."""
-    return torch.tensor(values).view(1, -1, 1, 1).to(device, non_blocking=True)
-
-
-def init_dcgan(module: nn.Module) -> None:
-    """Weights as DCGAN and Context Encoder draw them: convolutions N(0, 0.02), batch-norm N(1, 0.02)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-        nn.init.zeros_(module.bias)

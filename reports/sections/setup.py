@@ -36,8 +36,8 @@ def build_setup(page: ReportContext) -> dict[str, Any]:
         "updated": m.get("updated", ""),
         "configs": _configs(page),
         "configured": [x for x in page.methods if _config(x)],
-        "deviations": _resolutions(page, deviation=True),
-        "gaps": _resolutions(page, deviation=False),
+        "deviations": _ambiguities(page, deviation=True),
+        "gaps": _ambiguities(page, deviation=False),
         "failed": [c for c in cells if c["status"] == "failed"],
         "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
         "models": [x for x in page.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
@@ -86,11 +86,14 @@ def _configs(page: ReportContext) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _resolutions(page: ReportContext, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Label -> its resolutions of one kind. Variants of a model that share all of them are named together."""
+def _ambiguities(page: ReportContext, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Map labels to their ambiguities of one kind; variants of a model that share all of them are named together."""
     grouped: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
     for method in page.methods:
-        own = [r for r in method.cells[0]["resolutions"] if bool(r["deviation"]) is deviation]
+        cell = method.cells[0]
+        # Experiments of earlier versions call them "resolutions".
+        found = cell.get("ambiguities", cell.get("resolutions", []))
+        own = [a for a in found if bool(a["deviation"]) is deviation]
         if own:
             labels, _ = grouped.setdefault(repr(own), ([], own))
             labels.append(method.label)

@@ -33,14 +33,14 @@ def test_every_model_keeps_the_contract(name: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fields_of_resolutions_exist_and_stand_in_the_head_of_the_file(name: str) -> None:
+def test_fields_of_ambiguities_exist_and_stand_in_the_head_of_the_file(name: str) -> None:
     model = discovery.load_model(name).model
     fields = {field.name for field in dataclasses.fields(model.Config)}
     head = sys.modules[model.__module__].__doc__ or ""
-    for resolution in model.ambiguities:
-        for field in filter(None, resolution.field.split(", ")):
-            assert field in fields, f"{resolution.topic}: {field}"
-            assert field in head, f"{resolution.topic}: {field}"
+    for ambiguity in model.ambiguities:
+        for field in filter(None, ambiguity.field.split(", ")):
+            assert field in fields, f"{ambiguity.topic}: {field}"
+            assert field in head, f"{ambiguity.topic}: {field}"
 
 
 @dataclass(frozen=True, kw_only=True)

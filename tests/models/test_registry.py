@@ -50,7 +50,7 @@ def write(folder: Path, name: str, text: str = MODEL) -> Path:
 
 def test_the_papers_four_are_found_without_torch() -> None:
     code = (
-        "import sys; from models.discovery import find; names = set(find());"
+        "import sys; from models.discovery import find_models; names = set(find_models());"
         "assert {'context-encoder', 'glcic', 'pconv', 'mgs-iim', 'mean', 'mean-image', 'biharmonic'} <= names, names;"
         "assert 'torch' not in sys.modules"
     )

@@ -10,7 +10,6 @@ import torch
 from models.base import Batch, Budget, InpaintingModel, Task
 from models.discovery import load_model
 from models.errors import InvalidModelError, UnsupportedSizeError
-from models.three_phase import weighted_mse
 
 NAMES = ("glcic", "mgs-iim")
 VARIANTS = ("no-gate", "no-sn", "single-d", "no-skip", "gate-all")
@@ -175,15 +174,19 @@ def test_generator_loss_is_the_weighted_sum(name: str) -> None:
     torch.testing.assert_close(terms["loss"], terms["mse"] + 0.25 * terms["adversarial"])
 
 
-def test_weighted_mse_by_hand() -> None:
-    """Two of eight pixels are hole; error 0.5 there and 0.1 elsewhere."""
-    mask = torch.zeros(1, 1, 2, 4)
-    mask[..., 0, :2] = 1
-    target = torch.zeros(1, 3, 2, 4)
-    output = torch.where(mask > 0, 0.5, 0.1).expand_as(target)
-    assert weighted_mse(output, target, mask).item() == pytest.approx(0.25)
-    assert weighted_mse(output, target, mask, 0.5).item() == pytest.approx((2 * 0.25 + 6 * 0.5 * 0.01) / 5)
-    assert weighted_mse(output, target, mask, mean="image").item() == pytest.approx(2 * 0.25 / 8)
+@pytest.mark.parametrize("name", NAMES)
+def test_reductions_of_the_squared_error_differ_by_their_denominators(name: str) -> None:
+    """The center hole of 64 px has 32 * 32 * 3 values of 64 * 64 * 3; GLCIC's equation 2 divides by none of them."""
+    values = {}
+    for reduction in ("weights", "image", "sum"):
+        model = build(name, mse_reduction=reduction)
+        data = batch()
+        phase = model.phases(Budget(num_steps=9))[0]
+        model.networks.eval()
+        values[reduction] = model.loss("generator", data, model.complete(data), phase)["mse"].item()
+    hole, image = int(batch().mask[0].sum()) * 3, 64 * 64 * 3
+    assert values["sum"] == pytest.approx(hole * values["weights"], rel=1e-5)
+    assert values["sum"] == pytest.approx(image * values["image"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

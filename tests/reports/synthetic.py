@@ -253,7 +253,7 @@ def _cell(model: str, mask: str, seed: int, track: str) -> dict[str, Any]:
         "reason": None,
         "error": None,
         "config": {"width": 1.0, **({"vgg_losses": "off"} if model == "pconv" else {})},
-        "resolutions": [
+        "ambiguities": [
             {
                 "topic": "skips",
                 "published": "addition or concatenation",

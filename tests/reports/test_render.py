@@ -277,7 +277,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     for cell in manifest["cells"]:
         cell |= {"summary": HOSTILE, "paper": HOSTILE, "config": {HOSTILE: HOSTILE}}
-        cell["resolutions"][0] |= {"topic": HOSTILE, "deviation": True}
+        cell["ambiguities"][0] |= {"topic": HOSTILE, "deviation": True}
         if cell["status"] == "failed":
             cell |= {"label": HOSTILE, "reason": HOSTILE, "error": HOSTILE}
     manifest["command"].append(HOSTILE)

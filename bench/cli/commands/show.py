@@ -1,4 +1,4 @@
-"""``bench show``: a model's layers, sizes, phases and resolutions."""
+"""``bench show``: a model's layers, sizes, phases and ambiguities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.errors import UsageError
 @click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")
 @models_from_option
 def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
-    """Show a model's layers, parameters, multiply-accumulates, phases, sources and resolutions."""
+    """Show a model's layers, parameters, multiply-accumulates, phases, sources and ambiguities."""
     import dataclasses
 
     from bench.config import resolve_config
