@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from reports.statistics.bootstrap import RESAMPLES
-from reports.statistics.summary import paired_differences, summarize
+from reports.statistics.paired import paired_differences
+from reports.statistics.summary import summarize
 
 
 def main() -> None:

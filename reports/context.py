@@ -238,8 +238,8 @@ class ReportContext:
 
 
 def tied_with_best(line: pd.Series) -> bool:
-    """Whether a paired difference cannot be told from zero on these images."""
-    return bool(line["low"] <= 0 <= line["high"] or not line["p_holm"] < 0.05)
+    """Whether a paired difference is not decided, by the rule of :mod:`reports.statistics.paired`."""
+    return bool(line["verdict"] == "inconclusive")
 
 
 def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:

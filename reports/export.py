@@ -14,11 +14,11 @@ import pandas as pd
 from reports.claims.verdicts import evaluate_claims
 from reports.results.experiment import Experiment
 from reports.results.schema import metric_columns
+from reports.statistics.paired import paired_differences
 from reports.statistics.summary import (
     distribution_note,
     distribution_scores,
     method_name,
-    paired_differences,
     summarize,
     summarize_distribution_metrics,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.context import MethodView, MetricView, ReportContext, tied_with_best
+from reports.context import MethodView, MetricView, ReportContext
 from reports.sections.verdicts import MEANINGS
 from reports.statistics.intervals import MIN_SEEDS
 
@@ -96,12 +96,10 @@ def _leader(page: ReportContext, where: str, mask: str, metric: MetricView, trai
     if pair["interval"] != "none":
         text += f" (95 % interval {metric.show(pair['low'])} to {metric.show(pair['high'])} {metric.unit})"
     if pair["verdict"] == "a better":
-        return text + ": more than the spread between seeds and images explains."
+        return text + ": decided, by seeds and images and corrected for all pairs of trained models."
     if pair["low"] <= 0 <= pair["high"]:
         return text + ": a difference that cannot be told from zero."
-    if tied_with_best(pair):
-        return text + ". The signed-rank test over images does not confirm a difference."
-    return text + ". The interval speaks of these very trainings, not of the methods."
+    return text + f": not decided ({pair['reason']})."
 
 
 def _bar(

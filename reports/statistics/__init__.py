@@ -1,1 +1,1 @@
-"""Intervals and comparisons over trainings, people and images."""
+"""Intervals, comparisons and rankings over trainings, people and images."""

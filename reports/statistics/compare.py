@@ -1,6 +1,4 @@
-"""Two experiments side by side: paired where images and masks are the same, refused with the reason where
-not.
-"""
+"""Compare two experiments: paired where images and masks are the same, refused with the reason otherwise."""
 
 from __future__ import annotations
 
@@ -10,9 +8,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.results.experiment import Experiment
-from reports.statistics.paired import PairedDifference, compare_scores
+from reports.statistics.paired import Comparison, PairedDifference, correct_family, measure_difference
 from reports.statistics.scores import group_scores, is_higher_better
 from reports.statistics.summary import distribution_scores
+
+#: Name of the family that the methods of two experiments make, for each mask and metric.
+FAMILY = "methods that both experiments have"
 
 _COLUMNS = ["mask", "label", "train_mask", "metric", *PairedDifference.__dataclass_fields__]
 
@@ -23,13 +24,13 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class ExperimentComparison:
-    """What two experiments share.
+    """Differences between two experiments.
 
     Attributes:
-        differences: a line for each mask, method and metric of both: ``mask``, ``label``, ``train_mask``,
+        differences: one row for each mask, method and metric of both: ``mask``, ``label``, ``train_mask``,
             ``metric``, then the fields of :class:`reports.statistics.paired.PairedDifference`; the first experiment is
             ``a``.
-        refused: what could not be compared, and why, a sentence each.
+        refused: what could not be compared, and why, one sentence each.
     """
 
     differences: pd.DataFrame
@@ -37,7 +38,9 @@ class ExperimentComparison:
 
 
 def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) -> ExperimentComparison:
-    """Each method of ``a`` less the same method (label, mask, training mask) of ``b``.
+    """Subtract each method of ``b`` from the same method (label, mask, training mask) of ``a``.
+
+    Verdicts are corrected over the methods of a mask and metric (:data:`FAMILY`).
 
     Raises:
         ComparisonError: the images differ, or nothing is in both.
@@ -58,11 +61,16 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
             continue
         one, other = group_scores(a.rows, metric), group_scores(b.rows, metric)
         better = is_higher_better(metric, a.higher_is_better)
-        for key, scores in one.items():
-            if key[0] in masks and key in other:
-                found = compare_scores(scores, other[key], higher_is_better=better)
+        for mask in masks:
+            compared: dict[tuple[str, str, str], Comparison] = {
+                key: measure_difference(scores, other[key], higher_is_better=better)
+                for key, scores in one.items()
+                if key[0] == mask and key in other
+            }
+            lines = correct_family(list(compared.values()), FAMILY)
+            for key, line in zip(compared, lines, strict=True):
                 about = dict(zip(("mask", "label", "train_mask"), key, strict=True))
-                records.append(about | {"metric": metric} | vars(found) | {"a": a.name, "b": b.name})
+                records.append(about | {"metric": metric} | vars(line) | {"a": a.name, "b": b.name})
     refused += _only_in_one(a, b, masks)
     if not records:
         raise ComparisonError(
@@ -72,7 +80,7 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
 
 
 def nothing_in_common(reason: str) -> ExperimentComparison:
-    """What is said of an experiment that cannot be compared at all, beside others that can."""
+    """Make the comparison with an experiment that cannot be compared at all, beside others that can."""
     return ExperimentComparison(pd.DataFrame(columns=_COLUMNS), [reason])
 
 
@@ -80,8 +88,8 @@ def _same_images(a: Experiment, b: Experiment) -> None:
     one, other = a.manifest["data"], b.manifest["data"]
     if one["fingerprint"] != other["fingerprint"]:
         raise ComparisonError(
-            f"{a.name} and {b.name} evaluated other images ({one['title']} and {other['title']}, "
-            "with other fingerprints): their differences are not paired"
+            f"{a.name} and {b.name} evaluated different images ({one['title']} and {other['title']}, "
+            "with different fingerprints): their differences are not paired"
         )
     for setting in ("size", "crop"):
         if a.manifest["settings"][setting] != b.manifest["settings"][setting]:
@@ -94,17 +102,17 @@ def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
         if mask not in one.masks:
             return f"only {other.name} has it"
     if a.manifest["masks"][mask]["digest"] != b.manifest["masks"][mask]["digest"]:
-        return "other masks were drawn, or for other images (their digests differ)"
+        return "different masks were drawn, or for different images (their digests differ)"
     if set(a.rows.loc[a.rows["mask"] == mask, "image_id"]) != set(
         b.rows.loc[b.rows["mask"] == mask, "image_id"]
     ):
-        return "other images were evaluated"
+        return "different images were evaluated"
     return ""
 
 
 def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
     if metric in set(distribution_scores([*a.cells, *b.cells])["metric"]):
-        return "a number of a set of images, so that nothing is paired by image"
+        return "a distribution metric: it has no value for a single image, so nothing is paired"
     for experiment in (a, b):
         if metric not in experiment.rows.columns:
             return f"{experiment.name} lacks it"
@@ -112,7 +120,7 @@ def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
         if unavailable:
             return f"not available in {experiment.name}: {unavailable}"
     one, other = (e.manifest["metrics"].get(metric, {}).get("convention") for e in (a, b))
-    return "" if one == other else f"other conventions ({one}; {other})"
+    return "" if one == other else f"different conventions ({one}; {other})"
 
 
 def _only_in_one(a: Experiment, b: Experiment, masks: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""What it is worth to have trained on other pictures of the people of the test images: the leak of a random split.
+"""Identity leak of a random split: the gain from training on other images of the people in the test images.
 
 Test images are divided into those whose person is in training too ("known") and those whose person is not ("new"). The
-two groups show other people, so that a plain difference of their means mixes the leak with how hard the pictures are.
-An untrained fill knows nobody: what it shows between the same two groups is difficulty alone, and is taken away.
+two groups show different people, so a plain difference of their means mixes the leak with how hard the images are. A
+training-free baseline has seen nobody: its difference between the groups is difficulty alone, and is subtracted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reports.statistics.bootstrap import (
 )
 from reports.statistics.scores import Scores, group_scores
 
-#: The fills that tell how hard a picture is, the first that is there.
+#: Baselines that measure how hard an image is; the first that was evaluated is used.
 REFERENCES = ("mean-image", "mean", "biharmonic")
 
 _COLUMNS = [
@@ -34,25 +34,25 @@ _COLUMNS = [
 def identity_leak(
     rows: pd.DataFrame, metrics: Sequence[str], new: Collection[int], *, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """One row for each mask, trained method and metric.
+    """Measure the leak for each mask, trained method and metric, one row each.
 
     Columns: ``mask``, ``label``, ``train_mask``, ``metric``; the means ``known`` and ``new``; ``difference``, known
-    less new, with its 95 % limits ``low`` and ``high``; ``reference``, the untrained fill, with ``net``, the
-    difference less the fill's own on the same images, and its limits (missing without a fill); numbers of images and
-    people on either side. People are resampled within each group; over seeds, scores are averaged first, so that the
-    intervals speak of these trainings.
+    minus new, with its 95 % limits ``low`` and ``high``; ``reference``, the baseline, with ``net``, the difference
+    minus the baseline's own on the same images, and its limits (missing without a baseline); numbers of images and
+    people on either side. People are resampled within each group. Scores are averaged over seeds first, so the
+    intervals are about these trainings.
 
     Args:
         rows: as stored; images without a known person are left out.
-        metrics: which.
+        metrics: metric columns.
         new: people of the test images that are not in training.
         resamples: of the people.
     """
     records = []
     for metric in metrics:
-        arranged = list(group_scores(rows, metric).items())
-        for mask in dict.fromkeys(key[0] for key, _ in arranged):
-            methods = [scores for key, scores in arranged if key[0] == mask and scores.values.size]
+        grouped = list(group_scores(rows, metric).items())
+        for mask in dict.fromkeys(key[0] for key, _ in grouped):
+            methods = [scores for key, scores in grouped if key[0] == mask and scores.values.size]
             fills = {s.model: s for s in methods if not s.trained}
             fill = next((fills[name] for name in REFERENCES if name in fills), None)
             for scores in methods:
@@ -80,7 +80,7 @@ def _line(
     codes = [cluster_codes(people[group])[0] for group in groups]
     counts = [int(c.max()) + 1 for c in codes]
     means = [values[:, group].mean(axis=1) for group in groups]
-    # Groups share no person: each is resampled by itself.
+    # The groups share no person, so they are independent samples.
     drawn: list[Floats] = [
         cluster_bootstrap_means(values[:, group], code, resamples=resamples, seed=seed)
         for seed, (group, code) in enumerate(zip(groups, codes, strict=True))

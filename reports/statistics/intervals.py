@@ -1,17 +1,19 @@
 """Intervals over trainings: seeds are the outer level and few, images the inner level and many.
 
-Scores of ``S`` trainings on the same ``N`` images are crossed: a training's offset, an image's difficulty,
-and their interaction. With ``s^2`` the variance of the seeds' means, the variance of the grand mean is
-estimated without bias by ``s^2 / S + v_images - v_interaction``, where ``v_images`` is the cluster-robust
-variance of the mean of the seed-averaged scores and ``v_interaction`` the share that both of them contain.
-The interval's half width is that error times the average of two quantiles of Student's t: Satterthwaite's, which is
-too small with three seeds where both components weigh alike, and Cochran and Cox's (1957, the components' own quantiles
-weighted by their variances), which is too large there. ``docs/statistics.md`` has the derivation and the simulated
-coverage of each.
+Scores of ``S`` trainings on the same ``N`` images are crossed: a training has an offset, an image a
+difficulty, and the two interact. With ``s^2`` the variance of the seeds' means, the variance of the grand mean
+is estimated without bias by ``s^2 / S + v_images - v_interaction``, where ``v_images`` is the cluster-robust
+variance of the mean of the seed-averaged scores, and ``v_interaction`` is the share that both contain.
+
+The half width of the interval is that standard error times the average of two quantiles of Student's t:
+Satterthwaite's, which is too small with three seeds where both components weigh alike, and Cochran and Cox's
+(1957: the components' own quantiles weighted by their variances), which is too large there.
+``docs/statistics.md`` has the derivation and the simulated coverage of each.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,19 +22,22 @@ from scipy import special
 
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_sums
 
-#: Fewer trainings than this decide nothing about a method.
+#: With fewer trainings than this, nothing is decided about a method.
 MIN_SEEDS = 3
+_SMALLEST_P = 1e-15
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval.
+    """A mean or difference with its interval, which can be given at any other confidence.
 
     Attributes:
         value: the estimate.
         low, high: limits of the interval; NaN where there is none.
         standard_error: square root of the estimated variance.
         degrees_of_freedom: Satterthwaite's.
+        images: variance that images add, and its degrees of freedom; zero variance where there is none.
+        seeds: variance that trainings add, and its degrees of freedom; zero variance with a training each.
     """
 
     value: float
@@ -40,13 +45,49 @@ class Estimate:
     high: float
     standard_error: float
     degrees_of_freedom: float
+    images: tuple[float, float] = (0.0, math.inf)
+    seeds: tuple[float, float] = (0.0, math.inf)
+
+    def half_width(self, p: float) -> float:
+        """Half the width of the interval with confidence ``1 - p``; NaN where there is none."""
+        if self.standard_error == 0.0 or math.isnan(self.standard_error):
+            return self.standard_error
+        quantile = _quantile(self.degrees_of_freedom, p)
+        if self.seeds[0] > 0:
+            parts = (self.images, self.seeds)
+            weighted = sum(v * _quantile(df, p) for v, df in parts) / sum(v for v, _ in parts)
+            quantile = (quantile + weighted) / 2
+        return quantile * self.standard_error
+
+    def p_value(self) -> float:
+        """Two-sided p-value of zero, by inverting the interval: that at ``1 - p`` just reaches zero.
+
+        Examples:
+            >>> estimate = seed_interval(np.array([[1.0, 2.0, 3.0, 4.0]]), np.arange(4))
+            >>> f"{estimate.p_value():.4f}"  # the one-sample t test: t = 3.87, 3 degrees of freedom
+            '0.0305'
+        """
+        distance = abs(self.value)
+        if math.isnan(self.standard_error):
+            return math.nan
+        if distance == 0.0:
+            return 1.0
+        if self.half_width(_SMALLEST_P) <= distance:
+            return _SMALLEST_P
+        # The half width falls as p grows, so its logarithm is bisected; 60 halvings exhaust a double.
+        low, high = math.log(_SMALLEST_P), 0.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if self.half_width(math.exp(middle)) > distance:
+                low = middle
+            else:
+                high = middle
+        return math.exp(high)
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Trainings of one method: linearised scores ``(S, C)`` whose sum over clusters is the error of each
-    mean.
-    """
+    """Trainings of one method: means ``(S,)`` and linearized scores ``(S, C)``, which sum to each mean's error."""
 
     means: Floats
     influence: Floats
@@ -72,20 +113,25 @@ def seed_interval(
     confidence: float = CONFIDENCE,
     single_training: bool = False,
 ) -> Estimate:
-    """Interval for the mean of a method over its trainings and images, or for the difference of two methods.
+    """Estimate the mean of a method over its trainings and images, or the difference of two methods.
+
+    A single training has no variance between seeds. A side with a single row is taken as fixed: right for a
+    training-free baseline; for a trained model the interval is then one for that very training.
 
     Args:
-        scores: ``(S, N)``, a row for each training; all on the same images.
+        scores: ``(S, N)``, a row for each training, all on the same images.
         codes: ``(N,)`` cluster of each image, from 0.
-        against: ``(T, N)`` of the other method, on the same images; the estimate is then ``scores`` less
+        against: ``(T, N)`` of the other method, on the same images; the estimate is then ``scores`` minus
             ``against``. Trainings are independent, images are paired.
         confidence: of the interval.
         single_training: predict the value that one further training of each method would give, as a paper
             with a single run reports it, rather than locate the methods' means.
 
-    One training has no variance between seeds: with a single row on a side, that side is taken as fixed,
-    which is right for an untrained fill, and for a trained model makes the interval one for that very
-    training.
+    Examples:
+        >>> a = np.repeat([[24.0], [25.0], [26.0]], 4, axis=1)  # three trainings, four images
+        >>> estimate = seed_interval(a, np.arange(4))
+        >>> f"{estimate.value:.1f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+        '25.0 [22.52, 27.48]'
     """
     clusters = int(codes.max()) + 1
     first = _group(scores, codes, clusters)
@@ -101,7 +147,7 @@ def seed_interval(
         return Estimate(value, np.nan, np.nan, np.nan, np.nan)
     few = clusters / (clusters - 1)
     v_images = few * float(np.square(per_cluster).sum())
-    # (variance, degrees of freedom, sign)
+    # (variance, degrees of freedom) of images, then of each method's seeds
     terms = [(v_images, clusters - 1.0)]
     shared, shared_terms = 0.0, []
     for group in groups:
@@ -114,27 +160,24 @@ def seed_interval(
         within = few * float(np.square(residual).sum()) / (group.seeds * (group.seeds - 1))
         shared_terms.append((within, (group.seeds - 1.0) * (clusters - 1.0)))
         shared += within
-    # What both components hold is counted once. What is left of the images' may come out negative by chance, and is
-    # let be so in part: clipped at zero, intervals cover up to 98 % where trainings differ by chance only.
+    # The interaction is in both components and counts once. What images add beyond it may come out negative by
+    # chance, and partly stays so: clipped at zero, intervals cover up to 98 % where trainings differ by chance only.
     v_seeds = sum(v for v, _ in terms[1:])
     net = max(v_images - shared, -v_seeds / 3)
     variance = net + v_seeds
-    spread = sum(v**2 / df for v, df in [*terms, *shared_terms])
     if variance == 0.0:
         return Estimate(value, value, value, 0.0, np.inf)
-    # A sum has no fewer than its worst term; with a difference in it the formula can fall below.
+    spread = sum(v**2 / df for v, df in [*terms, *shared_terms])
+    # A sum has at least the degrees of freedom of its worst term; with a difference in it the formula can fall below.
     df = max(variance**2 / spread, min(d for _, d in terms))
-    quantile = _quantile(df, confidence)
-    if v_seeds > 0:
-        df_seeds = v_seeds**2 / sum(v**2 / d for v, d in terms[1:])
-        parts = [(max(net, 0.0), clusters - 1.0), (v_seeds, df_seeds)]
-        weighted = sum(v * _quantile(d, confidence) for v, d in parts) / sum(v for v, _ in parts)
-        quantile = (quantile + weighted) / 2
+    df_seeds = v_seeds**2 / sum(v**2 / d for v, d in terms[1:]) if v_seeds > 0 else np.inf
     error = float(np.sqrt(variance))
-    half = quantile * error
-    return Estimate(value, value - half, value + half, error, float(df))
+    images, seeds = (max(net, 0.0), clusters - 1.0), (v_seeds, float(df_seeds))
+    half = Estimate(value, np.nan, np.nan, error, float(df), images, seeds).half_width(1 - confidence)
+    return Estimate(value, value - half, value + half, error, float(df), images, seeds)
 
 
-def _quantile(degrees_of_freedom: float, confidence: float) -> float:
-    """Half the width of Student's t interval, in standard errors."""
-    return float(special.stdtrit(degrees_of_freedom, 0.5 + confidence / 2))
+def _quantile(degrees_of_freedom: float, p: float) -> float:
+    """Half the width of Student's t interval with confidence ``1 - p``, in standard errors."""
+    # The lower tail: 1 - p / 2 would round to 1 for the smallest p.
+    return -float(special.stdtrit(degrees_of_freedom, p / 2))

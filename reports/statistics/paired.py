@@ -1,42 +1,59 @@
-"""Paired differences between methods: how large, how sure, how often."""
+"""Paired differences between methods: how large, how certain, and whether they are decided.
+
+A difference is *decided* where its p-value, corrected by Holm's procedure for every comparison of its family, is
+below 5 %. A family holds all pairs of one kind for one metric on one mask: all pairs of trained models, all
+pairs of a trained model and a training-free baseline, or all pairs of baselines.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from reports.statistics.bootstrap import (
+    RESAMPLES,
     Floats,
+    bootstrap_p_value,
     cluster_bootstrap_means,
     cluster_codes,
     cluster_sums,
     percentile_interval,
 )
 from reports.statistics.intervals import MIN_SEEDS, seed_interval
+from reports.statistics.multiplicity import ALPHA, holm_correction, holm_thresholds
 from reports.statistics.scores import Scores, group_scores, is_higher_better, resample_together
+
+#: Names of the families that a difference can belong to.
+TRAINED_PAIRS = "all pairs of trained models"
+MIXED_PAIRS = "all pairs of a trained model and a baseline"
+BASELINE_PAIRS = "all pairs of baselines"
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Method ``a`` less method ``b`` on the images that both have.
+    """Method ``a`` minus method ``b`` on the images that both have.
 
     Attributes:
         a, b: labels.
-        difference: mean of ``a`` less mean of ``b``, in the metric's unit.
-        low, high: 95 % interval.
+        difference: mean of ``a`` minus mean of ``b``, in the metric's unit.
+        low, high: 95 % interval, for this comparison alone.
         interval: ``seeds and images``, or ``images`` where a trained side has a single seed.
         n_images, n_identities: paired images and their clusters.
         seeds_a, seeds_b: trainings of each.
-        p_value: Wilcoxon signed-rank test on the identity means, for these very trainings.
-        superiority: probability that ``a`` beats ``b`` on an image (ties count half), in the metric's
-            direction.
-        effect: standardised mean difference of identities (Cohen's d_z), positive where ``a`` is better.
+        superiority: probability that ``a`` beats ``b`` on an image (ties count half), in the metric's direction.
+        effect: standardized mean difference of identities (Cohen's d_z), positive where ``a`` is better.
+        p_value: two-sided, of no difference, by inverting the interval; NaN below three trainings.
+        family: what the correction is over.
+        family_size: comparisons in the family that have a p-value.
+        p_holm: ``p_value`` corrected for the family (Holm 1979).
+        smallest_gap: smallest difference that would have been decided at the observed spread.
         verdict: ``a better``, ``b better`` or ``inconclusive``.
         reason: why it is inconclusive, else empty.
     """
@@ -51,11 +68,30 @@ class PairedDifference:
     n_identities: int
     seeds_a: int
     seeds_b: int
-    p_value: float
     superiority: float
     effect: float
-    verdict: str
-    reason: str
+    p_value: float
+    family: str = "this comparison alone"
+    family_size: int = 0
+    p_holm: float = math.nan
+    smallest_gap: float = math.nan
+    verdict: str = "inconclusive"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference before its correction.
+
+    Attributes:
+        line: the difference, without a verdict.
+        higher_is_better: direction of the metric.
+        reach: p -> distance from the estimate to the limit of the ``1 - p`` interval that faces zero.
+    """
+
+    line: PairedDifference
+    higher_is_better: bool
+    reach: Callable[[float], float]
 
 
 def compare_scores(
@@ -63,38 +99,58 @@ def compare_scores(
     b: Scores,
     *,
     higher_is_better: bool,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
     resampled: Floats | None = None,
 ) -> PairedDifference:
-    """The paired comparison of two methods on one mask and metric.
+    """Compare two methods on one mask and metric, as a family of its own.
 
     With fewer than three trainings of a trained method the verdict is inconclusive by rule: a test on images
-    sees only how two trainings differ, which they do for the same method too.
+    sees only how two trainings differ, which trainings of the same method do too.
 
-    ``resampled`` gives the resampled mean differences, ``(resamples, 1)``, where they are known already.
+    Args:
+        a: the method that is subtracted from.
+        b: the method that is subtracted.
+        higher_is_better: direction of the metric.
+        resamples: of the bootstrap.
+        resampled: resampled mean differences ``(resamples, 1)``, where they are known already.
     """
+    compared = measure_difference(
+        a, b, higher_is_better=higher_is_better, resamples=resamples, resampled=resampled
+    )
+    return correct_family([compared], "this comparison alone")[0]
+
+
+def measure_difference(
+    a: Scores,
+    b: Scores,
+    *,
+    higher_is_better: bool,
+    resamples: int = RESAMPLES,
+    resampled: Floats | None = None,
+) -> Comparison:
+    """Measure the difference of two methods, without a verdict; the arguments are :func:`compare_scores`'."""
     images = a.images.intersection(b.images, sort=False)
-    seeds = {"seeds_a": len(a.seeds), "seeds_b": len(b.seeds)}
     if not len(images):
-        nan = float("nan")
-        return PairedDifference(
-            a.label, b.label, nan, nan, nan, "none", 0, 0, **seeds, p_value=nan, superiority=nan, effect=nan,
-            verdict="inconclusive", reason="no image has a value for both",
+        nan = math.nan
+        line = PairedDifference(
+            a.label, b.label, nan, nan, nan, "none", 0, 0, len(a.seeds), len(b.seeds), superiority=nan, effect=nan,
+            p_value=nan, reason="no image has a value for both",
         )  # fmt: skip
+        return Comparison(line, higher_is_better, lambda p: nan)
     a, b = a.on(images), b.on(images)
     codes, clusters = cluster_codes(a.identities)
     paired = a.values.mean(axis=0) - b.values.mean(axis=0)
     sign = 1.0 if higher_is_better else -1.0
-    if all(len(side.seeds) > 1 or not side.trained for side in (a, b)) and (a.trained or b.trained):
-        estimate = seed_interval(a.values, codes, b.values)
-        low, high, kind = estimate.low, estimate.high, "seeds and images"
-    else:
-        if resampled is None:
-            resampled = cluster_bootstrap_means(paired, codes, resamples=resamples)
-        limits = percentile_interval(resampled, clusters)
-        low, high, kind = float(limits[0][0]), float(limits[1][0]), "images"
-    verdict, reason = _verdict(a, b, low * sign, high * sign)
-    return PairedDifference(
+    low, high, kind, p_value, reach = _interval(a, b, codes, clusters, resamples, resampled)
+    few = [side for side in (a, b) if side.trained and len(side.seeds) < MIN_SEEDS]
+    reason = ""
+    if few:
+        # No p-value beside "inconclusive": one over images would answer another question than the one asked.
+        p_value = math.nan
+        reason = f"fewer than {MIN_SEEDS} trainings: " + " and ".join(
+            f"{side.label} has {len(side.seeds)}" for side in few
+        )
+    line = PairedDifference(
         a=a.label,
         b=b.label,
         difference=float(paired.mean()),
@@ -103,26 +159,77 @@ def compare_scores(
         interval=kind if clusters > 1 else "none",
         n_images=len(images),
         n_identities=clusters,
-        **seeds,
-        p_value=wilcoxon_on_clusters(paired, codes),
+        seeds_a=len(a.seeds),
+        seeds_b=len(b.seeds),
         superiority=probability_of_superiority(sign * a.values, sign * b.values),
         effect=effect_size(sign * paired, codes),
-        verdict=verdict,
+        p_value=p_value,
         reason=reason,
     )
+    return Comparison(line, higher_is_better, reach)
 
 
-def _verdict(a: Scores, b: Scores, one: float, other: float) -> tuple[str, str]:
-    few = [side for side in (a, b) if side.trained and len(side.seeds) < MIN_SEEDS]
-    if few:
-        names = " and ".join(f"{side.label} has {len(side.seeds)}" for side in few)
-        return "inconclusive", f"fewer than {MIN_SEEDS} trainings: {names}"
-    low, high = min(one, other), max(one, other)
-    if low > 0:
-        return "a better", ""
-    if high < 0:
-        return "b better", ""
-    return "inconclusive", "the interval includes zero" if np.isfinite(low) else "no interval"
+def _interval(
+    a: Scores, b: Scores, codes: NDArray[np.int64], clusters: int, resamples: int, resampled: Floats | None
+) -> tuple[float, float, str, float, Callable[[float], float]]:
+    """Return limits, what they are over, p-value and reach of ``a`` minus ``b``."""
+    if all(len(side.seeds) > 1 or not side.trained for side in (a, b)) and (a.trained or b.trained):
+        estimate = seed_interval(a.values, codes, b.values)
+        return estimate.low, estimate.high, "seeds and images", estimate.p_value(), estimate.half_width
+    paired = a.values.mean(axis=0) - b.values.mean(axis=0)
+    drawn = cluster_bootstrap_means(paired, codes, resamples=resamples) if resampled is None else resampled
+    value = float(paired.mean())
+
+    def reach(p: float) -> float:
+        lower, upper = percentile_interval(drawn, clusters, confidence=1 - p)
+        return value - float(lower[0]) if value > 0 else float(upper[0]) - value
+
+    limits = percentile_interval(drawn, clusters)
+    p_value = bootstrap_p_value(drawn[:, 0], clusters)
+    return float(limits[0][0]), float(limits[1][0]), "images", p_value, reach
+
+
+def correct_family(compared: Sequence[Comparison], family: str) -> list[PairedDifference]:
+    """Give every comparison of a family its corrected p-value, smallest decidable gap and verdict.
+
+    Args:
+        compared: all comparisons of the family.
+        family: its name.
+    """
+    p_values = [c.line.p_value for c in compared]
+    corrected, thresholds = holm_correction(p_values), holm_thresholds(p_values)
+    size = int(np.isfinite(corrected).sum())
+    found = []
+    for comparison, p_holm, threshold in zip(compared, corrected, thresholds, strict=True):
+        line = comparison.line
+        gap = math.nan if math.isnan(threshold) else comparison.reach(float(threshold))
+        verdict, reason = _verdict(comparison, float(p_holm), size)
+        found.append(
+            dataclasses.replace(
+                line,
+                family=family,
+                family_size=size,
+                p_holm=float(p_holm),
+                smallest_gap=gap,
+                verdict=verdict,
+                reason=reason,
+            )
+        )
+    return found
+
+
+def _verdict(comparison: Comparison, p_holm: float, size: int) -> tuple[str, str]:
+    line = comparison.line
+    if line.reason:
+        return "inconclusive", line.reason
+    if math.isnan(p_holm):
+        return "inconclusive", "no interval"
+    if p_holm < ALPHA:
+        a_is_better = (line.difference > 0) == comparison.higher_is_better
+        return ("a better" if a_is_better else "b better"), ""
+    if line.p_value < ALPHA:
+        return "inconclusive", f"not after Holm's correction for {size} comparisons (p = {p_holm:.2g})"
+    return "inconclusive", "the interval includes zero"
 
 
 def paired_differences(
@@ -131,62 +238,145 @@ def paired_differences(
     *,
     pairs: Iterable[tuple[str, str]] | None = None,
     higher_is_better: Mapping[str, bool] | None = None,
-    resamples: int = 10_000,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Every pair of methods on every mask and metric.
+    """Compare every pair of methods on every mask and metric.
 
     Args:
         rows: results.
-        metrics: names of metric columns; those that ``rows`` lacks are passed over.
-        pairs: labels to compare; every pair in the order of ``rows`` by default.
+        metrics: names of metric columns; those that ``rows`` lacks are skipped.
+        pairs: labels to compare; every pair in the order of ``rows`` by default. The correction is for the
+            whole family in any case, since a pair is usually chosen for what it shows.
         higher_is_better: direction of each metric (:attr:`reports.results.experiment.Experiment.higher_is_better`).
         resamples: of the bootstrap.
 
     Returns:
-        Columns ``mask``, ``metric``, then the fields of :class:`PairedDifference`, and ``p_holm``: the p-values
-        corrected within each mask and metric (Holm 1979).
+        Columns ``mask``, ``metric``, then the fields of :class:`PairedDifference`.
     """
     chosen = None if pairs is None else list(pairs)
-    fields = list(PairedDifference.__dataclass_fields__)
     tables = []
     for metric in metrics:
         if metric not in rows.columns:
             continue
-        arranged = group_scores(rows, metric)
+        grouped = group_scores(rows, metric)
         better = is_higher_better(metric, higher_is_better)
-        for mask in dict.fromkeys(key[0] for key in arranged):
-            methods = [scores for key, scores in arranged.items() if key[0] == mask]
-            few = any(len(method.seeds) == 1 for method in methods)
-            shared = resample_together(methods, resamples) if few else {}
-            compared = list(_pairs(methods, chosen))
-            found = [
-                compare_scores(
-                    a,
-                    b,
-                    higher_is_better=better,
-                    resamples=resamples,
-                    resampled=shared[a.key] - shared[b.key]
-                    if a.key in shared and a.images.equals(b.images)
-                    else None,
-                )
-                for a, b in compared
-            ]
-            if found:
-                table = pd.DataFrame([vars(d) for d in found], columns=fields)
-                names = _names(methods)
-                for side, place in (("a", 0), ("b", 1)):
-                    table[side] = [names[pair[place].key] for pair in compared]
-                table.insert(0, "metric", metric)
-                table.insert(0, "mask", mask)
-                table["p_holm"] = holm_correction(table["p_value"].to_numpy())
-                tables.append(table)
+        for mask in dict.fromkeys(key[0] for key in grouped):
+            methods = [scores for key, scores in grouped.items() if key[0] == mask]
+            table = pd.DataFrame(
+                [vars(d) for d in _compare_methods(methods, chosen, better, resamples)], columns=_FIELDS
+            )
+            table.insert(0, "metric", metric)
+            table.insert(0, "mask", mask)
+            tables.append(table)
+    tables = [table for table in tables if len(table)]
     if not tables:
-        return pd.DataFrame(columns=["mask", "metric", *fields, "p_holm"])
+        return pd.DataFrame(columns=["mask", "metric", *_FIELDS])
     return pd.concat(tables, ignore_index=True)
 
 
-def _names(methods: list[Scores]) -> dict[tuple[str, str], str]:
-    """Labels, with what a method was trained on where its label has several trainings."""
+_FIELDS = list(PairedDifference.__dataclass_fields__)
+
+
+def compare_families(
+    methods: Sequence[Scores],
+    *,
+    higher_is_better: bool,
+    resamples: int = RESAMPLES,
+) -> dict[tuple[tuple[str, str], tuple[str, str]], PairedDifference]:
+    """Compare all pairs of methods of one metric and mask, by the keys of both (:attr:`Scores.key`)."""
+    compared = _measure_all(methods, higher_is_better, resamples, lambda a, b: True)
+    return _correct_by_family(methods, compared)
+
+
+_Pair = tuple[tuple[str, str], tuple[str, str]]
+
+
+def _compare_methods(
+    methods: list[Scores], chosen: list[tuple[str, str]] | None, better: bool, resamples: int
+) -> list[PairedDifference]:
+    by_label = {scores.label: scores for scores in methods}
+    if chosen is None:
+        wanted = list(itertools.combinations(methods, 2))
+    else:
+        wanted = [(by_label[a], by_label[b]) for a, b in chosen if a in by_label and b in by_label]
+    families = {_family(a, b) for a, b in wanted}
+    keys = {frozenset((a.key, b.key)) for a, b in wanted}
+
+    def needed(a: Scores, b: Scores) -> bool:
+        # Pairs that were not asked for matter by their p-value alone, which too few trainings do not have.
+        asked = frozenset((a.key, b.key)) in keys
+        return asked or (_family(a, b) in families and _has_p_value(a) and _has_p_value(b))
+
+    corrected = _correct_by_family(methods, _measure_all(methods, better, resamples, needed))
+    names = method_names(methods)
+    found = []
+    for a, b in wanted:
+        line = corrected.get((a.key, b.key)) or _reversed(corrected[b.key, a.key])
+        found.append(dataclasses.replace(line, a=names[a.key], b=names[b.key]))
+    return found
+
+
+def _has_p_value(scores: Scores) -> bool:
+    return not scores.trained or len(scores.seeds) >= MIN_SEEDS
+
+
+def _measure_all(
+    methods: Sequence[Scores], better: bool, resamples: int, needed: Callable[[Scores, Scores], bool]
+) -> dict[_Pair, Comparison]:
+    # One set of draws serves every pair: the difference of resampled means is the resampled difference.
+    single = any(len(method.seeds) == 1 for method in methods)
+    shared = resample_together(methods, resamples) if single else {}
+    compared = {}
+    for a, b in itertools.combinations(methods, 2):
+        if needed(a, b):
+            known = a.key in shared and b.key in shared and a.images.equals(b.images)
+            resampled = shared[a.key] - shared[b.key] if known else None
+            compared[a.key, b.key] = measure_difference(
+                a, b, higher_is_better=better, resamples=resamples, resampled=resampled
+            )
+    return compared
+
+
+def _correct_by_family(
+    methods: Sequence[Scores], compared: dict[_Pair, Comparison]
+) -> dict[_Pair, PairedDifference]:
+    by_key = {scores.key: scores for scores in methods}
+    families: dict[str, list[_Pair]] = {}
+    for a, b in compared:
+        families.setdefault(_family(by_key[a], by_key[b]), []).append((a, b))
+    corrected: dict[_Pair, PairedDifference] = {}
+    for name, pairs in families.items():
+        lines = correct_family([compared[pair] for pair in pairs], name)
+        corrected.update(zip(pairs, lines, strict=True))
+    return corrected
+
+
+def _family(a: Scores, b: Scores) -> str:
+    if a.trained and b.trained:
+        return TRAINED_PAIRS
+    return MIXED_PAIRS if a.trained or b.trained else BASELINE_PAIRS
+
+
+def _reversed(line: PairedDifference) -> PairedDifference:
+    """Swap the sides of a difference."""
+    swapped = {"a better": "b better", "b better": "a better"}
+    return dataclasses.replace(
+        line,
+        a=line.b,
+        b=line.a,
+        difference=-line.difference,
+        low=-line.high,
+        high=-line.low,
+        seeds_a=line.seeds_b,
+        seeds_b=line.seeds_a,
+        superiority=1 - line.superiority,
+        effect=-line.effect,
+        verdict=swapped.get(line.verdict, line.verdict),
+    )
+
+
+def method_names(methods: Sequence[Scores]) -> dict[tuple[str, str], str]:
+    """Name methods by label, and by training mask too where a label has several trainings."""
     labels = [method.label for method in methods]
     return {
         m.key: f"{m.label} (trained on {m.train_mask})" if labels.count(m.label) > 1 else m.label
@@ -194,60 +384,29 @@ def _names(methods: list[Scores]) -> dict[tuple[str, str], str]:
     }
 
 
-def _pairs(methods: list[Scores], chosen: list[tuple[str, str]] | None) -> Iterable[tuple[Scores, Scores]]:
-    if chosen is None:
-        return itertools.combinations(methods, 2)
-    by_label = {scores.label: scores for scores in methods}
-    return [(by_label[a], by_label[b]) for a, b in chosen if a in by_label and b in by_label]
-
-
-# Tests and effect sizes for paired scores whose images are clustered by identity.
+# Effect sizes of paired scores whose images are clustered by identity.
 
 
 def cluster_means(values: ArrayLike, codes: NDArray[np.int64]) -> Floats:
-    """``(C,)`` mean of ``values (N,)`` in each cluster."""
+    """Average ``values (N,)`` within each cluster: ``(C,)``.
+
+    Examples:
+        >>> cluster_means([1.0, 3.0, 5.0], np.array([0, 0, 1])).tolist()
+        [2.0, 5.0]
+    """
     count = int(codes.max()) + 1
     sums: Floats = cluster_sums(values, codes, count)[0]
     return sums / np.bincount(codes, minlength=count)
 
 
-def wilcoxon_on_clusters(differences: ArrayLike, codes: NDArray[np.int64]) -> float:
-    """Two-sided Wilcoxon signed-rank test that identity means of paired differences are centred on zero.
-
-    It asks about these very trainings; it says nothing about a method (``docs/statistics.md``).
-
-    Args:
-        differences: ``(N,)`` paired differences.
-        codes: ``(N,)`` cluster of each image.
-
-    Returns:
-        The p-value; 1 where no identity differs.
-    """
-    means = cluster_means(differences, codes)
-    means = means[means != 0]
-    if not len(means):
-        return 1.0
-    return float(stats.wilcoxon(means).pvalue)
-
-
-def holm_correction(p_values: ArrayLike) -> Floats:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979). NaN stay NaN and do not
-    count.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    corrected = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    return corrected
-
-
 def probability_of_superiority(a: Floats, b: Floats) -> float:
-    """Probability that a training of ``a (S, N)`` has a higher score than one of ``b (T, N)`` on the same
-    image.
+    """Estimate how often a training of ``a (S, N)`` scores higher than one of ``b (T, N)`` on the same image.
 
     Over images and all pairs of trainings; ties count half.
+
+    Examples:
+        >>> probability_of_superiority(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[0.0, 2.0, 4.0, 1.0]]))
+        0.625
     """
     total = 0.0
     for row in np.atleast_2d(a):
@@ -257,8 +416,13 @@ def probability_of_superiority(a: Floats, b: Floats) -> float:
 
 
 def effect_size(differences: ArrayLike, codes: NDArray[np.int64]) -> float:
-    """Cohen's d_z: mean over standard deviation of the identities' mean differences; NaN where that is
-    zero.
+    """Compute Cohen's d_z: mean over standard deviation of the identities' mean differences.
+
+    NaN where that deviation is zero.
+
+    Examples:
+        >>> round(effect_size([1.0, 3.0, 5.0, 7.0], np.array([0, 0, 1, 1])), 3)
+        1.414
     """
     means = cluster_means(differences, codes)
     deviation = float(means.std(ddof=1)) if len(means) > 1 else 0.0

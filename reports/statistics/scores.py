@@ -1,4 +1,4 @@
-"""Results rows arranged for statistics: trainings by images, images aligned over methods."""
+"""Per-image results grouped for statistics: trainings by images, images aligned over methods."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from reports.results.schema import UNTRAINED
 from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, cluster_codes
 
-#: What makes a line of a table: a method on a mask.
+#: Columns that identify a line of a table: a method on a mask.
 METHOD = ("mask", "label", "train_mask")
 
-#: Metrics for which less is better, by the start or end of their names, where no manifest says.
+#: Metrics for which lower is better, by the start or end of their names, where no manifest says.
 _LOWER_PREFIXES, _LOWER_SUFFIXES = ("lpips", "fid"), ("mae", "mse", "l1")
 
 
@@ -28,7 +28,7 @@ class Scores:
         model: its registry name.
         train_mask: what it was trained on.
         seeds: ``(S,)``, those with values.
-        values: ``(S, N)``, a row a training; only images that every training has a finite value for.
+        values: ``(S, N)``, a row for each training; only images for which every training has a finite value.
         images: ``(N,)`` image names.
         identities: ``(N,)`` Int64, NA where unknown.
         capped: pairs of training and image whose composite equals the truth.
@@ -45,12 +45,12 @@ class Scores:
 
     @property
     def trained(self) -> bool:
-        """Whether seeds matter."""
+        """Whether the method was trained, so that its seeds matter."""
         return self.train_mask != UNTRAINED
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from the other methods on its mask."""
+        """Label and training mask, which identify a method on its mask."""
         return self.label, self.train_mask
 
     @property
@@ -59,7 +59,7 @@ class Scores:
         return cluster_codes(self.identities)[0]
 
     def on(self, images: pd.Index) -> Scores:
-        """Restricted to ``images``, in their order."""
+        """Restrict the scores to ``images``, in their order."""
         place = self.images.get_indexer(images)
         return Scores(
             self.label,
@@ -74,16 +74,25 @@ class Scores:
 
 
 def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
-    """Scores by (mask, label, train_mask), in the order of the rows.
+    """Group rows by (mask, label, train_mask), in the order of the rows.
 
-    A training without a single finite value is left out, and does not count as a seed. Where some rows of an image say
-    who is shown and others do not, those that do are believed.
+    A training without a single finite value is dropped and does not count as a seed. Where some rows of an image name
+    the person and others do not, the name counts for all of them.
+
+    Examples:
+        >>> rows = pd.DataFrame(
+        ...     {"mask": "center", "label": "GLCIC", "train_mask": "center", "model": "glcic", "seed": [1, 1, 0, 0],
+        ...      "image_id": ["b", "a", "a", "b"], "identity": pd.array([1, 2, 2, 1], dtype="Int64"),
+        ...      "identical": False, "psnr_db": [24.0, 25.0, 26.0, 27.0]})
+        >>> scores = group_scores(rows, "psnr_db")["center", "GLCIC", "center"]
+        >>> scores.seeds, list(scores.images), scores.values.tolist()
+        ((0, 1), ['a', 'b'], [[26.0, 27.0], [25.0, 24.0]])
     """
     if rows["identity"].isna().any():
-        told = rows.groupby("image_id")["identity"].min()
-        rows = rows.assign(identity=rows["image_id"].map(told).astype("Int64"))
+        named = rows.groupby("image_id")["identity"].min()
+        rows = rows.assign(identity=rows["image_id"].map(named).astype("Int64"))
     needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
-    arranged = {}
+    grouped = {}
     for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
         seeds, images, identities, values = _aligned(part, metric)
         measured = ~np.isnan(values).all(axis=1)
@@ -92,7 +101,7 @@ def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], 
         known = np.flatnonzero(~np.isnan(values).any(axis=0))
         if len(known) < len(images):
             images, identities, values = images[known], identities.iloc[known], values[:, known]
-        arranged[key] = Scores(
+        grouped[key] = Scores(
             label=str(part["label"].iloc[0]),
             model=str(part["model"].iloc[0]),
             train_mask=str(part["train_mask"].iloc[0]),
@@ -102,16 +111,16 @@ def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], 
             identities=identities,
             capped=int(part["identical"].sum()),
         )
-    return arranged  # type: ignore[return-value]
+    return grouped  # type: ignore[return-value]
 
 
 def _aligned(part: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], pd.Index, pd.Series, Floats]:
-    """Seeds and images in ascending order, the images' identities, and ``(S, N)`` scores, NaN where missing."""
+    """Return seeds and images in ascending order, the images' identities, and ``(S, N)`` scores, NaN where missing."""
     trainings = [part] if part["seed"].nunique() == 1 else [of for _, of in part.groupby("seed")]
     images = pd.Index(trainings[0]["image_id"])
     ordered = images.is_unique and images.is_monotonic_increasing
     if ordered and all(images.equals(pd.Index(of["image_id"])) for of in trainings[1:]):
-        # As runs store them: nothing to sort, which for 20,000 images is most of the work.
+        # Runs store rows sorted, and a pivot of 20,000 images would be most of the work of a report.
         seeds = tuple(int(of["seed"].iloc[0]) for of in trainings)
         values = np.stack([of[metric].to_numpy(dtype=np.float64) for of in trainings])
         return seeds, images, trainings[0]["identity"].set_axis(images), values
@@ -122,7 +131,7 @@ def _aligned(part: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], pd.Index
 
 
 def resample_together(methods: Sequence[Scores], resamples: int) -> dict[tuple[str, str], Floats]:
-    """Resampled means of each method, ``(resamples, 1)`` by :attr:`Scores.key`, averaged over its trainings.
+    """Resample the mean of each method over its trainings: ``(resamples, 1)`` by :attr:`Scores.key`.
 
     Methods with the same images share one set of draws, which costs little more than one of them alone;
     differences of their resampled means are then the resampled means of their differences. Methods without
@@ -144,7 +153,14 @@ def resample_together(methods: Sequence[Scores], resamples: int) -> dict[tuple[s
 
 
 def is_higher_better(metric: str, directions: Mapping[str, bool] | None = None) -> bool:
-    """Direction of a metric: as ``directions`` (the manifest) says, else by its name."""
+    """Return the direction of a metric: from ``directions`` (the manifest), else by its name.
+
+    Examples:
+        >>> is_higher_better("psnr_db"), is_higher_better("lpips_alex"), is_higher_better("hole_mae")
+        (True, False, False)
+        >>> is_higher_better("hole_mae", {"hole_mae": True})
+        True
+    """
     if directions and metric in directions:
         return directions[metric]
     return not (metric.startswith(_LOWER_PREFIXES) or metric.endswith(_LOWER_SUFFIXES))

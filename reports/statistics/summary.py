@@ -1,4 +1,8 @@
-"""Means with intervals: what tables show."""
+"""Means with intervals: the numbers that tables show.
+
+Metrics of images have one value an image, and an interval. Distribution metrics, as FID, have one value for all
+images of a cell; it is kept in the manifest, since it belongs to no image, and has no interval.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,34 @@ import pandas as pd
 
 from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, percentile_interval
 from reports.statistics.intervals import seed_interval
-from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores, resample_together
 
-__all__ = ["paired_differences", "summarize"]
+#: Below this many images FID is biased upwards so much that only tables of the same images can be compared.
+FEW_IMAGES = 10_000
+
+_DISTRIBUTION_COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "images"]
 
 
 def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10_000) -> pd.DataFrame:
-    """One row for each mask, method and metric, in the order of ``rows``.
+    """Average each metric of each method on each mask, one row each, in the order of ``rows``.
 
     Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``mean`` (over seeds of the mean over
     images), ``low`` and ``high`` (95 %), ``interval``, ``n_images``, ``n_identities`` (clusters; images
     without a known person count one each), ``n_seeds``, ``seed_sd`` (of the seeds' means; NaN for one), and
     ``n_capped`` (rows whose composite equals the truth).
 
-    ``interval`` says what the limits speak of: ``images`` is a cluster bootstrap over images of this one
-    training; ``seeds and images`` is the two-component interval, which speaks of the method.
+    ``interval`` says what the limits are about: ``images`` is a cluster bootstrap over the images of this one
+    training; ``seeds and images`` is the two-component interval, which is about the method.
 
-    A metric that is missing or NaN throughout has mean NaN and ``n_images`` 0.
+    A metric that is NaN throughout has mean NaN and ``n_images`` 0; one that ``rows`` lacks is skipped.
     """
     records = []
     for metric in metrics:
         if metric not in rows.columns:
             continue
-        arranged = group_scores(rows, metric)
-        for mask in dict.fromkeys(key[0] for key in arranged):
-            methods = [scores for key, scores in arranged.items() if key[0] == mask]
+        grouped = group_scores(rows, metric)
+        for mask in dict.fromkeys(key[0] for key in grouped):
+            methods = [scores for key, scores in grouped.items() if key[0] == mask]
             shared = resample_together([m for m in methods if len(m.seeds) == 1], resamples)
             records += [
                 {"mask": mask, "metric": metric, **_line(m, resamples, shared.get(m.key))} for m in methods
@@ -83,29 +89,26 @@ def _line(scores: Scores, resamples: int, resampled: Floats | None) -> dict[str,
 
 
 def method_name(part: pd.DataFrame, label: object, train_mask: object) -> str:
-    """A method as a table names it: its label, with what it was trained on where the label has several trainings.
+    """Name a method as tables do: its label, with its training mask where the label has several.
 
     Args:
         part: lines of :func:`summarize` for one mask.
         label: its label.
-        train_mask: what it was trained on.
+        train_mask: mask it was trained on.
+
+    Examples:
+        >>> part = pd.DataFrame({"label": ["GLCIC", "GLCIC"], "train_mask": ["center", "paper"]})
+        >>> method_name(part, "GLCIC", "paper"), method_name(part[:1], "GLCIC", "center")
+        ('GLCIC (trained on paper)', 'GLCIC')
     """
     several = part.loc[part["label"] == label, "train_mask"].nunique() > 1
     return f"{label} (trained on {train_mask})" if several else str(label)
 
 
-# Metrics of a set of images, as FID: one number a cell, kept in the manifest, since it belongs to no image.
-
-
-#: Below so many images FID is biased upwards so much that only tables of the same images can be compared.
-FEW_IMAGES = 10_000
-
-_COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "images"]
-
-
 def distribution_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row for each finished cell and metric of sets: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``,
-    ``seed``, ``value``, ``images``.
+    """List the distribution metrics of finished cells, one row each.
+
+    Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``seed``, ``value``, ``images``.
     """
     records = [
         {
@@ -118,14 +121,14 @@ def distribution_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if cell["status"] == "done"
         for metric, score in ((cell["evaluation"] or {}).get("sets") or {}).items()
     ]
-    return pd.DataFrame(records, columns=_COLUMNS)
+    return pd.DataFrame(records, columns=_DISTRIBUTION_COLUMNS)
 
 
 def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The lines of :func:`reports.statistics.summary.summarize` for metrics of sets: means over trainings.
+    """Average distribution metrics over trainings, in the columns of :func:`summarize`.
 
-    There is no interval (``interval`` is ``none``): the number is of all images together, so that there is nothing to
-    resample without computing features again.
+    There is no interval (``interval`` is ``none``): the value belongs to all images together, and resampling them would
+    take their features.
     """
     scores = distribution_scores(cells)
     keys = ["mask", "model", "label", "train_mask", "metric"]
@@ -146,7 +149,12 @@ def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.Dat
 
 
 def distribution_note(metric: str, images: int) -> str:
-    """What must be said beside a metric of sets: over how many images it is, and what few of them do to it."""
+    """State over how many images a distribution metric is, and what few of them do to it.
+
+    Examples:
+        >>> distribution_note("FID", 19_962)
+        'FID is one number over 19,962 images, without an interval.'
+    """
     note = f"{metric} is one number over {images:,} images, without an interval"
     if images >= FEW_IMAGES:
         return note + "."

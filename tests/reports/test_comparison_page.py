@@ -55,9 +55,9 @@ def test_an_experiment_on_other_images_is_refused_beside_those_that_can_be_compa
     a, b, other = make(tmp_path, "a"), make(tmp_path, "b"), make(tmp_path, "c", procedural=False)
     page = rendered(tmp_path / "page", a, b, other)
     assert "a less c" in page.text
-    assert "a and c evaluated other images" in page.text
+    assert "a and c evaluated different images" in page.text
     assert "In PSNR, of 2 pairs" in page.text
-    with pytest.raises(ComparisonError, match="evaluated other images"):
+    with pytest.raises(ComparisonError, match="evaluated different images"):
         compare_all_pairs([a, other], METRICS)
 
 

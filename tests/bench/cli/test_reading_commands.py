@@ -61,7 +61,7 @@ def test_compare_prints_differences_and_refusals(runs: Path) -> None:
     page = Path("reports") / "compare" / "one+two" / "index.html"
     assert f"page: {page}" in result.output
     assert "one less two" in page.read_text(encoding="utf-8")
-    with pytest.raises(UsageError, match="evaluated other images"):
+    with pytest.raises(UsageError, match="evaluated different images"):
         invoke("compare", "one", "real")
 
 

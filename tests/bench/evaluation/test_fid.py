@@ -220,4 +220,4 @@ def test_a_run_prints_it_with_the_number_of_images_and_stores_it_by_cell(
     assert ",hole_ssim," in exported
     assert ",hole_mae," not in exported, "only what was asked for"
     again = CliRunner().invoke(cli, ["compare", "sets", "sets", "--metrics", "psnr_db,fid"])
-    assert "fid: a number of a set of images" in again.output
+    assert "fid: a distribution metric" in again.output

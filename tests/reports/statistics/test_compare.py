@@ -42,9 +42,9 @@ def test_an_experiment_does_not_differ_from_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"procedural": False}, "evaluated other images"),
+        ({"procedural": False}, "evaluated different images"),
         ({"size": 160}, r"differ in size \(64 and 160\)"),
-        ({"mask_digest": "cd"}, "mask center: other masks were drawn"),
+        ({"mask_digest": "cd"}, "mask center: different masks were drawn"),
         ({"masks": ("random-rect",)}, "mask center: only a has it; mask random-rect: only b has it"),
     ],
 )
@@ -63,4 +63,4 @@ def test_other_metric_conventions_are_refused(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     found = compare_experiments(a, load_experiment(folder), METRICS)
     assert set(found.differences["metric"]) == {"psnr_db"}
-    assert any("metric ssim: other conventions" in r for r in found.refused)
+    assert any("metric ssim: different conventions" in r for r in found.refused)

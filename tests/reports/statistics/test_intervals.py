@@ -14,18 +14,18 @@ from scipy import stats
 
 from benchmarks.coverage import TRIAL, WORLDS, World, between_trainings, one_training
 from reports.statistics.bootstrap import (
+    bootstrap_p_value,
     cluster_bootstrap_means,
     cluster_codes,
     cluster_sums,
     percentile_interval,
 )
 from reports.statistics.intervals import seed_interval
+from reports.statistics.multiplicity import holm_correction, holm_thresholds
 from reports.statistics.paired import (
     effect_size,
-    holm_correction,
     paired_differences,
     probability_of_superiority,
-    wilcoxon_on_clusters,
 )
 from reports.statistics.scores import group_scores
 from tests.reports.synthetic import make_rows
@@ -157,15 +157,45 @@ def test_intervals_move_and_scale_with_the_scores(seed: int, shift: float, scale
     assert (reverse.low, reverse.high) == pytest.approx((-plain.high, -plain.low), abs=1e-12)
 
 
-def test_wilcoxon_is_scipys_on_identity_means() -> None:
-    rng = np.random.default_rng(2)
-    codes = np.repeat(np.arange(25), 3)
-    differences = rng.normal(0.2, 1, 75)
-    means = differences.reshape(25, 3).mean(axis=1)
-    assert wilcoxon_on_clusters(differences, codes) == pytest.approx(stats.wilcoxon(means).pvalue, rel=1e-9)
-    # Four positive differences: both tails hold 2 of the 16 equally likely signs.
-    assert wilcoxon_on_clusters([1.0, 2.0, 3.0, 4.0], np.arange(4)) == pytest.approx(0.125)
-    assert wilcoxon_on_clusters(np.zeros(4), np.arange(4)) == 1.0
+def test_p_inverts_the_interval() -> None:
+    rng = np.random.default_rng(8)
+    codes = np.repeat(np.arange(20), 2)
+    estimate = seed_interval(rng.normal(0.4, 1, (3, 40)), codes, rng.normal(0.0, 1, (4, 40)))
+    p = estimate.p_value()
+    assert estimate.half_width(p) == pytest.approx(abs(estimate.value), rel=1e-9)
+    assert estimate.half_width(0.05) == pytest.approx((estimate.high - estimate.low) / 2, rel=1e-12)
+
+
+def test_p_is_welchs_where_images_are_alike_and_the_t_tests_for_one_training() -> None:
+    a, b = np.array([24.1, 24.6, 23.9]), np.array([23.0, 23.2, 22.7, 23.3])
+    estimate = seed_interval(np.repeat(a[:, None], 6, 1), np.arange(6), np.repeat(b[:, None], 6, 1))
+    assert estimate.p_value() == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
+    values = np.random.default_rng(1).normal(0.5, 2, 30)
+    assert seed_interval(values, np.arange(30)).p_value() == pytest.approx(
+        stats.ttest_1samp(values, 0).pvalue, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("clusters", [8, 60])
+def test_bootstrap_p_inverts_the_percentile_interval(clusters: int) -> None:
+    values = np.random.default_rng(clusters).normal(0.25, 1, clusters)
+    resampled = cluster_bootstrap_means(values, np.arange(clusters))
+    p = bootstrap_p_value(resampled[:, 0], clusters)
+    low, high = percentile_interval(resampled, clusters, confidence=1 - p)
+    # The limits are order statistics of 10,000 resamples, which lie this close together.
+    assert min(abs(low[0]), abs(high[0])) < 0.01
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+    assert bootstrap_p_value(np.zeros(100), 8) == 1.0
+    assert math.isnan(bootstrap_p_value(np.zeros(100), 1))
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=200)
+def test_a_p_value_is_rejected_exactly_where_it_is_below_its_threshold(p_values: list[float]) -> None:
+    corrected, thresholds = holm_correction(p_values), holm_thresholds(p_values)
+    for p, p_holm, threshold in zip(p_values, corrected, thresholds, strict=True):
+        if abs(p - threshold) > 1e-9:
+            assert (p_holm < 0.05) == (p < threshold)
 
 
 def test_holm_by_hand() -> None:

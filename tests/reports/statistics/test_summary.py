@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.statistics.multiplicity import holm_correction
+from reports.statistics.paired import BASELINE_PAIRS, MIXED_PAIRS, TRAINED_PAIRS, paired_differences
 from reports.statistics.scores import group_scores
-from reports.statistics.summary import paired_differences, summarize
+from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_rows
 
 
@@ -115,15 +117,65 @@ def test_shared_resamples_give_what_each_pair_gives_alone() -> None:
         assert together[limit].iloc[0] == pytest.approx(alone[limit].iloc[0], abs=1e-9)
 
 
-def test_p_values_are_corrected_within_mask_and_metric() -> None:
+def three_models(seeds: int = 3, step: float = 0.3) -> pd.DataFrame:
+    """Rows of three trained models ``step`` dB apart, and two baselines."""
+    trained = [
+        make_rows(m, seed=s, mean_db=24 + step * i, seed_sd=0.03)
+        for i, m in enumerate(("glcic", "pconv", "mgs-iim"))
+        for s in range(seeds)
+    ]
+    return rows_of(*trained, make_rows("mean", mean_db=18), make_rows("biharmonic", mean_db=21))
+
+
+def test_p_values_are_corrected_within_the_family_of_mask_and_metric() -> None:
+    table = paired_differences(three_models(step=0.05), ["psnr_db", "ssim"])
+    assert dict(table.groupby(["metric", "family"]).size()) == {
+        ("psnr_db", TRAINED_PAIRS): 3, ("psnr_db", MIXED_PAIRS): 6, ("psnr_db", BASELINE_PAIRS): 1,
+        ("ssim", TRAINED_PAIRS): 3, ("ssim", MIXED_PAIRS): 6, ("ssim", BASELINE_PAIRS): 1,
+    }  # fmt: skip
+    for _, family in table.groupby(["metric", "family"]):
+        assert family["p_holm"].tolist() == pytest.approx(holm_correction(family["p_value"]).tolist())
+        assert (family["family_size"] == len(family)).all()
+
+
+def test_a_chosen_pair_is_corrected_for_the_pairs_that_were_not_chosen() -> None:
+    rows = three_models()
+    every = paired_differences(rows, ["psnr_db"]).set_index(["a", "b"])
+    one = paired_differences(rows, ["psnr_db"], pairs=[("MGS-IIM", "GLCIC")]).iloc[0]
+    whole = every.loc[("GLCIC", "MGS-IIM")]
+    assert one["p_holm"] == whole["p_holm"] > one["p_value"]
+    assert (one["difference"], one["low"]) == (-whole["difference"], -whole["high"])
+    assert (one["verdict"], whole["verdict"]) == ("a better", "b better")
+
+
+def test_the_verdict_is_where_the_difference_reaches_the_smallest_gap() -> None:
+    for step in (0.02, 0.08, 0.3):
+        table = paired_differences(three_models(step=step), ["psnr_db", "ssim"])
+        reached = table["difference"].abs() >= table["smallest_gap"]
+        assert ((table["verdict"] != "inconclusive") == reached).all()
+    assert set(table.loc[table["family"] == TRAINED_PAIRS, "verdict"]) == {"b better"}
+
+
+def test_no_p_value_stands_beside_too_few_trainings() -> None:
+    table = paired_differences(three_models(seeds=2), ["psnr_db"])
+    trained = table[table["family"] != BASELINE_PAIRS]
+    assert trained[["p_value", "p_holm", "smallest_gap"]].isna().all(axis=None)
+    assert trained["reason"].str.startswith("fewer than 3 trainings").all()
+
+
+def test_a_pair_that_the_correction_undoes_says_so() -> None:
     rows = rows_of(
-        *(make_rows(m, mean_db=20 + 0.05 * i) for i, m in enumerate(("glcic", "pconv", "mgs-iim")))
+        *(
+            make_rows(m, seed=s, mean_db=d, seed_sd=0.1)
+            for m, d in (("glcic", 24.0), ("pconv", 24.35), ("mgs-iim", 24.2), ("context-encoder", 24.1))
+            for s in range(3)
+        )
     )
-    table = paired_differences(rows, ["psnr_db", "ssim"])
-    for _, family in table.groupby("metric"):
-        smallest = family["p_value"].idxmin()
-        assert family.loc[smallest, "p_holm"] == pytest.approx(min(1.0, 3 * family.loc[smallest, "p_value"]))
-        assert (family["p_holm"] >= family["p_value"]).all()
+    table = paired_differences(rows, ["psnr_db"])
+    undone = table[(table["p_value"] < 0.05) & (table["p_holm"] >= 0.05)]
+    assert len(undone)
+    assert undone["reason"].str.match(r"not after Holm's correction for 6 comparisons \(p = 0\.\d+\)").all()
+    assert (undone["verdict"] == "inconclusive").all()
 
 
 def test_chosen_pairs_only() -> None:

@@ -1,0 +1,234 @@
+"""The one rule for "highest", "leads" and "noise", and the bar that training-free baselines set.
+
+Page, index, terminal and claims use these words alike:
+
+- a model *is highest* where its mean is the best of the trained models, which a mean alone shows;
+- a model *leads* where it is decided better than every other trained model (:mod:`reports.statistics.paired`);
+- a ranking *is noise* where not a single pair of trained models is decided;
+- a model *clears the bar* where it is decided better than the best training-free baseline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from reports.statistics.bootstrap import RESAMPLES
+from reports.statistics.intervals import MIN_SEEDS
+from reports.statistics.paired import (
+    PairedDifference,
+    compare_families,
+    correct_family,
+    measure_difference,
+    method_names,
+)
+from reports.statistics.scores import Scores, group_scores
+
+#: Name of the family that the comparisons with the bar make.
+BAR_FAMILY = "each trained model against the best baseline"
+
+Standing = Literal["leads", "highest", "noise", "alone"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Trained models of one metric and mask, best first.
+
+    Attributes:
+        labels: of the models, by their means.
+        means: of the models, in that order.
+        standing: of the first: ``leads``, ``highest`` (some pair is decided, but not all of its own), ``noise`` (no
+            pair is decided), ``alone`` (no other trained model).
+        tied: models that the first is not decided better than.
+        decided: number of decided pairs.
+        pairs: number of pairs.
+        few_seeds: models with fewer than three trainings.
+    """
+
+    labels: tuple[str, ...]
+    means: tuple[float, ...]
+    standing: Standing
+    tied: tuple[str, ...]
+    decided: int
+    pairs: int
+    few_seeds: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """How sure the order is, in one sentence; empty for a model alone."""
+        if self.standing == "alone":
+            return ""
+        first = self.labels[0]
+        if self.few_seeds:
+            return (
+                f"{first} is highest, but the ranking is noise until every model has {MIN_SEEDS} trainings: "
+                "another seed may reverse it."
+            )
+        of = f"{self.decided} of {self.pairs} pairs of trained models are decided"
+        if self.standing == "noise":
+            return f"{first} is highest, but the ranking is noise: no pair of trained models is decided."
+        if self.standing == "leads":
+            return f"{first} leads: it is decided better than every other trained model ({of})."
+        return f"{first} is highest, not decided better than {_join(self.tied)} ({of})."
+
+
+def rank_trained(
+    rows: pd.DataFrame, metric: str, mask: str, *, higher_is_better: bool = True
+) -> Ranking | None:
+    """Rank the trained models of one metric and mask; ``None`` where there is none with values.
+
+    Args:
+        rows: results.
+        metric: a metric column.
+        mask: evaluated on.
+        higher_is_better: direction of the metric.
+    """
+    methods = [m for m in _methods(rows, metric, mask) if m.trained]
+    if not methods:
+        return None
+    methods.sort(key=_mean, reverse=higher_is_better)
+    few = tuple(m.label for m in methods if len(m.seeds) < MIN_SEEDS)
+    # Pairs of too few trainings are undecided by rule, and lists of hundreds of experiments need not compute them.
+    able = [m for m in methods if len(m.seeds) >= MIN_SEEDS]
+    lines = compare_families(able, higher_is_better=higher_is_better)
+    decided = {pair for pair, line in lines.items() if line.verdict != "inconclusive"}
+    first = methods[0]
+    tied = tuple(m.label for m in methods[1:] if (first.key, m.key) not in decided)
+    standing: Standing = (
+        "alone" if len(methods) == 1 else "noise" if not decided else "highest" if tied else "leads"
+    )
+    return Ranking(
+        labels=tuple(m.label for m in methods),
+        means=tuple(map(_mean, methods)),
+        standing=standing,
+        tied=tied,
+        decided=len(decided),
+        pairs=len(methods) * (len(methods) - 1) // 2,
+        few_seeds=few,
+    )
+
+
+@dataclass(frozen=True)
+class Clearance:
+    """How a trained model stands to the best training-free baseline.
+
+    Attributes:
+        label: the model.
+        baseline: the best baseline of the same metric and mask.
+        difference: the paired comparison, model minus baseline, corrected for all trained models.
+        status: ``clears``, ``falls short`` (decided worse), or ``undecided``.
+        above: whether its mean is better than the baseline's, decided or not.
+    """
+
+    label: str
+    baseline: str
+    difference: PairedDifference
+    status: Literal["clears", "falls short", "undecided"]
+    above: bool
+
+
+def compare_with_baseline(
+    rows: pd.DataFrame,
+    metric: str,
+    mask: str,
+    *,
+    higher_is_better: bool = True,
+    resamples: int = RESAMPLES,
+) -> list[Clearance]:
+    """Compare each trained model with the best training-free baseline (``linear``, where it was run).
+
+    Paired by image and corrected by Holm's procedure for the number of trained models (:data:`BAR_FAMILY`). A
+    model with fewer than three trainings is undecided by rule; its interval over images is about those trainings.
+
+    Args:
+        rows: results.
+        metric: a metric column.
+        mask: evaluated on.
+        higher_is_better: direction of the metric.
+        resamples: of the bootstrap, for models with a single training.
+
+    Returns:
+        Best model first; empty without a baseline or without a trained model.
+    """
+    methods = _methods(rows, metric, mask)
+    baselines = [m for m in methods if not m.trained]
+    trained = sorted((m for m in methods if m.trained), key=_mean, reverse=higher_is_better)
+    if not baselines or not trained:
+        return []
+    best = (max if higher_is_better else min)(baselines, key=_mean)
+    compared = [
+        measure_difference(m, best, higher_is_better=higher_is_better, resamples=resamples) for m in trained
+    ]
+    statuses: dict[str, Literal["clears", "falls short", "undecided"]] = {
+        "a better": "clears",
+        "b better": "falls short",
+    }
+    return [
+        Clearance(
+            label=method.label,
+            baseline=best.label,
+            difference=line,
+            status=statuses.get(line.verdict, "undecided"),
+            above=(line.difference > 0) == higher_is_better and line.difference != 0,
+        )
+        for method, line in zip(trained, correct_family(compared, BAR_FAMILY), strict=True)
+    ]
+
+
+def describe_clearance(found: Sequence[Clearance], unit: str = "dB", digits: int = 2) -> str:
+    """Say in one or two sentences which trained models clear the best baseline, and by how much.
+
+    Args:
+        found: from :func:`compare_with_baseline`.
+        unit: of the metric, empty for none.
+        digits: decimal places.
+    """
+    if not found:
+        return ""
+    baseline = found[0].baseline
+    parts = []
+    for status, verb in (("clears", "clear"), ("falls short", "fall short of"), ("undecided", "")):
+        chosen = [c for c in found if c.status == status]
+        if not chosen:
+            continue
+        shown = _join([f"{c.label} ({_gap(c.difference, unit, digits)})" for c in chosen])
+        if status == "undecided":
+            parts.append(f"not decided for {shown}" + _why(chosen))
+        else:
+            verb = verb if len(chosen) > 1 else {"clear": "clears", "fall short of": "falls short of"}[verb]
+            parts.append(f"{shown} {verb} it")
+    return f"The bar is {baseline}, the best training-free baseline: " + "; ".join(parts) + "."
+
+
+def _why(undecided: Sequence[Clearance]) -> str:
+    reasons = dict.fromkeys(c.difference.reason.split(":")[0] for c in undecided)
+    return f" ({_join(list(reasons))})" if len(reasons) == 1 and next(iter(reasons)) else ""
+
+
+def _gap(line: PairedDifference, unit: str, digits: int) -> str:
+    text = f"{line.difference:+.{digits}f}"
+    if not math.isnan(line.low):
+        text += f" [{line.low:+.{digits}f}, {line.high:+.{digits}f}]"
+    return f"{text} {unit}".rstrip()
+
+
+def _methods(rows: pd.DataFrame, metric: str, mask: str) -> list[Scores]:
+    if metric not in rows.columns:
+        return []
+    grouped = group_scores(rows[rows["mask"] == mask], metric)
+    methods = [scores for scores in grouped.values() if scores.values.size]
+    names = method_names(methods)
+    return [dataclasses.replace(scores, label=names[scores.key]) for scores in methods]
+
+
+def _mean(scores: Scores) -> float:
+    return float(scores.values.mean())
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
