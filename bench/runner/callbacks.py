@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bench.training.metric_logger import Progress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.runner.estimate import RunEstimate
+    from bench.training.metric_logger import Progress
 
 
 class RunCallbacks:
@@ -17,11 +21,14 @@ class RunCallbacks:
     def preparing(self, what: str, done: int, of: int) -> None:
         """Data are being packed or drawn."""
 
-    def planned(self, trainings: int, cells: int, cached: int, estimate_seconds: float | None) -> None:
+    def planned(self, trainings: int, cells: int, cached: int, estimate: RunEstimate | None) -> None:
         """The plan stands: how much there is to do, and about how long it takes (``None``: unknown)."""
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         """A training starts or goes on."""
+
+    def training_step(self, label: str, step: int, num_steps: int) -> None:
+        """``step`` steps are done; called first where a training starts or resumes, then after each step."""
 
     def training_progress(self, label: str, progress: Progress) -> None:
         """Losses were read."""

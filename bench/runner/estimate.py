@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
 from bench.runner.plan import Cell, TrainingPlan
@@ -12,14 +13,40 @@ from bench.training.device import Compute
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
 #: Seconds per image for metrics at 64 px on one CPU, growing with the area.
 _METRIC_SECONDS = 0.006
+#: What is paid once: by a training (weights, masks, checkpoints, first step), by a cell (files), by a run (report).
+_TRAINING_START_SECONDS, _CELL_SECONDS, _REPORT_SECONDS = 0.5, 0.1, 3.0
 
 
-def estimate_seconds(
+@dataclass(frozen=True)
+class RunEstimate:
+    """Seconds that the parts of a run are foreseen to take.
+
+    Attributes:
+        trainings: each training, in the order in which they run.
+        evaluations: each cell that is not done.
+        overhead: what comes once: pictures, manifest and report.
+
+    Example:
+        >>> RunEstimate(trainings=(60.0, 30.0), evaluations=(5.0,), overhead=4.0).seconds
+        99.0
+    """
+
+    trainings: tuple[float, ...]
+    evaluations: tuple[float, ...]
+    overhead: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run."""
+        return sum(self.trainings) + sum(self.evaluations) + self.overhead
+
+
+def estimate_run(
     trainings: Sequence[TrainingPlan], cells: Sequence[Cell], images: int, compute: Compute
-) -> float | None:
-    """Seconds for the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
+) -> RunEstimate | None:
+    """Estimate the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
     if not cells:
-        return 0.0
+        return RunEstimate((), (), _REPORT_SECONDS)
     costs: dict[Hashable, ModelCost] = {}
     try:
         for plan in (c.training for c in cells if c.training and c.trained):
@@ -28,16 +55,18 @@ def estimate_seconds(
     except Exception:  # a user's model that needs real data to run: no estimate, no failure
         return None
     rate = matrix_rate(compute)
-    total = 0.0
+    training_seconds, cell_seconds = [], []
     for plan in trainings:
         phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
-        total += costs[_alike(plan)].training_flops(phases, plan.batch_size) / (rate * _TRAINING_SHARE)
+        flops = costs[_alike(plan)].training_flops(phases, plan.batch_size)
+        training_seconds.append(_TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
     for cell in cells:
         assert cell.training is not None
-        total += images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
+        seconds = _CELL_SECONDS + images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
         if cell.trained:
-            total += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
-    return total
+            seconds += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
+        cell_seconds.append(seconds)
+    return RunEstimate(tuple(training_seconds), tuple(cell_seconds), _REPORT_SECONDS)
 
 
 def estimate_memory_bytes(

@@ -8,11 +8,13 @@ others is left to be trained alone.
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import queue
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ from bench.training.train_step import OutOfMemoryError
 #: What the libraries of a process take besides the training itself.
 _PROCESS_BYTES = 0.7 * 2**30
 _POLL_SECONDS = 0.2
+#: Between two steps that a training in another process tells of.
+_STEP_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class _Relay(RunCallbacks):
 
     def __init__(self, messages: Any, number: int, of: int) -> None:
         self._messages, self._number, self._of = messages, number, of
+        self._last_step = -math.inf
 
     def note(self, text: str) -> None:
         self._messages.put(("note", (text,)))
@@ -61,12 +66,23 @@ class _Relay(RunCallbacks):
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         self._messages.put(("training_started", (label, self._number, self._of, num_steps)))
 
+    def training_step(self, label: str, step: int, num_steps: int) -> None:
+        now = time.monotonic()
+        if (
+            step == num_steps or now - self._last_step > _STEP_SECONDS
+        ):  # a queue of thousands a second helps nobody
+            self._last_step = now
+            self._messages.put(("training_step", (self._numbered(label), step, num_steps)))
+
     def training_progress(self, label: str, progress: Any) -> None:
-        # Two seeds of one model are told apart by their numbers.
-        self._messages.put(("training_progress", (f"[{self._number}/{self._of}] {label}", progress)))
+        self._messages.put(("training_progress", (self._numbered(label), progress)))
 
     def training_done(self, label: str, seconds: float) -> None:
         self._messages.put(("training_done", (label, seconds)))
+
+    def _numbered(self, label: str) -> str:
+        """Tell two seeds of one model apart by their numbers."""
+        return f"[{self._number}/{self._of}] {label}"
 
 
 def train_in_parallel(

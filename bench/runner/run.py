@@ -130,7 +130,7 @@ class _Job:
             len(to_train),
             len(self.plan.cells),
             len(self._keys) - len(open_cells),
-            estimate.estimate_seconds(to_train, open_cells, len(self.test_images.ids), self.compute),
+            estimate.estimate_run(to_train, open_cells, len(self.test_images.ids), self.compute),
         )
         failed = 0
         failures: dict[str, TrainingFailure] = {}

@@ -192,12 +192,13 @@ def preview_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
         cells.append(PreviewedCell(cell.label, cell.mask, cell.seed, state, done))
     wanted = {c.training.key: c.training for c in left if c.training and c.trained}.values()
     trainings = [t for t in wanted if not TrainedModel.is_complete(prepared.store, t)]
+    foreseen = estimate.estimate_run(trainings, left, len(prepared.test_images.ids), prepared.compute)
     return RunPreview(
         folder=prepared.store.folder,
         device=f"{prepared.compute.device}, {prepared.compute.precision}",
         cells=cells,
         trainings=len(trainings),
-        seconds=estimate.estimate_seconds(trainings, left, len(prepared.test_images.ids), prepared.compute),
+        seconds=None if foreseen is None else foreseen.seconds,
         memory_bytes=estimate.estimate_memory_bytes(
             trainings, prepared.compute, request.settings.micro_batch
         ),

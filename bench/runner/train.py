@@ -178,6 +178,7 @@ def _train(
         micro_batch=settings.micro_batch,
         validate=_validator(model, names, data, compute),
         on_progress=lambda progress: callbacks.training_progress(plan.label, progress),
+        on_step=lambda step: callbacks.training_step(plan.label, step, schedule.num_steps),
         warn=callbacks.warn,
         log=log,
         sample=draw,

@@ -31,6 +31,7 @@ class Trainer:
         micro_batch: see :class:`bench.config.RunConfig`.
         validate: called in evaluation mode; returns named numbers for the log.
         on_progress: called at every report.
+        on_step: called with the number of steps done, before the first step of this process and after each.
         warn: called with a sentence when something is passed over.
         log: takes the lines of ``train.jsonl``.
         sample: called in evaluation mode to draw pictures.
@@ -48,13 +49,14 @@ class Trainer:
         micro_batch: int | None = None,
         validate: Callable[[], dict[str, float]] | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        on_step: Callable[[int], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
         log: TrainLog | None = None,
         sample: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.model, self.schedule, self.batches, self.compute = model, schedule, batches, compute
         self.folder, self.intervals = folder, intervals or Intervals()
-        self.validate, self.sample = validate, sample
+        self.validate, self.sample, self.on_step = validate, sample, on_step
         self.step = 0
         self.optimizers = Optimizers(model.networks, schedule)
         self.metric_logger = MetricLogger(
@@ -84,6 +86,7 @@ class Trainer:
         with StopSignals() as stop:
             # Resume: everything that follows is a function of the step.
             self.step, complete = self.snapshot.restore()
+            self.on_step(self.step)
             saved = time.perf_counter()
             while not complete:
                 # Phase: optimizers of new optimizers, batch-norm modes.
@@ -92,6 +95,7 @@ class Trainer:
                 # Step.
                 self.train_step.run(phase, self.batches(self.step))
                 self.step += 1
+                self.on_step(self.step)
                 complete = self.step == self.schedule.num_steps
 
                 # Report: the only place where the host waits for the device.

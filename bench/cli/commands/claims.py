@@ -24,7 +24,7 @@ def claims_command(experiment: str, as_json: bool) -> None:
     A verdict needs CelebA at 160 px, the budget of the preset "paper" and three seeds; the command that is
     missing is printed.
     """
-    from bench.cli.experiments import open_experiment
+    from bench.experiments import open_experiment
     from reports.claims.verdicts import evaluate_claims
 
     verdicts = evaluate_claims(open_experiment(experiment))

@@ -30,10 +30,10 @@ def clean_command(
     Of EXPERIMENTS (names in runs/, or paths), or of all without one. An experiment in which a process works is left
     alone.
     """
-    from bench.cli.console import format_bytes
-    from bench.cli.experiments import find_experiment
     from bench.data.cache import cache_folder
     from bench.data.dataset import DataSpec
+    from bench.experiments import find_experiment
+    from bench.progress import format_bytes
     from bench.runner import clean
 
     folders = clean.find_experiments(find_experiment(name) for name in experiments)

@@ -137,8 +137,8 @@ def download(what: str, folder: str) -> None:
 
 
 def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
-    from bench.cli.console import ConsoleCallbacks
     from bench.data import DataSpec, open_data
+    from bench.progress import ConsoleCallbacks
 
     with ConsoleCallbacks() as callbacks:
         return open_data(DataSpec(source=data, **choice), progress=callbacks.preparing, verify=verify)

@@ -40,7 +40,7 @@ from bench.errors import UsageError
 )
 def export_command(experiment: str, form: str, table: str, output: Path | None) -> None:
     """Export a table of EXPERIMENT (a name in runs/, or a path)."""
-    from bench.cli.experiments import open_experiment
+    from bench.experiments import open_experiment
     from bench.runner.run_folder import atomic_write
     from reports.export import export_tables
 

@@ -54,7 +54,7 @@ def export_weights_command(
     Each becomes one file, and a readable card beside it (.json): model, configuration, data with fingerprint,
     metrics, licence note. What was written is read back and must compute the same pictures.
     """
-    from bench.cli.experiments import open_experiment
+    from bench.experiments import open_experiment
     from bench.inpainting import trained_weights
 
     source = open_experiment(experiment)

@@ -62,10 +62,10 @@ def inpaint_command(
 
     Exit code: 0 all done, 1 some pictures could not be used (the others are done), 2 usage.
     """
-    from bench.cli.console import ConsoleCallbacks
-    from bench.cli.experiments import open_experiment
+    from bench.experiments import open_experiment
     from bench.inpainting import job
     from bench.inpainting import model_source as sources
+    from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
 
     if source is None and (model is None or seed is not None or train_mask is not None):

@@ -62,9 +62,9 @@ def export(data: str, name: str, size: int, test_images: Any, seed: int, folder:
 
     With the options of a 'bench run' they are the masks of that run. FOLDER must be new: it is whole or not there.
     """
-    from bench.cli.console import ConsoleCallbacks
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import sample_subset
+    from bench.progress import ConsoleCallbacks
     from masks import folder as files
     from masks import registry
 

@@ -27,7 +27,7 @@ from bench.errors import UsageError
 )
 def report_command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
-    from bench.cli.experiments import find_experiment
+    from bench.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
     from reports.pdf import ChromiumError, print_pdf
     from reports.render import render_index, render_report, save_figures

@@ -53,8 +53,8 @@ def reproduce_command(
 
     Exit code: 0 reproduced, 1 some numbers differ, 2 refused.
     """
-    from bench.cli.console import ConsoleCallbacks
-    from bench.cli.experiments import find_experiment
+    from bench.experiments import find_experiment
+    from bench.progress import ConsoleCallbacks
     from bench.runner import reproduce as suite
     from bench.runner.reproduce import read_record
 

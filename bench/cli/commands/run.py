@@ -189,8 +189,9 @@ def run_command(
     """
     from pathlib import Path
 
-    from bench.cli.console import ConsoleCallbacks, print_preview, print_summary
+    from bench.cli.console import print_preview, print_summary
     from bench.config import Request, resolve_config
+    from bench.progress import ConsoleCallbacks
     from bench.runner.run_folder import REPORTS, RUNS
     from masks.registry import UnknownMaskError
     from masks.registry import resolve_masks as resolve_masks

@@ -78,11 +78,11 @@ def score_command(
     With --into, every image must have its picture, and images and masks must be the experiment's. The row counts as
     one training of which nothing is known: no comparison with a trained model is decided.
     """
-    from bench.cli.experiments import find_experiment
     from bench.data import DataSpec, open_data
     from bench.evaluation.cards import METRIC_INFO, expand_metrics
     from bench.evaluation.evaluator import sample_subset
     from bench.evaluation.metrics import prepare_metrics
+    from bench.experiments import find_experiment
     from bench.runner.prepare import evaluated_images
     from bench.scoring import add_to_experiment as adding
     from bench.scoring import external_images as scoring

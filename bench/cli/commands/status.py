@@ -25,8 +25,8 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     """Show what of EXPERIMENT (a name in runs/, or a path) is done; of every experiment without one."""
     from dataclasses import asdict
 
-    from bench.cli.experiments import find_experiment
     from bench.errors import BenchError
+    from bench.experiments import find_experiment
     from bench.runner.run_folder import RUNS
     from bench.runner.status import read_status
 
@@ -64,7 +64,7 @@ def _list(found: list[RunStatus]) -> None:
 
 
 def _show(status: RunStatus) -> None:
-    from bench.cli.console import format_bytes
+    from bench.progress import format_bytes
     from reports.results.schema import EXTERNAL
 
     click.secho(status.name, bold=True)

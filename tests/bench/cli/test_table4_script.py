@@ -16,7 +16,7 @@ from reports.claims.paper import CLAIMS
 def test_every_stage_is_a_run_that_can_be_planned(
     workplace: Path, pictures_dir: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.runner.estimate.estimate_seconds", lambda *_: None)
+    monkeypatch.setattr("bench.runner.estimate.estimate_run", lambda *_: None)
     monkeypatch.setattr("bench.runner.estimate.estimate_memory_bytes", lambda *_: None)
     options = Namespace(
         size=64, images_seen=160, learning_rate="4e-4", seeds="0", stages=STAGES, name="table4-64"

@@ -34,7 +34,7 @@ class Recorder(RunCallbacks):
         self.failed: list[str] = []
         self.cached = 0
 
-    def planned(self, trainings: int, cells: int, cached: int, estimate_seconds: float | None) -> None:
+    def planned(self, trainings: int, cells: int, cached: int, estimate: object) -> None:
         self.cached = cached
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
