@@ -24,14 +24,14 @@ from PIL import Image
 
 from bench.data import DataSpec
 from bench.data.cache import cache_source, num_processes
-from bench.data.sources import find_images, open_image_file
+from bench.data.sources import find_source, read_bytes
 
 
 def decode_block(place: Path, ids: list[str]) -> int:
     """Decode and forget; returns the number of pixels."""
     return sum(
         image.width * image.height
-        for image in (Image.open(io.BytesIO(open_image_file(place, i))).convert("RGB") for i in ids)
+        for image in (Image.open(io.BytesIO(read_bytes(place, i))).convert("RGB") for i in ids)
     )
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
-    source, processes = find_images(given.data), num_processes()
+    source, processes = find_source(given.data), num_processes()
     blocks = [source.ids[i : i + 256] for i in range(0, len(source.ids), 256)]
     plain, packed, written = [], [], []
     for _ in range(given.repeats):

@@ -14,6 +14,7 @@ from reports.claims.conditions import find_shortfalls
 from reports.claims.verdicts import Verdict, evaluate_claims
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
+from reports.results.manifest import is_claims_dataset
 from reports.results.schema import PRIMARY_METRICS, metric_columns
 from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores
@@ -211,9 +212,9 @@ class ReportContext:
         return {s.label: s for s in arranged.values() if s.values.size}
 
     @property
-    def is_celeba(self) -> bool:
-        """Whether the pictures are CelebA's."""
-        return bool(self.data["name"] == "celeba")
+    def is_claims_dataset(self) -> bool:
+        """Whether the paper's claims are about these images."""
+        return is_claims_dataset(self.data)
 
     @property
     def evaluated_on(self) -> str:
@@ -223,7 +224,11 @@ class ReportContext:
     @property
     def comparable(self) -> bool:
         """Whether differences to Table 4 may be printed: CelebA, 160 px, preset ``paper`` with its budget."""
-        return self.is_celeba and self.settings["preset"] == "paper" and not find_shortfalls(self.experiment)
+        return (
+            self.is_claims_dataset
+            and self.settings["preset"] == "paper"
+            and not find_shortfalls(self.experiment)
+        )
 
     @cached_property
     def verdicts(self) -> list[Verdict]:

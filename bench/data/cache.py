@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bench.data import procedural_faces
 from bench.data.dataset import DataSpec, Skipped
-from bench.data.sources import Source, open_image_file
+from bench.data.sources import Source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError, DataError
 
@@ -82,10 +82,12 @@ def cache_source(
         BenchError: no room, or a process died.
         DataError: with ``verify``, the pack is not what was written; it is made again at its next use.
     """
-    names = hashlib.sha256(repr((source.ids, source.stamp(), PACK_VERSION, spec.size, spec.crop)).encode())
+    names = hashlib.sha256(
+        repr((source.ids, source.file_signature(), PACK_VERSION, spec.size, spec.crop)).encode()
+    )
     key = f"{source.name}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
     key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
-    work = _Pictures(source.place, source.ids, spec.size, spec.crop)
+    work = _Pictures(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
     return _pack(spec, key, len(source.ids), "packing pictures", work, progress, verify)
 
 
@@ -102,14 +104,18 @@ class _Faces:
 class _Pictures:
     """Decodes one block; sent to worker processes."""
 
-    def __init__(self, place: Path, ids: list[str], size: int, crop: str) -> None:
-        self.place, self.ids, self.size, self.crop = place, ids, size, crop
+    def __init__(
+        self, place: Path, paths: dict[str, str], size: int, crop: str, center_side: int | None
+    ) -> None:
+        self.place, self.ids, self.paths = place, list(paths), list(paths.values())
+        self.size, self.crop, self.center_side = size, crop, center_side
 
     def __call__(self, rows: range) -> Iterator[Images | Skipped]:
         with decoding():
             for index in rows:
                 try:
-                    picture = decode_image(open_image_file(self.place, self.ids[index]), self.size, self.crop)
+                    data = read_bytes(self.place, self.paths[index])
+                    picture = decode_image(data, self.size, self.crop, self.center_side)
                 except ImageError as error:
                     yield Skipped(self.ids[index], str(error))
                 except Exception as error:  # a broken zip member, a vanished file: named, not fatal

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.sources.base import DataSource
+
 FACES = "faces"
 #: Identity of an image of which it is not known who is shown.
 UNKNOWN = -1
@@ -68,20 +70,20 @@ class Dataset:
     """A source, cut and divided.
 
     Attributes:
-        name: ``faces``, ``celeba`` or the folder's name.
+        kind: the data source; title, license and what is published are its own.
+        name: the source's name, or the folder's.
         title: as the report calls it.
-        licence: whose pictures these are and on what terms, in one line.
-        procedural: the embedded test bed, not real data.
         fingerprint: digest over ids, pixels, crop, size and split.
         skipped: pictures that are not used.
         shared_identities: test identities that are in the training split too (``None``: unknown).
         duplicates: pairs of exactly equal pictures across splits.
+        attributes: attribute -> image id -> whether the image has it, where it is published.
+        notes: what was seen and is not used, in sentences.
     """
 
+    kind: DataSource
     name: str
     title: str
-    licence: str
-    procedural: bool
     size: int
     crop: str
     split_name: str
@@ -92,8 +94,33 @@ class Dataset:
     skipped: list[Skipped] = field(default_factory=list)
     shared_identities: int | None = None
     duplicates: list[tuple[str, str]] = field(default_factory=list)
+    attributes: dict[str, dict[str, bool]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     mean_pixel: NDArray[np.float64]
     mean_image: NDArray[np.float32]
+
+    @property
+    def licence(self) -> str:
+        """Whose images these are and on what terms, in one line."""
+        return self.kind.licence
+
+    @property
+    def procedural(self) -> bool:
+        """Whether this is the embedded test bed, not real data."""
+        return self.kind.procedural
+
+    @property
+    def aligned_faces(self) -> bool:
+        """Whether eyes, nose and mouth lie at the same place in every square."""
+        return self.kind.aligned_faces and self.crop != "face"
+
+    @property
+    def unnamed_images(self) -> dict[str, int] | None:
+        """Split -> number of images whose person is not known (``None``: of no image)."""
+        sets = {"train": self.train, "validation": self.validation, "test": self.test}
+        if any(images.identities is None for images in sets.values()):
+            return None
+        return {name: len(images) - len(known_identities(images)) for name, images in sets.items()}
 
     @property
     def shared_images(self) -> int | None:

@@ -10,8 +10,9 @@ from bench.data import splits
 from bench.data.cache import ImageCache, ProgressCallback, cache_procedural_faces, cache_source
 from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known_identities
 from bench.data.fingerprint import dataset_statistics, split_images
-from bench.data.sources import CELEBA_LICENCE, Source, find_images
-from bench.data.transforms import CENTER_SIDE, CROPS, NO_FACE
+from bench.data.sources import DataSource, Source, find_source
+from bench.data.sources.procedural import ProceduralFaces
+from bench.data.transforms import CROPS, NO_FACE
 from bench.errors import DataError
 from models.registry import did_you_mean
 
@@ -39,7 +40,7 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
         raise DataError(f"--split {spec.split}: unknown{did_you_mean(spec.split, splits.SPLITS)}")
     if spec.source == FACES:
         return _faces(spec, progress, verify)
-    return _pictures(spec, find_images(Path(spec.source)), progress, verify)
+    return _pictures(spec, find_source(Path(spec.source)), progress, verify)
 
 
 def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
@@ -52,26 +53,21 @@ def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
         spec,
         sets,
         pack,
-        name=FACES,
-        title="Procedural faces (embedded test bed, not real data)",
-        licence="Drawn by this program; free to use.",
-        procedural=True,
+        kind=ProceduralFaces(),
+        name=ProceduralFaces.name,
+        title=ProceduralFaces.title,
         split="by index",
-        skipped=[],
     )
 
 
 def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify: bool) -> Dataset:
-    if spec.crop == "center" and spec.size > CENTER_SIDE:
-        raise DataError(
-            f"--size {spec.size}: the center crop has {CENTER_SIDE} x {CENTER_SIDE} pixels; give --crop resize"
-        )
+    _check_size(spec, source.kind)
     pack = cache_source(spec, source, progress, verify=verify)
     bad = {s.id for s in pack.skipped}
-    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.refused] + pack.skipped
+    skipped = [Skipped(i, "its path in the zip leaves the folder") for i in source.unsafe] + pack.skipped
     if len(bad) == len(source.ids):
         raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
-    total = len(source.ids) + len(source.refused)
+    total = len(source.ids) + len(source.unsafe)
     unreadable = [s for s in skipped if s.reason != NO_FACE]
     if len(unreadable) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
         raise DataError(
@@ -94,18 +90,43 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
-    licence = CELEBA_LICENCE if source.is_celeba else "Your own pictures: pass the page on only if you may."
+    notes = list(source.notes)
+    unnamed = len(source.ids) - len(source.identities)
+    if name == "identity" and unnamed:
+        notes.append(
+            f"--split identity: {unnamed:,} of {len(source.ids):,} pictures have no name in the list; each counts as a "
+            "person of its own"
+        )
     return _dataset(
         spec,
         sets,
         pack,
+        kind=source.kind,
         name=source.name,
-        title="CelebA (aligned)" if source.is_celeba else f"Folder {source.name}",
-        licence=licence,
-        procedural=False,
+        title=source.title,
         split=name,
         skipped=skipped,
+        attributes=source.attributes,
+        notes=notes,
     )
+
+
+def _check_size(spec: DataSpec, kind: DataSource) -> None:
+    """Refuse a size that no image of the source can have, before anything is decoded.
+
+    Raises:
+        DataError: with the crop that can, or the largest size.
+    """
+    if spec.crop == "center" and kind.center_side is not None and spec.size > kind.center_side:
+        side = kind.center_side
+        raise DataError(
+            f"--size {spec.size}: the center crop has {side} x {side} pixels; give --crop resize"
+            + (f" (up to {kind.largest_side})" if kind.largest_side else "")
+        )
+    if spec.crop == "resize" and kind.largest_side is not None and spec.size > kind.largest_side:
+        raise DataError(
+            f"--size {spec.size}: the images of {kind.title} hold no square above {kind.largest_side} pixels"
+        )
 
 
 def _dataset(
@@ -113,22 +134,22 @@ def _dataset(
     sets: list[ImageSet],
     pack: ImageCache,
     *,
+    kind: DataSource,
     name: str,
     title: str,
-    licence: str,
-    procedural: bool,
     split: str,
-    skipped: list[Skipped],
+    skipped: list[Skipped] | None = None,
+    attributes: dict[str, dict[str, bool]] | None = None,
+    notes: list[str] | None = None,
 ) -> Dataset:
     facts = dataset_statistics(spec, split, sets, pack)
     shared = None
     if sets[0].identities is not None and sets[2].identities is not None:
         shared = len(np.intersect1d(known_identities(sets[0]), known_identities(sets[2])))
     return Dataset(
+        kind=kind,
         name=name,
         title=title,
-        licence=licence,
-        procedural=procedural,
         size=spec.size,
         crop=spec.crop,
         split_name=split,
@@ -136,9 +157,11 @@ def _dataset(
         validation=sets[1],
         test=sets[2],
         fingerprint=facts.fingerprint,
-        skipped=skipped,
+        skipped=skipped or [],
         shared_identities=shared,
         duplicates=facts.duplicates,
+        attributes=attributes or {},
+        notes=notes or [],
         mean_pixel=facts.mean.mean(axis=(0, 1)),
         mean_image=facts.mean.astype(np.float32),
     )

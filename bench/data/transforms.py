@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from masks.image_files import IMAGE_FORMATS
+
 CROPS = ("center", "resize", "face")
 #: Side of the centre crop of CelebA's aligned 178 x 218 pictures.
 CENTER_SIDE = 160
 #: The reason that does not count as unreadable.
 NO_FACE = "no face found"
 _MAX_PIXELS = 64_000_000
-#: What Pillow may try: no format that runs another program (EPS) or that nobody keeps pictures in.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 #: Where Pillow keeps what may hold an orientation (TIFF: in its tags).
 _ROTATION = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
@@ -37,23 +37,25 @@ def decoding() -> Iterator[None]:
         yield
 
 
-def decode_image(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, size: int, crop: str, center_side: int | None = CENTER_SIDE
+) -> NDArray[np.uint8]:
     """``(size, size, 3)`` uint8 from the bytes of a picture.
 
     Greyscale, palette, CMYK, 16-bit and transparent pictures become RGB (transparency on white); EXIF rotation is
     applied; shrinking is Pillow's bicubic, antialiased.
 
     Raises:
-        PictureError: empty, unreadable, truncated, too large, or smaller than the crop.
+        ImageError: empty, unreadable, truncated, too large, or smaller than the crop.
     """
     if not data:
         raise ImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels: too large")
             image.load()
-            return crop_and_resize(_rgb(_upright(image)), size, crop)
+            return crop_and_resize(_rgb(_upright(image)), size, crop, center_side)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -64,19 +66,19 @@ def decode_image(data: bytes, size: int, crop: str) -> NDArray[np.uint8]:
         raise ImageError(f"unreadable: {error}") from error
 
 
-def crop_and_resize(image: Image.Image, size: int, crop: str) -> NDArray[np.uint8]:
+def crop_and_resize(
+    image: Image.Image, size: int, crop: str, center_side: int | None = CENTER_SIDE
+) -> NDArray[np.uint8]:
     """The square of an RGB picture. Only faces may be enlarged: in CelebA they are 110 to 170 pixels wide.
 
     Raises:
-        PictureError: smaller than the crop, or no face found.
+        ImageError: smaller than the crop, or no face found.
     """
     if crop == "face":
         box = _face(image)
     else:
-        side = CENTER_SIDE if crop == "center" else min(image.size)
-        if crop == "center" and min(image.size) < side:
-            # Any folder of pictures: where 160 do not fit, the largest square that is not below the wanted size.
-            side = min(image.size)
+        # Where the source's usual square does not fit, the largest one that is not below the wanted size.
+        side = min(*image.size, center_side) if crop == "center" and center_side else min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
     if box[2] - box[0] < size and crop != "face":

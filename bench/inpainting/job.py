@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.sources import SUFFIXES
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting.photo import read_hole, read_photo
 from bench.inpainting.tiling import ImageCompleter, complete_tiled
 from bench.runner.run_folder import atomic_write
+from masks.image_files import IMAGE_SUFFIXES as SUFFIXES
 
 
 @dataclass(frozen=True)

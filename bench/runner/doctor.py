@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from bench.data import DataSpec
 from bench.data.cache import cache_folder
 from bench.data.dataset import FACES
-from bench.data.sources import find_images, open_image_file
+from bench.data.sources import find_source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError
 from bench.pretrained_weights import list_backbones
@@ -217,22 +217,25 @@ def _data(data: str) -> Iterator[SystemCheck]:
         yield SystemCheck("data", FACES, "ok", "procedural faces are embedded", remedy)
         return
     try:
-        source = find_images(Path(data))
+        source = find_source(Path(data))
     except BenchError as error:
         yield SystemCheck("data", data, "failed", str(error), "docs/data.md shows the layouts that are read")
         return
     found = f"{len(source.ids):,} pictures in {source.place}"
     yield SystemCheck("data", source.name, "ok", found)
     for what, known in (("official split", source.partition), ("identities", source.identities)):
-        if source.is_celeba and not known:
-            name = "list_eval_partition.txt" if known is source.partition else "identity_CelebA.txt"
+        stem = source.kind.lists.get(what.removeprefix("official "))
+        if stem and not known and source.kind.published_split:
+            name = f"{stem}.txt"
             remedy = f"put {name} beside the pictures"
             yield SystemCheck("data", what, "warning", f"no {name}", remedy)
         elif known:
             yield SystemCheck("data", what, "ok", f"known of {len(known):,} pictures")
     try:
         with decoding():
-            decode_image(open_image_file(source.place, source.ids[0]), DataSpec().size, DataSpec().crop)
+            decode_image(
+                read_bytes(source.place, source.paths[source.ids[0]]), DataSpec().size, DataSpec().crop
+            )
     except (ImageError, OSError) as error:
         remedy = "remove it, or give --allow-unreadable"
         yield SystemCheck("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)

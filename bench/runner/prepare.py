@@ -74,9 +74,12 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     data = data or open_data(spec)
     test_images = evaluator.sample_subset(evaluated_images(data, settings.evaluate_on), settings.test_images)
     unknown = len(test_images) - len(known_identities(test_images))
-    if unknown and data.name == "celeba":
+    for note in data.notes:
+        callbacks.warn(note)
+    if unknown and "identities" in data.kind.lists and data.kind.published_split:
         callbacks.warn(
-            f"identity_CelebA.txt names no person for {unknown:,} of {len(test_images):,} images to be evaluated: "
+            f"{data.kind.lists['identities']}.txt names no person for "
+            f"{unknown:,} of {len(test_images):,} images to be evaluated: "
             "each counts as a person of its own, and intervals may be too narrow"
         )
     ready, unavailable = metric_library.prepare_metrics(wanted, compute.device)

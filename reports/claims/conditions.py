@@ -82,7 +82,7 @@ _REPEATED = (
 )
 
 
-def on_celeba(claim: Claim) -> str:
+def on_claims_dataset(claim: Claim) -> str:
     """What tests the claim from nothing."""
     models = ",".join(claim.models)
     return f"bench run --models {models} --mask {claim.mask} --data PATH/TO/celeba --preset paper"

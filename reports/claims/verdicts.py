@@ -22,6 +22,7 @@ from reports.claims.evidence import (
 )
 from reports.claims.paper import CLAIMS, Claim
 from reports.results.experiment import Experiment
+from reports.results.manifest import is_claims_dataset
 from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.scores import Scores, group_scores
 
@@ -70,9 +71,9 @@ def _evaluate(
     experiment: Experiment, claim: Claim, arranged: dict[str, Arranged], short: list[str]
 ) -> Verdict:
     data = experiment.manifest["data"]
-    if data["procedural"] or data["name"] != "celeba":
+    if not is_claims_dataset(data):
         what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
-        command = conditions.on_celeba(claim)
+        command = conditions.on_claims_dataset(claim)
         return Verdict(claim, "not tested", "neither", f"these are {what}", command=command)
     seeds = experiment.manifest["settings"]["seeds"]
     if missing := _missing(experiment, claim):

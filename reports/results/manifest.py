@@ -78,6 +78,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def is_claims_dataset(data: Mapping[str, Any]) -> bool:
+    """Return whether the paper's claims are about the images of a manifest's ``data``."""
+    # Manifests of earlier versions name the data set and say nothing of its properties.
+    return bool(data.get("claims_dataset", data.get("name") == "celeba"))
+
+
 _REMEDY = "get a whole copy of it, or remove it and run the experiment's command again"
 
 

@@ -126,7 +126,7 @@ def _why_not(page: ReportContext) -> str:
             "These pictures are procedural faces, drawn by this program. No difference to the paper is "
             "printed and none may be read off: its numbers are of other pictures and stand here for reference only."
         )
-    if not page.is_celeba:
+    if not page.is_claims_dataset:
         return (
             "These pictures are not CelebA. No difference to the paper is printed: its numbers are of other "
             "pictures and stand here for reference only."

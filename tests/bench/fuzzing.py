@@ -32,6 +32,7 @@ from PIL import Image
 from bench.cli.commands.run import run_command as run
 from bench.cli.config_file import option_keys, read_config_file
 from bench.data import sources
+from bench.data.sources.base import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo
@@ -323,8 +324,9 @@ def _names(folder: Path) -> Target:
         path = folder / os.fsdecode(name + b".png")
         path.write_bytes(stream.getvalue())
         try:
-            (found,) = sources.find_images(folder).ids
-            assert sources.open_image_file(folder, found) == stream.getvalue()
+            source = sources.find_source(folder)
+            (found,) = source.ids
+            assert sources.read_bytes(folder, source.paths[found]) == stream.getvalue()
             mask = PurePosixPath(mask_files.mask_image_name(found))
             assert not mask.is_absolute()
             assert ".." not in mask.parts
@@ -356,11 +358,11 @@ def _members(folder: Path) -> Target:
                 for name in given:
                     archive.writestr(name or "x", b"picture")
         try:
-            source = sources.find_images(path)
+            source = sources.find_source(path)
         except BenchError:
             return
         finally:
-            sources._open.cache_clear()
+            forget_open_zip()
         for found in source.ids:
             parts = PurePosixPath(found.replace("\\", "/"))
             assert not parts.is_absolute()

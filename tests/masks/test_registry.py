@@ -59,8 +59,8 @@ def test_a_mask_depends_on_its_own_id_only(name: str, order: list[int], cut: int
 
 def test_the_same_in_another_process() -> None:
     code = (
-        "import sys; from masks import bank, suite;"
-        "print(bank.digest(suite.draw('freeform', [f'{i:06d}.jpg' for i in range(64)], 64)));"
+        "import sys; from masks import bank, registry;"
+        "print(bank.masks_digest(registry.draw_masks('freeform', [f'{i:06d}.jpg' for i in range(64)], 64)));"
         "assert 'torch' not in sys.modules"
     )
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -19,7 +19,7 @@ from bench.data import DataSpec, fingerprint, open_data
 from bench.data import cache as fill
 from bench.data import cache as pack
 from bench.data.procedural_faces import render_faces
-from bench.data.sources import find_images
+from bench.data.sources import find_source
 from bench.errors import BenchError, DataError
 
 COUNT = 90
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _pack(folder: Path, cache: Path, told: list[int] | None = None) -> tuple[np.ndarray, list[str]]:
     spec = DataSpec(source=str(folder), size=32, cache=cache)
     made = pack.cache_source(
-        spec, find_images(folder), lambda what, done, of: told.append(done) if told is not None else None
+        spec, find_source(folder), lambda what, done, of: told.append(done) if told is not None else None
     )
     return made.images, [s.id for s in made.skipped]
 
@@ -146,7 +146,7 @@ def test_a_pack_as_its_stamp_says_is_not_summed_again(
 ) -> None:
     spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
     first = open_data(spec)
-    monkeypatch.setattr(pack, "checksums", lambda _: pytest.fail("summed the pixels again"))
+    monkeypatch.setattr(pack, "block_checksums", lambda _: pytest.fail("summed the pixels again"))
     monkeypatch.setattr(fingerprint, "_fingerprint", lambda *_: pytest.fail("hashed the pixels again"))
     again = open_data(spec)
     assert again.fingerprint == first.fingerprint
@@ -184,7 +184,7 @@ def test_a_pack_copied_to_another_disk_is_summed_once_and_used(
     told: list[int] = []
     assert np.array_equal(_pack(folder, tmp_path / "new", told)[0], first)
     assert told == []
-    monkeypatch.setattr(pack, "checksums", lambda _: pytest.fail("summed the pixels again"))
+    monkeypatch.setattr(pack, "block_checksums", lambda _: pytest.fail("summed the pixels again"))
     _pack(folder, tmp_path / "new")
 
 
@@ -222,8 +222,8 @@ def test_damaged_facts_are_worked_out_again(folder: Path, tmp_path: Path, damage
 def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys; from pathlib import Path; from bench.data import DataSpec, fill, open_data\n"
-        "fill.BLOCK = 10; fill.num_processes = lambda: 2\n"
+        "import sys; from pathlib import Path; from bench.data import DataSpec, cache, open_data\n"
+        "cache.BLOCK = 10; cache.num_processes = lambda: 2\n"
         "open_data(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])))\n"
     )
     run = subprocess.run(
@@ -236,10 +236,10 @@ def test_a_script_without_a_main_guard_is_told_so_and_does_not_hang(folder: Path
 
 def test_two_processes_at_once_make_one_pack(folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, fill, pack;"
-        "from bench.data.sources import find; fill.num_processes = lambda: 1; fill.BLOCK = 10; told = [];"
+        "import sys, hashlib; from pathlib import Path; from bench.data import DataSpec, cache;"
+        "from bench.data.sources import find_source; cache.num_processes = lambda: 1; cache.BLOCK = 10; told = [];"
         "spec = DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2]));"
-        "p = pack.pack_source(spec, find(Path(sys.argv[1])),"
+        "p = cache.cache_source(spec, find_source(Path(sys.argv[1])),"
         " lambda *a: told.append(a));"
         "print(hashlib.sha256(p.images.tobytes()).hexdigest(), [x.id for x in p.skipped], len(told) > 0)"
     )

@@ -1,0 +1,154 @@
+"""Lists that come with data sets: a name and its values on each line, as text or CSV; and how names find images."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from bench.errors import DataError
+from masks.image_files import escape_name
+
+V = TypeVar("V")
+#: First cell of a header line, in lower case.
+_HEADERS = frozenset(
+    {"image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
+)
+_MAX_VALUE = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class NameList:
+    """A list as read.
+
+    Attributes:
+        place: where it lies, for messages.
+        columns: names of the values, where the list has a header.
+        rows: name -> values.
+        line_numbers: name -> line, from 1.
+    """
+
+    place: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+    line_numbers: dict[str, int]
+
+
+def parse_list(content: bytes, place: str) -> NameList:
+    """Parse a list of names: cells separated by commas, semicolons, tabs or spaces, with or without a header.
+
+    A byte-order mark is ignored, and UTF-16 is recognized by it. Attribute lists may begin with their number of lines.
+
+    Raises:
+        DataError: a line without a value, of another length than the first, or with other values for a name.
+
+    >>> parse_list(b"\\xef\\xbb\\xbfimage_id,partition\\n000001.jpg,0\\n", "list.csv").rows
+    {'000001.jpg': ['0']}
+    """
+    lines = [
+        (n, line) for n, line in enumerate(_decode(content, place).splitlines(), start=1) if line.strip()
+    ]
+    if len(lines) > 2 and lines[0][1].strip().isdigit():
+        lines.pop(0)  # list_attr_celeba.txt: the number of images
+        columns = _cells(lines.pop(0)[1], place)
+    else:
+        columns = []
+        if lines and (first := _cells(lines[0][1], place))[:1] and first[0].lower() in _HEADERS:
+            columns = first[1:]
+            lines.pop(0)
+    rows: dict[str, list[str]] = {}
+    line_numbers: dict[str, int] = {}
+    for number, line in lines:
+        name, *values = _cells(line, f"{place}:{number}")
+        expected = len(columns) or 1
+        if not name or len(values) != expected:
+            wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
+            raise DataError(f"{place}:{number}: expected {wanted}, found {escape_name(line[:60])!r}")
+        name = escape_name(name)
+        if rows.setdefault(name, values) != values:
+            raise DataError(f"{place}:{number}: {name} is listed twice with different values")
+        line_numbers.setdefault(name, number)
+    return NameList(place, columns, rows, line_numbers)
+
+
+def parse_numbers(listed: NameList) -> dict[str, int]:
+    """Return the first value of each name as a whole number from 0.
+
+    Raises:
+        DataError: a value is not one.
+    """
+    numbers = {}
+    for name, (value, *_) in listed.rows.items():
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= _MAX_VALUE):
+            where = f"{listed.place}:{listed.line_numbers[name]}"
+            raise DataError(f"{where}: expected 'NAME NUMBER', found {escape_name(f'{name} {value}'[:60])!r}")
+        numbers[name] = int(value)
+    return numbers
+
+
+def match_names(ids: Iterable[str], listed: Mapping[str, V]) -> dict[str, V]:
+    """Return the values of those ids that a list names: by the whole name, else by the bare name without a suffix.
+
+    A bare name is used only where it is unique on both sides.
+
+    >>> match_names(["a/1.png", "a/2.png", "b/2.png"], {"1.jpg": 10, "2.jpg": 20, "b/2.png": 30})
+    {'a/1.png': 10, 'b/2.png': 30}
+    """
+    ids = list(ids)
+    exact = {i: listed[i] for i in ids if i in listed}
+    if len(exact) == len(ids):
+        return exact
+    bare_ids = Counter(map(_bare, ids))
+    bare_listed = Counter(map(_bare, listed))
+    by_bare = {_bare(name): value for name, value in listed.items() if bare_listed[_bare(name)] == 1}
+    found = {}
+    for image_id in ids:
+        bare = _bare(image_id)
+        if image_id in exact:
+            found[image_id] = exact[image_id]
+        elif bare in by_bare and bare_ids[bare] == 1:
+            found[image_id] = by_bare[bare]
+    return found
+
+
+def require_match(found: Mapping[str, V], ids: Sequence[str], listed: NameList) -> None:
+    """Raise where a list names none of the images.
+
+    Raises:
+        DataError: with one name of each side.
+    """
+    if not found and ids and listed.rows:
+        theirs = next(iter(listed.rows))
+        raise DataError(
+            f"{listed.place} names none of the {len(ids):,} images: it has {theirs!r}, the images are named "
+            f"{ids[0]!r}; give the list of these images, or remove it"
+        )
+
+
+def _decode(content: bytes, place: str) -> str:
+    try:
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return content.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not readable as text ({error.reason})") from error
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _cells(line: str, place: str) -> list[str]:
+    """Split a line at the first kind of separator that it holds."""
+    line = line.strip()
+    for separator in (",", ";", "\t"):
+        if separator in line:
+            try:
+                cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+            except csv.Error as error:
+                raise DataError(f"{place}: not readable as CSV ({error})") from error
+            return [cell.strip() for cell in cells]
+    return line.split()
+
+
+def _bare(name: str) -> str:
+    return PurePosixPath(name).stem

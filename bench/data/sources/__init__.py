@@ -1,0 +1,104 @@
+"""The registry of data sources, and the way from a path to the images of one.
+
+A data source is one class in one module of this package (see :class:`~bench.data.sources.base.DataSource`); every
+module here is imported, so a new file is all that a new source takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.data.sources.base import DataSource, FileTree, Source, forget_open_zip, open_tree, read_bytes
+from bench.errors import DataError
+from masks.image_files import IMAGE_SUFFIXES, escape_name, resolve_path
+
+__all__ = ["DataSource", "Source", "data_sources", "find_source", "read_bytes"]
+
+
+@lru_cache(maxsize=1)
+def data_sources() -> tuple[DataSource, ...]:
+    """Return every data source that is recognized by its files, in the order in which they are asked."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    found = sorted(_concrete_sources(DataSource), key=lambda kind: (kind.order, kind.name))
+    return tuple(kind() for kind in found)
+
+
+def find_source(path: Path) -> Source:
+    """Return the images at ``path`` as the first data source that recognizes them.
+
+    Raises:
+        DataError: nothing is there, no image, or a list that cannot be read.
+    """
+    forget_open_zip()
+    path = resolve_path(str(path))
+    if not path.exists():
+        raise DataError(f"--data {path}: no such file or folder")
+    tree = open_tree(path)
+    for kind in data_sources():
+        for candidate in (tree, *tree.zips(kind.archives)):
+            if (found := kind.select(candidate)) is not None:
+                return _describe(kind, candidate, found)
+    # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
+    zips = list(tree.zips())
+    if len(zips) == 1:
+        for kind in data_sources():
+            if (found := kind.select(zips[0])) is not None:
+                return _describe(kind, zips[0], found)
+    left_out = tree.files.left_out_sentence()
+    raise DataError(
+        f"--data {path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}){'; ' * bool(left_out)}{left_out}"
+    )
+
+
+def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source:
+    """Put together what is known of the images."""
+    notes = [sentence] if (sentence := tree.files.left_out_sentence()) else []
+    paths: dict[str, str] = {}
+    for image_id, path in sorted(found.items()):
+        escaped = escape_name(image_id)
+        if escaped in paths:
+            notes.append(f"left out: {escaped}, which two pictures would be called")
+        paths.setdefault(escaped, path)
+    paths = dict(sorted(paths.items()))
+    unnamed = [image_id for image_id in paths if image_id not in found]
+    if unnamed:
+        notes.append(f"{len(unnamed):,} file names are not UTF-8; they are called {unnamed[0]} and so on")
+    partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
+    if identities and len(identities) < len(paths):
+        missing = len(paths) - len(identities)
+        notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
+    for what, stem in kind.lists.items():
+        lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]
+        if (
+            lists
+            and what in ("split", "identities")
+            and not {"split": partition, "identities": identities}[what]
+        ):
+            notes.append(f"{lists[0]} is empty and not used")
+    name, title = kind.called(tree)
+    return Source(
+        kind=kind,
+        name=name,
+        title=title,
+        place=tree.place,
+        paths=paths,
+        partition=partition,
+        identities=identities,
+        attributes=kind.attributes(tree, paths),
+        unsafe=[escape_name(member) for member in tree.files.unsafe],
+        notes=notes,
+    )
+
+
+def _concrete_sources(kind: Any) -> Iterator[type[DataSource]]:
+    """Yield the classes below ``kind`` that can be made."""
+    for child in kind.__subclasses__():
+        if not child.__abstractmethods__:
+            yield child
+        yield from _concrete_sources(child)

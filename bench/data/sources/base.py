@@ -1,0 +1,238 @@
+"""What a data source is: one class with title, license, published split, identities and layout.
+
+A subclass in a module of this package is in the registry: ``bench.data.sources`` imports every module here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from bench.data.name_lists import NameList, match_names, parse_list, parse_numbers, require_match
+from bench.errors import DataError
+from masks.image_files import FoundFiles, find_files, find_zip_members
+
+_MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
+_MAX_LIST_BYTES = 64 * 2**20
+_LIST_SUFFIXES = (".txt", ".csv")
+
+
+@dataclass(frozen=True)
+class FileTree:
+    """Files of the folder or zip that a user named.
+
+    Attributes:
+        place: the folder or zip.
+        files: what it holds.
+        outer: the folder in which a zip was found, if the user named the folder.
+    """
+
+    place: Path
+    files: FoundFiles
+    outer: FileTree | None = None
+
+    @property
+    def folder_names(self) -> tuple[str, ...]:
+        """Names of the place and of the two folders above it, from the outside in; a zip's name without suffix."""
+        place = self.place.resolve()
+        return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
+
+    def find_list(self, stem: str, beside: Sequence[Path] = ()) -> NameList | None:
+        """Read the list ``stem.txt`` or ``stem.csv`` nearest to the root, here, around the zip, or in ``beside``.
+
+        Raises:
+            DataError: it is not readable as a list.
+        """
+        wanted = [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
+        here = [p for p in self.files.others if PurePosixPath(p).name.lower() in wanted]
+        if here:
+            path = min(here, key=lambda p: (p.count("/"), p))
+            return parse_list(read_bytes(self.place, path, _MAX_LIST_BYTES), str(self.place / path))
+        if self.outer is not None:
+            return self.outer.find_list(stem)
+        for folder in beside:
+            for inner in ("", "Eval", "Anno"):
+                for suffix in _LIST_SUFFIXES:
+                    path_there = folder / inner / (stem + suffix)
+                    if path_there.is_file():
+                        return parse_list(
+                            read_bytes(folder, path_there.relative_to(folder).as_posix(), _MAX_LIST_BYTES),
+                            str(path_there),
+                        )
+        return None
+
+    def zips(self, names: Sequence[str] | None = None) -> Iterator[FileTree]:
+        """Open the zips of those names that lie in this folder; all zips for ``None``."""
+        for path in self.files.others if self.place.is_dir() else ():
+            name = PurePosixPath(path).name.lower()
+            if name.endswith(".zip") and (names is None or name in names):
+                yield open_tree(self.place / path, outer=self)
+
+
+class DataSource(ABC):
+    """A data set known by its layout.
+
+    Subclasses set the class attributes and :meth:`select`, and say what is published besides.
+    """
+
+    #: As in results, file names and ``bench list data``.
+    name: ClassVar[str]
+    #: As the report calls it.
+    title: ClassVar[str]
+    #: Whose images these are and on what terms, in one line.
+    licence: ClassVar[str]
+    #: Where to get it.
+    homepage: ClassVar[str] = ""
+    #: The layouts that are recognized, for the documentation.
+    layout: ClassVar[str] = ""
+    #: The published split, for the documentation; empty if there is none.
+    published_split: ClassVar[str] = ""
+    #: Sources are asked in ascending order; the folder of any images comes last.
+    order: ClassVar[int] = 10
+    #: Zips to look into, in lower case.
+    archives: ClassVar[tuple[str, ...]] = ()
+    #: Side of ``--crop center`` in pixels; ``None`` is the largest centered square.
+    center_side: ClassVar[int | None] = None
+    #: The largest square that an image holds, where all have one size.
+    largest_side: ClassVar[int | None] = None
+    #: Whether eyes, nose and mouth lie at the same place in every image.
+    aligned_faces: ClassVar[bool] = False
+    #: Whether the images are drawn by this program: no real data, never a result.
+    procedural: ClassVar[bool] = False
+    #: Whether the claims of the MGS-IIM paper are about these images.
+    claims_dataset: ClassVar[bool] = False
+    #: Lists that are published with the images: what for -> stem of the file.
+    lists: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def select(self, tree: FileTree) -> dict[str, str] | None:
+        """Return image id -> path in the tree, or ``None`` where the tree is not this data set.
+
+        Ids are the same in every layout of a data set: masks and splits are functions of them.
+        """
+
+    def called(self, tree: FileTree) -> tuple[str, str]:
+        """Return name and title of these images."""
+        return self.name, self.title
+
+    def beside(self, tree: FileTree) -> list[Path]:
+        """Return folders outside the tree in which lists may lie."""
+        return [tree.place.resolve().parent] if tree.place.is_file() else []
+
+    def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Return image id -> 0 training, 1 validation, 2 test, where it is published; else an empty table."""
+        return self._numbers(tree, "split", paths, highest=2)
+
+    def identities(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Return image id -> number of the person shown, where it is published."""
+        return self._numbers(tree, "identities", paths)
+
+    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
+        """Return attribute -> image id -> whether the image has it, where it is published."""
+        return {}
+
+    def _numbers(
+        self, tree: FileTree, what: str, paths: Mapping[str, str], highest: int | None = None
+    ) -> dict[str, int]:
+        stem = self.lists.get(what)
+        listed = tree.find_list(stem, self.beside(tree)) if stem else None
+        if listed is None:
+            return {}
+        numbers = parse_numbers(listed)
+        wrong = next((n for n, value in numbers.items() if highest is not None and value > highest), None)
+        if wrong is not None:
+            raise DataError(f"{listed.place}: {wrong} is in part {numbers[wrong]}; there are 0, 1 and 2")
+        found = match_names(paths, numbers)
+        require_match(found, list(paths), listed)
+        return found
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a data source that were found.
+
+    Attributes:
+        kind: which data source it is.
+        name: its name, or the folder's.
+        title: as the report calls it.
+        place: the folder or zip.
+        paths: image id -> path below the place, in the order of ids.
+        partition: image id -> 0 train, 1 validation, 2 test, where a published split is known.
+        identities: image id -> who is shown, where known.
+        attributes: attribute -> image id -> whether it has it.
+        unsafe: entries of a zip whose path would leave its folder.
+        notes: what was seen and is not used, in sentences.
+    """
+
+    kind: DataSource
+    name: str
+    title: str
+    place: Path
+    paths: dict[str, str]
+    partition: dict[str, int] = field(default_factory=dict)
+    identities: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, dict[str, bool]] = field(default_factory=dict)
+    unsafe: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """Image ids, in order."""
+        return list(self.paths)
+
+    def file_signature(self) -> str:
+        """Return a text that changes whenever files do; part of the name of the cache file."""
+        if self.place.is_file():
+            state = self.place.stat()
+            return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.paths)}"
+        states = ((self.place / path).stat() for path in self.paths.values())
+        return f"{self.place.resolve()} {[(s.st_size, s.st_mtime_ns) for s in states]}"
+
+
+def open_tree(place: Path, outer: FileTree | None = None) -> FileTree:
+    """List the files of a folder or zip.
+
+    Raises:
+        DataError: a folder that cannot be read, or a damaged zip.
+    """
+    try:
+        if place.is_file():
+            return FileTree(place, _open_zip(place)[1], outer)
+        return FileTree(place, find_files(place), outer)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        what = "zip of images" if place.is_file() else "folder"
+        raise DataError(f"--data {place}: not a readable {what} ({error}); get it again") from error
+
+
+def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
+    """Return the bytes of one file of a folder or zip.
+
+    Raises:
+        OSError: unreadable, or larger than ``limit``.
+    """
+    if place.is_dir():
+        file = place / path
+        if file.stat().st_size > limit:
+            raise OSError(f"larger than {limit >> 20} MiB")
+        return file.read_bytes()
+    archive, found = _open_zip(place)
+    if archive.getinfo(found.members[path]).file_size > limit:
+        raise OSError(f"larger than {limit >> 20} MiB")
+    return archive.read(found.members[path])
+
+
+def forget_open_zip() -> None:
+    """Close the zip that is kept open: it may have been replaced by another one."""
+    _open_zip.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _open_zip(place: Path) -> tuple[zipfile.ZipFile, FoundFiles]:
+    """Open a zip and keep it open for this process: reading its directory once is enough. Nothing is extracted."""
+    archive = zipfile.ZipFile(place)
+    return archive, find_zip_members(archive.namelist())

@@ -1,0 +1,210 @@
+"""Find image files below a folder or in a zip: one walker and one list of formats for the whole project.
+
+Data, mask folders, ``bench inpaint`` and ``bench score`` all use it. It stands in this package because ``masks`` is
+the lowest package that reads images; it imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote_to_bytes
+
+#: Suffix of every readable image format, and Pillow's name of the format. No format that runs another program (EPS).
+FORMAT_OF_SUFFIX = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+    ".ppm": "PPM",
+}
+IMAGE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
+#: What ``Image.open(formats=...)`` may try.
+IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
+
+#: Folders that programs make beside images: not hidden by a leading dot, and never somebody's images.
+_LITTER = frozenset(
+    {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
+)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that is not used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class FoundFiles:
+    """Files of a folder or zip, as POSIX paths below it.
+
+    Attributes:
+        images: in the order of their names.
+        others: files with other suffixes, in the order of their names.
+        left_out: hidden parts, links in a circle, broken links and unreadable folders.
+        unsafe: entries of a zip whose path would leave its folder.
+        members: path -> name of the member, in a zip only.
+    """
+
+    images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unsafe: list[str] = field(default_factory=list)
+    members: dict[str, str] = field(default_factory=dict)
+
+    def left_out_sentence(self) -> str:
+        """Return one sentence that names the first files left out; empty if there are none."""
+        if not self.left_out:
+            return ""
+        named = ", ".join(f"{escape_name(x.path)} ({x.reason})" for x in self.left_out[:3])
+        more = f" and {len(self.left_out) - 3:,} more" if len(self.left_out) > 3 else ""
+        return f"left out: {named}{more}"
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of that name is hidden, or litter of an operating system.
+
+    >>> [is_hidden(n) for n in (".thumbnails", "._001.png", "@eaDir", "__MACOSX", "001.png")]
+    [True, True, True, True, False]
+    """
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def is_image(name: str) -> bool:
+    """Return whether the suffix is that of a readable image format.
+
+    >>> [is_image(n) for n in ("a/b.JPG", "b.tiff", "list.txt", "png")]
+    [True, True, False, False]
+    """
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def escape_name(name: str) -> str:
+    """Return a file name that UTF-8 can hold: names in another encoding are percent-encoded, others are unchanged.
+
+    >>> escape_name("caf\\udce9 100%.png"), escape_name("café 100%.png")
+    ('caf%E9 100%25.png', 'café 100%.png')
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        # Surrogates stand for bytes that are not UTF-8 (PEP 383); lone ones of another origin are kept apart as \uXXXX.
+        raw = name.replace("%", "%25")
+        return "".join(
+            f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in raw
+        ).encode("utf-8", "backslashreplace").decode("utf-8")  # fmt: skip
+    return name
+
+
+def resolve_path(name: str) -> Path:
+    """Return the path of a user's file or folder, given as it is or as :func:`escape_name` writes it."""
+    path = Path(name).expanduser()
+    if "%" in name and not os.path.lexists(path):
+        raw = Path(os.fsdecode(unquote_to_bytes(name))).expanduser()
+        if os.path.lexists(raw):
+            return raw
+    return path
+
+
+def find_files(root: Path) -> FoundFiles:
+    """Walk a folder. Links are followed, each real folder is visited once, and hidden parts are left out.
+
+    A folder that can be reached by a link and directly keeps its direct path, so that a link never changes the names
+    of what was there before it.
+    """
+    found, links = FoundFiles(), [("", root)]
+    visited: set[tuple[int, int]] = set()
+    while links:
+        # Links wait until every folder that lies here has been visited; then the first by name.
+        links.sort(reverse=True)
+        prefix, start = links.pop()
+        _walk(prefix, start, found, links, visited)
+    found.images.sort()
+    found.others.sort()
+    found.left_out.sort(key=lambda x: x.path)
+    return found
+
+
+def _walk(
+    prefix: str, start: Path, found: FoundFiles, links: list[tuple[str, Path]], visited: set[tuple[int, int]]
+) -> None:
+    """Visit ``start`` and the folders in it, and collect links to folders in ``links``."""
+    pending = [(prefix, start)]
+    while pending:
+        below, folder = pending.pop()
+        try:
+            state = folder.stat()
+            if (state.st_dev, state.st_ino) in visited:
+                found.left_out.append(LeftOut(below.rstrip("/"), "a link to a folder that is read already"))
+                continue
+            visited.add((state.st_dev, state.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    path = below + entry.name
+                    if is_hidden(entry.name):
+                        if entry.is_dir() or is_image(entry.name):
+                            found.left_out.append(LeftOut(path, "hidden"))
+                    elif entry.is_dir(follow_symlinks=False):
+                        pending.append((path + "/", Path(entry.path)))
+                    elif entry.is_symlink() and entry.is_dir():
+                        links.append((path + "/", Path(entry.path)))
+                    elif entry.is_file():
+                        (found.images if is_image(entry.name) else found.others).append(path)
+                    elif is_image(entry.name):
+                        why = "a broken link" if entry.is_symlink() else "not a regular file"
+                        found.left_out.append(LeftOut(path, why))
+        except OSError as error:
+            if not below:  # the folder that the user named
+                raise
+            found.left_out.append(LeftOut(below.rstrip("/"), error.strerror or str(error)))
+
+
+def find_zip_members(names: Iterable[str]) -> FoundFiles:
+    """Sort out the member names of a zip by the rules of :func:`find_files`. Nothing is extracted.
+
+    >>> found = find_zip_members(["b/2.png", "b/list.txt", "__MACOSX/b/._2.png", "../out.png"])
+    >>> found.images, found.others, found.unsafe, [x.path for x in found.left_out]
+    (['b/2.png'], ['b/list.txt'], ['../out.png'], ['__MACOSX/b/._2.png'])
+    """
+    found = FoundFiles()
+    for member in names:
+        path = PurePosixPath(member.replace("\\", "/"))
+        if member.endswith(("/", "\\")) or not path.parts:
+            continue
+        if any(is_hidden(part) for part in path.parts if part not in (".", "..")):
+            if is_image(path.name):
+                found.left_out.append(LeftOut(path.as_posix(), "hidden"))
+        elif path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+            if is_image(path.name):
+                found.unsafe.append(member)
+        elif path.as_posix() not in found.members:
+            found.members[path.as_posix()] = member
+            (found.images if is_image(path.name) else found.others).append(path.as_posix())
+    found.images.sort()
+    found.others.sort()
+    return found
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """Return the folder to descend into while each folder holds nothing but one other folder; with a slash, or empty.
+
+    >>> common_folder(["a/b/1.png", "a/b/c/2.png"]), common_folder(["a/1.png", "notes.txt"]), common_folder(["1.png"])
+    ('a/b/', '', '')
+    """
+    folders = [str(PurePosixPath(path).parent) for path in paths]
+    shared = os.path.commonpath(folders) if folders else ""
+    return f"{shared}/" if shared not in ("", ".") else ""
+
+
+def is_world_writable(path: Path) -> bool:
+    """Return whether every user of the machine may change what is in a folder."""
+    return os.name == "posix" and bool(path.stat().st_mode & stat.S_IWOTH)
