@@ -70,10 +70,10 @@ def render_comparison(
         for cell in first.cells
         if cell["label"] == line["label"]
     )
-    look = line_styles(dict.fromkeys(pairs))
+    style = line_styles(dict.fromkeys(pairs))
     with apply_style():
         sections = [
-            _section(place, first, other, comparison, metrics, look)
+            _section(place, first, other, comparison, metrics, style)
             for place, (other, comparison) in enumerate(zip(others, comparisons, strict=True))
         ]
     context = {
@@ -92,7 +92,7 @@ def _section(
     other: Experiment,
     comparison: ExperimentComparison,
     metrics: dict[str, MetricView],
-    look: dict[str, LineStyle],
+    style: dict[str, LineStyle],
 ) -> dict[str, Any]:
     """What is shown of one pair of experiments."""
     table = comparison.differences
@@ -101,7 +101,7 @@ def _section(
         lines = [
             {
                 **line,
-                "method": {"label": line["label"], "look": look[str(line["label"])]},
+                "method": {"label": line["label"], "style": style[str(line["label"])]},
                 "metric": metrics[str(line["metric"])],
                 "winner": {"a better": first.name, "b better": other.name}.get(str(line["verdict"]), ""),
             }
@@ -112,7 +112,7 @@ def _section(
                 "mask": mask,
                 "lines": lines,
                 "plots": [
-                    _forest(f"{place} {mask}", first, other, of, metrics[str(name)], look)
+                    _forest(f"{place} {mask}", first, other, of, metrics[str(name)], style)
                     for name, of in part.groupby("metric", sort=False)
                 ],
             }
@@ -133,7 +133,7 @@ def _forest(
     other: Experiment,
     part: pd.DataFrame,
     metric: MetricView,
-    look: dict[str, LineStyle],
+    style: dict[str, LineStyle],
 ) -> Plot:
     words = ", ".join(
         f"{line['label']} {metric.show(line['difference'], sign=True)} "
@@ -142,7 +142,7 @@ def _forest(
     )
     side = "right" if metric.higher_is_better else "left"
     return Plot(
-        plots.plot_paired_forest(part.assign(b=part["label"]), look, f"difference, {metric.title}"),
+        plots.plot_paired_forest(part.assign(b=part["label"]), style, f"difference, {metric.title}"),
         f"compare {name} {metric.name}",
         metric.heading,
         f"{first.name} less {other.name} in {metric.title}: {words}.",

@@ -1,4 +1,4 @@
-"""What every section of a report needs: methods with their looks, metrics, statistics, comparability."""
+"""What the sections of a report share: methods in table order with their line styles, metrics, statistics."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from reports.claims.conditions import find_shortfalls
+from reports.claims.paper import MASK as PAPER_MASK
+from reports.claims.paper import OURS as PROPOSED
+from reports.claims.paper import published_table, published_value
 from reports.claims.verdicts import Verdict, evaluate_claims
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
-from reports.results.schema import PRIMARY_METRICS, metric_columns
+from reports.results.schema import EXTERNAL, PRIMARY_METRICS, metric_columns
 from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores
 from reports.statistics.summary import distribution_note, summarize, summarize_distribution_metrics
@@ -36,13 +39,25 @@ _HEADINGS = {
     "fid": "FID",
 }
 
+#: Order of methods in tables and legends. ``own`` is every model that is in no group of the registry.
+GROUPS = ("paper", "ablations", "modern", "own", "external", "untrained")
+
 #: Below this many images seen the ranking of trained models is called noise.
 FEW_IMAGES_SEEN = 100_000
 
 
 @dataclass(frozen=True)
 class MetricView:
-    """A metric as tables show it."""
+    """A metric as tables show it.
+
+    Attributes:
+        name: column of the results table.
+        heading: what tables call it.
+        unit: empty or ``1`` where it has none.
+        convention: how it is computed, in words.
+        higher_is_better: its direction.
+        unavailable: why it has no values, or ``None``.
+    """
 
     name: str
     heading: str
@@ -53,21 +68,30 @@ class MetricView:
 
     @property
     def digits(self) -> int:
-        """Decimal places."""
+        """Return the number of decimal places."""
         return 2 if self.unit == "dB" or self.name == "fid" else 4
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """Return the arrow that points to better values."""
         return "↑" if self.higher_is_better else "↓"
 
     @property
     def title(self) -> str:
-        """Heading with unit."""
+        """Return the heading with the unit.
+
+        >>> MetricView("psnr_db", "PSNR", "dB", "", True, None).title
+        'PSNR (dB)'
+        """
         return f"{self.heading} ({self.unit})" if self.unit and self.unit != "1" else self.heading
 
     def show(self, value: float | None, *, sign: bool = False) -> str:
-        """A value with this metric's digits, or a dash."""
+        """Format a value with this metric's digits; a missing one is a dash.
+
+        >>> psnr = MetricView("psnr_db", "PSNR", "dB", "", True, None)
+        >>> psnr.show(-1.234, sign=True), psnr.show(None)
+        ('−1.23', '–')
+        """
         if value is None or pd.isna(value):
             return "–"
         return f"{value:{'+' if sign else ''}.{self.digits}f}".replace("-", "−")
@@ -75,77 +99,108 @@ class MetricView:
 
 @dataclass(frozen=True)
 class MethodView:
-    """A line of the tables: a model as configured and trained. ``label`` is unique in the report."""
+    """A line of the tables: a model as configured and trained.
+
+    Attributes:
+        label: name in tables and legends, unique in the report.
+        model: registry name.
+        trained: false for training-free baselines.
+        group: one of :data:`GROUPS`.
+        style: color, dash and marker of its lines.
+        cells: its cells in the manifest, finished or not.
+    """
 
     label: str
     model: str
     trained: bool
-    look: LineStyle
+    group: str
+    style: LineStyle
     cells: list[dict[str, Any]] = field(repr=False)
 
     @property
     def done(self) -> list[dict[str, Any]]:
-        """Its finished cells."""
+        """Return the finished cells."""
         return [c for c in self.cells if c["status"] == "done"]
 
     @property
     def training(self) -> dict[str, Any] | None:
-        """The record of its first training that is known."""
+        """Return the record of its first known training."""
         return next((c["training"] for c in self.done if c["training"]), None)
 
 
 class ReportContext:
-    """An experiment with what is computed from it once and shown in several sections."""
+    """An experiment with what is computed from it once and shown in several sections.
 
-    def __init__(self, experiment: Experiment) -> None:
+    Args:
+        experiment: as read from its folder.
+        title: heading of the page; the experiment's name by default.
+        embed_images: whether sections may embed images of the data set.
+    """
+
+    def __init__(
+        self, experiment: Experiment, *, title: str | None = None, embed_images: bool = True
+    ) -> None:
         self.experiment = experiment
+        self.title = title or experiment.name
+        self.embed_images = embed_images
         self.manifest = experiment.manifest
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.data: dict[str, Any] = self.manifest["data"]
         self._names = names = _unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
-        self.rows = _quick(_relabelled(experiment.rows, names))
-        self.masks = list(dict.fromkeys(self.rows["mask"]))
+        self.rows = _with_categories(_with_unique_labels(experiment.rows, names))
+        # In the order in which the masks were asked for, which is not always the order in which cells finished.
+        present = dict.fromkeys(self.rows["mask"])
+        asked = [mask for mask in self.settings["masks"] if mask in present]
+        self.masks = [*asked, *(mask for mask in present if mask not in asked)]
         self.metrics = _metrics(self.manifest["metrics"], self.rows)
 
     @property
     def measured(self) -> list[MetricView]:
-        """Metrics with values."""
+        """Return the metrics with values."""
         return [m for m in self.metrics if m.unavailable is None]
 
     @property
     def main_mask(self) -> str | None:
-        """The mask that the headline speaks of: the centre hole of the paper where there is one."""
-        return "center" if "center" in self.masks else (self.masks[0] if self.masks else None)
+        """Return the mask of the headline: the paper's center hole where it was evaluated, else the first."""
+        return PAPER_MASK if PAPER_MASK in self.masks else (self.masks[0] if self.masks else None)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """:func:`reports.statistics.summary.summarize` of all measured metrics."""
+        """Summarize all measured metrics (:func:`reports.statistics.summary.summarize`)."""
         of_images = summarize(self.rows, [m.name for m in self.measured])
-        return pd.concat([of_images, self._sets]) if len(self._sets) else of_images
+        return (
+            pd.concat([of_images, self._distribution_summary])
+            if len(self._distribution_summary)
+            else of_images
+        )
 
     @cached_property
-    def _sets(self) -> pd.DataFrame:
+    def _distribution_summary(self) -> pd.DataFrame:
         named = [
             c | {"label": self._names[c["model"], c["label"], c["train_mask"]]} for c in self.experiment.cells
         ]
         return summarize_distribution_metrics(named)
 
     @cached_property
-    def set_metrics(self) -> list[MetricView]:
-        """Metrics of sets of images with a value in some cell."""
-        cards = self.manifest["metrics"]
-        names = dict.fromkeys(self._sets["metric"]) if len(self._sets) else {}
-        return [_metric(name, cards.get(name, {}), None) for name in names]
+    def distribution_metrics(self) -> list[MetricView]:
+        """Return the distribution metrics (FID and its kin) with a value in some cell."""
+        infos = self.manifest["metrics"]
+        names = dict.fromkeys(self._distribution_summary["metric"]) if len(self._distribution_summary) else {}
+        return [_metric(name, infos.get(name, {}), None) for name in names]
 
-    def set_notes(self, mask: str) -> list[str]:
-        """What must be said beside metrics of sets on a mask."""
-        part = self._sets[self._sets["mask"] == mask] if len(self._sets) else self._sets
+    def distribution_notes(self, mask: str) -> list[str]:
+        """Return what must be said beside distribution metrics on a mask, a sentence each."""
+        table = self._distribution_summary
+        if not len(table):
+            return []
+        on_mask = table[table["mask"] == mask]
+        counts = {str(name): int(part["n_images"].min()) for name, part in on_mask.groupby("metric")}
         return [
-            distribution_note(m.heading, int(part.loc[part["metric"] == m.name, "n_images"].min()))
-            for m in self.set_metrics
-            if len(part) and (part["metric"] == m.name).any()
+            distribution_note(m.heading, counts[m.name])
+            for m in self.distribution_metrics
+            if m.name in counts
         ]
 
     @cached_property
@@ -154,13 +209,13 @@ class ReportContext:
         return {(line["mask"], line["label"], line["metric"]): line for line in lines}
 
     def value(self, mask: str, label: str, metric: str) -> dict[str, Any] | None:
-        """The line of :attr:`summary`, or ``None`` where there is no value."""
+        """Return the line of :attr:`summary`, or ``None`` where there is no value."""
         key = (mask, label, metric)
         line = self._lines.get(key)
         return None if line is None or np.isnan(line["mean"]) else line
 
     def methods_on(self, mask: str) -> list[MethodView]:
-        """Methods with results on a mask, in table order."""
+        """Return the methods with results on a mask, in table order."""
         return [m for m in self.methods if (mask, m.label) in self._present]
 
     @cached_property
@@ -169,7 +224,7 @@ class ReportContext:
         return set(zip(pairs["mask"], pairs["label"], strict=True))
 
     def ranking(self, mask: str, metric: MetricView, *, trained: bool | None = None) -> list[MethodView]:
-        """Methods from best to worst."""
+        """Rank methods from best to worst mean."""
         found = [
             (self.value(mask, m.label, metric.name), m)
             for m in self.methods_on(mask)
@@ -181,7 +236,7 @@ class ReportContext:
 
     @cached_property
     def against_best(self) -> pd.DataFrame:
-        """Paired differences of each mask's and metric's best method (``a``) to every other (``b``)."""
+        """Compare each mask's and metric's best method (``a``) with every other (``b``), paired by image."""
         directions = {m.name: m.higher_is_better for m in self.metrics}
         tables = []
         for mask in self.masks:
@@ -201,29 +256,32 @@ class ReportContext:
         return pd.concat(tables, ignore_index=True)
 
     def difference(self, mask: str, metric: str, a: str, b: str) -> pd.Series | None:
-        """The line of :attr:`against_best` for a pair, or ``None``."""
+        """Return the line of :attr:`against_best` for a pair, or ``None``."""
         t = self.against_best
         found = t[(t["mask"] == mask) & (t["metric"] == metric) & (t["a"] == a) & (t["b"] == b)]
         return found.iloc[0] if len(found) else None
 
     def scores(self, mask: str, metric: str) -> dict[str, Scores]:
-        """Per-image scores of a metric by label."""
+        """Return the per-image scores of a metric by label."""
         arranged = group_scores(self.rows.loc[self.rows["mask"] == mask], metric)
         return {s.label: s for s in arranged.values() if s.values.size}
 
     @property
     def is_claims_dataset(self) -> bool:
-        """Whether the paper's claims are about these images."""
+        """Return whether the paper's claims are about these images."""
         return is_claims_dataset(self.data)
 
     @property
     def evaluated_on(self) -> str:
-        """``test``, or ``validation`` where settings are being chosen."""
+        """Return the evaluated split: ``test``, or ``validation`` where settings are being chosen."""
         return str(self.settings.get("evaluate_on", "test"))
 
     @property
     def comparable(self) -> bool:
-        """Whether differences to Table 4 may be printed: CelebA, 160 px, preset ``paper`` with its budget."""
+        """Return whether differences to Table 4 may be printed.
+
+        They need CelebA at 160 px and the preset ``paper`` with its budget.
+        """
         return (
             self.is_claims_dataset
             and self.settings["preset"] == "paper"
@@ -232,23 +290,23 @@ class ReportContext:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """A verdict on each claim of the paper."""
+        """Evaluate each claim of the paper."""
         return evaluate_claims(self.experiment)
 
     @property
     def budget_is_small(self) -> bool:
-        """Whether so few images were seen that the ranking of trained models is noise."""
+        """Return whether so few images were seen that the ranking of trained models is noise."""
         seen = [m.training["images_seen"] for m in self.methods if m.training]
         return bool(seen) and min(seen) < FEW_IMAGES_SEEN
 
 
 def tied_with_best(line: pd.Series) -> bool:
-    """Whether a paired difference is not decided, by the rule of :mod:`reports.statistics.paired`."""
+    """Return whether a paired difference is not decided, by the rule of :mod:`reports.statistics.paired`."""
     return bool(line["verdict"] == "inconclusive")
 
 
 def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
-    """(model, label, training mask) -> a label that stands for one method on every mask.
+    """Map (model, label, training mask) to a label that stands for one method on every mask.
 
     Training on each mask for itself is one method. Where one mask shows several training masks of a label,
     each is a method of its own and named so.
@@ -268,53 +326,83 @@ def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], st
 
 
 def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[MethodView]:
-    look = line_styles((model, shown) for (model, _, _), shown in names.items())
+    """Group cells into methods, in table order: by :data:`GROUPS`, the paper's models as in its Table 4."""
     grouped: dict[str, list[dict[str, Any]]] = {shown: [] for shown in names.values()}
     for cell in cells:
         grouped[names[cell["model"], cell["label"], cell["train_mask"]]].append(cell)
+    order = list(published_table()["model"].unique())
+
+    def place(shown: str) -> tuple[int, int]:
+        model = grouped[shown][0]["model"]
+        in_table = order.index(model) if model in order else len(order)
+        return GROUPS.index(_group_of(grouped[shown][0])), in_table
+
+    ordered = sorted(grouped, key=place)
+    styles = line_styles((grouped[shown][0]["model"], shown) for shown in ordered)
     return [
-        MethodView(shown, own[0]["model"], bool(own[0]["trained"]), look[shown], own)
-        for shown, own in grouped.items()
+        MethodView(
+            shown,
+            grouped[shown][0]["model"],
+            bool(grouped[shown][0]["trained"]),
+            _group_of(grouped[shown][0]),
+            styles[shown],
+            grouped[shown],
+        )
+        for shown in ordered
     ]
 
 
-def _relabelled(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+def _group_of(cell: dict[str, Any]) -> str:
+    """Return the registry's group of a cell's model; manifests written before groups were kept lack it."""
+    if not cell["trained"]:
+        return "untrained"
+    if cell["train_mask"] == EXTERNAL:
+        return "external"
+    known = [group for group in cell.get("groups") or () if group in GROUPS]
+    if known:
+        return str(known[0])
+    if published_value(cell["model"], "psnr_db") is not None:
+        return "paper"
+    return "ablations" if cell["model"].startswith(f"{PROPOSED}-") else "own"
+
+
+def _with_unique_labels(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
     if all(label == shown for (_, label, _), shown in names.items()):
         return rows
     keys = zip(rows["model"], rows["label"], rows["train_mask"], strict=True)
     return rows.assign(label=[names.get(key, key[1]) for key in keys])
 
 
-def _quick(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with columns of few different texts as categories: large results are filtered by them many times."""
+def _with_categories(rows: pd.DataFrame) -> pd.DataFrame:
+    """Store repeated texts as categories: large tables are filtered by them many times."""
     few = ["model", "label", "track", "preset", "mask", "train_mask"]
     return rows.astype(
         {name: pd.CategoricalDtype(list(rows[name].unique())) for name in few} | {"image_id": object}
     )
 
 
-def _metrics(cards: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[MetricView]:
-    """Metrics that the rows have, first those that every table has; unavailable ones with the reason."""
+def _metrics(infos: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[MetricView]:
+    """List the metrics of the rows, the primary ones first; unavailable ones carry the reason."""
     result = []
     names = metric_columns(rows)
     for name in [
         *(n for n in PRIMARY_METRICS if n in names),
         *(n for n in names if n not in PRIMARY_METRICS),
     ]:
-        card = cards.get(name, {})
-        unavailable = card.get("unavailable")
+        info = infos.get(name, {})
+        unavailable = info.get("unavailable")
         if unavailable is None and len(rows) and rows[name].isna().all():
             unavailable = "no value was stored"
-        result.append(_metric(name, card, unavailable))
+        result.append(_metric(name, info, unavailable))
     return result
 
 
-def _metric(name: str, card: dict[str, Any], unavailable: str | None) -> MetricView:
+def _metric(name: str, info: dict[str, Any], unavailable: str | None) -> MetricView:
     return MetricView(
         name=name,
         heading=_HEADINGS.get(name, name),
-        unit=card.get("unit") or "",
-        convention=card.get("convention") or "",
-        higher_is_better=bool(card.get("higher_is_better", True)),
+        unit=info.get("unit") or "",
+        convention=info.get("convention") or "",
+        higher_is_better=bool(info.get("higher_is_better", True)),
         unavailable=unavailable,
     )

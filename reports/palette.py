@@ -1,7 +1,7 @@
-"""One colour, dash and marker for each model, the same in every figure and table.
+"""One color, dash and marker for each model, the same in every figure and table.
 
-Colours are of middle lightness, so that they stand on a light page and on a dark one, near those of Okabe and
-Ito, which people with colour-blindness can tell apart. Dashes and markers tell the lines apart in greyscale.
+Colors are of middle lightness, so that they stand on a light page and on a dark one, near those of Okabe and
+Ito, which people with color-blindness can tell apart. Dashes and markers tell the lines apart in greyscale.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ Dash = str | tuple[float, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a model is drawn: ``colour`` as ``#rrggbb``, ``dash`` and ``marker`` as matplotlib takes them."""
+    """How a model is drawn: ``color`` as ``#rrggbb``, ``dash`` and ``marker`` as matplotlib takes them."""
 
-    colour: str
+    color: str
     dash: Dash
     marker: str
 
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
-        return {"color": self.colour, "linestyle": self.dash}
+        return {"color": self.color, "linestyle": self.dash}
 
     @property
     def dash_array(self) -> str:
@@ -34,7 +34,7 @@ class LineStyle:
 _SOLID, _DASHED, _DOTTED = "-", (0.0, (5.0, 2.0)), (0.0, (1.2, 1.6))
 _DASHDOT, _LONG = (0.0, (6.0, 1.6, 1.2, 1.6)), (0.0, (9.0, 3.0))
 
-#: The paper's four models and the untrained fills look the same in every report.
+#: The paper's four models and the untrained fills style the same in every report.
 KNOWN = {
     "mgs-iim": LineStyle("#d55e00", _SOLID, "o"),
     "glcic": LineStyle("#2b7bba", _DASHED, "s"),
@@ -57,9 +57,9 @@ _OTHERS = (
 
 
 def line_styles(entrants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
-    """Label -> look, for pairs of registry name and label.
+    """Label -> style, for pairs of registry name and label.
 
-    A model of the paper keeps its look; a second label of one model (another training mask) and models that
+    A model of the paper keeps its style; a second label of one model (another training mask) and models that
     this file does not know take the next free one, in the order given.
     """
     result: dict[str, LineStyle] = {}

@@ -27,22 +27,22 @@ _QUANTILES = np.linspace(0.0, 1.0, 161)
 _DARK_BELOW = 45.0
 
 
-def plot_ecdf(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
+def plot_ecdf(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Share of images below each score: one line a method.
 
     Args:
         scores: label -> ``(N,)`` one value an image.
-        looks: label -> look.
+        styles: label -> style.
         xlabel: metric with unit.
     """
     figure, axes = new_figure()
     for label, values in scores.items():
-        axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **looks[label].line())
+        axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **styles[label].line())
     axes.set(xlabel=xlabel, ylabel="share of images below", ylim=(0, 1))
     return figure
 
 
-def plot_violins(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
+def plot_violins(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Violins with quartiles, one a method, of at most 2,000 images evenly spread over the sorted scores."""
     figure, axes = new_figure(height=_height(len(scores)))
     picked = {k: np.quantile(v, np.linspace(0, 1, min(len(v), 2000))) for k, v in scores.items()}
@@ -57,7 +57,7 @@ def plot_violins(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], x
         x="value",
         y="label",
         hue="label",
-        palette={k: looks[k].colour for k in picked},
+        palette={k: styles[k].color for k in picked},
         inner="quart",
         cut=0,
         linewidth=0.9,
@@ -74,27 +74,32 @@ def plot_violins(scores: Mapping[str, Floats], looks: Mapping[str, LineStyle], x
     return figure
 
 
-def plot_paired_forest(differences: pd.DataFrame, looks: Mapping[str, LineStyle], xlabel: str) -> Figure:
+def plot_paired_forest(differences: pd.DataFrame, styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
     """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
 
     Args:
         differences: lines of :func:`reports.statistics.summary.paired_differences`, ``a`` the best method throughout.
-        looks: label -> look.
+        styles: label -> style.
         xlabel: metric with unit.
     """
     figure, axes = new_figure(height=_height(len(differences)))
     axes.axvline(0, color=INK, linewidth=1.0)
     for place, line in enumerate(differences.to_dict("records")):
-        look = looks[line["b"]]
+        style = styles[line["b"]]
         axes.plot(
             [line["low"], line["high"]],
             [place, place],
-            color=look.colour,
+            color=style.color,
             linewidth=2.4,
             solid_capstyle="butt",
         )
         axes.plot(
-            [line["difference"]], [place], marker=look.marker, color=look.colour, markersize=6.5, linestyle=""
+            [line["difference"]],
+            [place],
+            marker=style.marker,
+            color=style.color,
+            markersize=6.5,
+            linestyle="",
         )
     axes.set_yticks(range(len(differences)), labels=[_wrap(label) for label in differences["b"]])
     axes.set_ylim(len(differences) - 0.4, -0.6)
@@ -106,20 +111,25 @@ def plot_paired_forest(differences: pd.DataFrame, looks: Mapping[str, LineStyle]
 
 
 def plot_against_hole_area(
-    binned: Mapping[str, pd.DataFrame], looks: Mapping[str, LineStyle], ylabel: str
+    binned: Mapping[str, pd.DataFrame], styles: Mapping[str, LineStyle], ylabel: str
 ) -> Figure:
     """Score against the area of the hole: means of bins with equal counts.
 
     Args:
         binned: label -> columns ``ratio`` (in [0, 1]) and ``value``, a row a bin.
-        looks: label -> look.
+        styles: label -> style.
         ylabel: metric with unit.
     """
     figure, axes = new_figure()
     for label, table in binned.items():
-        look = looks[label]
+        style = styles[label]
         axes.plot(
-            100 * table["ratio"], table["value"], label=label, marker=look.marker, markersize=4, **look.line()
+            100 * table["ratio"],
+            table["value"],
+            label=label,
+            marker=style.marker,
+            markersize=4,
+            **style.line(),
         )
     axes.set(xlabel="hole, % of the image", ylabel=ylabel)
     return figure
@@ -160,17 +170,17 @@ def plot_win_matrix(wins: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_loss_by_phase(curves: pd.DataFrame, look: LineStyle, phase_ends: Sequence[int]) -> Figure:
+def plot_loss_by_phase(curves: pd.DataFrame, style: LineStyle, phase_ends: Sequence[int]) -> Figure:
     """Losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
         curves: columns ``term``, ``step``, ``value`` (:data:`reports.results.experiment.CURVE_COLUMNS`).
-        look: of the model.
+        style: of the model.
         phase_ends: steps at which one phase gives way to the next.
     """
     figure, axes = new_figure()
     lines: list[tuple[str, str, dict[str, Any]]] = [
-        ("generator/loss", "generator", {"color": look.colour, "linestyle": "-"}),
+        ("generator/loss", "generator", {"color": style.color, "linestyle": "-"}),
         ("discriminator/loss", "discriminator", {"color": INK, "linestyle": (0, (3, 2)), "linewidth": 1.1}),
     ]
     positive = True
@@ -190,13 +200,13 @@ def plot_loss_by_phase(curves: pd.DataFrame, look: LineStyle, phase_ends: Sequen
 
 
 def plot_validation(
-    curves: Sequence[pd.DataFrame], looks: Mapping[str, LineStyle], x: str, ylabel: str
+    curves: Sequence[pd.DataFrame], styles: Mapping[str, LineStyle], x: str, ylabel: str
 ) -> Figure:
     """Validation score against images seen or wall time, a line a training.
 
     Args:
         curves: one table a training: ``label``, ``images_seen``, ``seconds``, ``value``.
-        looks: label -> look.
+        styles: label -> style.
         x: ``images_seen`` or ``seconds``.
         ylabel: metric with unit.
     """
@@ -204,24 +214,24 @@ def plot_validation(
     longest = max(float(t["seconds"].max()) for t in curves)
     unit, divisor = ("minutes", 60.0) if longest < 7200 else ("hours", 3600.0)
     for table in curves:
-        look = looks[table["label"].iloc[0]]
+        style = styles[table["label"].iloc[0]]
         at = table[x] / divisor if x == "seconds" else table[x]
         label = table["label"].iloc[0]
-        axes.plot(at, table["value"], label=label, marker=look.marker, markersize=3.5, **look.line())
+        axes.plot(at, table["value"], label=label, marker=style.marker, markersize=3.5, **style.line())
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel=f"wall time ({unit})" if x == "seconds" else "images seen", ylabel=ylabel)
     return figure
 
 
-def plot_discriminator_scores(curves: pd.DataFrame, look: LineStyle, phase_ends: Sequence[int]) -> Figure:
+def plot_discriminator_scores(curves: pd.DataFrame, style: LineStyle, phase_ends: Sequence[int]) -> Figure:
     """Every logged discriminator term but its loss (scores of real and completed pictures) over steps."""
     figure, axes = new_figure()
     dashes = ["-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 1.6, 1.2, 1.6))]
     for place, (term, part) in enumerate(curves.groupby("term", sort=False)):
         name = str(term).split("/", 1)[-1].replace("_", " ")
-        colour = look.colour if place % 2 == 0 else INK
+        color = style.color if place % 2 == 0 else INK
         axes.plot(
-            part["step"], part["value"], label=name, color=colour, linestyle=dashes[place % 4], linewidth=1.4
+            part["step"], part["value"], label=name, color=color, linestyle=dashes[place % 4], linewidth=1.4
         )
     _phases(axes, phase_ends)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -231,18 +241,18 @@ def plot_discriminator_scores(curves: pd.DataFrame, look: LineStyle, phase_ends:
 
 
 def plot_quality_against_cost(
-    points: pd.DataFrame, looks: Mapping[str, LineStyle], xlabel: str, ylabel: str
+    points: pd.DataFrame, styles: Mapping[str, LineStyle], xlabel: str, ylabel: str
 ) -> Figure:
     """Scatter of a score against a cost, a point a method. Columns ``label``, ``cost``, ``value``."""
     figure, axes = new_figure()
     for line in points.to_dict("records"):
-        look = looks[line["label"]]
+        style = styles[line["label"]]
         axes.plot(
             [line["cost"]],
             [line["value"]],
             label=line["label"],
-            marker=look.marker,
-            color=look.colour,
+            marker=style.marker,
+            color=style.color,
             markersize=8,
             linestyle="",
         )

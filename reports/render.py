@@ -1,43 +1,64 @@
-"""The report: one HTML file of an experiment, which opens offline and asks nothing of the network."""
+"""The report of an experiment: one HTML file that opens offline and requests nothing from the network."""
 
 from __future__ import annotations
 
-import html
+import base64
+import hashlib
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import svg
 from reports.context import ReportContext
-from reports.results.experiment import ExperimentError, load_experiment
-from reports.sections import cost, distributions, gallery, headline, setup, table4, training, verdicts
-from reports.sections.headline import short_headline
+from reports.images import image_uri
+from reports.results.experiment import load_experiment
+from reports.sections import find_plots, find_sections
+from reports.sections.headline import build_headline
+
+#: Runs in the head, before anything is drawn: controls that need scripts are hidden without it.
+_HEAD_SCRIPT = 'document.documentElement.classList.add("js")'
 
 
-def render_report(experiment_folder: Path, report_folder: Path, *, pictures: bool = True) -> Path:
-    """Write ``report_folder/index.html`` from ``runs/<experiment>/``, whole or not at all.
+def render_report(
+    experiment_folder: Path, report_folder: Path, *, pictures: bool = True, title: str | None = None
+) -> Path:
+    """Write ``report_folder/index.html`` from ``runs/<experiment>/``, atomically.
 
     Args:
         experiment_folder: holds ``manifest.json``; only read.
-        report_folder: made where it is missing.
-        pictures: whether to embed pictures of the data.
+        report_folder: created where it is missing.
+        pictures: whether to embed images of the data set.
+        title: heading of the page; the experiment's name by default.
 
     Returns:
         The page's path.
 
     Raises:
         ExperimentError: the folder cannot be read as an experiment.
+        OSError: the page cannot be written.
     """
-    page = ReportContext(load_experiment(experiment_folder))
-    return write_page(
-        report_folder / "index.html", render_page("report.html.j2", build_sections(page, pictures=pictures))
-    )
+    context = ReportContext(load_experiment(experiment_folder), title=title, embed_images=pictures)
+    text = render_page("report.html.j2", build_page(context))
+    return write_page(report_folder / "index.html", text)
+
+
+def build_page(context: ReportContext) -> dict[str, Any]:
+    """Build what the report's template shows: the headline, then the sections in page order."""
+    sections = []
+    for section in find_sections():
+        view = section.build(context)
+        if view is not None:
+            title = view.get("title", section.title)
+            sections.append(
+                {"name": section.name, "title": title, "template": section.template, "view": view}
+            )
+    return {"context": context, "headline": build_headline(context), "sections": sections}
 
 
 def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
@@ -50,49 +71,26 @@ def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
         ExperimentError: the experiment cannot be read.
         OSError: the folder cannot be written.
     """
-    page = ReportContext(load_experiment(experiment_folder))
-    by_mask = [plot for panel in distributions.build_distributions(page)["masks"] for plot in panel["plots"]]
-    trained = training.build_training(page)
-    plots = [
-        *by_mask,
-        *trained["validation"],
-        *trained["losses"],
-        *trained["scores"],
-        *cost.build_cost(page)["plots"],
-    ]
+    context = ReportContext(load_experiment(experiment_folder), embed_images=False)
     written: list[Path] = []
-    taken: set[str] = set()
-    for plot in plots:
-        name = plain = re.sub(r"[^a-z0-9]+", "-", plot.name.lower()).strip("-")[:100]
-        while name in taken:
-            name = f"{plain}-{len(taken)}"
-        taken.add(name)
-        written += svg.save_figure(plot.figure, folder, name)
+    used: set[str] = set()
+    for section in find_sections():
+        for plot in find_plots(section.build(context)):
+            name = stem = re.sub(r"[^a-z0-9]+", "-", plot.name.lower()).strip("-")[:100]
+            while name in used:
+                name = f"{stem}-{len(used)}"
+            used.add(name)
+            written += svg.save_figure(plot.figure, folder, name)
     return written
 
 
-def build_sections(page: ReportContext, *, pictures: bool) -> dict[str, Any]:
-    """What the templates show, by section."""
-    return {
-        "page": page,
-        "headline": headline.build_headline(page),
-        "verdicts": verdicts.build_verdicts(page),
-        "table4": table4.build_table4(page),
-        "gallery": gallery.build_gallery(page, embed=pictures),
-        "distributions": distributions.build_distributions(page),
-        "training": training.build_training(page),
-        "cost": cost.build_cost(page),
-        "setup": setup.build_setup(page),
-    }
-
-
-def render_page(template: str, context: dict[str, Any]) -> str:
-    """A template with autoescape on and undefined names refused."""
-    return _environment().get_template(template).render(**context)
+def render_page(template: str, values: dict[str, Any]) -> str:
+    """Render a template of this package; undefined names are errors, and text is escaped."""
+    return _environment().get_template(template).render(**values)
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write by a temporary name and a rename."""
+    """Write a page atomically: under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -113,83 +111,41 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = _asset
+    environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704 (a constant)
+    environment.globals["content_policy"] = content_policy
+    environment.globals["transparent"] = image_uri(np.zeros((1, 1, 4), np.uint8))
     environment.globals["marker"] = svg.marker_path
     return environment
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of our own, as it is."""
+    """Return a style sheet or script of this package, verbatim."""
     loader = _environment().loader
     assert loader is not None
     return Markup(loader.get_source(_environment(), name)[0])  # nosec B704 (a file of this package)
 
 
-# ``reports/index.html``: every experiment with its headline, newest first, and the comparisons.
+def content_policy(style: str, *scripts: str) -> str:
+    """Return the content-security policy of a page: only these very elements run or apply.
 
+    Scripts and the style sheet are admitted by their digests, so that no text of an experiment can become code.
+    Style *attributes* are admitted: drawings have them, and they cannot load anything under ``default-src 'none'``.
 
-@dataclass(frozen=True)
-class IndexEntry:
-    """A line of the list. ``problem`` says why an experiment could not be read; the rest is then empty."""
-
-    name: str
-    updated: str = ""
-    data: str = ""
-    size: str = ""
-    masks: str = ""
-    preset: str = ""
-    seeds: str = ""
-    cells: str = ""
-    headline: str = ""
-    has_page: bool = False
-    problem: str = ""
-
-
-def render_index(runs_folder: Path, reports_folder: Path) -> Path:
-    """Write ``reports_folder/index.html`` from all of ``runs_folder/*/manifest.json``, whole or not at all.
-
-    An experiment that cannot be read is listed with the reason. Links lead to ``<experiment>/index.html``
-    where that page has been rendered, and to every page of ``compare/``.
-
-    Returns:
-        The page's path.
+    Args:
+        style: asset whose text is the page's one style element.
+        scripts: assets whose texts are its script elements besides the one in the head.
     """
-    entries = [_entry(path.parent, reports_folder) for path in sorted(runs_folder.glob("*/manifest.json"))]
-    entries.sort(key=lambda entry: entry.updated, reverse=True)
-    context = {"entries": entries, "comparisons": _comparisons(reports_folder)}
-    return write_page(reports_folder / "index.html", render_page("index.html.j2", context))
+    scripts_allowed = " ".join(_digest(text) for text in (_HEAD_SCRIPT, *map(_element_text, scripts)))
+    return (
+        f"default-src 'none'; img-src data:; style-src-elem {_digest(_element_text(style))}; "
+        f"style-src-attr 'unsafe-inline'; script-src {scripts_allowed}; base-uri 'none'; form-action 'none'"
+    )
 
 
-def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
-    """Folder and title of every page that ``bench compare`` wrote, by title."""
-    found = []
-    for path in (reports_folder / "compare").glob("*/index.html"):
-        title = re.search(
-            "<title>(.*?) · ", path.read_text(encoding="utf-8", errors="replace")[:2000], re.DOTALL
-        )
-        found.append((path.parent.name, html.unescape(title[1]) if title else path.parent.name))
-    return sorted(found, key=lambda pair: pair[1])
+def _element_text(asset: str) -> str:
+    """Return an asset as it stands between its tags in every template: on lines of its own."""
+    return f"\n{_asset(asset)}\n"
 
 
-def _entry(folder: Path, reports_folder: Path) -> IndexEntry:
-    try:
-        page = ReportContext(load_experiment(folder))
-        counts = {s: sum(c["status"] == s for c in page.experiment.cells) for s in ("done", "failed")}
-        settings = page.settings
-        return IndexEntry(
-            name=folder.name,
-            updated=str(page.manifest.get("updated", "")),
-            data=page.data["title"],
-            size=f"{settings['size']} px",
-            masks=", ".join(settings["masks"]),
-            preset=settings["preset"],
-            seeds=", ".join(str(s) for s in settings["seeds"]),
-            cells=f"{counts['done']} done" + (f", {counts['failed']} failed" if counts["failed"] else ""),
-            headline=short_headline(page),
-            has_page=(reports_folder / folder.name / "index.html").is_file(),
-        )
-    except ExperimentError as error:
-        return IndexEntry(name=folder.name, problem=str(error))
-    except (KeyError, TypeError) as error:
-        return IndexEntry(
-            name=folder.name, problem=f"the manifest is incomplete ({error}); run the command again"
-        )
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

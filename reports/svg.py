@@ -1,6 +1,6 @@
-"""Figures as inline SVG: small, deterministic, with text in the reader's own font and colours of the page.
+"""Figures as inline SVG: small, deterministic, with text in the reader's own font and colors of the page.
 
-What must follow the page's light or dark scheme is drawn in stand-in colours (:data:`INK`, :data:`FAINT`,
+What must follow the page's light or dark scheme is drawn in stand-in colors (:data:`INK`, :data:`FAINT`,
 :data:`PAPER`), which :func:`to_svg` turns into CSS variables of the page.
 """
 
@@ -68,7 +68,7 @@ _STYLE: Any = {
 
 @contextlib.contextmanager
 def apply_style() -> Iterator[None]:
-    """The report's look, for the figures drawn inside."""
+    """The report's style, for the figures drawn inside."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -80,9 +80,9 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, An
     return figure, figure.subplots()
 
 
-def marker_path(look: LineStyle, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
-    """A look's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``."""
-    marker = MarkerStyle(look.marker)
+def marker_path(style: LineStyle, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
+    """A style's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``."""
+    marker = MarkerStyle(style.marker)
     outline = marker.get_path().transformed(marker.get_transform())
     polygons = [np.asarray(polygon) * (size, -size) + (x, y) for polygon in outline.to_polygons()]
     return "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in polygon) + "Z" for polygon in polygons)
@@ -130,7 +130,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _clean(tag: str, salt: str, used: set[str]) -> str:
-    """A tag (never text, which may name a model) with colours of the page and identifiers of its own."""
+    """A tag (never text, which may name a model) with colors of the page and identifiers of its own."""
     tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{salt}-{m[1]}"' if m[1] in used else "", tag)
     tag = re.sub(r"(href=\"|url\()#", rf"\g<1>#{salt}-", tag).replace("xlink:href", "href")
     tag = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, tag)

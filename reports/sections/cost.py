@@ -9,19 +9,19 @@ import pandas as pd
 
 from reports import plots
 from reports.context import MethodView, ReportContext
-from reports.sections import Plot
+from reports.sections import Plot, ReportSection
 from reports.svg import apply_style
 
 
-def build_cost(page: ReportContext) -> dict[str, Any]:
+def build_cost(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/cost.html.j2``."""
-    rows = [{"method": m, "columns": _columns(m)} for m in page.methods if m.done]
+    rows = [{"method": m, "columns": _columns(m)} for m in context.methods if m.done]
     with apply_style():
         return {
             "rows": rows,
-            "plots": _plots(page),
+            "plots": _plots(context),
             "heads": HEADS,
-            "methods": [m for m in page.methods if m.done],
+            "methods": [m for m in context.methods if m.done],
         }
 
 
@@ -53,12 +53,12 @@ def _columns(method: MethodView) -> list[tuple[str, float | None]]:
     ]
 
 
-def _plots(page: ReportContext) -> list[Plot]:
-    metric = page.measured[0] if page.measured else None
-    mask = page.main_mask
+def _plots(context: ReportContext) -> list[Plot]:
+    metric = context.measured[0] if context.measured else None
+    mask = context.main_mask
     if metric is None or mask is None:
         return []
-    looks = {m.label: m.look for m in page.methods}
+    styles = {m.label: m.style for m in context.methods}
     costs = (
         ("parameters", "parameters of the generator (millions)", 0, 1e6),
         ("time", "training time (minutes)", 3, 60.0),
@@ -66,16 +66,16 @@ def _plots(page: ReportContext) -> list[Plot]:
     found = []
     for short, name, column, unit in costs:
         points: list[dict[str, Any]] = []
-        for method in page.methods_on(mask):
+        for method in context.methods_on(mask):
             cost = _columns(method)[column][1]
-            line = page.value(mask, method.label, metric.name)
+            line = context.value(mask, method.label, metric.name)
             if cost is not None and line is not None:
                 points.append({"label": method.label, "cost": cost / unit, "value": float(line["mean"])})
         if len(points) > 1:
             words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
             found.append(
                 Plot(
-                    plots.plot_quality_against_cost(pd.DataFrame(points), looks, name, metric.title),
+                    plots.plot_quality_against_cost(pd.DataFrame(points), styles, name, metric.title),
                     f"cost {short}",
                     f"{metric.heading} against {name.split(' (')[0]}",
                     f"{metric.title} on “{mask}” against {name}: {words}.",
@@ -114,3 +114,6 @@ def _memory(megabytes: float | None) -> tuple[str, float | None]:
     if megabytes is None:
         return "–", None
     return (f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"), megabytes
+
+
+SECTION = ReportSection("cost", "Cost", 80, build_cost)

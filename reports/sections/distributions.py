@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports import plots
 from reports.context import MetricView, ReportContext
-from reports.sections import Plot
+from reports.sections import Plot, ReportSection
 from reports.statistics.paired import probability_of_superiority
 from reports.statistics.scores import Scores
 from reports.svg import apply_style
@@ -19,45 +19,45 @@ _BINS = 8
 _SHOWN = ("psnr_db", "ssim", "lpips_alex")
 
 
-def build_distributions(page: ReportContext) -> dict[str, Any]:
+def build_distributions(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/distributions.html.j2``."""
     with apply_style():
-        return {"masks": [{"mask": mask, **_mask(page, mask)} for mask in page.masks]}
+        return {"masks": [{"mask": mask, **_mask(context, mask)} for mask in context.masks]}
 
 
-def _mask(page: ReportContext, mask: str) -> dict[str, Any]:
+def _mask(context: ReportContext, mask: str) -> dict[str, Any]:
     found: list[Plot] = []
     notes: list[str] = []
-    metrics = [m for m in page.measured if m.name in _SHOWN] or page.measured[:1]
-    looks = {m.label: m.look for m in page.methods}
+    metrics = [m for m in context.measured if m.name in _SHOWN] or context.measured[:1]
+    styles = {m.label: m.style for m in context.methods}
     for metric in metrics:
-        arranged = page.scores(mask, metric.name)
-        scores = {m.label: arranged[m.label] for m in page.methods if m.label in arranged}
+        arranged = context.scores(mask, metric.name)
+        scores = {m.label: arranged[m.label] for m in context.methods if m.label in arranged}
         per_image = {label: s.values.mean(axis=0) for label, s in scores.items()}
         name = f"{mask} {metric.name}"
         if metric is metrics[0]:
-            found.append(_ecdf(per_image, looks, metric, name))
-            found.append(_violins(per_image, looks, metric, name))
-        found += _forest(page, mask, metric, looks, name)
+            found.append(_ecdf(per_image, styles, metric, name))
+            found.append(_violins(per_image, styles, metric, name))
+        found += _forest(context, mask, metric, styles, name)
         if metric is metrics[0]:
             if len(scores) > 1:
                 found.append(_wins(scores, metric, name))
-            ratios = page.rows[page.rows["mask"] == mask].drop_duplicates("image_id")["hole_ratio"]
+            ratios = context.rows[context.rows["mask"] == mask].drop_duplicates("image_id")["hole_ratio"]
             if ratios.max() - ratios.min() > 0.005:
-                found.append(_hole(page, mask, metric, looks, name))
+                found.append(_hole(context, mask, metric, styles, name))
             else:
                 notes.append(
                     f"Every hole of this mask covers {100 * ratios.mean():.1f} % of its image: there is no "
                     "score against hole area to draw."
                 )
-    methods = page.methods_on(mask)
-    return {"plots": found, "notes": notes, "methods": methods, "images": page.data["evaluated"]}
+    methods = context.methods_on(mask)
+    return {"plots": found, "notes": notes, "methods": methods, "images": context.data["evaluated"]}
 
 
-def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, name: str) -> Plot:
+def _ecdf(scores: dict[str, Any], styles: dict[str, Any], metric: MetricView, name: str) -> Plot:
     medians = ", ".join(f"{label} {metric.show(np.median(v))}" for label, v in scores.items())
     return Plot(
-        plots.plot_ecdf(scores, looks, metric.title),
+        plots.plot_ecdf(scores, styles, metric.title),
         f"{name} ecdf",
         f"{metric.heading} over all images",
         f"Cumulative distribution of {metric.title} over images. Medians: {medians}.",
@@ -65,13 +65,13 @@ def _ecdf(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, nam
     )
 
 
-def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, name: str) -> Plot:
+def _violins(scores: dict[str, Any], styles: dict[str, Any], metric: MetricView, name: str) -> Plot:
     spans = ", ".join(
         f"{label} {metric.show(np.quantile(v, 0.25))} to {metric.show(np.quantile(v, 0.75))}"
         for label, v in scores.items()
     )
     return Plot(
-        plots.plot_violins(scores, looks, metric.title),
+        plots.plot_violins(scores, styles, metric.title),
         f"{name} violins",
         f"Spread of {metric.heading}",
         f"Violins of {metric.title} over images. Middle halves: {spans}.",
@@ -80,20 +80,20 @@ def _violins(scores: dict[str, Any], looks: dict[str, Any], metric: MetricView, 
 
 
 def _forest(
-    page: ReportContext, mask: str, metric: MetricView, looks: dict[str, Any], name: str
+    context: ReportContext, mask: str, metric: MetricView, styles: dict[str, Any], name: str
 ) -> list[Plot]:
-    order = page.ranking(mask, metric)
+    order = context.ranking(mask, metric)
     if len(order) < 2:
         return []
     best = order[0].label
-    t = page.against_best
+    t = context.against_best
     t = t[(t["mask"] == mask) & (t["metric"] == metric.name) & (t["a"] == best)]
     t = t.drop_duplicates("b").sort_values("difference", key=abs, kind="stable")
     words = ", ".join(
         "{} {} [{}, {}]".format(line["b"], *(metric.show(line[k]) for k in ("difference", "low", "high")))
         for line in t.to_dict("records")
     )
-    drawn = plots.plot_paired_forest(t, looks, metric.title)
+    drawn = plots.plot_paired_forest(t, styles, metric.title)
     kinds = set(t["interval"])
     caption = (
         "Bars: 95 % intervals over seeds and images."
@@ -130,10 +130,10 @@ def _wins(scores: dict[str, Scores], metric: MetricView, name: str) -> Plot:
     )
 
 
-def _hole(page: ReportContext, mask: str, metric: MetricView, looks: dict[str, Any], name: str) -> Plot:
+def _hole(context: ReportContext, mask: str, metric: MetricView, styles: dict[str, Any], name: str) -> Plot:
     binned = {}
-    for method in page.methods_on(mask):
-        rows = page.rows[(page.rows["mask"] == mask) & (page.rows["label"] == method.label)]
+    for method in context.methods_on(mask):
+        rows = context.rows[(context.rows["mask"] == mask) & (context.rows["label"] == method.label)]
         rows = rows[["hole_ratio", metric.name]].dropna().sort_values("hole_ratio", kind="stable")
         bins = np.arange(len(rows)) * min(_BINS, max(1, len(rows) // 5)) // max(len(rows), 1)
         table = rows.groupby(bins).mean()
@@ -144,9 +144,12 @@ def _hole(page: ReportContext, mask: str, metric: MetricView, looks: dict[str, A
         if len(t)
     )
     return Plot(
-        plots.plot_against_hole_area(binned, looks, metric.title),
+        plots.plot_against_hole_area(binned, styles, metric.title),
         f"{name} hole",
         f"{metric.heading} against the area of the hole",
         f"Mean {metric.title} from the smallest to the largest holes: {words}.",
         "Means of groups with equally many images.",
     )
+
+
+SECTION = ReportSection("distributions", "Score distributions", 60, build_distributions)

@@ -10,22 +10,22 @@ from reports.sections.verdicts import MEANINGS
 from reports.statistics.intervals import MIN_SEEDS
 
 
-def build_headline(page: ReportContext) -> dict[str, Any]:
+def build_headline(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/headline.html.j2``."""
     return {
-        "sentences": headline_sentences(page),
-        "cautions": headline_cautions(page),
-        "facts": _facts(page),
-        "short": short_headline(page),
+        "sentences": headline_sentences(context),
+        "cautions": headline_cautions(context),
+        "facts": _facts(context),
+        "short": short_headline(context),
     }
 
 
-def short_headline(page: ReportContext) -> str:
+def short_headline(context: ReportContext) -> str:
     """The headline in one line, for lists of experiments. From plain means, so that long lists are quick."""
-    metric = _psnr(page)
-    if page.main_mask is None or metric is None:
+    metric = _psnr(context)
+    if context.main_mask is None or metric is None:
         return "No results yet."
-    rows = page.rows[page.rows["mask"] == page.main_mask]
+    rows = context.rows[context.rows["mask"] == context.main_mask]
     means = (
         rows.groupby(["label", "seed"], observed=True)[metric.name]
         .mean()
@@ -33,7 +33,7 @@ def short_headline(page: ReportContext) -> str:
         .mean()
         .dropna()
     )
-    trained = [m.label for m in page.methods if m.trained and m.label in means.index]
+    trained = [m.label for m in context.methods if m.trained and m.label in means.index]
     means = means.loc[trained] if trained else means
     if means.empty:
         return "No results yet."
@@ -41,55 +41,57 @@ def short_headline(page: ReportContext) -> str:
     what = "leads" if len(trained) > 1 else "has" if trained else "is the best untrained fill"
     number = f"{metric.show(means[best])} {metric.unit}".strip()
     text = f"{best} {what} with {number}" if what != "has" else f"{best} has {number}"
-    noise = " At this budget the ranking is noise." if page.budget_is_small and len(trained) > 1 else ""
-    return f"{text} in {metric.heading} on the mask “{page.main_mask}”.{noise}"
+    noise = " At this budget the ranking is noise." if context.budget_is_small and len(trained) > 1 else ""
+    return f"{text} in {metric.heading} on the mask “{context.main_mask}”.{noise}"
 
 
-def headline_sentences(page: ReportContext) -> list[str]:
+def headline_sentences(context: ReportContext) -> list[str]:
     """Findings, most important first."""
-    mask, metric = page.main_mask, _psnr(page)
+    mask, metric = context.main_mask, _psnr(context)
     if mask is None or metric is None:
         return ["Nothing has been evaluated: no cell of this experiment is finished."]
-    trained = page.ranking(mask, metric, trained=True)
-    fills = page.ranking(mask, metric, trained=False)
-    where = f"On {_images(page)} of {page.data['title']} at {page.settings['size']} px with the mask “{mask}”"
+    trained = context.ranking(mask, metric, trained=True)
+    fills = context.ranking(mask, metric, trained=False)
+    where = f"On {_images(context)} of {context.data['title']} at {context.settings['size']} px with the mask “{mask}”"
     if not trained:
         if not fills:
             return [f"{where}, no {metric.heading} could be computed."]
         best = fills[0]
         return [
             f"{where}, only untrained fills were evaluated; the best is {best.label} with "
-            f"{_score(page, mask, best, metric)}."
+            f"{_score(context, mask, best, metric)}."
         ]
-    found = [_leader(page, where, mask, metric, trained)]
+    found = [_leader(context, where, mask, metric, trained)]
     if fills:
-        found.append(_bar(page, mask, metric, trained, fills[0]))
-    others = [m for m in page.masks if m != mask]
+        found.append(_bar(context, mask, metric, trained, fills[0]))
+    others = [m for m in context.masks if m != mask]
     if others:
-        found += filter(None, [_elsewhere(page, metric, trained[0], others)])
-    found += _claims(page)
+        found += filter(None, [_elsewhere(context, metric, trained[0], others)])
+    found += _claims(context)
     return found
 
 
-def _claims(page: ReportContext) -> list[str]:
+def _claims(context: ReportContext) -> list[str]:
     """How the paper's claims stand, where any was tested."""
-    counts = Counter(v.outcome for v in page.verdicts)
+    counts = Counter(v.outcome for v in context.verdicts)
     told = [f"{_are(counts[o])} {o}" for o in MEANINGS if counts[o] and o != "not tested"]
     if not told:
         return []
-    text = f"Of the paper's {_count(len(page.verdicts))} claims, {_list(told)}"
+    text = f"Of the paper's {_count(len(context.verdicts))} claims, {_list(told)}"
     return [text + (f"; {_are(counts['not tested'])} not tested." if counts["not tested"] else ".")]
 
 
-def _leader(page: ReportContext, where: str, mask: str, metric: MetricView, trained: list[MethodView]) -> str:
+def _leader(
+    context: ReportContext, where: str, mask: str, metric: MetricView, trained: list[MethodView]
+) -> str:
     best = trained[0]
     lead = f"{where}, {best.label} has "
     if len(trained) == 1:
-        return lead + f"{_score(page, mask, best, metric)}; no other trained model was evaluated."
+        return lead + f"{_score(context, mask, best, metric)}; no other trained model was evaluated."
     second = trained[1]
-    pair = page.difference(mask, metric.name, best.label, second.label)
+    pair = context.difference(mask, metric.name, best.label, second.label)
     among = f"of {_count(len(trained))} trained models"
-    text = f"{lead}the highest {metric.heading} {among}, {_score(page, mask, best, metric)}"
+    text = f"{lead}the highest {metric.heading} {among}, {_score(context, mask, best, metric)}"
     if pair is None:
         return text + "."
     text += f", {metric.show(pair['difference'])} {metric.unit} above {second.label}"
@@ -103,14 +105,14 @@ def _leader(page: ReportContext, where: str, mask: str, metric: MetricView, trai
 
 
 def _bar(
-    page: ReportContext, mask: str, metric: MetricView, trained: list[MethodView], fill: MethodView
+    context: ReportContext, mask: str, metric: MetricView, trained: list[MethodView], fill: MethodView
 ) -> str:
     """How the trained models stand to the best fill that needs no training."""
-    bar = page.value(mask, fill.label, metric.name)
+    bar = context.value(mask, fill.label, metric.name)
     assert bar is not None
     gaps = {}
     for method in trained:
-        line = page.value(mask, method.label, metric.name)
+        line = context.value(mask, method.label, metric.name)
         assert line is not None
         gaps[method.label] = float(line["mean"] - bar["mean"])
     named = f"the best untrained fill ({fill.label}, {metric.show(bar['mean'])} {metric.unit})"
@@ -123,12 +125,12 @@ def _bar(
     return f"Every trained model clears {named} by at least {least}."
 
 
-def _elsewhere(page: ReportContext, metric: MetricView, leader: MethodView, masks: list[str]) -> str:
+def _elsewhere(context: ReportContext, metric: MetricView, leader: MethodView, masks: list[str]) -> str:
     """Which trained model leads on the other masks, and where an untrained fill is above it."""
     led: dict[str, list[str]] = {}
     above: dict[str, list[str]] = {}
     for mask in masks:
-        order = page.ranking(mask, metric)
+        order = context.ranking(mask, metric)
         trained = next((m for m in order if m.trained), None)
         if trained:
             led.setdefault(trained.label, []).append(mask)
@@ -147,22 +149,22 @@ def _elsewhere(page: ReportContext, metric: MetricView, leader: MethodView, mask
     return text + "."
 
 
-def headline_cautions(page: ReportContext) -> list[str]:
+def headline_cautions(context: ReportContext) -> list[str]:
     """What a reader must know before quoting a number."""
     found = []
-    if page.data["procedural"]:
+    if context.data["procedural"]:
         found.append(
             "These are procedural faces, drawn by this program: a test bed, not real results. The paper's "
             "claims are not tested on them."
         )
-    if page.evaluated_on != "test":
+    if context.evaluated_on != "test":
         found.append(
-            f"These are {page.evaluated_on} images, for choosing settings by: whatever was chosen on them looks "
+            f"These are {context.evaluated_on} images, for choosing settings by: whatever was chosen on them styles "
             "better on them than it is. Results are numbers of test images."
         )
-    fewest, most = _seeds(page)
-    if page.budget_is_small:
-        seen = min(m.training["images_seen"] for m in page.methods if m.training)
+    fewest, most = _seeds(context)
+    if context.budget_is_small:
+        seen = min(m.training["images_seen"] for m in context.methods if m.training)
         found.append(
             f"At {seen:,} images seen the ranking of trained models is noise: another seed may reverse it."
             if fewest < MIN_SEEDS
@@ -178,10 +180,12 @@ def headline_cautions(page: ReportContext) -> list[str]:
         )
     found += [
         f"{metric.heading} is unavailable: {metric.unavailable.rstrip('.')}. No number is made up for it."
-        for metric in page.metrics
+        for metric in context.metrics
         if metric.unavailable
     ]
-    counts = {s: sum(c["status"] == s for c in page.experiment.cells) for s in ("failed", "not-applicable")}
+    counts = {
+        s: sum(c["status"] == s for c in context.experiment.cells) for s in ("failed", "not-applicable")
+    }
     if counts["failed"]:
         cells = "cell" if counts["failed"] == 1 else "cells"
         number = _count(counts["failed"]).capitalize()
@@ -189,42 +193,42 @@ def headline_cautions(page: ReportContext) -> list[str]:
     return found
 
 
-def _facts(page: ReportContext) -> list[tuple[str, str]]:
+def _facts(context: ReportContext) -> list[tuple[str, str]]:
     """The run in a few words, above the fold."""
-    seen = sorted({m.training["images_seen"] for m in page.methods if m.training})
+    seen = sorted({m.training["images_seen"] for m in context.methods if m.training})
     facts = [
-        ("data", page.data["title"]),
-        ("size", f"{page.settings['size']} × {page.settings['size']} px"),
-        ("masks", ", ".join(page.settings["masks"])),
-        ("preset", f"{page.settings['preset']}, track {page.settings['track']}"),
-        (f"{page.evaluated_on} images", f"{page.data['evaluated']:,}"),
+        ("data", context.data["title"]),
+        ("size", f"{context.settings['size']} × {context.settings['size']} px"),
+        ("masks", ", ".join(context.settings["masks"])),
+        ("preset", f"{context.settings['preset']}, track {context.settings['track']}"),
+        (f"{context.evaluated_on} images", f"{context.data['evaluated']:,}"),
     ]
     if seen:
         shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
         facts.append(("images seen", shown))
-        facts.append(("seeds", ", ".join(str(s) for s in page.settings["seeds"])))
+        facts.append(("seeds", ", ".join(str(s) for s in context.settings["seeds"])))
     return facts
 
 
-def _psnr(page: ReportContext) -> MetricView | None:
+def _psnr(context: ReportContext) -> MetricView | None:
     """PSNR, or the first metric that has values."""
-    measured = page.measured
+    measured = context.measured
     return next((m for m in measured if m.name == "psnr_db"), measured[0] if measured else None)
 
 
-def _seeds(page: ReportContext) -> tuple[int, int]:
+def _seeds(context: ReportContext) -> tuple[int, int]:
     """Fewest and most trainings of a model."""
-    counts = page.rows[page.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
+    counts = context.rows[context.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
     return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 
 
-def _images(page: ReportContext) -> str:
-    count = page.data["evaluated"]
-    return f"{count:,} {page.evaluated_on} image{'' if count == 1 else 's'}"
+def _images(context: ReportContext) -> str:
+    count = context.data["evaluated"]
+    return f"{count:,} {context.evaluated_on} image{'' if count == 1 else 's'}"
 
 
-def _score(page: ReportContext, mask: str, method: MethodView, metric: MetricView) -> str:
-    line = page.value(mask, method.label, metric.name)
+def _score(context: ReportContext, mask: str, method: MethodView, metric: MetricView) -> str:
+    line = context.value(mask, method.label, metric.name)
     assert line is not None
     return f"{metric.show(line['mean'])} {metric.unit}".strip()
 

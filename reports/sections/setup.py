@@ -7,50 +7,47 @@ from typing import Any
 
 from reports.context import MethodView, MetricView, ReportContext
 from reports.results.schema import PRIMARY_METRICS
+from reports.sections import ReportSection
 from reports.statistics.identity_leak import identity_leak
 
 #: Facts of the data that are shown apart.
 _LISTED = ("skipped", "duplicates", "unseen_identities")
 
 
-def build_setup(page: ReportContext) -> dict[str, Any]:
+def build_setup(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/setup.html.j2``."""
-    m = page.manifest
+    m = context.manifest
     data = m["data"]
-    cells = page.experiment.cells
     return {
         "commands": [
             shlex.join(str(part) for part in c) for c in m.get("commands") or [m.get("command", [])]
         ],
-        "numerics": _numerics(page),
+        "numerics": _numerics(context),
         "settings": [(k, plain_value(v)) for k, v in m["settings"].items()],
         "data": [(k, plain_value(v)) for k, v in data.items() if k not in _LISTED],
-        "skipped": data["skipped"],
         "duplicates": data.get("duplicates"),
-        "leak": build_identity_leak(page),
+        "leak": build_identity_leak(context),
         "masks": m["masks"],
         "software": sorted(m.get("software", {}).items()),
         "hardware": [(k, plain_value(v)) for k, v in m.get("hardware", {}).items()],
         "commit": plain_value(m.get("commit")),
         "created": m.get("created", ""),
         "updated": m.get("updated", ""),
-        "configs": _configs(page),
-        "configured": [x for x in page.methods if _config(x)],
-        "deviations": _ambiguities(page, deviation=True),
-        "gaps": _ambiguities(page, deviation=False),
-        "failed": [c for c in cells if c["status"] == "failed"],
-        "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
-        "models": [x for x in page.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
+        "configs": _configs(context),
+        "configured": [x for x in context.methods if _config(x)],
+        "deviations": _ambiguities(context, deviation=True),
+        "gaps": _ambiguities(context, deviation=False),
+        "models": [x for x in context.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
     }
 
 
-def _numerics(page: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:
+def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:
     """Where cells were computed: what can change their last digits, with the cells it holds for.
 
     One entry where all agree; else one for each set-up, naming its methods with their masks.
     """
     grouped: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {}
-    for method in page.methods:
+    for method in context.methods:
         for cell in method.done:
             if numerics := cell.get("numerics"):
                 held, _ = grouped.setdefault(repr(sorted(numerics.items())), ({}, numerics))
@@ -72,11 +69,11 @@ def _config(method: MethodView) -> dict[str, Any]:
     return config
 
 
-def _configs(page: ReportContext) -> list[dict[str, Any]]:
+def _configs(context: ReportContext) -> list[dict[str, Any]]:
     """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), and
     whether they differ.
     """
-    methods = [m for m in page.methods if _config(m)]
+    methods = [m for m in context.methods if _config(m)]
     names = list(dict.fromkeys(name for m in methods for name in _config(m)))
     rows = []
     for name in names:
@@ -86,10 +83,10 @@ def _configs(page: ReportContext) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def _ambiguities(page: ReportContext, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+def _ambiguities(context: ReportContext, *, deviation: bool) -> list[tuple[str, list[dict[str, Any]]]]:
     """Map labels to their ambiguities of one kind; variants of a model that share all of them are named together."""
     grouped: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
-    for method in page.methods:
+    for method in context.methods:
         cell = method.cells[0]
         # Experiments of earlier versions call them "resolutions".
         found = cell.get("ambiguities", cell.get("resolutions", []))
@@ -118,18 +115,18 @@ def plain_value(value: Any) -> str:
 # What the split leaks: people of the test images who are in training too, and what that is worth.
 
 
-def build_identity_leak(page: ReportContext) -> dict[str, Any] | None:
+def build_identity_leak(context: ReportContext) -> dict[str, Any] | None:
     """Context of ``sections/leak.html.j2``; ``None`` where nobody is known from training, or people are unknown.
 
     ``lines`` is empty where everybody is known, so that there is nothing to compare.
     """
-    new = page.data.get("unseen_identities")
-    if new is None or not len(page.rows):
+    new = context.data.get("unseen_identities")
+    if new is None or not len(context.rows):
         return None
     if not new:
         return {"lines": []}
-    metrics = {m.name: m for m in page.measured if m.name in PRIMARY_METRICS}
-    table = identity_leak(page.rows, list(metrics), new)
+    metrics = {m.name: m for m in context.measured if m.name in PRIMARY_METRICS}
+    table = identity_leak(context.rows, list(metrics), new)
     if table.empty:
         return None
     lines = []
@@ -138,7 +135,7 @@ def build_identity_leak(page: ReportContext) -> dict[str, Any] | None:
         lines.append(
             {
                 "mask": line["mask"],
-                "method": page.by_label[line["label"]],
+                "method": context.by_label[line["label"]],
                 "metric": f"{metric.title} {metric.arrow}",
                 "known": metric.show(line["known"]),
                 "new": metric.show(line["new"]),
@@ -152,3 +149,6 @@ def build_identity_leak(page: ReportContext) -> dict[str, Any] | None:
 def _interval(metric: MetricView, value: float, low: float, high: float) -> str:
     limits = ", ".join(metric.show(limit, sign=True) for limit in (low, high))
     return f"{metric.show(value, sign=True)} [{limits}]"
+
+
+SECTION = ReportSection("setup", "Set-up", 90, build_setup)

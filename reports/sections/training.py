@@ -9,17 +9,17 @@ import pandas as pd
 
 from reports import plots
 from reports.context import MethodView, ReportContext
-from reports.sections import Plot
+from reports.sections import Plot, ReportSection
 from reports.svg import apply_style
 
 
-def build_training(page: ReportContext) -> dict[str, Any]:
+def build_training(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/training.html.j2``."""
-    curves = page.experiment.curves
-    trainings = _trainings(page)
-    looks = {m.label: m.look for m in page.methods}
+    curves = context.experiment.curves
+    trainings = _trainings(context)
+    styles = {m.label: m.style for m in context.methods}
     with apply_style():
-        validations = _validation(page, curves, trainings, looks)
+        validations = _validation(context, curves, trainings, styles)
         losses, scores = [], []
         for method, training in trainings:
             if training["first"]:
@@ -36,10 +36,10 @@ def build_training(page: ReportContext) -> dict[str, Any]:
     }
 
 
-def _trainings(page: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:
+def _trainings(context: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:
     """Every training once; ``first`` marks the one whose losses are drawn (lowest seed of a method)."""
     found: list[tuple[MethodView, dict[str, Any]]] = []
-    for method in page.methods:
+    for method in context.methods:
         seen: set[str] = set()
         for cell in sorted(method.done, key=lambda c: c["seed"]):
             training = cell["training"]
@@ -50,10 +50,10 @@ def _trainings(page: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:
 
 
 def _validation(
-    page: ReportContext,
+    context: ReportContext,
     curves: pd.DataFrame,
     trainings: list[tuple[MethodView, dict[str, Any]]],
-    looks: dict[str, Any],
+    styles: dict[str, Any],
 ) -> list[Plot]:
     tables = []
     for method, training in trainings:
@@ -69,7 +69,7 @@ def _validation(
     ends = ", ".join(f"{t['label'].iloc[0]} {t['value'].iloc[-1]:.2f}" for t in tables)
     return [
         Plot(
-            plots.plot_validation(tables, looks, x, "validation PSNR (dB)"),
+            plots.plot_validation(tables, styles, x, "validation PSNR (dB)"),
             f"validation {x}",
             f"Validation against {words}",
             f"Validation PSNR in dB against {words}. At the end: {ends}.",
@@ -89,7 +89,7 @@ def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
     )
     return [
         Plot(
-            plots.plot_loss_by_phase(_thin(part), method.look, _phase_ends(training)),
+            plots.plot_loss_by_phase(_thin(part), method.style, _phase_ends(training)),
             f"loss {method.label} {training['key'][:8]}",
             method.label,
             f"Losses of {method.label} over steps: {ends}.",
@@ -106,7 +106,7 @@ def _scores(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
     ends = ", ".join(f"{t.split('/', 1)[-1]} {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term"))
     return [
         Plot(
-            plots.plot_discriminator_scores(_thin(part), method.look, _phase_ends(training)),
+            plots.plot_discriminator_scores(_thin(part), method.style, _phase_ends(training)),
             f"scores {method.label} {training['key'][:8]}",
             method.label,
             f"Discriminator terms of {method.label} over steps; at the end: {ends}.",
@@ -127,3 +127,6 @@ def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:
         return part.iloc[::-1].iloc[::step].iloc[::-1]
 
     return pd.concat([pick(part) for _, part in curves.groupby("term", sort=False)], ignore_index=True)
+
+
+SECTION = ReportSection("training", "Training", 70, build_training)

@@ -7,6 +7,7 @@ from typing import Any
 
 from reports.claims.verdicts import Outcome
 from reports.context import ReportContext
+from reports.sections import ReportSection
 
 #: Outcomes in the order in which they are counted, with what they mean.
 MEANINGS: dict[Outcome, str] = {
@@ -18,9 +19,9 @@ MEANINGS: dict[Outcome, str] = {
 }
 
 
-def build_verdicts(page: ReportContext) -> dict[str, Any]:
+def build_verdicts(context: ReportContext) -> dict[str, Any]:
     """Context of ``sections/verdicts.html.j2``."""
-    verdicts = page.verdicts
+    verdicts = context.verdicts
     counts = Counter(v.outcome for v in verdicts)
     reasons = {v.reason for v in verdicts}
     return {
@@ -30,3 +31,6 @@ def build_verdicts(page: ReportContext) -> dict[str, Any]:
         "meanings": [(o, m) for o, m in MEANINGS.items() if counts[o]],
         "common": reasons.pop() if len(reasons) == 1 else "",
     }
+
+
+SECTION = ReportSection("verdicts", "The paper’s claims", 40, build_verdicts)

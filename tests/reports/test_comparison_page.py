@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reports.comparison_page import compare_all_pairs, render_comparison
-from reports.render import render_index
+from reports.index_page import render_index
 from reports.results.experiment import Experiment, load_experiment
 from reports.statistics.compare import ComparisonError
 from tests.reports.synthetic import make_experiment

@@ -26,7 +26,7 @@ def test_every_figure_is_written_as_svg_and_png(tmp_path: Path) -> None:
     assert len([n for n in names if n.startswith("loss-")]) == 2
     for name in names:
         text = (tmp_path / "figures" / f"{name}.svg").read_text()
-        assert "var(--" not in text, "colours of the page mean nothing outside of it"
+        assert "var(--" not in text, "colors of the page mean nothing outside of it"
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
             assert image.width > 1000
 
@@ -46,7 +46,7 @@ def test_figures_of_lines_name_their_models_themselves(
     from reports import svg
 
     original = svg.save_figure
-    monkeypatch.setattr(svg, "save", note)
+    monkeypatch.setattr(svg, "save_figure", note)
     save_figures(folder, tmp_path / "figures")
     assert told == [{"GLCIC", "MGS-IIM"}]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reports.render import render_index, render_report
+from reports.index_page import render_index
+from reports.render import render_report
 from tests.reports.synthetic import make_experiment
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import json
 import re
@@ -95,9 +97,10 @@ def test_sections_are_there_in_order_and_the_page_is_one_whole_document(
     ids = [a["id"] for _, a in page.found if "id" in a]
     sections = (
         "summary",
+        "examples",
+        "results_table",
         "verdicts",
-        "table4",
-        "pictures",
+        "gallery",
         "distributions",
         "training",
         "cost",
@@ -125,11 +128,31 @@ def test_nothing_is_loaded_from_elsewhere(celeba_page: tuple[str, Elements]) -> 
         for name in ("src", "href", "srcset", "action", "data"):
             value = str(attributes.get(name) or "#")
             assert value.startswith(("#", "data:image/webp;base64,")), value[:80]
+    inline = {style for _, a in page.found if (style := a.get("style")) and "url(" in style}
+    assert inline
+    assert all(style.startswith("--truth: url(data:image/webp;base64,") for style in inline)
     assert page.all("link") == []
-    assert re.search(r"https?://|@import|url\((?!#)", text) is None
-    policy = next(a["content"] for a in page.all("meta") if "http-equiv" in a)
-    assert policy is not None
+    assert re.search(r"https?://|@import|url\((?!#|data:|\[)", text) is None
+
+
+def test_the_policy_admits_our_scripts_and_style_sheet_by_digest_and_no_others(
+    celeba_page: tuple[str, Elements],
+) -> None:
+    text, page = celeba_page
+    policy = next(str(a["content"]) for a in page.all("meta") if "http-equiv" in a)
     assert policy.startswith("default-src 'none'")
+
+    def digests(tag: str) -> set[str]:
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        return {base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in texts}
+
+    directives = dict(d.strip().split(" ", 1) for d in policy.split(";"))
+    assert set(re.findall(r"sha256-([^']+)", directives["script-src"])) == digests("script")
+    assert set(re.findall(r"sha256-([^']+)", directives["style-src-elem"])) == digests("style")
+    assert "unsafe-inline" not in directives["script-src"] + directives["style-src-elem"]
+    assert not [name for _, a in page.found for name in a if name.startswith("on")], (
+        "no handlers in attributes"
+    )
 
 
 def test_every_picture_and_drawing_has_an_alternative_text(celeba_page: tuple[str, Elements]) -> None:

@@ -38,7 +38,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     from bench.experiments import open_experiment
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.comparison_page import compare_all_pairs, render_comparison
-    from reports.render import render_index
+    from reports.index_page import render_index
     from reports.results.experiment import mask_file_name
     from reports.statistics.compare import ComparisonError
 

@@ -29,8 +29,9 @@ def report_command(experiment: str, pictures: bool | None, pdf: bool, figures: P
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+    from reports.index_page import render_index
     from reports.pdf import ChromiumError, print_pdf
-    from reports.render import render_index, render_report, save_figures
+    from reports.render import render_report, save_figures
     from reports.results.experiment import ExperimentError
 
     folder = find_experiment(experiment)

@@ -244,7 +244,8 @@ def run_command(
         ),
     )
     from bench.runner.run import run_experiment
-    from reports.render import render_index, render_report
+    from reports.index_page import render_index
+    from reports.render import render_report
     from reports.results.experiment import ExperimentError
 
     if dry_run:

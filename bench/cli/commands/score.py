@@ -157,7 +157,8 @@ def _is_given(name: str) -> bool:
 def _report(store: RunFolder, *, pictures: bool) -> None:
     """Write the experiment's page anew."""
     from bench.runner.run_folder import REPORTS, RUNS
-    from reports.render import render_index, render_report
+    from reports.index_page import render_index
+    from reports.render import render_report
     from reports.results.experiment import ExperimentError
 
     try:

@@ -12,16 +12,15 @@ import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
-from reports import svg
+from reports import images, svg
 from reports.export import as_csv, as_latex, as_markdown
 from reports.palette import KNOWN, line_styles
-from reports.sections import gallery
 
 
-def test_pictures_are_chosen_by_rule_each_once() -> None:
+def test_images_are_chosen_by_rule_each_once() -> None:
     rng = np.random.default_rng(0)
     scores = {"a": rng.normal(24, 2, 48), "b": rng.normal(23, 2, 48)}
-    chosen = gallery.choose_images(scores, 48)
+    chosen = images.choose_images(scores, 48)
     places = [c.place for c in chosen]
     assert len(places) == len(set(places))
     by_best = {label: c.place for c in chosen for label in c.best_of}
@@ -30,7 +29,7 @@ def test_pictures_are_chosen_by_rule_each_once() -> None:
     assert by_worst == {label: int(v.argmin()) for label, v in scores.items()}
     spread = np.abs(scores["a"] - scores["b"])
     disagreement = {c.place for c in chosen if "most disagreement" in c.rules}
-    assert disagreement == set(np.argsort(-spread)[: gallery.NUM_DISAGREEMENT].tolist())
+    assert disagreement == set(np.argsort(-spread)[: images.NUM_DISAGREEMENT].tolist())
     means = (scores["a"] + scores["b"]) / 2
     (median,) = (c.place for c in chosen if "median" in c.rules)
     assert means[median] == np.sort(means)[24]
@@ -38,40 +37,51 @@ def test_pictures_are_chosen_by_rule_each_once() -> None:
 
 def test_lower_is_better_turns_best_and_worst_round() -> None:
     (first, *_) = [
-        c for c in gallery.choose_images({"a": np.arange(9.0)}, 9, higher_is_better=False) if c.best_of
+        c for c in images.choose_images({"a": np.arange(9.0)}, 9, higher_is_better=False) if c.best_of
     ]
     assert first.place == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 48])
-def test_random_pictures_do_not_depend_on_scores(count: int) -> None:
+def test_random_images_do_not_depend_on_scores(count: int) -> None:
     def random(scores: dict[str, np.ndarray]) -> list[int]:
-        return [c.place for c in gallery.choose_images(scores, count) if "random" in c.rules]
+        return [c.place for c in images.choose_images(scores, count) if "random" in c.rules]
 
     assert random({}) == random({"a": np.random.default_rng(1).normal(size=count)})
 
 
 def test_images_without_scores_are_only_chosen_at_random() -> None:
-    chosen = gallery.choose_images({"a": np.full(5, np.nan)}, 5)
+    chosen = images.choose_images({"a": np.full(5, np.nan)}, 5)
     assert {r for c in chosen for r in c.reasons(1)} == {"random"}
 
 
-def test_an_embedded_picture_is_the_picture() -> None:
-    ramp = np.linspace(0, 255, 64).astype(np.uint8)
-    image = np.stack([np.tile(ramp, (64, 1))] * 3, axis=-1)
-    head, data = gallery.data_uri(image).split(",")
+def _decoded(uri: str, mode: str) -> np.ndarray:
+    head, data = uri.split(",")
     assert head == "data:image/webp;base64"
-    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-    assert np.abs(back.astype(int) - image).mean() < 2
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert(mode))
 
 
-def test_the_masked_input_hides_the_hole_and_nothing_else() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-    mask = np.zeros((8, 8), np.uint8)
-    mask[2:6, 2:6] = 1
-    shown = gallery.masked_input(image, mask)
-    assert (shown[mask == 0] == image[mask == 0]).all()
-    assert np.unique(shown[mask == 1]).size == 1
+def test_an_embedded_image_is_exact() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert np.array_equal(_decoded(images.image_uri(image), "RGB"), image)
+
+
+@pytest.mark.parametrize("changed_outside", [False, True])
+def test_a_completion_over_the_truth_is_the_completion_and_no_known_pixel_is_covered(
+    changed_outside: bool,
+) -> None:
+    rng = np.random.default_rng(0)
+    truth, filled = rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12] = 1
+    completion = np.where(mask[..., None] > 0, filled, truth)
+    if changed_outside:
+        completion[0, 0] = 255 - truth[0, 0]
+    shown = _decoded(images.hole_uri(completion, truth, mask), "RGBA")
+    over = shown[..., 3:] > 0
+    assert np.array_equal(np.where(over, shown[..., :3], truth), completion)
+    assert over[0, 0] == changed_outside, "a known pixel that was changed must be seen"
+    assert int(over.sum()) == 64 + changed_outside
 
 
 def test_csv_reads_back_and_no_cell_is_a_formula() -> None:
@@ -94,13 +104,13 @@ def test_a_model_of_the_paper_looks_the_same_in_every_report() -> None:
 def test_ten_models_are_told_apart_also_in_greyscale() -> None:
     names = [*KNOWN, "a", "b", "c"]
     found = line_styles((n, n) for n in names)
-    assert len({look.colour for look in found.values()}) == 10
+    assert len({look.color for look in found.values()}) == 10
     assert len({look.marker for look in found.values()}) == 10
 
 
-def test_colours_stand_out_on_light_and_dark_pages() -> None:
+def test_colors_stand_out_on_light_and_dark_pages() -> None:
     for look in KNOWN.values():
-        assert 0.3 < rgb_to_hsv(to_rgb(look.colour))[2] < 0.9
+        assert 0.3 < rgb_to_hsv(to_rgb(look.color))[2] < 0.9
 
 
 def test_a_drawing_keeps_hostile_text_as_text_and_its_identifiers_to_itself() -> None:

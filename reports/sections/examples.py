@@ -1,0 +1,33 @@
+"""One image large, high on the page: the typical one, so that numbers get a face before they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.context import ReportContext
+from reports.images import load_sample
+from reports.sections import ReportSection
+
+
+def build_examples(context: ReportContext) -> dict[str, Any] | None:
+    """Build the view of ``sections/examples.html.j2``: for each mask the image of median score.
+
+    ``None`` where no images were stored or none may be embedded.
+    """
+    panels = []
+    for mask in context.masks:
+        sample = load_sample(context, mask)
+        if sample is not None:
+            place = sample.median()
+            reasons = next((c.reasons(len(sample.scores)) for c in sample.choose() if c.place == place), [])
+            panels.append({"mask": mask, "row": sample.row(place, reasons)})
+    if not panels:
+        return None
+    return {
+        "panels": panels,
+        "data": context.data,
+        "by": context.measured[0].title if context.measured else "",
+    }
+
+
+SECTION = ReportSection("examples", "A typical image", 10, build_examples)

@@ -1,0 +1,21 @@
+"""Cells without results: what failed, what does not apply, and which images were skipped, with the reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports.context import ReportContext
+from reports.sections import ReportSection
+
+
+def build_missing(context: ReportContext) -> dict[str, Any]:
+    """Build the view of ``sections/missing.html.j2``."""
+    cells = context.experiment.cells
+    return {
+        "failed": [c for c in cells if c["status"] == "failed"],
+        "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
+        "skipped": context.data["skipped"],
+    }
+
+
+SECTION = ReportSection("missing", "Failed and skipped", 100, build_missing)
