@@ -312,6 +312,16 @@ class MGSIIM(ThreePhaseModel):
             published="SGD with learning rate 0.001; no momentum, batch size or number of epochs",
             resolved="faithful track: momentum 0.9, batch 16; uniform track: Adam like all models",
         ),
+        Ambiguity(
+            topic="length of training",
+            published="no number of epochs, iterations or images",
+            resolved="preset paper: 3.6 million images seen (20 times the 180,000 training images), our choice",
+        ),
+        Ambiguity(
+            topic="training masks",
+            published="three kinds are made (section 4.1); which of them trained the models of Table 4 is not said",
+            resolved="the mask that is evaluated, or a mixture of the three where several are (--train-mask)",
+        ),
     )
 
     def build_generator(self) -> nn.Module:
