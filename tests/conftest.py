@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+# nohup, and shells that start a job in the background, have SIGINT ignored, and every child inherits that. The
+# commands under test must get the disposition that a terminal gives them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -90,13 +90,13 @@ def arm(kind: str, number: float) -> None:
     elif kind == "removal":
         call_until(Path, "unlink", int(number), after=True)
     elif kind == "packing":
-        call_until(cache, "decode" if number else "_write_mark", int(number) or 1)
+        call_until(cache, "decode_image" if number else "_write_mark", int(number) or 1)
     elif kind == "evaluation":
-        call_until(evaluator, "batch_at", int(number))
+        call_until(evaluator, "evaluation_batch", int(number))
     elif kind == "result write":
         call_until(schema.pq, "write_table", int(number), after=True)
     elif kind == "report write":
-        call_until(render, "write_page" if number > 1 else "render", 1)
+        call_until(render, "write_page" if number > 1 else "render_page", 1)
     elif kind == "memory":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + int(number)

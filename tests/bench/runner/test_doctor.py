@@ -48,8 +48,8 @@ def published(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Back
         name="tiny", url=f"http://127.0.0.1:{server.server_port}/{name}", needed_by="tests", megabytes=1
     )
     monkeypatch.setenv("TORCH_HOME", str(workplace / "torch"))
-    monkeypatch.setattr(pretrained_weights, "backbones", lambda: {"tiny": backbone})
-    monkeypatch.setattr(doctor, "backbones", lambda: {"tiny": backbone})
+    monkeypatch.setattr(pretrained_weights, "list_backbones", lambda: {"tiny": backbone})
+    monkeypatch.setattr(doctor, "list_backbones", lambda: {"tiny": backbone})
     yield backbone
     server.shutdown()
     server.server_close()
@@ -103,7 +103,7 @@ def test_without_a_network_fetch_says_what_to_do_and_loses_nothing(
     away = Backbone(name="tiny", url=url, needed_by="tests", megabytes=1)
     away.file.parent.mkdir(parents=True)
     torch.save({"weight": torch.zeros(3)}, away.file)
-    monkeypatch.setattr(pretrained_weights, "backbones", lambda: {"tiny": away})
+    monkeypatch.setattr(pretrained_weights, "list_backbones", lambda: {"tiny": away})
     result = bench("weights", "fetch")
     assert result.exit_code == 1
     assert result.stderr.startswith(

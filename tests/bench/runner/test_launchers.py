@@ -144,12 +144,12 @@ def test_no_job_outlives_a_killed_run(workplace: Path, slow_jobs: list[str]) -> 
 
 def test_jobs_and_torchrun_are_not_given_together(pictures_dir: Path, workplace: Path) -> None:
     from bench.errors import UsageError
-    from bench.runner import prepare as suite
+    from bench.runner import prepare
     from bench.training.device import Compute
     from bench.training.distributed import ProcessGroup
 
     many = Compute(torch.device("cpu"), "fp32", ProcessGroup(0, 2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "choose", lambda *_: many)
+        patch.setattr(prepare, "select_device", lambda *_: many)
         with pytest.raises(UsageError, match="--jobs trains on one device, torchrun on many"):
             run_experiment(replace(request(pictures_dir, ("mean",)), jobs=2), Recorder())

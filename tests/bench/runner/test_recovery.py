@@ -285,7 +285,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
         raise DiskError("cannot write a checkpoint to here: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", full)
+        patch.setattr(checkpoint, "save_checkpoint", full)
         with pytest.raises(DiskError, match="No space left"):
             run_experiment(asked, Recorder())
     assert run_experiment(asked, Recorder()).failed == 0

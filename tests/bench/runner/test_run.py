@@ -276,8 +276,8 @@ def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys\nfrom bench.runner.run_folder import Store\n"
-            "with Store('busy'): print('held', flush=True); sys.stdin.read()",
+            "import sys\nfrom bench.runner.run_folder import RunFolder\n"
+            "with RunFolder('busy'): print('held', flush=True); sys.stdin.read()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

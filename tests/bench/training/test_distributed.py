@@ -95,7 +95,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
             seed=0,
             flips=False,
             device=torch.device("cpu"),
-            process_group=ProcessGroup(rank=0, world=2),
+            process_group=ProcessGroup(rank=0, world_size=2),
         )
 
 

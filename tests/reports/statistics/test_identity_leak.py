@@ -110,7 +110,7 @@ def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     page = _page(folder)
     people = sorted(page.rows["identity"].dropna().unique())
     page = _page(folder, unseen_identities=[int(p) for p in people[::3]], duplicates=[["a.jpg", "<b>.jpg"]])
-    context = setup.build_setup(page)
+    context = setup.build_identity_leak(page)
     assert context is not None
     assert [line["method"].label for line in context["lines"]] == ["MGS-IIM"] * 2  # PSNR and SSIM
     html = render_report(folder, tmp_path / "report").read_text()
