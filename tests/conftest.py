@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-
 # nohup, and shells that start a job in the background, have SIGINT ignored, and every child inherits that. The
 # commands under test must get the disposition that a terminal gives them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -48,10 +48,16 @@ def test_a_new_model_passes_mypy_strict_and_ruff_against_the_installed_wheel(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
     (own / "my_unet.py").write_text(template_source("my-unet"), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(installed))  # mypy reads installed packages as typed by their py.typed
+    monkeypatch.setenv(
+        "PYTHONPATH", str(installed)
+    )  # mypy reads installed packages as typed by their py.typed
     monkeypatch.setenv("MYPYPATH", "")
     for command in (["mypy", "--strict", "--config-file="], ["ruff", "check", "--isolated"]):
         done = subprocess.run(
-            [sys.executable, "-m", *command, "my_unet.py"], cwd=own, capture_output=True, text=True, check=False
+            [sys.executable, "-m", *command, "my_unet.py"],
+            cwd=own,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
