@@ -101,6 +101,33 @@ def smoke(session: nox.Session) -> None:
     session.run("bench", "report", "smoke")
 
 
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build wheel and sdist into ``dist/``, check them, and run the main command from the wheel alone."""
+    session.install("build", "twine", "hatchling")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--no-isolation")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("*")))
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "venv", "--clear", str(folder / "empty"))
+    python = folder / "empty" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    session.run(str(python), "-m", "pip", "install", "-q", str(wheel), external=True)
+    session.chdir(folder)
+    command = ["run", "--models", "all", "--mask", "center", "--preset", "smoke", "--name", "release"]
+    session.run(str(python), "-m", "bench", *command, external=True)
+
+
+@nox.session(venv_backend="none")
+def docker(session: nox.Session) -> None:
+    """Build the CPU image and run the smoke test in it, where docker is installed."""
+    if not shutil.which("docker"):
+        session.skip("needs docker")
+    session.run("docker", "build", "-t", "inpaint-bench", ".", external=True)
+    command = ["run", "--models", "all", "--mask", "center", "--preset", "smoke"]
+    session.run("docker", "run", "--rm", "inpaint-bench", *command, external=True)
+
+
 @nox.session(python="3.11", venv_backend="uv")
 def minimums(session: nox.Session) -> None:
     """The tests on the lowest declared versions; those warn of their own age, which is no fault of ours."""
