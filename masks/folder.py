@@ -20,6 +20,8 @@ from masks import seeding
 
 PREFIX = "files:"
 MANIFEST = "manifest.json"
+#: Raised when another image would get another mask of the folder; part of every seed and key.
+VERSION = 2
 _SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"}
 Masks = NDArray[np.uint8]
 
@@ -30,6 +32,10 @@ class MaskFileError(ValueError):
 
 class PolarityWarning(UserWarning):
     """Most masks of a folder are mostly hole: they may be inverted (here white = hole)."""
+
+
+def canonical_name(name: str) -> str:
+    return name
 
 
 def folder_digest(name: str, size: int) -> str:
@@ -50,7 +56,7 @@ def draw_from_folder(name: str, ids: Sequence[str], size: int, base_seed: int, s
     """
     pool = _pool(name, size)
     # The size is no part of this key: an image keeps its mask file at every size.
-    draws = seeding.raw_bits("files", ids, 0, base_seed, stream, 1)
+    draws = seeding.raw_bits("files", ids, 1, version=VERSION, size=0, base_seed=base_seed, stream=stream)
     chosen: Masks = pool[seeding.random_integer(draws[:, 0], 0, len(pool))]
     return chosen
 

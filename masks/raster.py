@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: round(sin(degree) * 32768) for 0 to 90 degrees.
+# fmt: off
 _QUARTER = np.array(
     [
         0,
@@ -115,6 +116,7 @@ _QUARTER = np.array(
     ],
     dtype=np.int64,
 )
+# fmt: on
 _SINE = np.concatenate([_QUARTER, _QUARTER[-2::-1], -_QUARTER[1:], -_QUARTER[-2:0:-1]])
 
 
@@ -237,3 +239,11 @@ def rasterize_boxes(size: int, top: Ints, left: Ints, height: Ints, width: Ints)
     rows = (along >= top[:, None]) & (along < (top + height)[:, None])
     columns = (along >= left[:, None]) & (along < (left + width)[:, None])
     return (rows[:, :, None] & columns[:, None, :]).view(np.uint8)
+
+
+def hole_shares(masks: NDArray[np.uint8]) -> Floats:
+    """Return the hole's share of each mask ``(N, H, W)``, in [0, 1]."""
+    # Mask by mask: NumPy counts the nonzero values of one array many times faster than it sums along axes.
+    counts = np.array([np.count_nonzero(mask) for mask in masks])
+    shares: Floats = counts / (masks.shape[1] * masks.shape[2])
+    return shares

@@ -1,8 +1,8 @@
-"""Seeds are digests of names; numbers are the raw output of Philox.
+"""Make seeds from names and numbers from seeds.
 
-A mask's stream depends on (suite version, mask name, base seed, stream, image id, size) and on nothing else. Only
-``random_raw`` of NumPy's Philox is used, whose output is guaranteed; distributions, whose streams may change between
-NumPy versions, are made here with exactly rounded operations.
+A mask's stream depends on (version of its family, mask name, base seed, stream, image id, size) and on nothing else.
+Only ``random_raw`` of NumPy's Philox is used, whose output is guaranteed; distributions, whose streams may change
+between NumPy versions, are made here with exactly rounded operations.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: Raised whenever a pixel of any mask changes; part of every key.
-SUITE_VERSION = 2
-
 _SEPARATOR = "\x1f"
 
 
 def raw_bits(
-    name: str, ids: Sequence[str], size: int, base_seed: int, stream: str, draws: int
+    name: str, ids: Sequence[str], draws: int, *, version: int, size: int, base_seed: int, stream: str
 ) -> NDArray[np.uint64]:
-    """``(len(ids), draws)`` raw 64-bit numbers, row ``i`` a function of ``ids[i]`` and the other names only."""
-    prefix = _SEPARATOR.join(["masks", str(SUITE_VERSION), name, str(base_seed), stream, str(size), ""])
+    """Return ``(len(ids), draws)`` raw 64-bit numbers; row ``i`` is a function of ``ids[i]`` and the other names only.
+
+    >>> first = raw_bits("half", ["a", "b"], 2, version=2, size=64, base_seed=0, stream="evaluation")
+    >>> last = raw_bits("half", ["b"], 1, version=2, size=64, base_seed=0, stream="evaluation")
+    >>> bool(first[1, 0] == last[0, 0])
+    True
+    """
+    prefix = _SEPARATOR.join(["masks", str(version), name, str(base_seed), stream, str(size), ""])
     start = hashlib.sha256(prefix.encode())
     out = np.empty((len(ids), draws), dtype=np.uint64)
     bits = np.random.Philox(key=0)
@@ -42,22 +45,33 @@ def raw_bits(
 def random_integer(
     draw: NDArray[np.uint64], low: int | NDArray[np.int64], high: int | NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Whole numbers in ``low .. high - 1`` from raw draws, by multiplication of the upper 32 bits."""
+    """Return whole numbers in ``low .. high - 1`` from raw draws, by multiplication of their upper 32 bits.
+
+    >>> random_integer(np.array([0, 2**63, 2**64 - 1], dtype=np.uint64), 10, 20).tolist()
+    [10, 15, 19]
+    """
     span = np.asarray(high, dtype=np.int64) - np.asarray(low, dtype=np.int64)
     scaled = ((draw >> np.uint64(32)) * span.astype(np.uint64)) >> np.uint64(32)
     return scaled.astype(np.int64) + np.asarray(low, dtype=np.int64)
 
 
 def random_uniform(draw: NDArray[np.uint64], low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
-    """Numbers in ``[low, high)`` from the upper 53 bits of raw draws."""
+    """Return numbers in ``[low, high)`` from the upper 53 bits of raw draws.
+
+    >>> random_uniform(np.array([0, 2**63], dtype=np.uint64), -1, 1).tolist()
+    [-1.0, 0.0]
+    """
     unit: NDArray[np.float64] = (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return unit * (high - low) + low
 
 
 def random_normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """About standard normal numbers from the last axis of 4 raw draws, as the sum of 12 uniforms of 21 bits less 6.
+    """Return nearly standard normal numbers from the last axis of 4 raw draws: the sum of 12 uniforms minus 6.
 
-    (Irwin-Hall; a logarithm or cosine would not be the same on every platform.)
+    Each uniform takes 21 bits (Irwin-Hall). A logarithm or cosine would not be the same on every platform.
+
+    >>> random_normal(np.array([[0, 0, 0, 0]], dtype=np.uint64)).tolist()
+    [-6.0]
     """
     total = np.zeros(draws.shape[:-1], dtype=np.int64)
     for shift in (0, 21, 42):

@@ -129,7 +129,7 @@ def _check(
         drawn = masks.bank.masks_digest(masks.registry.draw_masks(mask, ready[0].test_images.ids, data.size))
         if drawn != manifest["masks"][mask]["digest"]:
             wrong.append(
-                f"mask {mask} is drawn otherwise (here suite version {masks.registry.SUITE_VERSION})"
+                f"mask {mask} is drawn otherwise (here version {masks.registry.mask_info(mask).version})"
             )
     here = {**ready[0].compute.numerics(), **provenance.numeric_library_versions()}
     elsewhere = _differences((cell["numerics"] for cell in record.cells), here)

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 def masks_command() -> None:
     """Preview the mask suite, export it for any other program, verify an export.
 
-    A mask is a pure function of (suite version, name, base seed, image id, size); white is hole.
+    A mask is a pure function of (version of its family, name, base seed, image id, size); white is hole.
     """
 
 
@@ -75,7 +75,7 @@ def export(data: str, name: str, size: int, test_images: Any, seed: int, folder:
         masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
         facts: dict[str, object] = {
             "mask": name,
-            "suite_version": registry.SUITE_VERSION,
+            "mask_version": registry.mask_info(name).version,
             "base_seed": seed,
             "size": size,
             "crop": dataset.crop,

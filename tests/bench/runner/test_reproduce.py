@@ -151,7 +151,7 @@ def test_other_data_and_masks_are_refused(manifest: Path, workplace: Path, pictu
     assert message.endswith("give --data PATH")
     change(manifest, lambda value: value["masks"]["half"].update(digest="0"))
     message = error_of("reproduce", "manifest.json", "--quiet")
-    assert "mask half is drawn otherwise (here suite version 2)" in message
+    assert "mask half is drawn otherwise (here version 2)" in message
     assert "no such file or folder" in error_of("reproduce", "manifest.json", "--data", "gone")
     assert not Path("runs").exists()
 

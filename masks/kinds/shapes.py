@@ -1,18 +1,74 @@
-"""The paper's "random number of different shape masks"."""
+"""Boxes and simple shapes: the paper's three kinds of mask, halves, and the frame of outpainting."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from masks.kinds import HoleBox, MaskInfo, Masks, Raw, register_mask
 from masks.raster import Canvas, rasterize_boxes, unit_direction
 from masks.seeding import random_integer, random_uniform
 
+VERSION = 2
 MAX_SHAPES = 5
 _DRAWS = 8  # raw numbers of one shape
 
 
-def draw_shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+def center_box(size: int) -> HoleBox:
+    """(top, left, height, width) of the centre hole: half of the side, 80 x 80 at 160 (DeepFill, AOT-GAN)."""
+    side = size // 2
+    return (size - side) // 2, (size - side) // 2, side, side
+
+
+@register_mask(
+    MaskInfo(
+        name="center",
+        summary="the center box of half the side: 25 % of the image",
+        source="MGS-IIM section 4.1; size as in DeepFill and AOT-GAN",
+        parameters={"side": "1/2"},
+        version=VERSION,
+    ),
+    fixed_box=center_box,
+)
+def draw_center(draws: Raw, size: int) -> Masks:
+    """The same centre box for every image."""
+    top, left, height, width = center_box(size)
+    mask = np.zeros((len(draws), size, size), dtype=np.uint8)
+    mask[:, top : top + height, left : left + width] = 1
+    return mask
+
+
+@register_mask(
+    MaskInfo(
+        name="random-rect",
+        summary="one rectangle anywhere, sides 30-60 % of the image",
+        source="MGS-IIM section 4.1; sizes of GLCIC (U[48, 96] at 160)",
+        parameters={"sides": "U[0.3, 0.6]"},
+        version=VERSION,
+    ),
+    num_draws=4,
+)
+def draw_random_rect(draws: Raw, size: int) -> Masks:
+    """One rectangle, each side U[0.3, 0.6] of the image (GLCIC: U[48, 96] at 160), anywhere inside."""
+    low, high = round(0.3 * size), round(0.6 * size)
+    height, width = random_integer(draws[:, 0], low, high + 1), random_integer(draws[:, 1], low, high + 1)
+    top, left = (
+        random_integer(draws[:, 2], 0, size - height + 1),
+        random_integer(draws[:, 3], 0, size - width + 1),
+    )
+    return rasterize_boxes(size, top, left, height, width)
+
+
+@register_mask(
+    MaskInfo(
+        name="shapes",
+        summary="1-5 boxes, ellipses, triangles or thick lines",
+        source='MGS-IIM section 4.1: "random number of different shape masks"; sizes are ours',
+        parameters={"count": "1-5", "extent": "0.15-0.4 of the side"},
+        version=VERSION,
+    ),
+    num_draws=1 + MAX_SHAPES * _DRAWS,
+)
+def draw_shapes(draws: Raw, size: int) -> Masks:
     """1 to 5 shapes: boxes, ellipses, triangles or thick lines of 0.15 to 0.4 of the side, centred inside.
 
     The paper names "a random number of different shape masks" and no sizes; these give holes of 1 to 46 % of the
@@ -60,38 +116,15 @@ def draw_shapes(draws: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
     return canvas.fill()
 
 
-# Rectangular holes: the paper's centre and random rectangle, halves, and the frame of outpainting.
-
-
-Masks = NDArray[np.uint8]
-Raw = NDArray[np.uint64]
-
-
-def center_box(size: int) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the centre hole: half of the side, 80 x 80 at 160 (DeepFill, AOT-GAN)."""
-    side = size // 2
-    return (size - side) // 2, (size - side) // 2, side, side
-
-
-def draw_center(draws: Raw, size: int) -> Masks:
-    """The same centre box for every image."""
-    top, left, height, width = center_box(size)
-    mask = np.zeros((len(draws), size, size), dtype=np.uint8)
-    mask[:, top : top + height, left : left + width] = 1
-    return mask
-
-
-def draw_random_rect(draws: Raw, size: int) -> Masks:
-    """One rectangle, each side U[0.3, 0.6] of the image (GLCIC: U[48, 96] at 160), anywhere inside."""
-    low, high = round(0.3 * size), round(0.6 * size)
-    height, width = random_integer(draws[:, 0], low, high + 1), random_integer(draws[:, 1], low, high + 1)
-    top, left = (
-        random_integer(draws[:, 2], 0, size - height + 1),
-        random_integer(draws[:, 3], 0, size - width + 1),
-    )
-    return rasterize_boxes(size, top, left, height, width)
-
-
+@register_mask(
+    MaskInfo(
+        name="half",
+        summary="the left, right, upper or lower half",
+        source="EdgeConnect (Nazeri et al., 2019), mask type 2",
+        version=VERSION,
+    ),
+    num_draws=1,
+)
 def draw_half(draws: Raw, size: int) -> Masks:
     """The left, right, upper or lower half."""
     which = random_integer(draws[:, 0], 0, 4)
@@ -101,6 +134,14 @@ def draw_half(draws: Raw, size: int) -> Masks:
     return rasterize_boxes(size, top, left, height, width)
 
 
+@register_mask(
+    MaskInfo(
+        name="outpaint",
+        summary="everything but the center box: 75 % of the image",
+        source="the complement of center",
+        version=VERSION,
+    ),
+)
 def draw_outpaint(draws: Raw, size: int) -> Masks:
     """Everything but the centre box: three quarters of the image."""
     return (1 - draw_center(draws, size)).astype(np.uint8)
