@@ -26,7 +26,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.data.procedural_faces import render_faces
 from bench.evaluation import ssim
-from bench.evaluation.metrics import METRICS, ImageBatch
+from bench.evaluation.image_batch import ImageBatch
+from bench.evaluation.metrics import load_metric
 from bench.evaluation.ssim import GAUSSIAN_11, weighted_means
 
 Floats = NDArray[np.float64]
@@ -57,7 +58,7 @@ def _scikit_image(truth: NDArray[np.uint8], made: NDArray[np.uint8]) -> Floats:
 def _ours(pictures: ImageBatch) -> Floats:
     """``(N, 2)`` PSNR and SSIM."""
     pictures = dataclasses.replace(pictures)  # a fresh batch, which has no map yet
-    return np.stack([METRICS[name].compute(pictures).numpy() for name in ("psnr_db", "ssim")], axis=1)
+    return np.stack([load_metric(name).compute(pictures).numpy() for name in ("psnr_db", "ssim")], axis=1)
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -122,11 +123,11 @@ def _parts(size: int, repeats: int) -> dict[str, float]:
                 weighted_means(p, GAUSSIAN_11)
 
     parts: dict[str, Callable[[], object]] = {
-        "psnr": lambda: METRICS["psnr_db"].compute(pictures),
+        "psnr": lambda: load_metric("psnr_db").compute(pictures),
         "means": means,
         "similarity": similarity,
         "differing": lambda: [(x != y).any(dim=0) for x, y in levels],
-        "whole": lambda: METRICS["ssim"].compute(dataclasses.replace(pictures)),
+        "whole": lambda: load_metric("ssim").compute(dataclasses.replace(pictures)),
     }
     taken: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(repeats):

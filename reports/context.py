@@ -18,26 +18,11 @@ from reports.claims.verdicts import Verdict, evaluate_claims
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
-from reports.results.schema import EXTERNAL, PRIMARY_METRICS, metric_columns
+from reports.results.metric_info import MetricInfo
+from reports.results.schema import EXTERNAL, metric_columns
 from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores
 from reports.statistics.summary import distribution_note, summarize, summarize_distribution_metrics
-
-#: Headings of metrics by name; others are shown under the name they have.
-_HEADINGS = {
-    "psnr_db": "PSNR",
-    "ssim": "SSIM",
-    "lpips_alex": "LPIPS",
-    "hole_psnr_db": "Hole PSNR",
-    "hole_mae": "Hole MAE",
-    "hole_ssim": "Hole SSIM",
-    "lpips_vgg": "LPIPS (VGG)",
-    "lpips_squeeze": "LPIPS (SqueezeNet)",
-    "raw_psnr_db": "Raw PSNR",
-    "ssim_y": "SSIM of luma",
-    "ssim_uniform7": "SSIM, uniform 7",
-    "fid": "FID",
-}
 
 #: Order of methods in tables and legends. ``own`` is every model that is in no group of the registry.
 GROUPS = ("paper", "ablations", "modern", "own", "external", "untrained")
@@ -46,55 +31,19 @@ GROUPS = ("paper", "ablations", "modern", "own", "external", "untrained")
 FEW_IMAGES_SEEN = 100_000
 
 
-@dataclass(frozen=True)
-class MetricView:
-    """A metric as tables show it.
+@dataclass(frozen=True, kw_only=True)
+class MetricView(MetricInfo):
+    """A metric as tables show it: what the manifest says of it, and why it was unavailable where it was.
 
     Attributes:
-        name: column of the results table.
-        heading: what tables call it.
-        unit: empty or ``1`` where it has none.
-        convention: how it is computed, in words.
-        higher_is_better: its direction.
         unavailable: why it has no values, or ``None``.
     """
 
-    name: str
-    heading: str
-    unit: str
-    convention: str
-    higher_is_better: bool
-    unavailable: str | None
-
-    @property
-    def digits(self) -> int:
-        """Return the number of decimal places."""
-        return 2 if self.unit == "dB" or self.name == "fid" else 4
-
-    @property
-    def arrow(self) -> str:
-        """Return the arrow that points to better values."""
-        return "↑" if self.higher_is_better else "↓"
-
-    @property
-    def title(self) -> str:
-        """Return the heading with the unit.
-
-        >>> MetricView("psnr_db", "PSNR", "dB", "", True, None).title
-        'PSNR (dB)'
-        """
-        return f"{self.heading} ({self.unit})" if self.unit and self.unit != "1" else self.heading
+    unavailable: str | None = None
 
     def show(self, value: float | None, *, sign: bool = False) -> str:
-        """Format a value with this metric's digits; a missing one is a dash.
-
-        >>> psnr = MetricView("psnr_db", "PSNR", "dB", "", True, None)
-        >>> psnr.show(-1.234, sign=True), psnr.show(None)
-        ('−1.23', '–')
-        """
-        if value is None or pd.isna(value):
-            return "–"
-        return f"{value:{'+' if sign else ''}.{self.digits}f}".replace("-", "−")
+        """Format a value with this metric's digits; a missing one is a dash."""
+        return self.format_value(None if value is None or pd.isna(value) else value, sign=sign)
 
 
 @dataclass(frozen=True)
@@ -154,7 +103,7 @@ class ReportContext:
         present = dict.fromkeys(self.rows["mask"])
         asked = [mask for mask in self.settings["masks"] if mask in present]
         self.masks = [*asked, *(mask for mask in present if mask not in asked)]
-        self.metrics = _metrics(self.manifest["metrics"], self.rows)
+        self.metrics = _metrics(experiment)
 
     @property
     def measured(self) -> list[MetricView]:
@@ -186,9 +135,10 @@ class ReportContext:
     @cached_property
     def distribution_metrics(self) -> list[MetricView]:
         """Return the distribution metrics (FID and its kin) with a value in some cell."""
-        infos = self.manifest["metrics"]
-        names = dict.fromkeys(self._distribution_summary["metric"]) if len(self._distribution_summary) else {}
-        return [_metric(name, infos.get(name, {}), None) for name in names]
+        table = self._distribution_summary
+        measured = set(table["metric"]) if len(table) else set()
+        infos = self.experiment.metrics
+        return [MetricView(**vars(info)) for name, info in infos.items() if name in measured]
 
     def distribution_notes(self, mask: str) -> list[str]:
         """Return what must be said beside distribution metrics on a mask, a sentence each."""
@@ -381,28 +331,16 @@ def _with_categories(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _metrics(infos: dict[str, dict[str, Any]], rows: pd.DataFrame) -> list[MetricView]:
-    """List the metrics of the rows, the primary ones first; unavailable ones carry the reason."""
+def _metrics(experiment: Experiment) -> list[MetricView]:
+    """Metrics that the rows have, primary ones first; unavailable ones with the reason."""
+    rows, records = experiment.rows, experiment.manifest["metrics"]
+    columns = set(metric_columns(rows))
     result = []
-    names = metric_columns(rows)
-    for name in [
-        *(n for n in PRIMARY_METRICS if n in names),
-        *(n for n in names if n not in PRIMARY_METRICS),
-    ]:
-        info = infos.get(name, {})
-        unavailable = info.get("unavailable")
+    for name, info in experiment.metrics.items():
+        if name not in columns:
+            continue
+        unavailable = records.get(name, {}).get("unavailable")
         if unavailable is None and len(rows) and rows[name].isna().all():
             unavailable = "no value was stored"
-        result.append(_metric(name, info, unavailable))
+        result.append(MetricView(**vars(info), unavailable=unavailable))
     return result
-
-
-def _metric(name: str, info: dict[str, Any], unavailable: str | None) -> MetricView:
-    return MetricView(
-        name=name,
-        heading=_HEADINGS.get(name, name),
-        unit=info.get("unit") or "",
-        convention=info.get("convention") or "",
-        higher_is_better=bool(info.get("higher_is_better", True)),
-        unavailable=unavailable,
-    )

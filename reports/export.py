@@ -13,6 +13,7 @@ import pandas as pd
 
 from reports.claims.verdicts import evaluate_claims
 from reports.results.experiment import Experiment
+from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
 from reports.statistics.paired import paired_differences
 from reports.statistics.summary import (
@@ -96,21 +97,6 @@ def _latex(cell: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in " ".join(cell.split()))
 
 
-#: Heading, digits after the point.
-_HEADINGS = {
-    "psnr_db": ("PSNR (dB)", 2),
-    "ssim": ("SSIM", 4),
-    "lpips_alex": ("LPIPS (Alex)", 4),
-    "hole_psnr_db": ("hole PSNR (dB)", 2),
-    "hole_mae": ("hole MAE", 4),
-    "hole_ssim": ("hole SSIM", 4),
-    "raw_psnr_db": ("raw PSNR (dB)", 2),
-    "ssim_uniform7": ("SSIM (uniform 7)", 4),
-    "ssim_y": ("SSIM (luma)", 4),
-    "lpips_vgg": ("LPIPS (VGG)", 4),
-    "lpips_squeeze": ("LPIPS (SqueezeNet)", 4),
-    "fid": ("FID", 2),
-}
 FORMATS = ("csv", "parquet", "json", "markdown", "latex")
 TABLES = ("summary", "rows", "differences", "claims")
 
@@ -194,9 +180,10 @@ def claims_table(experiment: Experiment) -> pd.DataFrame:
 
 def readable_summary(experiment: Experiment, form: str) -> str:
     """The summary as one table a mask: a line a method, ``mean [low, high]`` under each metric."""
-    summary = _summary(experiment, [m for m in _HEADINGS if m in experiment.rows.columns])
+    infos = experiment.metrics
+    summary = _summary(experiment, [name for name in infos if name in experiment.rows.columns])
     there = set(summary["metric"])
-    metrics = [m for m in _HEADINGS if m in there]
+    metrics = [info for name, info in infos.items() if name in there]
     blocks = []
     for mask, part in summary.groupby("mask", sort=False, observed=True):
         lines = []
@@ -205,10 +192,12 @@ def readable_summary(experiment: Experiment, form: str) -> str:
             shown = method_name(part, label, train_mask)
             seeds = str(int(of["n_seeds"].max()))
             lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in metrics)])
-        headings = ["model", "trainings", *(_HEADINGS[m][0] for m in metrics)]
+        headings = ["model", "trainings", *(metric.title for metric in metrics)]
         body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
-        notes = [distribution_note(name, n) for name, n in _set_sizes(experiment, str(mask)).items()]
+        notes = [
+            distribution_note(infos[name].heading, n) for name, n in _set_sizes(experiment, str(mask)).items()
+        ]
         if form == "markdown":
             blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")
         else:
@@ -227,9 +216,9 @@ def _images(part: pd.DataFrame) -> int:
     return int(part["n_images"].max())
 
 
-def _with_interval(by_metric: pd.DataFrame, metric: str) -> str:
-    digits = _HEADINGS[metric][1]
-    mean, low, high = (float(by_metric[c].get(metric, float("nan"))) for c in ("mean", "low", "high"))
+def _with_interval(by_metric: pd.DataFrame, metric: MetricInfo) -> str:
+    digits = metric.digits
+    mean, low, high = (float(by_metric[c].get(metric.name, float("nan"))) for c in ("mean", "low", "high"))
     if math.isnan(mean):
         return "n/a"
     if math.isnan(low):

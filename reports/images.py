@@ -18,7 +18,6 @@ from PIL import Image
 
 from reports.context import MethodView, ReportContext
 from reports.results.experiment import StoredImages
-from reports.results.schema import PRIMARY_METRICS
 
 NUM_RANDOM = 4
 NUM_DISAGREEMENT = 2
@@ -151,7 +150,7 @@ def load_sample(context: ReportContext, mask: str) -> MaskSample | None:
         cells = [c for c in method.done if c["mask"] == mask and c["cell"] in stored.composites]
         if cells:
             methods.append((method, min(cells, key=lambda c: int(c["seed"]))["cell"]))
-    metrics = [m for m in context.measured if m.name in PRIMARY_METRICS] or context.measured[:1]
+    metrics = [m for m in context.measured if m.group == "primary"] or context.measured[:1]
     names = [m.name for m in metrics]
     scores = {method.label: _scores(context, mask, method, stored.ids, names) for method, _ in methods}
     return MaskSample(stored, methods, scores, metrics)

@@ -17,8 +17,8 @@ from bench.progress import ConsoleCallbacks, format_bytes, format_count, format_
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment
+    from reports.results.metric_info import MetricInfo
 
-_HEADINGS = {"psnr_db": "PSNR (dB)", "ssim": "SSIM", "lpips_alex": "LPIPS (Alex)"}
 
 
 def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
@@ -35,13 +35,12 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
     for mask in dict.fromkeys(row["mask"] for row in means):
         table = Table(title=f"mask: {mask}", title_justify="left")
         table.add_column("model")
-        metrics = [key for key in means[0] if key not in ("method", "mask")]
-        for name in metrics:
-            table.add_column(_HEADINGS.get(name, name.upper()), justify="right")
+        metrics = [info for name, info in experiment.metrics.items() if name in means[0]]
+        for metric in metrics:
+            table.add_column(metric.title, justify="right")
         for row in means:
             if row["mask"] == mask:
-                numbers = (_number(row[m], 4 if m in ("ssim", "lpips_alex") else 2) for m in metrics)
-                table.add_row(row["method"], *numbers)
+                table.add_row(row["method"], *(_number(row[metric.name], metric) for metric in metrics))
         console.print(table)
         for note in notes[mask]:
             console.print(note, soft_wrap=True, markup=False)
@@ -72,9 +71,12 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
         summarize_distribution_metrics,
     )
 
+    infos = experiment.metrics
+    primary = [name for name, info in infos.items() if info.group == "primary"]
     sets = summarize_distribution_metrics(experiment.cells)
-    names = [*_HEADINGS, *(dict.fromkeys(sets["metric"]) if len(sets) else ())]
-    summary = pd.concat([summarize(experiment.rows, list(_HEADINGS)), sets])
+    of_sets = list(dict.fromkeys(sets["metric"])) if len(sets) else []
+    names = [*primary, *of_sets]
+    summary = pd.concat([summarize(experiment.rows, primary), sets])
     found, notes = [], {}
     for mask in experiment.masks:
         part = summary[summary["mask"] == mask]
@@ -82,13 +84,15 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
             means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
             kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
             found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})
-        counts = {name: part.loc[part["metric"] == name, "n_images"] for name in names[len(_HEADINGS) :]}
-        notes[mask] = [distribution_note(name.upper(), int(n.min())) for name, n in counts.items() if len(n)]
+        counts = {name: part.loc[part["metric"] == name, "n_images"] for name in of_sets}
+        notes[mask] = [
+            distribution_note(infos[name].heading, int(n.min())) for name, n in counts.items() if len(n)
+        ]
     return found, notes
 
 
-def _number(mean: float | None, digits: int) -> str:
-    return "n/a" if mean is None else f"{mean:.{digits}f}"
+def _number(mean: float | None, metric: MetricInfo) -> str:
+    return "n/a" if mean is None else f"{mean:.{metric.digits}f}"
 
 
 def print_preview(request: Request, *, as_json: bool) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from bench.data import ImageSet
 from bench.data.dataset import UNKNOWN
-from bench.evaluation import metrics as metric_library
-from bench.evaluation.fid import DistributionMetric, FeatureCollector
+from bench.evaluation.distributions import FeatureCollector, SetScore
+from bench.evaluation.image_batch import ImageBatch, to_uint8
+from bench.evaluation.metrics import DistributionMetric, prepare_metrics
 from bench.training.data_loader import seeded_permutation
 from bench.training.device import Compute
 from models.base import Batch, InpaintingModel
@@ -60,7 +61,7 @@ class EvaluationResult:
     rows: pd.DataFrame
     pictures: NDArray[np.uint8]
     seconds: float
-    sets: dict[str, float]
+    sets: dict[str, SetScore]
 
 
 def sample_subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
@@ -87,7 +88,7 @@ def evaluate_model(
     model: InpaintingModel,
     test: TestSet,
     compute: Compute,
-    ready: dict[str, Callable[[metric_library.ImageBatch], torch.Tensor]],
+    ready: dict[str, Callable[[ImageBatch], torch.Tensor]],
     *,
     sets: Sequence[DistributionMetric] = (),
     on_progress: Callable[[int, int], None] = lambda done, of: None,
@@ -99,7 +100,7 @@ def evaluate_model(
         test: images and masks.
         compute: device and precision.
         ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare_metrics`.
-        sets: metrics of sets, from :func:`bench.evaluation.fid.prepare_distribution_metrics`.
+        sets: metrics of sets, from :func:`bench.evaluation.metrics.prepare_distribution_metrics`.
         on_progress: told (images done, images in all).
     """
     model.networks.eval()
@@ -108,7 +109,7 @@ def evaluate_model(
     kept: dict[int, NDArray[np.uint8]] = {}
     count, seconds = len(test.images.ids), 0.0
     pool = set(test.pool.tolist())
-    collector, process_group = FeatureCollector(sets, test.truths), compute.process_group
+    collector, process_group = FeatureCollector(sets, compute.device, test.truths), compute.process_group
     for start in range(
         process_group.rank * EVALUATION_BATCH, count, process_group.world_size * EVALUATION_BATCH
     ):
@@ -120,10 +121,8 @@ def evaluate_model(
             torch.cuda.synchronize(compute.device)
         seconds += time.perf_counter() - began
         with torch.inference_mode():
-            shown = metric_library.to_uint8(completion.composite)
-            pictures = metric_library.ImageBatch(
-                truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask
-            )
+            shown = to_uint8(completion.composite)
+            pictures = ImageBatch(truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask)
             for name, function in ready.items():
                 columns[name][start] = function(pictures).double().cpu().numpy()
             collector.add(start, shown, truth)
@@ -139,7 +138,7 @@ def evaluate_model(
         identical.update(other[1])
         kept.update(other[2])
         seconds = max(seconds, other[3])
-        collector.take(other[4])
+        collector.merge(other[4])
     frame = {name: _in_order(parts) for name, parts in columns.items()}
     rows = pd.DataFrame(
         {
@@ -150,7 +149,20 @@ def evaluate_model(
             "identical": _in_order(identical),
         }
     )
-    return EvaluationResult(rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.distances())
+    return EvaluationResult(
+        rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.scores(_clusters(test.images))
+    )
+
+
+def _clusters(images: ImageSet) -> torch.Tensor | None:
+    """Number the people of the images for metrics of sets; an unknown person is one of its own."""
+    if images.identities is None:
+        return None
+    who = torch.from_numpy(np.asarray(images.identities, dtype=np.int64).copy())
+    unknown = who == UNKNOWN
+    # Below every known number, and each another.
+    who[unknown] = who.min() - 1 - torch.arange(int(unknown.sum()))
+    return who
 
 
 def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
@@ -179,6 +191,6 @@ def validation_score(
     metrics: Sequence[str],
 ) -> dict[str, float]:
     """Mean metrics on a few held-out images, for the training log; chooses nothing."""
-    ready, _ = metric_library.prepare_metrics(metrics, compute.device)
+    ready, _ = prepare_metrics(metrics, compute.device)
     rows = evaluate_model(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
     return {name: float(rows[name].mean()) for name in metrics}

@@ -12,13 +12,16 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.evaluation.image_batch import ImageBatch
+from bench.evaluation.metrics import image_metric
 from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
+from reports.results.metric_info import MetricInfo
 
 #: Images through the backbone at once: VGG16's first maps take 13 MB an image at 160 px.
 _CHUNK = 16
@@ -48,6 +51,82 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
         return torch.cat(parts).double()
 
     return distance
+
+
+@image_metric(
+    MetricInfo(
+        name="lpips_alex",
+        heading="LPIPS (Alex)",
+        digits=4,
+        value_range=(0.0, None),
+        higher_is_better=False,
+        convention="8-bit RGB composite scaled to [-1, 1], AlexNet with the linear weights v0.1",
+        source="Zhang et al. 2018 (arXiv:1801.03924)",
+        oracle="the lpips package, v0.1",
+        group="primary",
+        weights="AlexNet's ImageNet weights (torchvision, BSD-3-Clause)",
+    ),
+    load=partial(lpips_distance, "alex"),
+)
+def lpips_alex(images: ImageBatch) -> Tensor:
+    """Compute LPIPS with AlexNet.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> lpips_alex(example_batch()).numpy().round(4)  # needs the weights
+        array([0.1018])
+    """
+    return lpips_distance("alex", images.truth.device)(images.composite, images.truth)
+
+
+@image_metric(
+    MetricInfo(
+        name="lpips_vgg",
+        heading="LPIPS (VGG)",
+        digits=4,
+        value_range=(0.0, None),
+        higher_is_better=False,
+        convention="as lpips_alex, with VGG16",
+        source="Zhang et al. 2018 (arXiv:1801.03924)",
+        oracle="the lpips package, v0.1",
+        weights="VGG16's ImageNet weights (torchvision, BSD-3-Clause)",
+    ),
+    load=partial(lpips_distance, "vgg"),
+)
+def lpips_vgg(images: ImageBatch) -> Tensor:
+    """Compute LPIPS with VGG16.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> lpips_vgg(example_batch()).numpy().round(4)  # needs the weights
+        array([0.3022])
+    """
+    return lpips_distance("vgg", images.truth.device)(images.composite, images.truth)
+
+
+@image_metric(
+    MetricInfo(
+        name="lpips_squeeze",
+        heading="LPIPS (SqueezeNet)",
+        digits=4,
+        value_range=(0.0, None),
+        higher_is_better=False,
+        convention="as lpips_alex, with SqueezeNet 1.1",
+        source="Zhang et al. 2018 (arXiv:1801.03924)",
+        oracle="the lpips package, v0.1",
+        weights="SqueezeNet's ImageNet weights (torchvision, BSD-3-Clause)",
+    ),
+    load=partial(lpips_distance, "squeeze"),
+)
+def lpips_squeeze(images: ImageBatch) -> Tensor:
+    """Compute LPIPS with SqueezeNet 1.1.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> lpips_squeeze(example_batch()).numpy().round(4)  # needs the weights
+        array([0.1339])
+    """
+    return lpips_distance("squeeze", images.truth.device)(images.composite, images.truth)
 
 
 def _scaled(image: Tensor) -> Tensor:

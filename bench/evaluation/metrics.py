@@ -1,232 +1,318 @@
-"""Metrics: pure functions from pictures to one number an image, in a registry.
+"""The registry of metrics: which there are, what they mean, and their functions.
 
-Headline metrics are on the composite, clamped and rounded to 8 bits, RGB, one value an image; averages are
-for reports. scikit-image and the ``lpips`` package are the oracles (``tests/bench/test_metrics_*.py``).
+A metric is one function in a file of this folder, with its :class:`~reports.results.metric_info.MetricInfo` in the
+decorator above it. Infos are read from the source, so that listing metrics imports no torch; a file is imported only
+when one of its metrics is computed. The order of tables: primary metrics first, metrics of sets last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial, wraps
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor
+import bench.evaluation
+from bench.errors import BenchError, UsageError
+from models.registry import did_you_mean
+from reports.results.metric_info import MetricInfo
 
-from bench.errors import BenchError
-from bench.evaluation.cards import METRIC_INFO, MetricInfo, expand_metrics, psnr_cap_db
-from bench.evaluation.lpips import lpips_distance
-from bench.evaluation.ssim import GAUSSIAN_11, UNIFORM_7, mean_of_map, mean_ssim, ssim_map
-from bench.pretrained_weights import MetricUnavailableError
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-__all__ = [
-    "METRICS",
-    "ImageBatch",
-    "Metric",
-    "MetricUnavailableError",
-    "NotFiniteError",
-    "prepare_metrics",
-    "to_uint8",
-]
+    from bench.evaluation.distributions import FeatureExtractor, FeatureSets, SetScore
+    from bench.evaluation.image_batch import ImageBatch
 
-#: BT.601 luma of R, G, B, the Y of ``ssim_y`` (scikit-image's ``rgb2yuv``).
-_LUMA = (0.299, 0.587, 0.114)
+#: N images to ``(N,)`` float64 on the same device.
+ImageFunction = Callable[["ImageBatch"], "Tensor"]
+#: Features of a cell's truths and composites to one number.
+SetFunction = Callable[["FeatureSets"], "SetScore"]
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+#: Names that stand for several metrics.
+GROUPS = ("primary", "secondary", "all")
+#: The order of the field's tables; other metrics follow by file and line.
+_TABLE_ORDER = ("psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae")
+_DECORATORS = {"image_metric": "image", "distribution_metric": "set"}
 
 
-class NotFiniteError(BenchError):
-    """A model's output holds NaN or infinite numbers, so that no metric of it means anything."""
+class UnknownMetricError(UsageError):
+    """Raised for a name that is neither a metric nor a group."""
+
+
+class InvalidMetricError(BenchError):
+    """Raised for a file of this folder whose metrics cannot be read."""
 
 
 @dataclass(frozen=True)
-class ImageBatch:
-    """A batch of completions with its truth, on one device.
+class MetricListing:
+    """Where a metric was found: ``function`` is its name in ``module``, whose file is ``path``."""
+
+    info: MetricInfo
+    module: str
+    function: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ImageMetric:
+    """A metric with one number per image.
 
     Attributes:
-        truth: ``(N, 3, H, W)`` uint8.
-        composite: ``(N, 3, H, W)`` uint8: clamped and rounded, known pixels those of the truth.
-        raw: ``(N, 3, H, W)`` float32 in [0, 1] (may overshoot): the network's output before compositing.
-        mask: ``(N, 1, H, W)`` float32, 1 = hole.
+        info: what its numbers mean.
+        function: :class:`~bench.evaluation.image_batch.ImageBatch` of N images to ``(N,)`` float64.
+        load: loads the weights it needs onto a device, or raises
+            :class:`~bench.pretrained_weights.MetricUnavailableError`; ``None`` where it needs none.
     """
 
-    truth: Tensor
-    composite: Tensor
-    raw: Tensor
-    mask: Tensor
+    info: MetricInfo
+    function: ImageFunction
+    load: Callable[[torch.device], object] | None = None
 
-    @cached_property
-    def similarity(self) -> Tensor:
-        """The Gaussian map of :func:`bench.evaluation.ssim.ssim_map`, made once for all metrics that ask for it."""
-        return ssim_map(self.composite, self.truth, GAUSSIAN_11)
-
-
-Function = Callable[[ImageBatch], Tensor]
+    @property
+    def compute(self) -> ImageFunction:
+        """The function as evaluations call it."""
+        return self.function if self.load else _on_one_thread(self.function)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric(MetricInfo):
-    """A card with its function: :class:`ImageBatch` of N images to ``(N,)`` float64 on the same device."""
+@dataclass(frozen=True)
+class DistributionMetric:
+    """A metric with one number for all images of a cell.
 
-    compute: Function
+    Attributes:
+        info: what its number means.
+        function: :class:`~bench.evaluation.distributions.FeatureSets` to a score.
+        load_features: loads the feature extractor onto a device, or raises
+            :class:`~bench.pretrained_weights.MetricUnavailableError`. Metrics that share one share its features.
+    """
+
+    info: MetricInfo
+    function: SetFunction
+    load_features: Callable[[torch.device], FeatureExtractor]
 
 
-def to_uint8(image: Tensor, what: str = "the model's output") -> Tensor:
-    """8-bit levels of an image in [0, 1]: clamped, times 255, rounded to the nearest (halves to even).
+_REGISTERED: dict[str, ImageMetric | DistributionMetric] = {}
+
+
+def image_metric(
+    info: MetricInfo, *, load: Callable[[torch.device], object] | None = None
+) -> Callable[[_Function], _Function]:
+    """Register a function as a metric of images; ``info`` must be a call with literals, which listings read.
 
     Args:
-        image: any shape.
-        what: the image's name in the error.
+        info: what its numbers mean.
+        load: see :class:`ImageMetric`.
+    """
+
+    def register(function: _Function) -> _Function:
+        _REGISTERED[info.name] = ImageMetric(info, function, load)  # type: ignore[arg-type]
+        return function
+
+    return register
+
+
+def distribution_metric(
+    info: MetricInfo, *, features: Callable[[torch.device], FeatureExtractor]
+) -> Callable[[_Function], _Function]:
+    """Register a function as a metric of sets of images; ``info`` as in :func:`image_metric`, with ``of="set"``.
+
+    Args:
+        info: what its number means.
+        features: see :class:`DistributionMetric`.
+    """
+
+    def register(function: _Function) -> _Function:
+        _REGISTERED[info.name] = DistributionMetric(info, function, features)  # type: ignore[arg-type]
+        return function
+
+    return register
+
+
+def find_metrics() -> dict[str, MetricListing]:
+    """Find every metric by name, in the order of tables, without importing its file.
 
     Raises:
-        NotFiniteError: a value is NaN or infinite; a level for it would be made up, black or white.
+        InvalidMetricError: a file's metrics cannot be read.
+
+    Examples:
+        >>> listing = find_metrics()["hole_mae"]
+        >>> listing.module, listing.function
+        ('bench.evaluation.pixel_errors', 'hole_mae')
     """
-    if not torch.isfinite(image).all():
-        found = "NaN" if torch.isnan(image).any() else "infinite numbers"
-        raise NotFiniteError(f"{what} holds {found}, so it cannot be scored; its training went wrong")
-    return image.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return dict(_scan(tuple(bench.evaluation.__path__)))
 
 
-def psnr_db(pictures: ImageBatch) -> Tensor:
-    """``10 log10(255^2 / MSE)`` over all pixels and channels of the composite."""
-    return _decibels(_mean(_squared_error(pictures.composite, pictures.truth)), pictures)
+def list_metrics() -> dict[str, MetricInfo]:
+    """Describe every metric, in the order of tables; imports no torch.
+
+    Examples:
+        >>> [info.title for info in list_metrics().values() if info.group == "primary"]
+        ['PSNR (dB)', 'SSIM', 'LPIPS (Alex)']
+    """
+    return {name: listing.info for name, listing in find_metrics().items()}
 
 
-def raw_psnr_db(pictures: ImageBatch) -> Tensor:
-    """PSNR of the network's own output, rounded to 8 bits like the composite."""
-    raw = to_uint8(pictures.raw, "the model's output outside the hole (raw_psnr_db)")
-    return _decibels(_mean(_squared_error(raw, pictures.truth)), pictures)
+def load_metric(name: str) -> ImageMetric | DistributionMetric:
+    """Import the file of a metric and return it with its function.
+
+    Raises:
+        UnknownMetricError: no such metric.
+    """
+    (name,) = expand_metrics([name])
+    importlib.import_module(find_metrics()[name].module)
+    return _REGISTERED[name]
 
 
-def hole_psnr_db(pictures: ImageBatch) -> Tensor:
-    """PSNR over the pixels of the hole; NaN where there is no hole."""
-    squared_error = _squared_error(pictures.composite, pictures.truth)
-    return _decibels(_hole_mean(squared_error, pictures.mask), pictures)
+def expand_metrics(names: Iterable[str]) -> list[str]:
+    """Expand metric names and groups to names, each once and in the order of tables.
+
+    Raises:
+        UnknownMetricError: neither a metric nor a group; the message suggests what may be meant.
+
+    Examples:
+        >>> expand_metrics(["hole_mae", "primary"])
+        ['psnr_db', 'ssim', 'lpips_alex', 'hole_mae']
+    """
+    known = list_metrics()
+    wanted: set[str] = set()
+    for name in names:
+        if name in GROUPS:
+            wanted |= {info.name for info in known.values() if name in ("all", info.group)}
+        elif name in known:
+            wanted.add(name)
+        else:
+            raise UnknownMetricError(f"no metric {name!r}{did_you_mean(name, [*known, *GROUPS])}")
+    return [name for name in known if name in wanted]
 
 
-def hole_mae(pictures: ImageBatch) -> Tensor:
-    """Mean absolute error over the pixels of the hole, of [0, 1]; NaN where there is no hole."""
-    difference = (pictures.composite.float() - pictures.truth.float()).abs()
-    return _hole_mean(difference, pictures.mask) / 255
+def prepare_metrics(
+    names: Iterable[str], device: torch.device
+) -> tuple[dict[str, ImageFunction], dict[str, str]]:
+    """Load what the metrics of images among ``names`` need, once, before anything is computed.
+
+    Args:
+        names: metrics or groups; those of sets are ignored (:func:`prepare_distribution_metrics` loads them).
+        device: where images will be.
+
+    Returns:
+        The functions of the metrics that are ready, by name, and for the others the reason in one line.
+
+    Raises:
+        UnknownMetricError: a name that is no metric.
+    """
+    from bench.pretrained_weights import MetricUnavailableError
+
+    ready: dict[str, ImageFunction] = {}
+    unavailable: dict[str, str] = {}
+    for metric in map(load_metric, _names_of("image", names)):
+        assert isinstance(metric, ImageMetric)
+        try:
+            if metric.load:
+                metric.load(device)
+            ready[metric.info.name] = metric.compute
+        except MetricUnavailableError as error:
+            unavailable[metric.info.name] = str(error)
+    return ready, unavailable
 
 
-def ssim(pictures: ImageBatch) -> Tensor:
-    """Gaussian SSIM per channel (:mod:`bench.evaluation.ssim`)."""
-    return mean_of_map(pictures.similarity)
+def prepare_distribution_metrics(
+    names: Iterable[str], device: torch.device
+) -> tuple[list[DistributionMetric], dict[str, str]]:
+    """Load what the metrics of sets among ``names`` need; as :func:`prepare_metrics`."""
+    from bench.pretrained_weights import MetricUnavailableError
+
+    ready: list[DistributionMetric] = []
+    unavailable: dict[str, str] = {}
+    for metric in map(load_metric, _names_of("set", names)):
+        assert isinstance(metric, DistributionMetric)
+        try:
+            metric.load_features(device)
+            ready.append(metric)
+        except MetricUnavailableError as error:
+            unavailable[metric.info.name] = str(error)
+    return ready, unavailable
 
 
-def ssim_uniform7(pictures: ImageBatch) -> Tensor:
-    """SSIM with scikit-image's default window."""
-    return mean_ssim(pictures.composite, pictures.truth, UNIFORM_7)
+def _names_of(subject: str, names: Iterable[str]) -> list[str]:
+    known = list_metrics()
+    return [name for name in expand_metrics(names) if known[name].of == subject]
 
 
-def ssim_y(pictures: ImageBatch) -> Tensor:
-    """Gaussian SSIM of luma."""
-    return mean_ssim(_luma(pictures.composite), _luma(pictures.truth), GAUSSIAN_11)
-
-
-def hole_ssim(pictures: ImageBatch) -> Tensor:
-    """Mean of the Gaussian SSIM map over the hole; NaN where no pixel of it lies in the valid region."""
-    inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
-    return _hole_mean(pictures.similarity, pictures.mask[..., inner, inner])
-
-
-def _lpips(backbone: str, pictures: ImageBatch) -> Tensor:
-    return lpips_distance(backbone, pictures.truth.device)(pictures.composite, pictures.truth)
-
-
-def _squared_error(a: Tensor, b: Tensor) -> Tensor:
-    # Exact: differences of levels fit int16, and float32 holds their squares (integers below 2^24).
-    return (a.short() - b.short()).float().square_()
-
-
-def _decibels(mean_squared_error: Tensor, pictures: ImageBatch) -> Tensor:
-    """PSNR of 8-bit images, :func:`psnr_cap_db` for identical ones (and for no others: it is never reached)."""
-    height, width = pictures.truth.shape[-2:]
-    return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=psnr_cap_db(height * width))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """``(N,)`` float64 means of ``(N, C, H, W)`` float32."""
-    return _sum(values) / values[0].numel()
-
-
-def _sum(values: Tensor) -> Tensor:
-    # Image by image: torch sums a whole tensor in float64 ten times faster than three axes of a permuted one.
-    return torch.stack([image.sum(dtype=torch.float64) for image in values])
-
-
-def _hole_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over channels and pixels of the hole: the sum is divided by the hole's area, never the image's."""
-    return _sum(values * mask) / (_sum(mask) * values.shape[1])
-
-
-def _luma(image: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, dtype=torch.float64, device=image.device).view(1, 3, 1, 1)
-    return (image.double() * weights).sum(dim=1, keepdim=True)
-
-
-def _on_one_thread(function: Function) -> Function:
-    """Every operation of these metrics takes microseconds: waking threads for it costs more than they save."""
+def _on_one_thread(function: ImageFunction) -> ImageFunction:
+    """Run a metric on one thread: its operations take microseconds, less than waking other threads."""
 
     @wraps(function)
-    def alone(pictures: ImageBatch) -> Tensor:
+    def alone(images: ImageBatch) -> Tensor:
+        import torch
+
         threads = torch.get_num_threads()
-        if threads == 1 or pictures.truth.is_cuda:
-            return function(pictures)
+        if threads == 1 or images.truth.is_cuda:
+            return function(images)
         torch.set_num_threads(1)
         try:
-            return function(pictures)
+            return function(images)
         finally:
             torch.set_num_threads(threads)
 
     return alone
 
 
-_FUNCTIONS: dict[str, Function] = {
-    "psnr_db": psnr_db,
-    "ssim": ssim,
-    "lpips_alex": partial(_lpips, "alex"),
-    "hole_psnr_db": hole_psnr_db,
-    "hole_mae": hole_mae,
-    "hole_ssim": hole_ssim,
-    "raw_psnr_db": raw_psnr_db,
-    "ssim_uniform7": ssim_uniform7,
-    "ssim_y": ssim_y,
-    "lpips_vgg": partial(_lpips, "vgg"),
-    "lpips_squeeze": partial(_lpips, "squeeze"),
-}
+@cache
+def _scan(folders: tuple[str, ...]) -> Sequence[tuple[str, MetricListing]]:
+    """Read the decorators in every module of ``folders``; the order is that of tables."""
+    found: dict[str, MetricListing] = {}
+    for place in pkgutil.iter_modules(folders):
+        spec = place.module_finder.find_spec(place.name, None)
+        if spec is None or spec.origin is None:
+            continue
+        for listing in _read_file(Path(spec.origin), f"{bench.evaluation.__name__}.{place.name}"):
+            name = listing.info.name
+            if name in found:
+                raise InvalidMetricError(
+                    f"metric {name!r} is registered twice: in {found[name].path} and in {listing.path}"
+                )
+            found[name] = listing
 
-#: Metric name -> metric, for every card of a number an image. LPIPS raises :class:`MetricUnavailableError`
-#: without its backbone.
-METRICS: dict[str, Metric] = {
-    name: Metric(
-        **asdict(card),
-        compute=_FUNCTIONS[name] if name.startswith("lpips_") else _on_one_thread(_FUNCTIONS[name]),
-    )
-    for name, card in METRIC_INFO.items()
-    if card.of == "image"
-}
+    def place_in_tables(item: tuple[str, MetricListing]) -> tuple[bool, bool, int]:
+        name, listing = item
+        rank = _TABLE_ORDER.index(name) if name in _TABLE_ORDER else len(_TABLE_ORDER)
+        return listing.info.of == "set", listing.info.group != "primary", rank
+
+    return sorted(found.items(), key=place_in_tables)
 
 
-def prepare_metrics(names: Iterable[str], device: torch.device) -> tuple[dict[str, Function], dict[str, str]]:
-    """Load what the metrics need, once, before anything is computed.
+def _read_file(path: Path, module: str) -> list[MetricListing]:
+    source = path.read_text(encoding="utf-8")
+    if not any(
+        f"@{name}(" in source for name in _DECORATORS
+    ):  # most files hold none: parsing costs milliseconds
+        return []
+    return [
+        MetricListing(_read_info(call, path), module, node.name, path)
+        for node in ast.parse(source, str(path)).body
+        if isinstance(node, ast.FunctionDef)
+        for call in node.decorator_list
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) in _DECORATORS
+    ]
 
-    Args:
-        names: metrics or groups (:func:`bench.evaluation.cards.expand_metrics`); those of sets are passed over.
-        device: where pictures will be.
 
-    Returns:
-        The metrics that are ready, by name, and for the others the reason in one line.
-
-    Raises:
-        UnknownMetricError: a name that is no metric.
-    """
-    ready: dict[str, Function] = {}
-    unavailable: dict[str, str] = {}
-    for name in (name for name in expand_metrics(names) if name in METRICS):
-        try:
-            if name.startswith("lpips_"):
-                lpips_distance(name.removeprefix("lpips_"), device)
-            ready[name] = METRICS[name].compute
-        except MetricUnavailableError as error:
-            unavailable[name] = str(error)
-    return ready, unavailable
+def _read_info(call: ast.Call, path: Path) -> MetricInfo:
+    """Evaluate the literals of ``@image_metric(MetricInfo(...))``; nothing of the file is run."""
+    try:
+        (info,) = call.args
+        assert isinstance(info, ast.Call)
+        read = MetricInfo(**{str(k.arg): ast.literal_eval(k.value) for k in info.keywords})
+    except (ValueError, TypeError, AssertionError) as error:
+        raise InvalidMetricError(
+            f"{path}:{call.lineno}: the argument must be MetricInfo(...) with literal keywords ({error})"
+        ) from error
+    if read.of != _DECORATORS[call.func.id]:  # type: ignore[attr-defined]
+        raise InvalidMetricError(
+            f"{path}:{call.lineno}: {read.name}: of={read.of!r} under the other decorator"
+        )
+    return read

@@ -1,4 +1,4 @@
-"""Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004), batched, in float64.
+"""Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004), batched, in float64: windows, maps, metrics.
 
 Equal to scikit-image's ``structural_similarity`` (whose mean leaves out a border of the window's radius, so
 that no padding is seen). float64 is needed: variances are differences of large numbers, and float32 loses
@@ -16,12 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Windows of SSIM, and weighted means of images with them where the window fits.
+from bench.evaluation.image_batch import ImageBatch, hole_mean
+from bench.evaluation.metrics import image_metric
+from reports.results.metric_info import MetricInfo
 
-
-#: Means that one product gives along an axis: 18 products where the Gaussian window has 11 weights, at the speed of the
-#: BLAS, and too few for it to wake threads. Larger blocks multiply more zeros, smaller ones take more calls.
+#: Means computed by one product along an axis: 18 products where the Gaussian window has 11 weights, at the speed of
+#: the BLAS, and too few for it to wake threads. Larger blocks multiply more zeros, smaller ones take more calls.
 _BLOCK = 8
+_K1, _K2 = 0.01, 0.03
+#: Rows of an image's map that are computed at a time on the CPU, so that their planes stay in the caches.
+STRIP = 96
+#: BT.601 luma of R, G, B, the Y of ``ssim_y`` (scikit-image's ``rgb2yuv``).
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,23 @@ class Window:
 
     @property
     def radius(self) -> int:
-        """Pixels lost on every side: the map covers the region where the window fits."""
+        """Pixels lost on every side, since the map covers the region where the window fits."""
         return len(self.taps) // 2
 
 
 def gaussian_window(sigma: float = 1.5, radius: int = 5) -> Window:
-    """Gaussian weights and population covariance: Wang et al. 2004, section III-B (11 x 11, sigma 1.5)."""
+    """Build Gaussian weights with population covariance (Wang et al. 2004, section III-B: 11 x 11, sigma 1.5).
+
+    Examples:
+        >>> gaussian_window().radius, round(sum(gaussian_window().taps), 12)
+        (5, 1.0)
+    """
     weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
     return Window(tuple(weight / sum(weights) for weight in weights), 1.0)
 
 
 def uniform_window(side: int = 7) -> Window:
-    """Equal weights and sample covariance: scikit-image's defaults."""
+    """Build equal weights with sample covariance: scikit-image's defaults."""
     return Window((1 / side,) * side, side * side / (side * side - 1))
 
 
@@ -57,8 +68,115 @@ GAUSSIAN_11 = gaussian_window()
 UNIFORM_7 = uniform_window()
 
 
+@image_metric(
+    MetricInfo(
+        name="ssim",
+        heading="SSIM",
+        digits=4,
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        convention="8-bit RGB composite, Gaussian window of 11 (sigma 1.5), valid region, per channel, "
+        "population covariance, data range 255",
+        source="Wang et al. 2004 (doi:10.1109/TIP.2003.819861)",
+        oracle="scikit-image structural_similarity",
+        group="primary",
+    )
+)
+def ssim(images: ImageBatch) -> Tensor:
+    """Compute Gaussian SSIM per channel, averaged over pixels and channels.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> ssim(example_batch()).numpy().round(4)
+        array([0.8624])
+    """
+    return mean_of_map(images.shared(gaussian_map))
+
+
+@image_metric(
+    MetricInfo(
+        name="hole_ssim",
+        heading="hole SSIM",
+        digits=4,
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        convention="mean of the map of ssim over the pixels of the hole in the valid region "
+        "(not a number where the hole has none)",
+        source="Wang et al. 2004 (doi:10.1109/TIP.2003.819861)",
+        oracle="scikit-image structural_similarity (full=True)",
+    )
+)
+def hole_ssim(images: ImageBatch) -> Tensor:
+    """Average the Gaussian SSIM map over the hole; NaN where no pixel of it lies in the valid region.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> hole_ssim(example_batch()).numpy().round(4)
+        array([0.8748])
+    """
+    inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
+    return hole_mean(images.shared(gaussian_map), images.mask[..., inner, inner])
+
+
+@image_metric(
+    MetricInfo(
+        name="ssim_uniform7",
+        heading="SSIM (uniform 7)",
+        digits=4,
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        convention="8-bit RGB composite, uniform window of 7, valid region, per channel, sample covariance, "
+        "data range 255 (scikit-image's defaults)",
+        source="Wang et al. 2004 (doi:10.1109/TIP.2003.819861)",
+        oracle="scikit-image structural_similarity",
+    )
+)
+def ssim_uniform7(images: ImageBatch) -> Tensor:
+    """Compute SSIM with scikit-image's default window.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> ssim_uniform7(example_batch()).numpy().round(4)
+        array([0.8681])
+    """
+    return mean_ssim(images.composite, images.truth, UNIFORM_7)
+
+
+@image_metric(
+    MetricInfo(
+        name="ssim_y",
+        heading="SSIM (luma)",
+        digits=4,
+        value_range=(-1.0, 1.0),
+        higher_is_better=True,
+        convention="as ssim, on luma Y = 0.299 R + 0.587 G + 0.114 B (BT.601, full range, not rounded)",
+        source="Wang et al. 2004 (doi:10.1109/TIP.2003.819861)",
+        oracle="scikit-image structural_similarity of rgb2yuv",
+    )
+)
+def ssim_y(images: ImageBatch) -> Tensor:
+    """Compute Gaussian SSIM of luma.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> ssim_y(example_batch()).numpy().round(4)
+        array([0.8624])
+    """
+    return mean_ssim(_luma(images.composite), _luma(images.truth), GAUSSIAN_11)
+
+
+def gaussian_map(images: ImageBatch) -> Tensor:
+    """Compute the map that ``ssim`` and ``hole_ssim`` share; see :func:`ssim_map`."""
+    return ssim_map(images.composite, images.truth, GAUSSIAN_11)
+
+
+def _luma(image: Tensor) -> Tensor:
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=image.device).view(1, 3, 1, 1)
+    return (image.double() * weights).sum(dim=1, keepdim=True)
+
+
 def weighted_means(planes: Tensor, window: Window) -> Tensor:
-    """Means of float64 ``(..., H, W)`` under the window: ``(..., H - 2 r, W - 2 r)`` with r its radius."""
+    """Average float64 ``(..., H, W)`` under the window: ``(..., H - 2 r, W - 2 r)`` with r its radius."""
     if not planes.is_cuda:
         return _by_products(planes, window.taps)
     for axis in (-2, -1):
@@ -67,7 +185,7 @@ def weighted_means(planes: Tensor, window: Window) -> Tensor:
 
 
 def _by_shifts(planes: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
-    """Means along one axis as a sum of shifted views; torch has no fast float64 convolution."""
+    """Average along one axis by summing shifted views; torch has no fast float64 convolution."""
     length, last = planes.shape[axis] - len(taps) + 1, len(taps) - 1
     total = planes.narrow(axis, last // 2, length) * taps[last // 2]
     for k in range(last // 2):
@@ -77,9 +195,9 @@ def _by_shifts(planes: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
 
 
 def _by_products(planes: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """Means along rows, then columns, a block of them at a time as a product with a small banded matrix.
+    """Average along rows, then columns, one block at a time by a product with a small banded matrix.
 
-    NumPy's, since torch's products of the same slices made the whole map take half as long again.
+    The products are NumPy's: with torch's the whole map took half as long again.
     """
     *leading, height, width = planes.shape
     rows, columns = height - len(taps) + 1, width - len(taps) + 1
@@ -95,9 +213,9 @@ def _by_products(planes: Tensor, taps: tuple[float, ...]) -> Tensor:
 
 
 def _blocks(count: int, taps: tuple[float, ...]) -> list[tuple[slice, slice, NDArray[np.float64]]]:
-    """Which of ``count`` means are made at a time, which values they see, and the weights.
+    """Split ``count`` means into blocks: which means, which values they need, and the weights.
 
-    The last block may overlap the one before it, which makes the same means twice.
+    The last block may overlap the one before it and compute the same means twice.
     """
     size = min(_BLOCK, count)
     starts = [*range(0, count - size, size), count - size]
@@ -107,7 +225,7 @@ def _blocks(count: int, taps: tuple[float, ...]) -> list[tuple[slice, slice, NDA
 
 @cache
 def _banded(taps: tuple[float, ...], size: int) -> NDArray[np.float64]:
-    """``(size, size + taps - 1)``: row i holds the taps from column i on."""
+    """Build ``(size, size + taps - 1)`` weights, whose row i holds the taps from column i on."""
     weights = np.zeros((size, size + len(taps) - 1))
     for i in range(size):
         weights[i, i : i + len(taps)] = taps
@@ -115,13 +233,8 @@ def _banded(taps: tuple[float, ...], size: int) -> NDArray[np.float64]:
     return weights
 
 
-_K1, _K2 = 0.01, 0.03
-#: Rows of an image's map that are made at a time on the CPU, so that their planes stay in the caches.
-STRIP = 96
-
-
 def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
-    """The local similarity of every pixel around which the window fits.
+    """Compute the local similarity of every pixel around which the window fits.
 
     Args:
         x: ``(N, C, H, W)``, any number type, values in ``[0, data_range]``.
@@ -151,10 +264,10 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
 
 
 def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) -> None:
-    """Write one image's map (whose values are 1) where its windows see a differing pixel.
+    """Write one image's map (filled with 1) where its windows see a differing pixel.
 
     Where both windows hold the same pixels the similarity is 1 to the last bit, and most of a composite is known.
-    One image at a time also stays in the cache.
+    Working image by image also stays in the cache.
     """
     reach = 2 * window.radius
     differs = (x != y).any(dim=0)
@@ -169,7 +282,7 @@ def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) 
 
 
 def _reached(differs: Tensor, reach: int) -> slice | None:
-    """The windows along one axis that see a differing pixel; ``None`` for no pixel."""
+    """Return the windows along one axis that see a differing pixel; ``None`` for no pixel."""
     positions = differs.nonzero()
     if len(positions) == 0:
         return None
@@ -177,17 +290,23 @@ def _reached(differs: Tensor, reach: int) -> slice | None:
 
 
 def mean_ssim(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: float = 255.0) -> Tensor:
-    """``(N,)`` float64: mean of :func:`ssim_map` over pixels, then channels, of ``(N, C, H, W)`` images."""
+    """Average :func:`ssim_map` over pixels, then channels: ``(N,)`` float64 of ``(N, C, H, W)`` images.
+
+    Examples:
+        >>> image = torch.arange(3 * 16 * 16.0).view(1, 3, 16, 16) % 251
+        >>> mean_ssim(image, image).tolist()
+        [1.0]
+    """
     return mean_of_map(ssim_map(x, y, window, data_range))
 
 
 def mean_of_map(values: Tensor) -> Tensor:
-    """``(N,)``: mean over pixels, then channels, of a map ``(N, C, H, W)``."""
+    """Average a map ``(N, C, H, W)`` over pixels, then channels: ``(N,)``."""
     return values.mean(dim=(-1, -2)).mean(dim=-1)
 
 
 def ssim_formula(x: Tensor, y: Tensor, window: Window, data_range: float) -> Tensor:
-    """Equation 13 of Wang et al. 2004, on float64 planes ``(..., H, W)``.
+    """Evaluate equation 13 of Wang et al. 2004 on float64 planes ``(..., H, W)``.
 
     By the sum ``s = x + y`` and the difference ``d = x - y``: with S, D their means under the window and U, V their
     variances, ``4 mean(x) mean(y) = S^2 - D^2``, ``2 (mean(x)^2 + mean(y)^2) = S^2 + D^2``, and so for the covariance

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bench.config import Request
 from bench.errors import DiskError
-from bench.evaluation.cards import METRIC_INFO
 from bench.evaluation.evaluator import TestSet
+from bench.evaluation.metrics import list_metrics
 from bench.runner.plan import Cell
 from bench.runner.run_folder import RunFolder, atomic_write, write_json
 from reports.results.experiment import mask_file_name
@@ -69,7 +69,7 @@ def write_cell(
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column for every primary metric; what was not measured is not a number."""
-    missing = [c.name for c in METRIC_INFO.values() if c.group == "primary" and c.name not in rows]
+    missing = [name for name, info in list_metrics().items() if info.group == "primary" and name not in rows]
     return rows.assign(**dict.fromkeys(missing, np.nan))
 
 

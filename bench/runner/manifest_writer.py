@@ -17,8 +17,9 @@ from bench.config import Request, RunConfig
 from bench.data import Dataset, ImageSet
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
-from bench.evaluation.cards import METRIC_INFO
+from bench.evaluation.distributions import SetScore
 from bench.evaluation.evaluator import EvaluationResult
+from bench.evaluation.metrics import list_metrics
 from bench.runner.cell_files import with_primary
 from bench.runner.plan import Cell, Plan
 from bench.runner.run_folder import RunFolder, atomic_write, utc_timestamp
@@ -170,13 +171,8 @@ def open_or_create(
         "masks": old["masks"] if old else {},
         "planned": (old or {}).get("planned", []),
         "metrics": {
-            name: {
-                "convention": card.convention,
-                "unit": card.unit,
-                "higher_is_better": card.higher_is_better,
-                "unavailable": unavailable.get(name),
-            }
-            for name, card in METRIC_INFO.items()
+            name: {**info.as_record(), "unavailable": unavailable.get(name)}
+            for name, info in list_metrics().items()
         },
         "cells": old["cells"] if old else [],
     }
@@ -209,12 +205,18 @@ def done_entry(
             "seconds": result.seconds,
             "images_per_second": images / max(result.seconds, 1e-9),
             "numbers": cell_numbers(with_primary(result.rows)),
-            "sets": {
-                name: {"value": None if math.isnan(value) else value, "images": images}
-                for name, value in result.sets.items()
-            },
+            "sets": {name: _set_entry(score, images) for name, score in result.sets.items()},
         },
     }
+
+
+def _set_entry(score: SetScore, images: int) -> dict[str, Any]:
+    """Record a number of a set of images, with its interval where the metric has one."""
+    numbers = {"value": score.value, "low": score.low, "high": score.high}
+    kept = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+    if kept["low"] is None:
+        del kept["low"], kept["high"]
+    return {**kept, "images": images}
 
 
 def failed_entry(cell: Cell, reason: str, error: str) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.data.dataset import known_identities
 from bench.errors import UsageError
 from bench.evaluation import evaluator
-from bench.evaluation import metrics as metric_library
-from bench.evaluation.cards import expand_metrics
-from bench.evaluation.fid import DistributionMetric, prepare_distribution_metrics
+from bench.evaluation.metrics import (
+    DistributionMetric,
+    expand_metrics,
+    prepare_distribution_metrics,
+    prepare_metrics,
+)
 from bench.runner import batch_size
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.plan import Cell, Plan, build_plan, cell_key, load_models
@@ -47,7 +50,7 @@ class PreparedRun:
 
     def key(self, cell: Cell) -> str:
         """Digest of what decides a cell's numbers."""
-        names = [*self.metrics, *(m.name for m in self.sets)]
+        names = [*self.metrics, *(m.info.name for m in self.sets)]
         return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
 
 
@@ -82,7 +85,7 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
             f"{unknown:,} of {len(test_images):,} images to be evaluated: "
             "each counts as a person of its own, and intervals may be too narrow"
         )
-    ready, unavailable = metric_library.prepare_metrics(wanted, compute.device)
+    ready, unavailable = prepare_metrics(wanted, compute.device)
     sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device)
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():

@@ -15,7 +15,7 @@ import masks.registry
 from bench import provenance
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, UsageError
-from bench.evaluation.cards import METRIC_INFO
+from bench.evaluation.metrics import list_metrics
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
@@ -288,7 +288,7 @@ def recorded_requests(
     common: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
     }
-    common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(METRIC_INFO)))
+    common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(list_metrics())))
     recorded_files = {p for options in manifest.get("options", []) for p in options.get("models-from", [])}
     return [
         Request(

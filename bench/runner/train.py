@@ -17,7 +17,7 @@ import masks.registry
 from bench.config import Request, RunConfig, json_digest
 from bench.data import Dataset
 from bench.evaluation import evaluator
-from bench.evaluation.metrics import NotFiniteError
+from bench.evaluation.image_batch import NotFiniteError
 from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner import diagnostics

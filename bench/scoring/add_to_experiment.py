@@ -13,8 +13,8 @@ import masks.bank
 from bench.config import json_digest
 from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
-from bench.evaluation.cards import METRIC_INFO
 from bench.evaluation.evaluator import image_sample
+from bench.evaluation.metrics import list_metrics
 from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
 from bench.runner.run_folder import RunFolder, remove_folder
@@ -103,7 +103,7 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
         rows = read_rows(store.folder / cell["folder"] / "results.parquet")
     except SchemaError as error:
         raise BenchError(str(error)) from error
-    metrics = [name for name in METRIC_INFO if name in metric_columns(rows)]
+    metrics = [name for name in list_metrics() if name in metric_columns(rows)]
     return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
 
 

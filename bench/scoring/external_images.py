@@ -20,9 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
-from bench.evaluation.cards import METRIC_INFO
 from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, image_sample
-from bench.evaluation.metrics import Function, ImageBatch
+from bench.evaluation.image_batch import ImageBatch
+from bench.evaluation.metrics import ImageFunction, list_metrics
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -49,7 +49,7 @@ def score_images(
     folder: Path,
     images: ImageSet,
     masks: NDArray[np.uint8],
-    ready: Mapping[str, Function],
+    ready: Mapping[str, ImageFunction],
     device: torch.device,
     *,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
@@ -130,7 +130,7 @@ def as_result_rows(
         "size": size,
     }
     unavailable = {
-        name: np.nan for name, card in METRIC_INFO.items() if card.group == "primary" and name not in rows
+        name: np.nan for name, info in list_metrics().items() if info.group == "primary" and name not in rows
     }
     return rows.assign(**named, **unavailable)  # type: ignore[arg-type]
 

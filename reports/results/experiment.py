@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.results.manifest import ManifestError, read_manifest
-from reports.results.schema import COLUMNS, PRIMARY_METRICS, SchemaError, numbers_agree, read_rows
+from reports.results.metric_info import MetricInfo
+from reports.results.schema import COLUMNS, SchemaError, metric_columns, numbers_agree, read_rows
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
 CURVE_COLUMNS = (
@@ -81,9 +83,14 @@ class Experiment:
         return list(dict.fromkeys(self.rows["mask"]))
 
     @property
+    def metrics(self) -> dict[str, MetricInfo]:
+        """Metric -> what the manifest says of it, primary metrics first; every column of the rows is among them."""
+        return metric_infos(self.manifest, metric_columns(self.rows))
+
+    @property
     def higher_is_better(self) -> dict[str, bool]:
         """Metric -> direction, as the manifest says."""
-        return {name: bool(card["higher_is_better"]) for name, card in self.manifest["metrics"].items()}
+        return {name: info.higher_is_better for name, info in self.metrics.items()}
 
     def done(self, mask: str | None = None) -> list[dict[str, Any]]:
         """Finished cells, all or those of ``mask``."""
@@ -143,8 +150,19 @@ def load_experiment(folder: Path) -> Experiment:
     if tables:
         rows = pd.concat(tables, ignore_index=True)
     else:
-        rows = pd.DataFrame(columns=[*(c.name for c in COLUMNS), *PRIMARY_METRICS])
+        primary = [name for name, info in metric_infos(manifest).items() if info.group == "primary"]
+        rows = pd.DataFrame(columns=[*(c.name for c in COLUMNS), *primary])
     return Experiment(manifest["experiment"], folder, manifest, rows, _read_curves(folder, cells), cells)
+
+
+def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, MetricInfo]:
+    """Describe every metric of a manifest and of ``columns``, primary metrics first."""
+    records: dict[str, Any] = {
+        **manifest["metrics"],
+        **{c: {} for c in columns if c not in manifest["metrics"]},
+    }
+    found = {name: MetricInfo.from_record(name, record) for name, record in records.items()}
+    return dict(sorted(found.items(), key=lambda item: item[1].group != "primary"))
 
 
 def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> pd.DataFrame:

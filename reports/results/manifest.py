@@ -30,6 +30,8 @@ _MANIFEST: _Shape = {
 _SETTINGS: _Shape = {"preset": str, "size": int, "images_seen": int}
 _DATA: _Shape = {"title": str, "procedural": bool, "fingerprint": str}
 _METRIC: _Shape = {"convention": str, "unit": str, "higher_is_better": bool}
+#: Fields of metrics that manifests of earlier versions lack.
+_METRIC_SINCE: _Shape = {"heading": str, "digits": int, "group": str, "of": str}
 _CELL: _Shape = {
     "cell": str,
     "model": str,
@@ -103,7 +105,8 @@ def _problem(manifest: dict[str, Any]) -> str | None:
     for name, mask in () if told else manifest["masks"].items():
         told = told or _fields(mask, {"digest": str}, f"masks.{name}.")
     for name, metric in () if told else manifest["metrics"].items():
-        told = told or _fields(metric, _METRIC, f"metrics.{name}.")
+        shape = {**_METRIC, **(_METRIC_SINCE if isinstance(metric, dict) and "heading" in metric else {})}
+        told = told or _fields(metric, shape, f"metrics.{name}.")
     for number, cell in () if told else enumerate(manifest["cells"]):
         told = told or _cell(cell, f"cells[{number}].")
     for number, planned in () if told else enumerate(manifest.get("planned") or ()):

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = b"inpaint_bench_schema"
+#: The columns once more, so that a damaged name of a metric is not taken for another metric.
+_COLUMNS_KEY = b"inpaint_bench_columns"
 
 Kind = Literal["text", "integer", "number", "boolean", "optional integer"]
 
@@ -67,9 +69,6 @@ COLUMNS = (
     Column("identical", "boolean", "the 8-bit composite equals the truth, so PSNR is at its cap"),
 )
 
-#: Columns that every table has, though a metric may be NaN throughout (LPIPS without its backbone).
-PRIMARY_METRICS = ("psnr_db", "ssim", "lpips_alex")
-
 #: One row for each combination.
 KEY = ("label", "model", "seed", "mask", "train_mask", "image_id")
 
@@ -98,9 +97,11 @@ def validate_rows(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
         SchemaError: a column is missing, of a wrong type or has gaps; a metric is infinite; a row comes
             twice.
     """
-    missing = [name for name in (*_NAMES, *PRIMARY_METRICS) if name not in rows.columns]
+    missing = [name for name in _NAMES if name not in rows.columns]
     if missing:
         raise SchemaError(f"{where}: column {', '.join(missing)} is missing")
+    if not metric_columns(rows):
+        raise SchemaError(f"{where}: there is no column of a metric")
     if not rows.columns.is_unique:
         raise SchemaError(f"{where}: column {rows.columns[rows.columns.duplicated()][0]} comes twice")
     typed = {column.name: _typed(rows[column.name], column.kind, where) for column in COLUMNS}
@@ -153,7 +154,11 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
         OSError: the disk is full or the folder cannot be written.
     """
     table = pa.Table.from_pandas(validate_rows(rows, str(path)), preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _METADATA_KEY: str(SCHEMA_VERSION).encode()}
+    metadata = {
+        **(table.schema.metadata or {}),
+        _METADATA_KEY: str(SCHEMA_VERSION).encode(),
+        _COLUMNS_KEY: "\n".join(table.column_names).encode(),
+    }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         pq.write_table(
@@ -188,6 +193,9 @@ def read_rows(path: Path) -> pd.DataFrame:
         older = found.isdigit() and int(found) < SCHEMA_VERSION
         advice = "run the experiment again" if older else "install a newer inpaint-bench"
         raise SchemaError(f"{path}: results of schema {found}, this version reads {SCHEMA_VERSION}; {advice}")
+    columns = (table.schema.metadata or {}).get(_COLUMNS_KEY)
+    if columns is not None and columns.decode(errors="replace").split("\n") != table.column_names:
+        raise SchemaError(f"{path}: damaged (its columns are not what was written); delete its folder and run again")
     return validate_rows(frame, str(path))
 
 

@@ -16,7 +16,6 @@ from reports.statistics.scores import Scores
 from reports.svg import apply_style
 
 _BINS = 8
-_SHOWN = ("psnr_db", "ssim", "lpips_alex")
 
 
 def build_distributions(context: ReportContext) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def build_distributions(context: ReportContext) -> dict[str, Any]:
 def _mask(context: ReportContext, mask: str) -> dict[str, Any]:
     found: list[Plot] = []
     notes: list[str] = []
-    metrics = [m for m in context.measured if m.name in _SHOWN] or context.measured[:1]
+    metrics = [m for m in context.measured if m.group == "primary"] or context.measured[:1]
     styles = {m.label: m.style for m in context.methods}
     for metric in metrics:
         arranged = context.scores(mask, metric.name)

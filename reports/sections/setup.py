@@ -6,7 +6,6 @@ import shlex
 from typing import Any
 
 from reports.context import MethodView, MetricView, ReportContext
-from reports.results.schema import PRIMARY_METRICS
 from reports.sections import ReportSection
 from reports.statistics.identity_leak import identity_leak
 
@@ -125,7 +124,7 @@ def build_identity_leak(context: ReportContext) -> dict[str, Any] | None:
         return None
     if not new:
         return {"lines": []}
-    metrics = {m.name: m for m in context.measured if m.name in PRIMARY_METRICS}
+    metrics = {m.name: m for m in context.measured if m.group == "primary"}
     table = identity_leak(context.rows, list(metrics), new)
     if table.empty:
         return None

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     "--metrics",
     multiple=True,
     type=NameList(),
-    default=("psnr_db,ssim,lpips_alex",),
-    show_default="psnr_db,ssim,lpips_alex",
+    show_default="the primary ones",
     help="Metric columns to compare.",
 )
 def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
@@ -43,8 +42,9 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     from reports.statistics.compare import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]
+    primary = [name for name, info in experiments[0].metrics.items() if info.group == "primary"]
     try:
-        compared = compare_all_pairs(experiments, flatten_names(metrics))
+        compared = compare_all_pairs(experiments, flatten_names(metrics) or primary)
     except ComparisonError as error:
         raise UsageError(str(error)) from error
     for other, comparison in zip(others, compared, strict=True):

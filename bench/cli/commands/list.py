@@ -72,9 +72,11 @@ def _presets() -> list[tuple[str, str]]:
 
 
 def _metrics() -> list[tuple[str, str]]:
-    from bench.evaluation.cards import METRIC_INFO
+    from bench.evaluation.metrics import list_metrics
 
-    return [(card.name, f"{card.convention}; {card.facts}") for card in METRIC_INFO.values()]
+    return [
+        (name, f"{info.title}: {info.convention}; {info.summary}") for name, info in list_metrics().items()
+    ]
 
 
 def _check(models_from: tuple[str, ...]) -> bool:

@@ -79,9 +79,8 @@ def score_command(
     one training of which nothing is known: no comparison with a trained model is decided.
     """
     from bench.data import DataSpec, open_data
-    from bench.evaluation.cards import METRIC_INFO, expand_metrics
     from bench.evaluation.evaluator import sample_subset
-    from bench.evaluation.metrics import prepare_metrics
+    from bench.evaluation.metrics import expand_metrics, list_metrics, prepare_metrics
     from bench.experiments import find_experiment
     from bench.runner.prepare import evaluated_images
     from bench.scoring import add_to_experiment as adding
@@ -122,7 +121,7 @@ def score_command(
     unavailable |= {
         name: "a metric of sets; 'bench score' measures images"
         for name in metrics
-        if METRIC_INFO[name].of == "set"
+        if list_metrics()[name].of == "set"
     }
     scored = scoring.score_images(predictions, images, drawn, ready, where)
     for sentence in scored.findings.sentences():
@@ -173,19 +172,14 @@ def _report(store: RunFolder, *, pictures: bool) -> None:
 
 
 def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:
-    from bench.evaluation.cards import METRIC_INFO
+    from bench.evaluation.metrics import list_metrics
 
     click.secho(f"{label} on {data}, mask {mask}: {len(rows):,} of {count:,} test images", bold=True)
     width = max(map(len, metrics))
     for name in metrics:
-        value = rows[name].mean() if name in rows else None
-        shown = (
-            "n/a"
-            if value is None or value != value
-            else f"{value:.2f}"
-            if METRIC_INFO[name].unit
-            else f"{value:.4f}"
-        )
-        click.echo(f"  {name:<{width}}  {shown:>8}  {METRIC_INFO[name].convention}")
+        info = list_metrics()[name]
+        value = float(rows[name].mean()) if name in rows else None
+        shown = info.format_value(value, missing="n/a")
+        click.echo(f"  {name:<{width}}  {shown:>8}  {info.convention}")
     if rows["identical"].any():
         click.echo(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")

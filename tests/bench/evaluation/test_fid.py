@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -15,14 +16,10 @@ from scipy import linalg
 
 from bench.cli import cli
 from bench.data.procedural_faces import render_faces
-from bench.evaluation import fid
-from bench.evaluation.fid import (
-    DistributionMetric,
-    FeatureCollector,
-    frechet_distance,
-    inception_features,
-    prepare_distribution_metrics,
-)
+from bench.evaluation import fid, metrics
+from bench.evaluation.distributions import FeatureCollector, FeatureExtractor
+from bench.evaluation.fid import frechet_distance, inception_features
+from bench.evaluation.metrics import load_metric, prepare_distribution_metrics
 from bench.pretrained_weights import MetricUnavailableError, cached_file
 
 CPU = torch.device("cpu")
@@ -122,25 +119,26 @@ def test_features_are_the_packages_whatever_the_batch_and_the_callers_precision(
 def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (metric,), unavailable = prepare_distribution_metrics(["all"], CPU)
+    (metric,), unavailable = prepare_distribution_metrics(["fid"], CPU)
     assert not unavailable
     truth = torch.from_numpy(render_faces(list(range(6)), 64)).permute(0, 3, 1, 2)
     made = truth.clone()
     made[:, :, 16:48, 16:48] = 90
     truths: dict[str, torch.Tensor] = {}
     seen = []
-    counted = DistributionMetric(
-        **{**vars(metric), "features": lambda x: (seen.append(len(x)), metric.features(x))[1]}
-    )
+    extract = inception_features(CPU)
+
+    def counted(device: torch.device) -> FeatureExtractor:
+        return lambda x: (seen.append(len(x)), extract(x))[1]
+
     for _ in range(2):
-        collector = FeatureCollector([counted], truths)
+        collector = FeatureCollector([dataclasses.replace(metric, load_features=counted)], CPU, truths)
         for part in (slice(0, 4), slice(4, 6)):
             collector.add(part.start, made[part], truth[part])
-        found = collector.distances()
+        found = collector.scores()
     assert seen == [4, 4, 2, 2, 4, 2]
-    whole = frechet_distance(metric.features(truth), metric.features(made))
-    assert found == {"fid": pytest.approx(whole, rel=1e-3)}
-    assert found["fid"] > 0
+    assert found["fid"].value == pytest.approx(frechet_distance(extract(truth), extract(made)), rel=1e-3)
+    assert found["fid"].value > 0
 
 
 @pytest.mark.gpu
@@ -192,7 +190,8 @@ def test_a_run_prints_it_with_the_number_of_images_and_stores_it_by_cell(
     def colours(images: torch.Tensor) -> torch.Tensor:
         return torch.cat([images.float().mean((2, 3)), images.float().std((2, 3))], dim=1)
 
-    monkeypatch.setattr(fid, "inception_features", lambda device: colours)
+    metric = dataclasses.replace(load_metric("fid"), load_features=lambda device: colours)
+    monkeypatch.setitem(metrics._REGISTERED, "fid", metric)
     command = [
         "run",
         "--models",

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from bench import pretrained_weights
+from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.lpips import lpips_distance, without_autocast
-from bench.evaluation.metrics import METRICS, ImageBatch, prepare_metrics
+from bench.evaluation.metrics import load_metric, prepare_metrics
 from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
@@ -165,7 +166,7 @@ def test_the_metric_itself_raises_rather_than_giving_a_number(no_cache: Path) ->
     truth, made = _images()
     pictures = ImageBatch(truth, made, made.float() / 255, torch.ones(3, 1, 64, 64))
     with pytest.raises(MetricUnavailableError, match="vgg16"):
-        METRICS["lpips_vgg"].compute(pictures)
+        load_metric("lpips_vgg").function(pictures)
 
 
 def test_a_server_that_never_answers_is_given_up(no_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
