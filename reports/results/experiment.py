@@ -84,8 +84,9 @@ class Experiment:
 
     @property
     def metrics(self) -> dict[str, MetricInfo]:
-        """Metric -> what the manifest says of it, primary metrics first; every column of the rows is among them."""
-        return metric_infos(self.manifest, metric_columns(self.rows))
+        """Metric -> what the manifest says of it, primary metrics first; whatever was measured is among them."""
+        of_sets = [name for c in self.done() for name in (c["evaluation"] or {}).get("sets") or {}]
+        return metric_infos(self.manifest, [*metric_columns(self.rows), *of_sets])
 
     @property
     def higher_is_better(self) -> dict[str, bool]:

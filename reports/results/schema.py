@@ -195,7 +195,9 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise SchemaError(f"{path}: results of schema {found}, this version reads {SCHEMA_VERSION}; {advice}")
     columns = (table.schema.metadata or {}).get(_COLUMNS_KEY)
     if columns is not None and columns.decode(errors="replace").split("\n") != table.column_names:
-        raise SchemaError(f"{path}: damaged (its columns are not what was written); delete its folder and run again")
+        raise SchemaError(
+            f"{path}: damaged (its columns are not what was written); delete its folder and run again"
+        )
     return validate_rows(frame, str(path))
 
 

@@ -95,5 +95,5 @@ def test_a_metric_of_sets_says_over_how_few_images_it_is(tmp_path: Path, form: s
         assert line["n_identities"] == "12"
         assert line["n_capped"] == "0"
     else:
-        assert "fid is one number over 24 images" in text
+        assert "FID is one number over 24 images" in text
         assert "biased upwards" in text

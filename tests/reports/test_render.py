@@ -213,7 +213,7 @@ def test_celeba_below_the_papers_set_up_prints_no_difference(tmp_path: Path, bel
 
 def test_without_lpips_the_column_says_so_and_has_no_number(default_page: tuple[str, Elements]) -> None:
     text, page = default_page
-    assert f"LPIPS is unavailable: {NO_LPIPS}" in page.text
+    assert f"LPIPS (Alex) is unavailable: {NO_LPIPS}" in page.text
     assert f"Unavailable: {NO_LPIPS}" in page.text
     assert ">n/a<" in text
 
