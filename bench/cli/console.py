@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from reports.results.metric_info import MetricInfo
 
 
-
 def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
     """The experiment's table on standard output, then where the report lies."""
     from reports.results.experiment import load_experiment
