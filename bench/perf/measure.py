@@ -24,7 +24,7 @@ from bench.perf.step_timer import DeviceTimer, StepTimer
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner.train import move_to_device
-from bench.training.data_loader import TrainingDataLoader
+from bench.training.data_loader import BatchSource, StepBatches, TrainingDataLoader
 from bench.training.device import Compute, select_device
 from bench.training.schedule import Schedule
 from bench.training.trainer import Trainer
@@ -128,7 +128,7 @@ class _Subject:
             batch_size=config.batch,
             seed=0,
             flips=True,
-            device=compute.device,
+            compute=compute,
         )
 
     def measure(self) -> dict[str, Any]:
@@ -193,12 +193,12 @@ class _Subject:
             result["operators"] = self._operators(model, phase)
         return result
 
-    def _marking(self, timer: StepTimer) -> Callable[[int], Batch]:
+    def _marking(self, timer: StepTimer) -> BatchSource:
         def batches(step: int) -> Batch:
             timer.begin_step()
             return self._batches(step)
 
-        return batches
+        return StepBatches(self._config.batch, batches)
 
     def _inference(self, model: InpaintingModel, cost: ModelCost) -> dict[str, Any]:
         model.networks.eval()
@@ -262,7 +262,7 @@ class _EnoughError(Exception):
 
 
 def _run_trainer(
-    model: InpaintingModel, phase: Phase, batches: Callable[[int], Batch], compute: Compute, steps: int
+    model: InpaintingModel, phase: Phase, batches: BatchSource, compute: Compute, steps: int
 ) -> None:
     """``steps`` steps of ``phase`` by the one trainer; ``batches`` is called once more when they are over."""
 
@@ -275,7 +275,7 @@ def _run_trainer(
     schedule = Schedule([replace(phase, num_steps=steps + 1)])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            Trainer(model, schedule, ending, compute, Path(folder)).train()
+            Trainer(model, schedule, StepBatches(batches.batch_size, ending), compute, Path(folder)).train()
         except _EnoughError:
             return
 

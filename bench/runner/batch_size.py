@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.plan import TrainingPlan, build_plan
 from bench.runner.run_folder import RunFolder
 from bench.runner.train import build_model
+from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.schedule import Schedule
 from bench.training.train_step import OutOfMemoryError
@@ -109,12 +109,13 @@ def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     model = build_model(plan, alone)
     schedule = Schedule(model.phases(plan.budget))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, schedule, lambda step: batch, alone, Path(folder), micro_batch=images)
+        source = StepBatches(images, lambda step: batch)
+        trainer = Trainer(model, schedule, source, alone, Path(folder), micro_batch=images)
         for index in range(len(schedule.phases)):
             step = schedule.start_of(index)
             batch = Batch(image, mask, torch.arange(images), step, torch.Generator().manual_seed(0))
             try:
-                trainer.train_step.run(trainer.optimizers.enter(step), batch)
+                trainer.train_step.run(trainer.optimizers.enter_phase(step), batch)
             except OutOfMemoryError:
                 return False
             if trainer.train_step.micro_batch != images:
@@ -123,13 +124,5 @@ def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
 
 
 def free_bytes(compute: Compute) -> float:
-    """Memory that is free now on the device; unlimited where the system does not say."""
-    if compute.device.type == "cuda":
-        return float(torch.cuda.mem_get_info(compute.device)[0])
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
-    except (OSError, ValueError):
-        return float("inf")
+    """Return the memory that this process may fill now; infinity where the system does not tell."""
+    return compute.available_bytes()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
@@ -54,7 +55,7 @@ def check_resume(entry: ModelEntry, size: int) -> str | None:
         whole = _trainer(entry, size, Path(folder) / "whole")
         whole.train()
         first = _trainer(entry, size, Path(folder) / "halves")
-        first.batches = _killing(first.batches, first.schedule.num_steps // 2)
+        first.batches = StepBatches(1, _killing(first.batches, first.schedule.num_steps // 2))
         with contextlib.suppress(_KilledError):
             first.train()
         second = _trainer(entry, size, Path(folder) / "halves")
@@ -78,5 +79,10 @@ def _trainer(entry: ModelEntry, size: int, folder: Path) -> Trainer:
 
     compute = Compute(torch.device("cpu"), "fp32")
     return Trainer(
-        case.model, schedule, batches, compute, folder, intervals=Intervals(report=1, checkpoint=1)
+        case.model,
+        schedule,
+        StepBatches(len(case.batch), batches),
+        compute,
+        folder,
+        intervals=Intervals(report=1, checkpoint=1),
     )

@@ -31,7 +31,7 @@ from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, TrainerHooks
 from models.base import InpaintingModel
 
 _VALIDATION_IMAGES = 64
@@ -71,7 +71,7 @@ def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool =
     Activations are channels-last everywhere, since batches are. Weights are so on a GPU alone: on the CPU, gradients
     come back contiguous, and turning them about took half of the optimizers' time.
     """
-    compute.process_group.synchronize_batch_norm(model.networks)
+    compute.process_group.synchronize_batch_norm(model.networks, compute.device)
     layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
     for networks in (model.networks, model.frozen):
         networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
@@ -143,8 +143,7 @@ def _train(
         batch_size=plan.batch_size,
         seed=plan.seed,
         flips=settings.flips,
-        device=compute.device,
-        process_group=compute.process_group,
+        compute=compute,
     )
     if compute.process_group.is_main:
         _write_config(folder, plan, settings, schedule, bank.digest, compute)
@@ -176,12 +175,14 @@ def _train(
             sample=request.samples_every,
         ),
         micro_batch=settings.micro_batch,
-        validate=_validator(model, names, data, compute),
-        on_progress=lambda progress: callbacks.training_progress(plan.label, progress),
-        on_step=lambda step: callbacks.training_step(plan.label, step, schedule.num_steps),
-        warn=callbacks.warn,
-        log=log,
-        sample=draw,
+        hooks=TrainerHooks(
+            validate=_validator(model, names, data, compute),
+            sample=draw,
+            on_progress=lambda progress: callbacks.training_progress(plan.label, progress),
+            on_step=lambda step: callbacks.training_step(plan.label, step, schedule.num_steps),
+            warn=callbacks.warn,
+            log=log,
+        ),
     ).train()
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints: named objects in one file, written whole or not at all, the last two kept.
+"""Checkpoints: named objects in one file, written atomically; the last two are kept.
 
-The file's name carries the step and a digest of its bytes, so one rename publishes both. A file whose bytes do not
-match its name, or that does not load as plain tensors (``weights_only=True``), is passed over with a word about it.
+The file name carries the step and a digest of the bytes, so that one rename publishes both. A file whose bytes do not
+match its name, or that does not load as plain tensors (``weights_only=True``), is skipped with a warning.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is truncated, corrupt, or not ours."""
+    """A file is truncated, corrupt, or no checkpoint of this version."""
 
 
 class _HashingWriter:
-    """A binary file that digests what passes through, so that nothing is read back."""
+    """A binary file that hashes what is written, so that it need not be read back."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -41,7 +41,7 @@ class _HashingWriter:
         self._file.flush()
 
     def discard(self) -> None:
-        """Close without caring whether what is left can be written; no harm after :meth:`close`."""
+        """Close and ignore what cannot be flushed; harmless after :meth:`close`."""
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -52,7 +52,11 @@ class _HashingWriter:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
-    """Write ``state`` as the checkpoint after ``step`` steps, then remove all but the newest ``keep``."""
+    """Write ``state`` as the checkpoint after ``step`` steps, then remove all but the newest ``keep``.
+
+    Raises:
+        DiskError: the file cannot be written; earlier checkpoints stay.
+    """
     temporary = folder / f".checkpoint-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     except OSError as error:
         raise DiskError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from error
     try:
-        torch.save({"format": FORMAT, "step": step, **state}, writer)  # type: ignore[arg-type]
+        torch.save({"format": FORMAT, **state, "step": step}, writer)  # type: ignore[arg-type]
         writer.close()
         path = folder / f"checkpoint-{step:09d}-{writer.sha256.hexdigest()[:16]}.pt"
         temporary.replace(path)
@@ -79,7 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint to the CPU.
 
     Raises:
-        CheckpointError: it is truncated, was altered, or is not ours.
+        CheckpointError: the file is truncated, was altered, or is not a checkpoint of this version.
     """
     match = _NAME.fullmatch(path.name)
     if not match:
@@ -94,7 +98,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except Exception as error:  # a reader of foreign bytes may raise anything
+    except Exception as error:  # unpickling corrupt bytes may raise anything
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("step") != int(match[1]):
         raise CheckpointError(f"{path}: not a checkpoint of this version")
@@ -102,7 +106,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or ``None``; says which were passed over."""
+    """Return the newest readable checkpoint, or ``None``; ``warn`` names each one that is skipped."""
     for path in _files(folder):
         try:
             return load_checkpoint(path)
@@ -112,11 +116,11 @@ def newest_checkpoint(folder: Path, *, warn: Callable[[str], None] = lambda _: N
 
 
 def remove_stale_checkpoints(folder: Path) -> None:
-    """Remove what a killed writer left behind."""
+    """Remove the temporary files of killed writers."""
     for path in folder.glob(".checkpoint-*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:
-    """Checkpoints, newest first."""
+    """List the checkpoints, newest first."""
     return sorted((p for p in folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)), reverse=True)

@@ -1,7 +1,7 @@
-"""Training batches: a seeded walk over a uint8 pack and a bit-packed bank of masks, with no work per sample.
+"""Training batches: a seeded walk over a uint8 image array and bit-packed pre-drawn masks, with no work per sample.
 
-Image, flip and mask of every position in the walk are pure functions of (seed, position), so every model sees the same
-sequence whatever its batch size, and a resumed training goes on where it stopped.
+Image, flip and mask at every position of the walk are pure functions of (seed, position), so that every model sees the
+same sequence whatever its batch size, and a resumed training continues where it stopped.
 """
 
 from __future__ import annotations
@@ -9,41 +9,81 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.errors import UsageError
-from bench.training.distributed import SINGLE_PROCESS, ProcessGroup
+from bench.training.device import Compute
 from models.base import Batch
 
 
 def random_stream(*names: object) -> np.random.Philox:
-    """A Philox bit generator keyed by the digest of names; only its raw output is used (its stream is guaranteed)."""
+    """Return a Philox bit generator keyed by the digest of names; only its raw output has a guaranteed stream.
+
+    >>> int(random_stream("order", 0, 0).random_raw()) == int(random_stream("order", 0, 0).random_raw())
+    True
+    """
     key = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8"))
 
 
 def seeded_permutation(count: int, *names: object) -> NDArray[np.int64]:
-    """A seeded permutation of ``range(count)``: the order of that many raw 64-bit draws."""
+    """Return a seeded permutation of ``range(count)``: the order of that many raw 64-bit draws.
+
+    >>> seeded_permutation(5, "order", 0, 0).tolist()
+    [3, 0, 4, 1, 2]
+    """
     return np.argsort(random_stream(*names).random_raw(count), kind="stable").astype(np.int64)
 
 
+class BatchSource(Protocol):
+    """What the trainer takes its batches from."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step, over all processes."""
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of ``step``."""
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """A function of the step as a :class:`BatchSource`, for checks and measurements.
+
+    Attributes:
+        batch_size: images per step.
+        make: step -> batch.
+    """
+
+    batch_size: int
+    make: Callable[[int], Batch]
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of ``step``."""
+        return self.make(step)
+
+
 class TrainingDataLoader:
-    """Batches by step.
+    """Makes the batch of any step.
 
     Args:
-        pixels: ``(N, H, W, 3)`` uint8, the training images (a memory map is fine).
-        masks_packed: ``(M, ceil(H * W / 8))`` uint8, a bank of masks with 1 = hole, big bit order.
-        batch_size: images per step.
-        seed: names the walk.
-        flips: mirror half of the images.
-        device: where batches are made.
-        process_group: this process among those that share every batch; each has an equal part.
-        resident: images and masks live on the device; otherwise a thread fetches those of the next step. ``None``:
-            where they take less than half of its free memory.
+        pixels: ``(N, H, W, 3)`` uint8, the training images; may be a memory map.
+        masks_packed: ``(M, ceil(H * W / 8))`` uint8, pre-drawn masks with 1 = hole, big-endian bits.
+        batch_size: images per step, over all processes.
+        seed: seed of the walk.
+        flips: whether to mirror half of the images.
+        compute: the device where batches are made, and the processes that share every batch equally.
+        resident: keep images and masks on the device; otherwise a thread fetches those of the next step. ``None``:
+            decide by :func:`is_resident`.
+
+    Raises:
+        UsageError: the processes cannot share the batch equally.
     """
 
     def __init__(
@@ -54,37 +94,31 @@ class TrainingDataLoader:
         batch_size: int,
         seed: int,
         flips: bool,
-        device: torch.device,
-        process_group: ProcessGroup = SINGLE_PROCESS,
+        compute: Compute,
         resident: bool | None = None,
     ) -> None:
-        if batch_size % process_group.world_size:
-            raise UsageError(
-                f"--batch {batch_size}: cannot be shared equally by {process_group.world_size} processes; "
-                "give a multiple"
-            )
+        device, process_group = compute.device, compute.process_group
         self.pixels, self.masks_packed, self.device = pixels, masks_packed, device
         self.batch_size, self.seed, self.flips = batch_size, seed, flips
-        self._share = batch_size // process_group.world_size
+        self._share = process_group.share_of(batch_size)
         self._first = process_group.rank * self._share
         self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
         self._epoch = -1
         if resident is None:
-            needed = pixels.nbytes + masks_packed.nbytes
-            resident = device.type == "cpu" or needed < torch.cuda.mem_get_info(device)[0] // 2
+            resident = is_resident(pixels.nbytes + masks_packed.nbytes, compute)
         self._fetch: Callable[[int], tuple[Tensor, ...]]
         if not resident:
             self._fetch = Prefetcher(self._rows, device)
         elif device.type == "cpu":
             self._fetch = lambda step: copy_to_device(self._rows(step), device)
         else:
-            whole = [torch.from_numpy(np.array(a)).to(device) for a in (pixels, masks_packed)]
-            self._fetch = lambda step: self._rows_there(step, *whole)
+            copies = [resident_copy(array, device) for array in (pixels, masks_packed)]
+            self._fetch = lambda step: self._rows_on_device(step, *copies)
 
     def __call__(self, step: int) -> Batch:
-        """This process's part of the batch of ``step``.
+        """Return this process's part of the batch of ``step``.
 
-        Images float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``.
+        Images are float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``.
         """
         ids, flip, raw, bits = self._fetch(step)
         image = raw.permute(0, 3, 1, 2).float().div_(255)
@@ -96,23 +130,23 @@ class TrainingDataLoader:
         return Batch(image, mask, ids, step, generator, offset=self._first, global_batch_size=self.batch_size)
 
     def _rows(self, step: int) -> tuple[NDArray[np.generic], ...]:
-        """Images' positions, whether mirrored, pixels and packed masks of ``step``, gathered by the host."""
+        """Gather positions, flips, pixels and packed masks of ``step`` on the host."""
         ids, flip, masks = self._walk(step)
         return ids, flip, self.pixels[ids], self.masks_packed[masks]
 
-    def _rows_there(self, step: int, pixels: Tensor, masks_packed: Tensor) -> tuple[Tensor, ...]:
-        """The same, gathered by the device."""
+    def _rows_on_device(self, step: int, pixels: Tensor, masks_packed: Tensor) -> tuple[Tensor, ...]:
+        """Gather the same on the device."""
         ids, flip, masks = copy_to_device(self._walk(step), self.device)
         return ids, flip, pixels[ids], masks_packed[masks]
 
     def _walk(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-        """Images, whether mirrored, and masks of this process's part of ``step``, from an endless walk."""
+        """Return positions of images, flips and positions of masks for this process's part of ``step``."""
         count = len(self.pixels)
         position = step * self.batch_size + self._first
         end, parts = position + self._share, []
         while position < end:
             epoch, offset = divmod(position, count)
-            if epoch != self._epoch:  # arrays are drawn once an epoch
+            if epoch != self._epoch:  # a new order every epoch
                 self._order = seeded_permutation(count, "order", self.seed, epoch)
                 flips = random_stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
                 masks = random_stream("masks", self.seed, epoch).random_raw(count) % np.uint64(
@@ -132,7 +166,31 @@ class TrainingDataLoader:
         return bits.flatten(1)[:, : size * size].reshape(-1, 1, size, size).float()
 
 
-# Rows of arrays too large for the device, on it before the step that needs them.
+def is_resident(num_bytes: int, compute: Compute) -> bool:
+    """Return whether images and masks of ``num_bytes`` are kept on the device: where they take less than half of it.
+
+    The answer does not depend on what this process has allocated, so that ``--batch auto`` can rely on it.
+    """
+    return compute.device.type == "cpu" or num_bytes < compute.available_bytes() / 2
+
+
+#: Resident arrays by address, shape and device: all loaders of a process share one copy, as long as any of them lives.
+_resident_copies: WeakValueDictionary[tuple[object, ...], Tensor] = WeakValueDictionary()
+#: Bytes per copy: a large memory map is never read into memory whole.
+_CHUNK_BYTES = 1 << 26
+
+
+def resident_copy(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return the copy of ``array`` on ``device``, made at the first call and shared while it is in use."""
+    key = (array.__array_interface__["data"][0], array.shape, array.strides, device)
+    copy = _resident_copies.get(key)
+    if copy is None:
+        copy = torch.empty(array.shape, dtype=torch.uint8, device=device)
+        rows = max(1, _CHUNK_BYTES // max(1, array[0].nbytes))
+        for start in range(0, len(array), rows):
+            copy[start : start + rows].copy_(torch.from_numpy(np.array(array[start : start + rows])))
+        _resident_copies[key] = copy
+    return copy
 
 
 Arrays = Iterable[NDArray[np.generic]]
@@ -140,20 +198,20 @@ Tensors = tuple[Tensor, ...]
 
 
 def copy_to_device(arrays: Arrays, device: torch.device) -> Tensors:
-    """``arrays`` on ``device``; a GPU takes them from pinned memory, and the host does not wait for it."""
+    """Copy ``arrays`` to ``device``, from pinned memory to a GPU, so that the host does not wait."""
     tensors = tuple(torch.from_numpy(array) for array in arrays)
     if device.type != "cuda":
         return tensors
-    # The allocator of pinned memory gives a block out again only when its copy is done.
+    # The allocator of pinned memory reuses a block only when the copy from it is done.
     return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
 
 
 class Prefetcher:
-    """A function of the step, called one step ahead by a thread; on a GPU the copy runs on a stream of its own.
+    """Calls a function of the step one step ahead in a thread; on a GPU the copy has its own stream.
 
     Args:
         rows: step -> arrays; called by one thread only.
-        device: where they are wanted.
+        device: where the arrays are needed.
     """
 
     def __init__(self, rows: Callable[[int], Arrays], device: torch.device) -> None:
@@ -164,7 +222,7 @@ class Prefetcher:
         self._ahead: tuple[int, Future[tuple[Tensors, torch.cuda.Event | None]]] | None = None
 
     def __call__(self, step: int) -> Tensors:
-        """The arrays of ``step``; those of the next step are begun."""
+        """Return the arrays of ``step`` and start to fetch those of the next step."""
         if self._ahead and self._ahead[0] == step:
             future = self._ahead[1]
         else:  # the first step, or a jump
@@ -175,7 +233,7 @@ class Prefetcher:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(sent)
             for tensor in tensors:
-                tensor.record_stream(stream)  # its memory is not given out again before the step has read it
+                tensor.record_stream(stream)  # its memory is not reused before the step has read it
         return tensors
 
     def _send(self, step: int) -> tuple[Tensors, torch.cuda.Event | None]:

@@ -1,10 +1,10 @@
-"""Many devices: one process each, started by ``torchrun``, every one with its share of the same global batch.
+"""Data-parallel training: one process per device, started by ``torchrun``, each with its share of the global batch.
 
-Gradients are averaged by one explicit all-reduce a network, not by the DistributedDataParallel wrapper. DDP hooks one
+Gradients are averaged by one explicit all-reduce per network, not by the DistributedDataParallel wrapper. DDP ties one
 forward to one backward of all its parameters; a step here is one generator forward that several networks share, each
-with a ``backward(inputs=...)`` of its own, and a discriminator that the generator's loss passes through without making
-gradients in it. The mean of the ranks' gradients is the same number that DDP computes; what is given up is the overlap
-of communication with backward.
+with its own ``backward(inputs=...)``, and the generator's loss passes through a discriminator without leaving gradients
+in it. The mean gradient is the number that DDP computes; the price is that communication does not overlap with
+backward.
 """
 
 from __future__ import annotations
@@ -19,43 +19,65 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from bench.errors import UsageError
+
 T = TypeVar("T")
 
-#: How long a rank waits for the others: rank 0 writes results alone. A rank that dies is noticed at once by torchrun.
-_PATIENCE = datetime.timedelta(hours=1)
+#: How long a process waits for the others: rank 0 alone writes results. torchrun notices at once when one dies.
+_TIMEOUT = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of one run. Every method is a no-op where it is alone."""
+    """This process among those of one run. With a single process, every method returns its argument."""
 
     rank: int = 0
     world_size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes."""
+        """Whether this is the process that writes results."""
         return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are others."""
+        """Whether there are several processes."""
         return self.world_size > 1
 
+    def share_of(self, batch_size: int) -> int:
+        """Return the images per step of each process.
+
+        Raises:
+            UsageError: the batch is smaller than the number of processes, or no multiple of it.
+
+        >>> ProcessGroup(rank=0, world_size=4).share_of(16)
+        4
+        """
+        if batch_size < self.world_size:
+            raise UsageError(
+                f"--batch {batch_size}: smaller than the number of processes ({self.world_size}); "
+                "give at least one image to each"
+            )
+        if batch_size % self.world_size:
+            raise UsageError(
+                f"--batch {batch_size}: cannot be shared equally by {self.world_size} processes; give a multiple"
+            )
+        return batch_size // self.world_size
+
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the process_group."""
+        """Replace every gradient by its mean over the processes."""
         if self.is_distributed:
             self._average([p.grad for p in parameters if p.grad is not None])
 
     def all_reduce_mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The mean of each scalar over the process_group."""
+        """Return the mean of each scalar over the processes."""
         if self.is_distributed and values:
             values = {name: value.clone() for name, value in values.items()}
             self._average(list(values.values()))
         return values
 
     def all_reduce_max(self, values: list[int]) -> list[int]:
-        """The highest of each number over the process_group."""
+        """Return the maximum of each number over the processes."""
         if not (self.is_distributed and values):
             return values
         tensor = torch.tensor(values)
@@ -63,30 +85,34 @@ class ProcessGroup:
         return [int(v) for v in tensor]
 
     def broadcast(self, value: T) -> T:
-        """What rank 0 gives, on every rank."""
+        """Return the value of rank 0 on every process."""
         if not self.is_distributed:
             return value
-        box = [value]
-        distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def all_gather(self, value: T) -> list[T]:
-        """What every rank gives, in order of process_group, on every rank."""
+        """Return the values of all processes, in order of rank, on every process."""
         if not self.is_distributed:
             return [value]
         values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
 
-    def synchronize_batch_norm(self, networks: nn.Module) -> None:
-        """Let batch-norm see the global batch: torch's own kernel on CUDA, :class:`SyncedBatchNorm2d` elsewhere."""
+    def synchronize_batch_norm(self, networks: nn.Module, device: torch.device) -> None:
+        """Replace batch normalization by a layer that sees the global batch.
+
+        Args:
+            networks: changed in place; may be on the CPU still.
+            device: where they will run: torch's fused layer on CUDA, :class:`SyncedBatchNorm2d` elsewhere.
+        """
         if not self.is_distributed:
             return
+        synced = nn.SyncBatchNorm if device.type == "cuda" else SyncedBatchNorm2d
         for parent in list(networks.modules()):
             for name, child in parent.named_children():
                 if type(child) is nn.BatchNorm2d:
-                    on_cuda = child.weight.device.type == "cuda"
-                    synced = nn.SyncBatchNorm if on_cuda else SyncedBatchNorm2d
                     replacement = synced(child.num_features, child.eps, child.momentum or 0.1)
                     replacement.weight, replacement.bias = child.weight, child.bias
                     replacement.running_mean, replacement.running_var = child.running_mean, child.running_var
@@ -94,37 +120,40 @@ class ProcessGroup:
                     parent.add_module(name, replacement)
 
     def _average(self, tensors: list[Tensor]) -> None:
+        # One message for all: latency, not bandwidth, dominates for the many small gradients.
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        distributed.all_reduce(flat)
-        flat /= self.world_size
+        if flat.device.type == "cuda":
+            distributed.all_reduce(flat, distributed.ReduceOp.AVG)
+        else:  # gloo has no average
+            distributed.all_reduce(flat)
+            flat /= self.world_size
         means = torch.split(flat, [t.numel() for t in tensors])
-        for tensor, mean in zip(tensors, means, strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        torch._foreach_copy_(tensors, [m.view_as(t) for m, t in zip(means, tensors, strict=True)])
 
 
-#: A process that nobody else belongs to.
+#: A run that consists of this process alone.
 SINGLE_PROCESS = ProcessGroup()
 
 
 def init_distributed() -> ProcessGroup:
-    """This process's place among those that ``torchrun`` started; :data:`SINGLE_PROCESS` where it did not."""
+    """Join the processes that ``torchrun`` started; return :data:`SINGLE_PROCESS` without it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world < 2:
         return SINGLE_PROCESS
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        distributed.init_process_group(backend, timeout=_TIMEOUT)
     return ProcessGroup(distributed.get_rank(), world)
 
 
 def exit_distributed(code: int) -> NoReturn:
-    """End one of several processes at once: gloo's threads now and then abort in the interpreter's teardown."""
+    """End one of several processes at once: gloo's threads sometimes abort in the interpreter's teardown."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-class _SumOverRanks(torch.autograd.Function):
+class _SumOverProcesses(torch.autograd.Function):
     """All-reduce whose gradient is the all-reduced gradient."""
 
     @staticmethod
@@ -141,14 +170,14 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch-norm over the global batch on any backend (``nn.SyncBatchNorm`` has no CPU form).
+    """Batch normalization over the global batch on any backend (``nn.SyncBatchNorm`` runs on GPUs only).
 
-    Mean first, then squared deviations from it, each summed over the processes, so that
-    nothing cancels; equal shares.
+    Sums the mean over the processes first, then squared deviations from it, so that nothing cancels. All processes must
+    have the same number of images.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, H, W)`` -> the same shape and type."""
+        """Normalize ``(N, C, H, W)``; the result has the same shape and type."""
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None
@@ -156,14 +185,14 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         value = input.float()
         count = value.numel() // value.shape[1] * distributed.get_world_size()
-        mean = _SumOverRanks.apply(value.sum((0, 2, 3))) / count
-        centred = value - mean[:, None, None]
-        variance = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count
+        mean = _SumOverProcesses.apply(value.sum((0, 2, 3))) / count
+        centered = value - mean[:, None, None]
+        variance = _SumOverProcesses.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             momentum = self.momentum or 0.0
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
-        return normalised.to(input.dtype)
+        normalized: Tensor = centered * scale[:, None, None] + self.bias[:, None, None]
+        return normalized.to(input.dtype)

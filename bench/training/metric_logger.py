@@ -1,6 +1,6 @@
-"""What is watched while a training runs: losses on the device, time, ``train.jsonl``, and who listens.
+"""Running losses on the device, the clock of a training, ``train.jsonl``, and progress reports.
 
-Nothing here waits for the device except :meth:`MetricLogger.report` and :meth:`MetricLogger.check_finite`.
+Only :meth:`MetricLogger.report` and :meth:`MetricLogger.check_finite` wait for the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.training.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.training.schedule import Schedule
 from bench.training.train_log import TrainLog
 
-#: Weight of the newest report in the rate that the time left is told from.
+#: Weight of the newest report in the smoothed rate from which the remaining time is estimated.
 _SMOOTHING = 0.2
 
 
@@ -31,16 +31,16 @@ class NonFiniteLossError(BenchError):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a callbacks is told at every report.
+    """The state of a training at a report.
 
     Attributes:
         step: steps done.
-        num_steps: steps in all.
-        phase: name of the phase the last step belonged to.
-        images_per_second: since the last report.
-        seconds: of training so far, without validations and checkpoints.
-        seconds_left: told from a rate that is smoothed over reports.
-        terms: network/term -> its mean since the last report.
+        num_steps: steps of the whole training.
+        phase: name of the phase of the last step.
+        images_per_second: rate since the previous report.
+        seconds: duration of the training so far, without validations and checkpoints.
+        seconds_left: estimated from a rate that is smoothed over reports.
+        terms: network/term -> its mean since the previous report.
     """
 
     step: int
@@ -53,16 +53,16 @@ class Progress:
 
 
 class MetricLogger:
-    """Sums of the losses on the device, and the clock of a training.
+    """Sums the losses on the device and keeps the clock of a training.
 
     Args:
-        schedule: its phases.
+        schedule: the phases.
         folder: of checkpoints and ``train.jsonl``.
-        batch_size: images a step.
+        batch_size: images per step.
         report_every: steps between reports.
         on_progress: called at every report.
-        log: takes a line a report.
-        process_group: losses are averaged over them; rank 0 alone writes and tells.
+        log: receives one line per report.
+        process_group: losses are averaged over its processes; only the main one logs and reports.
     """
 
     def __init__(
@@ -86,39 +86,49 @@ class MetricLogger:
         self.seconds = 0.0
         self._report_every, self._on_progress = report_every, on_progress
         self._sums: dict[str, Tensor] = {}
-        self._bad: dict[str, Tensor] = {}
+        #: Network -> first step with a loss that is not finite, -1 if there is none; stays on the device.
+        self._first_nonfinite: dict[str, Tensor] = {}
         self._reported, self._since_report = 0, 0.0
         self._smooth: float | None = None
         self._mark = time.perf_counter()
 
     def start_clock(self) -> None:
-        """Count from now: what came before was no training."""
+        """Start counting now; the time before is not training."""
         self._mark = time.perf_counter()
 
-    def tick(self) -> None:
-        """Count the time since the last mark as training."""
+    def stop_clock(self) -> None:
+        """Count the time since the clock was started or last stopped as training."""
         now = time.perf_counter()
         self.seconds += now - self._mark
         self._since_report += now - self._mark
         self._mark = now
 
     def record(self, network: str, terms: dict[str, Tensor], weight: float, step: int) -> None:
-        """Add to the running sums on the device; remember the first step with a loss that is not finite."""
+        """Add ``weight * terms`` to the sums on the device; note the first step with a loss that is not finite."""
         for name, value in terms.items():
             key = f"{network}/{name}"
-            value = value.detach().float() * weight
+            value = value.detach().float().reshape(()) * weight
             self._sums[key] = self._sums[key] + value if key in self._sums else value
-        bad = ~torch.isfinite(terms["loss"].detach())
-        first = self._bad.setdefault(network, torch.full_like(bad, -1, dtype=torch.int64))
-        self._bad[network] = torch.where((first < 0) & bad, step, first)
+        nonfinite = ~torch.isfinite(terms["loss"].detach()).reshape(())
+        if network not in self._first_nonfinite:
+            self._first_nonfinite[network] = torch.full_like(nonfinite, -1, dtype=torch.int64)
+        first = self._first_nonfinite[network]
+        self._first_nonfinite[network] = torch.where((first < 0) & nonfinite, step, first)
 
     def report(self, step: int) -> None:
-        """After ``step`` steps: read the losses, refuse bad ones, tell the log and the callbacks."""
+        """Read the losses after ``step`` steps, log them and call ``on_progress``.
+
+        Raises:
+            NonFiniteLossError: a loss was not finite.
+        """
         self.check_finite()
-        self.tick()
+        self.stop_clock()
         self._sums = self.process_group.all_reduce_mean(self._sums)
         steps = (step - 1) % self._report_every + 1
-        terms = {k: float(v) / self._moves(k.split("/")[0], step, steps) for k, v in self._sums.items()}
+        terms = {
+            name: value / self._steps_trained(name.split("/")[0], step, steps)
+            for name, value in zip(self._sums, _read(self._sums), strict=True)
+        }
         timed = step - self._reported
         pace = self._since_report / max(timed, 1)
         self._smooth = pace if self._smooth is None else self._smooth + _SMOOTHING * (pace - self._smooth)
@@ -137,47 +147,56 @@ class MetricLogger:
         if self.process_group.is_main:
             self._on_progress(progress)
 
-    def note(self, step: int, kind: str, detail: str) -> None:
-        """Log something that belongs into the results."""
+    def log_event(self, step: int, kind: str, detail: str) -> None:
+        """Log an event that the results record."""
         self._write(step, event={"step": step, "kind": kind, "detail": detail})
 
-    def validated(self, step: int, values: dict[str, float]) -> None:
-        """Log a validation. Raises :class:`NonFiniteLossError` where a number is not finite: the training diverged."""
+    def log_validation(self, step: int, values: dict[str, float]) -> None:
+        """Log the numbers of a validation.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite, so the training has diverged.
+        """
         if bad := next((name for name, value in values.items() if not math.isfinite(value)), None):
             raise NonFiniteLossError(
-                f"validation's {bad} is not finite after step {step - 1}; {self._last_good()}"
+                f"validation's {bad} is not finite after step {step - 1}; {self._last_good_checkpoint()}"
             )
         self._write(step, validation=values)
 
     def check_finite(self) -> None:
-        """Raise :class:`NonFiniteLossError` if a loss was NaN or infinite."""
-        firsts = self.process_group.all_reduce_max([int(first) for first in self._bad.values()])
-        for network, step in zip(self._bad, firsts, strict=True):
+        """Raise :class:`NonFiniteLossError` if a loss was NaN or infinite; waits for the device."""
+        firsts = self.process_group.all_reduce_max([int(v) for v in _read(self._first_nonfinite)])
+        for network, step in zip(self._first_nonfinite, firsts, strict=True):
             if step >= 0:
-                where = self._last_good()
-                raise NonFiniteLossError(f"loss of the {network} is not finite at step {step}; {where}")
+                last = self._last_good_checkpoint()
+                raise NonFiniteLossError(f"loss of the {network} is not finite at step {step}; {last}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums since the last report, and seconds."""
+        """Return the sums since the previous report, and the seconds of training."""
         self._sums = self.process_group.all_reduce_mean(self._sums)
         return {"sums": dict(self._sums), "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any], step: int, device: torch.device) -> None:
-        """Take up the state as it was after ``step`` steps."""
+        """Continue from ``state``, which was taken after ``step`` steps."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.seconds, self._reported = state["seconds"], step
 
-    def _last_good(self) -> str:
+    def _last_good_checkpoint(self) -> str:
         good = checkpoint.newest_checkpoint(self.folder)
         return f"the last good checkpoint is of step {good['step']}" if good else "no checkpoint was due yet"
 
-    def _moves(self, network: str, step: int, steps: int) -> int:
-        """In how many of the last ``steps`` steps the network moved (a report may straddle two phases)."""
-        moved = sum(network in self.schedule.phase_at(s).optimizers for s in range(step - steps, step))
-        return max(1, moved)
+    def _steps_trained(self, network: str, step: int, steps: int) -> int:
+        """Count the steps among the last ``steps`` that trained the network (a report may straddle two phases)."""
+        trained = sum(network in self.schedule.phase_at(s).optimizers for s in range(step - steps, step))
+        return max(1, trained)
 
     def _write(self, step: int, **values: Any) -> None:
         if not self.process_group.is_main:
             return
         line = {"step": step, "images_seen": step * self.batch_size, "seconds": round(self.seconds, 3)}
         self.log.write({**line, **values})
+
+
+def _read(scalars: dict[str, Tensor]) -> list[float]:
+    """Return the values of scalars on the device, in one transfer."""
+    return [float(value) for value in torch.stack(list(scalars.values())).cpu()] if scalars else []

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: the step is finished, a checkpoint written, and the run ends."""
+"""Ctrl-C and SIGTERM during a training: finish the step, write a checkpoint, end the run."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ class InterruptedTrainingError(BenchError):
     """A signal stopped the training after its checkpoint was written; exit code 128 + signal."""
 
     def __init__(self, signum: int, where: str) -> None:
-        super().__init__(f"stopped {where}; give the same command again to go on")
+        super().__init__(f"stopped {where}; give the same command again to continue")
         self.exit_code = 128 + signum
 
 
 class StopSignals:
-    """While entered, remembers a SIGINT or SIGTERM as :attr:`signum` (0: none) for the loop to look at."""
+    """While entered, records a SIGINT or SIGTERM as :attr:`signum` (0: none) for the loop to read."""
 
     def __init__(self) -> None:
         self.signum = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        """Take the two signals."""
+        """Install the handlers of the two signals."""
         self._previous = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give them back."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def stop_if_asked(self, step: int) -> None:
-        """Raise :class:`InterruptedTrainingError` if a signal came; ``step`` is what has been checkpointed."""
+        """Raise :class:`InterruptedTrainingError` if a signal arrived; ``step`` is the checkpointed step."""
         if self.signum:
             raise InterruptedTrainingError(self.signum, f"after step {step}")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum:  # a second Ctrl-C: now, without a checkpoint
+        if self.signum:  # a second Ctrl-C ends the run at once, without a checkpoint
             raise KeyboardInterrupt
         self.signum = signum

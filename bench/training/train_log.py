@@ -1,4 +1,4 @@
-"""``train.jsonl``: one line a report, cut back to the resumed step so that no step is told twice."""
+"""``train.jsonl``: one JSON line per report; truncated to the resumed step so that no step is logged twice."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class TrainLog:
-    """Appends lines; flushed each, so that a killed run keeps what it said."""
+    """Appends lines to a file and closes it after each, so that a killed run keeps what it logged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rewind(self, step: int) -> None:
-        """Drop lines of later steps than ``step``, and a last line that was cut off by a kill."""
+        """Drop the lines of steps after ``step``, and a last line that a kill truncated."""
         if not self.path.exists():
             return
         kept = [line for line in self.read() if line["step"] <= step]
@@ -28,7 +28,7 @@ class TrainLog:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines with a step; one that a kill cut off is none."""
+        """Return all complete lines that have a step."""
         if not self.path.exists():
             return []
         lines = []
@@ -36,7 +36,7 @@ class TrainLog:
             try:
                 line = json.loads(text)
             except ValueError:
-                continue
+                continue  # truncated by a kill
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines.append(line)
         return lines

@@ -1,7 +1,7 @@
-"""One step: one generator forward; then each network of the phase in order: zero, loss, backward, step.
+"""One optimization step: one generator forward, then zero, loss, backward, step for each network of the phase.
 
-A discriminator sees the completion detached; the generator sees the updated discriminator and, since ``backward`` is
-told whose gradients to make, leaves none in it.
+A discriminator sees the completion detached. The generator sees the updated discriminator and leaves no gradient in it,
+since ``backward`` is restricted to the generator's parameters.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from models.base import Batch, Completion, InpaintingModel, Phase
 
 
 class OutOfMemoryError(BenchError):
-    """A step does not fit into memory, and may not or cannot be cut into smaller pieces."""
+    """A step does not fit into memory, and its batch may not or cannot be split further."""
 
 
 class TrainStep:
-    """Takes steps, whole or in micro-batches.
+    """Runs optimization steps, on whole batches or on micro-batches.
 
     Args:
         model: on the device.
-        optimizers: whose optimizers are stepped.
-        metric_logger: told every loss.
-        compute: device, precision, and the processes that gradients are averaged over.
-        micro_batch: see :class:`bench.config.RunConfig`.
-        warn: called with a sentence when memory ran out.
+        optimizers: the networks' optimizers.
+        metric_logger: records every loss.
+        compute: device, precision, and the processes over which gradients are averaged.
+        micro_batch: maximum images per forward pass; ``None``: the whole batch.
+        warn: called with one sentence when memory runs out.
     """
 
     def __init__(
@@ -44,67 +44,76 @@ class TrainStep:
         micro_batch: int | None,
         warn: Callable[[str], None],
     ) -> None:
-        self.model, self.optimizers, self.metric_logger, self.compute = (
-            model,
-            optimizers,
-            metric_logger,
-            compute,
-        )
+        self.model, self.optimizers, self.metric_logger = model, optimizers, metric_logger
+        self.compute = compute
         self.micro_batch, self._halved, self._warn = micro_batch, False, warn
+        # One scaler per network: an overflow in the discriminator must not skip the generator's step.
+        self._scalers = {name: compute.grad_scaler() for name in model.networks}
 
     def run(self, phase: Phase, batch: Batch) -> None:
-        """One step of every network. Where memory runs out, once in a training, the rest of the step and all later
-        ones are taken in halves: batch-norm has then seen a part of one batch twice.
+        """Update every network of ``phase`` once.
+
+        On the first out-of-memory error, halve the micro-batch for the rest of training. Networks that this step has
+        updated already are not updated again; batch normalization has then seen part of one batch twice.
 
         Raises:
-            OutOfMemoryError: the second time, or where a single image does not fit.
+            OutOfMemoryError: on the second out-of-memory error, or if a single image does not fit.
         """
-        left = list(phase.networks)
-        while left:
+        self.compute.mark_step_begin()
+        remaining = list(phase.networks)
+        while remaining:
             try:
-                self._move(left, phase, batch)
+                self._update_networks(remaining, phase, batch)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve(batch)
+                self._halve_micro_batch(batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """How batches are cut."""
-        return {"micro_batch": self.micro_batch, "halved": self._halved}
+        """Return the size of micro-batches and the state of the gradient scalers."""
+        scalers = {name: scaler.state_dict() for name, scaler in self._scalers.items() if scaler.is_enabled()}
+        return {"micro_batch": self.micro_batch, "halved": self._halved, "scalers": scalers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up."""
+        """Continue from ``state``."""
         self.micro_batch, self._halved = state["micro_batch"], state["halved"]
+        for name, scaler_state in state.get("scalers", {}).items():
+            self._scalers[name].load_state_dict(scaler_state)
 
-    def _move(self, left: list[str], phase: Phase, batch: Batch) -> None:
-        """Move the optimizers in ``left`` and take them from it. With micro-batches the generator runs again for each
-        network, since a generator's loss needs the whole discriminator step first.
-        """
+    def _update_networks(self, remaining: list[str], phase: Phase, batch: Batch) -> None:
+        """Update the networks in ``remaining``, removing each once it is done."""
         parts = batch.split(self.micro_batch)
+        # With micro-batches the generator runs again for each network: its own loss needs the discriminator that all
+        # parts of the batch have updated, and keeping every part's graph until then would save no memory.
         shared = self._complete(phase, parts[0]) if len(parts) == 1 else None
-        while left:
-            network = left[0]
-            optimizer, moved = self.optimizers.prepare(network, batch.step), []
+        while remaining:
+            network = remaining[0]
+            optimizer, scaler = self.optimizers.prepare(network, batch.step), self._scalers[network]
+            losses = []
             for part in parts:
                 completion = shared or self._complete(phase, part)
                 with self.compute.autocast():
                     seen = completion if network == "generator" else completion.detach()
                     terms = self.model.loss(network, part, seen, phase)
                 weight = len(part) / len(batch)
-                (terms["loss"] * weight).backward(inputs=self.optimizers.parameters[network])  # type: ignore[no-untyped-call]
-                moved.append(({name: value.detach() for name, value in terms.items()}, weight))
+                loss = scaler.scale(terms["loss"] * weight)
+                loss.backward(inputs=self.optimizers.parameters[network])  # type: ignore[no-untyped-call]
+                losses.append(({name: value.detach() for name, value in terms.items()}, weight))
             self.compute.process_group.average_gradients(self.optimizers.parameters[network])
-            optimizer.step()
-            for values, weight in moved:
+            scaler.step(optimizer)
+            scaler.update()
+            # Only now: a loss of a step that ran out of memory halfway must not be counted twice.
+            for values, weight in losses:
                 self.metric_logger.record(network, values, weight, batch.step)
-            left.pop(0)
+            remaining.pop(0)
 
     def _complete(self, phase: Phase, batch: Batch) -> Completion:
         with torch.set_grad_enabled("generator" in phase.optimizers), self.compute.autocast():
             return self.model.complete(batch)
 
-    def _halve(self, batch: Batch) -> None:
+    def _halve_micro_batch(self, batch: Batch) -> None:
         used = min(self.micro_batch or len(batch), len(batch))
+        # Processes would have to agree on the new size in the middle of a step, so several of them give up at once.
         if self._halved or used == 1 or self.compute.process_group.is_distributed:
             raise OutOfMemoryError(
                 f"out of memory at step {batch.step} with {used} images at once; "
@@ -112,5 +121,5 @@ class TrainStep:
             )
         self.micro_batch, self._halved = (used + 1) // 2, True
         detail = f"{used} images at once did not fit: {self.micro_batch} at once from this step on, the batch stays"
-        self.metric_logger.note(batch.step + 1, "out of memory", detail)
+        self.metric_logger.log_event(batch.step + 1, "out of memory", detail)
         self._warn(f"out of memory at step {batch.step}: {detail}")

@@ -209,7 +209,7 @@ def test_a_signal_in_training_ends_with_its_code_after_a_checkpoint(
     process.send_signal(signum)
     _, said = process.communicate()
     assert process.returncode == code
-    assert "give the same command again to go on" in said.splitlines()[-1]
+    assert "give the same command again to continue" in said.splitlines()[-1]
 
 
 def test_ctrl_c_outside_of_training_is_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from bench.cli import cli
 from bench.perf.measure import PerfConfig, measure_models, perf_rows
 from bench.perf.reference_step import reference_step, without_custom_kernels
 from bench.profiling.flops import count_operations
+from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
@@ -114,7 +115,7 @@ def test_the_plain_step_is_the_trainers_step(tmp_path: Path, name: str, phase: i
     start = {k: v.clone() for k, v in ours.model.networks.state_dict().items()}
     compute = Compute(torch.device("cpu"), "fp32")
     one = Schedule([replace(chosen, num_steps=1)])
-    Trainer(ours.model, one, lambda _: ours.batch, compute, tmp_path).train()
+    Trainer(ours.model, one, StepBatches(1, lambda _: ours.batch), compute, tmp_path).train()
     layers = gated_conv._dense, SmallMapConv2d.convolve
     plain.model.networks.train()
     with without_custom_kernels():
@@ -162,7 +163,8 @@ def test_no_step_waits_for_the_device_but_at_a_report(tmp_path: Path, name: str,
         return replace(case.batch, step=step)
 
     compute = Compute(torch.device("cpu"), precision)
-    trainer = Trainer(case.model, Schedule(phases), batches, compute, tmp_path, intervals=Intervals(report=3))
+    source, intervals = StepBatches(len(case.batch), batches), Intervals(report=3)
+    trainer = Trainer(case.model, Schedule(phases), source, compute, tmp_path, intervals=intervals)
     with waits, contextlib.suppress(EnoughError):
         trainer.train()
     reported = {step for step, _ in waits.seen}

@@ -21,6 +21,7 @@ from bench.runner.plan import train_mask_names, train_masks_for
 from bench.runner.run import run_experiment
 from bench.runner.run_folder import RunFolder, read_manifest
 from bench.training import checkpoint
+from bench.training.data_loader import StepBatches
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
@@ -200,8 +201,7 @@ def test_a_signal_stops_the_run_also_in_the_last_step(tmp_path: Path, step: int)
             os.kill(os.getpid(), signal.SIGTERM)
         return batches(at)
 
-    signalling.batch_size = 4  # type: ignore[attr-defined]
-    trainer.batches = signalling
+    trainer.batches = StepBatches(4, signalling)
     with pytest.raises(InterruptedTrainingError) as stop:
         trainer.train()
     assert stop.value.exit_code == 143
@@ -236,8 +236,7 @@ def test_seconds_go_on_over_a_resume(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return batches(at)
 
-    slow.batch_size = 4  # type: ignore[attr-defined]
-    trainer.batches = slow
+    trainer.batches = StepBatches(4, slow)
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     state = checkpoint.newest_checkpoint(tmp_path)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.schedule import Intervals, Schedule
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 
 SIZE = 16
@@ -83,6 +83,7 @@ def toy_trainer(
     steps: int = 12,
     config: ToyConfig | None = None,
     resident: bool | None = None,
+    compute: Compute | None = None,
     **options: Any,
 ) -> Trainer:
     """A trainer of the toy on random pictures, seeded."""
@@ -91,13 +92,14 @@ def toy_trainer(
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, SIZE, SIZE, 3), dtype=np.uint8)
     packed = np.packbits(random.integers(0, 2, (5, SIZE * SIZE), dtype=np.uint8), axis=1)
-    cpu = torch.device("cpu")
+    compute = compute or Compute(torch.device("cpu"), "fp32")
     batches = TrainingDataLoader(
-        pixels, packed, batch_size=4, seed=0, flips=True, device=cpu, resident=resident
+        pixels, packed, batch_size=4, seed=0, flips=True, compute=compute, resident=resident
     )
     schedule = Schedule(model.phases(Budget(num_steps=steps)))
     options.setdefault("intervals", Intervals(report=4, checkpoint=1))
-    return Trainer(model, schedule, batches, Compute(cpu, "fp32"), folder, **options)
+    hooks = {name: options.pop(name) for name in TrainerHooks.__dataclass_fields__ if name in options}
+    return Trainer(model, schedule, batches, compute, folder, hooks=TrainerHooks(**hooks), **options)
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:

@@ -55,7 +55,7 @@ if __name__ == "__main__":
             for network in phase.networks:
                 case.model.networks.train()
                 one, many = copy.deepcopy(case.model), copy.deepcopy(case.model)
-                process_group.synchronize_batch_norm(many.networks)
+                process_group.synchronize_batch_norm(many.networks, torch.device("cpu"))
                 left = gradients(one, network, batch, phase, SINGLE_PROCESS)
                 right = gradients(many, network, replace(batch), phase, process_group)
                 largest = max(

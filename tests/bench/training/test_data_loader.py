@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.training.data_loader import Prefetcher, TrainingDataLoader, seeded_permutation
+from bench.training.device import Compute
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 MASKS = np.random.default_rng(1).integers(0, 2, (5, 8, 8), dtype=np.uint8)
@@ -20,9 +21,9 @@ PACKED = np.packbits(MASKS.reshape(5, -1), axis=1)
 def batches(
     batch_size: int = 4, seed: int = 0, flips: bool = True, resident: bool | None = None
 ) -> TrainingDataLoader:
-    cpu = torch.device("cpu")
+    cpu = Compute(torch.device("cpu"), "fp32")
     return TrainingDataLoader(
-        PIXELS, PACKED, batch_size=batch_size, seed=seed, flips=flips, device=cpu, resident=resident
+        PIXELS, PACKED, batch_size=batch_size, seed=seed, flips=flips, compute=cpu, resident=resident
     )
 
 

@@ -19,6 +19,7 @@ import bench
 from bench.cli import cli
 from bench.errors import UsageError
 from bench.training.data_loader import TrainingDataLoader
+from bench.training.device import Compute
 from bench.training.distributed import ProcessGroup
 from models.template import template_source
 from reports.results.schema import read_rows
@@ -94,8 +95,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
             batch_size=3,
             seed=0,
             flips=False,
-            device=torch.device("cpu"),
-            process_group=ProcessGroup(rank=0, world_size=2),
+            compute=Compute(torch.device("cpu"), "fp32", ProcessGroup(rank=0, world_size=2)),
         )
 
 
@@ -132,7 +132,7 @@ def test_a_signal_checkpoints_and_the_same_command_goes_on(tmp_path: Path, pictu
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "give the same command again to go on" in errors
+    assert "give the same command again to continue" in errors
     (saved,) = tmp_path.glob("runs/ranks/trainings/*/checkpoint-*.pt")
     step = int(saved.name.split("-")[1])
     assert 0 < step < 200

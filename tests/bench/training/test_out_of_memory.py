@@ -10,6 +10,7 @@ import torch
 
 from bench.runner import diagnostics
 from bench.training import checkpoint
+from bench.training.data_loader import StepBatches
 from bench.training.schedule import Intervals
 from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
@@ -103,13 +104,12 @@ def test_a_resumed_training_goes_on_in_halves_and_tells_the_event_once(tmp_path:
             raise Killed
         return batches(step)
 
-    killing.batch_size = 4  # type: ignore[attr-defined]
-    first.batches = killing
+    first.batches = StepBatches(4, killing)
     with pytest.raises(Killed):
         first.train()
     state = checkpoint.newest_checkpoint(tmp_path / "killed")
     assert state is not None
-    assert tuple(state["train_step"].values()) == (2, True)
+    assert state["train_step"] == {"micro_batch": 2, "halved": True, "scalers": {}}
     second = toy_trainer(tmp_path / "killed")
     limit(second, 2, ERRORS[0], step=3)
     second.train()

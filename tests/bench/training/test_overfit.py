@@ -47,9 +47,7 @@ def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
     adam = OptimizerSpec(name="adam", learning_rate=learning_rate, betas=(0.5, 0.999), schedule="linear")
     schedule = Schedule(model.phases(Budget(num_steps=num_steps, uniform_optimizer=adam)))
     masks = bank.draw_bank(["center"], 1, SIZE, 0)
-    batches = TrainingDataLoader(
-        faces, masks.packed, batch_size=FACES, seed=0, flips=False, device=compute.device
-    )
+    batches = TrainingDataLoader(faces, masks.packed, batch_size=FACES, seed=0, flips=False, compute=compute)
     Trainer(model, schedule, batches, compute, tmp_path, intervals=Intervals(report=50)).train()
 
     model.networks.eval()

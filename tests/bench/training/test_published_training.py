@@ -35,7 +35,7 @@ def trainer(name: str, folder: Path, num_steps: int) -> Trainer:
         batch_size=4,
         seed=0,
         flips=False,
-        device=compute.device,
+        compute=compute,
     )
     schedule = Schedule(model.phases(Budget(num_steps=num_steps)))
     return Trainer(model, schedule, batches, compute, folder, intervals=Intervals(report=50))

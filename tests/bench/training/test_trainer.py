@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from bench.training import checkpoint
+from bench.training.data_loader import StepBatches
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch
 from tests.bench.runner.toy_model import ToyConfig, toy_trainer, weights
 
@@ -31,8 +32,7 @@ def kill_at(trainer: Trainer, step: int) -> None:
             raise Killed
         return batches(at)
 
-    broken.batch_size = 4  # type: ignore[attr-defined]
-    trainer.batches = broken
+    trainer.batches = StepBatches(4, broken)
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -128,8 +128,7 @@ def test_signal_checkpoints_and_exits_with_its_code(
             os.kill(os.getpid(), signum)
         return batches(step)
 
-    signalling.batch_size = 4  # type: ignore[attr-defined]
-    first.batches = signalling
+    first.batches = StepBatches(4, signalling)
     with pytest.raises(InterruptedTrainingError, match="after step 6") as stop:
         first.train()
     assert stop.value.exit_code == 128 + signum
@@ -201,7 +200,8 @@ def test_phases_move_their_players_only(tmp_path: Path) -> None:
 
 def test_validation_leaves_the_training_as_it_was(tmp_path: Path, undisturbed: Trainer) -> None:
     trainer = toy_trainer(tmp_path / "validated", intervals=Intervals(report=4, validate=3))
-    trainer.validate = lambda: {"psnr_db": float(trainer.model.networks.training)}
+    in_training = lambda: {"psnr_db": float(trainer.model.networks.training)}  # noqa: E731
+    trainer.hooks = TrainerHooks(validate=in_training)
     trainer.train()
     assert same(weights(undisturbed), weights(trainer))
     values = [v for _, _, v in terms(trainer.folder) if v is not None]  # type: ignore[misc]
@@ -210,7 +210,8 @@ def test_validation_leaves_the_training_as_it_was(tmp_path: Path, undisturbed: T
 
 def test_a_validation_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, intervals=Intervals(report=4, validate=3, checkpoint=2))
-    trainer.validate = lambda: {"psnr_db": float("nan") if trainer.step > 3 else 20.0}
+    diverging = lambda: {"psnr_db": float("nan") if trainer.step > 3 else 20.0}  # noqa: E731
+    trainer.hooks = TrainerHooks(validate=diverging)
     message = "validation's psnr_db is not finite after step 5; the last good checkpoint is of step 4"
     with pytest.raises(NonFiniteLossError, match=message):
         trainer.train()
