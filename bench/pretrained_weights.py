@@ -19,6 +19,7 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 import torch
+from torch import nn
 
 from bench.errors import BenchError, UsageError
 from models.registry import did_you_mean
@@ -115,9 +116,6 @@ def first_line(error: BaseException) -> str:
     return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
 
 
-# The published weights that metrics and losses stand on: which there are, whether they are cached, how to get them.
-
-
 #: ``altered``: readable weights, though not the published file (saved again by another program); ``damaged``: not
 #: even that.
 State = Literal["cached", "missing", "altered", "damaged"]
@@ -178,6 +176,33 @@ def list_backbones() -> dict[str, Backbone]:
 
         found.append(Backbone(name="inception", url=URL_INCEPTION_V3, needed_by="FID", megabytes=91))
     return {backbone.name: backbone for backbone in found}
+
+
+def load_imagenet_features(name: str) -> nn.Sequential:
+    """Build the convolutional part of a torchvision classifier with its ImageNet weights, frozen.
+
+    Args:
+        name: ``alexnet``, ``vgg16`` or ``squeezenet``.
+
+    Raises:
+        MetricUnavailableError: the weights are neither cached nor downloadable, or damaged.
+    """
+    from torchvision import models
+
+    builders = {"alexnet": models.alexnet, "vgg16": models.vgg16, "squeezenet": models.squeezenet1_1}
+    file = require_package_weights(list_backbones()[name].url)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        # On no device, so that no initial weights are drawn (from a generator that a training may be using).
+        with torch.device("meta"):
+            features: nn.Sequential = builders[name](weights=None).features
+        own = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+        features.load_state_dict(own, assign=True)
+    except Exception as error:  # a reader of foreign bytes may raise anything
+        raise MetricUnavailableError(
+            f"{file.name} in torch's cache is not readable as these weights ({first_line(error)}); delete it"
+        ) from error
+    return features.requires_grad_(False).eval()
 
 
 def select_backbones(names: tuple[str, ...]) -> list[Backbone]:

@@ -1,37 +1,47 @@
-"""LPIPS (Zhang et al. 2018, arXiv:1801.03924) through the ``lpips`` package, v0.1.
+"""LPIPS (Zhang et al. 2018, arXiv:1801.03924), v0.1: the numbers of the ``lpips`` package, to the last bit.
 
-Its linear weights come with the package; the backbone's ImageNet weights come through torchvision's cache
-(``TORCH_HOME``). A cached file is never fetched again. What is neither cached nor downloadable is said to be
-unavailable, with the reason, within seconds.
+The linear weights are the package's files; the backbone is built by torchvision and gets its ImageNet weights from
+torchvision's cache (``TORCH_HOME``). The package's own network is not used: it asks torchvision for ``pretrained=``,
+which torchvision has announced to drop. A cached file is never fetched again; what is neither cached nor downloadable
+is unavailable, with the reason, within seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib.util
 import pickle
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import image_metric
-from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
+from bench.pretrained_weights import MetricUnavailableError, load_imagenet_features
 from reports.results.metric_info import MetricInfo
 
 #: Images through the backbone at once: VGG16's first maps take 13 MB an image at 160 px.
 _CHUNK = 16
+#: Backbone -> name of its weights, and the layers of its feature extractor whose outputs are compared (all ReLU
+#: outputs; SqueezeNet's last ones are of its fire modules).
+_LAYERS = {
+    "alex": ("alexnet", (1, 4, 7, 9, 11)),
+    "vgg": ("vgg16", (3, 8, 15, 22, 29)),
+    "squeeze": ("squeezenet", (1, 4, 7, 9, 10, 11, 12)),
+}
+#: Mean and spread of ImageNet's images in [-1, 1], to which the package scales.
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @cache
 def lpips_distance(backbone: str, device: torch.device) -> Distance:
-    """LPIPS as a function of two uint8 image batches ``(N, 3, H, W)``, giving ``(N,)`` float64.
+    """Build LPIPS as a function of two uint8 image batches ``(N, 3, H, W)``, giving ``(N,)`` float64.
 
     Args:
         backbone: ``alex``, ``vgg`` or ``squeeze``.
@@ -40,7 +50,7 @@ def lpips_distance(backbone: str, device: torch.device) -> Distance:
     Raises:
         MetricUnavailableError: the backbone is neither cached nor downloadable, or its file is damaged.
     """
-    network = _network(backbone).to(device)
+    network = LpipsNetwork(backbone).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         with torch.inference_mode(), without_autocast(device):
@@ -129,50 +139,82 @@ def lpips_squeeze(images: ImageBatch) -> Tensor:
     return lpips_distance("squeeze", images.truth.device)(images.composite, images.truth)
 
 
+class LpipsNetwork(nn.Module):
+    """The network of LPIPS v0.1, for images in [-1, 1].
+
+    Args:
+        backbone: ``alex``, ``vgg`` or ``squeeze``.
+
+    Raises:
+        MetricUnavailableError: the backbone is neither cached nor downloadable, or its file is damaged.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        name, self._layers = _LAYERS[backbone]
+        self.features = load_imagenet_features(name)
+        linear = load_linear_weights(backbone)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
+        for place in range(len(self._layers)):
+            self.register_buffer(f"linear{place}", linear[f"lin{place}.model.1.weight"])
+        self.requires_grad_(False).eval()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Compute the distances ``(N, 1, 1, 1)`` of two batches: equation 1 of the paper."""
+        distance = torch.zeros((), device=a.device)
+        for place, (x, y) in enumerate(zip(self._maps(a), self._maps(b), strict=True)):
+            weights: Tensor = getattr(self, f"linear{place}")
+            distance = distance + F.conv2d((x - y) ** 2, weights).mean([2, 3], keepdim=True)
+        return distance
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        """Extract the compared maps, each pixel's channels scaled to unit length."""
+        maps = []
+        hidden = (image - self.shift) / self.scale
+        for index, layer in enumerate(self.features):
+            hidden = layer(hidden)
+            if index in self._layers:
+                length = torch.sqrt(torch.sum(hidden**2, dim=1, keepdim=True))
+                maps.append(hidden / (length + 1e-10))
+            if index == self._layers[-1]:
+                break
+        return maps
+
+
+def load_linear_weights(backbone: str) -> dict[str, Tensor]:
+    """Read the linear weights from the package's file, without importing the package.
+
+    Raises:
+        MetricUnavailableError: the package or its file is missing or damaged.
+    """
+    spec = importlib.util.find_spec("lpips")
+    if spec is None or not spec.origin:
+        raise MetricUnavailableError("lpips is not installed; pip install lpips")
+    file = Path(spec.origin).parent / "weights" / "v0.1" / f"{backbone}.pth"
+    try:
+        weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MetricUnavailableError(
+            f"{file.name} of the lpips package is not readable; install it again"
+        ) from error
+    return weights
+
+
 def _scaled(image: Tensor) -> Tensor:
-    """[-1, 1], the range LPIPS was fitted on."""
+    """Scale levels to [-1, 1], the range LPIPS was fitted on."""
     return image.float().div_(127.5).sub_(1)
 
 
 @contextlib.contextmanager
 def without_autocast(device: torch.device) -> Iterator[None]:
-    """float32 throughout, whatever the caller runs in: neither autocast nor TF32."""
+    """Compute in float32 whatever the caller runs in: neither autocast nor TF32."""
     cudnn = torch.backends.cudnn
     # Its flags default to cuDNN off, and not to what is set. Its search for the fastest algorithm stays off, since
     # which one wins would show in the last digits.
     flags = cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False)
     with torch.autocast(device.type, enabled=False), flags:
         yield
-
-
-def _network(backbone: str) -> torch.nn.Module:
-    require_package_weights(_url(backbone))
-    # The package prints while it is built, calls torchvision in a deprecated way, and draws initial weights
-    # (overwritten at once) from torch's generator, which a training may be using.
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            torch.random.fork_rng(devices=[]),
-        ):
-            warnings.simplefilter("ignore")
-            import lpips
-
-            network: torch.nn.Module = lpips.LPIPS(net=backbone, version="0.1", verbose=False)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        name = cached_file(_url(backbone)).name
-        raise MetricUnavailableError(
-            f"{name} in torch's cache is not readable as these weights ({first_line(error)}); delete it"
-        ) from error
-    return network.requires_grad_(False).eval()
-
-
-def _url(backbone: str) -> str:
-    from torchvision import models
-
-    weights: dict[str, Any] = {
-        "alex": models.AlexNet_Weights,
-        "vgg": models.VGG16_Weights,
-        "squeeze": models.SqueezeNet1_1_Weights,
-    }
-    return str(weights[backbone].IMAGENET1K_V1.url)

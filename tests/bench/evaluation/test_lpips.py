@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import threading
 import warnings
@@ -13,11 +14,12 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from bench import pretrained_weights
 from bench.evaluation.image_batch import ImageBatch
-from bench.evaluation.lpips import lpips_distance, without_autocast
+from bench.evaluation.lpips import LpipsNetwork, lpips_distance, without_autocast
 from bench.evaluation.metrics import load_metric, prepare_metrics
 from bench.pretrained_weights import MetricUnavailableError
 
@@ -100,6 +102,32 @@ def test_the_published_example_distances(backbones: Path, picture: str, publishe
         with Image.open(Path(folder) / f"{name}.png") as image:
             pair.append(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None])
     assert lpips_distance("alex", CPU)(*pair).item() == pytest.approx(published, abs=5e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_network_is_the_packages_to_the_last_bit(backbones: Path, backbone: str) -> None:
+    if not list(backbones.glob(FILES[backbone])):
+        pytest.skip(f"needs {FILES[backbone]}")
+    pair = [torch.from_numpy(np.float32(x.numpy() / 127.5 - 1)) for x in _images()]
+    with torch.inference_mode():
+        assert torch.equal(LpipsNetwork(backbone)(*pair), _package(backbone)(*pair))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_nothing_is_asked_of_torchvision_by_pretrained(
+    backbones: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torchvision without its shim for ``pretrained=``: builders that know ``weights=`` only, as announced."""
+    if not list(backbones.glob(FILES[backbone])):
+        pytest.skip(f"needs {FILES[backbone]}")
+    for name in ("alexnet", "vgg16", "squeezenet1_1"):
+        builder = inspect.unwrap(getattr(torchvision.models, name))
+        assert "pretrained" not in inspect.signature(builder).parameters
+        monkeypatch.setattr(torchvision.models, name, builder)
+    with pytest.raises(TypeError, match="pretrained"):
+        _package(backbone)
+    truth, made = _images(count=1)
+    assert lpips_distance(backbone, CPU)(made, truth).item() > 0.01
 
 
 def test_identity_symmetry_and_batches(backbones: Path) -> None:
