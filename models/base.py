@@ -266,12 +266,14 @@ class Task:
             the training, or, for a baseline without training, in those it is evaluated on.
         mean_pixel: RGB mean of the training split in [0, 1].
         mean_image: ``(3, size, size)`` float32 mean image of the training split, or ``None`` where unknown.
+        seed: of the training; for what draws random numbers without being trained, such as an external program.
     """
 
     size: int
     fixed_hole_box: Box | None = None
     mean_pixel: tuple[float, float, float] = (0.5, 0.5, 0.5)
     mean_image: Tensor | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

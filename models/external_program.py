@@ -1,0 +1,278 @@
+"""Any program as a model: ``--models exec:FILE.toml`` runs it on the suite's images and masks.
+
+The file says how the program is called::
+
+    label = "G'MIC, PDE"
+    command = "gmic -v -1 {input} {mask} channels[1] 0 inpaint_pde[0] [1],75%,2,20 keep[0] -o {output}"
+    timeout_seconds = 60
+
+``{input}`` is an RGB PNG whose hole is black, ``{mask}`` an 8-bit PNG (white = hole), ``{output}`` where the program
+writes its completion, ``{seed}`` an integer. With ``mode = "folder"`` the first three are folders of images of the same
+names, and the program runs once a batch instead of once an image.
+
+Completions are cached by the content of everything that decides them (command, files that it names, environment, seed,
+image and mask), so an interrupted evaluation resumes image by image. Known pixels are restored by the composite,
+whatever the program did to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from models.classical import TrainingFreeBaseline
+from models.errors import InvalidModelError, MissingPackageError, ModelError
+from models.registry import ModelCard, ModelEntry, did_you_mean
+
+#: What a name in ``--models`` begins with where it names a program.
+PREFIX = "exec:"
+_PLACEHOLDERS = ("{input}", "{mask}", "{output}")
+#: Fields of the TOML file that describe the program rather than its call.
+_DESCRIPTION = ("name", "label", "summary", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalProgramConfig:
+    """How a program is called.
+
+    Attributes:
+        command: its words, with ``{input}``, ``{mask}``, ``{output}`` and, if it draws random numbers, ``{seed}``.
+        mode: ``image`` calls it for every image, ``folder`` for every batch.
+        timeout_seconds: for one call.
+        environment: variables that it gets besides those of this process, as ``(name, value)``.
+        digests: ``(word, SHA-256)`` of every word of the command that names a file, the program itself included.
+    """
+
+    command: tuple[str, ...]
+    mode: Literal["image", "folder"] = "image"
+    timeout_seconds: float = 600.0
+    environment: tuple[tuple[str, str], ...] = ()
+    digests: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [p for p in _PLACEHOLDERS if not any(p in word for word in self.command)]
+        if missing:
+            raise ValueError(f"command must contain {', '.join(missing)}")
+        if self.mode not in ("image", "folder"):
+            raise ValueError(f"mode must be 'image' or 'folder', not {self.mode!r}")
+        if not self.timeout_seconds > 0:
+            raise ValueError("timeout_seconds must be positive")
+
+
+class ExternalProgram(TrainingFreeBaseline):
+    """Runs the program of its config."""
+
+    Config: ClassVar[type] = ExternalProgramConfig
+
+    def __init__(self, config: ExternalProgramConfig, task: Any) -> None:
+        super().__init__(config, task)
+        self.seed = task.seed if self.is_seeded(config) else 0
+        self._calls: list[dict[str, Any]] = []
+
+    @classmethod
+    def is_seeded(cls, config: ExternalProgramConfig) -> bool:
+        """Whether the command takes a seed, so that every seed is a cell of its own."""
+        return any("{seed}" in word for word in config.command)
+
+    @classmethod
+    def requirements(cls, config: ExternalProgramConfig) -> None:
+        """Raise :class:`models.errors.MissingPackageError` if the program is not installed."""
+        if shutil.which(config.command[0]) is None:
+            raise MissingPackageError(
+                f"the program {config.command[0]!r} is not found: install it, or give its path in 'command'"
+            )
+
+    def fill(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the program's completions of ``image`` ``(N, 3, H, W)`` where ``mask`` is 1.
+
+        Raises:
+            ModelError: the program failed, took too long, or wrote no image of the right size.
+        """
+        pictures = (image.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        holes = (mask[:, 0] > 0.5).cpu().numpy()
+        pairs = [
+            # Zeroed under the hole, so that nothing hidden can be read.
+            (np.ascontiguousarray(p * ~h[..., None]), h.astype(np.uint8) * 255)
+            for p, h in zip(pictures, holes, strict=True)
+        ]
+        targets = [self._cached(*pair) for pair in pairs]
+        missing = [i for i, target in enumerate(targets) if not target.is_file()]
+        groups = [missing] if self.config.mode == "folder" and missing else [[i] for i in missing]
+        for group in groups:
+            self._run([pairs[i] for i in group], [targets[i] for i in group])
+        filled = np.stack([_read(t, pictures.shape[1:3]) for t in targets])
+        return torch.from_numpy(filled).permute(0, 3, 1, 2).to(image) / 255
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what every call since the construction read and wrote, by digest, and how long it took."""
+        return list(self._calls)
+
+    def _cached(self, picture: NDArray[np.uint8], hole: NDArray[np.uint8]) -> Path:
+        """Where the completion of this image under this mask is kept."""
+        config = self.config
+        call = repr((config.command, config.mode, config.environment, config.digests, self.seed))
+        content = hashlib.sha256(picture.tobytes() + hole.tobytes() + repr(picture.shape).encode())
+        folder = (
+            platformdirs.user_cache_path("inpaint-bench") / "external-programs" / _sha256(call.encode())[:16]
+        )
+        return folder / f"{content.hexdigest()[:32]}.png"
+
+    def _run(self, pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], targets: list[Path]) -> None:
+        """Call the program once for these images and keep what it wrote."""
+        with tempfile.TemporaryDirectory(prefix="inpaint-bench-") as scratch:
+            folders = {part: Path(scratch) / part for part in ("input", "mask", "output")}
+            for folder in folders.values():
+                folder.mkdir()
+            names = [f"{i:05d}.png" for i in range(len(pairs))]
+            for name, (picture, hole) in zip(names, pairs, strict=True):
+                Image.fromarray(picture).save(folders["input"] / name)
+                Image.fromarray(hole).save(folders["mask"] / name)
+            single = self.config.mode == "image"
+            places = {part: str(folder / names[0] if single else folder) for part, folder in folders.items()}
+            began = time.perf_counter()
+            self._call({**places, "seed": str(self.seed)})
+            seconds = time.perf_counter() - began
+            for name, target in zip(names, targets, strict=True):
+                written = folders["output"] / name
+                if not written.is_file():
+                    raise ModelError(
+                        f"{self.config.command[0]} ended well but wrote no {'image' if single else name}"
+                    )
+                content = written.read_bytes()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # Renamed, so that a killed evaluation leaves no half-written completion behind.
+                temporary = target.with_suffix(f".{os.getpid()}.tmp")
+                temporary.write_bytes(content)
+                temporary.replace(target)
+                self._calls.append(
+                    {
+                        "input": _sha256((folders["input"] / name).read_bytes()),
+                        "mask": _sha256((folders["mask"] / name).read_bytes()),
+                        "output": _sha256(content),
+                        "seconds": round(seconds / len(names), 4),
+                    }
+                )
+
+    def _call(self, places: Mapping[str, str]) -> None:
+        command = [_replaced(word, places) for word in self.config.command]
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, **dict(self.config.environment)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=self.config.timeout_seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ModelError(
+                f"{command[0]} took longer than {self.config.timeout_seconds:g} seconds"
+            ) from None
+        except OSError as error:
+            raise ModelError(f"{command[0]} cannot be run: {error.strerror or error}") from error
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+            ending = f": {said[-1][:300]}" if said else ""
+            raise ModelError(f"{command[0]} ended with exit code {done.returncode}{ending}")
+
+
+def load_program(name: str) -> ModelEntry:
+    """Return the entry of ``exec:FILE.toml`` (``exec:NAME`` reads ``NAME.toml``). The program is not run.
+
+    Raises:
+        InvalidModelError: there is no such file, or it does not describe a program.
+    """
+    given = name.removeprefix(PREFIX)
+    path = next((p for p in (Path(given), Path(f"{given}.toml")) if p.is_file()), None)
+    if path is None:
+        raise InvalidModelError(
+            f"--models {name}: there is no file {given} or {given}.toml that describes the program"
+        )
+    try:
+        described = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidModelError(f"{path}: not readable as TOML: {error}") from error
+    known = [*_DESCRIPTION, *(f.name for f in fields(ExternalProgramConfig) if f.name != "digests")]
+    for key in described:
+        if key not in known:
+            raise InvalidModelError(f"{path}: unknown key {key!r}{did_you_mean(key, known)}")
+    about = {key: str(described.pop(key)) for key in _DESCRIPTION if key in described}
+    label = about.get("label", about.get("name", path.stem))
+    settings = {**described, "command": _words(described.get("command"), path)}
+    settings["environment"] = tuple(
+        sorted((k, str(v)) for k, v in dict(described.get("environment", {})).items())
+    )
+    settings["digests"] = tuple(_file_digests(settings["command"]))
+    try:
+        ExternalProgramConfig(**settings)
+    except (TypeError, ValueError) as error:
+        raise InvalidModelError(f"{path}: {error}") from error
+    card = ModelCard(
+        name=name,
+        label=label,
+        summary=about.get("summary", f"the program {settings['command'][0]}"),
+        paper=about.get("paper", ""),
+        groups=("external",),
+        overrides=settings,
+    )
+    return ModelEntry(card=card, model=ExternalProgram)
+
+
+def _words(command: Any, path: Path) -> tuple[str, ...]:
+    """Split a command given as one string (as a shell would, but no shell is called) or as a list of words."""
+    words = shlex.split(command) if isinstance(command, str) else command
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise InvalidModelError(f"{path}: 'command' must be a string or a list of strings")
+    return tuple(words)
+
+
+def _file_digests(command: Sequence[str]) -> list[tuple[str, str]]:
+    """Digest the program and every file that its command names, so that a changed script is a changed model."""
+    found = []
+    for position, word in enumerate(command):
+        path = Path(shutil.which(word) or word) if position == 0 else Path(word)
+        if path.is_file():
+            found.append((word, _sha256(path.read_bytes())))
+    return found
+
+
+def _replaced(word: str, places: Mapping[str, str]) -> str:
+    # Not str.format: other braces in a command are the program's own.
+    for name, value in places.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word
+
+
+def _read(path: Path, size: Sequence[int]) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as opened:
+            image = np.asarray(opened.convert("RGB"))
+    except (OSError, ValueError) as error:
+        path.unlink(missing_ok=True)
+        raise ModelError(f"the program wrote something that is no image: {error}") from error
+    if image.shape[:2] != tuple(size):
+        path.unlink(missing_ok=True)
+        found, wanted = (f"{w} x {h}" for h, w in (image.shape[:2], size))
+        raise ModelError(f"the program wrote an image of {found} pixels instead of {wanted}")
+    return image
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
