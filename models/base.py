@@ -284,11 +284,13 @@ class FitData:
         images: ``(N, S, S, 3)`` uint8, the training images; may be memory-mapped, so slice before computing.
         validation: ``(V, S, S, 3)`` uint8, the images on which settings may be chosen.
         validation_masks: ``(V, S, S)`` uint8, 1 = hole: masks of the kind that is evaluated.
+        device: where to compute.
     """
 
     images: NDArray[np.uint8]
     validation: NDArray[np.uint8]
     validation_masks: NDArray[np.uint8]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,10 @@ ENTRY_POINT_GROUP = "inpaint_bench.models"
 #: ``--models all``: the paper's four and the untrained fills it is fair to show beside them.
 ALL_GROUPS = ("paper", "untrained")
 _PACKAGE = Path(__file__).parent
-_TABLE_ORDER = ["context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "biharmonic"]
+_TABLE_ORDER = [
+    *("context-encoder", "glcic", "pconv", "mgs-iim"),
+    *("mean", "mean-image", "linear", "biharmonic"),
+]
 _CARD_FIELDS = ("label", "summary", "paper", "groups", "overrides")
 
 

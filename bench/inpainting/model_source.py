@@ -18,7 +18,7 @@ from models.errors import ModelError
 from models.pretrained import PretrainedModel, load_pretrained
 from reports.results.experiment import Experiment
 
-#: Fills whose picture is learnt, if only as a mean: nothing holds it but the data.
+#: Baselines computed from the mean of a training split; like those with ``needs_fit``, they need the data.
 _NEED_DATA = ("mean", "mean-image")
 
 
@@ -30,13 +30,11 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
     """
     try:
         entry = discovery.load_model(name, models_from)
-        if entry.model.trained or name in _NEED_DATA:
+        if entry.model.trained or entry.model.needs_fit or name in _NEED_DATA:
             need = (
                 "is trained: give --from EXPERIMENT or a weights file"
                 if entry.model.trained
-                else (
-                    "needs the mean of a training split, which a picture alone does not give: take biharmonic"
-                )
+                else ("is computed from a training split, which an image alone does not give: use biharmonic")
             )
             raise UsageError(f"--model {name} {need}")
         config = entry.config()

@@ -11,6 +11,8 @@ from bench.training.device import Compute
 
 #: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
+#: The same of the large matrix products and factorizations of a fitted baseline.
+_FIT_SHARE = 0.6
 #: Seconds per image for metrics at 64 px on one CPU, growing with the area.
 _METRIC_SECONDS = 0.006
 #: What is paid once: by a training (weights, masks, checkpoints, first step), by a cell (files), by a run (report).
@@ -65,6 +67,8 @@ def estimate_run(
         seconds = _CELL_SECONDS + images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
         if cell.trained:
             seconds += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
+        if (fit := cell.training.fit_cost) is not None:
+            seconds += (fit.flops + images * fit.flops_per_image) / (rate * _FIT_SHARE)
         cell_seconds.append(seconds)
     return RunEstimate(tuple(training_seconds), tuple(cell_seconds), _REPORT_SECONDS)
 

@@ -201,6 +201,7 @@ def done_entry(
         "folder": str(folder.relative_to(store.folder)),
         "numerics": numerics,
         "training": trained.summary,
+        "fit": trained.fit,
         "evaluation": {
             "seconds": result.seconds,
             "images_per_second": images / max(result.seconds, 1e-9),

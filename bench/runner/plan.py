@@ -19,7 +19,7 @@ from bench.data import Dataset
 from bench.errors import UsageError
 from bench.training.device import Compute
 from masks.registry import fixed_hole_box
-from models.base import UNIFORM_OPTIMIZER, Box, Budget, Task
+from models.base import UNIFORM_OPTIMIZER, Box, Budget, FitCost, Task
 from models.discovery import find_models, load_model
 from models.errors import (
     BrokenModelError,
@@ -48,6 +48,7 @@ class TrainingPlan:
     batch_size: int
     label: str
     key: str
+    fit_cost: FitCost | None = None
 
     @property
     def slug(self) -> str:
@@ -170,7 +171,9 @@ def build_plan(
             continue
         for mask in request.masks:
             for seed in request.settings.seeds:
-                plan = _training(request, entry, train_masks_for(request, mask), seed, data, compute)
+                # A baseline without training is fitted to the masks that it completes.
+                learnt = train_masks_for(request, mask) if entry.model.trained else mask
+                plan = _training(request, entry, learnt, seed, data, compute)
                 if not entry.model.trained and seed != request.settings.seeds[0]:
                     continue
                 box = fixed_hole_box(mask, request.settings.size)
@@ -283,6 +286,7 @@ def _training(
         batch_size=batch_size,
         label=label,
         key=key,
+        fit_cost=entry.model.fit_cost(config, task, len(data.train.pixels[: settings.train_images])),
     )
 
 

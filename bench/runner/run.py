@@ -132,6 +132,9 @@ class _Job:
             len(self._keys) - len(open_cells),
             estimate.estimate_run(to_train, open_cells, len(self.test_images.ids), self.compute),
         )
+        for cell in open_cells:
+            if cell.training and cell.training.fit_cost:
+                self.callbacks.note(f"{cell.label} on {cell.mask}: {cell.training.fit_cost.note}")
         failed = 0
         failures: dict[str, TrainingFailure] = {}
         if self.request.jobs > 1 and len(to_train) > 1:

@@ -22,6 +22,7 @@ from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner import diagnostics
 from bench.runner.callbacks import RunCallbacks
+from bench.runner.fit import fit_baseline
 from bench.runner.plan import TrainingPlan, train_mask_names
 from bench.runner.run_folder import RunFolder, write_json
 from bench.runner.sample_grid import SampleGrid
@@ -39,11 +40,19 @@ _VALIDATION_IMAGES = 64
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model ready to be evaluated, and what is told of its training (``None`` for untrained fills)."""
+    """A model ready to be evaluated.
+
+    Attributes:
+        plan: what was trained or fitted.
+        model: on the device.
+        summary: record of its training; ``None`` for training-free baselines.
+        fit: what a training-free baseline chose on validation images; ``None`` where there is nothing to choose.
+    """
 
     plan: TrainingPlan
     model: InpaintingModel
     summary: dict[str, Any] | None
+    fit: dict[str, Any] | None = None
 
     @staticmethod
     def is_complete(store: RunFolder, plan: TrainingPlan) -> bool:
@@ -95,7 +104,9 @@ def train_model(
     """Train, go on with, or load the model of ``plan``."""
     model = build_model(plan, compute, compiled=request.settings.compile)
     if not plan.entry.model.trained:
-        return TrainedModel(plan, model, None)
+        images = request.settings.train_images
+        fit = fit_baseline(model, plan, images, data, compute, store) if model.needs_fit else None
+        return TrainedModel(plan, model, None, fit)
     folder = store.training(plan.slug, plan.key)
     schedule = Schedule(model.phases(plan.budget))
     # On many devices rank 0 looks, and the others hear what it found.

@@ -51,13 +51,14 @@ def write(folder: Path, name: str, text: str = MODEL) -> Path:
 def test_the_papers_four_are_found_without_torch() -> None:
     code = (
         "import sys; from models.discovery import find_models; names = set(find_models());"
-        "assert {'context-encoder', 'glcic', 'pconv', 'mgs-iim', 'mean', 'mean-image', 'biharmonic'} <= names, names;"
+        "all = {'context-encoder', 'glcic', 'pconv', 'mgs-iim', 'mean', 'mean-image', 'linear', 'biharmonic'};"
+        "assert all <= names, names;"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_all_is_the_papers_four_and_three_fills_in_table_order() -> None:
+def test_all_is_the_papers_four_and_four_baselines_in_table_order() -> None:
     assert discovery.expand_models(["all"]) == [
         "context-encoder",
         "glcic",
@@ -65,13 +66,14 @@ def test_all_is_the_papers_four_and_three_fills_in_table_order() -> None:
         "mgs-iim",
         "mean",
         "mean-image",
+        "linear",
         "biharmonic",
     ]
 
 
 def test_names_and_groups_expand_once_in_order() -> None:
     assert discovery.expand_models(["mean", "all", "mean"])[0] == "mean"
-    assert len(discovery.expand_models(["mean", "all"])) == 7
+    assert len(discovery.expand_models(["mean", "all"])) == 8
 
 
 def test_unknown_names_get_suggestions() -> None:

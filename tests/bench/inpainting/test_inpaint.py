@@ -227,7 +227,8 @@ def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: P
     [
         ([], "give --model biharmonic, or --from"),
         (["--model", "mgs-iim"], "is trained: give --from"),
-        (["--model", "mean-image"], "take biharmonic"),
+        (["--model", "mean-image"], "use biharmonic"),
+        (["--model", "linear"], "use biharmonic"),
         (["--model", "biharmonik"], "did you mean 'biharmonic'"),
         (["--from", "none"], "no experiment 'none'"),
         (["--from", "none.safetensors"], "no such file"),

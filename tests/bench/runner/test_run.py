@@ -60,7 +60,7 @@ def rows(store: RunFolder) -> pd.DataFrame:
 
 
 def test_the_papers_four_and_the_fills_on_the_same_images(workplace: Path, pictures_dir: Path) -> None:
-    names = ("context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "biharmonic")
+    names = ("context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "linear", "biharmonic")
     outcome = run_experiment(request(pictures_dir, names), Recorder())
     assert outcome.failed == 0
     table = rows(outcome.store)
