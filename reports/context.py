@@ -20,6 +20,7 @@ from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import EXTERNAL, metric_columns
+from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores
 from reports.statistics.summary import distribution_note, summarize, summarize_distribution_metrics
@@ -251,7 +252,13 @@ class ReportContext:
 
 
 def tied_with_best(line: pd.Series) -> bool:
-    """Return whether a paired difference is not decided, by the rule of :mod:`reports.statistics.paired`."""
+    """Return whether a paired difference to the best is not decided, by the rule of :mod:`reports.statistics.paired`.
+
+    With fewer than three trainings nothing is decided by rule, and a mark at every number would say nothing: there the
+    interval over images tells which differences are within the noise of the images alone.
+    """
+    if min(line["seeds_a"], line["seeds_b"]) < MIN_SEEDS and line["interval"] == "images":
+        return bool(line["low"] <= 0 <= line["high"])
     return bool(line["verdict"] == "inconclusive")
 
 

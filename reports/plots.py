@@ -1,4 +1,4 @@
-"""Figures: functions from a table to a figure. No file access; :mod:`reports.svg` makes SVG of them."""
+"""The report's figures: functions from a table to a figure, without file access; :mod:`reports.svg` writes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from reports.palette import LineStyle
-from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, new_figure
+from reports.svg import FAINT, HEIGHT, INK, PAPER, WIDTH, add_hint, new_figure
 
 Floats = NDArray[np.float64]
 
@@ -28,22 +28,29 @@ _DARK_BELOW = 45.0
 
 
 def plot_ecdf(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
-    """Share of images below each score: one line a method.
+    """Draw the share of images below each score: one line per method.
 
     Args:
-        scores: label -> ``(N,)`` one value an image.
+        scores: label -> ``(N,)`` one value per image.
         styles: label -> style.
         xlabel: metric with unit.
     """
     figure, axes = new_figure()
     for label, values in scores.items():
-        axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **styles[label].line())
+        (line,) = axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **styles[label].line())
+        add_hint(line, f"{label}: median {np.median(values):.4g}")
     axes.set(xlabel=xlabel, ylabel="share of images below", ylim=(0, 1))
     return figure
 
 
 def plot_violins(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
-    """Violins with quartiles, one a method, of at most 2,000 images evenly spread over the sorted scores."""
+    """Draw violins with quartiles, one per method, of at most 2,000 images evenly spread over the sorted scores.
+
+    Args:
+        scores: label -> ``(N,)`` one value per image.
+        styles: label -> style.
+        xlabel: metric with unit.
+    """
     figure, axes = new_figure(height=_height(len(scores)))
     picked = {k: np.quantile(v, np.linspace(0, 1, min(len(v), 2000))) for k, v in scores.items()}
     table = pd.DataFrame(
@@ -74,26 +81,48 @@ def plot_violins(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], 
     return figure
 
 
-def plot_paired_forest(differences: pd.DataFrame, styles: Mapping[str, LineStyle], xlabel: str) -> Figure:
-    """Paired differences of the best method to the others, with 95 % intervals; the zero line is a tie.
+def plot_paired_forest(
+    differences: pd.DataFrame, styles: Mapping[str, LineStyle], xlabel: str, *, baselines: Sequence[str] = ()
+) -> Figure:
+    """Draw paired differences of one method to the others with 95 % intervals; the zero line is a tie.
+
+    Baselines get a panel of their own below: on one scale they would squeeze the trained models together.
 
     Args:
-        differences: lines of :func:`reports.statistics.summary.paired_differences`, ``a`` the best method throughout.
+        differences: lines of :func:`reports.statistics.paired.paired_differences`, ``a`` the same method throughout.
+            A column ``published`` holds the paper's difference, drawn as a hollow marker, NaN where it has none.
         styles: label -> style.
         xlabel: metric with unit.
+        baselines: labels of the training-free baselines among ``b``.
     """
-    figure, axes = new_figure(height=_height(len(differences)))
+    is_baseline = differences["b"].isin(list(baselines))
+    panels = [part for part in (differences[~is_baseline], differences[is_baseline]) if len(part)]
+    figure = Figure(
+        figsize=(WIDTH, _height(len(differences)) + 0.5 * (len(panels) - 1)), layout="constrained"
+    )
+    all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[len(p) + 0.6 for p in panels])[
+        :, 0
+    ]
+    for axes, part in zip(all_axes, panels, strict=True):
+        _draw_forest(axes, part, styles)
+    if len(panels) > 1:
+        all_axes[1].set_title("baselines, on their own scale", fontsize=8.5, fontweight="normal", pad=4)
+    all_axes[-1].set(xlabel=xlabel)
+    return figure
+
+
+def _draw_forest(axes: Axes, part: pd.DataFrame, styles: Mapping[str, LineStyle]) -> None:
     axes.axvline(0, color=INK, linewidth=1.0)
-    for place, line in enumerate(differences.to_dict("records")):
+    for place, line in enumerate(part.to_dict("records")):
         style = styles[line["b"]]
-        axes.plot(
+        (bar,) = axes.plot(
             [line["low"], line["high"]],
             [place, place],
             color=style.color,
             linewidth=2.4,
             solid_capstyle="butt",
         )
-        axes.plot(
+        (point,) = axes.plot(
             [line["difference"]],
             [place],
             marker=style.marker,
@@ -101,11 +130,93 @@ def plot_paired_forest(differences: pd.DataFrame, styles: Mapping[str, LineStyle
             markersize=6.5,
             linestyle="",
         )
-    axes.set_yticks(range(len(differences)), labels=[_wrap(label) for label in differences["b"]])
-    axes.set_ylim(len(differences) - 0.4, -0.6)
+        for artist in (bar, point):
+            hint = f"{line['b']}: {line['difference']:.4g} [{line['low']:.4g}, {line['high']:.4g}]"
+            add_hint(artist, hint)
+        published = line.get("published", np.nan)
+        if not np.isnan(published):
+            (hollow,) = axes.plot(
+                [published],
+                [place],
+                marker="D",
+                markersize=7,
+                linestyle="",
+                color=INK,
+                markerfacecolor="none",
+            )
+            add_hint(hollow, f"{line['b']}: {published:.4g} in the paper")
+    axes.set_yticks(range(len(part)), labels=[_wrap(str(label)) for label in part["b"]])
+    axes.set_ylim(len(part) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def plot_seeds(
+    trainings: pd.DataFrame,
+    means: pd.DataFrame,
+    styles: Mapping[str, LineStyle],
+    xlabel: str,
+    *,
+    lead: tuple[float, float, str] | None = None,
+) -> Figure:
+    """Draw every training as a dot beside its model's mean and interval, and a lead as a bar to measure them by.
+
+    Args:
+        trainings: ``label``, ``seed``, ``value``: one row per training.
+        means: ``label``, ``mean``, ``low``, ``high``: one row per model, in the order of the rows of the figure.
+        styles: label -> style.
+        xlabel: metric with unit.
+        lead: (from, to, text) of the bar above the models, or ``None``.
+    """
+    above = 0 if lead is None else 1
+    figure, axes = new_figure(WIDTH * 1.35, _height(len(means) + above) + 0.15)
+    for place, line in enumerate(means.to_dict("records")):
+        style = styles[line["label"]]
+        own = trainings[trainings["label"] == line["label"]]
+        for dot in own.to_dict("records"):
+            (artist,) = axes.plot(
+                [dot["value"]],
+                [place + 0.14],
+                marker="o",
+                markersize=4.5,
+                linestyle="",
+                color=style.color,
+                alpha=0.65,
+            )
+            add_hint(artist, f"{line['label']}, seed {dot['seed']}: {dot['value']:.4g}")
+        (bar,) = axes.plot(
+            [line["low"], line["high"]],
+            [place - 0.14] * 2,
+            color=style.color,
+            linewidth=2.4,
+            solid_capstyle="butt",
+        )
+        (mean,) = axes.plot(
+            [line["mean"]],
+            [place - 0.14],
+            marker=style.marker,
+            markersize=7.5,
+            linestyle="",
+            color=style.color,
+        )
+        for artist in (bar, mean):
+            hint = f"{line['label']}: mean {line['mean']:.4g} [{line['low']:.4g}, {line['high']:.4g}]"
+            add_hint(artist, hint)
+    labels = [_wrap(str(label)) for label in means["label"]]
+    places = list(range(len(means)))
+    if lead is not None:
+        start, end, text = lead
+        (bar,) = axes.plot([start, end], [-1, -1], color=INK, linewidth=7, solid_capstyle="butt")
+        add_hint(bar, text)
+        for edge in (start, end):
+            axes.axvline(edge, color=INK, linewidth=0.7, linestyle=(0, (2, 3)))
+        places, labels = [-1, *places], [text, *labels]
+    axes.set_yticks(places, labels=labels)
+    axes.set_ylim(len(means) - 0.4, -0.6 - above)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set(xlabel=xlabel)
     return figure
 
@@ -113,7 +224,7 @@ def plot_paired_forest(differences: pd.DataFrame, styles: Mapping[str, LineStyle
 def plot_against_hole_area(
     binned: Mapping[str, pd.DataFrame], styles: Mapping[str, LineStyle], ylabel: str
 ) -> Figure:
-    """Score against the area of the hole: means of bins with equal counts.
+    """Draw score against the area of the hole: means of bins with equal counts.
 
     Args:
         binned: label -> columns ``ratio`` (in [0, 1]) and ``value``, a row a bin.
@@ -136,7 +247,7 @@ def plot_against_hole_area(
 
 
 def plot_win_matrix(wins: pd.DataFrame) -> Figure:
-    """Probability (in %) that the row's method beats the column's on an image; ties count half.
+    """Draw the probability (in %) that the row's method beats the column's on an image; ties count half.
 
     Args:
         wins: square, values in [0, 1], NaN on the diagonal.
@@ -171,7 +282,7 @@ def plot_win_matrix(wins: pd.DataFrame) -> Figure:
 
 
 def plot_loss_by_phase(curves: pd.DataFrame, style: LineStyle, phase_ends: Sequence[int]) -> Figure:
-    """Losses of one training, on a logarithmic axis where all are positive and span a decade.
+    """Draw the losses of one training, on a logarithmic axis where all are positive and span a decade.
 
     Args:
         curves: columns ``term``, ``step``, ``value`` (:data:`reports.results.experiment.CURVE_COLUMNS`).
@@ -200,31 +311,58 @@ def plot_loss_by_phase(curves: pd.DataFrame, style: LineStyle, phase_ends: Seque
 
 
 def plot_validation(
-    curves: Sequence[pd.DataFrame], styles: Mapping[str, LineStyle], x: str, ylabel: str
+    curves: pd.DataFrame,
+    styles: Mapping[str, LineStyle],
+    x: str,
+    ylabel: str,
+    *,
+    bar: tuple[float, str] | None = None,
 ) -> Figure:
-    """Validation score against images seen or wall time, a line a training.
+    """Draw validation scores over the training: the mean of a model's trainings in a band from lowest to highest.
 
     Args:
-        curves: one table a training: ``label``, ``images_seen``, ``seconds``, ``value``.
+        curves: ``label``, ``seed``, ``step``, ``images_seen``, ``seconds``, ``value``: one row per validation.
         styles: label -> style.
-        x: ``images_seen`` or ``seconds``.
+        x: ``images_seen`` or ``seconds``; trainings are matched by step, at the mean of their times.
         ylabel: metric with unit.
+        bar: score of the best baseline and its label, drawn as a level line.
     """
     figure, axes = new_figure()
-    longest = max(float(t["seconds"].max()) for t in curves)
-    unit, divisor = ("minutes", 60.0) if longest < 7200 else ("hours", 3600.0)
-    for table in curves:
-        style = styles[table["label"].iloc[0]]
-        at = table[x] / divisor if x == "seconds" else table[x]
-        label = table["label"].iloc[0]
-        axes.plot(at, table["value"], label=label, marker=style.marker, markersize=3.5, **style.line())
+    unit, divisor = ("minutes", 60.0) if curves["seconds"].max() < 7200 else ("hours", 3600.0)
+    at = curves.groupby(["label", "step"], sort=False)[x].transform("mean") / (
+        divisor if x == "seconds" else 1
+    )
+    table = curves.assign(at=at)
+    for label, part in table.groupby("label", sort=False):
+        style = styles[str(label)]
+        sns.lineplot(
+            part,
+            x="at",
+            y="value",
+            errorbar=("pi", 100),
+            label=str(label),
+            legend=False,
+            marker=style.marker,
+            markersize=4.5,
+            markeredgewidth=0,
+            err_kws={"alpha": 0.18, "linewidth": 0},
+            ax=axes,
+            **style.line(),
+        )
+        add_hint(axes.lines[-1], f"{label}: {part.groupby('step')['value'].mean().iloc[-1]:.4g} at the end")
+    if bar is not None:
+        axes.axhline(bar[0], color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.annotate(
+            bar[1], (1, bar[0]), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
+            ha="right", va="bottom", fontsize=8.5, color=INK,
+        )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel=f"wall time ({unit})" if x == "seconds" else "images seen", ylabel=ylabel)
     return figure
 
 
 def plot_discriminator_scores(curves: pd.DataFrame, style: LineStyle, phase_ends: Sequence[int]) -> Figure:
-    """Every logged discriminator term but its loss (scores of real and completed pictures) over steps."""
+    """Draw every logged discriminator term but its loss (scores of real and completed images) over steps."""
     figure, axes = new_figure()
     dashes = ["-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (6, 1.6, 1.2, 1.6))]
     for place, (term, part) in enumerate(curves.groupby("term", sort=False)):
@@ -243,11 +381,11 @@ def plot_discriminator_scores(curves: pd.DataFrame, style: LineStyle, phase_ends
 def plot_quality_against_cost(
     points: pd.DataFrame, styles: Mapping[str, LineStyle], xlabel: str, ylabel: str
 ) -> Figure:
-    """Scatter of a score against a cost, a point a method. Columns ``label``, ``cost``, ``value``."""
+    """Draw a score against a cost, a point per method. Columns ``label``, ``cost``, ``value``."""
     figure, axes = new_figure()
     for line in points.to_dict("records"):
         style = styles[line["label"]]
-        axes.plot(
+        (point,) = axes.plot(
             [line["cost"]],
             [line["value"]],
             label=line["label"],
@@ -256,6 +394,7 @@ def plot_quality_against_cost(
             markersize=8,
             linestyle="",
         )
+        add_hint(point, f"{line['label']}: {line['value']:.4g} at {line['cost']:.3g}")
     if len(points) and points["cost"].min() > 0 and points["cost"].max() > 8 * points["cost"].min():
         axes.set_xscale("log")
         _plain_log(axes.xaxis)
@@ -265,7 +404,7 @@ def plot_quality_against_cost(
 
 
 def _plain_log(axis: Axis) -> None:
-    """Plain numbers at 1, 2 and 5 of every decade."""
+    """Put plain numbers at 1, 2 and 5 of every decade."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -276,7 +415,7 @@ def _height(lines: int) -> float:
 
 
 def _wrap(label: str) -> str:
-    """A label in at most two lines of 22 letters."""
+    """Wrap a label into at most two lines of 22 letters."""
     lines = textwrap.wrap(label, 22, max_lines=2, placeholder=" …", break_long_words=True)
     return "\n".join(lines) or label
 
@@ -286,6 +425,6 @@ def _letter(place: int) -> str:
 
 
 def _phases(axes: Axes, ends: Sequence[int]) -> None:
-    """Thin lines where a phase ends."""
+    """Draw thin lines where a phase ends."""
     for step in ends:
         axes.axvline(step, color=FAINT, linewidth=1.2, linestyle=(0, (2, 2)))

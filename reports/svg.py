@@ -1,12 +1,15 @@
 """Figures as inline SVG: small, deterministic, with text in the reader's own font and colors of the page.
 
 What must follow the page's light or dark scheme is drawn in stand-in colors (:data:`INK`, :data:`FAINT`,
-:data:`PAPER`), which :func:`to_svg` turns into CSS variables of the page.
+:data:`PAPER`), which :func:`to_svg` turns into CSS variables of the page. :func:`add_hint` gives a part of a drawing
+the text that a browser shows when a pointer rests on it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import html
 import io
 import re
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
@@ -24,6 +28,9 @@ from reports.palette import LineStyle
 #: Stand-ins for text, for thin lines, and for the page behind.
 INK, FAINT, PAPER = "#010203", "#c4c5c6", "#fdfcfb"
 _VARIABLES = {INK: "var(--ink-2)", FAINT: "var(--line)", PAPER: "var(--paper)"}
+
+#: How the identifier of a part with a hint starts; the rest is the text, encoded.
+_HINT = "hint."
 
 #: Inches; a figure is as wide as a telephone and sits in a grid of as many as fit.
 WIDTH, HEIGHT = 4.7, 3.1
@@ -68,28 +75,38 @@ _STYLE: Any = {
 
 @contextlib.contextmanager
 def apply_style() -> Iterator[None]:
-    """The report's style, for the figures drawn inside."""
+    """Apply the report's style to the figures drawn inside."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
-    """A figure with one set of axes, without pyplot and its global list of figures."""
+    """Make a figure with one set of axes, without pyplot and its global list of figures."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure, figure.subplots()
 
 
 def marker_path(style: LineStyle, x: float = 17.0, y: float = 6.0, size: float = 8.5) -> str:
-    """A style's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``."""
+    """Draw a style's marker as the ``d`` of an SVG path, ``size`` wide around ``(x, y)``.
+
+    >>> marker_path(LineStyle("#000000", "-", "s"), x=5, y=5, size=4)
+    'M3.0 7.0L7.0 7.0L7.0 3.0L3.0 3.0L3.0 7.0Z'
+    """
     marker = MarkerStyle(style.marker)
     outline = marker.get_path().transformed(marker.get_transform())
     polygons = [np.asarray(polygon) * (size, -size) + (x, y) for polygon in outline.to_polygons()]
     return "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in polygon) + "Z" for polygon in polygons)
 
 
+def add_hint(artist: Artist, text: str) -> None:
+    """Let a part of a drawing show ``text`` when a pointer rests on it."""
+    # A group identifier is the one thing that matplotlib's SVG writer passes on for every kind of artist.
+    artist.set_gid(_HINT + base64.urlsafe_b64encode(text.encode()).decode())
+
+
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element for an HTML page.
+    """Write the figure as an SVG element for an HTML page.
 
     Args:
         figure: drawn within :func:`apply_style`.
@@ -105,6 +122,7 @@ def to_svg(figure: Figure, name: str) -> str:
     text = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S
     )
+    text = re.sub(rf'<g id="{_HINT}([^"]+)">', _title, text)
     used = set(re.findall(r"""(?:href="|url\()#([^")]+)""", text))
     text = re.sub(r"<[^<>]+>", lambda tag: _clean(tag.group(), salt, used), text)
     return re.sub(r"\s*\n\s*", " ", text).strip()
@@ -116,6 +134,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     On the page one legend stands for many figures; here each figure of named lines gets its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for artist in figure.findobj(lambda part: (part.get_gid() or "").startswith(_HINT)):
+        artist.set_gid(None)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
         for axes in figure.axes:
@@ -130,7 +150,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _clean(tag: str, salt: str, used: set[str]) -> str:
-    """A tag (never text, which may name a model) with colors of the page and identifiers of its own."""
+    """Give a tag (never text, which may name a model) colors of the page and identifiers of its own."""
     tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{salt}-{m[1]}"' if m[1] in used else "", tag)
     tag = re.sub(r"(href=\"|url\()#", rf"\g<1>#{salt}-", tag).replace("xlink:href", "href")
     tag = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, tag)
@@ -142,6 +162,11 @@ def _clean(tag: str, salt: str, used: set[str]) -> str:
         tag = re.sub(r' (?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", tag)
         tag = tag.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)
     return tag
+
+
+def _title(match: re.Match[str]) -> str:
+    text = base64.urlsafe_b64decode(match[1]).decode()
+    return f'<g class="hint"><title>{html.escape(text)}</title>'
 
 
 def _font(match: re.Match[str]) -> str:

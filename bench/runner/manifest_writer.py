@@ -240,6 +240,7 @@ def _entry(cell: Cell, status: str) -> dict[str, Any]:
         "label": cell.label,
         "summary": card.summary if card else "",
         "paper": card.paper if card else "",
+        "groups": list(card.groups) if card else [],
         "trained": cell.trained,
         "mask": cell.mask,
         "train_mask": cell.train_mask,

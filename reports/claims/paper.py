@@ -61,6 +61,22 @@ class Claim:
         return list(dict.fromkeys(name for c in self.comparisons for name in (c.better, c.worse)))
 
 
+@dataclass(frozen=True)
+class Citation:
+    """How a page cites the paper; its edition carries no DOI, so ``url`` searches for the title."""
+
+    authors: str
+    title: str
+    url: str
+
+
+PAPER = Citation(
+    "Jiao et al.",
+    "Image Inpainting based on Gated Convolution and Spectral Normalization",
+    "https://search.crossref.org/search/works?q="
+    "Image+Inpainting+based+on+Gated+Convolution+and+Spectral+Normalization&from_ui=yes",
+)
+
 _ORDER = (OURS, "pconv", "glcic", "context-encoder")
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reports import plots
+from reports.claims.paper import MASK as PAPER_MASK
+from reports.claims.paper import published_value
 from reports.context import MetricView, ReportContext
 from reports.sections import Plot, ReportSection
 from reports.statistics.paired import probability_of_superiority
@@ -19,7 +21,7 @@ _BINS = 8
 
 
 def build_distributions(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/distributions.html.j2``."""
+    """Build the view of ``sections/distributions.html.j2``."""
     with apply_style():
         return {"masks": [{"mask": mask, **_mask(context, mask)} for mask in context.masks]}
 
@@ -92,7 +94,9 @@ def _forest(
         "{} {} [{}, {}]".format(line["b"], *(metric.show(line[k]) for k in ("difference", "low", "high")))
         for line in t.to_dict("records")
     )
-    drawn = plots.plot_paired_forest(t, styles, metric.title)
+    t = t.assign(published=[_published_difference(context, mask, metric, best, str(b)) for b in t["b"]])
+    baselines = [m.label for m in context.methods if not m.trained]
+    drawn = plots.plot_paired_forest(t, styles, metric.title, baselines=baselines)
     kinds = set(t["interval"])
     caption = (
         "Bars: 95 % intervals over seeds and images."
@@ -101,9 +105,19 @@ def _forest(
         if kinds == {"images"}
         else "Bars: 95 % intervals over seeds and images; over images where a model has one training."
     )
-    title = f"{best} less each other model ({metric.heading})"
-    alt = f"{best} less each other model in {metric.title}: {words}."
+    if t["published"].notna().any():
+        caption += " Hollow diamonds: the paper’s differences."
+    title = f"{best} − each other model ({metric.heading})"
+    alt = f"{best} minus each other model in {metric.title}: {words}."
     return [Plot(drawn, f"{name} forest", title, alt, caption)]
+
+
+def _published_difference(context: ReportContext, mask: str, metric: MetricView, a: str, b: str) -> float:
+    """Return the paper's difference of two of its models, NaN unless these are its images and its mask."""
+    if not context.is_claims_dataset or mask != PAPER_MASK:
+        return float("nan")
+    values = [published_value(context.by_label[label].model, metric.name) for label in (a, b)]
+    return float("nan") if None in values else float(values[0] - values[1])  # type: ignore[operator]
 
 
 def _wins(scores: dict[str, Scores], metric: MetricView, name: str) -> Plot:

@@ -1,89 +1,171 @@
-"""The report's opening: what was found, in words made from the data, and how far it can be trusted."""
+"""The report's opening: what was compared, what was found, and how far it can be trusted, in words made from data."""
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
+from importlib import metadata
 from typing import Any
 
+from reports.claims.paper import MASK as PAPER_MASK
+from reports.claims.paper import PAPER
 from reports.context import MethodView, MetricView, ReportContext
 from reports.sections.verdicts import MEANINGS
 from reports.statistics.intervals import MIN_SEEDS
+from reports.statistics.ranking import compare_with_baseline, describe_clearance, rank_trained
+
+#: Words of this suite that a reader may not know, each explained once, at the top of the page.
+TERMS = (
+    ("cell", "one number of a table: a trained model on one mask with one seed, over all test images"),
+    ("composite", "the input with only its hole taken from the model’s output; all scores are of composites"),
+    (
+        "baseline",
+        "a completion that needs no training, such as the mean image of the training split or linear "
+        "regression: the bar that a trained model must clear",
+    ),
+    (
+        "track",
+        "the recipe of the training: <em>uniform</em> gives every model the same optimizer, learning rate, batch "
+        "and number of images; <em>faithful</em> gives each the recipe of its paper",
+    ),
+    (
+        "preset",
+        "a bundle of settings: <em>smoke</em>, <em>quick</em> or <em>paper</em>, from seconds to days",
+    ),
+    (
+        "seed",
+        "one training; several trainings of one model differ in nothing else, and their spread is the noise",
+    ),
+)
 
 
 def build_headline(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/headline.html.j2``."""
+    """Build the view of ``sections/headline.html.j2``."""
     return {
+        "subject": _subject(context),
+        "beside_paper": _stands_beside_paper(context),
+        "paper": PAPER,
+        "date": format_date(str(context.manifest.get("updated") or context.manifest["created"])),
+        "version": context.manifest.get("software", {}).get("inpaint-bench"),
+        "project": project_url(),
         "sentences": headline_sentences(context),
         "cautions": headline_cautions(context),
         "facts": _facts(context),
-        "short": short_headline(context),
+        "terms": TERMS,
     }
 
 
-def short_headline(context: ReportContext) -> str:
-    """The headline in one line, for lists of experiments. From plain means, so that long lists are quick."""
-    metric = _psnr(context)
-    if context.main_mask is None or metric is None:
-        return "No results yet."
-    rows = context.rows[context.rows["mask"] == context.main_mask]
-    means = (
-        rows.groupby(["label", "seed"], observed=True)[metric.name]
-        .mean()
-        .groupby("label", observed=True)
-        .mean()
-        .dropna()
+def format_date(text: str) -> str:
+    """Write an ISO 8601 time as a day in words; what cannot be read stays as it is.
+
+    >>> format_date("2024-05-01T11:00:00Z")
+    '1 May 2024'
+    >>> format_date("unknown")
+    'unknown'
+    """
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{day.day} {day:%B %Y}"
+
+
+def project_url() -> str:
+    """Return the project's address from the metadata of the installed package, or its page on PyPI."""
+    try:
+        lines = metadata.metadata("inpaint-bench").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    urls = dict(line.split(", ", 1) for line in lines if ", " in line)
+    for name in ("Homepage", "Repository", "Source"):
+        if name in urls:
+            return str(urls[name])
+    return "https://pypi.org/project/inpaint-bench/"
+
+
+def _subject(context: ReportContext) -> str:
+    """Say what was compared, on which images: the first half of the page's first sentence."""
+    trained = sum(m.trained for m in context.methods if m.done)
+    baselines = sum(not m.trained for m in context.methods if m.done)
+    parts = []
+    if trained:
+        parts.append(f"{trained} inpainting model{'' if trained == 1 else 's'}")
+    if baselines:
+        parts.append(f"{baselines} training-free baseline{'' if baselines == 1 else 's'}")
+    return (
+        f"Compares {_list(parts or ['no model'])} on {_images(context)} of {context.data['title']} "
+        f"at {context.settings['size']} × {context.settings['size']} px"
     )
-    trained = [m.label for m in context.methods if m.trained and m.label in means.index]
-    means = means.loc[trained] if trained else means
-    if means.empty:
+
+
+def _stands_beside_paper(context: ReportContext) -> bool:
+    """Return whether any number of the paper's Table 4 stands on the page."""
+    return PAPER_MASK in context.masks and any(m.group == "paper" for m in context.methods_on(PAPER_MASK))
+
+
+def short_headline(context: ReportContext) -> str:
+    """Say the headline in one line, by the same rules as the page: who leads, or is highest, or noise."""
+    mask, metric = context.main_mask, _headline_metric(context)
+    if mask is None or metric is None:
         return "No results yet."
-    best = str(means.idxmax() if metric.higher_is_better else means.idxmin())
-    what = "leads" if len(trained) > 1 else "has" if trained else "is the best untrained fill"
-    number = f"{metric.show(means[best])} {metric.unit}".strip()
-    text = f"{best} {what} with {number}" if what != "has" else f"{best} has {number}"
-    noise = " At this budget the ranking is noise." if context.budget_is_small and len(trained) > 1 else ""
-    return f"{text} in {metric.heading} on the mask “{context.main_mask}”.{noise}"
+    best = next(iter(context.ranking(mask, metric, trained=True)), None)
+    if best is None:
+        baselines = context.ranking(mask, metric, trained=False)
+        if not baselines:
+            return "No results yet."
+        return (
+            f"{baselines[0].label} is the best baseline with {_score(context, mask, baselines[0], metric)}."
+        )
+    ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
+    assert ranking is not None
+    verb = {"leads": "leads with", "alone": "has"}.get(ranking.standing, "is highest with")
+    noise = "; the ranking is noise" if ranking.standing == "noise" else ""
+    return f"{best.label} {verb} {_score(context, mask, best, metric)}{noise}."
 
 
 def headline_sentences(context: ReportContext) -> list[str]:
-    """Findings, most important first."""
-    mask, metric = context.main_mask, _psnr(context)
+    """List the findings, most important first."""
+    mask, metric = context.main_mask, _headline_metric(context)
     if mask is None or metric is None:
         return ["Nothing has been evaluated: no cell of this experiment is finished."]
     trained = context.ranking(mask, metric, trained=True)
-    fills = context.ranking(mask, metric, trained=False)
-    where = f"On {_images(context)} of {context.data['title']} at {context.settings['size']} px with the mask “{mask}”"
+    baselines = context.ranking(mask, metric, trained=False)
+    where = f"With the mask “{mask}”"
     if not trained:
-        if not fills:
+        if not baselines:
             return [f"{where}, no {metric.heading} could be computed."]
-        best = fills[0]
+        best = baselines[0]
         return [
-            f"{where}, only untrained fills were evaluated; the best is {best.label} with "
+            f"{where}, only training-free baselines were evaluated; the best is {best.label} with "
             f"{_score(context, mask, best, metric)}."
         ]
     found = [_leader(context, where, mask, metric, trained)]
-    if fills:
-        found.append(_bar(context, mask, metric, trained, fills[0]))
+    up = metric.higher_is_better
+    if ranking := rank_trained(context.rows, metric.name, mask, higher_is_better=up):
+        found += filter(None, [ranking.sentence])
+    if baselines:
+        clearances = compare_with_baseline(context.rows, metric.name, mask, higher_is_better=up)
+        found += filter(None, [describe_clearance(clearances, metric.unit, metric.digits)])
     others = [m for m in context.masks if m != mask]
     if others:
         found += filter(None, [_elsewhere(context, metric, trained[0], others)])
-    found += _claims(context)
-    return found
+    return [*found, *_claims(context)]
 
 
 def _claims(context: ReportContext) -> list[str]:
-    """How the paper's claims stand, where any was tested."""
+    """Count how the paper's claims stand, where any was tested."""
     counts = Counter(v.outcome for v in context.verdicts)
-    told = [f"{_are(counts[o])} {o}" for o in MEANINGS if counts[o] and o != "not tested"]
-    if not told:
+    tested = [f"{_are(counts[o])} {o}" for o in MEANINGS if counts[o] and o != "not tested"]
+    if not tested:
         return []
-    text = f"Of the paper's {_count(len(context.verdicts))} claims, {_list(told)}"
+    text = f"Of the paper's {_count(len(context.verdicts))} claims, {_list(tested)}"
     return [text + (f"; {_are(counts['not tested'])} not tested." if counts["not tested"] else ".")]
 
 
 def _leader(
     context: ReportContext, where: str, mask: str, metric: MetricView, trained: list[MethodView]
 ) -> str:
+    """Say which trained model has the best mean, and how far the next one is."""
     best = trained[0]
     lead = f"{where}, {best.label} has "
     if len(trained) == 1:
@@ -91,66 +173,42 @@ def _leader(
     second = trained[1]
     pair = context.difference(mask, metric.name, best.label, second.label)
     among = f"of {_count(len(trained))} trained models"
-    text = f"{lead}the highest {metric.heading} {among}, {_score(context, mask, best, metric)}"
+    superlative = "highest" if metric.higher_is_better else "lowest"
+    text = f"{lead}the {superlative} {metric.heading} {among}, {_score(context, mask, best, metric)}"
     if pair is None:
         return text + "."
-    text += f", {metric.show(pair['difference'])} {metric.unit} above {second.label}"
+    text += f": {metric.show(pair['difference'], sign=True)} {metric.unit} from {second.label}".rstrip()
     if pair["interval"] != "none":
-        text += f" (95 % interval {metric.show(pair['low'])} to {metric.show(pair['high'])} {metric.unit})"
-    if pair["verdict"] == "a better":
-        return text + ": decided, by seeds and images and corrected for all pairs of trained models."
-    if pair["low"] <= 0 <= pair["high"]:
-        return text + ": a difference that cannot be told from zero."
-    return text + f": not decided ({pair['reason']})."
-
-
-def _bar(
-    context: ReportContext, mask: str, metric: MetricView, trained: list[MethodView], fill: MethodView
-) -> str:
-    """How the trained models stand to the best fill that needs no training."""
-    bar = context.value(mask, fill.label, metric.name)
-    assert bar is not None
-    gaps = {}
-    for method in trained:
-        line = context.value(mask, method.label, metric.name)
-        assert line is not None
-        gaps[method.label] = float(line["mean"] - bar["mean"])
-    named = f"the best untrained fill ({fill.label}, {metric.show(bar['mean'])} {metric.unit})"
-    below = [label for label, gap in gaps.items() if gap <= 0]
-    if below:
-        return f"{_list(below)} {'does' if len(below) == 1 else 'do'} not clear {named}."
-    least = f"{metric.show(min(gaps.values()))} {metric.unit}"
-    if len(gaps) == 1:
-        return f"It clears {named} by {least}."
-    return f"Every trained model clears {named} by at least {least}."
+        text += f" (95 % interval {metric.show(pair['low'], sign=True)} to {metric.show(pair['high'], sign=True)})"
+    return text + "."
 
 
 def _elsewhere(context: ReportContext, metric: MetricView, leader: MethodView, masks: list[str]) -> str:
-    """Which trained model leads on the other masks, and where an untrained fill is above it."""
-    led: dict[str, list[str]] = {}
+    """Say which trained model is best on the other masks, and where a baseline is above all of them."""
+    best_on: dict[str, list[str]] = {}
     above: dict[str, list[str]] = {}
     for mask in masks:
         order = context.ranking(mask, metric)
         trained = next((m for m in order if m.trained), None)
         if trained:
-            led.setdefault(trained.label, []).append(mask)
+            best_on.setdefault(trained.label, []).append(mask)
             if not order[0].trained:
                 above.setdefault(order[0].label, []).append(mask)
-    if not led:
+    if not best_on:
         return ""
-    if list(led) == [leader.label]:
+    if list(best_on) == [leader.label]:
         other = "the other masks" if len(masks) > 1 else "the other mask"
-        text = f"{leader.label} leads the trained models on {other} too ({_list(led[leader.label])})"
+        text = f"{leader.label} has the best mean of the trained models on {other} too ({_list(best_on[leader.label])})"
     else:
-        where = _list([f"{label} on {_list(on)}" for label, on in led.items()])
-        text = f"On other masks the leader of the trained models is {where}"
-    for fill, on in above.items():
-        text += f"; the untrained fill {fill} is above all of them on {_list(on)}"
+        where = _list([f"{label} on {_list(on)}" for label, on in best_on.items()])
+        text = f"On other masks the best mean of the trained models is that of {where}"
+    for baseline, on in above.items():
+        text += f"; the baseline {baseline} is above all of them on {_list(on)}"
     return text + "."
 
 
 def headline_cautions(context: ReportContext) -> list[str]:
-    """What a reader must know before quoting a number."""
+    """List what a reader must know before quoting a number."""
     found = []
     if context.data["procedural"]:
         found.append(
@@ -159,7 +217,7 @@ def headline_cautions(context: ReportContext) -> list[str]:
         )
     if context.evaluated_on != "test":
         found.append(
-            f"These are {context.evaluated_on} images, for choosing settings by: whatever was chosen on them styles "
+            f"These are {context.evaluated_on} images, for choosing settings by: whatever was chosen on them looks "
             "better on them than it is. Results are numbers of test images."
         )
     fewest, most = _seeds(context)
@@ -189,12 +247,12 @@ def headline_cautions(context: ReportContext) -> list[str]:
     if counts["failed"]:
         cells = "cell" if counts["failed"] == 1 else "cells"
         number = _count(counts["failed"]).capitalize()
-        found.append(f"{number} {cells} failed: no numbers. See “Cells without results”.")
+        found.append(f"{number} {cells} failed: no numbers. See “Failed and skipped”.")
     return found
 
 
 def _facts(context: ReportContext) -> list[tuple[str, str]]:
-    """The run in a few words, above the fold."""
+    """List the run's settings in a few words, above the fold."""
     seen = sorted({m.training["images_seen"] for m in context.methods if m.training})
     facts = [
         ("data", context.data["title"]),
@@ -210,14 +268,14 @@ def _facts(context: ReportContext) -> list[tuple[str, str]]:
     return facts
 
 
-def _psnr(context: ReportContext) -> MetricView | None:
-    """PSNR, or the first metric that has values."""
+def _headline_metric(context: ReportContext) -> MetricView | None:
+    """Return PSNR, or the first metric that has values."""
     measured = context.measured
     return next((m for m in measured if m.name == "psnr_db"), measured[0] if measured else None)
 
 
 def _seeds(context: ReportContext) -> tuple[int, int]:
-    """Fewest and most trainings of a model."""
+    """Return the fewest and most trainings of a model."""
     counts = context.rows[context.rows["train_mask"] != "-"].groupby("label", observed=True)["seed"].nunique()
     return (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
 

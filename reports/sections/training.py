@@ -14,7 +14,7 @@ from reports.svg import apply_style
 
 
 def build_training(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/training.html.j2``."""
+    """Build the view of ``sections/training.html.j2``."""
     curves = context.experiment.curves
     trainings = _trainings(context)
     styles = {m.label: m.style for m in context.methods}
@@ -37,7 +37,7 @@ def build_training(context: ReportContext) -> dict[str, Any]:
 
 
 def _trainings(context: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:
-    """Every training once; ``first`` marks the one whose losses are drawn (lowest seed of a method)."""
+    """List every training once; ``first`` marks the one whose losses are drawn (lowest seed of a method)."""
     found: list[tuple[MethodView, dict[str, Any]]] = []
     for method in context.methods:
         seen: set[str] = set()
@@ -66,13 +66,23 @@ def _validation(
             tables.append(part.assign(label=method.label))
     if not tables:
         return []
-    ends = ", ".join(f"{t['label'].iloc[0]} {t['value'].iloc[-1]:.2f}" for t in tables)
+    table = pd.concat(tables, ignore_index=True)
+    last = (
+        table.groupby(["label", "training"], sort=False)["value"].last().groupby("label", sort=False).mean()
+    )
+    ends = ", ".join(f"{label} {value:.2f}" for label, value in last.items())
+    bands = (
+        "Line: mean of the seeds; band: from the lowest to the highest. "
+        if table["seed"].nunique() > 1
+        else ""
+    )
     return [
         Plot(
-            plots.plot_validation(tables, styles, x, "validation PSNR (dB)"),
+            plots.plot_validation(table, styles, x, "validation PSNR (dB)"),
             f"validation {x}",
             f"Validation against {words}",
             f"Validation PSNR in dB against {words}. At the end: {ends}.",
+            bands.strip(),
         )
         for x, words in (("images_seen", "images seen"), ("seconds", "wall time"))
     ]
@@ -115,12 +125,12 @@ def _scores(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
 
 
 def _phase_ends(training: dict[str, Any]) -> list[int]:
-    """The last step of every phase but the last one."""
+    """Return the last step of every phase but the last one."""
     return list(itertools.accumulate(int(p["num_steps"]) for p in training["phases"]))[:-1]
 
 
 def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:
-    """At most about ``most`` points a term, the last among them: finer than the figure's pixels."""
+    """Keep at most about ``most`` points per term, the last among them: finer than the figure's pixels."""
 
     def pick(part: pd.DataFrame) -> pd.DataFrame:
         step = -(-len(part) // most)

@@ -28,7 +28,7 @@ def test_experiments_are_listed_newest_first_with_headline_and_link(tmp_path: Pa
     assert "bench report older" in text
     assert "MGS-IIM has" in text
     assert "1 failed" in text
-    assert "Mean pixel is the best untrained fill" in text
+    assert "Mean pixel is the best baseline" in text
 
 
 def test_an_unreadable_experiment_is_listed_with_the_reason(tmp_path: Path) -> None:

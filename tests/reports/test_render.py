@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import html.parser
+import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+import reports
 from reports.render import render_report
 from reports.results.experiment import ExperimentError
 from reports.results.schema import read_rows, write_rows
@@ -98,6 +106,7 @@ def test_sections_are_there_in_order_and_the_page_is_one_whole_document(
     sections = (
         "summary",
         "examples",
+        "seeds",
         "results_table",
         "verdicts",
         "gallery",
@@ -124,15 +133,18 @@ def test_every_link_inside_the_page_has_a_target(celeba_page: tuple[str, Element
 
 def test_nothing_is_loaded_from_elsewhere(celeba_page: tuple[str, Elements]) -> None:
     text, page = celeba_page
-    for _, attributes in page.found:
+    for tag, attributes in page.found:
+        # A link loads nothing until it is followed; a table to download is in the page itself.
+        links = ("https://", "../index.html", "data:text/csv;charset=utf-8,") if tag == "a" else ()
         for name in ("src", "href", "srcset", "action", "data"):
             value = str(attributes.get(name) or "#")
-            assert value.startswith(("#", "data:image/webp;base64,")), value[:80]
+            assert value.startswith(("#", "data:image/webp;base64,", *links)), value[:80]
+    assert {a["rel"] for a in page.all("a") if str(a["href"]).startswith("https:")} == {"noreferrer"}
     inline = {style for _, a in page.found if (style := a.get("style")) and "url(" in style}
     assert inline
     assert all(style.startswith("--truth: url(data:image/webp;base64,") for style in inline)
     assert page.all("link") == []
-    assert re.search(r"https?://|@import|url\((?!#|data:|\[)", text) is None
+    assert re.search(r"(?<!href=\")https?://|@import|url\((?!#|data:|\[)", text) is None
 
 
 def test_the_policy_admits_our_scripts_and_style_sheet_by_digest_and_no_others(
@@ -260,10 +272,10 @@ def test_the_command_and_the_provenance_are_there(default_page: tuple[str, Eleme
     ("models", "failed", "expected"),
     [
         (("mgs-iim",), (), "no other trained model was evaluated"),
-        (("mean", "biharmonic"), (), "only untrained fills were evaluated"),
-        (("mean",), (), "only untrained fills were evaluated"),
+        (("mean", "biharmonic"), (), "only training-free baselines were evaluated"),
+        (("mean",), (), "only training-free baselines were evaluated"),
         (("glcic",), ("glcic",), "no cell of this experiment is finished"),
-        (("mgs-iim", "mean"), ("mgs-iim",), "only untrained fills were evaluated"),
+        (("mgs-iim", "mean"), ("mgs-iim",), "only training-free baselines were evaluated"),
     ],
 )
 def test_small_experiments_render(
@@ -274,9 +286,163 @@ def test_small_experiments_render(
     assert page.wrong == []
 
 
-def test_the_summary_says_when_a_trained_model_does_not_clear_the_fills(tmp_path: Path) -> None:
-    _, page = rendered(tmp_path, models=("glcic", "mgs-iim", "biharmonic"), means={"glcic": 18.0})
-    assert "GLCIC does not clear the best untrained fill (Biharmonic" in page.text
+def test_summary_and_table_say_which_models_clear_the_best_baseline(tmp_path: Path) -> None:
+    text, page = rendered(
+        tmp_path,
+        models=("glcic", "mgs-iim", "biharmonic"),
+        means={"glcic": 18.0},
+        seeds=(0, 1, 2),
+        pictures=0,
+    )
+    assert "The bar is Biharmonic, the best training-free baseline: MGS-IIM (+3." in page.text
+    assert "clears it; GLCIC (-2." in page.text
+    assert "falls short of it" in page.text
+    assert re.search(r'title="clears the baseline">✓ \+3\.\d\d<', text)
+    assert re.search(r'title="falls short of the baseline">✗ −2\.\d\d<', text)
+
+
+def test_with_one_training_each_nothing_clears_the_baseline(default_page: tuple[str, Elements]) -> None:
+    text, page = default_page
+    assert "not decided for" in page.text
+    assert 'title="clears the baseline"' not in text
+
+
+def test_the_first_sentence_says_what_was_compared_beside_what(celeba_page: tuple[str, Elements]) -> None:
+    text, page = celeba_page
+    assert (
+        "Compares 3 inpainting models and 1 training-free baseline on 24 test images of CelebA at 160 × 160 px beside "
+        "Table 4 of Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization"
+    ) in page.text
+    assert "1 May 2024" in page.text
+    assert "Table 4, reproduced" in page.text
+    assert text.index("Words used on this page") < text.index('id="examples"')
+
+
+def test_the_papers_column_stands_only_beside_the_mask_it_belongs_to_with_its_citation(
+    celeba_page: tuple[str, Elements],
+) -> None:
+    text, _ = celeba_page
+    center, shapes = _tables(text)
+    assert ">paper<" in center
+    assert "27.9212" in center
+    assert ">paper<" not in shapes
+    assert "27.9212" not in shapes
+
+
+def _tables(text: str) -> list[str]:
+    """The panels of the section of results, one per mask."""
+    section = text[text.index('<section id="results_table"') :]
+    section = section[: section.index("</section>")]
+    return section.split('<div class="mask-panel"')[1:]
+
+
+def test_the_paper_is_cited_at_its_table_without_its_model(tmp_path: Path) -> None:
+    text, _ = rendered(tmp_path, models=("glcic", "mean"), pictures=0)
+    assert "Table 4 of Jiao et al., <a href=" in _tables(text)[0]
+
+
+def test_without_the_papers_mask_nothing_of_the_paper_is_shown(tmp_path: Path) -> None:
+    text, page = rendered(tmp_path, models=("glcic", "mgs-iim"), masks=("shapes",), pictures=0)
+    assert "beside Table 4" not in page.text
+    assert "Jiao" not in _tables(text)[0]
+    assert ">paper</th>" not in text
+
+
+def test_another_title_is_shown_with_the_experiments_name(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    text = render_report(folder, tmp_path / "page", title="Does it <hold>?").read_text(encoding="utf-8")
+    assert "<title>Does it &lt;hold&gt;? · inpaint-bench</title>" in text
+    assert "<h1>Does it &lt;hold&gt;?</h1>" in text
+    assert "experiment <code>synthetic</code>" in text
+
+
+def test_methods_and_masks_have_one_order_in_every_table_and_legend(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs",
+        models=(
+            "biharmonic",
+            "my-own",
+            "mgs-iim-no-gate",
+            "mgs-iim",
+            "deepfillv2",
+            "mean",
+            "context-encoder",
+        ),
+        masks=("shapes", "center"),
+        not_applicable=[("biharmonic", "shapes"), ("context-encoder", "shapes")],
+        pictures=3,
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["groups"] = ["modern"] if cell["model"] == "deepfillv2" else []
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    text = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    order = [
+        "Context Encoder",
+        "MGS-IIM",
+        "MGS-IIM, no gates",
+        "deepfillv2",
+        "my-own",
+        "Biharmonic",
+        "Mean pixel",
+    ]
+    found = []
+    for part, name in (
+        (r"<tbody>.*?</tbody>", r"</svg>([^<]+)</span></th>"),
+        (r'<ul class="legend">.*?</ul>', r"</svg>([^<]+)</li>"),
+        (r"<article.*?</article>", r'data-label="([^"]+)"'),
+    ):
+        found += [re.findall(name, match) for match in re.findall(part, text, re.DOTALL)]
+    lists = [names for names in found if len(names) > 1]
+    assert len(lists) > 8
+    for names in lists:
+        places = [order.index(name) for name in names]
+        assert places == sorted(places), names
+    masks = re.findall(r'name="mask-results_table" value="(\w+)"', text)
+    assert masks == ["shapes", "center"]
+
+
+def test_footnotes_use_the_words_of_the_table_not_column_names(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["metrics"]["hole_psnr_db"]["convention"] = "as psnr_db, over the hole only"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
+    assert "As PSNR, over the hole only." in page.text
+    assert "psnr_db" not in page.text[page.text.index("Copy this table") + 2000 :]
+
+
+def test_every_table_can_be_downloaded_as_csv_with_every_digit(celeba_page: tuple[str, Elements]) -> None:
+    _, page = celeba_page
+    links = [a for a in page.all("a") if "download" in a]
+    assert [a["download"] for a in links] == ["synthetic-center.csv", "synthetic-shapes.csv"]
+    lines = list(csv.reader(io.StringIO(unquote(str(links[0]["href"]).split(",", 1)[1]))))
+    assert lines[0][:4] == ["Model", "PSNR (dB), paper", "PSNR (dB)", "PSNR (dB), difference"]
+    assert all(len(line) == len(lines[0]) for line in lines)
+    assert float(lines[1][2]) - float(lines[1][1]) == pytest.approx(float(lines[1][3]))
+
+
+def test_two_files_dropped_into_the_package_are_a_section_of_the_page(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(Path(reports.__file__).parent, root / "reports")
+    (root / "reports" / "sections" / "holes.py").write_text(
+        "from reports.sections import ReportSection\n\n\n"
+        'SECTION = ReportSection("holes", "Holes", 55, lambda context: {"count": len(context.rows)})\n'
+    )
+    (root / "reports" / "templates" / "sections" / "holes.html.j2").write_text(
+        "<p>{{ view.count }} holes.</p>\n"
+    )
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    program = (
+        "from pathlib import Path; from reports.render import render_report; "
+        f"render_report(Path({str(folder)!r}), Path({str(tmp_path / 'page')!r}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, check=True, timeout=120)
+    text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert '<li><a href="#holes">Holes</a></li>' in text
+    assert "<p>24 holes.</p>" in text
+    assert text.index('id="gallery"') < text.index('id="holes"') < text.index('id="distributions"')
 
 
 def test_the_summary_says_who_leads_on_other_masks_and_where_a_fill_is_above_all(tmp_path: Path) -> None:
@@ -288,7 +454,7 @@ def test_the_summary_says_who_leads_on_other_masks_and_where_a_fill_is_above_all
     write_rows(rows.assign(psnr_db=rows["psnr_db"] + 9), path)
     page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
     assert (
-        "MGS-IIM leads the trained models on the other mask too (shapes); the untrained fill Biharmonic is "
+        "MGS-IIM has the best mean of the trained models on the other mask too (shapes); the baseline Biharmonic is "
         "above all of them on shapes."
     ) in page.text
 

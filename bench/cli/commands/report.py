@@ -19,13 +19,16 @@ from bench.errors import UsageError
 @click.option(
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )
+@click.option("--title", help="Heading of the page (default: the experiment's name).")
 @click.option("--pdf", is_flag=True, help="Print the page as PDF beside it (needs Chromium).")
 @click.option(
     "--figures",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write every figure as SVG and PNG into this folder, for papers.",
 )
-def report_command(experiment: str, pictures: bool | None, pdf: bool, figures: Path | None) -> None:
+def report_command(
+    experiment: str, pictures: bool | None, title: str | None, pdf: bool, figures: Path | None
+) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
@@ -38,7 +41,7 @@ def report_command(experiment: str, pictures: bool | None, pdf: bool, figures: P
     if pictures is None:
         pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
     try:
-        page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures)
+        page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures, title=title)
         render_index(RUNS, REPORTS)
         click.echo(f"report: {page}")
         if figures:
