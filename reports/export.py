@@ -160,7 +160,7 @@ def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:
     """One row a claim: ``claim``, ``statement``, ``source``, ``outcome``, ``leaning``, ``reason``,
-    ``command``.
+    ``shortfalls``, ``command``.
     """
     return pd.DataFrame(
         [
@@ -171,6 +171,7 @@ def claims_table(experiment: Experiment) -> pd.DataFrame:
                 "outcome": v.outcome,
                 "leaning": v.leaning,
                 "reason": v.reason,
+                "shortfalls": "; ".join(v.shortfalls),
                 "command": v.command,
             }
             for v in evaluate_claims(experiment)

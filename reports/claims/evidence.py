@@ -1,4 +1,4 @@
-"""What one comparison of a claim shows: which way it went, by how much, and why."""
+"""Evidence for one comparison of a claim: its direction, its size, and the reason in a sentence."""
 
 from __future__ import annotations
 
@@ -11,132 +11,193 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from reports.claims.paper import Claim, ClaimComparison
+from reports.claims.paper import Claim, ClaimComparison, EquivalenceMargin
+from reports.claims.power import MAX_SEEDS, POWER, measure_spread, seeds_to_decide, seeds_to_fit
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_codes
 from reports.statistics.intervals import Estimate, seed_interval
+from reports.statistics.multiplicity import ALPHA
+from reports.statistics.paired import PairedDifference
 from reports.statistics.scores import Scores
 
 Leaning = Literal["for", "against", "neither"]
-
-_UNITS = {"psnr_db": (" dB", 2), "ssim": ("", 4)}
+#: How a difference stands to the claimed one. The last five are of claims of size.
+Relation = Literal[
+    "as claimed", "opposite sign", "undecided", "within the margin", "consistent", "smaller", "larger"
+]
 
 
 @dataclass(frozen=True)
 class ComparisonEvidence:
-    """The outcome of one comparison.
+    """The outcome of one comparison under one metric.
 
     Attributes:
         comparison: what was compared.
+        metric: metric or SSIM convention it was measured in.
         a, b: labels of the better and the worse model as claimed.
-        difference: ``a`` less ``b`` in the metric's unit; for stability the ratio of fluctuations, ``a`` over
-            ``b``.
+        difference: ``a`` minus ``b`` in the metric's unit; for stability the ratio of fluctuations, ``a`` over ``b``.
         low, high: 95 % interval of it.
+        relation: to what is claimed.
         leaning: ``for`` or ``against`` the claim, or ``neither``.
         reason: in a sentence.
+        p_holm: p-value corrected for the family; NaN where there is none.
+        smallest_gap: smallest difference that would have been decided; NaN where there is none.
+        seeds_needed: trainings of each model that would decide it, if the observed difference is the true one;
+            ``None`` where it is decided, or where no reasonable number would.
     """
 
     comparison: ClaimComparison
+    metric: str
     a: str
     b: str
     difference: float
     low: float
     high: float
+    relation: Relation
     leaning: Leaning
     reason: str
+    p_holm: float = math.nan
+    smallest_gap: float = math.nan
+    seeds_needed: int | None = None
 
 
-def compare_means(
-    comparison: ClaimComparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
-) -> ComparisonEvidence:
-    """Is ``a`` better than ``b``? For: the 95 % interval lies on that side of zero. Against: it lies on the
-    other even when widened for ``comparisons`` chances to go wrong (Bonferroni).
+@dataclass(frozen=True)
+class ModelPair:
+    """The scores of a comparison's models in one metric, with their corrected difference.
+
+    Attributes:
+        comparison: what is compared.
+        metric: measured in.
+        a, b: scores of the better and the worse model as claimed.
+        line: their difference, corrected for all pairs of trained models of the metric and mask.
+        higher_is_better: direction of the metric.
     """
-    usual, wide = _estimate(a, b, CONFIDENCE), _estimate(a, b, _widened(comparisons))
-    sign = 1.0 if higher_is_better else -1.0
-    what = _describe(a, b, comparison.metric, usual)
-    if min(sign * usual.low, sign * usual.high) > 0:
-        return _finding(comparison, a, b, usual, "for", what)
-    if max(sign * wide.low, sign * wide.high) < 0:
-        return _finding(comparison, a, b, usual, "against", what)
-    return _finding(comparison, a, b, usual, "neither", f"{what}: {_undecided(usual)}")
+
+    comparison: ClaimComparison
+    metric: str
+    a: Scores
+    b: Scores
+    line: PairedDifference
+    higher_is_better: bool = True
+
+    def evidence(
+        self, relation: Relation, leaning: Leaning, note: str = "", seeds_needed: int | None = None
+    ) -> ComparisonEvidence:
+        """Make the evidence, with its sentence."""
+        line = self.line
+        return ComparisonEvidence(
+            self.comparison,
+            self.metric,
+            self.a.label,
+            self.b.label,
+            line.difference,
+            line.low,
+            line.high,
+            relation,
+            leaning,
+            self.describe() + (f": {note}" if note else ""),
+            line.p_holm,
+            line.smallest_gap,
+            seeds_needed,
+        )
+
+    def describe(self) -> str:
+        """Name the models, the difference and its interval."""
+        line = self.line
+        interval = "" if math.isnan(line.low) else f" [{self.show(line.low)}, {self.show(line.high)}]"
+        return f"{self.a.label} - {self.b.label}: {self.show(line.difference, unit=True)}{interval}"
+
+    def show(self, value: float, *, unit: bool = False) -> str:
+        """Format a difference with the metric's digits."""
+        decibels = self.metric.endswith("_db")
+        return f"{value:+.{2 if decibels else 4}f}" + (" dB" if decibels and unit else "")
 
 
-def compare_sizes(
-    comparison: ClaimComparison, a: Scores, b: Scores, *, higher_is_better: bool = True, comparisons: int = 1
-) -> ComparisonEvidence:
-    """Is ``a`` ahead of ``b`` by about the published difference, which comes from one training of each?
+def compare_order(pair: ModelPair) -> ComparisonEvidence:
+    """Judge whether ``a`` is better than ``b``: decided by the corrected p-value, in either direction."""
+    line = pair.line
+    if line.verdict == "a better":
+        return pair.evidence("as claimed", "for")
+    if line.verdict == "b better":
+        return pair.evidence("opposite sign", "against", "decided against the claim")
+    spread = measure_spread(pair.a, pair.b)
+    needed = None
+    if spread is not None and not math.isnan(line.p_value):
+        # The family stays as it is, so the strictest step that this comparison may face is Bonferroni's.
+        threshold = ALPHA / max(1, line.family_size)
+        needed = seeds_to_decide(spread, line.difference, threshold, at_least=len(pair.a.seeds) + 1)
+    return pair.evidence("undecided", "neither", _undecided(pair, needed), needed)
 
-    For: ``a`` and ``b`` differ in the published direction, and the published difference lies in the 95 % interval for
-    one further training of each. Against, even when widened for ``comparisons`` chances to go wrong: it lies outside
-    that interval, or they differ in the other direction.
+
+def compare_size(pair: ModelPair, margin: EquivalenceMargin, comparisons: int) -> ComparisonEvidence:
+    """Judge whether ``a`` is ahead of ``b`` by about the published difference.
+
+    The published difference comes from one training of each model. It is *consistent* with ours where it lies in
+    the interval for one further training of each, widened for the claim's ``comparisons`` (Bonferroni). That speaks
+    for the claim only where the interval of our own difference also lies within ``margin``. Otherwise the published
+    difference is inconsistent with ours, which is smaller, larger or of opposite sign.
     """
+    comparison, line = pair.comparison, pair.line
     published = comparison.published
     assert published is not None, "a claim of size has a published difference"
-    usual = _estimate(a, b, CONFIDENCE)
-    predicted = _estimate(a, b, CONFIDENCE, single=True)
-    wide = _estimate(a, b, _widened(comparisons), single=True)
-    sure = _estimate(a, b, _widened(comparisons))
-    sign = float(np.sign(published))
-    unit, digits = _UNITS.get(comparison.metric, ("", 4))
-    what = f"{_describe(a, b, comparison.metric, usual)}; published {published:+.{digits}f}{unit}"
-    if not wide.low <= published <= wide.high and np.isfinite(wide.low):
-        return _finding(comparison, a, b, usual, "against", f"{what} is outside what trainings here give")
-    if max(sign * sure.low, sign * sure.high) < 0:
-        return _finding(comparison, a, b, usual, "against", f"{what} has the other sign")
-    if predicted.low <= published <= predicted.high and min(sign * usual.low, sign * usual.high) > 0:
-        return _finding(comparison, a, b, usual, "for", what)
-    return _finding(comparison, a, b, usual, "neither", f"{what}: {_undecided(usual)}")
+    low, high = margin.limits(comparison)
+    against = f"published {pair.show(published, unit=True)}, margin {pair.show(low)} to {pair.show(high)}"
+    if low <= line.low and line.high <= high:
+        return pair.evidence("within the margin", "for", against)
+    wide = _estimate(pair, 1 - ALPHA / comparisons, single=True)
+    if line.verdict != "inconclusive" and (line.difference > 0) != (published > 0):
+        return pair.evidence("opposite sign", "against", against)
+    if not math.isnan(wide.low) and not wide.low <= published <= wide.high:
+        in_its_direction = line.difference if published > 0 else -line.difference
+        relation: Relation = "smaller" if in_its_direction < abs(published) else "larger"
+        return pair.evidence(relation, "against", against)
+    spread = measure_spread(pair.a, pair.b)
+    needed = None
+    if spread is not None:
+        room = min(line.difference - low, high - line.difference)
+        needed = seeds_to_fit(spread, room, at_least=len(pair.a.seeds) + 1)
+    note = f"{against}; the interval is not within the margin"
+    if needed is not None:
+        note += f", with {needed} trainings of each it would be"
+    return pair.evidence("consistent", "neither", note, needed)
 
 
-def _widened(comparisons: int) -> float:
-    return 1 - (1 - CONFIDENCE) / comparisons
+def _undecided(pair: ModelPair, needed: int | None) -> str:
+    line = pair.line
+    if math.isnan(line.p_value):
+        return line.reason or "no interval"
+    text = "the interval includes zero" if line.low <= 0 <= line.high else line.reason
+    text += f"; a gap of {pair.show(line.smallest_gap, unit=True).lstrip('+')} would have been decided"
+    if needed is None:
+        return f"{text}; {MAX_SEEDS} trainings of each would not decide a difference of this size"
+    return (
+        f"{text}; about {needed} trainings of each would decide a difference of this size ({POWER:.0%} power)"
+    )
 
 
-def _estimate(a: Scores, b: Scores, confidence: float, *, single: bool = False) -> Estimate:
-    images = a.images.intersection(b.images, sort=False)
-    a, b = a.on(images), b.on(images)
+def _estimate(pair: ModelPair, confidence: float, *, single: bool) -> Estimate:
+    images = pair.a.images.intersection(pair.b.images, sort=False)
     if not len(images):
-        nan = float("nan")
-        return Estimate(nan, nan, nan, nan, nan)
+        return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan)
+    a, b = pair.a.on(images), pair.b.on(images)
     codes, _ = cluster_codes(a.identities)
     return seed_interval(a.values, codes, b.values, confidence=confidence, single_training=single)
 
 
-def _finding(
-    comparison: ClaimComparison, a: Scores, b: Scores, estimate: Estimate, leaning: Leaning, reason: str
-) -> ComparisonEvidence:
-    return ComparisonEvidence(
-        comparison, a.label, b.label, estimate.value, estimate.low, estimate.high, leaning, reason
-    )
-
-
-def _describe(a: Scores, b: Scores, metric: str, estimate: Estimate) -> str:
-    unit, digits = _UNITS.get(metric, ("", 4))
-    return (
-        f"{a.label} less {b.label}: {estimate.value:+.{digits}f}{unit} "
-        f"[{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
-    )
-
-
-def _undecided(estimate: Estimate) -> str:
-    if not np.isfinite(estimate.low):
-        return "no interval can be given"
-    return "the interval includes zero" if estimate.low <= 0 <= estimate.high else "near the interval's edge"
-
-
-# How much a training's validation PSNR fluctuates: what "stabilises training" is taken to mean.
-
-
-#: In the second half of a training. Every training validates at least ten times.
+#: What "stabilizes training" is taken to mean: validation PSNR fluctuates less. Validations needed in the second half
+#: of a training; every training validates at least ten times.
 MIN_VALIDATIONS = 4
+_RELATIONS: dict[Leaning, Relation] = {
+    "for": "as claimed",
+    "against": "opposite sign",
+    "neither": "undecided",
+}
 
 
 def validation_fluctuation(curves: pd.DataFrame, model: str, train_mask: str | None = None) -> pd.Series:
-    """Root mean square of the steps between successive validations in the second half of each training, in
-    dB.
+    """Measure how much validation PSNR fluctuates in the second half of each training, in dB.
 
-    A steady climb has small steps too; a training that swings has large ones. At least
-    :data:`MIN_VALIDATIONS` are needed in that half; trainings with fewer are left out.
+    Root mean square of the steps between successive validations: a steady climb has small steps too, a training that
+    swings has large ones. Trainings with fewer than :data:`MIN_VALIDATIONS` in that half are left out.
 
     Returns:
         Indexed by seed, as text.
@@ -156,7 +217,7 @@ def validation_fluctuation(curves: pd.DataFrame, model: str, train_mask: str | N
 def compare_stability(
     curves: pd.DataFrame, comparison: ClaimComparison, train_mask: str | None = None
 ) -> ComparisonEvidence | str:
-    """Does ``better`` fluctuate less than ``worse``? Welch's t on the logarithms, one value a training.
+    """Judge whether ``better`` fluctuates less than ``worse``: Welch's t on the logarithms, one value a training.
 
     Returns:
         The ratio of the geometric means of :func:`validation_fluctuation`, or why there is none.
@@ -168,7 +229,7 @@ def compare_stability(
         if found.empty or not (found > 0).all():
             return (
                 f"no training of {name} logged {MIN_VALIDATIONS} differing validations in its second half, "
-                "by which its steadiness is judged"
+                "by which its stability is judged"
             )
     ratio, low, high = welch_ratio(np.log(a.to_numpy()), np.log(b.to_numpy()))
     first, second = (
@@ -181,16 +242,19 @@ def compare_stability(
         what += ": no interval, which takes two trainings of each"
     else:
         what += f" [{low:.2f}, {high:.2f}]" + ": the interval includes 1" * (leaning == "neither")
-    return ComparisonEvidence(comparison, first, second, ratio, low, high, leaning, what)
+    relation = _RELATIONS[leaning]
+    return ComparisonEvidence(
+        comparison, comparison.metric, first, second, ratio, low, high, relation, leaning, what
+    )
 
 
 def diverged_trainings(cell: Mapping[str, Any]) -> bool:
-    """Whether a cell of a manifest failed since losses or weights were no longer finite."""
+    """Return whether a cell of a manifest failed because losses or weights were no longer finite."""
     return cell["status"] == "failed" and "NonFiniteLossError" in (cell["error"] or "")
 
 
 def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> ComparisonEvidence | None:
-    """Did trainings of ``worse`` diverge more often than those of ``better``? Fisher's exact test, two-sided.
+    """Judge whether ``worse`` diverges more often than ``better``: Fisher's exact test, two-sided.
 
     Returns:
         ``None`` where no training diverged. Below about four trainings of each the test cannot decide.
@@ -213,13 +277,15 @@ def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> Comp
     )
     nan = float("nan")
     first, second = labels
+    reason = f"{what} (Fisher's exact test: p = {p:.2g})"
+    relation = _RELATIONS[leaning]
     return ComparisonEvidence(
-        comparison, first, second, nan, nan, nan, leaning, f"{what} (Fisher's exact test: p = {p:.2g})"
+        comparison, comparison.metric, first, second, nan, nan, nan, relation, leaning, reason
     )
 
 
 def _fisher(a: int, of_a: int, b: int, of_b: int) -> float:
-    """Two-sided p-value: the tables with these margins that are no likelier than this one."""
+    """Sum the probabilities of all tables with these margins that are no likelier than this one."""
 
     def ways(x: int) -> int:
         return math.comb(of_a, x) * math.comb(of_b, a + b - x)
@@ -229,8 +295,12 @@ def _fisher(a: int, of_a: int, b: int, of_b: int) -> float:
 
 
 def welch_ratio(a: Floats, b: Floats, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-    """Ratio of geometric means of ``exp(a)`` and ``exp(b)`` with Welch's interval; no interval below two
-    values.
+    """Compute the ratio of geometric means of ``exp(a)`` and ``exp(b)`` with Welch's interval, NaN below two values.
+
+    Examples:
+        >>> ratio, low, high = welch_ratio(np.log([1.0, 2.0]), np.log([4.0, 8.0]))
+        >>> f"{ratio:.2f} [{low:.3f}, {high:.2f}]"
+        '0.25 [0.030, 2.06]'
     """
     difference = float(a.mean() - b.mean())
     if min(len(a), len(b)) < 2:

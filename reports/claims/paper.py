@@ -1,4 +1,4 @@
-"""The paper's claims, as data: what is said, where, and which cells and comparisons decide it.
+"""The paper's claims, as data: the statement, its place, and the cells and comparisons that decide it.
 
 Paper: Jiao et al., "Image Inpainting based on Gated Convolution and Spectral Normalization". It has one
 quantitative table (Table 4, one number a model, no variance, mask not stated) and no ablation: the last four
@@ -23,6 +23,13 @@ MASK = "center"
 OURS = "mgs-iim"
 
 
+#: SSIM as it is computed in public code; the paper does not say which it is. Claims are judged under each.
+SSIM_CONVENTIONS = ("ssim", "ssim_uniform7", "ssim_y", "hole_ssim")
+
+#: Smallest distance between the published difference and the margin's limits, by metric.
+_LEAST_MARGIN = {"psnr_db": 0.1, "ssim": 0.002}
+
+
 @dataclass(frozen=True)
 class ClaimComparison:
     """``better`` is said to beat ``worse`` (registry names) in ``metric``; ``published`` is by how much."""
@@ -34,6 +41,34 @@ class ClaimComparison:
 
 
 @dataclass(frozen=True)
+class EquivalenceMargin:
+    """How close to a published difference counts as the same size.
+
+    Attributes:
+        least, most: the limits as shares of the published difference.
+    """
+
+    least: float = 0.5
+    most: float = 1.5
+
+    def limits(self, comparison: ClaimComparison) -> tuple[float, float]:
+        """Return the margin's limits, at least 0.1 dB or 0.002 of SSIM from the published difference.
+
+        Examples:
+            >>> margin = EquivalenceMargin()
+            >>> margin.limits(ClaimComparison("mgs-iim", "glcic", "psnr_db", 0.8))
+            (0.4, 1.2)
+            >>> margin.limits(ClaimComparison("mgs-iim", "glcic", "psnr_db", 0.1))
+            (0.0, 0.2)
+        """
+        published = comparison.published
+        assert published is not None, "a claim of size has a published difference"
+        floor = _LEAST_MARGIN[comparison.metric]
+        shares = sorted((published * self.least, published * self.most))
+        return round(min(shares[0], published - floor), 6), round(max(shares[1], published + floor), 6)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A statement that data can decide.
 
@@ -41,11 +76,12 @@ class Claim:
         key: short name.
         statement: in one sentence.
         source: where the paper makes it.
-        test: ``superiority``: every comparison is decided in the claimed direction. ``size``: the published
-            difference lies where one further training of each would, and the difference is not zero.
-            ``stability``: validation PSNR fluctuates less in the second half of training.
+        test: ``superiority``: every comparison is decided in the claimed direction. ``size``: every difference is
+            within ``margin`` of the published one. ``stability``: validation PSNR fluctuates less in the second
+            half of training.
         comparisons: all of them must hold.
         mask: evaluated on.
+        margin: for ``size``: how close to the published difference counts as the same.
     """
 
     key: str
@@ -54,10 +90,11 @@ class Claim:
     test: Test
     comparisons: tuple[ClaimComparison, ...]
     mask: str = MASK
+    margin: EquivalenceMargin = EquivalenceMargin()
 
     @property
     def models(self) -> list[str]:
-        """Registry names of the models whose cells the claim needs."""
+        """List the registry names of the models whose cells the claim needs."""
         return list(dict.fromkeys(name for c in self.comparisons for name in (c.better, c.worse)))
 
 
@@ -152,18 +189,19 @@ CLAIMS = (
 )
 
 
-# The paper's own numbers (``published.csv``): Table 4 of Jiao et al., section 4.3.
-#
-# A reference, never a pass mark: the paper names neither the mask, the crop, the SSIM convention nor the number
-# of trainings behind them, and two of its baselines cannot be identified.
-
-
 def published_table() -> pd.DataFrame:
-    """Columns ``model`` (registry name), ``paper_name``, ``metric``, ``value``, ``table``, ``section``,
-    ``page``.
+    """Read the paper's own numbers (``published.csv``): Table 4, section 4.3.
 
-    ``page`` is text and empty where the edition at hand is not paginated; ``section`` always locates the
-    number.
+    A reference, never a pass mark: the paper names neither the mask, the crop, the SSIM convention nor the number
+    of trainings behind them, and two of its baselines cannot be identified.
+
+    Returns:
+        Columns ``model`` (registry name), ``paper_name``, ``metric``, ``value``, ``table``, ``section``, ``page``.
+        ``page`` is text, empty where the edition at hand is not paginated; ``section`` always locates the number.
+
+    Examples:
+        >>> list(published_table()["paper_name"].unique())
+        ['C-E', 'GLCIC', 'PConv', 'Ours']
     """
     source = resources.files("reports.claims").joinpath("published.csv")
     with source.open(encoding="utf-8") as file:
@@ -171,7 +209,12 @@ def published_table() -> pd.DataFrame:
 
 
 def published_value(model: str, metric: str) -> float | None:
-    """Table 4's number for a model's registry name, or ``None`` where the paper has none."""
+    """Return Table 4's number for a model's registry name, or ``None`` where the paper has none.
+
+    Examples:
+        >>> published_value("mgs-iim", "psnr_db"), published_value("mean", "psnr_db")
+        (27.9212, None)
+    """
     table = published_table()
     found = table.loc[(table["model"] == model) & (table["metric"] == metric), "value"]
     return float(found.iloc[0]) if len(found) else None

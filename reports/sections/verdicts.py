@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.claims.verdicts import Outcome
+from reports.claims.verdicts import Outcome, shared_shortfalls
 from reports.context import ReportContext
 from reports.sections import ReportSection
 
@@ -13,8 +13,8 @@ from reports.sections import ReportSection
 MEANINGS: dict[Outcome, str] = {
     "reproduced": "every comparison that the claim needs is decided as claimed",
     "not reproduced": "a comparison is decided the other way",
-    "inconclusive": "the interval includes zero, or there are fewer than three seeds",
-    "indicative": "decided, but below the conditions for a verdict",
+    "inconclusive": "not decided, or there are fewer than three seeds",
+    "indicative": "decided, but with departures from the paper's set-up",
     "not tested": "the data or the models that it needs are not here",
 }
 
@@ -29,6 +29,7 @@ def build_verdicts(context: ReportContext) -> dict[str, Any]:
         "untested": [v for v in verdicts if v.outcome == "not tested"],
         "counts": [(outcome, counts[outcome]) for outcome in MEANINGS if counts[outcome]],
         "meanings": [(o, m) for o, m in MEANINGS.items() if counts[o]],
+        "shortfalls": shared_shortfalls(verdicts),
         "common": reasons.pop() if len(reasons) == 1 else "",
     }
 

@@ -78,6 +78,23 @@ class PairedDifference:
     verdict: str = "inconclusive"
     reason: str = ""
 
+    def reversed(self) -> PairedDifference:
+        """Return ``b`` minus ``a``."""
+        swapped = {"a better": "b better", "b better": "a better"}
+        return dataclasses.replace(
+            self,
+            a=self.b,
+            b=self.a,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            seeds_a=self.seeds_b,
+            seeds_b=self.seeds_a,
+            superiority=1 - self.superiority,
+            effect=-self.effect,
+            verdict=swapped.get(self.verdict, self.verdict),
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -311,7 +328,7 @@ def _compare_methods(
     names = method_names(methods)
     found = []
     for a, b in wanted:
-        line = corrected.get((a.key, b.key)) or _reversed(corrected[b.key, a.key])
+        line = corrected.get((a.key, b.key)) or corrected[b.key, a.key].reversed()
         found.append(dataclasses.replace(line, a=names[a.key], b=names[b.key]))
     return found
 
@@ -355,24 +372,6 @@ def _family(a: Scores, b: Scores) -> str:
     if a.trained and b.trained:
         return TRAINED_PAIRS
     return MIXED_PAIRS if a.trained or b.trained else BASELINE_PAIRS
-
-
-def _reversed(line: PairedDifference) -> PairedDifference:
-    """Swap the sides of a difference."""
-    swapped = {"a better": "b better", "b better": "a better"}
-    return dataclasses.replace(
-        line,
-        a=line.b,
-        b=line.a,
-        difference=-line.difference,
-        low=-line.high,
-        high=-line.low,
-        seeds_a=line.seeds_b,
-        seeds_b=line.seeds_a,
-        superiority=1 - line.superiority,
-        effect=-line.effect,
-        verdict=swapped.get(line.verdict, line.verdict),
-    )
 
 
 def method_names(methods: Sequence[Scores]) -> dict[tuple[str, str], str]:

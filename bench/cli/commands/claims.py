@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli import options
 
-_SIGNS = {"for": "as claimed", "against": "other way", "neither": "undecided"}
+if TYPE_CHECKING:
+    from reports.claims.verdicts import Verdict
+    from reports.results.experiment import Experiment
+
 _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan", "inconclusive": "yellow"}
 
 
@@ -19,43 +22,73 @@ _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan",
 @click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def claims_command(experiment: str, as_json: bool) -> None:
-    """Say what EXPERIMENT (a name in runs/, or a path) shows of each claim of the paper.
+    """Judge each claim of the paper by EXPERIMENT (a name in runs/, or a path).
 
-    A verdict needs CelebA at 160 px, the budget of the preset "paper" and three seeds; the command that is
-    missing is printed.
+    A verdict needs CelebA, the set-up of the preset "paper" and three seeds. Every departure from it is printed
+    and makes a verdict indicative. For what is undecided, the number of seeds that would decide it is printed;
+    for what is missing, the command.
     """
     from bench.experiments import open_experiment
-    from reports.claims.verdicts import evaluate_claims
+    from reports.claims.verdicts import evaluate_claims, shared_shortfalls
 
-    verdicts = evaluate_claims(open_experiment(experiment))
+    opened = open_experiment(experiment)
+    verdicts = evaluate_claims(opened)
     if as_json:
-        told = [
-            {
-                **{key: getattr(verdict.claim, key) for key in ("key", "statement", "source")},
-                **{
-                    key: getattr(verdict, key)
-                    for key in ("outcome", "leaning", "reason", "missing", "command")
-                },
-                "findings": [asdict(finding) for finding in verdict.findings],
-            }
-            for verdict in verdicts
-        ]
-        click.echo(json.dumps(_without_nan(told), indent=1, allow_nan=False))
+        records = [_record(verdict) for verdict in verdicts]
+        click.echo(json.dumps(_without_nan(records), indent=1, allow_nan=False))
         return
+    shared = shared_shortfalls(verdicts)
+    if shared:
+        click.echo("departures from the paper's set-up, which every verdict carries:")
+        for shortfall in shared:
+            click.echo(f"  {shortfall}")
     for verdict in verdicts:
-        leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
-        click.secho(f"{verdict.outcome}{leaning}", fg=_STYLES.get(verdict.outcome), bold=True, nl=False)
-        click.echo(f"  {verdict.claim.key}: {verdict.claim.statement} [{verdict.claim.source}]")
-        click.echo(f"    {verdict.summary or verdict.reason}")
-        for finding in verdict.findings:
-            if verdict.summary or finding.reason not in verdict.reason:
-                click.echo(f"      {_SIGNS[finding.leaning]:<12}{finding.reason}")
-        if verdict.command:
-            click.echo(f"    {verdict.command}")
+        _print_verdict(verdict, shared)
+    if not opened.manifest["data"]["procedural"]:
+        _print_ranking(opened)
+
+
+def _record(verdict: Verdict) -> dict[str, Any]:
+    claim, parts = verdict.claim, ("outcome", "leaning", "reason", "shortfalls", "missing", "command")
+    return {
+        **{key: getattr(claim, key) for key in ("key", "statement", "source")},
+        **{key: getattr(verdict, key) for key in parts},
+        "margin": asdict(claim.margin) if claim.test == "size" else None,
+        "findings": [asdict(finding) for finding in verdict.findings],
+    }
+
+
+def _print_verdict(verdict: Verdict, shared: list[str]) -> None:
+    leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
+    click.secho(f"{verdict.outcome}{leaning}", fg=_STYLES.get(verdict.outcome), bold=True, nl=False)
+    click.echo(f"  {verdict.claim.key}: {verdict.claim.statement} [{verdict.claim.source}]")
+    click.echo(f"    {verdict.summary or verdict.reason}")
+    own = [s for s in verdict.shortfalls if s not in shared]
+    if own:
+        click.echo(f"    departures of its own: {'; '.join(own)}")
+    several = len({finding.metric for finding in verdict.findings}) > 1
+    for finding in verdict.findings:
+        if verdict.summary or finding.reason not in verdict.reason:
+            metric = f"{finding.metric:<15}" if several else ""
+            click.echo(f"      {finding.relation:<18}{metric}{finding.reason}")
+    if verdict.command:
+        click.echo(f"    {verdict.command}")
+
+
+def _print_ranking(experiment: Experiment) -> None:
+    """Print how sure the order of the trained models is, and which of them clear the best baseline."""
+    from reports.statistics.ranking import compare_with_baseline, describe_clearance, rank_trained
+
+    for mask in experiment.masks:
+        if ranking := rank_trained(experiment.rows, "psnr_db", mask):
+            bar = describe_clearance(compare_with_baseline(experiment.rows, "psnr_db", mask))
+            sentences = " ".join(filter(None, (ranking.sentence, bar)))
+            if sentences:
+                click.echo(f"PSNR on {mask}: {sentences}")
 
 
 def _without_nan(value: Any) -> Any:
-    """Nested lists and dicts with ``None`` for what JSON cannot say."""
+    """Replace what JSON cannot express by ``None`` in nested lists and dicts."""
     if isinstance(value, dict):
         return {key: _without_nan(of) for key, of in value.items()}
     if isinstance(value, list | tuple):
