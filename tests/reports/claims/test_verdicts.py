@@ -500,8 +500,8 @@ def test_the_terminal_shows_departures_once_conventions_and_the_bar(tmp_path: Pa
     from bench.cli.commands.claims import claims_command
 
     folder = make_experiment(
-        tmp_path, models=(*FOUR, "mgs-iim-no-gate", "biharmonic"), means=TABLE_4, seed_sd=0.05, noise_sd=0.1, procedural=False,
-        seeds=(0, 1, 2), images=40, pictures=0,
+        tmp_path, models=(*FOUR, "mgs-iim-no-gate", "biharmonic"), means=TABLE_4, seed_sd=0.05, noise_sd=0.1,
+        procedural=False, seeds=(0, 1, 2), images=40, pictures=0,
     )  # fmt: skip
     with_conventions(folder)
     result = CliRunner().invoke(claims_command, [str(folder)])
