@@ -21,6 +21,8 @@ from models.errors import BrokenModelError, DuplicateModelError, InvalidModelErr
 from models.registry import ModelCard, ModelEntry, did_you_mean, get_model
 
 ENTRY_POINT_GROUP = "inpaint_bench.models"
+#: ``exec:FILE.toml`` is no registered model: it is a program that the file describes (:mod:`models.external_program`).
+PROGRAM_PREFIX = "exec:"
 #: ``--models all``: the paper's four and the untrained fills it is fair to show beside them.
 ALL_GROUPS = ("paper", "untrained")
 _PACKAGE = Path(__file__).parent
@@ -118,6 +120,10 @@ def load_model(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
         UnknownModelError: with suggestions.
         BrokenModelError: the file failed to import; the message ends with the traceback.
     """
+    if name.startswith(PROGRAM_PREFIX):
+        from models.external_program import load_program
+
+        return load_program(name)
     listings = find_models(models_from)
     if name not in listings:
         raise UnknownModelError(f"unknown model {name!r}{did_you_mean(name, listings)}")
@@ -151,7 +157,7 @@ def expand_models(names: Iterable[str], models_from: Sequence[Path] = ()) -> lis
     for name in names:
         if name in groups:
             chosen.update(dict.fromkeys(groups[name]))
-        elif name in listings:
+        elif name in listings or name.startswith(PROGRAM_PREFIX):
             chosen[name] = None
         else:
             raise UnknownModelError(f"unknown model {name!r}{did_you_mean(name, [*listings, *groups])}")

@@ -38,11 +38,10 @@ from PIL import Image
 from torch import Tensor
 
 from models.classical import TrainingFreeBaseline
+from models.discovery import PROGRAM_PREFIX
 from models.errors import InvalidModelError, MissingPackageError, ModelError
 from models.registry import ModelCard, ModelEntry, did_you_mean
 
-#: What a name in ``--models`` begins with where it names a program.
-PREFIX = "exec:"
 _PLACEHOLDERS = ("{input}", "{mask}", "{output}")
 #: Fields of the TOML file that describe the program rather than its call.
 _DESCRIPTION = ("name", "label", "summary", "paper")
@@ -199,7 +198,7 @@ def load_program(name: str) -> ModelEntry:
     Raises:
         InvalidModelError: there is no such file, or it does not describe a program.
     """
-    given = name.removeprefix(PREFIX)
+    given = name.removeprefix(PROGRAM_PREFIX)
     path = next((p for p in (Path(given), Path(f"{given}.toml")) if p.is_file()), None)
     if path is None:
         raise InvalidModelError(
