@@ -1,0 +1,161 @@
+"""Who works on what, where several machines share a file system: an exclusive file with a heartbeat.
+
+A lock of the operating system is no use here: over NFS it may be local to a machine, or missing. A file that is created
+exclusively is not. Its owner touches it every few seconds, so that the file of a lost machine is recognized by its age
+and taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from bench.errors import BenchError
+
+#: Seconds between two heartbeats, and after how many without one an owner on another machine counts as lost.
+HEARTBEAT_SECONDS = 10.0
+LOST_SECONDS = 90.0
+
+
+class OwnedElsewhereError(BenchError):
+    """Another process owns the folder; the message names its host and number."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process by host and number; ``started`` tells two processes of one number apart."""
+
+    host: str
+    process: int
+    started: str
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+class Ownership:
+    """Own what ``path`` stands for, as a context manager.
+
+    Args:
+        path: the exclusive file; its folder must exist or be creatable.
+        heartbeat_seconds: time between two heartbeats.
+        lost_seconds: age at which an owner on another machine counts as lost.
+    """
+
+    def __init__(
+        self, path: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, lost_seconds: float = LOST_SECONDS
+    ) -> None:
+        self.path = path
+        self._heartbeat_seconds, self._lost_seconds = heartbeat_seconds, lost_seconds
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Ownership:
+        """Take ownership, from a lost owner too.
+
+        Raises:
+            OwnedElsewhereError: a living process has it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            if self._create():
+                break
+            owner = read_owner(self.path)
+            if owner is not None and not self._is_lost(owner):
+                raise OwnedElsewhereError(f"{self.path.parent} is being worked on by {owner}")
+            # Renamed before it is removed: of two processes that find the owner lost, one rename fails.
+            grave = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}")
+            with contextlib.suppress(FileNotFoundError):
+                self.path.rename(grave)
+                grave.unlink()
+        else:
+            raise OwnedElsewhereError(f"{self.path.parent} was taken by another process just now")
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it up."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if read_owner(self.path) == _this_process():
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        # Linked into place, so that the file holds its owner's name from its first moment on.
+        written = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.new")
+        written.write_text(json.dumps(vars(_this_process())), encoding="utf-8")
+        try:
+            os.link(written, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            written.unlink(missing_ok=True)
+        return True
+
+    def _is_lost(self, owner: Owner) -> bool:
+        """Whether the owner has ended: known at once on this machine, by the age of its heartbeat on another."""
+        if owner.host == socket.gethostname():
+            return _started(owner.process) != owner.started
+        return heartbeat_age(self.path) > self._lost_seconds
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._heartbeat_seconds):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Return who owns ``path``; ``None`` where nobody does, or a file that was cut off says nothing."""
+    try:
+        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def heartbeat_age(path: Path) -> float:
+    """Seconds since the last heartbeat, by the clock of the file system rather than of this machine.
+
+    Clocks of two machines may differ by more than a heartbeat, so the age is taken against a file written just now.
+    """
+    probe = path.with_name(f".clock-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        return now - path.stat().st_mtime
+    except OSError:
+        return 0.0
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _this_process() -> Owner:
+    return Owner(socket.gethostname(), os.getpid(), _started(os.getpid()))
+
+
+def _started(process: int) -> str:
+    """When a process of this machine started, as the kernel counts it; empty where there is none of that number."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return ""
+        # No /proc (macOS): a number is all there is.
+        try:
+            os.kill(process, 0)
+        except (ProcessLookupError, OverflowError):
+            return ""
+        except PermissionError:
+            pass
+        return str(process)
+    # The name in parentheses may hold spaces; the start time is the 22nd field.
+    return stat.rsplit(")", 1)[1].split()[19]

@@ -1,0 +1,78 @@
+"""An exclusive file with a heartbeat: one owner, and a lost one is followed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.runner.ownership import OwnedElsewhereError, Ownership, heartbeat_age, read_owner
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from bench.runner.ownership import Ownership
+with Ownership(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_do_not_own_it_at_once_and_a_killed_one_is_followed_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "unit" / "owner"
+    holder = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder, holder.stdout:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OwnedElsewhereError, match=f"process {holder.pid} on "), Ownership(path):
+            pass
+        assert path.exists()
+        holder.kill()
+        holder.wait()
+    with Ownership(path):
+        owner = read_owner(path)
+        assert owner is not None
+        assert owner.process == os.getpid()
+    assert not path.exists()
+
+
+def test_a_number_that_another_process_has_by_now_is_no_owner(tmp_path: Path) -> None:
+    path = tmp_path / "owner"
+    with Ownership(path):
+        held = json.loads(path.read_text())
+    path.write_text(json.dumps({**held, "started": "1"}))
+    with Ownership(path):
+        pass
+
+
+def test_an_owner_on_another_machine_is_lost_when_its_heart_stops(tmp_path: Path) -> None:
+    path = tmp_path / "owner"
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1, "started": "1"}))
+    with pytest.raises(OwnedElsewhereError, match="process 1 on elsewhere"), Ownership(path):
+        pass
+    os.utime(path, (time.time() - 600, time.time() - 600))
+    with Ownership(path):
+        pass
+
+
+def test_the_heart_beats(tmp_path: Path) -> None:
+    path = tmp_path / "owner"
+    with Ownership(path, heartbeat_seconds=0.05):
+        os.utime(path, (1, 1))
+        deadline = time.monotonic() + 20
+        while heartbeat_age(path) > 60 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert heartbeat_age(path) < 60
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+def test_a_file_that_says_nothing_is_taken(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "owner"
+    path.write_text(content)
+    with Ownership(path):
+        assert read_owner(path) is not None
