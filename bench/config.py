@@ -54,7 +54,8 @@ class RunConfig:
             ``auto`` is the largest that fits, settled once for an experiment (:mod:`bench.runner.batch_size`).
         micro_batch: at most this many images at once; gradients are accumulated over the batch.
         steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
-        learning_rate: of the uniform track's Adam, decayed linearly to zero.
+        learning_rate: of the uniform track's Adam, at the first step.
+        schedule: how the uniform track's learning rate changes (:data:`models.learning_rates.SCHEDULES`).
         seeds: one training each.
         flips: mirror half of the training images.
         precision: ``auto`` is bf16 autocast where the device computes in it, else fp32.
@@ -80,6 +81,7 @@ class RunConfig:
     micro_batch: int | None = None
     steps_per_phase: int | None = None
     learning_rate: float = 4e-4
+    schedule: str = "linear"
     seeds: tuple[int, ...] = (0,)
     flips: bool = True
     precision: Precision = "auto"
@@ -189,6 +191,7 @@ class Request:
         pictures: whether pictures are stored and embedded in the report.
         allow_unreadable: go on although more than 1 % of the pictures cannot be read.
         jobs: trainings side by side.
+        recompute: compute again what was computed with other versions or on other hardware.
         tensorboard: tell TensorBoard what ``train.jsonl`` is told.
         samples_every: steps between sheets of sample pictures (``None``: none).
         command: the words of the command line, for the record.
@@ -206,6 +209,7 @@ class Request:
     pictures: bool = True
     allow_unreadable: bool = False
     jobs: int = 1
+    recompute: bool = False
     tensorboard: bool = False
     samples_every: int | None = None
     command: tuple[str, ...] = ()

@@ -1,24 +1,22 @@
-"""Where numbers come from: versions, machine, commit, and a digest of the code that makes them."""
+"""Where numbers come from: versions, machine and commit."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import bench
-import masks
-import models
 from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-image", "lpips", "pillow")
+#: Besides torch, whose version the device's part names.
+_NUMERIC_LIBRARIES = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
 
 
 def software_versions() -> dict[str, str]:
@@ -62,68 +60,13 @@ def git_commit() -> str | None:
         return None
 
 
-@cache
-def training_code_digest(model_file: Path) -> str:
-    """Digest of the source that decides a training: the model and what it imports, the trainer and the masks."""
-    package = Path(bench.__file__).parent
-    roots = [package / "training", Path(masks.__file__).parent]
-    files = [*sorted(imported_files(model_file)), package / "runner" / "train.py"]
-    return _digest([*files, *(path for root in roots for path in sorted(root.rglob("*.py")))])
+def numerics(compute: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where numbers are computed: a device's own part, and the libraries whose arithmetic reaches the numbers.
 
-
-def imported_files(model_file: Path) -> set[Path]:
-    """The file and, transitively, the files it imports from the package ``models`` or from its own folder."""
-    homes = (Path(models.__file__).parent.resolve(), model_file.resolve().parent)
-    found: set[Path] = set()
-    waiting = [model_file.resolve()]
-    while waiting:
-        path = waiting.pop()
-        if path in found or not path.is_file() or not any(path.is_relative_to(home) for home in homes):
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            waiting += _targets(node, path)
-    return found
-
-
-def _targets(node: ast.AST, importer: Path) -> list[Path]:
-    """Files that an import statement may name; a package's ``__init__`` and its submodules alike."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-        level = 0
-    elif isinstance(node, ast.ImportFrom):
-        stem = node.module or ""
-        names = [stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)]
-        level = node.level
-    else:
-        return []
-    bases = (
-        [importer.parents[level - 1]]
-        if level
-        else [Path(models.__file__).resolve().parents[1], importer.parent]
-    )
-    paths = [base / Path(*name.split(".")) for base in bases for name in names if name]
-    return [p for path in paths for p in (path.with_suffix(".py"), path / "__init__.py")]
-
-
-def numeric_library_versions() -> dict[str, str]:
-    """Versions of the libraries besides torch whose arithmetic reaches the numbers: part of every key."""
-    names = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-@cache
-def evaluation_code_digest() -> str:
-    """Digest of the source that decides an evaluation beyond the trained weights: metrics and masks."""
-    roots = [Path(bench.__file__).parent / "evaluation", Path(masks.__file__).parent]
-    return _digest(path for root in roots for path in sorted(root.rglob("*.py")))
-
-
-def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    Args:
+        compute: from :meth:`bench.training.device.Compute.numerics`, which names torch's version.
+    """
+    return {**compute, **{name: importlib.metadata.version(name) for name in _NUMERIC_LIBRARIES}}
 
 
 def _cpu_name() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "fixed_hole_box",
     "markdown_table",
     "mask_content_digest",
+    "mask_function",
     "mask_info",
     "mask_names",
     "resolve_masks",
@@ -142,6 +143,16 @@ def draw_masks(
         )  # fmt: skip
         out[start : start + _CHUNK] = kind.draw(draws, size)
     return out
+
+
+def mask_function(name: str) -> Callable[..., Masks]:
+    """Return the function that draws the masks of a name, for digests of its code.
+
+    Raises:
+        UnknownMaskError: with suggestions.
+    """
+    (name,) = resolve_masks([name])
+    return folder.draw_from_folder if name.startswith(folder.PREFIX) else KINDS[name].draw
 
 
 def mask_content_digest(name: str, size: int) -> str:

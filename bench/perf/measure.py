@@ -23,9 +23,9 @@ from bench.perf.reference_step import reference_step, without_custom_kernels
 from bench.perf.step_timer import DeviceTimer, StepTimer
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate
 from bench.profiling.peak_memory import PeakMemory
-from bench.runner.train import move_to_device
 from bench.training.data_loader import BatchSource, StepBatches, TrainingDataLoader
 from bench.training.device import Compute, select_device
+from bench.training.model_setup import move_to_device
 from bench.training.schedule import Schedule
 from bench.training.trainer import Trainer
 from masks import bank

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
-from bench.config import Request, RunConfig
-from bench.data import Dataset
+from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.profiling.flops import training_bytes
-from bench.runner.callbacks import RunCallbacks
+from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan, build_plan
-from bench.runner.run_folder import RunFolder
-from bench.runner.train import build_model
+from bench.runner.run_folder import DamagedManifestError
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
+from bench.training.model_setup import build_model
 from bench.training.schedule import Schedule
 from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
@@ -49,32 +49,28 @@ def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
     return batches[good] if good >= 0 else 0
 
 
-def resolve_auto_batch_size(
-    request: Request,
-    entries: dict[str, ModelEntry | str],
-    data: Dataset,
-    compute: Compute,
-    store: RunFolder,
-    callbacks: RunCallbacks,
-) -> RunConfig:
-    """The settings with a number for ``--batch auto``: what the run folder holds already, else what fits now.
+def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntry | str]) -> RunConfig:
+    """Return the settings with a number for ``--batch auto``: the run folder's own, or what fits now.
 
-    One batch for all models, so that the comparison stays fair.
+    One batch for all models keeps the comparison fair.
 
     Raises:
         BenchError: not even one image fits.
     """
-    settings = request.settings
+    settings, compute = context.request.settings, context.compute
     if settings.batch != "auto":
         return settings
-    old = store.read_manifest()
-    if old is not None and isinstance(old["settings"]["batch"], int):
-        return dataclasses.replace(settings, batch=old["settings"]["batch"])
-    limit = min(len(data.train.ids), settings.train_images or len(data.train.ids))
+    with contextlib.suppress(DamagedManifestError):  # it will be made again from the cells
+        old = context.store.read_manifest()
+        if old is not None and isinstance(old["settings"]["batch"], int):
+            return dataclasses.replace(settings, batch=old["settings"]["batch"])
+    available = len(context.data.train.ids)
+    limit = min(available, settings.train_images or available)
     if settings.steps_per_phase is None:
         limit = max(1, min(limit, settings.images_seen // _STEPS))
-    trial = dataclasses.replace(request, settings=dataclasses.replace(settings, batch=1))
-    plans = {p.entry.card.name: p for p in build_plan(trial, entries, data, compute).trainings}.values()
+    request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=1))
+    trial = build_plan(dataclasses.replace(context, request=request), entries, [])
+    plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
     batch = compute.process_group.world_size * largest_fitting(
         lambda images: all(_fits(plan, images, compute) for plan in plans),
         limit // compute.process_group.world_size,
@@ -84,7 +80,7 @@ def resolve_auto_batch_size(
     why = (
         "the largest that fits" if batch + _GRAIN <= limit else f"the most for {_STEPS} steps of these images"
     )
-    callbacks.note(f"--batch auto: {batch} images a step, {why}.")
+    context.callbacks.note(f"--batch auto: {batch} images a step, {why}.")
     return dataclasses.replace(settings, batch=batch)
 
 
@@ -106,7 +102,7 @@ def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
     image = torch.rand(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
     alone = dataclasses.replace(compute, process_group=type(compute.process_group)())
-    model = build_model(plan, alone)
+    model = build_model(plan.entry, plan.config, plan.task, plan.seed, alone)
     schedule = Schedule(model.phases(plan.budget))
     with tempfile.TemporaryDirectory() as folder:
         source = StepBatches(images, lambda step: batch)

@@ -1,10 +1,11 @@
-"""A finished cell on disk: its rows, its pictures, and ``cell.json``, written last, which marks it as finished."""
+"""A finished cell on disk: its rows, its images, and ``cell.json``, written last, which marks it as finished."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,113 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.config import Request
+import masks.bank
 from bench.errors import DiskError
-from bench.evaluation.evaluator import TestSet
+from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
+from bench.runner import manifest_writer
 from bench.runner.plan import Cell
-from bench.runner.run_folder import RunFolder, atomic_write, write_json
+from bench.runner.prepare import PreparedRun
+from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
+from bench.runner.train import TrainedModel
 from reports.results.experiment import mask_file_name
-from reports.results.schema import numbers_agree, read_rows, write_rows
+from reports.results.schema import cell_numbers, metric_columns, numbers_agree, read_rows, write_rows
+
+#: Columns of a results table that say whose rows they are, and hold one value in a cell.
+_IDENTITY = ("model", "label", "seed", "mask", "train_mask")
+
+
+class DamagedCellError(ValueError):
+    """Files of a finished cell are missing, cut off, edited, or of another cell or other images."""
+
+
+@dataclass(frozen=True)
+class SavedCell:
+    """A finished cell, read back.
+
+    Attributes:
+        entry: what the manifest holds of it.
+        record: what ``cell.json`` holds besides: the key's parts and, metric by metric, the code that measured it.
+        rows: one row an image.
+        has_images: whether completed images were kept.
+    """
+
+    entry: dict[str, Any]
+    record: dict[str, Any]
+    rows: pd.DataFrame
+    has_images: bool
+
+
+def lacking_metrics(prepared: PreparedRun, saved: SavedCell | None) -> list[str] | None:
+    """Return the wanted metrics that a cell does not have, or has by other code; ``None`` if it lacks nothing.
+
+    An empty list stands for a cell that has every metric, but not the completed images that are to be kept. A cell of
+    another machine is taken as it is; but where anything must be added to it, or ``--recompute`` is given, all of it is
+    computed here, so that no row mixes two machines.
+    """
+    wanted, request = prepared.metric_code, prepared.context.request
+    if saved is None:
+        return list(wanted)
+    measured = saved.record.get("metrics", {})
+    lacking = [n for n, code in wanted.items() if measured.get(n, {}).get("digest") != code.digest]
+    incomplete = bool(lacking) or (request.pictures and not saved.has_images)
+    if saved.entry.get("where") != prepared.context.where and (incomplete or request.recompute):
+        return list(wanted)
+    return lacking if incomplete else None
 
 
 def save_cell(
-    folder: Path,
+    prepared: PreparedRun,
     cell: Cell,
-    request: Request,
-    rows: pd.DataFrame,
-    entry: dict[str, Any],
+    trained: TrainedModel,
+    result: EvaluationResult,
     test: TestSet,
-    pictures: NDArray[np.uint8] | None,
-    metrics: list[str],
-) -> None:
-    """Write a finished cell: rows, pictures, and last ``cell.json``, which marks it as finished."""
-    settings = request.settings
+    before: SavedCell | None,
+) -> SavedCell:
+    """Write a finished cell: rows, images, and last ``cell.json``, which marks it as finished.
+
+    Args:
+        prepared: the run.
+        cell: which cell.
+        trained: its model.
+        result: what was measured now.
+        test: the images.
+        before: the cell as it was; metrics that were not measured now are kept.
+    """
+    context = prepared.context
+    folder = context.store.cell(cell.slug, cell.key)
+    if before is not None and before.entry.get("where") != context.where:
+        before = None
+    measured = [name for name in prepared.metric_code if name in {*result.rows.columns, *result.sets}]
+    rows = _identify(result.rows, cell, prepared)
+    sets = {name: manifest_writer.set_entry(score, len(rows)) for name, score in result.sets.items()}
+    metrics = {
+        name: {"digest": prepared.metric_code[name].digest, "code": prepared.metric_code[name].modules}
+        for name in measured
+    }
+    if before is not None:
+        old = [name for name in metric_columns(before.rows) if name not in result.rows]
+        rows = rows.assign(**{name: before.rows[name].to_numpy() for name in old})
+        metrics = before.record.get("metrics", {}) | metrics
+        sets = before.entry["evaluation"].get("sets", {}) | sets
+    rows = with_primary(rows)
+    entry = manifest_writer.done_entry(prepared, cell, trained, result.seconds, cell_numbers(rows), sets)
+    assert cell.what is not None
+    assert cell.training is not None
+    record = {
+        "key": cell.what.as_json() | {"training": cell.training.what.as_json()},
+        "metrics": metrics,
+        "setup": manifest_writer.cell_setup(context) | {"masks": masks.bank.masks_digest(test.masks)},
+    }
+    ids = np.array([test.images.ids[i] for i in test.pool])
+    images = result.pictures if context.request.pictures else None
+    write_cell(folder, rows, entry | record, ids, images)
+    return SavedCell(entry, record, rows, images is not None)
+
+
+def _identify(rows: pd.DataFrame, cell: Cell, prepared: PreparedRun) -> pd.DataFrame:
+    """The rows with the columns that say whose they are."""
+    settings = prepared.context.request.settings
     constant = {
         "model": cell.model,
         "label": cell.label,
@@ -44,27 +130,25 @@ def save_cell(
         "train_mask": cell.train_mask,
         "size": settings.size,
     }
-    about = pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()})
-    ids = np.array([test.images.ids[i] for i in test.pool])
-    write_cell(folder, pd.concat([about, with_primary(rows)], axis=1), entry, ids, pictures)
+    return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()}), rows], axis=1)
 
 
 def write_cell(
     folder: Path,
     table: pd.DataFrame,
-    entry: dict[str, Any],
+    record: Mapping[str, Any],
     ids: NDArray[np.str_],
-    pictures: NDArray[np.uint8] | None,
+    images: NDArray[np.uint8] | None,
 ) -> None:
-    """Write rows, pictures of the images ``ids`` where they are kept, and last ``cell.json``."""
+    """Write rows, completed images with their ``ids`` where they are kept, and last ``cell.json``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
-    if pictures is not None:
-        _save_npz(folder / "pictures.npz", ids=ids, composite=pictures)
-    write_json(folder / "cell.json", entry)
+    if images is not None:
+        _save_npz(folder / "pictures.npz", ids=ids, composite=images)
+    write_checked_json(folder / "cell.json", record)
 
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,42 +157,46 @@ def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**dict.fromkeys(missing, np.nan))
 
 
-class DamagedCellError(ValueError):
-    """Files of a finished cell are missing, cut off, or of other images."""
-
-
-def load_cell(folder: Path, ids: list[str], *, pictures: bool) -> dict[str, Any] | None:
-    """The manifest's entry of a finished cell; ``None`` where there is none, or none with the wanted pictures.
+def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
+    """Read a finished cell; ``None`` where there is none.
 
     Raises:
-        DamagedCellError: there was one, and its files are not what they were.
+        DamagedCellError: there was one, and its files are not what they were, or not this cell's.
     """
     if not (folder / "cell.json").is_file():
         return None
     try:
-        entry = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        if entry["status"] != "done":
-            raise ValueError("cell.json is of no finished cell")
+        record = read_checked_json(folder / "cell.json")
         rows = read_rows(folder / "results.parquet")
+        entry = {k: v for k, v in record.items() if k not in manifest_writer.CELL_RECORD}
+        identity = {k: getattr(cell, k) for k in _IDENTITY}
+        if entry["status"] != "done" or {k: entry[k] for k in _IDENTITY} != identity:
+            raise ValueError("cell.json is not of this cell")
+        if cell.trained and cell.training and entry["training"]["key"] != cell.training.key:
+            raise ValueError("cell.json is of another training")
         if rows["image_id"].tolist() != list(ids):
             raise ValueError("results.parquet is of other images")
+        if any(set(rows[k]) != {v} for k, v in identity.items()):
+            raise ValueError("results.parquet is of another cell")
         if not numbers_agree(rows, entry["evaluation"].get("numbers")):
             raise ValueError("results.parquet does not hold the numbers of cell.json")
-        if pictures:
-            if not (folder / "pictures.npz").exists():
-                return None  # was run with --no-pictures
-            # Opened here: NumPy leaves a file that it cannot read open.
-            with (folder / "pictures.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                if len(stored["ids"]) != len(stored["composite"]):
-                    raise ValueError("pictures.npz is cut off")
+        has_images = (folder / "pictures.npz").exists()
+        if has_images:
+            _check_npz(folder / "pictures.npz")
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedCellError(f"{folder}: {error}") from error
-    result: dict[str, Any] = entry
-    return result
+    return SavedCell(entry, {k: record[k] for k in manifest_writer.CELL_RECORD}, rows, has_images)
 
 
-def save_pool(store: RunFolder, mask: str, test: TestSet) -> None:
-    """Keep truths and masks of the picture pool, once a mask."""
+def _check_npz(path: Path) -> None:
+    # Opened here: NumPy leaves a file that it cannot read open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        if len(stored["ids"]) != len(stored["composite"]):
+            raise ValueError(f"{path.name} is cut off")
+
+
+def save_shown_images(store: RunFolder, mask: str, test: TestSet) -> None:
+    """Keep truths and masks of the images that reports show, once a mask."""
     path = store.folder / "pictures" / f"{mask_file_name(mask)}.npz"
     ids = np.array([test.images.ids[i] for i in test.pool])
     _save_npz(path, ids=ids, image=np.array(test.images.pixels[test.pool]), mask=test.masks[test.pool])

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from typing import Any
 
 import masks.registry
-from bench.data import Dataset
+from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan, train_mask_names
-from bench.runner.run_folder import RunFolder, write_json
-from bench.training.device import Compute
+from bench.runner.run_folder import read_checked_json, write_checked_json
 from models.base import FitData, InpaintingModel
 
 
-def fit_baseline(
-    model: InpaintingModel,
-    plan: TrainingPlan,
-    train_images: int | None,
-    data: Dataset,
-    compute: Compute,
-    store: RunFolder,
-) -> dict[str, Any]:
+def fit_baseline(model: InpaintingModel, plan: TrainingPlan, context: RunContext) -> dict[str, Any]:
     """Fit ``model`` to the training split; return what it chose on the validation split.
 
     The choice is stored as ``fits/FIT.json`` under the key of the plan, like a training, and is not made again. The
@@ -29,23 +21,18 @@ def fit_baseline(
     Args:
         model: a model with ``needs_fit``.
         plan: its configuration; ``train_mask`` is the mask that is evaluated.
-        train_images: use only the first ``train_images`` training images (``None``: all).
-        data: the images.
-        compute: device and process group.
-        store: the experiment's folder.
+        context: the run.
     """
-    path = store.folder / "fits" / f"{plan.slug}-{plan.key[:12]}.json"
+    data, compute = context.data, context.compute
+    path = context.store.folder / "fits" / f"{plan.slug}-{plan.key[:12]}.json"
     chosen = None
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] == plan.key:
-            chosen = stored["chosen"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # never fitted, or damaged: choose again
+    with contextlib.suppress(OSError, ValueError):  # never fitted, or damaged: choose again
+        stored = read_checked_json(path)
+        chosen = stored["chosen"] if stored.get("key") == plan.key else None
     (mask,) = train_mask_names(plan.train_mask)
     record = model.fit(
         FitData(
-            images=data.train.pixels[:train_images],
+            images=data.train.pixels[: context.request.settings.train_images],
             validation=data.validation.pixels,
             validation_masks=masks.registry.draw_masks(mask, data.validation.ids, data.size),
             device=compute.device,
@@ -53,6 +40,5 @@ def fit_baseline(
         chosen,
     )
     if chosen is None and compute.process_group.is_main:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"key": plan.key, "chosen": record})
+        write_checked_json(path, {"key": plan.key, "where": [context.where], "chosen": record})
     return record

@@ -1,8 +1,7 @@
-"""``--jobs N``: trainings side by side, each in a process of its own; the run then takes them from its folder.
+"""``--jobs N``: trainings side by side, each in a process of its own; the run then loads them from its folder.
 
-Every process has the run's share of threads, so that the numbers are those of a run with that many threads, whatever
-the number of jobs. A training that fails is reported and leaves the others alone; one that runs out of memory beside
-others is left to be trained alone.
+The processes share the run's threads equally, so that the numbers are those of a run with one share. A training that
+fails is reported, and the others go on; one that runs out of memory beside others is trained alone afterwards.
 """
 
 from __future__ import annotations
@@ -28,10 +27,11 @@ from bench.errors import BenchError
 from bench.runner import estimate
 from bench.runner.batch_size import free_bytes
 from bench.runner.callbacks import RunCallbacks
+from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan
 from bench.runner.prepare import prepare_run
 from bench.runner.train import train_model
-from bench.training.device import Compute, is_out_of_memory
+from bench.training.device import is_out_of_memory
 from bench.training.signals import InterruptedTrainingError, StopSignals
 from bench.training.train_step import OutOfMemoryError
 
@@ -51,7 +51,7 @@ class TrainingFailure:
 
 
 class _Relay(RunCallbacks):
-    """Sends what a training tells to the process that prints."""
+    """Send a training's messages to the process that prints."""
 
     def __init__(self, messages: Any, number: int, of: int) -> None:
         self._messages, self._number, self._of = messages, number, of
@@ -85,9 +85,7 @@ class _Relay(RunCallbacks):
         return f"[{self._number}/{self._of}] {label}"
 
 
-def train_in_parallel(
-    request: Request, trainings: Sequence[TrainingPlan], compute: Compute, root: Path, callbacks: RunCallbacks
-) -> dict[str, TrainingFailure]:
+def train_in_parallel(context: RunContext, trainings: Sequence[TrainingPlan]) -> dict[str, TrainingFailure]:
     """Train all of ``trainings``, at most ``request.jobs`` at a time and only as many as fit into memory.
 
     Returns:
@@ -96,42 +94,35 @@ def train_in_parallel(
     Raises:
         InterruptedTrainingError: on a signal, once every job has written its checkpoint.
     """
-    context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
+    spawn = multiprocessing.get_context("spawn")
+    messages = spawn.Queue()
     waiting = list(enumerate(trainings, 1))
     running: dict[str, Any] = {}
     failures: dict[str, TrainingFailure] = {}
-    told: set[str] = set()
-    room, taken = free_bytes(compute), {plan.key: _bytes(plan, request, compute) for plan in trainings}
+    stopped: set[str] = set()
+    free = free_bytes(context.compute)
+    needed = {plan.key: _bytes_of_job(plan, context) for plan in trainings}
     with StopSignals() as stop:
         try:
             while running or (waiting and not stop.signum):
-                while waiting and not stop.signum and len(running) < request.jobs:
-                    used = sum(taken[key] for key in running)
-                    if running and used + taken[waiting[0][1].key] > room:
+                while waiting and not stop.signum and len(running) < context.request.jobs:
+                    used = sum(needed[key] for key in running)
+                    if running and used + needed[waiting[0][1].key] > free:
                         break
                     number, plan = waiting.pop(0)
-                    arguments = (
-                        request,
-                        plan.key,
-                        root,
-                        torch.get_num_threads(),
-                        messages,
-                        number,
-                        len(trainings),
-                    )
-                    process = context.Process(target=_train_one, args=arguments)
+                    job = _Job(plan.key, number, len(trainings), torch.get_num_threads())
+                    process = spawn.Process(target=_run_job, args=(_portable(context), job, messages))
                     process.start()
                     running[plan.key] = process
-                _listen(messages, callbacks, failures)
+                _relay(messages, context.callbacks, failures)
                 for key, process in list(running.items()):
                     if not process.is_alive():
                         running.pop(key)
-                    elif stop.signum and key not in told:
-                        told.add(key)
+                    elif stop.signum and key not in stopped:
+                        stopped.add(key)
                         process.terminate()
-            _listen(messages, callbacks, failures)
-        finally:  # a second Ctrl-C, or an error here: nobody is left behind
+            _relay(messages, context.callbacks, failures)
+        finally:  # a second Ctrl-C, or an error here: no process is left behind
             for process in running.values():
                 process.kill()
         if stop.signum:
@@ -139,15 +130,30 @@ def train_in_parallel(
     return failures
 
 
-def _bytes(plan: TrainingPlan, request: Request, compute: Compute) -> float:
-    """About what a job takes; nothing where it cannot be counted."""
-    return (
-        estimate.estimate_memory_bytes([plan], compute, request.settings.micro_batch) or 0.0
-    ) + _PROCESS_BYTES
+@dataclass(frozen=True)
+class _Job:
+    """One training in a process of its own: its key, its number of so many, and its threads."""
+
+    key: str
+    number: int
+    of: int
+    threads: int
 
 
-def _listen(messages: Any, callbacks: RunCallbacks, failures: dict[str, TrainingFailure]) -> None:
-    """Pass on what has been said, waiting a moment for the first of it."""
+def _portable(context: RunContext) -> tuple[Request, Path]:
+    """What a job needs to prepare the same run: the request under the experiment's name, and the root folder."""
+    request = dataclasses.replace(context.request, name=context.store.name, jobs=1)
+    return request, context.store.root
+
+
+def _bytes_of_job(plan: TrainingPlan, context: RunContext) -> float:
+    """Estimate what a job takes; the process alone where the model cannot be counted."""
+    training = estimate.estimate_memory_bytes([plan], context.compute, context.request.settings.micro_batch)
+    return (training or 0.0) + _PROCESS_BYTES
+
+
+def _relay(messages: Any, callbacks: RunCallbacks, failures: dict[str, TrainingFailure]) -> None:
+    """Pass messages of the jobs on, waiting a moment for the first of them."""
     timeout = _POLL_SECONDS
     while True:
         try:
@@ -162,26 +168,17 @@ def _listen(messages: Any, callbacks: RunCallbacks, failures: dict[str, Training
             getattr(callbacks, name)(*arguments)
 
 
-def _train_one(
-    request: Request, key: str, root: Path, threads: int, messages: Any, number: int, of: int
-) -> None:
-    """A job: its own session, so that a Ctrl-C reaches it once, through the process that started it."""
+def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
+    """Run one job, in a session of its own, so that a Ctrl-C reaches it once, through the process that started it."""
     os.setsid()
     _die_with_parent()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(job.threads)
+    request, root = portable
     try:
-        prepared = prepare_run(dataclasses.replace(request, jobs=1), RunCallbacks(), root)
-        (plan,) = (p for p in prepared.plan.trainings if p.key == key)
-        train_model(
-            plan,
-            prepared.request,
-            prepared.data,
-            prepared.compute,
-            prepared.store,
-            _Relay(messages, number, of),
-            index=number,
-            of=of,
-        )
+        prepared = prepare_run(request, RunCallbacks(), root)
+        (plan,) = (p for p in prepared.plan.trainings if p.key == job.key)
+        context = dataclasses.replace(prepared.context, callbacks=_Relay(messages, job.number, job.of))
+        train_model(plan, context, index=job.number, of=job.of)
     except InterruptedTrainingError:
         pass
     except Exception as error:
@@ -191,11 +188,11 @@ def _train_one(
             )
         else:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            messages.put(("failed", (key, reason, traceback.format_exc())))
+            messages.put(("failed", (job.key, reason, traceback.format_exc())))
 
 
 def _die_with_parent() -> None:
-    """However the run ends, its jobs do not work on in a folder that is no longer locked."""
+    """End this job with the run, however that ends: it must not work on in a folder that is no longer locked."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

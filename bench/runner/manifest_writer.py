@@ -1,10 +1,10 @@
-"""``manifest.json``: what an experiment is and how far it is. Written after every cell."""
+"""``manifest.json``: what an experiment is and how far it has come. Written after every cell."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,58 +13,62 @@ from numpy.typing import NDArray
 import masks.bank
 import masks.registry
 from bench import provenance, toml
-from bench.config import Request, RunConfig
-from bench.data import Dataset, ImageSet
+from bench.config import RunConfig
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
 from bench.evaluation.distributions import SetScore
-from bench.evaluation.evaluator import EvaluationResult
 from bench.evaluation.metrics import list_metrics
-from bench.runner.cell_files import with_primary
+from bench.runner.context import RunContext
+from bench.runner.keys import as_json
 from bench.runner.plan import Cell, Plan
-from bench.runner.run_folder import RunFolder, atomic_write, utc_timestamp
+from bench.runner.prepare import PreparedRun
+from bench.runner.run_folder import (
+    DamagedManifestError,
+    RunFolder,
+    atomic_write,
+    read_checked_json,
+    utc_timestamp,
+)
 from bench.runner.train import TrainedModel
-from bench.training.device import Compute
-from reports.results.schema import EXTERNAL, cell_numbers
+from reports.results.schema import EXTERNAL
 
+#: What ``cell.json`` holds besides the manifest's entry of the cell.
+CELL_RECORD = ("key", "metrics", "setup")
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"
-#: Settings in which all cells of one experiment agree.
-_PROTOCOL = (
-    "preset",
-    "size",
-    "crop",
-    "track",
-    "images_seen",
-    "batch",
-    "micro_batch",
-    "steps_per_phase",
-    "learning_rate",
-    "flips",
-    "precision",
-    "compile",
-    "train_images",
-    "evaluate_on",
-    "test_images",
-    "mask_bank",
-)
+#: Settings in which the cells of one experiment may differ; in all others they agree.
+_MAY_DIFFER = {
+    "seeds",
+    "split",  # the fingerprint of the data says what it came to
+    "train_mask",
+    "metrics",
+    "report_every",
+    "validate_every",
+    "checkpoint_every",
+}
 
 
 class Manifest:
-    """The manifest in memory, and on disk after every change."""
+    """The manifest in memory, and on disk after every change.
 
-    def __init__(self, store: RunFolder, value: dict[str, Any]) -> None:
-        self.store, self.value = store, value
-        #: Where this run computes; every cell it adds says so.
-        self.numerics: dict[str, Any] = {}
+    Args:
+        store: the experiment's folder.
+        value: the manifest.
+        where: where this run computes (:attr:`bench.runner.context.RunContext.where`).
+    """
+
+    def __init__(
+        self, store: RunFolder, value: dict[str, Any], where: Mapping[str, Any] | None = None
+    ) -> None:
+        self.store, self.value, self._where = store, value, where
 
     def elsewhere(self) -> list[str]:
-        """Labels of finished cells that were computed on other software or hardware than this run's.
+        """Return the labels of finished cells that were computed with other software or hardware than this run's.
 
-        Pictures of other programs are not among them: no run can compute them.
+        Images of other programs are not among them: no run can compute them.
         """
         done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
-        return sorted({c["label"] for c in done if c.get("numerics") != self.numerics})
+        return sorted({c["label"] for c in done if any(w != self._where for w in places_of(c))})
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed.
@@ -75,14 +79,14 @@ class Manifest:
         self.value["cells"] = [*cells, entry]
         self.store.write_manifest(self.value)
 
-    def expect(self, plan: Plan) -> None:
-        """Note the cells that are to come, so that ``bench status`` can tell what is missing."""
-        told = [
+    def add_planned(self, plan: Plan) -> None:
+        """Record the cells that are to come, so that ``bench status`` knows what is missing."""
+        planned = [
             {"model": c.model, "label": c.label, "mask": c.mask, "train_mask": c.train_mask, "seed": c.seed}
             for c in plan.cells
         ]
-        before = [c for c in self.value.get("planned", []) if c not in told]
-        self.value["planned"] = [*before, *told]
+        before = [c for c in self.value.get("planned", []) if c not in planned]
+        self.value["planned"] = [*before, *planned]
         self.store.write_manifest(self.value)
 
     def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
@@ -100,33 +104,36 @@ class Manifest:
         self.store.write_manifest(self.value)
 
 
-def open_or_create(
-    store: RunFolder,
-    request: Request,
-    data: Dataset,
-    test_images: ImageSet,
-    compute: Compute,
-    unavailable: dict[str, str],
-) -> Manifest:
-    """The experiment's manifest with this run's set-up.
+def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
+
+    Manifests of earlier versions name one place, as ``numerics``.
+    """
+    evaluated = entry.get("where", entry.get("numerics"))
+    trained = (entry.get("training") or {}).get("where", [])
+    return [place for place in (evaluated, *trained) if isinstance(place, dict)]
+
+
+def open_or_create(prepared: PreparedRun) -> Manifest:
+    """Return the experiment's manifest with this run's set-up, written to disk.
+
+    A manifest that is damaged, or gone from beside its cells, is made again from the cells themselves.
 
     Raises:
         UsageError: the folder holds results of another set-up.
     """
-    old = store.read_manifest()
+    context = prepared.context
+    store, request = context.store, context.request
+    old = _read_or_rebuild(prepared)
     settings = {
         **request.settings.as_dict(),
         "masks": list(request.masks),
         "models": list(request.models),
-        "precision": compute.precision,
+        "precision": context.compute.precision,
         "pictures": request.pictures,
     }
     if old is not None:
-        defaults = RunConfig().as_dict()  # of what the older program did not have
-        differing = [k for k in _PROTOCOL if old["settings"].get(k, defaults[k]) != settings[k]]
-        if old["data"]["fingerprint"] != data.fingerprint:
-            differing.append("data")
-        if differing:
+        if differing := _differing(old, context):
             raise UsageError(
                 f"{store.folder} holds results of another set-up ({', '.join(differing)} differ); "
                 "give another --name"
@@ -135,83 +142,173 @@ def open_or_create(
             held = [cell[kind[:-1]] for cell in old["cells"] if cell["train_mask"] != EXTERNAL]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
     options = {**request.options, "name": store.name} if request.options else {}
-    earlier = [c for c in (old or {}).get("commands", []) if c != list(request.command)]
+    before = old or {}
+    command = list(request.command)
     value = {
         "experiment": store.name,
-        "created": old["created"] if old else utc_timestamp(),
-        "command": list(request.command),
+        "created": before.get("created", utc_timestamp()),
+        "command": command,
         "settings": settings,
-        "data": {
-            "name": data.name,
-            "title": data.title,
-            "licence": data.licence,
-            "procedural": data.procedural,
-            "claims_dataset": data.kind.claims_dataset,
-            "aligned_faces": data.aligned_faces,
-            "source": request.data,
-            "train": len(data.train.ids),
-            "validation": len(data.validation.ids),
-            "test": len(data.test.ids),
-            "evaluated": len(test_images.ids),
-            "fingerprint": data.fingerprint,
-            "split": data.split_name,
-            "crop": data.crop,
-            "skipped": [dataclasses.asdict(s) for s in data.skipped],
-            "shared_identities": data.shared_identities,
-            "unseen_identities": unseen_identities(test_images, data.train, request.settings.train_images),
-            "unnamed_images": data.unnamed_images,
-            "duplicates": [list(pair) for pair in data.duplicates],
-            "notes": data.notes,
-        },
+        "data": _describe_data(prepared),
         "software": provenance.software_versions(),
-        "hardware": {**provenance.hardware_info(), **compute.numerics()},
-        "commands": [*earlier, list(request.command)],
-        "options": [*(o for o in (old or {}).get("options", []) if o != options), options],
+        "hardware": {**provenance.hardware_info(), **context.compute.numerics()},
+        "commands": [*(c for c in before.get("commands", []) if c != command), command],
+        "options": [*(o for o in before.get("options", []) if o != options), options],
         "commit": provenance.git_commit(),
-        "masks": old["masks"] if old else {},
-        "planned": (old or {}).get("planned", []),
-        "metrics": {
-            name: {**info.as_record(), "unavailable": unavailable.get(name)}
-            for name, info in list_metrics().items()
-        },
-        "cells": old["cells"] if old else [],
+        "masks": before.get("masks", {}),
+        "planned": before.get("planned", []),
+        "metrics": _describe_metrics(prepared.unavailable),
+        "cells": before.get("cells", []),
     }
-    manifest = Manifest(store, value)
-    manifest.numerics = {**compute.numerics(), **provenance.numeric_library_versions()}
     store.write_manifest(value)
     if options:
-        text = f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.toml_dumps(options)}"
-        atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        _write_options(store, options)
+    return Manifest(store, value, context.where)
+
+
+def cell_setup(context: RunContext) -> dict[str, Any]:
+    """What all cells of an experiment have in common: kept with each, so that a manifest can be made from them."""
+    settings = {**context.request.settings.as_dict(), "precision": context.compute.precision}
+    shared = {name: value for name, value in settings.items() if name not in _MAY_DIFFER}
+    return {"settings": shared, "data": context.data.fingerprint}
+
+
+def _differing(old: Mapping[str, Any], context: RunContext) -> list[str]:
+    """Names of what a recorded set-up has otherwise than this run."""
+    defaults = RunConfig().as_dict()  # of settings that the older program did not have
+    setup = cell_setup(context)
+    recorded = old["settings"]
+    found = [name for name, value in setup["settings"].items() if recorded.get(name, defaults[name]) != value]
+    return [*found, "data"] if old["data"]["fingerprint"] != setup["data"] else found
+
+
+def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
+    """The manifest as it is on disk, or one made from the cells; ``None`` for a new experiment."""
+    context = prepared.context
+    store, warn = context.store, context.callbacks.warn
+    try:
+        manifest = store.read_manifest()
+    except DamagedManifestError as error:
+        kept = store.manifest_path.with_name("manifest.damaged.json")
+        store.manifest_path.replace(kept)
+        warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and made again from the cells")
+        manifest = None
+    if manifest is None and (cells := _rebuilt_cells(context)):
+        warn(f"{store.folder}: its manifest was made again from {len(cells)} finished cells")
+        setup = cell_setup(context)
+        masks_of = {entry["mask"]: digest for entry, digest in cells if digest}
+        return {
+            "settings": setup["settings"],
+            "data": {"fingerprint": setup["data"]},
+            "masks": {
+                name: {"digest": digest, "summary": masks.registry.mask_info(name).summary}
+                for name, digest in masks_of.items()
+            },
+            "cells": [entry for entry, _ in cells],
+        }
     return manifest
 
 
+def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None]]:
+    """Finished cells of this set-up that lie in the folder, newest last, with the digest of their masks."""
+    found: list[tuple[dict[str, Any], str | None]] = []
+    setup = cell_setup(context)
+    paths = [p for p in context.store.folder.glob("cells/*/cell.json") if p.stat().st_size]
+    for path in sorted(paths, key=lambda p: p.stat().st_mtime):
+        try:
+            record = read_checked_json(path)
+            held = record.get("setup")
+            if held is not None and {k: held[k] for k in setup} != as_json(setup):
+                context.callbacks.warn(f"{path.parent}: left out, since it is of another set-up")
+                continue
+            entry = {k: v for k, v in record.items() if k not in CELL_RECORD}
+            earlier = [(e, d) for e, d in found if not _replaces(entry, e)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            context.callbacks.warn(f"{path.parent}: left out, since it is damaged ({error})")
+            continue
+        found = [*earlier, (entry, (held or {}).get("masks"))]
+    return found
+
+
+def _describe_data(prepared: PreparedRun) -> dict[str, Any]:
+    context, images = prepared.context, prepared.test_images
+    data = context.data
+    return {
+        "name": data.name,
+        "title": data.title,
+        "licence": data.licence,
+        "procedural": data.procedural,
+        "claims_dataset": data.kind.claims_dataset,
+        "aligned_faces": data.aligned_faces,
+        "source": context.request.data,
+        "train": len(data.train.ids),
+        "validation": len(data.validation.ids),
+        "test": len(data.test.ids),
+        "evaluated": len(images.ids),
+        "fingerprint": data.fingerprint,
+        "split": data.split_name,
+        "crop": data.crop,
+        "skipped": [dataclasses.asdict(s) for s in data.skipped],
+        "shared_identities": data.shared_identities,
+        "unseen_identities": unseen_identities(images, data.train, context.request.settings.train_images),
+        "unnamed_images": data.unnamed_images,
+        "duplicates": [list(pair) for pair in data.duplicates],
+        "notes": data.notes,
+    }
+
+
+def _describe_metrics(unavailable: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: {**info.as_record(), "unavailable": unavailable.get(name)}
+        for name, info in list_metrics().items()
+    }
+
+
+def _write_options(store: RunFolder, options: Mapping[str, Any]) -> None:
+    text = (
+        f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.toml_dumps(options)}"
+    )
+    atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+
+
 def done_entry(
+    prepared: PreparedRun,
     cell: Cell,
-    folder: Path,
-    store: RunFolder,
     trained: TrainedModel,
-    result: EvaluationResult,
-    numerics: dict[str, Any],
+    seconds: float,
+    numbers: Mapping[str, Any],
+    sets: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The manifest's entry of a finished cell."""
-    images = len(result.rows)
+    """Return the manifest's entry of a finished cell.
+
+    Args:
+        prepared: the run.
+        cell: which cell.
+        trained: its model.
+        seconds: of completing the test images.
+        numbers: mean and digest by metric, from :func:`reports.results.schema.cell_numbers`.
+        sets: value and number of images by metric of sets.
+    """
+    store, images = prepared.context.store, len(prepared.test_images.ids)
+    folder = store.cell(cell.slug, cell.key)
     return {
         **_entry(cell, "done"),
         "cell": folder.name,
         "folder": str(folder.relative_to(store.folder)),
-        "numerics": numerics,
+        "what": cell.key,
+        "where": prepared.context.where,
         "training": trained.summary,
         "fit": trained.fit,
         "evaluation": {
-            "seconds": result.seconds,
-            "images_per_second": images / max(result.seconds, 1e-9),
-            "numbers": cell_numbers(with_primary(result.rows)),
-            "sets": {name: _set_entry(score, images) for name, score in result.sets.items()},
+            "seconds": seconds,
+            "images_per_second": images / max(seconds, 1e-9),
+            "numbers": dict(numbers),
+            "sets": dict(sets),
         },
     }
 
 
-def _set_entry(score: SetScore, images: int) -> dict[str, Any]:
+def set_entry(score: SetScore, images: int) -> dict[str, Any]:
     """Record a number of a set of images, with its interval where the metric has one."""
     numbers = {"value": score.value, "low": score.low, "high": score.high}
     kept = {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 import masks.registry
-from bench import provenance
+from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest
-from bench.data import Dataset
 from bench.errors import UsageError
-from bench.training.device import Compute
+from bench.runner.context import RunContext
+from bench.runner.keys import Key, evaluation_code, training_code
 from masks.registry import fixed_hole_box
-from models.base import UNIFORM_OPTIMIZER, Box, Budget, FitCost, Task
+from models.base import UNIFORM_OPTIMIZER, Box, Budget, FitCost, InpaintingModel, Task
 from models.discovery import find_models, load_model
 from models.errors import (
     BrokenModelError,
@@ -37,7 +37,20 @@ MIXTURE = "paper"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """One training: a model and its config, on one mixture of masks, with one seed."""
+    """One training: a model and its config, on one mixture of masks, with one seed.
+
+    Attributes:
+        entry: the model.
+        config: an instance of its ``Config``.
+        task: what the model is built for.
+        budget: steps and optimizers.
+        train_mask: a mask's name, or a mixture.
+        seed: of weights, order, flips, masks and losses.
+        batch_size: images a step.
+        label: the model as tables show it.
+        what: everything that decides the numbers.
+        fit_cost: estimate of fitting a training-free baseline; ``None`` where there is nothing to fit.
+    """
 
     entry: ModelEntry
     config: Any
@@ -47,8 +60,13 @@ class TrainingPlan:
     seed: int
     batch_size: int
     label: str
-    key: str
+    what: Key
     fit_cost: FitCost | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that decides the numbers."""
+        return self.what.digest
 
     @property
     def slug(self) -> str:
@@ -58,19 +76,36 @@ class TrainingPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """An evaluation: a training (or an untrained fill) on one mask. ``broken`` or ``not_applicable`` say why not."""
+    """An evaluation: a training, or a training-free baseline, on one mask.
+
+    Attributes:
+        model: registry name.
+        label: the model as tables show it.
+        mask: mask evaluated on.
+        seed: of the training.
+        training: what it rests on; ``None`` if the model's file does not import.
+        what: everything that decides the completed images; ``None`` if the cell cannot be computed.
+        not_applicable: why it cannot be computed.
+        broken: the traceback of a model's file that does not import.
+    """
 
     model: str
     label: str
     mask: str
     seed: int
     training: TrainingPlan | None
+    what: Key | None = None
     not_applicable: str | None = None
     broken: str | None = None
 
     @property
+    def key(self) -> str:
+        """Digest of what decides the completed images; empty for a cell that cannot be computed."""
+        return self.what.digest if self.what else ""
+
+    @property
     def train_mask(self) -> str:
-        """What it was trained on; a dash for untrained fills."""
+        """What it was trained on; a dash for training-free baselines."""
         return self.training.train_mask if self.training and self.trained else "-"
 
     @property
@@ -83,11 +118,6 @@ class Cell:
         """Readable start of the folder's name."""
         return f"{self.model}-{mask_file_name(self.mask)}-seed{self.seed}"
 
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """What a later run of the same cell replaces."""
-        return (self.label, self.model, self.mask, self.train_mask, str(self.seed))
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -98,8 +128,12 @@ class Plan:
     @property
     def trainings(self) -> list[TrainingPlan]:
         """Every training once, in order."""
-        unique = {c.training.key: c.training for c in self.cells if c.trained and c.training}
-        return list(unique.values())
+        return unique_trainings(self.cells)
+
+
+def unique_trainings(cells: Iterable[Cell]) -> list[TrainingPlan]:
+    """Return the trainings that the cells rest on, each once and in order."""
+    return list({c.training.key: c.training for c in cells if c.trained and c.training}.values())
 
 
 def load_models(request: Request) -> dict[str, ModelEntry | str]:
@@ -153,43 +187,48 @@ def _check_masks(request: Request) -> None:
             raise UsageError(f"{option}: {error}") from error
 
 
-def build_plan(
-    request: Request, entries: dict[str, ModelEntry | str], data: Dataset, compute: Compute
-) -> Plan:
-    """All cells of ``request``, each with the training it needs."""
-    cells = []
+def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids: Sequence[str]) -> Plan:
+    """Plan all cells of a request, each with the training it needs.
+
+    Args:
+        context: the run.
+        entries: from :func:`load_models`.
+        ids: images to be evaluated.
+    """
+    request = context.request
     listings = find_models([Path(p) for p in request.models_from])
+    cells = []
     for name in request.models:
         entry = entries[name]
-        if isinstance(entry, str):
-            label = listings[name].card.label
-            cells += [
-                Cell(model=name, label=label, mask=mask, seed=seed, training=None, broken=entry)
-                for mask in request.masks
-                for seed in request.settings.seeds
-            ]
-            continue
+        # A training-free baseline is the same for every seed, and one cell whatever seeds are asked for.
+        trained = isinstance(entry, str) or entry.model.trained
         for mask in request.masks:
-            for seed in request.settings.seeds:
-                # A baseline without training is fitted to the masks that it completes.
-                learnt = train_masks_for(request, mask) if entry.model.trained else mask
-                plan = _training(request, entry, learnt, seed, data, compute)
-                if not entry.model.trained and seed != request.settings.seeds[0]:
-                    continue
-                box = fixed_hole_box(mask, request.settings.size)
-                reason = entry.model.not_applicable(plan.config, plan.task, Box(*box) if box else None)
-                cells.append(
-                    Cell(
-                        model=name,
-                        label=plan.label,
-                        mask=mask,
-                        # An untrained fill is the same for every seed, and one cell whatever seeds are asked for.
-                        seed=seed if entry.model.trained else 0,
-                        training=plan,
-                        not_applicable=reason,
+            for seed in request.settings.seeds if trained else (0,):
+                if isinstance(entry, str):
+                    label = listings[name].card.label
+                    cells.append(
+                        Cell(model=name, label=label, mask=mask, seed=seed, training=None, broken=entry)
                     )
-                )
+                else:
+                    cells.append(_plan_cell(context, entry, mask, seed, ids))
     return Plan(cells)
+
+
+def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids: Sequence[str]) -> Cell:
+    # A training-free baseline may be computed from images with the masks that it is evaluated on.
+    train_mask = train_masks_for(context.request, mask) if entry.model.trained else mask
+    training = _plan_training(context, entry, train_mask, seed)
+    box = fixed_hole_box(mask, context.request.settings.size)
+    reason = entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
+    return Cell(
+        model=entry.card.name,
+        label=training.label,
+        mask=mask,
+        seed=seed,
+        training=training,
+        what=None if reason else _cell_key(context, training, mask, ids),
+        not_applicable=reason,
+    )
 
 
 def train_masks_for(request: Request, mask: str) -> str:
@@ -209,30 +248,9 @@ def train_mask_names(train_mask: str) -> list[str]:
     return sorted(masks.registry.resolve_masks(given))
 
 
-def cell_key(cell: Cell, data: Dataset, ids: Iterable[str], metrics: Iterable[str], compute: Compute) -> str:
-    """Digest of what decides a cell's numbers."""
-    assert cell.training is not None
-    return json_digest(
-        {
-            "training": cell.training.key,
-            "mask": cell.mask,
-            "mask_content": masks.registry.mask_content_digest(cell.mask, data.size),
-            "mask_version": masks.registry.mask_info(cell.mask).version,
-            "ids": list(ids),
-            "data": data.fingerprint,
-            "metrics": sorted(metrics),
-            "numerics": compute.numerics(),
-            "libraries": provenance.numeric_library_versions(),
-            "code": provenance.evaluation_code_digest(),
-        }
-    )
-
-
-def _training(
-    request: Request, entry: ModelEntry, train_mask: str, seed: int, data: Dataset, compute: Compute
-) -> TrainingPlan:
-    settings = request.settings
-    config = entry.config(settings.preset, **request.model_options.get(entry.card.name, {}))
+def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed: int) -> TrainingPlan:
+    settings, data = context.request.settings, context.data
+    config = entry.config(settings.preset, **context.request.model_options.get(entry.card.name, {}))
     names = train_mask_names(train_mask)
     box = fixed_hole_box(names[0], settings.size) if len(names) == 1 else None
     task = Task(
@@ -242,41 +260,17 @@ def _training(
         mean_image=torch.from_numpy(np.ascontiguousarray(data.mean_image.transpose(2, 0, 1))).float(),
     )
     batch_size = settings.batch_for(entry.model.published_batch_size)
+    optimizer = dataclasses.replace(
+        UNIFORM_OPTIMIZER, learning_rate=settings.learning_rate, schedule=settings.schedule
+    )
     budget = Budget(
         num_steps=max(1, settings.images_seen // batch_size),
         track=settings.track,
-        uniform_optimizer=dataclasses.replace(UNIFORM_OPTIMIZER, learning_rate=settings.learning_rate),
+        uniform_optimizer=optimizer,
         steps_per_phase=settings.steps_per_phase,
     )
     suffix = entry.model.label_suffix(config, task)
-    label = f"{entry.card.label} {suffix}".strip()
-    key = json_digest(
-        {
-            "model": entry.card.name,
-            "config": dataclasses.asdict(config),
-            "task": {
-                "size": task.size,
-                "box": task.fixed_hole_box,
-                "mean": [float(v).hex() for v in task.mean_pixel],
-            },
-            "train_mask": names if entry.model.trained else None,
-            "mask_content": [masks.registry.mask_content_digest(n, settings.size) for n in names],
-            "mask_versions": [masks.registry.mask_info(n).version for n in names],
-            "seed": seed if entry.model.trained else None,
-            "data": data.fingerprint,
-            "budget": dataclasses.asdict(budget),
-            "batch": batch_size,
-            "micro_batch": settings.micro_batch,
-            "flips": settings.flips,
-            "compile": settings.compile,
-            "train_images": settings.train_images,
-            "mask_bank": settings.mask_bank,
-            "code": provenance.training_code_digest(model_file(entry)),
-            "numerics": compute.numerics(),
-            "libraries": provenance.numeric_library_versions(),
-        }
-    )
-    return TrainingPlan(
+    plan = TrainingPlan(
         entry=entry,
         config=config,
         task=task,
@@ -284,12 +278,71 @@ def _training(
         train_mask=train_mask,
         seed=seed,
         batch_size=batch_size,
-        label=label,
-        key=key,
+        label=f"{entry.card.label} {suffix}".strip(),
+        what=Key({}),
         fit_cost=entry.model.fit_cost(config, task, len(data.train.pixels[: settings.train_images])),
+    )
+    return dataclasses.replace(plan, what=_training_key(context, plan))
+
+
+def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
+    """Everything that decides a training's numbers; of a training-free baseline, far less."""
+    settings, names = context.request.settings, train_mask_names(plan.train_mask)
+    model = plan.entry.model
+    code = _training_code(model, tuple(names), plan.budget.uniform_optimizer.schedule)
+    parts: dict[str, Any] = {
+        "model": plan.entry.card.name,
+        "config": dataclasses.asdict(plan.config),
+        "task": {
+            "size": plan.task.size,
+            "box": plan.task.fixed_hole_box,
+            "mean": [float(v).hex() for v in plan.task.mean_pixel],
+        },
+        "data": context.data.fingerprint,
+        "train_images": settings.train_images,
+        "code": code.digest,
+    }
+    if model.trained or model.needs_fit:
+        parts |= {
+            "train_mask": names,
+            "mask_content": [masks.registry.mask_content_digest(n, settings.size) for n in names],
+            "mask_versions": [masks.registry.mask_info(n).version for n in names],
+        }
+    if model.trained:
+        parts |= {
+            "seed": plan.seed,
+            "budget": dataclasses.asdict(plan.budget),
+            "batch": plan.batch_size,
+            "micro_batch": settings.micro_batch,
+            "flips": settings.flips,
+            "compile": settings.compile,
+            "mask_bank": settings.mask_bank,
+        }
+    return Key(parts, code.modules)
+
+
+def _cell_key(context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str]) -> Key:
+    """Everything that decides the completed test images of a cell."""
+    code = _evaluation_code(mask)
+    return Key(
+        {
+            "training": training.key,
+            "mask": mask,
+            "mask_content": masks.registry.mask_content_digest(mask, context.data.size),
+            "mask_version": masks.registry.mask_info(mask).version,
+            "ids": json_digest(list(ids)),
+            "data": context.data.fingerprint,
+            "code": code.digest,
+        },
+        code.modules,
     )
 
 
-def model_file(entry: ModelEntry) -> Path:
-    """The file of the model's class."""
-    return Path(inspect.getfile(entry.model))
+@cache
+def _training_code(model: type[InpaintingModel], names: tuple[str, ...], schedule: str) -> CodeDigest:
+    return training_code(model, names, [schedule])
+
+
+@cache
+def _evaluation_code(mask: str) -> CodeDigest:
+    return evaluation_code(mask)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest, resolve_config
 from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.data.dataset import known_identities
@@ -17,14 +19,16 @@ from bench.evaluation import evaluator
 from bench.evaluation.metrics import (
     DistributionMetric,
     expand_metrics,
+    load_metric,
     prepare_distribution_metrics,
     prepare_metrics,
 )
-from bench.runner import batch_size
+from bench.runner import batch_size, keys
 from bench.runner.callbacks import RunCallbacks
-from bench.runner.plan import Cell, Plan, build_plan, cell_key, load_models
+from bench.runner.context import RunContext
+from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
-from bench.training.device import Compute, select_device
+from bench.training.device import select_device
 from models import discovery
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
@@ -33,25 +37,29 @@ _UNNAMED = ("seeds", "precision", "metrics")
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """All that a run needs before it writes anything; ``unavailable`` metrics have their reasons.
+    """All that a run needs before it writes anything.
 
-    ``request`` is the one that was given, with ``--batch auto`` settled.
+    Attributes:
+        context: what every part of the run shares.
+        plan: the cells.
+        metrics: name -> function, of those that are available.
+        sets: metrics of sets of images that are available.
+        unavailable: name -> reason, of the others.
+        test_images: images to be evaluated.
     """
 
-    request: Request
-    data: Dataset
-    compute: Compute
+    context: RunContext
     plan: Plan
     metrics: dict[str, Any]
     sets: list[DistributionMetric]
     unavailable: dict[str, str]
     test_images: ImageSet
-    store: RunFolder
 
-    def key(self, cell: Cell) -> str:
-        """Digest of what decides a cell's numbers."""
-        names = [*self.metrics, *(m.info.name for m in self.sets)]
-        return cell_key(cell, self.data, self.test_images.ids, names, self.compute)
+    @cached_property
+    def metric_code(self) -> dict[str, CodeDigest]:
+        """Metric -> digest of the code that decides its numbers."""
+        names = [*self.metrics, *(metric.info.name for metric in self.sets)]
+        return {name: keys.metric_code(load_metric(name)) for name in names}
 
 
 def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> PreparedRun:
@@ -90,19 +98,16 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")
-    store = RunFolder(experiment_name(request), root)
-    settled = batch_size.resolve_auto_batch_size(request, entries, data, compute, store, callbacks)
-    request = dataclasses.replace(request, settings=settled)
+    context = RunContext(request, data, compute, RunFolder(experiment_name(request), root), callbacks)
+    settings = batch_size.resolve_auto_batch_size(context, entries)
+    context = dataclasses.replace(context, request=dataclasses.replace(request, settings=settings))
     return PreparedRun(
-        request=request,
-        data=data,
-        compute=compute,
-        plan=build_plan(request, entries, data, compute),
+        context=context,
+        plan=build_plan(context, entries, test_images.ids),
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
         test_images=test_images,
-        store=store,
     )
 
 

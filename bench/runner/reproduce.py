@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from bench.config import Request, RunConfig
 from bench.errors import BenchError, UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.runner.callbacks import RunCallbacks
+from bench.runner.keys import describe_where
+from bench.runner.manifest_writer import places_of
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
 from bench.runner.run_folder import RunFolder, read_manifest
@@ -86,27 +88,25 @@ def reproduce_experiment(
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
     try:
         asked = recorded_requests(record, name, data=data, models_from=models_from)
-        threads = record.cells[0]["numerics"].get("threads")
+        threads = places_of(record.cells[0])[0].get("threads")
         if isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # sums depend on it
         ready = [prepare_run(request, callbacks, root) for request in asked]
         _check(record, ready, callbacks, exact=tolerance is None)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise BenchError(
             f"{record.path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
         ) from error
     for prepared in ready:
-        execute_plan(prepared, callbacks, root)
+        execute_plan(prepared)
     made = store.read_manifest()
     assert made is not None
     again = {tuple(cell[k] for k in _IDENTITY): cell for cell in made["cells"]}
-    unavailable = ready[0].unavailable
+    comparison = _Comparison(store, ready[0].unavailable, tolerance)
     compared = [
         number
         for cell, recorded in zip(record.cells, record.numbers, strict=True)
-        for number in _compare(
-            cell, recorded, again.get(tuple(cell[k] for k in _IDENTITY)), store, unavailable, tolerance
-        )
+        for number in comparison.compare(cell, recorded, again.get(tuple(cell[k] for k in _IDENTITY)))
     ]
     return Reproduction(store.folder, compared)
 
@@ -119,20 +119,21 @@ def _check(
     Raises:
         UsageError: see :func:`reproduce_experiment`.
     """
-    manifest, data, wrong = record.manifest, ready[0].data, []
+    manifest, context, wrong = record.manifest, ready[0].context, []
+    data = context.data
     if data.fingerprint != manifest["data"]["fingerprint"]:
         wrong.append(
             f"the data are others ({manifest['data']['title']}, fingerprint "
             f"{manifest['data']['fingerprint'][:12]}; here {data.title}, {data.fingerprint[:12]}): give --data PATH"
         )
-    for mask in dict.fromkeys(m for prepared in ready for m in prepared.request.masks if not wrong):
+    for mask in dict.fromkeys(m for prepared in ready for m in prepared.context.request.masks if not wrong):
         drawn = masks.bank.masks_digest(masks.registry.draw_masks(mask, ready[0].test_images.ids, data.size))
         if drawn != manifest["masks"][mask]["digest"]:
             wrong.append(
                 f"mask {mask} is drawn otherwise (here version {masks.registry.mask_info(mask).version})"
             )
-    here = {**ready[0].compute.numerics(), **provenance.numeric_library_versions()}
-    elsewhere = _differences((cell["numerics"] for cell in record.cells), here)
+    places = (place for cell in record.cells for place in places_of(cell))
+    elsewhere = "; ".join(dict.fromkeys(d for place in places for d in describe_where(place, context.where)))
     if elsewhere and exact:
         wrong.append(
             f"it was computed elsewhere ({elsewhere}), and numbers are equal to the last bit only on the same: "
@@ -148,43 +149,36 @@ def _check(
         callbacks.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
 
 
-def _differences(recorded: Iterable[dict[str, Any]], here: dict[str, Any]) -> str:
-    """``torch 2.5.0, here 2.6.0; threads 8, here 2``; empty where all are as here."""
-    found = {}
-    for numerics in recorded:
-        for name in {**numerics, **here}:
-            if numerics.get(name) != here.get(name):
-                found[name] = f"{name} {numerics.get(name)}, here {here.get(name)}"
-    return "; ".join(found.values())
+@dataclass(frozen=True)
+class _Comparison:
+    """What recorded numbers are compared with: the new experiment, metrics it could not measure, the tolerance."""
 
+    store: RunFolder
+    unavailable: dict[str, str]
+    tolerance: float | None
 
-def _compare(
-    cell: dict[str, Any],
-    recorded: dict[str, dict[str, Any]],
-    again: dict[str, Any] | None,
-    store: RunFolder,
-    unavailable: dict[str, str],
-    tolerance: float | None,
-) -> list[MetricComparison]:
-    """Every recorded number of a cell beside the new one."""
-    title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
-    found: dict[str, dict[str, Any]] = {}
-    failure = "the cell was not computed"
-    if again is not None and again["status"] == "done":
-        found = recorded_numbers(again, store.folder)
-    elif again is not None:
-        failure = str(again["reason"])
-    told = []
-    for metric, was in recorded.items():
-        now = found.get(metric)
-        if now is None:
-            verdict = "not measured" if metric in unavailable else "differs"
-            reason = unavailable.get(metric, failure)
-            told.append(MetricComparison(title, metric, was["mean"], None, verdict, reason))
-            continue
-        verdict, reason = _verdict(was, now, tolerance)
-        told.append(MetricComparison(title, metric, was["mean"], now["mean"], verdict, reason))
-    return told
+    def compare(
+        self, cell: dict[str, Any], recorded: dict[str, dict[str, Any]], again: dict[str, Any] | None
+    ) -> list[MetricComparison]:
+        """Set every recorded number of a cell beside the new one."""
+        title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+        found: dict[str, dict[str, Any]] = {}
+        failure = "the cell was not computed"
+        if again is not None and again["status"] == "done":
+            found = recorded_numbers(again, self.store.folder)
+        elif again is not None:
+            failure = str(again["reason"])
+        numbers = []
+        for metric, was in recorded.items():
+            now = found.get(metric)
+            if now is None:
+                verdict = "not measured" if metric in self.unavailable else "differs"
+                reason = self.unavailable.get(metric, failure)
+                numbers.append(MetricComparison(title, metric, was["mean"], None, verdict, reason))
+                continue
+            verdict, reason = _verdict(was, now, self.tolerance)
+            numbers.append(MetricComparison(title, metric, was["mean"], now["mean"], verdict, reason))
+        return numbers
 
 
 def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) -> tuple[str, str]:
@@ -299,7 +293,7 @@ def recorded_requests(
             model_options=configs,
             models_from=tuple(models_from) or tuple(sorted(recorded_files)),
             name=name,
-            device=record.cells[0]["numerics"]["device"],
+            device=places_of(record.cells[0])[0]["device"],
             pictures=bool(settings.get("pictures", True)),
             allow_unreadable=True,  # the fingerprint is what counts
             command=("bench", "reproduce", str(record.path)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ _RESERVED = {"results", "statistics", "claims", "sections", "templates"}
 
 class BusyError(BenchError):
     """Another process works in the run folder."""
+
+
+class DamagedManifestError(BenchError):
+    """A manifest is there, and is not what was written."""
 
 
 def check_name(name: str) -> str:
@@ -45,7 +50,7 @@ class RunFolder:
     """
 
     def __init__(self, name: str, root: Path = Path()) -> None:
-        self.name = check_name(name)
+        self.name, self.root = check_name(name), root
         self.folder = root / RUNS / name
         self.report_folder = root / REPORTS / name
         self._lock: FileLock | None = None
@@ -116,6 +121,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         return manifests.read_manifest(path)
+    except manifests.DamagedManifestError as error:
+        raise DamagedManifestError(str(error)) from error
     except manifests.ManifestError as error:
         raise BenchError(str(error)) from error
 
@@ -123,6 +130,31 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON by a temporary name and a rename."""
     atomic_write(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+
+
+def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON with a checksum of its content in it, so that damage and edits are noticed."""
+    write_json(path, {**value, manifests.SEAL: manifests.manifest_checksum(value)})
+
+
+def read_checked_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_checked_json` wrote, without the checksum.
+
+    Raises:
+        OSError: the file is not there or cannot be read.
+        ValueError: it is not JSON, or its content is not what was written.
+    """
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict) or value.get(manifests.SEAL) != manifests.manifest_checksum(value):
+        raise ValueError(f"{path.name} does not hold what was written")
+    del value[manifests.SEAL]
+    return value
+
+
+def file_signature(path: Path) -> dict[str, Any]:
+    """Lines and SHA-256 of a text file; no lines where it is missing."""
+    content = path.read_bytes() if path.is_file() else b""
+    return {"lines": content.count(b"\n"), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,35 +1,39 @@
-"""From a training plan to a trained model: build, resume or take from the run folder."""
+"""From a training plan to a trained model: train, resume, or load from the run folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import masks.bank
 import masks.registry
-from bench.config import Request, RunConfig, json_digest
-from bench.data import Dataset
 from bench.evaluation import evaluator
 from bench.evaluation.image_batch import NotFiniteError
 from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner import diagnostics
-from bench.runner.callbacks import RunCallbacks
+from bench.runner.context import RunContext
 from bench.runner.fit import fit_baseline
+from bench.runner.keys import describe_where
 from bench.runner.plan import TrainingPlan, train_mask_names
-from bench.runner.run_folder import RunFolder, write_json
+from bench.runner.run_folder import (
+    RunFolder,
+    file_signature,
+    read_checked_json,
+    remove_folder,
+    write_checked_json,
+    write_json,
+)
 from bench.runner.sample_grid import SampleGrid
 from bench.runner.tensorboard import TensorBoardLog
 from bench.training import checkpoint
 from bench.training.data_loader import TrainingDataLoader
-from bench.training.device import Compute
+from bench.training.model_setup import build_model
 from bench.training.schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
@@ -54,120 +58,112 @@ class TrainedModel:
     summary: dict[str, Any] | None
     fit: dict[str, Any] | None = None
 
-    @staticmethod
-    def is_complete(store: RunFolder, plan: TrainingPlan) -> bool:
-        """Whether the training has ended: ``training.json`` is written last, and is whole."""
-        try:
-            text = (store.training(plan.slug, plan.key) / "training.json").read_text(encoding="utf-8")
-            return bool(json.loads(text)["key"] == plan.key)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
 
+def read_training_record(store: RunFolder, plan: TrainingPlan) -> dict[str, Any] | None:
+    """Return what ``training.json`` records of a training that has ended; ``None`` where it has not.
 
-def build_model(plan: TrainingPlan, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
-    """The model with weights drawn from a seed made of its name and the training's seed, on the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(json_digest(["weights", plan.entry.card.name, plan.seed])[:15], 16))
-        model = plan.entry.model(plan.config, plan.task)
-    return move_to_device(model, compute, compiled=compiled)
-
-
-def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool = False) -> InpaintingModel:
-    """Move all networks to the device; ``compiled``: through ``torch.compile`` from their first use.
-
-    On many devices batch-norm sees the global batch.
-
-    Activations are channels-last everywhere, since batches are. Weights are so on a GPU alone: on the CPU, gradients
-    come back contiguous, and turning them about took half of the optimizers' time.
+    It is written last. One that is damaged, or that belongs to another training, counts as not there: the training is
+    then taken up from its checkpoint, and the record is written again.
     """
-    compute.process_group.synchronize_batch_norm(model.networks, compute.device)
-    layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
-    for networks in (model.networks, model.frozen):
-        networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
-        if compiled:
-            for network in networks.values():
-                network.compile()
-    return model
+    try:
+        record = read_checked_json(store.training(plan.slug, plan.key) / "training.json")
+    except (OSError, ValueError):
+        return None
+    return record if record.get("key") == plan.key else None
 
 
-def train_model(
-    plan: TrainingPlan,
-    request: Request,
-    data: Dataset,
-    compute: Compute,
-    store: RunFolder,
-    callbacks: RunCallbacks,
-    *,
-    index: int,
-    of: int,
-) -> TrainedModel:
-    """Train, go on with, or load the model of ``plan``."""
-    model = build_model(plan, compute, compiled=request.settings.compile)
+def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
+    """Whether a training has ended and is taken as it is: its record is there, and its weights can be read.
+
+    With ``--recompute``, one that was computed with other versions or on other hardware is not.
+    """
+    record = read_training_record(context.store, plan)
+    if record is None or (context.request.recompute and _is_from_elsewhere(record, context)):
+        return False
+    state = checkpoint.newest_checkpoint(context.store.training(plan.slug, plan.key))
+    return state is not None and bool(state["complete"])
+
+
+def _is_from_elsewhere(record: Mapping[str, Any], context: RunContext) -> bool:
+    return any(where != context.where for where in record.get("where", []))
+
+
+def train_model(plan: TrainingPlan, context: RunContext, *, index: int = 0, of: int = 0) -> TrainedModel:
+    """Train, resume or load the model of ``plan``.
+
+    Args:
+        plan: what is trained.
+        context: the run.
+        index: which of the run's trainings this is, from 1; for the callbacks.
+        of: how many there are.
+    """
+    compute, store, callbacks = context.compute, context.store, context.callbacks
+    compiled = context.request.settings.compile
+    model = build_model(plan.entry, plan.config, plan.task, plan.seed, compute, compiled=compiled)
     if not plan.entry.model.trained:
-        images = request.settings.train_images
-        fit = fit_baseline(model, plan, images, data, compute, store) if model.needs_fit else None
-        return TrainedModel(plan, model, None, fit)
+        return TrainedModel(
+            plan, model, None, fit_baseline(model, plan, context) if model.needs_fit else None
+        )
     folder = store.training(plan.slug, plan.key)
     schedule = Schedule(model.phases(plan.budget))
-    # On many devices rank 0 looks, and the others hear what it found.
-    process_group = compute.process_group
-    state = None
-    if process_group.is_main and TrainedModel.is_complete(store, plan):
-        state = checkpoint.newest_checkpoint(folder, warn=callbacks.warn)
-        if state is None or not state["complete"]:
-            # The record of a finished training without its weights: train again rather than evaluate anything else.
-            (folder / "training.json").unlink()
-            state = None
-    state = process_group.broadcast(state)
+    # Rank 0 looks, and the other processes are told what it found.
+    state = compute.process_group.broadcast(_finished_state(plan, context) if _is_main(context) else None)
     if state:
         model.networks.load_state_dict(state["networks"])
     else:
         callbacks.training_started(plan.label, index, of, schedule.num_steps)
         memory = PeakMemory(compute)
-        _train(model, schedule, plan, request, data, compute, folder, callbacks)
-        if process_group.is_main:
-            summary = _summary(model, schedule, plan, compute, memory.mebibytes(), folder, store)
-            write_json(folder / "training.json", summary)
-            callbacks.training_done(plan.label, summary["seconds"])
-    if not process_group.is_main:
-        return TrainedModel(plan, model, None)
-    return TrainedModel(plan, model, json.loads((folder / "training.json").read_text(encoding="utf-8")))
+        _train(model, schedule, plan, context)
+        if _is_main(context):
+            record = _training_record(model, schedule, plan, context) | {"peak_memory_mb": memory.mebibytes()}
+            write_checked_json(folder / "training.json", record)
+            callbacks.training_done(plan.label, record["seconds"])
+    return TrainedModel(plan, model, read_training_record(store, plan) if _is_main(context) else None)
 
 
-def _train(
-    model: InpaintingModel,
-    schedule: Schedule,
-    plan: TrainingPlan,
-    request: Request,
-    data: Dataset,
-    compute: Compute,
-    folder: Path,
-    callbacks: RunCallbacks,
-) -> None:
-    settings = request.settings
+def _is_main(context: RunContext) -> bool:
+    return context.compute.process_group.is_main
+
+
+def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] | None:
+    """The last checkpoint of a training that has ended; otherwise the folder is left ready to train in."""
+    record = read_training_record(context.store, plan)
+    folder = context.store.training(plan.slug, plan.key)
+    if record is not None and context.request.recompute and _is_from_elsewhere(record, context):
+        remove_folder(folder)
+        return None
+    if record is None:
+        return None
+    state = checkpoint.newest_checkpoint(folder, warn=context.callbacks.warn)
+    if state is None or not state["complete"]:
+        # The record of a finished training without its weights: train again rather than evaluate anything else.
+        (folder / "training.json").unlink()
+        return None
+    return state
+
+
+def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, context: RunContext) -> None:
+    request, compute, callbacks = context.request, context.compute, context.callbacks
+    settings, folder = request.settings, context.store.training(plan.slug, plan.key)
     names = train_mask_names(plan.train_mask)
     bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
-    pixels = data.train.pixels[: settings.train_images] if settings.train_images else data.train.pixels
     batches = TrainingDataLoader(
-        pixels,
+        context.data.train.pixels[: settings.train_images],
         bank.packed,
         batch_size=plan.batch_size,
         seed=plan.seed,
         flips=settings.flips,
         compute=compute,
     )
-    if compute.process_group.is_main:
-        _write_config(folder, plan, settings, schedule, bank.digest, compute)
-    log = (
-        TensorBoardLog(folder / "train.jsonl")
-        if request.tensorboard and compute.process_group.is_main
-        else None
-    )
-    sample = SampleGrid(model, data, names[0], compute, folder) if request.samples_every else None
+    log = None
+    if _is_main(context):
+        _write_config(plan, context, schedule, bank.digest)
+        log = TensorBoardLog(folder / "train.jsonl") if request.tensorboard else None
+    grid = SampleGrid(model, context.data, names[0], compute, folder) if request.samples_every else None
 
-    def draw(step: int) -> None:
-        assert sample is not None
-        sheet = sample(step)
+    def draw_samples(step: int) -> None:
+        assert grid is not None
+        sheet = grid(step)
         if log:
             log.picture(sheet, step)
 
@@ -179,7 +175,7 @@ def _train(
         compute,
         folder,
         intervals=Intervals(
-            # At least ten of each a training, however short it is: a claim rests on how validations fluctuate.
+            # At least ten of each in a training, however short it is: a claim rests on how validations fluctuate.
             report=min(settings.report_every, tenth),
             validate=min(settings.validate_every or tenth, tenth),
             checkpoint=settings.checkpoint_every,
@@ -187,8 +183,8 @@ def _train(
         ),
         micro_batch=settings.micro_batch,
         hooks=TrainerHooks(
-            validate=_validator(model, names, data, compute),
-            sample=draw,
+            validate=_validator(model, names, context),
+            sample=draw_samples,
             on_progress=lambda progress: callbacks.training_progress(plan.label, progress),
             on_step=lambda step: callbacks.training_step(plan.label, step, schedule.num_steps),
             warn=callbacks.warn,
@@ -197,14 +193,16 @@ def _train(
     ).train()
 
 
-def _write_config(
-    folder: Path,
-    plan: TrainingPlan,
-    settings: RunConfig,
-    schedule: Schedule,
-    mask_bank_digest: str,
-    compute: Compute,
-) -> None:
+def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, mask_bank_digest: str) -> None:
+    """Write ``config.json``: what is trained, and where, one entry for each machine that had a part in it."""
+    folder = context.store.training(plan.slug, plan.key)
+    where = _recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
+    if where and where[-1] != context.where:
+        differences = "; ".join(describe_where(where[-1], context.where))
+        context.callbacks.warn(
+            f"{plan.label}: resumed on other software or hardware than it was begun on ({differences}); "
+            "the training records both, and its numbers cannot be reproduced bit for bit"
+        )
     write_json(
         folder / "config.json",
         {
@@ -219,40 +217,47 @@ def _write_config(
             "mask_bank_digest": mask_bank_digest,
             "seed": plan.seed,
             "batch_size": plan.batch_size,
-            "settings": settings.as_dict(),
+            "settings": context.request.settings.as_dict(),
             "phases": [dataclasses.asdict(phase) for phase in schedule.phases],
-            "numerics": compute.numerics(),
             "key": plan.key,
+            "what": plan.what.as_json(),
+            "where": where if where and where[-1] == context.where else [*where, context.where],
         },
     )
 
 
+def _recorded_where(folder: Path) -> list[dict[str, Any]]:
+    """The machines that a training's ``config.json`` names, in order; none where it cannot be read."""
+    try:
+        recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))["where"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return recorded if isinstance(recorded, list) else []
+
+
 def _validator(
-    model: InpaintingModel, names: list[str], data: Dataset, compute: Compute
+    model: InpaintingModel, names: list[str], context: RunContext
 ) -> Callable[[], dict[str, float]] | None:
-    if not data.validation.ids:
+    """Return the function that scores the model on validation images; ``None`` where the data have none."""
+    if not context.data.validation.ids:
         return None
-    images = evaluator.sample_subset(data.validation, _VALIDATION_IMAGES)
-    drawn = masks.registry.draw_masks(names[0], images.ids, data.size)
+    images = evaluator.sample_subset(context.data.validation, _VALIDATION_IMAGES)
+    drawn = masks.registry.draw_masks(names[0], images.ids, context.data.size)
 
     def validate() -> dict[str, float]:
         try:
-            return evaluator.validation_score(model, images, drawn, compute, ["psnr_db"])
+            return evaluator.validation_score(model, images, drawn, context.compute, ["psnr_db"])
         except NotFiniteError:
             return {"psnr_db": math.nan}
 
     return validate
 
 
-def _summary(
-    model: InpaintingModel,
-    schedule: Schedule,
-    plan: TrainingPlan,
-    compute: Compute,
-    peak_memory_mb: float | None,
-    folder: Path,
-    store: RunFolder,
+def _training_record(
+    model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, context: RunContext
 ) -> dict[str, Any]:
+    """What ``training.json`` says of a training that has ended."""
+    folder = context.store.training(plan.slug, plan.key)
     state = checkpoint.newest_checkpoint(folder)
     seconds = float(state["metric_logger"]["seconds"]) if state else 0.0
     images_seen = schedule.num_steps * plan.batch_size
@@ -262,20 +267,25 @@ def _summary(
         ).multiply_accumulates
     except Exception:  # a user's model that cannot be traced without data is not a failed training
         macs = None
+    log = TrainLog(folder / "train.jsonl")
     return {
         "key": plan.key,
-        "folder": str(folder.relative_to(store.folder)),
+        "where": _recorded_where(folder),
+        "folder": str(folder.relative_to(context.store.folder)),
+        "model": plan.entry.card.name,
+        "train_mask": plan.train_mask,
+        "seed": plan.seed,
         "seconds": seconds,
         "images_per_second": images_seen / max(seconds, 1e-9),
         "num_steps": schedule.num_steps,
         "batch_size": plan.batch_size,
         "images_seen": images_seen,
-        "precision": compute.precision,
+        "precision": context.compute.precision,
         "phases": [{"name": p.name, "num_steps": p.num_steps} for p in schedule.phases],
         "parameters": {
             name: sum(p.numel() for p in network.parameters()) for name, network in model.networks.items()
         },
         "multiply_accumulates": macs,
-        "peak_memory_mb": peak_memory_mb,
-        "events": diagnostics.training_events(TrainLog(folder / "train.jsonl").read()),
+        "events": diagnostics.training_events(log.read()),
+        "log": file_signature(log.path),
     }

@@ -52,6 +52,10 @@ class ManifestError(ValueError):
     """A manifest is missing, damaged, or of another version. The message says which file, why, and what to do."""
 
 
+class DamagedManifestError(ManifestError):
+    """A manifest is there, and is not what was written."""
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest of this version, as it was written.
 
@@ -64,7 +68,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: not readable as a manifest ({reason}); {_REMEDY}") from error
+        raise DamagedManifestError(f"{path}: not readable as a manifest ({reason}); {_REMEDY}") from error
     if not isinstance(manifest, dict) or "schema" not in manifest:
         raise ManifestError(f"{path}: not a manifest of inpaint-bench")
     if manifest["schema"] != SCHEMA:
@@ -76,7 +80,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if problem is None and SEAL in manifest and manifest[SEAL] != manifest_checksum(manifest):
         problem = "its content is not what was written"
     if problem is not None:
-        raise ManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
+        raise DamagedManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
     return manifest
 
 
@@ -86,7 +90,9 @@ def is_claims_dataset(data: Mapping[str, Any]) -> bool:
     return bool(data.get("claims_dataset", data.get("name") == "celeba"))
 
 
-_REMEDY = "get a whole copy of it, or remove it and run the experiment's command again"
+_REMEDY = (
+    "get an intact copy of it, or run the experiment's command again, which makes it again from the cells"
+)
 
 
 def manifest_checksum(value: Mapping[str, Any]) -> str:

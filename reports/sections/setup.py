@@ -48,7 +48,7 @@ def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]
     grouped: dict[str, tuple[dict[str, list[str]], dict[str, Any]]] = {}
     for method in context.methods:
         for cell in method.done:
-            if numerics := cell.get("numerics"):
+            if numerics := cell.get("where", cell.get("numerics")):
                 held, _ = grouped.setdefault(repr(sorted(numerics.items())), ({}, numerics))
                 held.setdefault(method.label, []).append(cell["mask"])
     alone = len(grouped) == 1

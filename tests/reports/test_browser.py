@@ -86,7 +86,7 @@ def _say_long_things(folder: Path) -> None:
         cell["summary"] = LONG
         cell["config"] |= {"a_long_field_of_the_configuration": LONG}
         if cell["status"] == "done":
-            cell["numerics"] = {"device": "cpu" if place % 2 else "cuda", "torch": "2.5.0"}
+            cell["where"] = {"device": "cpu" if place % 2 else "cuda", "torch": "2.5.0"}
         if cell["training"]:
             cell["training"]["events"] = [{"step": 7, "kind": "gradient spike", "detail": LONG}]
     path.write_text(json.dumps(manifest))

@@ -1,177 +1,333 @@
-"""Looking before and after: bench run --dry-run, bench status, bench clean, and what is printed where."""
+"""What is in a key, and what is not: edits in a copy of the sources, and the digests before and after."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.cli import console
-from bench.runner.run_folder import RunFolder
-from bench.runner.status import completed_steps, read_status
-from reports.results.manifest import SEAL
-from tests.bench.cli.test_cli import bench, error_of
+import bench
+from bench.code_digest import PACKAGES, SourceTree
+from bench.evaluation.metrics import list_metrics, load_metric
+from bench.runner.keys import (
+    Key,
+    describe_changes,
+    describe_where,
+    evaluation_code,
+    metric_code,
+    training_code,
+)
+from models.base import InpaintingModel
+from models.discovery import load_model
+from models.template import template_source
+
+#: Of the models and masks whose keys are watched.
+MODELS = ("glcic", "mgs-iim", "pconv")
+MASKS = ("center", "random-rect", "shapes")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the four packages."""
+    folder = tmp_path_factory.mktemp("sources")
+    for name in PACKAGES:
+        root = Path(bench.__file__).parents[1] / name
+        shutil.copytree(root, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+class Sources:
+    """A copy of the sources that a test may edit, and the digests made from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._kept: dict[Path, str | None] = {}
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text, f"{path} does not hold {old!r} any more"
+        self.write(path, text.replace(old, new, 1))
+
+    def write(self, path: str, text: str | None) -> None:
+        file = self.folder / path
+        self._kept.setdefault(file, file.read_text(encoding="utf-8") if file.is_file() else None)
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text, encoding="utf-8")
+
+    def restore(self) -> None:
+        for file, text in self._kept.items():
+            file.unlink(missing_ok=True)
+            if text is not None:
+                file.write_text(text, encoding="utf-8")
+        self._kept.clear()
+
+    def trainings(self, masks: tuple[str, ...] = MASKS) -> dict[str, str]:
+        tree = SourceTree([self.folder])
+        return {m: training_code(_model(m), masks, ["linear"], tree).digest for m in MODELS}
+
+    def cells(self) -> dict[str, str]:
+        tree = SourceTree([self.folder])
+        return {mask: evaluation_code(mask, tree).digest for mask in ("center", "freeform")}
+
+    def metrics(self) -> dict[str, str]:
+        tree = SourceTree([self.folder])
+        return {name: metric_code(load_metric(name), tree).digest for name in list_metrics()}
+
+    def everything(self) -> dict[str, dict[str, str]]:
+        return {"trainings": self.trainings(), "cells": self.cells(), "metrics": self.metrics()}
+
+
+def _model(name: str) -> type[InpaintingModel]:
+    return load_model(name).model
 
 
 @pytest.fixture
-def words(workplace: Path, pictures_dir: Path, unet: Path) -> list[str]:
-    """A small run of a trained model and a fill, under the name ``kept``."""
-    return [
-        *("run", "--models", "test-unet,mean", "--models-from", str(unet), "--data", str(pictures_dir)),
-        *("--preset", "smoke", "--images-seen", "16", "--name", "kept", "--quiet"),
-    ]
+def sources(pristine: Path) -> Iterator[Sources]:
+    copy = Sources(pristine)
+    yield copy
+    copy.restore()
 
 
-def test_a_dry_run_says_what_is_to_do_and_does_nothing(words: list[str]) -> None:
-    before = json.loads(bench(*words, "--dry-run", "--json").stdout)
-    assert [(c["label"], c["state"]) for c in before["cells"]] == [
-        ("Test Unet", "to train, 4 steps"),
-        ("Mean pixel", "to evaluate"),
-    ]
-    assert before["trainings"] == 1
-    assert before["seconds"] > 0
-    assert before["memory_bytes"] > 4 * 4 * 1000  # more than its weights with Adam
-    assert not Path("runs").exists()
-    assert bench(*words).exit_code == 0
-    after = json.loads(bench(*words, "--dry-run", "--json").stdout)
-    assert [c["state"] for c in after["cells"]] == ["done", "done"]
-    assert (after["trainings"], after["seconds"], after["memory_bytes"]) == (0, 0, 0)
-    next(Path("runs/kept/cells").glob("test-unet*/results.parquet")).write_bytes(b"PAR1")
-    output = bench(*words, "--dry-run").stdout
-    assert "damaged, to be evaluated again" in output
-    assert "2 cells, 1 done; 0 trainings to run" in output
+@pytest.fixture(scope="module")
+def before(pristine: Path) -> dict[str, dict[str, str]]:
+    return Sources(pristine).everything()
 
 
-def test_more_memory_is_said_for_larger_batches_and_models(workplace: Path, pictures_dir: Path) -> None:
-    def bytes_of(*words: str) -> float:
-        data = ("--data", str(pictures_dir), "--dry-run", "--json")
-        return float(json.loads(bench("run", *data, *words).stdout)["memory_bytes"])
-
-    small, large = bytes_of("--models", "pconv"), bytes_of("--models", "pconv", "--batch", "32")
-    assert small < large < 2 * small
-    assert bytes_of("--models", "pconv", "--batch", "32", "--micro-batch", "16") == small
+def _comment(sources: Sources) -> None:
+    sources.edit("models/three_phase.py", "from __future__", "# why\nfrom __future__")
+    sources.edit("bench/training/train_step.py", "from __future__", "# why\nfrom __future__")
 
 
-def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], unet: Path) -> None:
-    assert "holds no experiment yet" in bench("status").output
-    assert bench(*words).exit_code == 0
-    unet.write_text(unet.read_text().replace("import torch\n", "import nothing_there\n", 1))
-    sys.modules.pop("inpaint_bench_user_unet", None)
-    assert bench(*words, "--seeds", "1").exit_code == 1
-    status = json.loads(bench("status", "kept", "--json").output)
-    assert status["counts"] == {"done": 2, "failed": 1}
-    output = bench("status", "kept").output
-    assert "3 cells: 2 done, 1 failed" in output
-    assert "nothing_there" in output
-    assert "bench run --config runs/kept/config.toml" in output
-    assert "kept  3 cells" in bench("status").output
-    assert "did you mean 'kept'" in error_of("status", "ketp")
+def _docstring(sources: Sources) -> None:
+    sources.edit("models/losses.py", '"""', '"""Other words. ')
+    sources.edit("bench/training/optimizers.py", '    """', '    """Other words. ')
+    sources.edit("bench/evaluation/ssim.py", '"""', '"""Other words. ')
 
 
-def test_status_keeps_trainings_on_other_masks_apart(words: list[str]) -> None:
-    """One cell done on a training mask says nothing of the same cell on another."""
-    assert bench(*words).exit_code == 0
-    path = Path("runs/kept/manifest.json")
-    manifest = json.loads(path.read_text())
-    (unet,) = [c for c in manifest["planned"] if c["model"] == "test-unet"]
-    manifest["planned"].append({**unet, "train_mask": "half"})
-    del manifest[SEAL]
-    path.write_text(json.dumps(manifest))
-    cells = read_status(Path("runs/kept")).cells
-    assert [(c["model"], c["train_mask"], c["status"]) for c in cells] == [
-        ("test-unet", "center", "done"),
-        ("mean", "-", "done"),
-        ("test-unet", "half", "waiting"),
-    ]
+def _annotation(sources: Sources) -> None:
+    sources.edit("models/base.py", "def composite(image: Tensor", 'def composite(image: "Tensor"')
 
 
-def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        *words,
-        "--steps-per-phase",
-        "100000",
-        "--checkpoint-every",
-        "2",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and not list(workplace.glob("runs/kept/trainings/*/checkpoint-*.pt")):
-            pass
-        status = read_status(workplace / "runs" / "kept")
-        assert status.holder == f"{process.pid} on {socket.gethostname()}"
-        assert status.counts == {"waiting": 2}
-        (training,) = status.trainings
-        assert training.num_steps == 100000
-        assert 0 < training.saved_step < training.num_steps
-        assert bench("clean", "--yes", "--checkpoints").output == "nothing to remove\n"  # in use
-    finally:
-        process.kill()
-        process.communicate()
-    assert read_status(workplace / "runs" / "kept").holder is None
-    assert completed_steps(next(workplace.glob("runs/kept/trainings/*"))) > 0
+def _new_model(sources: Sources) -> None:
+    sources.write("models/brand_new.py", template_source("brand-new"))
 
 
-def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None:
-    assert bench(*words).exit_code == 0
-    folder = RunFolder("kept").folder
-    (folder / ".manifest.json.1.tmp").write_text("left by a killed process")
-    weights = list(folder.glob("trainings/*/checkpoint-*.pt"))
-    shown = bench("clean", "--dry-run").output
-    for part in (
-        "weights of finished trainings",
-        "leftovers of killed",
-        "pack of pictures",
-        "could be freed",
-    ):
-        assert part in shown
-    assert weights[0].exists()
-    assert "there is no terminal; give --yes or --dry-run" in error_of("clean")
-    assert weights[0].exists()
-    assert "freed" in bench("clean", "--yes").output
-    assert not [p for p in weights if p.exists()]
-    assert not list(folder.glob(".*.tmp"))
-    assert not list((workplace / "cache" / "inpaint-bench").glob("*.npy"))
-    before = json.loads((folder / "manifest.json").read_text())["cells"]
-    assert bench(*words).exit_code == 0  # packs are made again, results are as they were
-    assert json.loads((folder / "manifest.json").read_text())["cells"] == before
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_no_colours_no_bars_and_no_odd_letters_in_a_pipe(words: list[str], encoding: str) -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *words[:-1], "--verbose"],
-        capture_output=True,
-        env=environment,
-        check=True,
+def _new_metric(sources: Sources) -> None:
+    sources.write(
+        "bench/evaluation/brand_new.py",
+        "from bench.evaluation.metrics import image_metric\n"
+        "from reports.results.metric_info import MetricInfo\n\n\n"
+        "@image_metric(MetricInfo(name='brand_new', heading='new', digits=2, convention='', higher_is_better=True))\n"
+        "def brand_new(batch):\n    return batch.truth.mean()\n",
     )
-    for printed in (done.stdout, done.stderr):
-        assert b"\x1b" not in printed
-        printed.decode(encoding)
-    assert b"step 4/4" in done.stderr
 
 
-def test_json_is_all_that_stands_on_standard_output(words: list[str]) -> None:
-    told = json.loads(bench(*words, "--json").stdout)
-    assert (told["experiment"], told["failed"]) == ("kept", 0)
-    assert [m["method"] for m in told["means"]] == ["Test Unet", "Mean pixel"]
-    assert 5 < told["means"][0]["psnr_db"] < 50
-    assert Path(told["report"]).is_file()
+def _new_mask(sources: Sources) -> None:
+    sources.edit("masks/kinds/lama.py", "from __future__", "BRAND_NEW = 7\nfrom __future__")
 
 
-def test_sizes_as_a_person_reads_them() -> None:
-    assert [console.format_bytes(n) for n in (0, 1023, 1024, 1536, 15 * 2**30)] == [
-        "0 B",
-        "1023 B",
-        "1.0 KiB",
-        "1.5 KiB",
-        "15 GiB",
+def _moved_file(sources: Sources) -> None:
+    text = (sources.folder / "models/layers/local_crop.py").read_text(encoding="utf-8")
+    sources.write("models/layers/crop_of_the_hole.py", text)
+    sources.write("models/layers/local_crop.py", None)
+    for path in (sources.folder / "models").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "models.layers.local_crop" in text:
+            name = str(path.relative_to(sources.folder))
+            sources.write(name, text.replace("models.layers.local_crop", "models.layers.crop_of_the_hole"))
+
+
+def _in(
+    path: str, old: str = "from __future__", new: str = "SOMETHING = 7\nfrom __future__"
+) -> Callable[[Sources], None]:
+    def change(sources: Sources) -> None:
+        sources.edit(path, old, new)
+
+    return change
+
+
+#: Edits that change no number. Together they must leave every key as it is.
+HARMLESS: dict[str, Callable[[Sources], None]] = {
+    "a comment": _comment,
+    "a docstring": _docstring,
+    "an annotation": _annotation,
+    "a new model": _new_model,
+    "a new metric": _new_metric,
+    "a new mask": _new_mask,
+    "a moved file": _moved_file,
+    "a label": _in("models/mgs_iim.py", 'label="MGS-IIM"', 'label="MGS"'),
+    "a new learning-rate schedule": _in(
+        "models/learning_rates.py",
+        "def schedule_factor",
+        "@_register\ndef brand_new(step: int, num_steps: int) -> float:\n    return 1.0\n\n\ndef schedule_factor",
+    ),
+    **{
+        path: _in(path)
+        for path in (
+            "bench/data/loading.py",
+            "bench/data/name_lists.py",
+            "bench/data/sources/folder.py",
+            "bench/runner/tensorboard.py",
+            "bench/runner/callbacks.py",
+            "bench/runner/estimate.py",
+            "bench/runner/run.py",
+            "bench/runner/sample_grid.py",
+            "bench/training/checkpoint.py",
+            "bench/training/metric_logger.py",
+            "bench/training/signals.py",
+            "bench/training/train_log.py",
+            "bench/profiling/flops.py",
+            "bench/cli/console.py",
+            "models/context_encoder.py",
+            "models/discovery.py",
+            "models/export.py",
+            "models/pretrained.py",
+            "models/registry.py",
+            "masks/kinds/irregular.py",
+            "masks/image_files.py",
+            "reports/plots.py",
+        )
+    },
+}
+
+
+def test_what_decides_no_number_is_in_no_key(sources: Sources, before: dict[str, dict[str, str]]) -> None:
+    for change in HARMLESS.values():
+        change(sources)
+    if sources.everything() == before:
+        return
+    for name, change in HARMLESS.items():  # which one was it?
+        sources.restore()
+        change(sources)
+        assert sources.everything() == before, name
+    pytest.fail("no single edit changes a key, but all of them together do")
+
+
+@pytest.mark.parametrize(
+    ("change", "models"),
+    [
+        (_in("models/losses.py", "F.softplus(-real)", "F.softplus(-2 * real)"), {"glcic", "mgs-iim"}),
+        (_in("models/layers/spectral_norm.py", "_EPS = ", "_EPS = 2 * "), {"glcic", "mgs-iim"}),
+        (_in("models/layers/partial_conv.py", "def forward(", "def forward2("), {"pconv"}),
+        (_in("models/pconv.py", "hole_weight: float = 6.0", "hole_weight: float = 5.0"), {"pconv"}),
+        (
+            _in(
+                "models/learning_rates.py",
+                "return 1.0 - step / num_steps",
+                "return 1.0 - step / (num_steps + 1)",
+            ),
+            None,
+        ),
+        (_in("models/learning_rates.py", "0.5 * (1.0 + math.cos", "0.4 * (1.0 + math.cos"), set()),
+        (_in("bench/training/data_loader.py", "div_(255)", "div_(256)"), None),
+        (_in("bench/training/train_step.py", "network = remaining[0]", "network = remaining[-1]"), None),
+        (_in("bench/training/optimizers.py", "set_to_none=True", "set_to_none=False"), None),
+        (
+            _in("bench/training/distributed.py", "flat /= self.world_size", "flat /= 1 + self.world_size"),
+            None,
+        ),
+        (_in("masks/raster.py", "_QUARTER", "_QUARTER = 1\n_QUARTERS"), None),
+        (_in("masks/seeding.py", "2.0**-53", "2.0**-52"), None),
+    ],
+)
+def test_what_decides_a_training_is_in_its_key(
+    sources: Sources,
+    before: dict[str, dict[str, str]],
+    change: Callable[[Sources], None],
+    models: set[str] | None,
+) -> None:
+    """``models``: those whose key changes; all of them for ``None``."""
+    change(sources)
+    after = sources.trainings()
+    changed = {name for name in MODELS if after[name] != before["trainings"][name]}
+    assert changed == (set(MODELS) if models is None else models)
+
+
+def test_a_mask_counts_for_the_trainings_that_draw_from_it(sources: Sources) -> None:
+    alone, mixed = sources.trainings(("center",)), sources.trainings(("center", "freeform"))
+    sources.edit("masks/kinds/freeform.py", "12.0", "13.0")
+    assert sources.trainings(("center",)) == alone
+    assert sources.trainings(("center", "freeform")) != mixed
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "changed"),
+    [
+        (
+            "bench/evaluation/ssim.py",
+            "_K1, _K2 = 0.01",
+            "_K1, _K2 = 0.02",
+            {"ssim", "hole_ssim", "ssim_uniform7", "ssim_y"},
+        ),
+        (
+            "bench/evaluation/ssim.py",
+            "sigma: float = 1.5",
+            "sigma: float = 1.4",
+            {"ssim", "hole_ssim", "ssim_y", "ssim_uniform7"},
+        ),
+    ],
+)
+def test_a_metric_counts_for_itself_alone(
+    sources: Sources, before: dict[str, dict[str, str]], path: str, old: str, new: str, changed: set[str]
+) -> None:
+    sources.edit(path, old, new)
+    after = sources.everything()
+    assert (after["trainings"], after["cells"]) == (before["trainings"], before["cells"])
+    assert {name for name in after["metrics"] if after["metrics"][name] != before["metrics"][name]} <= changed
+    assert after["metrics"]["ssim"] != before["metrics"]["ssim"]
+    assert after["metrics"]["psnr_db"] == before["metrics"]["psnr_db"]
+
+
+def test_a_constant_in_psnr_changes_psnr_alone(sources: Sources, before: dict[str, dict[str, str]]) -> None:
+    sources.edit("bench/evaluation/pixel_errors.py", "/ 255", "/ 254")  # of hole_mae
+    after = sources.metrics()
+    assert {n for n in after if after[n] != before["metrics"][n]} == {"hole_mae"}
+
+
+def test_what_a_users_model_imports_is_in_its_key(tmp_path: Path) -> None:
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\nOTHER = 5\n")
+    model = tmp_path / "mine.py"
+    source = template_source("of-mine").replace(
+        "import torch\n", "import torch\nfrom layers_of_mine import WIDTH\n", 1
+    )
+    model.write_text(source.replace("def phases(self", "wide = WIDTH\n\n    def phases(self", 1))
+
+    def digest() -> str:
+        tree, module = SourceTree().with_file(model)
+        names = [n for n, nodes in tree.module(module).frames.items() if nodes[0].bases]  # type: ignore[union-attr]
+        return tree.closure([(module, names[-1])], ["phases", "complete", "loss"]).digest
+
+    first = digest()
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\nOTHER = 6\n")
+    assert digest() == first
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 5\nOTHER = 5\n")
+    assert digest() != first
+    model.write_text(model.read_text().replace("import torch\n", "# a comment\nimport torch\n", 1))
+    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\n")
+    assert digest() == first
+
+
+def test_changes_are_said_in_words() -> None:
+    was = Key(
+        {"seed": 0, "data": "a", "config": {"width": 1}, "code": "1"},
+        {"models.glcic": "a", "masks.bank": "b"},
+    )
+    now = Key(
+        {"seed": 1, "data": "b", "config": {"width": 2}, "code": "2"},
+        {"models.glcic": "c", "masks.bank": "b"},
+    )
+    assert describe_changes(was.as_json(), now) == [
+        "code of models.glcic",
+        "seed (1, was 0)",
+        "data",
+        "config width (2, was 1)",
+    ]
+    assert describe_changes(now.as_json(), now) == []
+    assert describe_where({"torch": "2.5.0", "threads": 2}, {"torch": "2.6.0", "threads": 2}) == [
+        "torch 2.5.0, here 2.6.0"
     ]

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 import masks.bank
-from bench import provenance
 from bench.errors import BenchError, DiskError, UsageError
 from bench.runner.plan import train_mask_names, train_masks_for
 from bench.runner.run import run_experiment
@@ -117,7 +116,7 @@ def test_the_manifest_names_all_that_the_cells_hold(workplace: Path, pictures_di
     assert manifest is not None
     assert manifest["settings"]["models"] == ["mean", "mean-image"]
     assert manifest["settings"]["masks"] == ["center", "half"]
-    assert all(cell["numerics"]["torch"] for cell in manifest["cells"])
+    assert all(cell["where"]["torch"] for cell in manifest["cells"])
 
 
 def test_a_fill_is_one_cell_whatever_seeds_are_asked_for(workplace: Path, pictures_dir: Path) -> None:
@@ -169,19 +168,6 @@ def test_pictures_that_were_left_out_can_be_had_later(
     run_experiment(asked, callbacks)
     assert len(list(store.folder.glob("**/*.npz"))) == 2
     assert callbacks.trained == []
-
-
-def test_what_a_model_imports_is_in_its_key(tmp_path: Path) -> None:
-    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\n")
-    model = tmp_path / "mine.py"
-    model.write_text("from layers_of_mine import WIDTH\nfrom models.layers import gated_conv\nimport torch\n")
-    names = {p.name for p in provenance.imported_files(model)}
-    assert {"mine.py", "layers_of_mine.py", "gated_conv.py"} <= names
-    glcic = Path(provenance.models.__file__).parent / "glcic.py"
-    assert "three_phase.py" in {p.name for p in provenance.imported_files(glcic)}
-    before = provenance.training_code_digest.__wrapped__(model)
-    (tmp_path / "layers_of_mine.py").write_text("WIDTH = 5\n")
-    assert provenance.training_code_digest.__wrapped__(model) != before
 
 
 def test_mask_folders_never_share_a_file() -> None:

@@ -128,7 +128,7 @@ def test_other_numbers_are_found_and_a_tolerance_is_one(manifest: Path) -> None:
 
 def numerics(value: dict[str, Any]) -> None:
     for cell in value["cells"]:
-        cell["numerics"] |= {"torch": "1.0.0", "threads": cell["numerics"]["threads"]}
+        cell["where"] |= {"torch": "1.0.0"}
 
 
 def test_versions_that_give_other_numbers_are_refused(manifest: Path) -> None:
@@ -187,7 +187,7 @@ def test_what_is_no_manifest(workplace: Path, manifest: Path) -> None:
     [
         lambda value: value["cells"][0].pop("status"),
         lambda value: value["cells"][0].update(evaluation=3),
-        lambda value: value["cells"][0].update(numerics=None),
+        lambda value: value["cells"][0].update(where=None),
         lambda value: value["cells"][0].update(config=[1]),
         lambda value: value["cells"][0]["evaluation"]["numbers"]["ssim"].update(mean="x"),
         lambda value: value["settings"].update(size="x"),

@@ -1,0 +1,38 @@
+"""What every part of a run shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bench import provenance
+from bench.config import Request
+from bench.data import Dataset
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.run_folder import RunFolder
+from bench.training.device import Compute
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run: what was asked for, on which data, computed where, stored where, and who is told.
+
+    Attributes:
+        request: with ``--batch auto`` resolved to a number.
+        data: the open data set.
+        compute: device, precision and process group.
+        store: the experiment's folder.
+        callbacks: of whoever watches the run.
+    """
+
+    request: Request
+    data: Dataset
+    compute: Compute
+    store: RunFolder
+    callbacks: RunCallbacks
+
+    @cached_property
+    def where(self) -> dict[str, Any]:
+        """What of the machine and its libraries can change a number's last bits (see :mod:`bench.runner.keys`)."""
+        return provenance.numerics(self.compute.numerics())

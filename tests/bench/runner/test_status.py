@@ -1,0 +1,177 @@
+"""Looking before and after: bench run --dry-run, bench status, bench clean, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.cli import console
+from bench.runner.run_folder import RunFolder
+from bench.runner.status import completed_steps, read_status
+from reports.results.manifest import SEAL
+from tests.bench.cli.test_cli import bench, error_of
+
+
+@pytest.fixture
+def words(workplace: Path, pictures_dir: Path, unet: Path) -> list[str]:
+    """A small run of a trained model and a fill, under the name ``kept``."""
+    return [
+        *("run", "--models", "test-unet,mean", "--models-from", str(unet), "--data", str(pictures_dir)),
+        *("--preset", "smoke", "--images-seen", "16", "--name", "kept", "--quiet"),
+    ]
+
+
+def test_a_dry_run_says_what_is_to_do_and_does_nothing(words: list[str]) -> None:
+    before = json.loads(bench(*words, "--dry-run", "--json").stdout)
+    assert [(c["label"], c["state"]) for c in before["cells"]] == [
+        ("Test Unet", "to train, 4 steps"),
+        ("Mean pixel", "to evaluate"),
+    ]
+    assert before["trainings"] == 1
+    assert before["seconds"] > 0
+    assert before["memory_bytes"] > 4 * 4 * 1000  # more than its weights with Adam
+    assert not Path("runs").exists()
+    assert bench(*words).exit_code == 0
+    after = json.loads(bench(*words, "--dry-run", "--json").stdout)
+    assert [c["state"] for c in after["cells"]] == ["done", "done"]
+    assert (after["trainings"], after["seconds"], after["memory_bytes"]) == (0, 0, 0)
+    next(Path("runs/kept/cells").glob("test-unet*/results.parquet")).write_bytes(b"PAR1")
+    output = bench(*words, "--dry-run").stdout
+    assert "damaged, to be evaluated again" in output
+    assert "2 cells, 1 done; 0 trainings to run" in output
+
+
+def test_more_memory_is_said_for_larger_batches_and_models(workplace: Path, pictures_dir: Path) -> None:
+    def bytes_of(*words: str) -> float:
+        data = ("--data", str(pictures_dir), "--dry-run", "--json")
+        return float(json.loads(bench("run", *data, *words).stdout)["memory_bytes"])
+
+    small, large = bytes_of("--models", "pconv"), bytes_of("--models", "pconv", "--batch", "32")
+    assert small < large < 2 * small
+    assert bytes_of("--models", "pconv", "--batch", "32", "--micro-batch", "16") == small
+
+
+def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], unet: Path) -> None:
+    assert "holds no experiment yet" in bench("status").output
+    assert bench(*words).exit_code == 0
+    unet.write_text(unet.read_text().replace("import torch\n", "import nothing_there\n", 1))
+    sys.modules.pop("inpaint_bench_user_unet", None)
+    assert bench(*words, "--seeds", "1").exit_code == 1
+    status = json.loads(bench("status", "kept", "--json").output)
+    assert status["counts"] == {"done": 2, "failed": 1}
+    output = bench("status", "kept").output
+    assert "3 cells: 2 done, 1 failed" in output
+    assert "nothing_there" in output
+    assert "bench run --config runs/kept/config.toml" in output
+    assert "kept  3 cells" in bench("status").output
+    assert "did you mean 'kept'" in error_of("status", "ketp")
+
+
+def test_status_keeps_trainings_on_other_masks_apart(words: list[str]) -> None:
+    """One cell done on a training mask says nothing of the same cell on another."""
+    assert bench(*words).exit_code == 0
+    path = Path("runs/kept/manifest.json")
+    manifest = json.loads(path.read_text())
+    (unet,) = [c for c in manifest["planned"] if c["model"] == "test-unet"]
+    manifest["planned"].append({**unet, "train_mask": "half"})
+    del manifest[SEAL]
+    path.write_text(json.dumps(manifest))
+    cells = read_status(Path("runs/kept")).cells
+    assert [(c["model"], c["train_mask"], c["status"]) for c in cells] == [
+        ("test-unet", "center", "done"),
+        ("mean", "-", "done"),
+        ("test-unet", "half", "waiting"),
+    ]
+
+
+def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        *words,
+        "--steps-per-phase",
+        "100000",
+        "--checkpoint-every",
+        "2",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not list(workplace.glob("runs/kept/trainings/*/checkpoint-*.pt")):
+            pass
+        status = read_status(workplace / "runs" / "kept")
+        assert status.holder == f"{process.pid} on {socket.gethostname()}"
+        assert status.counts == {"waiting": 2}
+        (training,) = status.trainings
+        assert training.num_steps == 100000
+        assert 0 < training.saved_step < training.num_steps
+        assert bench("clean", "--yes", "--checkpoints").output == "nothing to remove\n"  # in use
+    finally:
+        process.kill()
+        process.communicate()
+    assert read_status(workplace / "runs" / "kept").holder is None
+    assert completed_steps(next(workplace.glob("runs/kept/trainings/*"))) > 0
+
+
+def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None:
+    assert bench(*words).exit_code == 0
+    folder = RunFolder("kept").folder
+    (folder / ".manifest.json.1.tmp").write_text("left by a killed process")
+    weights = list(folder.glob("trainings/*/checkpoint-*.pt"))
+    shown = bench("clean", "--dry-run").output
+    for part in (
+        "weights of finished trainings",
+        "leftovers of killed",
+        "pack of pictures",
+        "could be freed",
+    ):
+        assert part in shown
+    assert weights[0].exists()
+    assert "there is no terminal; give --yes or --dry-run" in error_of("clean")
+    assert weights[0].exists()
+    assert "freed" in bench("clean", "--yes").output
+    assert not [p for p in weights if p.exists()]
+    assert not list(folder.glob(".*.tmp"))
+    assert not list((workplace / "cache" / "inpaint-bench").glob("*.npy"))
+    before = json.loads((folder / "manifest.json").read_text())["cells"]
+    assert bench(*words).exit_code == 0  # packs are made again, results are as they were
+    assert json.loads((folder / "manifest.json").read_text())["cells"] == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_no_colours_no_bars_and_no_odd_letters_in_a_pipe(words: list[str], encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words[:-1], "--verbose"],
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    for printed in (done.stdout, done.stderr):
+        assert b"\x1b" not in printed
+        printed.decode(encoding)
+    assert b"step 4/4" in done.stderr
+
+
+def test_json_is_all_that_stands_on_standard_output(words: list[str]) -> None:
+    told = json.loads(bench(*words, "--json").stdout)
+    assert (told["experiment"], told["failed"]) == ("kept", 0)
+    assert [m["method"] for m in told["means"]] == ["Test Unet", "Mean pixel"]
+    assert 5 < told["means"][0]["psnr_db"] < 50
+    assert Path(told["report"]).is_file()
+
+
+def test_sizes_as_a_person_reads_them() -> None:
+    assert [console.format_bytes(n) for n in (0, 1023, 1024, 1536, 15 * 2**30)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 KiB",
+        "15 GiB",
+    ]
