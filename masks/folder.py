@@ -1,28 +1,32 @@
-"""Mask images: a user's folder as a mask (``files:FOLDER``), and the suite's own masks as PNG with a manifest."""
+"""A folder of mask images as a mask (``files:FOLDER``), and the manifest of an exported test set.
+
+Nothing is written here: masks become bytes that the caller writes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from masks import seeding
+from masks.image_files import IMAGE_FORMATS, escape_name, find_files, resolve_path
 
 PREFIX = "files:"
 MANIFEST = "manifest.json"
 #: Raised when another image would get another mask of the folder; part of every seed and key.
 VERSION = 2
-_SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"}
 Masks = NDArray[np.uint8]
 
 
@@ -34,121 +38,298 @@ class PolarityWarning(UserWarning):
     """Most masks of a folder are mostly hole: they may be inverted (here white = hole)."""
 
 
+@dataclass(frozen=True)
+class MaskReading:
+    """How mask images are read: the parameters of ``files:FOLDER?...``.
+
+    Attributes:
+        resize: ``nearest`` resizes square masks, ``stretch`` any; empty refuses another size.
+        invert: black is hole.
+        threshold: values from here on are white (1 to 255); 0 accepts two-valued masks only.
+        pair: ``auto``, ``name`` or ``digest``: how an image finds its mask.
+    """
+
+    resize: str = ""
+    invert: bool = False
+    threshold: int = 0
+    pair: str = "auto"
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """The masks of a folder, read.
+
+    Attributes:
+        masks: ``(N, size, size)`` uint8, 1 = hole, in the order of ``names``.
+        names: file names below the folder.
+        of_image: image id -> position, where the folder is an export with a manifest.
+    """
+
+    masks: Masks
+    names: list[str]
+    of_image: Mapping[str, int]
+
+
+_PARAMETERS = "resize=nearest, resize=stretch, invert, threshold=1..255, pair=name, pair=digest"
+
+
+def parse_name(name: str) -> tuple[str, MaskReading]:
+    """Split ``files:FOLDER?resize=nearest&invert`` into the folder and how to read it.
+
+    Raises:
+        MaskFileError: an unknown parameter or value.
+
+    >>> parse_name("files:my-masks?invert&threshold=128")
+    ('my-masks', MaskReading(resize='', invert=True, threshold=128, pair='auto'))
+    """
+    folder, _, query = name.removeprefix(PREFIX).partition("?")
+    given: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        key, _, value = part.partition("=")
+        if key == "invert" and value in ("", "true"):
+            given["invert"] = True
+        elif (key == "resize" and value in ("nearest", "stretch")) or (
+            key == "pair" and value in ("auto", "name", "digest")
+        ):
+            given[key] = value
+        elif key == "threshold" and value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= 255:
+            given["threshold"] = int(value)
+        else:
+            raise MaskFileError(f"{name}: unknown parameter {part!r}; there are {_PARAMETERS}")
+    return folder, MaskReading(**given)
+
+
 def canonical_name(name: str) -> str:
-    return name
+    """Return the one spelling of a ``files:`` mask: a folder name that is not UTF-8 is percent-encoded.
+
+    Raises:
+        MaskFileError: an unknown parameter or value.
+    """
+    parse_name(name)
+    return escape_name(name)
 
 
 def folder_digest(name: str, size: int) -> str:
-    """Hex SHA-256 over every mask of ``files:FOLDER[?resize=nearest]`` in the order of names."""
-    return _digest(_pool(name, size))
-
-
-def _pool(name: str, size: int) -> Masks:
-    folder, _, query = name.removeprefix(PREFIX).partition("?")
-    return load_folder(folder, size, query == "resize=nearest")
+    """Return the hex SHA-256 over every mask of ``files:FOLDER`` in the order of names, and how images find theirs."""
+    found = _load(name, size)
+    digest = mask_digest(found.masks)
+    if parse_name(name)[1].pair == "digest":
+        return digest
+    # Renaming a file, or another manifest, changes who gets which mask.
+    names = json.dumps([found.names, sorted(found.of_image.items())])
+    return hashlib.sha256((digest + names).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def draw_from_folder(name: str, ids: Sequence[str], size: int, base_seed: int, stream: str) -> Masks:
-    """Masks of ``files:FOLDER[?resize=nearest]``, one for each id, chosen by a digest of the id.
+    """Return the masks of ``files:FOLDER``, one for each id.
 
     Raises:
-        MaskFileError: no folder, no images, another size, grey values, an empty or full mask.
+        MaskFileError: no folder, no images, another size, gray values, an empty or full mask, or masks for some of
+            the images only.
     """
-    pool = _pool(name, size)
-    # The size is no part of this key: an image keeps its mask file at every size.
-    draws = seeding.raw_bits("files", ids, 1, version=VERSION, size=0, base_seed=base_seed, stream=stream)
-    chosen: Masks = pool[seeding.random_integer(draws[:, 0], 0, len(pool))]
+    found = _load(name, size)
+    positions, _ = _pair(name, found, ids)
+    if positions is None or stream == "training":
+        # The size is no part of this key: an image keeps its mask file at every size.
+        draws = seeding.raw_bits("files", ids, 1, version=VERSION, size=0, base_seed=base_seed, stream=stream)
+        positions = seeding.random_integer(draws[:, 0], 0, len(found.masks)).tolist()
+    chosen: Masks = found.masks[positions]
     return chosen
 
 
+def pairing_rule(name: str, ids: Sequence[str], size: int) -> str:
+    """Say in a sentence how the images find their masks."""
+    found = _load(name, size)
+    _, rule = _pair(name, found, ids)
+    return f"{name}: {rule}"
+
+
+def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] | None, str]:
+    """Return the position of each id's mask, or ``None`` for a draw by digest; and the rule in words."""
+    pair = parse_name(name)[1].pair
+    drawn = f"each image gets one of the {len(found.masks):,} masks, chosen by a digest of its id"
+    if pair == "digest":
+        return None, drawn
+    if found.of_image and all(image_id in found.of_image for image_id in ids):
+        return [
+            found.of_image[i] for i in ids
+        ], "each image gets the mask that the folder's manifest names for it"
+    by_name = {_stem(mask): position for position, mask in enumerate(found.names)}
+    bare = Counter(PurePosixPath(stem).name for stem in by_name)
+    by_bare = {PurePosixPath(s).name: p for s, p in by_name.items() if bare[PurePosixPath(s).name] == 1}
+    places = [by_name.get(_stem(i), by_bare.get(PurePosixPath(_stem(i)).name)) for i in ids]
+    missing = [i for i, place in zip(ids, places, strict=True) if place is None]
+    if not missing:
+        return [place for place in places if place is not None], "each image gets the mask of its name"
+    if pair == "name" or len(missing) < len(ids):
+        remedy = (
+            "add it" if pair == "name" else f"add it, or give {name}{'&' if '?' in name else '?'}pair=digest"
+        )
+        raise MaskFileError(
+            f"{name}: has masks of the name of {len(ids) - len(missing):,} of {len(ids):,} images, and none for "
+            f"{missing[0]}; {remedy}"
+        )
+    return None, drawn
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) if name else name
+
+
+def _load(name: str, size: int) -> MaskFolder:
+    folder, reading = parse_name(name)
+    return load_folder(folder, size, reading)
+
+
 @lru_cache(maxsize=4)
-def load_folder(folder: str, size: int, resize: bool = False) -> Masks:
-    """Every mask image of a folder in the order of names, ``(N, size, size)`` uint8, white = hole = 1."""
-    path = Path(folder).expanduser()
+def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> MaskFolder:
+    """Read every mask image of a folder in the order of names, or those that the manifest of an export lists.
+
+    Raises:
+        MaskFileError: no folder, no images, or one that is no mask.
+    """
+    reading = reading or MaskReading()
+    path = resolve_path(folder)
     if not path.is_dir():
         raise MaskFileError(f"{PREFIX}{folder}: no such folder")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if not found:
-        raise MaskFileError(f"{PREFIX}{folder}: holds no images")
-    masks = np.stack([read_mask(p, size, resize=resize) for p in found])
+    if (exported := _read_export(path, size, reading)) is not None:
+        return exported
+    found = find_files(path)
+    if not found.images:
+        left_out = found.left_out_sentence()
+        raise MaskFileError(f"{PREFIX}{folder}: holds no images{'; ' * bool(left_out)}{left_out}")
+    names = sorted(found.images, key=lambda name: PurePosixPath(name).parts)
+    masks = np.stack([read_mask(path / name, size, reading) for name in names])
     if (masks.mean(axis=(1, 2)) > 0.5).mean() > 0.5:
         warnings.warn(
-            f"{folder}: most masks are mostly hole; here white is hole, so they may be inverted",
+            f"{escape_name(folder)}: most masks are mostly hole; here white is hole, so they may be inverted "
+            "(files:FOLDER?invert reads black as hole)",
             PolarityWarning,
             stacklevel=2,
         )
-    return masks
+    return MaskFolder(masks, [escape_name(name) for name in names], {})
 
 
-def read_mask(path: Path, size: int | None = None, *, resize: bool = False) -> Masks:
-    """One mask ``(H, W)`` uint8, 1 = hole (white).
+def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | None:
+    """Read the masks of an exported test set as its manifest lists them; ``None`` where there is no manifest."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        images = {str(image_id): str(entry["mask"]) for image_id, entry in manifest["images"].items()}
+        digests = {str(name): digest for name, digest in manifest["files"].items()}
+        inverted = manifest.get("hole") == "black"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    names = list(dict.fromkeys(images.values()))
+    masks = []
+    for name in names:
+        _check_inside(path, name)
+        mask = read_mask(path / name, None, MaskReading(invert=inverted))
+        if mask_digest(mask) != digests.get(name):
+            raise MaskFileError(f"{path / name}: differs from the manifest beside it; export the masks again")
+        masks.append(_fit(mask, path / name, size, reading.resize))
+    if not masks:
+        return None
+    place = {name: position for position, name in enumerate(names)}
+    return MaskFolder(np.stack(masks), names, {i: place[name] for i, name in images.items()})
+
+
+def read_mask(path: Path, size: int | None = None, reading: MaskReading | None = None) -> Masks:
+    """Read one mask ``(H, W)`` uint8, 1 = hole (white).
 
     Raises:
-        MaskFileError: unreadable, not binary, of another size, all hole or no hole.
+        MaskFileError: unreadable, not two-valued, of another size, all hole or no hole.
     """
-    try:
-        with Image.open(path) as image:
-            if image.format == "PNG":
-                image.verify()  # its checksums, which loading passes over
-        with Image.open(path) as image:
-            grey = np.asarray(image.convert("L"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise MaskFileError(f"{path}: not readable as an image ({error})") from error
-    values = np.unique(grey)
-    if not np.isin(values, (0, 255)).all() and not np.isin(values, (0, 1)).all():
+    reading = reading or MaskReading()
+    gray, alpha = _read_gray(path)
+    if alpha is not None and alpha.min() < 255:
+        where = "only in its alpha channel" if gray.min() == gray.max() else "in its alpha channel too"
         raise MaskFileError(
-            f"{path}: {len(values)} grey values; a mask must be binary (black = known, white = hole)"
+            f"{path}: the mask lies {where}; save it without transparency (black = known, white = hole)"
         )
-    mask = (grey > 0).astype(np.uint8)
-    if size is not None and mask.shape != (size, size):
-        if not resize:
-            raise MaskFileError(
-                f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels, needs {size} x {size}; "
-                "give --resize-masks nearest (or files:FOLDER?resize=nearest) to resize"
-            )
-        mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+    if reading.threshold:
+        mask = (gray >= reading.threshold).astype(np.uint8)
+    else:
+        in_folder = ", or give files:FOLDER?threshold=128 to read values from 128 on as hole" * (
+            size is not None
+        )
+        mask = _two_valued(gray, path, in_folder)
+    if reading.invert:
+        mask = np.asarray(1 - mask, dtype=np.uint8)
+    if size is not None:
+        mask = _fit(mask, path, size, reading.resize)
     if not mask.any() or mask.all():
         raise MaskFileError(f"{path}: {'all' if mask.any() else 'no'} hole")
     return mask
 
 
-def export_masks(masks: Masks, ids: Sequence[str], folder: Path, facts: dict[str, object]) -> Path:
-    """Write masks as PNG named after their image ids, and a manifest with a digest of each: all or nothing.
-
-    Raises:
-        MaskFileError: a folder that holds files, an id that would leave it, two ids with one file name, a full disk.
-    """
-    names = [mask_image_name(image_id) for image_id in ids]
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise MaskFileError(f"two images would have the mask file {name}")
-    folder = folder.expanduser().resolve()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+def _read_gray(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Read an image as 8-bit gray and its alpha channel, if it has one."""
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MaskFileError(f"{folder}: there are files already; give a new folder")
-        for name, mask in zip(names, masks, strict=True):
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask * np.uint8(255)).save(path)
-        manifest = {**facts, "files": {n: _digest(m) for n, m in zip(names, masks, strict=True)}}
-        manifest["digest"] = _manifest_digest(manifest)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()  # it is empty
-        temporary.rename(folder)
-    except OSError as error:
-        raise MaskFileError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder / MANIFEST
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            if image.format == "PNG":
+                image.verify()  # its checksums, which loading does not look at
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+                raise MaskFileError(f"{path}: mode {image.mode}; save the mask with 8 bits (black and white)")
+            alpha = np.asarray(image.convert("RGBA"))[..., 3] if image.has_transparency_data else None
+            return np.asarray(image.convert("L")), alpha
+    except MaskFileError:
+        raise
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise MaskFileError(f"{path}: not readable as an image ({error})") from error
+
+
+def _two_valued(gray: NDArray[np.uint8], path: Path, remedy: str) -> Masks:
+    """Return black and white as 0 and 1, or say what was found instead and what to do."""
+    values = np.unique(gray)
+    if np.isin(values, (0, 255)).all() or np.isin(values, (0, 1)).all():
+        return (gray > 0).astype(np.uint8)
+    if len(values) == 1:
+        found = f"one gray value, {values[0]}"
+    elif len(values) == 2:
+        found = f"the two gray values {values[0]} and {values[1]}"
+    else:
+        found = f"{len(values)} gray values, so its edges are smoothed"
+    lossy = " (JPEG blurs edges)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+    raise MaskFileError(
+        f"{path}: {found}; a mask must be binary (black = known, white = hole): save it as PNG without "
+        f"smoothing{lossy}{remedy}"
+    )
+
+
+def _fit(mask: Masks, path: Path, size: int, resize: str) -> Masks:
+    """Bring a mask to the size that is needed, if that was asked for."""
+    if mask.shape == (size, size):
+        return mask
+    height, width = mask.shape
+    found = f"{path}: {width} x {height} pixels, needs {size} x {size}"
+    if not resize:
+        raise MaskFileError(
+            f"{found}; give --resize-masks nearest (or files:FOLDER?resize=nearest) to resize"
+        )
+    if height != width and resize != "stretch":
+        raise MaskFileError(
+            f"{found}; it is not square: crop it, or give --resize-masks stretch to distort it"
+        )
+    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+
+
+def mask_png(mask: Masks, *, hole_is_white: bool = True) -> bytes:
+    """Return a mask as an 8-bit PNG."""
+    stream = io.BytesIO()
+    shown = mask if hole_is_white else 1 - mask
+    Image.fromarray(shown.astype(np.uint8) * np.uint8(255)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def mask_image_name(image_id: str) -> str:
-    """The PNG's path below the folder: the id with its suffix replaced.
+    """Return the PNG's path below a folder: the id with its suffix replaced.
 
     Raises:
         MaskFileError: an absolute id, or one with ``..``.
+
+    >>> mask_image_name("a/000001.jpg")
+    'a/000001.png'
     """
     path = PurePosixPath(image_id.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.name:
@@ -157,9 +338,9 @@ def mask_image_name(image_id: str) -> str:
 
 
 def verify_export(folder: Path) -> Iterator[str]:
-    """What is wrong with an exported folder, one sentence a file; nothing if it is as it was written.
+    """Yield what is wrong with an exported folder, one sentence per file; nothing if it is as it was written.
 
-    Files that are missing, changed or not of the export are named, and a manifest of which any line was changed.
+    Missing, changed and foreign files are named, and a manifest of which any line was changed.
 
     Raises:
         MaskFileError: there is no readable manifest.
@@ -167,53 +348,66 @@ def verify_export(folder: Path) -> Iterator[str]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed, digest = dict(manifest["files"]), manifest.pop("digest")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        inverted = manifest.get("hole") == "black"
+        masks = {str(entry["mask"]) for entry in dict(manifest["images"]).values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MaskFileError(f"{folder / MANIFEST}: not readable as a manifest of masks ({error})") from error
-    if digest != _manifest_digest(manifest):
+    if digest != manifest_digest(manifest):
         yield f"{MANIFEST}: is not what was written"
     for name, expected in listed.items():
-        if mask_image_name(name) != name:
-            raise MaskFileError(f"{folder / MANIFEST}: {name!r} is no mask file name")
+        _check_inside(folder, name)
         path = folder / name
         if not path.is_file():
             yield f"{name}: missing"
             continue
         try:
-            if _digest(read_mask(path)) != expected:
+            if name in masks:
+                found = mask_digest(read_mask(path, None, MaskReading(invert=inverted)))
+            else:
+                found = hashlib.sha256(path.read_bytes()).hexdigest()
+            if found != expected:
                 yield f"{name}: differs from the manifest"
         except MaskFileError as error:
             yield str(error)
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     for name in sorted(there - set(listed) - {MANIFEST}):
-        yield f"{name}: not in the manifest"
+        yield f"{escape_name(name)}: not in the manifest"
 
 
-def mask_sheet(rows: Sequence[tuple[str, Masks]], path: Path, *, gap: int = 4) -> None:
-    """A preview as PNG: a row for each (name, masks), with the hole's share under each mask."""
-    from PIL import ImageDraw
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a manifest whose files lie elsewhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise MaskFileError(f"{folder / MANIFEST}: {name!r} is no mask file name")
 
+
+def mask_preview(rows: Sequence[tuple[str, Masks]], *, gap: int = 4) -> bytes:
+    """Return a preview as PNG: a row for each (name, masks), with the hole's share under each mask."""
     size = rows[0][1].shape[1]
     columns, label = max(len(masks) for _, masks in rows), 150
     cell = size + gap
-    picture = Image.new("L", (label + columns * cell, len(rows) * (cell + 14)), 255)
-    pen = ImageDraw.Draw(picture)
+    grid = Image.new("L", (label + columns * cell, len(rows) * (cell + 14)), 255)
+    pen = ImageDraw.Draw(grid)
     for i, (name, masks) in enumerate(rows):
         top = i * (cell + 14)
-        pen.text((6, top + size // 2 - 5), name, fill=0)
+        pen.text((6, top + size // 2 - 5), escape_name(name), fill=0)
         for j, mask in enumerate(masks):
             left = label + j * cell
-            # Grey for known pixels, so that the white hole stands out on the white sheet.
-            picture.paste(Image.fromarray(np.where(mask == 1, 255, 96).astype(np.uint8)), (left, top))
+            # Gray for known pixels, so that the white hole stands out on the white background.
+            grid.paste(Image.fromarray(np.where(mask == 1, 255, 96).astype(np.uint8)), (left, top))
             pen.rectangle((left, top, left + size - 1, top + size - 1), outline=0)
             pen.text((left + 2, top + size + 1), f"{100 * mask.mean():.1f} %", fill=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG")
+    stream = io.BytesIO()
+    grid.save(stream, format="PNG")
+    return stream.getvalue()
 
 
-def _digest(mask: Masks) -> str:
+def mask_digest(mask: Masks) -> str:
+    """Return the hex SHA-256 over shape and bits of one mask, or of many."""
     header = repr(mask.shape).encode()
     return hashlib.sha256(header + np.packbits(mask.reshape(-1)).tobytes()).hexdigest()
 
 
-def _manifest_digest(manifest: dict[str, object]) -> str:
+def manifest_digest(manifest: Mapping[str, object]) -> str:
+    """Return the hex SHA-256 over a manifest without its own digest."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,7 @@ from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting.photo import read_hole, read_photo
 from bench.inpainting.tiling import ImageCompleter, complete_tiled
 from bench.runner.run_folder import atomic_write
-from masks.image_files import IMAGE_SUFFIXES as SUFFIXES
+from masks.image_files import find_files
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,4 @@ def complete_image(job: InpaintJob, filler: ImageCompleter) -> None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [folder / path for path in find_files(folder).images]

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.errors import DataError
 from masks import folder
+from masks.image_files import IMAGE_FORMATS as FORMATS
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 MAX_PIXELS = 64_000_000
 #: Luma of ITU-R 601, as Pillow turns colour into grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -105,12 +105,7 @@ def read_hole(path: Path, photo: Photo) -> NDArray[np.bool_]:
     try:
         hole = folder.read_mask(path)
     except folder.MaskFileError as error:
-        advice = ""
-        if "grey values" in str(error):
-            advice = "; save it as PNG without smoothing" + (
-                " (JPEG blurs edges)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
-            )
-        raise DataError(f"{error}{advice}") from error
+        raise DataError(str(error)) from error
     if hole.shape != (height, width):
         turned = " (after the picture's EXIF rotation)" if hole.shape == (width, height) else ""
         raise DataError(

@@ -8,6 +8,7 @@ every method is judged on its hole alone; which pictures change them is said.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ from bench.errors import UsageError
 from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, image_sample
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import ImageFunction, list_metrics
+from bench.scoring.test_set import flat_stem
+from masks.image_files import IMAGE_SUFFIXES, find_files
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -155,7 +158,9 @@ def _tensor(pictures: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 # Pictures of another program: found below a folder, matched with test images, read, and what is wrong with them.
 
 
-_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"})
+#: GIF has a palette of its own, which changes every color.
+_SUFFIXES = IMAGE_SUFFIXES - {".gif", ".ppm"}
+_MASK_SUFFIX = re.compile(r"_mask\d*$")
 _DEPTHS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -175,6 +180,7 @@ class MatchedImages:
         missing: ids of test images without a picture.
         extra: files of no test image, or second ones of the same.
         unread: files of kinds that are not read, as GIF, which has a palette of its own.
+        left_out: hidden files and folders, and links that lead in a circle.
         rejected: unreadable, of another size or depth, or transparent in places.
         lossy: scored files in a lossy format, whose compression is scored with them.
         changed: scored files that differ from the truth outside the hole (before compositing).
@@ -184,6 +190,7 @@ class MatchedImages:
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     rejected: list[RejectedImage] = field(default_factory=list)
     lossy: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -201,6 +208,7 @@ class MatchedImages:
             ([f"{r.file} ({r.reason})" for r in self.rejected], "not scored"),
             (self.extra, "extra, belonging to no test image; ignored"),
             (self.unread, "of a kind that is not read; give PNG"),
+            (self.left_out, "left out: hidden, or a link to nothing new"),
             (self.lossy, "lossily compressed, which is scored too (JPEG costs tenths of a dB); give PNG"),
             (self.alien, "very different outside the hole: another image, crop or order of channels?"),
             (self.changed, "changed outside the hole; scored with the known pixels of the truth"),
@@ -216,17 +224,22 @@ def match_images(folder: Path, ids: Sequence[str], findings: MatchedImages) -> d
         raise UsageError(
             f"{folder}: some test images differ in their suffix only, so pictures cannot be matched"
         )
-    pictures = {
-        path.relative_to(folder).as_posix(): path.suffix.lower()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in Image.registered_extensions() and path.is_file()
-    }
-    there = sorted(file for file, suffix in pictures.items() if suffix in _SUFFIXES)
-    findings.unread = sorted(file for file, suffix in pictures.items() if suffix not in _SUFFIXES)
-    by_name: dict[str, list[str]] = {}
-    for file in sorted(there, key=lambda f: (not f.lower().endswith(".png"), f)):
-        by_name.setdefault(_bare(file), []).append(file)
-    files = {image_id: by_name[_bare(image_id)][0] for image_id in ids if _bare(image_id) in by_name}
+    found = find_files(folder)
+    there = [file for file in found.images if PurePosixPath(file).suffix.lower() in _SUFFIXES]
+    known = Image.registered_extensions()
+    findings.unread = sorted(
+        file for file in (*found.images, *found.others)
+        if file not in set(there) and PurePosixPath(file).suffix.lower() in known
+    )  # fmt: skip
+    findings.left_out = [left_out.path for left_out in found.left_out]
+    by_name: dict[str, str] = {}
+    ordered = sorted(there, key=lambda f: (not f.lower().endswith(".png"), f))
+    # The exact name first, then LaMa's, which calls its result x_mask001.png.
+    for name_of in (_bare, lambda file: _MASK_SUFFIX.sub("", _bare(file))):
+        for file in ordered:
+            by_name.setdefault(name_of(file), file)
+    matched = {i: by_name.get(_bare(i)) or by_name.get(flat_stem(i)) for i in ids}
+    files = {image_id: file for image_id, file in matched.items() if file}
     findings.missing = [image_id for image_id in ids if image_id not in files]
     used = set(files.values())
     findings.extra = [file for file in there if file not in used]

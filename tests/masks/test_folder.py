@@ -59,7 +59,10 @@ def test_other_sizes_are_refused_unless_resized(folder: Path) -> None:
     [
         (np.zeros((32, 32)), "no hole"),
         (np.ones((32, 32)), "all hole"),
-        (np.linspace(0, 1, 32 * 32).reshape(32, 32), "grey values; a mask must be binary"),
+        (
+            np.linspace(0, 1, 32 * 32).reshape(32, 32),
+            "gray values, so its edges are smoothed; a mask must be binary",
+        ),
     ],
 )
 def test_what_is_no_mask_is_refused_by_name(tmp_path: Path, values: np.ndarray, says: str) -> None:
@@ -85,93 +88,6 @@ def test_inverted_masks_are_warned_about(tmp_path: Path) -> None:
         registry.draw_masks(f"files:{tmp_path}", IDS, 32)
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> Path:
-    target = tmp_path / "out"
-    files.export_masks(registry.draw_masks("freeform", IDS, 32), IDS, target, {"mask": "freeform"})
-    return target
-
-
-def test_an_export_is_what_it_was(exported: Path) -> None:
-    assert list(files.verify_export(exported)) == []
-    for image_id, mask in zip(IDS, registry.draw_masks("freeform", IDS, 32), strict=True):
-        assert np.array_equal(files.read_mask(exported / files.mask_image_name(image_id), 32), mask)
-
-
-def test_tampering_is_found(exported: Path) -> None:
-    (exported / "000.png").unlink()
-    save(exported / "001.png", registry.draw_masks("half", ["x"], 32)[0])
-    save(exported / "new.png", registry.draw_masks("half", ["x"], 32)[0])
-    problems = list(files.verify_export(exported))
-    assert problems == [
-        "000.png: missing",
-        "001.png: differs from the manifest",
-        "new.png: not in the manifest",
-    ]
-
-
-def test_any_file_that_is_not_of_the_export_is_named(exported: Path) -> None:
-    (exported / "notes.txt").write_text("mine")
-    (exported / "sub").mkdir()
-    (exported / "sub" / "x.jpg").write_bytes(b"")
-    assert list(files.verify_export(exported)) == [
-        "notes.txt: not in the manifest",
-        "sub/x.jpg: not in the manifest",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [('"mask": "freeform"', '"mask": "center"'), ('"digest": "', '"digest": "0'), ('"000.png"', '"xyz.png"')],
-)
-def test_a_changed_manifest_is_found(exported: Path, old: str, new: str) -> None:
-    path = exported / files.MANIFEST
-    text = path.read_text()
-    path.write_text(text.replace(old, new, 1))
-    assert path.read_text() != text
-    assert "manifest.json: is not what was written" in list(files.verify_export(exported))
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {}}', '{"files": 3, "digest": ""}'])
-def test_a_manifest_that_is_none_is_refused(exported: Path, text: str) -> None:
-    (exported / files.MANIFEST).write_text(text)
-    with pytest.raises(MaskFileError, match="not readable as a manifest of masks"):
-        list(files.verify_export(exported))
-
-
-def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    masks, saved = registry.draw_masks("freeform", IDS, 32), []
-
-    def full(self: Image.Image, path: Path) -> None:
-        saved.append(path)
-        if len(saved) == 7:
-            raise OSError(28, "No space left on device")
-        save_picture(self, path)
-
-    save_picture = Image.Image.save
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(MaskFileError, match="out: No space left on device"):
-        files.export_masks(masks, IDS, tmp_path / "out", {})
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
-    (tmp_path / "out").mkdir()
-    files.export_masks(masks, IDS, tmp_path / "out", {})  # an empty folder will do
-    assert list(files.verify_export(tmp_path / "out")) == []
-
-
-def test_an_export_overwrites_nothing(exported: Path) -> None:
-    before = {p: p.read_bytes() for p in exported.iterdir()}
-    with pytest.raises(MaskFileError, match="there are files already; give a new folder"):
-        files.export_masks(registry.draw_masks("center", IDS, 32), IDS, exported, {})
-    assert {p: p.read_bytes() for p in exported.iterdir()} == before
-
-
-def test_two_images_with_one_file_name_are_refused(tmp_path: Path) -> None:
-    masks = registry.draw_masks("center", ["a", "b"], 32)
-    with pytest.raises(MaskFileError, match=r"two images would have the mask file a\.png"):
-        files.export_masks(masks, ["a.jpg", "a.png"], tmp_path / "out", {})
-
-
 @pytest.mark.parametrize("image_id", ["../x.png", "/etc/x.png", "a/../../x.png", "..\\x.png", ""])
 def test_no_id_leaves_the_folder(image_id: str) -> None:
     with pytest.raises(MaskFileError, match="no path below a folder"):
@@ -180,7 +96,146 @@ def test_no_id_leaves_the_folder(image_id: str) -> None:
 
 def test_the_preview_is_a_picture(tmp_path: Path) -> None:
     rows = [(name, registry.draw_masks(name, IDS[:3], 32)) for name in ("center", "shapes")]
-    files.mask_sheet(rows, tmp_path / "sheet.png")
+    (tmp_path / "sheet.png").write_bytes(files.mask_preview(rows))
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 3 * 32
         assert (np.asarray(sheet) == 255).any()
+
+
+def _write(path: Path, values: np.ndarray, mode: str | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values, mode).save(path)
+
+
+def test_unknown_parameters_are_refused_and_known_ones_work(folder: Path) -> None:
+    plain = registry.draw_masks(f"files:{folder}", IDS, 32)
+    (folder / "inverted").mkdir()
+    for i, mask in enumerate(registry.draw_masks("shapes", ["a", "b", "c"], 32)):
+        save(folder / "inverted" / f"{i}.png", 1 - mask)
+    assert np.array_equal(registry.draw_masks(f"files:{folder}/inverted?invert", IDS, 32), plain)
+    for wrong in (
+        "invrt",
+        "resize=bilinear",
+        "threshold=0",
+        "threshold=256",
+        "threshold=x",
+        "pair=id",
+        "invert=no",
+    ):
+        with pytest.raises(MaskFileError, match=f"unknown parameter '{wrong}'; there are resize=nearest"):
+            registry.resolve_masks([f"files:{folder}?{wrong}"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0, 128, "the two gray values 0 and 128"),
+        (10, 250, "the two gray values 10 and 250"),
+        (77, 77, "one gray value"),
+    ],
+)
+def test_two_values_that_are_not_black_and_white(tmp_path: Path, low: int, high: int, says: str) -> None:
+    mask = registry.draw_masks("shapes", ["a"], 32)[0]
+    _write(tmp_path / "x.png", np.where(mask == 1, high, low).astype(np.uint8))
+    with pytest.raises(MaskFileError, match=rf"x\.png: {says}.*threshold=128"):
+        registry.draw_masks(f"files:{tmp_path}", IDS, 32)
+    if low != high:
+        read = registry.draw_masks(f"files:{tmp_path}?threshold=100", IDS[:1], 32)[0]
+        assert np.array_equal(read, mask)
+
+
+@pytest.mark.parametrize("blur", [1, 3])
+def test_smoothed_masks_name_the_remedy(tmp_path: Path, blur: int) -> None:
+    mask = registry.draw_masks("center", ["a"], 32)[0] * np.uint8(255)
+    smooth = Image.fromarray(mask).resize((32 * blur + 1,) * 2).resize((32, 32), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "x.png")
+    smooth.save(tmp_path / "y.jpg")
+    for name, says in (("x.png", "smoothed"), ("y.jpg", "JPEG blurs edges")):
+        with pytest.raises(MaskFileError, match=rf"{name}: \d+ gray values.*{says}"):
+            files.read_mask(tmp_path / name, 32)
+    assert files.read_mask(tmp_path / "x.png", 32, files.MaskReading(threshold=128)).any()
+
+
+@pytest.mark.parametrize("rgb", [0, 255, None])
+def test_a_mask_in_the_alpha_channel_is_not_read_as_black(tmp_path: Path, rgb: int | None) -> None:
+    mask = registry.draw_masks("center", ["a"], 32)[0] * np.uint8(255)
+    color = np.full((32, 32, 3), rgb, np.uint8) if rgb is not None else np.stack([mask] * 3, axis=-1)
+    _write(tmp_path / "x.png", np.dstack([color, mask]))
+    with pytest.raises(MaskFileError, match=r"alpha channel.*without transparency"):
+        files.read_mask(tmp_path / "x.png")
+    _write(tmp_path / "opaque.png", np.dstack([np.stack([mask] * 3, axis=-1), np.full_like(mask, 255)]))
+    assert np.array_equal(files.read_mask(tmp_path / "opaque.png") * np.uint8(255), mask)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_masks_with_more_than_8_bits_are_refused_by_mode(tmp_path: Path, mode: str) -> None:
+    kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    Image.fromarray((registry.draw_masks("center", ["a"], 32)[0]).astype(kind)).save(tmp_path / "x.tiff")
+    with pytest.raises(MaskFileError, match=r"x\.tiff: mode .*8 bits"):
+        files.read_mask(tmp_path / "x.tiff")
+
+
+def test_oblong_masks_are_not_stretched_unasked(tmp_path: Path) -> None:
+    wide = np.zeros((32, 64), np.uint8)
+    wide[8:20, 10:30] = 255
+    _write(tmp_path / "x.png", wide)
+    with pytest.raises(
+        MaskFileError, match=r"64 x 32 pixels.*not square: crop it, or give --resize-masks stretch"
+    ):
+        registry.draw_masks(f"files:{tmp_path}?resize=nearest", IDS, 32)
+    stretched = registry.draw_masks(f"files:{tmp_path}?resize=stretch", IDS[:1], 32)[0]
+    assert np.array_equal(stretched, (wide[:, ::2] > 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("place", ["", "deep/er", "other"])
+def test_masks_are_paired_by_name_where_every_image_has_one(tmp_path: Path, place: str) -> None:
+    drawn = registry.draw_masks("freeform", IDS, 32)
+    for image_id, mask in zip(IDS, drawn, strict=True):
+        save(tmp_path / place / f"{image_id.removesuffix('.jpg')}.png", mask)
+    ids = IDS if place != "deep/er" else [f"deep/er/{i}" for i in IDS]
+    name = f"files:{tmp_path}"
+    assert np.array_equal(registry.draw_masks(name, ids, 32), drawn)
+    assert np.array_equal(registry.draw_masks(name, ids[::-3], 32), drawn[::-3])
+    assert files.pairing_rule(name, ids, 32).endswith("each image gets the mask of its name")
+    by_digest = registry.draw_masks(f"{name}?pair=digest", ids, 32)
+    assert not np.array_equal(by_digest, drawn)
+    assert "chosen by a digest" in files.pairing_rule(f"{name}?pair=digest", ids, 32)
+
+
+def test_masks_for_some_images_only_are_an_error_that_names_one(tmp_path: Path) -> None:
+    for image_id in IDS[:7]:
+        save(tmp_path / image_id.replace(".jpg", ".png"), registry.draw_masks("center", ["x"], 32)[0])
+    with pytest.raises(MaskFileError, match=r"name of 7 of 20 images, and none for 007\.jpg.*pair=digest"):
+        registry.draw_masks(f"files:{tmp_path}", IDS, 32)
+    with pytest.raises(MaskFileError, match=r"none for 007\.jpg; add it$"):
+        registry.draw_masks(f"files:{tmp_path}?pair=name", IDS, 32)
+    assert len(registry.draw_masks(f"files:{tmp_path}?pair=digest", IDS, 32)) == len(IDS)
+
+
+def test_training_masks_of_a_named_folder_are_drawn_by_digest(tmp_path: Path) -> None:
+    for image_id, mask in zip(IDS, registry.draw_masks("shapes", IDS, 32), strict=True):
+        save(tmp_path / image_id.replace(".jpg", ".png"), mask)
+    ids = [f"training-{i}" for i in range(50)]
+    masks = registry.draw_masks(f"files:{tmp_path}", ids, 32, stream="training")
+    assert len({m.tobytes() for m in masks}) > 10
+
+
+def test_hidden_files_change_no_draw(folder: Path) -> None:
+    name = f"files:{folder}"
+    before = registry.draw_masks(name, IDS, 32)
+    for hidden in (".thumbnails/0.png", "@eaDir/1.png", "._0.png", "__MACOSX/._x.png"):
+        save(folder / hidden, registry.draw_masks("half", ["x"], 32)[0])
+    files.load_folder.cache_clear()
+    assert np.array_equal(registry.draw_masks(name, IDS, 32), before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_folder_whose_name_is_not_utf8_has_a_name_that_every_file_can_hold(tmp_path: Path) -> None:
+    raw = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
+    raw.mkdir()
+    save(raw / os.fsdecode(b"\xe9.png"), registry.draw_masks("center", ["x"], 32)[0])
+    (name,) = registry.resolve_masks([f"files:{raw}"])
+    assert name == f"files:{tmp_path}/caf%E9"
+    name.encode("utf-8")
+    assert np.array_equal(registry.draw_masks(name, ["a"], 32), registry.draw_masks("center", ["a"], 32))
+    assert registry.resolve_masks([name]) == [name]

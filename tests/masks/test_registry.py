@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masks import bank, registry
+from masks import bank, kinds, registry, seeding
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="utf-8"))
 IDS = [f"{i:06d}.jpg" for i in range(64)]
@@ -205,3 +206,108 @@ def test_the_hole_has_the_declared_area(name: str, size: int, ids: list[str]) ->
     slack = 0.0 if name.startswith("irregular") else 2 / size + 1 / size**2
     areas = registry.draw_masks(name, ids[:4], size).mean(axis=(1, 2))
     assert ((areas >= low - slack) & (areas <= high + slack)).all()
+
+
+#: (mean, quantiles 0.1, 0.25, 0.5, 0.75, 0.9) of the hole's share and its standard deviation, of 4,000 masks of the
+#: published generators (MAT's mask_generator_{256,512}{,_small}.py and CoModGAN's mask_generator.py, NumPy seed 0).
+PUBLISHED = {
+    ("mat-small", 256): (0.2184, (0.0477, 0.1050, 0.1994, 0.3028, 0.4135), 0.1438),
+    ("mat-small", 512): (0.2149, (0.0574, 0.1110, 0.1910, 0.2926, 0.4029), 0.1390),
+    ("mat-large", 256): (0.4027, (0.1435, 0.2651, 0.4110, 0.5383, 0.6415), 0.1850),
+    ("mat-large", 512): (0.4003, (0.1705, 0.2701, 0.3955, 0.5223, 0.6412), 0.1776),
+    ("comodgan", 256): (0.7284, (0.4694, 0.6357, 0.7726, 0.8648, 0.9206), 0.1820),
+    ("comodgan", 512): (0.6473, (0.3930, 0.5381, 0.6752, 0.7826, 0.8566), 0.1798),
+}
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED)
+def test_mat_and_comodgan_have_the_distribution_of_the_published_generators(name: str, size: int) -> None:
+    mean, quantiles, deviation = PUBLISHED[name, size]
+    count = 1000 if size == 256 else 500
+    shares = registry.draw_masks(name, [str(i) for i in range(count)], size).mean(axis=(1, 2))
+    # Four standard errors of the difference between our mean and that of the 4,000.
+    error = deviation * np.sqrt(1 / count + 1 / 4000)
+    assert abs(shares.mean() - mean) < 4 * error
+    # The standard error of a quantile of a bell-shaped distribution is at most about twice that of its mean here.
+    assert np.abs(np.quantile(shares, (0.1, 0.25, 0.5, 0.75, 0.9)) - quantiles).max() < 9 * error
+    assert abs(shares.std() / deviation - 1) < 0.12
+
+
+#: Center of each part and a box that holds it, in shares of the side: (x0, y0, x1, y1).
+FACE_PARTS = {
+    "eyes": (0.24, 0.40, 0.76, 0.62),
+    "nose": (0.36, 0.47, 0.63, 0.79),
+    "mouth": (0.28, 0.64, 0.71, 0.90),
+    "lower-face": (0.15, 0.50, 0.85, 1.0),
+    "glasses": (0.20, 0.36, 0.79, 0.66),
+}
+
+
+@pytest.mark.parametrize("name", FACE_PARTS)
+@pytest.mark.parametrize("size", [64, 160, 256])
+def test_parts_of_a_face_lie_where_they_are_in_aligned_images(name: str, size: int) -> None:
+    assert registry.mask_info(name).needs_aligned_faces
+    masks = registry.draw_masks(name, [str(i) for i in range(200)], size)
+    x0, y0, x1, y1 = (round(share * size) for share in FACE_PARTS[name])
+    outside = masks.copy()
+    outside[:, y0:y1, x0:x1] = 0
+    assert not outside.any()
+    shares = masks.mean(axis=(1, 2))
+    assert shares.max() < 1.9 * shares.min()  # scales 0.9 to 1.15
+    assert len({mask.tobytes() for mask in masks}) > 50
+    always = masks.all(axis=0)  # what every image loses
+    middle = (
+        {"eyes": 0.615, "glasses": 0.38}.get(name, 0.495),
+        {"eyes": 0.51, "glasses": 0.51, "mouth": 0.77}.get(name, 0.68),
+    )
+    assert always[int(y * size), int(x * size)]
+
+
+def test_a_mask_is_one_function_and_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new file of masks/kinds does, and where the kind then is."""
+    monkeypatch.setattr(kinds, "KINDS", dict(kinds.KINDS))
+    monkeypatch.setattr(registry, "KINDS", kinds.KINDS)
+
+    @kinds.register_mask(
+        kinds.MaskInfo(name="corner", summary="a corner", source="a test", parameters={"side": "1/4"}),
+        num_draws=1,
+    )
+    def draw_corner(draws: kinds.Raw, size: int) -> kinds.Masks:
+        """Draw a box in the upper left or right corner."""
+        masks = np.zeros((len(draws), size, size), dtype=np.uint8)
+        right = seeding.random_integer(draws[:, 0], 0, 2)
+        for mask, flip in zip(masks, right, strict=True):
+            mask[: size // 4, : size // 4] = 1
+            if flip:
+                mask[:] = mask[:, ::-1]
+        return masks
+
+    assert registry.mask_names()[-1] == "corner"
+    masks = registry.draw_masks("corner", IDS, 64)
+    assert {float(m.mean()) for m in masks} == {1 / 16}
+    assert len({m.tobytes() for m in masks}) == 2
+    assert "| `corner` | a corner | side: 1/4 | a test |" in registry.markdown_table()
+    assert "corner" in registry.resolve_masks(["all"])
+    assert registry.fixed_hole_box("corner", 64) is None
+    with pytest.raises(ValueError, match="two masks named 'corner'"):
+        kinds.add_kind(kinds.KINDS["corner"])
+
+
+def test_another_version_of_a_family_redraws_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: registry.draw_masks(name, IDS[:4], 64) for name in registry.mask_names()}
+    changed = {}
+    for name, kind in kinds.KINDS.items():
+        info = kind.info
+        if kind.draw.__module__ == "masks.kinds.freeform":
+            info = dataclasses.replace(info, version=info.version + 1)
+        changed[name] = dataclasses.replace(kind, info=info)
+    monkeypatch.setattr(registry, "KINDS", changed)
+    other = [
+        n for n, masks in before.items() if not np.array_equal(registry.draw_masks(n, IDS[:4], 64), masks)
+    ]
+    assert other == ["freeform"]
+
+
+def test_the_docs_table_is_the_registry() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
+    assert registry.markdown_table() in page, f"docs/masks.md should hold:\n{registry.markdown_table()}"

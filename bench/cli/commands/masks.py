@@ -27,20 +27,24 @@ def masks_command() -> None:
 @click.option("--output", default="masks.png", show_default=True, type=click.Path(dir_okay=False))
 def preview(names: Any, size: int, count: int, output: str) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
-    from masks import folder as files
     from masks import registry
+    from masks.folder import mask_preview
 
     try:
         resolved = registry.resolve_masks(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
-        files.mask_sheet([(name, registry.draw_masks(name, ids, size)) for name in resolved], Path(output))
-    except ValueError as error:
+        content = mask_preview([(name, registry.draw_masks(name, ids, size)) for name in resolved])
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        Path(output).write_bytes(content)
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     click.echo(f"wrote {output}")
 
 
 @masks_command.command(
-    epilog="\b\nExample:\n  bench masks export --data ~/celeba --mask center --size 160 masks-center"
+    epilog="\b\nExamples:\n"
+    "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
+    "  bench masks export --mask lama-thick --size 256 --with-images --layout lama for-lama"
 )
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
@@ -56,38 +60,62 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
     type=click.IntRange(0),
     help="Base seed; 'bench run' evaluates on the masks of 0.",
 )
+@click.option("--with-images", is_flag=True, help="Write the images too, whole and with the hole in gray.")
+@click.option(
+    "--layout",
+    type=click.Choice(["plain", "lama", "mat", "repaint", "diffusers", "iopaint"]),
+    default="plain",
+    show_default=True,
+    help="File names that a program reads, with --with-images; prints its command.",
+)
 @click.argument("folder", type=click.Path(file_okay=False))
-def export(data: str, name: str, size: int, test_images: Any, seed: int, folder: str, **choice: Any) -> None:
-    """Write the test images' masks to FOLDER as PNG named like the images, with a manifest of digests.
+def export(
+    data: str,
+    name: str,
+    size: int,
+    test_images: Any,
+    seed: int,
+    with_images: bool,
+    layout: str,
+    folder: str,
+    **choice: Any,
+) -> None:
+    """Write the test images' masks to FOLDER as PNG, with a manifest of digests.
 
-    With the options of a 'bench run' they are the masks of that run. FOLDER must be new: it is whole or not there.
+    With the options of a 'bench run' they are the masks of that run. FOLDER must be new; it is written completely or
+    not at all. 'bench score' reads what another program makes of it.
     """
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import sample_subset
     from bench.progress import ConsoleCallbacks
-    from masks import folder as files
+    from bench.scoring.test_set import LAYOUTS, export_test_set, program_command
     from masks import registry
 
     with ConsoleCallbacks() as callbacks:
         dataset = open_data(DataSpec(source=data, size=size, **choice), progress=callbacks.preparing)
     images = sample_subset(dataset.test, None if test_images == "all" else test_images)
+    settings: dict[str, object] = {
+        "base_seed": seed,
+        "size": size,
+        "crop": dataset.crop,
+        "split": dataset.split_name,
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+    }
     try:
+        (name,) = registry.resolve_masks([name])
         masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
-        facts: dict[str, object] = {
-            "mask": name,
-            "mask_version": registry.mask_info(name).version,
-            "base_seed": seed,
-            "size": size,
-            "crop": dataset.crop,
-            "split": dataset.split_name,
-            "data": dataset.name,
-            "data_fingerprint": dataset.fingerprint,
-            "polarity": "white (255) is hole",
-        }
-        manifest = files.export_masks(masks, images.ids, Path(folder), facts)
+        settings |= {"mask": name, "mask_version": registry.mask_info(name).version}
+        pixels = images.pixels if with_images else None
+        export_test_set(Path(folder), images.ids, masks, settings, images=pixels, layout=LAYOUTS[layout])
     except ValueError as error:
         raise UsageError(str(error)) from error
-    click.echo(f"wrote {len(masks):,} masks and {manifest}")
+    click.echo(f"wrote {len(masks):,} masks{' with their images' * with_images} to {folder}")
+    if with_images:
+        if not dataset.procedural:
+            click.echo(f"images: {dataset.licence}")
+        click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), size)}")
+        click.echo(f"then: bench score {folder}-results --data {data} --mask {name} --size {size}")
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")

@@ -75,8 +75,8 @@ GROUPS = {
 )
 @click.option(
     "--resize-masks",
-    type=click.Choice(["nearest"]),
-    help="Let files:FOLDER take mask images of another size.",
+    type=click.Choice(["nearest", "stretch"]),
+    help="Let files:FOLDER take mask images of another size; 'stretch' distorts those that are not square.",
 )
 @data_option
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
@@ -193,6 +193,7 @@ def run_command(
     from bench.config import Request, resolve_config
     from bench.progress import ConsoleCallbacks
     from bench.runner.run_folder import REPORTS, RUNS
+    from masks.folder import MaskFileError
     from masks.registry import UnknownMaskError
     from masks.registry import resolve_masks as resolve_masks
     from models.discovery import expand_models
@@ -203,9 +204,10 @@ def run_command(
         asked_masks = chosen_masks = resolve_masks(list(flatten_names(mask_names)))
         if resize_masks:
             chosen_masks = [
-                f"{m}?resize={resize_masks}" if m.startswith("files:") else m for m in chosen_masks
+                f"{m}{'&' if '?' in m else '?'}resize={resize_masks}" if m.startswith("files:") else m
+                for m in chosen_masks
             ]
-    except (ModelError, UnknownMaskError) as error:
+    except (ModelError, UnknownMaskError, MaskFileError) as error:
         raise UsageError(str(error)) from error
     overrides = {
         **settings,
