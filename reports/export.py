@@ -98,7 +98,7 @@ def _latex(cell: str) -> str:
 
 
 FORMATS = ("csv", "parquet", "json", "markdown", "latex")
-TABLES = ("summary", "rows", "differences", "claims")
+TABLES = ("summary", "rows", "curves", "differences", "claims")
 
 
 def export_tables(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
@@ -126,10 +126,24 @@ def export_tables(experiment: Experiment, table: str = "summary", form: str = "c
         case "json":
             return _json(experiment, table, records).encode()
         case "csv":
-            return records.to_csv(index=False, lineterminator="\n").encode()
+            return _guarded(records).to_csv(index=False, lineterminator="\n").encode()
         case _:
             cells = [[_plain(v) for v in row] for row in records.itertuples(index=False)]
             return _RENDER[form]([list(records.columns), *cells], _alignment(records)).encode()
+
+
+def _guarded(records: pd.DataFrame) -> pd.DataFrame:
+    """Guard every text that a spreadsheet would take for a formula, as :func:`as_csv` does.
+
+    Names of images, models and masks come from files that anybody may have made.
+    """
+    texts = [name for name in records.columns if not pd.api.types.is_numeric_dtype(records[name])]
+    return records.assign(
+        **{
+            str(name): [_harmless(value) if isinstance(value, str) else value for value in records[name]]
+            for name in texts
+        }
+    )
 
 
 def _records(experiment: Experiment, table: str) -> pd.DataFrame:
@@ -138,6 +152,8 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
     match table:
         case "rows":
             return rows
+        case "curves":
+            return experiment.curves
         case "summary":
             return _summary(experiment, metrics)
         case "differences":

@@ -6,6 +6,7 @@ Commands are imported when they are called, so that ``bench --help`` stays quick
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 
@@ -19,6 +20,7 @@ from bench.version import __version__
 #: ``command`` (dashes as underscores).
 COMMANDS = {
     "run": "Train, evaluate and report: the main job.",
+    "plan": "Say how many seeds and images a difference takes.",
     "init": "Write a commented config file for 'bench run'.",
     "status": "Show what of an experiment is done.",
     "clean": "Free the disk of checkpoints and packs, asking first.",
@@ -29,6 +31,7 @@ COMMANDS = {
     "claims": "Say which claims of the paper hold.",
     "compare": "Compare two experiments, paired by image.",
     "export": "Export an experiment's tables.",
+    "import": "Make an experiment from kept files.",
     "export-weights": "Export trained generators as files to share.",
     "inpaint": "Complete pictures of your own.",
     "list": "Show models, masks, presets and metrics.",
@@ -55,8 +58,10 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bench.cli.commands.{cmd_name.replace('-', '_')}")
-        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
+        name = cmd_name.replace("-", "_")
+        # A module cannot bear the name of a Python keyword.
+        module = importlib.import_module(f"bench.cli.commands.{name}{'_' * keyword.iskeyword(name)}")
+        command: click.Command = getattr(module, f"{name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -258,7 +258,8 @@ def _why_not_comparable(context: ReportContext) -> str:
         )
     return (
         "No difference to the paper is printed: that needs CelebA at 160 px and the budget of the preset "
-        "“paper” (3.6 million images seen). The paper's numbers stand here for reference only."
+        "“paper” (3.6 million images seen: our choice, since the paper gives none). The paper's numbers stand "
+        "here for reference only."
     )
 
 

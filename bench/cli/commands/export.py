@@ -20,17 +20,17 @@ from bench.errors import UsageError
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "parquet", "json", "markdown", "latex"]),
+    type=click.Choice(["csv", "parquet", "json", "markdown", "latex", "bundle"]),
     default="csv",
     show_default=True,
-    help="LaTeX is a booktabs tabular.",
+    help="LaTeX is a booktabs tabular; a bundle is manifest, rows and curves in one file for 'bench import'.",
 )
 @click.option(
     "--table",
-    type=click.Choice(["summary", "rows", "differences", "claims"]),
+    type=click.Choice(["summary", "rows", "curves", "differences", "claims"]),
     default="summary",
     show_default=True,
-    help="Means with intervals, one row an image, all pairs of methods, or the verdicts.",
+    help="Means with intervals, one row an image, what trainings logged, all pairs of methods, or the verdicts.",
 )
 @click.option(
     "--output",
@@ -41,13 +41,15 @@ from bench.errors import UsageError
 def export_command(experiment: str, form: str, table: str, output: Path | None) -> None:
     """Export a table of EXPERIMENT (a name in runs/, or a path)."""
     from bench.experiments import open_experiment
+    from bench.ledger.kept_files import pack_bundle
     from bench.runner.run_folder import atomic_write
     from reports.export import export_tables
 
     stdout = sys.stdout.buffer
-    if form == "parquet" and output is None and stdout.isatty():
-        raise UsageError("--format parquet: give --output FILE (it is not text)")
-    content: bytes = export_tables(open_experiment(experiment), table, form)
+    if form in ("parquet", "bundle") and output is None and stdout.isatty():
+        raise UsageError(f"--format {form}: give --output FILE (it is not text)")
+    opened = open_experiment(experiment)
+    content: bytes = pack_bundle(opened) if form == "bundle" else export_tables(opened, table, form)
     if output is None:
         stdout.write(content)
     else:

@@ -1,0 +1,1 @@
+"""Experiments that travel: kept files and bundles, import and merge."""

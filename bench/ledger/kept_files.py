@@ -1,0 +1,190 @@
+"""Kept files of an experiment: manifest, rows and curves, loose or in one bundle.
+
+A bundle is a zip archive of ``manifest.json``, ``rows.parquet`` and ``curves.parquet``. Reading checks the manifest's
+checksum and shape, and every number against what the manifest records; nothing that a file names is run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import UsageError
+from reports.results.experiment import CURVE_COLUMNS, Experiment
+from reports.results.manifest import ManifestError, read_manifest
+from reports.results.schema import COLUMNS, SchemaError, numbers_agree, validate_rows
+
+MANIFEST, ROWS, CURVES = "manifest.json", "rows.parquet", "curves.parquet"
+#: Bytes that a part of a bundle may unpack to: ten times what a million rows take.
+_LARGEST_PART = 2 << 30
+#: What tells a cell's rows apart.
+_CELL_KEY = ["model", "label", "mask", "train_mask", "seed"]
+
+
+@dataclass(frozen=True)
+class KeptFiles:
+    """What was kept of an experiment.
+
+    Attributes:
+        manifest: as it was written.
+        cells: rows of each finished cell, in the manifest's order.
+        curves: in :data:`reports.results.experiment.CURVE_COLUMNS`; ``None`` where they were not kept.
+    """
+
+    manifest: dict[str, Any]
+    cells: list[pd.DataFrame]
+    curves: pd.DataFrame | None
+
+
+def pack_bundle(experiment: Experiment) -> bytes:
+    """Pack an experiment into one file; the same experiment gives the same bytes."""
+    manifest = (experiment.folder / MANIFEST).read_bytes()
+    parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in parts.items():
+            # ZipInfo's default date, not the clock's.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
+    """Read the kept files of one experiment: a bundle, or a manifest with tables of rows and curves.
+
+    A table's columns say what it is, so the files may have any names. Tables are Parquet or CSV, as ``bench export``
+    writes them.
+
+    Raises:
+        UsageError: a file is missing, damaged or none of these; there is not one manifest; rows of a finished cell
+            are missing, or are not the numbers that the manifest records.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked: list[Path] = []
+        for path in paths:
+            if not path.is_file():
+                raise UsageError(f"{path}: no such file")
+            unpacked += _unpack(path, Path(folder)) if zipfile.is_zipfile(path) else [path]
+        manifests = [path for path in unpacked if path.suffix == ".json"]
+        if len(manifests) != 1:
+            raise UsageError(
+                f"{len(manifests)} manifests in {', '.join(map(str, paths))}: give the files of one experiment, "
+                "a bundle or manifest.json with its rows and curves"
+            )
+        try:
+            manifest = read_manifest(manifests[0])
+        except ManifestError as error:
+            raise UsageError(str(error)) from error
+        tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
+    curves = [table for _, table in tables if set(CURVE_COLUMNS) <= set(table.columns)]
+    rows = [(path, table) for path, table in tables if set(_CELL_KEY) <= set(table.columns)]
+    for path, table in tables:
+        if not {"term", "image_id"} & set(table.columns):
+            raise UsageError(f"{path}: neither rows nor curves of an experiment")
+    if not rows:
+        raise UsageError("no table of rows: give the file that 'bench export --table rows' wrote")
+    try:
+        joined = validate_rows(pd.concat([t for _, t in rows], ignore_index=True), str(rows[0][0]))
+    except SchemaError as error:
+        raise UsageError(str(error)) from error
+    return KeptFiles(
+        manifest,
+        _rows_by_cell(manifest, joined),
+        pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)] if curves else None,
+    )
+
+
+def _unpack(bundle: Path, folder: Path) -> list[Path]:
+    """Unpack the parts of a bundle by their known names, whatever else the archive holds."""
+    found = []
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            there = {info.filename: info for info in archive.infolist()}
+            for name in (MANIFEST, ROWS, CURVES):
+                if name not in there:
+                    continue
+                if there[name].file_size > _LARGEST_PART:
+                    raise UsageError(f"{bundle}: {name} would unpack to more than {_LARGEST_PART >> 30} GiB")
+                target = folder / f"{bundle.stem}-{name}"
+                with archive.open(name) as source:
+                    # The header's size may lie: never read more than it says.
+                    target.write_bytes(source.read(there[name].file_size))
+                found.append(target)
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError) as error:
+        raise UsageError(f"{bundle}: not readable as a bundle ({error})") from error
+    if not found:
+        raise UsageError(f"{bundle}: a zip archive, but not a bundle of inpaint-bench")
+    return found
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # As text: some versions of pandas lose the last bit of a number, and a model may be called "NA".
+        return _typed(pd.read_csv(path, dtype=str, keep_default_na=False))
+    except Exception as error:  # readers of damaged bytes may raise anything
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{path}: not readable as a table ({line})") from error
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the columns of a CSV table the kinds of the schema, and take the guard off texts like formulas."""
+    texts = {c.name for c in COLUMNS if c.kind == "text"} | {"training", "kind", "phase", "term"}
+    whole = {c.name for c in COLUMNS if c.kind == "integer"} | {"step", "images_seen"}
+    for name in table.columns:
+        values = table[name]
+        if name in texts:
+            guarded = values.str.match(r"^'[=+\-@\t\r]")
+            table[name] = values.where(~guarded, values.str[1:])
+        elif name == "identity":
+            table[name] = pd.array([int(float(v)) if v else pd.NA for v in values], dtype="Int64")
+        elif name == "identical":
+            table[name] = values.eq("True")
+        elif name in whole:
+            table[name] = [int(v) for v in values]
+        else:
+            table[name] = [float(v or "nan") for v in values]
+    return table
+
+
+def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each finished cell, checked against the manifest's numbers."""
+    by_cell = dict(iter(rows.groupby(_CELL_KEY, sort=False, observed=True)))
+    found = []
+    for cell in manifest["cells"]:
+        if cell["status"] != "done":
+            continue
+        key = tuple(cell[name] for name in _CELL_KEY)
+        if key not in by_cell:
+            raise UsageError(
+                f"no rows of {cell['cell']}: the tables are not all that the manifest's experiment has"
+            )
+        part = by_cell[key].reset_index(drop=True)
+        recorded = cell["evaluation"].get("numbers")
+        if recorded:
+            # Joined tables have the columns of all cells; a cell has those that it recorded.
+            other = [c for c in part.columns if c not in recorded and c not in {c.name for c in COLUMNS}]
+            part = part.drop(columns=other)
+        if not numbers_agree(part, recorded):
+            raise UsageError(f"the rows of {cell['cell']} are not the numbers that the manifest records")
+        found.append(part)
+    return found
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """Return a manifest as it is written to disk."""
+    return json.dumps(manifest, indent=1) + "\n"

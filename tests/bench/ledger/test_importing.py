@@ -1,0 +1,185 @@
+"""``bench import`` and bundles: what travels comes back as it was, and nothing else comes in."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import UsageError
+from bench.ledger.importing import import_experiment
+from bench.ledger.kept_files import pack_bundle
+from reports.claims.verdicts import evaluate_claims
+from reports.export import export_tables
+from reports.results.experiment import Experiment, load_experiment
+from reports.results.manifest import SEAL, manifest_checksum
+from tests.bench.cli.test_cli import bench, error_of
+from tests.reports.synthetic import make_experiment
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    folder = make_experiment(
+        tmp_path / "there", models=("mgs-iim", "glcic", "mean"), seeds=(0, 1, 2), procedural=False, failed=()
+    )
+    return load_experiment(folder)
+
+
+def loose_files(experiment: Experiment, folder: Path, form: str) -> list[Path]:
+    """Manifest, rows and curves as 'bench export' writes them."""
+    folder.mkdir()
+    files = [folder / "manifest.json", folder / f"rows.{form}", folder / f"curves.{form}"]
+    files[0].write_bytes((experiment.folder / "manifest.json").read_bytes())
+    files[1].write_bytes(export_tables(experiment, "rows", form))
+    files[2].write_bytes(export_tables(experiment, "curves", form))
+    return files
+
+
+def seal(path: Path, **changes: Any) -> None:
+    manifest = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({**manifest, SEAL: manifest_checksum(manifest)}))
+
+
+@pytest.mark.parametrize("form", ["bundle", "parquet", "csv"])
+def test_what_was_kept_comes_back_as_it_was(experiment: Experiment, tmp_path: Path, form: str) -> None:
+    if form == "bundle":
+        files = [tmp_path / "kept.zip"]
+        files[0].write_bytes(pack_bundle(experiment))
+    else:
+        files = loose_files(experiment, tmp_path / "kept", form)
+    back = load_experiment(import_experiment(files, runs=tmp_path / "runs"))
+    pd.testing.assert_frame_equal(back.rows, experiment.rows)
+    pd.testing.assert_frame_equal(back.curves, experiment.curves)
+    assert back.manifest == experiment.manifest
+    assert [vars(v) for v in evaluate_claims(back)] == [vars(v) for v in evaluate_claims(experiment)]
+
+
+def test_a_bundle_is_the_same_bytes_each_time(experiment: Experiment) -> None:
+    assert pack_bundle(experiment) == pack_bundle(experiment)
+
+
+def test_the_commands_go_round(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packed = bench("export", str(experiment.folder), "--format", "bundle", "--output", "kept.zip")
+    assert packed.exit_code == 0, packed.output
+    result = bench("import", "kept.zip", "--name", "again")
+    assert result.exit_code == 0, result.output
+    assert "imported: runs/again (7 cells, 168 rows)" in result.output
+    assert "curves: 6 trainings" in result.output
+    assert bench("claims", "again").exit_code == 0
+    assert "exists; give another --name" in error_of("import", "kept.zip", "--name", "again")
+
+
+def test_a_renamed_experiment_is_sealed_anew(experiment: Experiment, tmp_path: Path) -> None:
+    files = loose_files(experiment, tmp_path / "kept", "parquet")
+    seal(files[0])
+    folder = import_experiment(files, name="other", runs=tmp_path / "runs")
+    assert load_experiment(folder).name == "other"
+
+
+def test_without_curves_everything_else_is_there(experiment: Experiment, tmp_path: Path) -> None:
+    files = loose_files(experiment, tmp_path / "kept", "parquet")[:2]
+    back = load_experiment(import_experiment(files, runs=tmp_path / "runs"))
+    assert back.curves.empty
+    pd.testing.assert_frame_equal(back.rows, experiment.rows)
+
+
+def test_rows_that_are_not_the_recorded_numbers_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    from reports.results.schema import cell_numbers
+
+    files = loose_files(experiment, tmp_path / "kept", "parquet")
+    manifest = json.loads(files[0].read_text())
+    for cell in manifest["cells"]:
+        key = ["model", "label", "mask", "train_mask", "seed"]
+        rows = experiment.rows[(experiment.rows[key] == [cell[k] for k in key]).all(axis=1)]
+        cell["evaluation"]["numbers"] = cell_numbers(rows)
+    seal(files[0], cells=manifest["cells"])
+    import_experiment(files, name="right", runs=tmp_path / "runs")
+    pd.read_parquet(files[1]).assign(ssim=lambda t: t["ssim"] + 1e-12).to_parquet(files[1])
+    with pytest.raises(UsageError, match="are not the numbers that the manifest records"):
+        import_experiment(files, name="wrong", runs=tmp_path / "runs")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["right"]
+
+
+def test_missing_rows_second_manifests_and_other_files_are_named(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    manifest, rows, curves = loose_files(experiment, tmp_path / "kept", "parquet")
+    some = tmp_path / "some.parquet"
+    experiment.rows[experiment.rows["model"] != "glcic"].to_parquet(some)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(rows.read_bytes()[:100])
+    for files, text in (
+        ([manifest, some], "no rows of glcic-center-seed0"),
+        ([manifest, manifest, rows], "2 manifests"),
+        ([rows, curves], "0 manifests"),
+        ([manifest, curves], "no table of rows"),
+        ([manifest, rows, other], "neither rows nor curves"),
+        ([manifest, broken], "not readable as a table"),
+        ([tmp_path / "nowhere.zip"], "no such file"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            import_experiment(files, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "folder", ["../outside", "/tmp/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"]
+)
+def test_a_manifest_that_names_other_folders_writes_nothing(
+    experiment: Experiment, tmp_path: Path, folder: str
+) -> None:
+    files = loose_files(experiment, tmp_path / "kept", "parquet")
+    manifest = json.loads(files[0].read_text())
+    manifest["cells"][0]["folder"] = folder
+    seal(files[0], cells=manifest["cells"])
+    with pytest.raises(UsageError):
+        import_experiment(files, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_manifest_and_a_strange_archive_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    files = loose_files(experiment, tmp_path / "kept", "parquet")
+    seal(files[0])
+    text = files[0].read_text()
+    files[0].write_text(text.replace('"seed": 1', '"seed": 7', 1))
+    with pytest.raises(UsageError, match="its content is not what was written"):
+        import_experiment(files, runs=tmp_path / "runs")
+    strange = tmp_path / "strange.zip"
+    with zipfile.ZipFile(strange, "w") as archive:
+        archive.writestr("../manifest.json", "{}")
+    with pytest.raises(UsageError, match="not a bundle"):
+        import_experiment([strange], runs=tmp_path / "runs")
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(pack_bundle(experiment)[:-200])
+    with pytest.raises(UsageError):
+        import_experiment([cut], runs=tmp_path / "runs")
+
+
+def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "there", models=("mgs-iim",), pictures=0, procedural=False)
+    from reports.results.schema import read_rows, write_rows
+
+    (path,) = folder.glob("cells/*/results.parquet")
+    rows = read_rows(path)
+    ids = [f"{'=+-@'[i % 4]}cmd|{i:03d}.png" for i in range(len(rows))]
+    write_rows(rows.assign(image_id=ids), path)
+    experiment = load_experiment(folder)
+    for table in ("rows", "curves", "differences", "claims", "summary"):
+        for line in export_tables(experiment, table, "csv").decode().splitlines()[1:]:
+            assert not [c for c in line.split(",") if c[:1] in "=@\t" and c]
+    assert b",'=cmd|000.png," in export_tables(experiment, "rows", "csv")
+    back = load_experiment(
+        import_experiment(loose_files(experiment, tmp_path / "kept", "csv"), runs=tmp_path / "runs")
+    )
+    assert back.rows["image_id"].tolist() == experiment.rows["image_id"].tolist()
+    assert np.array_equal(back.rows["psnr_db"], experiment.rows["psnr_db"])
