@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
     """The experiment's table on standard output, then where the report lies."""
     from reports.results.experiment import load_experiment
+    from reports.statistics.ranking import describe_ranking
 
     experiment = load_experiment(folder)
     means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
@@ -49,11 +50,8 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
             "These are procedural faces, not real results: give --data PATH for CelebA or a folder of pictures.",
             soft_wrap=True,
         )
-    if manifest["settings"]["preset"] != "paper":
-        seen = manifest["settings"]["images_seen"]
-        console.print(
-            f"After {seen:,} images seen the ranking of trained models is mostly noise.", soft_wrap=True
-        )
+    for line in describe_ranking(experiment.rows):
+        console.print(line, soft_wrap=True, markup=False)
     if failed:
         console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
     console.print(f"report: {page}", soft_wrap=True, markup=False)

@@ -205,6 +205,24 @@ def describe_clearance(found: Sequence[Clearance], unit: str = "dB", digits: int
     return f"The bar is {baseline}, the best training-free baseline: " + "; ".join(parts) + "."
 
 
+def describe_ranking(rows: pd.DataFrame, metric: str = "psnr_db", heading: str = "PSNR") -> list[str]:
+    """Say for each mask how sure the order of the trained models is, and which of them clear the bar.
+
+    Args:
+        rows: results.
+        metric: a metric of which higher is better.
+        heading: its name in the sentences.
+    """
+    found = []
+    for mask in dict.fromkeys(rows["mask"]):
+        ranking = rank_trained(rows, metric, mask)
+        bar = describe_clearance(compare_with_baseline(rows, metric, mask))
+        sentences = " ".join(filter(None, (ranking.sentence if ranking else "", bar)))
+        if sentences:
+            found.append(f"{heading} on {mask}: {sentences}")
+    return found
+
+
 def _why(undecided: Sequence[Clearance]) -> str:
     reasons = dict.fromkeys(c.difference.reason.split(":")[0] for c in undecided)
     return f" ({_join(list(reasons))})" if len(reasons) == 1 and next(iter(reasons)) else ""

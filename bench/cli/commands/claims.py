@@ -13,7 +13,6 @@ from bench.cli import options
 
 if TYPE_CHECKING:
     from reports.claims.verdicts import Verdict
-    from reports.results.experiment import Experiment
 
 _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan", "inconclusive": "yellow"}
 
@@ -30,6 +29,7 @@ def claims_command(experiment: str, as_json: bool) -> None:
     """
     from bench.experiments import open_experiment
     from reports.claims.verdicts import evaluate_claims, shared_shortfalls
+    from reports.statistics.ranking import describe_ranking
 
     opened = open_experiment(experiment)
     verdicts = evaluate_claims(opened)
@@ -45,7 +45,8 @@ def claims_command(experiment: str, as_json: bool) -> None:
     for verdict in verdicts:
         _print_verdict(verdict, shared)
     if not opened.manifest["data"]["procedural"]:
-        _print_ranking(opened)
+        for line in describe_ranking(opened.rows):
+            click.echo(line)
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:
@@ -73,18 +74,6 @@ def _print_verdict(verdict: Verdict, shared: list[str]) -> None:
             click.echo(f"      {finding.relation:<18}{metric}{finding.reason}")
     if verdict.command:
         click.echo(f"    {verdict.command}")
-
-
-def _print_ranking(experiment: Experiment) -> None:
-    """Print how sure the order of the trained models is, and which of them clear the best baseline."""
-    from reports.statistics.ranking import compare_with_baseline, describe_clearance, rank_trained
-
-    for mask in experiment.masks:
-        if ranking := rank_trained(experiment.rows, "psnr_db", mask):
-            bar = describe_clearance(compare_with_baseline(experiment.rows, "psnr_db", mask))
-            sentences = " ".join(filter(None, (ranking.sentence, bar)))
-            if sentences:
-                click.echo(f"PSNR on {mask}: {sentences}")
 
 
 def _without_nan(value: Any) -> Any:
