@@ -96,10 +96,10 @@ class ReportContext:
         self.manifest = experiment.manifest
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.data: dict[str, Any] = self.manifest["data"]
-        self._names = names = _unique_labels(experiment.cells)
+        self._names = names = unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
-        self.rows = _with_categories(_with_unique_labels(experiment.rows, names))
+        self.rows = _with_categories(_withunique_labels(experiment.rows, names))
         # In the order in which the masks were asked for, which is not always the order in which cells finished.
         present = dict.fromkeys(self.rows["mask"])
         asked = [mask for mask in self.settings["masks"] if mask in present]
@@ -262,7 +262,7 @@ def tied_with_best(line: pd.Series) -> bool:
     return bool(line["verdict"] == "inconclusive")
 
 
-def _unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
+def unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
     """Map (model, label, training mask) to a label that stands for one method on every mask.
 
     Training on each mask for itself is one method. Where one mask shows several training masks of a label,
@@ -323,7 +323,7 @@ def _group_of(cell: dict[str, Any]) -> str:
     return "ablations" if cell["model"].startswith(f"{PROPOSED}-") else "own"
 
 
-def _with_unique_labels(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+def _withunique_labels(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
     if all(label == shown for (_, label, _), shown in names.items()):
         return rows
     keys = zip(rows["model"], rows["label"], rows["train_mask"], strict=True)

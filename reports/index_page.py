@@ -1,32 +1,69 @@
-"""``reports/index.html``: a table of all experiments, newest first, and the comparisons of them."""
+"""``reports/index.html``: a table of all experiments, newest first, and the comparisons of them.
+
+Hundreds of experiments are listed in well under a second: a line is made from the manifest alone where that decides
+it, and kept beside the page until the manifest changes.
+"""
 
 from __future__ import annotations
 
 import html
+import json
+import math
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from reports.context import ReportContext
+from reports.claims.paper import MASK as PAPER_MASK
+from reports.context import ReportContext, unique_labels
 from reports.render import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.manifest import ManifestError, read_manifest
+from reports.results.metric_info import MetricInfo
 from reports.sections.headline import short_headline
+from reports.statistics.intervals import MIN_SEEDS
+
+#: Lines kept between calls; beside the page, and safe to delete.
+CACHE = ".index-cache.json"
+#: Increased whenever lines are made differently, so that none of an older version is shown.
+_CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A line of the list. ``problem`` says why an experiment could not be read; the rest is then empty."""
+    """A line of the table. ``problem`` says why an experiment could not be read; the rest is then empty.
+
+    Attributes:
+        name: the experiment's folder.
+        updated: when its results last changed, ISO 8601.
+        data: title of the data set.
+        size: side of the images in pixels.
+        masks: evaluated on.
+        preset: of the settings.
+        images_seen: training budget.
+        seeds: of the trainings.
+        models: trained models with results.
+        done, failed: numbers of cells.
+        best: mean of the best trained model (else baseline) in the headline's metric.
+        headline: in one line.
+        problem: why it could not be read.
+    """
 
     name: str
     updated: str = ""
     data: str = ""
-    size: str = ""
-    masks: str = ""
+    size: int = 0
+    masks: list[str] = field(default_factory=list)
     preset: str = ""
-    seeds: str = ""
-    cells: str = ""
+    images_seen: int = 0
+    seeds: list[int] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    done: int = 0
+    failed: int = 0
+    best: float | None = None
     headline: str = ""
-    has_page: bool = False
     problem: str = ""
 
 
@@ -39,10 +76,40 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     Returns:
         The page's path.
     """
-    entries = [_entry(path.parent, reports_folder) for path in sorted(runs_folder.glob("*/manifest.json"))]
+    manifests = sorted(runs_folder.glob("*/manifest.json"))
+    cached, kept, entries = _read_cache(reports_folder), {}, []
+    for path in manifests:
+        signature = _signature(path)
+        entry = cached.get(path.parent.name, {}).get(signature)
+        if entry is None:
+            entry = make_entry(path.parent)
+        entries.append(entry)
+        kept[entry.name] = {"signature": signature, "entry": asdict(entry)}
     entries.sort(key=lambda entry: entry.updated, reverse=True)
-    context = {"entries": entries, "comparisons": _comparisons(reports_folder)}
+    pages = {path.parent.name for path in reports_folder.glob("*/index.html")}
+    context = {"entries": entries, "pages": pages, "comparisons": _comparisons(reports_folder)}
+    write_page(reports_folder / CACHE, json.dumps({"version": _CACHE_VERSION, "entries": kept}))
     return write_page(reports_folder / "index.html", render_page("index.html.j2", context))
+
+
+def _signature(manifest: Path) -> str:
+    """Return what changes with a manifest: it is always replaced as a whole, so never edited in place."""
+    stat = manifest.stat()
+    return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
+
+
+def _read_cache(reports_folder: Path) -> dict[str, dict[str, IndexEntry]]:
+    """Return the kept lines by name and signature; a missing or damaged cache is empty."""
+    try:
+        content = json.loads((reports_folder / CACHE).read_text(encoding="utf-8"))
+        if content["version"] != _CACHE_VERSION:
+            return {}
+        return {
+            name: {kept["signature"]: IndexEntry(**kept["entry"])}
+            for name, kept in content["entries"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
@@ -55,25 +122,74 @@ def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _entry(folder: Path, reports_folder: Path) -> IndexEntry:
+def make_entry(folder: Path) -> IndexEntry:
+    """Make the line of one experiment; whatever is wrong with it becomes the line's ``problem``."""
     try:
-        context = ReportContext(load_experiment(folder))
-        counts = {s: sum(c["status"] == s for c in context.experiment.cells) for s in ("done", "failed")}
-        settings = context.settings
+        manifest = read_manifest(folder / "manifest.json")
+        cells, settings = manifest["cells"], manifest["settings"]
+        quick = _from_numbers(manifest)
+        if quick is None:
+            context = ReportContext(load_experiment(folder))
+            best, headline = None, short_headline(context)
+        else:
+            best, headline = quick
+        done = [c for c in cells if c["status"] == "done"]
         return IndexEntry(
             name=folder.name,
-            updated=str(context.manifest.get("updated", "")),
-            data=context.data["title"],
-            size=f"{settings['size']} px",
-            masks=", ".join(settings["masks"]),
-            preset=settings["preset"],
-            seeds=", ".join(str(s) for s in settings["seeds"]),
-            cells=f"{counts['done']} done" + (f", {counts['failed']} failed" if counts["failed"] else ""),
-            headline=short_headline(context),
-            has_page=(reports_folder / folder.name / "index.html").is_file(),
+            updated=str(manifest.get("updated", "")),
+            data=str(manifest["data"]["title"]),
+            size=int(settings["size"]),
+            masks=[str(mask) for mask in settings["masks"]],
+            preset=str(settings["preset"]),
+            images_seen=int(settings["images_seen"]),
+            seeds=[int(seed) for seed in settings["seeds"]],
+            models=list(dict.fromkeys(str(c["label"]) for c in done if c["trained"])),
+            done=len(done),
+            failed=sum(c["status"] == "failed" for c in cells),
+            best=best,
+            headline=headline,
         )
-    except ExperimentError as error:
+    except (ExperimentError, ManifestError) as error:
         return IndexEntry(name=folder.name, problem=str(error))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         problem = f"the manifest is incomplete ({error}); run the command again"
         return IndexEntry(name=folder.name, problem=problem)
+
+
+def _from_numbers(manifest: Mapping[str, Any]) -> tuple[float | None, str] | None:
+    """Return best mean and headline from the means in the manifest, without a look at the rows.
+
+    ``None`` where the headline depends on the rows: where at least two models have the three trainings without which no
+    pair is decided, or an older manifest keeps no means.
+    """
+    done = [c for c in manifest["cells"] if c["status"] == "done"]
+    mask = next(
+        (m for m in (PAPER_MASK, *manifest["settings"]["masks"]) if any(c["mask"] == m for c in done)), None
+    )
+    if mask is None:
+        return None, "No results yet."
+    labels = unique_labels(manifest["cells"])
+    means: dict[tuple[bool, str], list[float]] = defaultdict(list)
+    for cell in done:
+        if cell["mask"] == mask:
+            number = (cell["evaluation"].get("numbers") or {}).get("psnr_db") or {}
+            if not isinstance(number.get("mean"), float) or math.isnan(number["mean"]):
+                return None
+            key = (bool(cell["trained"]), labels[cell["model"], cell["label"], cell["train_mask"]])
+            means[key].append(number["mean"])
+    trained = {label: values for (is_trained, label), values in means.items() if is_trained}
+    if sum(len(values) >= MIN_SEEDS for values in trained.values()) > 1:
+        return None
+    averages = {
+        label: sum(values) / len(values) for (is_trained, label), values in means.items() if is_trained
+    }
+    if not averages:
+        averages = {label: sum(values) / len(values) for (_, label), values in means.items()}
+    best = max(averages, key=lambda label: averages[label])
+    metric = MetricInfo.from_record("psnr_db", manifest["metrics"].get("psnr_db", {}))
+    score = f"{metric.format_value(averages[best])} {metric.unit}"
+    if not trained:
+        return averages[best], f"{best} is the best baseline with {score}."
+    if len(trained) == 1:
+        return averages[best], f"{best} has {score}."
+    return averages[best], f"{best} is highest with {score}; the ranking is noise."

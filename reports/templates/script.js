@@ -29,6 +29,17 @@
     });
   }
 
+  // Filters: rows that hold every word typed stay.
+  for (const input of all("input[data-filters]")) {
+    const rows = all("tbody tr", one(input.dataset.filters)), texts = rows.map((row) => row.textContent.toLowerCase());
+    const count = document.querySelector(`[data-counts="${input.dataset.filters}"]`), label = count.textContent;
+    input.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach((row, at) => { row.hidden = !words.every((word) => texts[at].includes(word)); });
+      count.textContent = words.length ? `${rows.filter((row) => !row.hidden).length} of ${label}` : label;
+    });
+  }
+
   // Masks: one switch for all sections, kept in the address so that a link leads to the same mask.
   const radios = all(".masks input");
   const names = [...new Set(radios.map((radio) => radio.value))];
