@@ -10,8 +10,8 @@ import pandas as pd
 
 from reports import plots
 from reports.context import MetricView, ReportContext
+from reports.page import render_page, write_page
 from reports.palette import LineStyle, line_styles
-from reports.render import render_page, write_page
 from reports.results.experiment import Experiment
 from reports.sections import Plot
 from reports.sections.setup import plain_value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,11 +120,13 @@ class MaskSample:
         """Return the position of the image of median mean score, or of the first where none is scored."""
         return next((choice.place for choice in self.choose() if "median" in choice.rules), 0)
 
-    def row(self, place: int, reasons: list[str]) -> ImageRow:
-        """Build the row of the image at ``place``."""
+    def row(self, place: int, reasons: list[str], *, only: Collection[str] | None = None) -> ImageRow:
+        """Build the row of the image at ``place``, of all methods or those with a label in ``only``."""
         image, mask = self.stored.image[place], self.stored.mask[place]
         outputs = []
         for method, cell in self.methods:
+            if only is not None and method.label not in only:
+                continue
             values = self.scores[method.label][place]
             shown = [(m, m.show(v)) for m, v in zip(self.metrics, values, strict=True)]
             outputs.append(Output(method, hole_uri(self.stored.composites[cell][place], image, mask), shown))

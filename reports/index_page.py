@@ -18,7 +18,7 @@ from typing import Any
 
 from reports.claims.paper import MASK as PAPER_MASK
 from reports.context import ReportContext, unique_labels
-from reports.render import render_page, write_page
+from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import ManifestError, read_manifest
 from reports.results.metric_info import MetricInfo

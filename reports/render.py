@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from reports import svg
 from reports.context import ReportContext
-from reports.images import image_uri
+from reports.page import render_page, write_page
 from reports.results.experiment import load_experiment
 from reports.sections import find_plots, find_sections
 from reports.sections.headline import build_headline
-
-#: Runs in the head, before anything is drawn: controls that need scripts are hidden without it.
-_HEAD_SCRIPT = 'document.documentElement.classList.add("js")'
+from reports.worst_page import FILE_NAME as WORST_PAGE
+from reports.worst_page import render_worst_page
 
 
 def render_report(
     experiment_folder: Path, report_folder: Path, *, pictures: bool = True, title: str | None = None
 ) -> Path:
     """Write ``report_folder/index.html`` from ``runs/<experiment>/``, atomically.
+
+    Beside it stands the page of the worst completions, where images are embedded.
 
     Args:
         experiment_folder: holds ``manifest.json``; only read.
@@ -44,8 +37,9 @@ def render_report(
         OSError: the page cannot be written.
     """
     context = ReportContext(load_experiment(experiment_folder), title=title, embed_images=pictures)
-    text = render_page("report.html.j2", build_page(context))
-    return write_page(report_folder / "index.html", text)
+    worst = render_worst_page(context, report_folder)
+    values = build_page(context) | {"worst_page": WORST_PAGE if worst else None}
+    return write_page(report_folder / "index.html", render_page("report.html.j2", values))
 
 
 def build_page(context: ReportContext) -> dict[str, Any]:
@@ -82,70 +76,3 @@ def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
             used.add(name)
             written += svg.save_figure(plot.figure, folder, name)
     return written
-
-
-def render_page(template: str, values: dict[str, Any]) -> str:
-    """Render a template of this package; undefined names are errors, and text is escaped."""
-    return _environment().get_template(template).render(**values)
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Write a page atomically: under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["asset"] = _asset
-    environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704 (a constant)
-    environment.globals["content_policy"] = content_policy
-    environment.globals["transparent"] = image_uri(np.zeros((1, 1, 4), np.uint8))
-    environment.globals["marker"] = svg.marker_path
-    return environment
-
-
-def _asset(name: str) -> Markup:
-    """Return a style sheet or script of this package, verbatim."""
-    loader = _environment().loader
-    assert loader is not None
-    return Markup(loader.get_source(_environment(), name)[0])  # nosec B704 (a file of this package)
-
-
-def content_policy(style: str, *scripts: str) -> str:
-    """Return the content-security policy of a page: only these very elements run or apply.
-
-    Scripts and the style sheet are admitted by their digests, so that no text of an experiment can become code.
-    Style *attributes* are admitted: drawings have them, and they cannot load anything under ``default-src 'none'``.
-
-    Args:
-        style: asset whose text is the page's one style element.
-        scripts: assets whose texts are its script elements besides the one in the head.
-    """
-    scripts_allowed = " ".join(_digest(text) for text in (_HEAD_SCRIPT, *map(_element_text, scripts)))
-    return (
-        f"default-src 'none'; img-src data:; style-src-elem {_digest(_element_text(style))}; "
-        f"style-src-attr 'unsafe-inline'; script-src {scripts_allowed}; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _element_text(asset: str) -> str:
-    """Return an asset as it stands between its tags in every template: on lines of its own."""
-    return f"\n{_asset(asset)}\n"
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reports.blind_page import render_blind_page
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
 from reports.pdf import find_chromium
@@ -74,6 +77,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     both = [load_experiment(full), load_experiment(other)]
     compared = compare_all_pairs(both, ["psnr_db", "ssim", "lpips_alex"])
     found["compare"] = render_comparison(both, compared, root / "reports" / "compare")
+    found["worst"] = found["full"].with_name("worst.html")
+    found["blind"] = render_blind_page(full, root / "reports" / "full", num_pairs=6)
     return {**found, "index": render_index(root / "runs", root / "reports")}
 
 
@@ -123,7 +128,7 @@ class Visit:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index", "compare"])
+@pytest.mark.parametrize("name", ["full", "none", "index", "compare", "worst", "blind"])
 def test_nothing_overflows_is_loaded_or_fails(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -242,6 +247,75 @@ def test_zoom_slider_error_map_and_keys(chromium: Any, pages: dict[str, Path]) -
         assert opener.evaluate("(e) => e === document.activeElement"), "focus goes back"
 
 
+def test_the_list_of_experiments_is_filtered_and_sorted(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["index"]) as page:
+        names = lambda: page.locator("#experiments tbody tr th").locator("visible=true").all_inner_texts()  # noqa: E731
+        assert len(names()) == 3
+        page.get_by_role("searchbox").fill("celeba mgs other")
+        assert len(names()) == 1
+        assert page.get_by_role("status").inner_text() == "1 of 3 experiments"
+        page.get_by_role("searchbox").fill("")
+        page.get_by_role("button", name="Sort by Images seen").click()
+        seen = page.locator("#experiments tbody td:nth-child(6)").evaluate_all(
+            "(c) => c.map((e) => +e.dataset.sort)"
+        )
+        assert seen == sorted(seen, reverse=True)
+
+
+def test_a_blind_comparison_keeps_choices_and_exports_them_as_rows(
+    chromium: Any, pages: dict[str, Path], tmp_path: Path
+) -> None:
+    with Visit(chromium, pages["blind"]) as page:
+        labels = ("Context Encoder", "GLCIC", "MGS-IIM")
+        text = page.locator("main").inner_text()
+        assert not any(label in text for label in labels), "no name before it is asked for"
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        assert page.locator("#number").inner_text() == "4"
+        left = page.locator("#left").get_attribute("src")
+        page.reload()
+        assert page.locator("#number").inner_text() == "4", "choices are kept"
+        assert page.locator("#left").get_attribute("src") == left, "and so are order and sides"
+        page.keyboard.press("ArrowUp")
+        assert page.locator("#number").inner_text() == "3"
+        for name in ("No difference", "Left", "Left", "Left"):
+            page.get_by_role("button", name=name).click()
+        assert page.locator("#choose-left").is_disabled()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export choices as CSV").click()
+        download.value.save_as(tmp_path / "choices.csv")
+        rows = list(csv.DictReader((tmp_path / "choices.csv").open(encoding="utf-8")))
+        assert [row["choice"] for row in rows] == ["left", "right", "tie", "left", "left", "left"]
+        for row in rows:
+            expected = {"left": row["left"], "right": row["right"], "tie": ""}[row["choice"]]
+            assert row["winner"] == expected
+        page.get_by_role("button", name="Show results").click()
+        assert page.locator("#models-body tr").count() == len(
+            {row[side] for row in rows for side in ("left", "right")}
+        )
+        cell = page.locator("#models-body td").first.inner_text()
+        assert re.fullmatch(r"\d+ % \[\d+, \d+\], n = \d+", cell)
+
+
+def test_a_model_keeps_its_name_while_its_row_scrolls(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"], 400) as page:
+        assert page.locator("nav.contents a").first.is_visible(), "the contents are there on a narrow screen"
+        box = page.locator("#results_table .mask-panel .scroll").first
+        name = box.locator("tbody th").first
+        before = name.bounding_box()["x"]
+        box.evaluate("(e) => { e.scrollLeft = 300; }")
+        assert box.evaluate("(e) => e.scrollLeft") > 100
+        assert abs(name.bounding_box()["x"] - before) < 1
+
+
+def test_values_are_shown_on_hover(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"]) as page:
+        hints = page.locator("#seeds svg title").evaluate_all("(all) => all.map((e) => e.textContent)")
+        assert any(re.fullmatch(r"MGS-IIM, seed 2: \d\d\.\d+", hint) for hint in hints)
+        assert any(re.fullmatch(r"the paper’s lead: 0\.53 dB", hint) for hint in hints)
+
+
 def test_tables_and_commands_are_copied(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["full"], permissions=["clipboard-read", "clipboard-write"]) as page:
         page.locator("#results_table details.copy summary").first.click()
@@ -253,7 +327,7 @@ def test_tables_and_commands_are_copied(chromium: Any, pages: dict[str, Path]) -
         assert page.evaluate("navigator.clipboard.readText()").count("bench run") == 2
 
 
-@pytest.mark.parametrize("name", ["full", "index", "compare"])
+@pytest.mark.parametrize("name", ["full", "index", "compare", "worst", "blind"])
 def test_the_scripts_run_under_the_policy_of_the_page(
     chromium: Any, pages: dict[str, Path], name: str
 ) -> None:
@@ -263,7 +337,7 @@ def test_the_scripts_run_under_the_policy_of_the_page(
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(pages[name].as_uri())
     assert page.locator("html.js").count() == 1
-    assert name == "index" or page.locator("table.sortable th button").count() > 3
+    assert page.locator("th button, figure button, #choose-left").count() > 0
     page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {text: 'window.x = 1'}))"
     )
@@ -302,7 +376,7 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_results(chromium: Any, page
 @needs_node
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index", "compare"])
+@pytest.mark.parametrize("name", ["full", "none", "index", "compare", "worst", "blind"])
 def test_axe_finds_no_violation(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -311,6 +385,9 @@ def test_axe_finds_no_violation(
         page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         page.evaluate(axe)
         assert _violations(page) == []
+        if name == "blind":
+            page.get_by_role("button", name="Show results").click()
+            assert _violations(page) == []
         if name == "full":
             page.get_by_role("button", name="completed by MGS-IIM").first.click()
             page.locator("#zoom-map").click()

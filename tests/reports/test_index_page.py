@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from reports import index_page
 from reports.index_page import render_index
 from reports.render import render_report
+from reports.results.schema import cell_numbers, read_rows
 from tests.reports.synthetic import make_experiment
 
 
@@ -22,7 +26,7 @@ def test_experiments_are_listed_newest_first_with_headline_and_link(tmp_path: Pa
         (folder / "manifest.json").write_text(json.dumps(manifest))
     render_report(new, reports / "newer")
     text = render_index(runs, reports).read_text(encoding="utf-8")
-    assert text.index("newer") < text.index("older")
+    assert text.index("newer/index.html") < text.index("bench report older")
     assert 'href="newer/index.html"' in text
     assert 'href="older/index.html"' not in text
     assert "bench report older" in text
@@ -38,6 +42,56 @@ def test_an_unreadable_experiment_is_listed_with_the_reason(tmp_path: Path) -> N
     text = render_index(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert "Not readable" in text
     assert "broken" in text
+
+
+def test_lines_are_kept_until_the_manifest_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    for name in ("a", "b"):
+        make_experiment(runs, name=name, models=("mgs-iim", "mean"), pictures=0)
+    first = render_index(runs, reports).read_bytes()
+    made: list[str] = []
+    original = index_page.make_entry
+
+    def note(folder: Path) -> index_page.IndexEntry:
+        made.append(folder.name)
+        return original(folder)
+
+    monkeypatch.setattr(index_page, "make_entry", note)
+    assert render_index(runs, reports).read_bytes() == first
+    assert made == []
+    text = (runs / "b" / "manifest.json").read_text()
+    (runs / "b" / "manifest.json").write_text(
+        text.replace("CelebA", "Celeb-A").replace("Procedural faces", "Drawn")
+    )
+    assert "Drawn" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert made == ["b"]
+    (reports / index_page.CACHE).write_text("{not json")
+    assert "Drawn" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert made == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_headline_from_the_manifest_says_what_the_rows_say(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    folder = make_experiment(tmp_path, models=("glcic", "mgs-iim", "mean"), seeds=seeds, pictures=0)
+    from_rows = index_page.make_entry(folder).headline
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        rows = read_rows(folder / cell["folder"] / "results.parquet")
+        cell["evaluation"]["numbers"] = cell_numbers(rows)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    entry = index_page.make_entry(folder)
+    assert entry.headline == from_rows
+    assert entry.problem == ""
+    assert ("noise" in entry.headline) == (len(seeds) < 3)
+
+
+def test_experiments_and_their_pages_lead_to_each_other(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    folder = make_experiment(runs, models=("mean",), pictures=0)
+    page = render_report(folder, reports / folder.name)
+    index = render_index(runs, reports)
+    assert 'href="../index.html"' in page.read_text(encoding="utf-8")
+    assert 'href="synthetic/index.html"' in index.read_text(encoding="utf-8")
 
 
 def test_no_experiments_is_said(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from bench.errors import UsageError
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )
 @click.option("--title", help="Heading of the page (default: the experiment's name).")
+@click.option(
+    "--blind", is_flag=True, help="Also write a page on which people choose between unnamed completions."
+)
 @click.option("--pdf", is_flag=True, help="Print the page as PDF beside it (needs Chromium).")
 @click.option(
     "--figures",
@@ -27,11 +30,17 @@ from bench.errors import UsageError
     help="Write every figure as SVG and PNG into this folder, for papers.",
 )
 def report_command(
-    experiment: str, pictures: bool | None, title: str | None, pdf: bool, figures: Path | None
+    experiment: str,
+    pictures: bool | None,
+    title: str | None,
+    blind: bool,
+    pdf: bool,
+    figures: Path | None,
 ) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+    from reports.blind_page import BlindPageError, render_blind_page
     from reports.index_page import render_index
     from reports.pdf import ChromiumError, print_pdf
     from reports.render import render_report, save_figures
@@ -44,12 +53,14 @@ def report_command(
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures, title=title)
         render_index(RUNS, REPORTS)
         click.echo(f"report: {page}")
+        if blind:
+            click.echo(f"blind comparison: {render_blind_page(folder, page.parent)}")
         if figures:
             written = save_figures(folder, figures)
             click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
         if pdf:
             click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")
-    except (ExperimentError, ChromiumError) as error:
+    except (ExperimentError, BlindPageError, ChromiumError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or figures}: {error.strerror or error}") from error

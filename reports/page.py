@@ -1,0 +1,87 @@
+"""An HTML page from a template of this package: one self-contained file under a strict policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import svg
+from reports.images import image_uri
+
+#: Runs in the head, before anything is drawn: controls that need scripts are hidden without it.
+_HEAD_SCRIPT = 'document.documentElement.classList.add("js")'
+
+
+def render_page(template: str, values: dict[str, Any]) -> str:
+    """Render a template of this package; undefined names are errors, and text is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page atomically: under a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = _asset
+    environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704 (a constant)
+    environment.globals["content_policy"] = content_policy
+    environment.globals["transparent"] = image_uri(np.zeros((1, 1, 4), np.uint8))
+    environment.globals["marker"] = svg.marker_path
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """Return a style sheet or script of this package, verbatim."""
+    loader = _environment().loader
+    assert loader is not None
+    return Markup(loader.get_source(_environment(), name)[0])  # nosec B704 (a file of this package)
+
+
+def content_policy(style: str, *scripts: str) -> str:
+    """Return the content-security policy of a page: only these very elements run or apply.
+
+    Scripts and the style sheet are admitted by their digests, so that no text of an experiment can become code.
+    Style *attributes* are admitted: drawings have them, and they cannot load anything under ``default-src 'none'``.
+
+    Args:
+        style: asset whose text is the page's one style element.
+        scripts: assets whose texts are its script elements besides the one in the head.
+    """
+    scripts_allowed = " ".join(_digest(text) for text in (_HEAD_SCRIPT, *map(_element_text, scripts)))
+    return (
+        f"default-src 'none'; img-src data:; style-src-elem {_digest(_element_text(style))}; "
+        f"style-src-attr 'unsafe-inline'; script-src {scripts_allowed}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _element_text(asset: str) -> str:
+    """Return an asset as it stands between its tags in every template: on lines of its own."""
+    return f"\n{_asset(asset)}\n"
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
