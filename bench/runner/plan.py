@@ -132,8 +132,9 @@ class Plan:
 
 
 def unique_trainings(cells: Iterable[Cell]) -> list[TrainingPlan]:
-    """Return the trainings that the cells rest on, each once and in order."""
-    return list({c.training.key: c.training for c in cells if c.trained and c.training}.values())
+    """Return the trainings that the cells rest on, each once and in order; none for cells that do not apply."""
+    needed = [c for c in cells if c.trained and c.not_applicable is None]
+    return list({c.training.key: c.training for c in needed if c.training}.values())
 
 
 def load_models(request: Request) -> dict[str, ModelEntry | str]:
@@ -143,9 +144,10 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
         Model name -> entry, or the traceback of a file that failed to import.
 
     Raises:
-        UsageError: an unknown option, a size a model cannot take, weights that are required and missing.
+        UsageError: an unknown option, a size that no model can take, weights that are required and missing.
     """
     _check_masks(request)
+    unsupported: list[str] = []
     entries: dict[str, ModelEntry | str] = {}
     for name in request.model_options:
         if name not in request.models:
@@ -163,11 +165,22 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
             entry.model.validate(config, request.settings.size)
             entry.model.requirements(config)
         except UnsupportedSizeError as error:
-            raise UsageError(f"--size {request.settings.size}: {name}: {error}") from error
+            unsupported.append(f"--size {request.settings.size}: {name}: {error}")
         except (InvalidModelError, MissingPackageError, MissingWeightsError) as error:
             raise UsageError(str(error)) from error
         entries[name] = entry
+    if unsupported and len(unsupported) == len(entries):
+        raise UsageError(unsupported[0])
     return entries
+
+
+def unsupported_size(entry: ModelEntry, config: Any, size: int) -> str | None:
+    """Return why a model cannot take a size, or ``None`` if it can."""
+    try:
+        entry.model.validate(config, size)
+    except UnsupportedSizeError as error:
+        return f"{size} x {size} pixels: {error}"
+    return None
 
 
 def _check_masks(request: Request) -> None:
@@ -219,7 +232,11 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
     train_mask = train_masks_for(context.request, mask) if entry.model.trained else mask
     training = _plan_training(context, entry, train_mask, seed)
     box = fixed_hole_box(mask, context.request.settings.size)
-    reason = entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
+    reason = (
+        unsupported_size(entry, training.config, training.task.size)
+        or _unsuitable_mask(context, mask)
+        or entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
+    )
     return Cell(
         model=entry.card.name,
         label=training.label,
@@ -229,6 +246,13 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
         what=None if reason else _cell_key(context, training, mask, ids),
         not_applicable=reason,
     )
+
+
+def _unsuitable_mask(context: RunContext, mask: str) -> str | None:
+    """Return why a mask makes no sense on these images, or ``None`` if it does."""
+    if masks.registry.mask_info(mask).needs_aligned_faces and not context.data.aligned_faces:
+        return f"mask {mask} is a part of a face, and these images are not aligned faces"
+    return None
 
 
 def train_masks_for(request: Request, mask: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+import masks.folder
 from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest, resolve_config
 from bench.data import Dataset, DataSpec, ImageSet, open_data
@@ -93,6 +94,9 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
             f"{unknown:,} of {len(test_images):,} images to be evaluated: "
             "each counts as a person of its own, and intervals may be too narrow"
         )
+    for mask in request.masks:
+        if mask.startswith(masks.folder.PREFIX):
+            callbacks.note(masks.folder.pairing_rule(mask, test_images.ids, settings.size))
     ready, unavailable = prepare_metrics(wanted, compute.device)
     sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device)
     unavailable |= unavailable_sets

@@ -256,10 +256,8 @@ def test_parts_of_a_face_lie_where_they_are_in_aligned_images(name: str, size: i
     assert shares.max() < 1.9 * shares.min()  # scales 0.9 to 1.15
     assert len({mask.tobytes() for mask in masks}) > 50
     always = masks.all(axis=0)  # what every image loses
-    middle = (
-        {"eyes": 0.615, "glasses": 0.38}.get(name, 0.495),
-        {"eyes": 0.51, "glasses": 0.51, "mouth": 0.77}.get(name, 0.68),
-    )
+    x = {"eyes": 0.615, "glasses": 0.38}.get(name, 0.495)
+    y = {"eyes": 0.51, "glasses": 0.51, "mouth": 0.77}.get(name, 0.68)
     assert always[int(y * size), int(x * size)]
 
 

@@ -216,6 +216,22 @@ def test_a_cell_that_does_not_apply_is_listed_not_failed(workplace: Path, pictur
     assert cell["reason"]
 
 
+def test_a_size_or_mask_that_does_not_fit_is_a_cell_that_does_not_apply(
+    workplace: Path, pictures_dir: Path
+) -> None:
+    asked = request(pictures_dir, ("context-encoder", "mean"), masks=("center", "eyes"), size=48)
+    outcome = run_experiment(asked, Recorder())
+    assert outcome.failed == 0
+    manifest = outcome.store.read_manifest()
+    assert manifest is not None
+    found = {(c["model"], c["mask"]): (c["status"], c["reason"]) for c in manifest["cells"]}
+    assert found["mean", "center"][0] == "done"
+    assert found["context-encoder", "center"][0] == "not-applicable"
+    assert "48 x 48 pixels: Context Encoder's layers fit" in found["context-encoder", "center"][1]
+    assert found["mean", "eyes"][0] == "not-applicable"
+    assert "not aligned faces" in found["mean", "eyes"][1]
+
+
 def test_not_a_number_fails_the_cell_with_its_step(workplace: Path, pictures_dir: Path) -> None:
     path = workplace / "nan.py"
     path.write_text(
