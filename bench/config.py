@@ -192,7 +192,6 @@ class Request:
         allow_unreadable: go on although more than 1 % of the pictures cannot be read.
         jobs: trainings side by side.
         recompute: compute again what was computed with other versions or on other hardware.
-        tensorboard: tell TensorBoard what ``train.jsonl`` is told.
         samples_every: steps between sheets of sample pictures (``None``: none).
         command: the words of the command line, for the record.
         options: the same as resolved options, key -> plain value: what ``bench run --config`` takes.
@@ -210,7 +209,6 @@ class Request:
     allow_unreadable: bool = False
     jobs: int = 1
     recompute: bool = False
-    tensorboard: bool = False
     samples_every: int | None = None
     command: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -9,15 +9,17 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.table import Column
 from rich.text import Text
 
-from bench.runner.callbacks import RunCallbacks
-from bench.runner.estimate import RunEstimate
-from bench.training.metric_logger import Progress as TrainingProgress
+from bench.runner.callbacks import RunCallbacks, RunEstimate
+
+if TYPE_CHECKING:
+    from bench.training.metric_logger import Progress as TrainingProgress
 
 _PLAIN_SECONDS = 10.0  # between two plain lines of one training
 _BAR_WIDTH = 16

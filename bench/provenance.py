@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-image", "lpips", "pillow")
@@ -42,7 +41,7 @@ def hardware_info() -> dict[str, object]:
 
 def git_commit() -> str | None:
     """Git commit of the checkout this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
-    folder = Path(bench.__file__).parent
+    folder = Path(__file__).parent
 
     def git(*args: str) -> str:
         done = subprocess.run(

@@ -16,42 +16,56 @@ from bench.cli.process import TerminatedError, command_process
 from bench.errors import BenchError
 from bench.version import __version__
 
-#: Command -> the line ``bench --help`` shows, in the order shown. Each lives in ``bench/cli/commands/<name>.py`` as
-#: ``command`` (dashes as underscores).
-COMMANDS = {
-    "run": "Train, evaluate and report: the main job.",
-    "plan": "Say how many seeds and images a difference takes.",
-    "init": "Write a commented config file for 'bench run'.",
-    "status": "Show what of an experiment is done.",
-    "clean": "Free the disk of checkpoints and packs, asking first.",
-    "reproduce": "Run an experiment again from its manifest, and compare.",
-    "report": "Render an experiment's report again.",
-    "ablate": "Run what the claims of the paper need.",
-    "score": "Score pictures made by any other program.",
-    "claims": "Say which claims of the paper hold.",
-    "compare": "Compare two experiments, paired by image.",
-    "export": "Export an experiment's tables.",
-    "import": "Make an experiment from kept files.",
-    "export-weights": "Export trained generators as files to share.",
-    "inpaint": "Complete pictures of your own.",
-    "list": "Show models, masks, presets and metrics.",
-    "show": "Show one model: layers, parameters, phases, ambiguities.",
-    "new-model": "Write a working example of a model of your own.",
-    "check-model": "Check a model against the contract.",
-    "perf": "Measure speed, memory and arithmetic rate.",
-    "masks": "Preview, export and verify masks.",
-    "data": "Prepare and inspect image data.",
-    "doctor": "Check whether this machine is ready.",
-    "weights": "Show and fetch the weights that metrics need.",
-    "completion": "Print the script for the TAB key.",
+#: Heading -> command -> the line that ``bench --help`` shows. Each command is ``<name>_command`` in
+#: ``bench/cli/commands/<name>.py`` (dashes as underscores).
+SECTIONS: dict[str, dict[str, str]] = {
+    "Experiments": {
+        "run": "Train, evaluate and report: the main job.",
+        "plan": "Say how many seeds and images a difference takes.",
+        "init": "Write a commented config file for 'bench run'.",
+        "status": "Show the state of experiments.",
+        "reproduce": "Run an experiment again from its manifest, and compare.",
+        "ablate": "Run what the claims of the paper need.",
+        "clean": "Free disk space of checkpoints and packs, asking first.",
+    },
+    "Results": {
+        "report": "Render an experiment's report again.",
+        "claims": "Say which claims of the paper hold.",
+        "compare": "Compare two experiments, paired by image.",
+        "score": "Score images made by any other program.",
+        "export": "Export an experiment's tables.",
+        "import": "Make an experiment from kept files.",
+        "export-weights": "Export trained generators as files to share.",
+    },
+    "Your own images": {
+        "inpaint": "Complete images of your own.",
+    },
+    "Models": {
+        "list": "List models, masks, presets and metrics.",
+        "show": "Show a model: layers, parameters, phases, ambiguities.",
+        "new-model": "Write a working example of a model of your own.",
+        "check-model": "Check a model against the contract.",
+        "perf": "Measure speed, memory and arithmetic rate.",
+    },
+    "Data and masks": {
+        "data": "Prepare and inspect image data.",
+        "masks": "Preview, export and verify masks.",
+    },
+    "This machine": {
+        "doctor": "Check whether this machine is ready.",
+        "weights": "Show and fetch the weights that metrics need.",
+        "completion": "Print the script for the TAB key.",
+    },
 }
+#: Command -> its line, in the order shown.
+COMMANDS = {name: line for section in SECTIONS.values() for name, line in section.items()}
 
 
 class LazyGroup(click.Group):
     """A click group whose commands are imported only when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All command names, in the order of :data:`COMMANDS`."""
+        """List all command names, in the order of :data:`COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -65,19 +79,23 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the commands under their headings, without importing any."""
+        width = max(map(len, COMMANDS))
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<{width}}", line) for name, line in commands.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for a mistyped command."""
+        """Resolve a command as click does, with a suggestion for a mistyped one, and aliases of options replaced."""
+        from bench.cli.options import with_own_names
         from models.registry import did_you_mean
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest if command is None else with_own_names(command, rest)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +106,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """A reproducibility benchmark suite for image inpainting.
 
     \b
-    Everything, on the embedded procedural faces (about 5 minutes on two cores):
+    All models, on the embedded procedural faces (about 5 minutes on two cores):
         bench run --models all --mask center
     On CelebA:
         bench run --models all --mask center --data PATH/TO/celeba

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bench import toml
 from bench.errors import UsageError
+from models.discovery import PROGRAM_PREFIX
 from models.registry import did_you_mean
 
 #: Metavar of options that take ``MODEL.FIELD=VALUE``; in a file they are tables, one a model.
 ASSIGNMENT = "MODEL.FIELD=VALUE"
 #: Options that say what to do with a file, not what to compute.
-_NOT_IN_FILES = {"help", "config", "dry-run"}
+_NOT_IN_FILES = {"help", "config", "dry-run", "allow-code"}
+#: Options whose values are programs: a file that somebody else wrote must not have them run unasked.
+_CODE_OPTIONS = {"models": "--models", "models_from": "--models-from", "callback_names": "--callback"}
 
 
 def option_keys(command: click.Command) -> dict[str, click.Option]:
@@ -48,6 +52,35 @@ def config_option(function: Any) -> Any:
 def _use(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
         ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, ctx)}
+
+
+def allow_code_option(function: Any) -> Any:
+    """``--allow-code``: run the programs that a file names."""
+    return click.option(
+        "--allow-code",
+        is_flag=True,
+        help="Run the model files and callbacks that the config file names; a model file is a program.",
+    )(function)
+
+
+def refuse_code_from_file(ctx: click.Context) -> None:
+    """Refuse programs that only a config file names.
+
+    Raises:
+        UsageError: there are some, and ``--allow-code`` was not given.
+    """
+    if ctx.params.get("allow_code"):
+        return
+    for name, option in _CODE_OPTIONS.items():
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP and (given := ctx.params[name]):
+            names = [name for value in given for name in ([value] if isinstance(value, str) else value)]
+            values = ",".join(n for n in names if option != "--models" or n.startswith(PROGRAM_PREFIX))
+            if not values:
+                continue
+            raise UsageError(
+                f"the config file names code to run ({values}): read it, then give {option} {values} on the command "
+                "line, or --allow-code"
+            )
 
 
 def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:

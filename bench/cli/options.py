@@ -1,14 +1,18 @@
-"""Option types and decorators that several commands share."""
+"""Options that several commands share, so that they have the same name, type and help everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from bench.cli.config_file import option_keys
+from bench.config import PRESETS, SIZES, RunConfig
+from bench.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,14 +68,77 @@ def data_option(function: F) -> F:
         default="faces",
         show_default="the embedded procedural faces",
         metavar="PATH",
-        help="CelebA in its official layout (folder with img_align_celeba/ or its .zip), or any folder of pictures.",
+        help="CelebA (its folder or .zip), or any folder of images.",
     )(function)
+
+
+def size_option(default: int) -> Callable[[F], F]:
+    """``--size``, with the command's default."""
+    return click.option(
+        "--size",
+        default=default,
+        show_default=True,
+        type=click.IntRange(*SIZES),
+        help="Side of the images in pixels.",
+    )
+
+
+def device_option(function: F) -> F:
+    """``--device``."""
+    return click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: print JSON on standard output instead of a table."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def quiet_option(function: F) -> F:
+    """``--quiet``."""
+    return click.option("--quiet", "-q", is_flag=True, help="Print only results, warnings and failures.")(
+        function
+    )
+
+
+def output_option(help_text: str, **attributes: Any) -> Callable[[F], F]:
+    """``--output`` and ``-o``, a path."""
+    attributes.setdefault("type", click.Path(dir_okay=False, path_type=Path))
+    return click.option("--output", "-o", help=help_text, **attributes)
+
+
+def preset_default(field: str, words: str | None = None) -> str:
+    """The default of a setting in words, with the presets that change it.
+
+    Args:
+        field: of :class:`bench.config.RunConfig`.
+        words: what stands for the default ``None``.
+
+    Example:
+        >>> preset_default("size"), preset_default("crop"), preset_default("flips")
+        ('64; paper: 160', 'center', 'yes')
+    """
+    default = next(f.default for f in fields(RunConfig) if f.name == field)
+    shown = [words or _in_words(default)]
+    shown += [
+        f"{preset}: {_in_words(changed[field])}" for preset, changed in PRESETS.items() if field in changed
+    ]
+    return "; ".join(shown)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "all"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def cut_options(function: F) -> F:
     """``--crop``, ``--split`` and ``--allow-unreadable`` of commands that look at data alone."""
     for option in (
-        click.option("--allow-unreadable", is_flag=True, help="Go on although over 1 % cannot be read."),
+        click.option("--allow-unreadable", is_flag=True, help="Continue although over 1 % cannot be read."),
         click.option(
             "--split",
             default="auto",
@@ -85,14 +152,8 @@ def cut_options(function: F) -> F:
 
 
 def square_options(function: F) -> F:
-    """Those, and ``--size``."""
-    return click.option(
-        "--size",
-        default=64,
-        show_default=True,
-        type=click.IntRange(32, 512),
-        help="Side of the squares in pixels.",
-    )(cut_options(function))
+    """:func:`cut_options` and ``--size``."""
+    return size_option(64)(cut_options(function))
 
 
 def models_from_option(function: F) -> F:
@@ -101,8 +162,58 @@ def models_from_option(function: F) -> F:
         "--models-from",
         multiple=True,
         type=click.Path(exists=True),
-        help="A Python file, or a folder of them, with models of your own. Repeatable.",
+        help="A Python file, or a folder of them, with models of your own. Repeatable. A model file is a program.",
     )(function)
+
+
+# Names that other programs use for our options.
+
+
+#: Option as people type it -> ours; it applies where the command has ours and not theirs.
+ALIASES = {
+    "--masks": "--mask",
+    "--seed": "--seeds",
+    "--seeds": "--seed",
+    "--model": "--models",
+    "--models": "--model",
+    "--metric": "--metrics",
+    "--lr": "--learning-rate",
+    "--batch-size": "--batch",
+    "--image-size": "--size",
+    "--dataset": "--data",
+    "--out": "--output",
+}
+#: Options that have no counterpart -> what to give instead, where the command has that.
+_INSTEAD = {
+    "--epochs": ("--images-seen", "an epoch is all training images, so give --images-seen EPOCHS x IMAGES"),
+    "--steps": ("--steps-per-phase", "give --steps-per-phase, or the budget as --images-seen"),
+    "--iterations": ("--steps-per-phase", "give --steps-per-phase, or the budget as --images-seen"),
+    "--workers": ("--jobs", "data are decoded once and need no workers; --jobs trains in parallel"),
+    "--num-workers": ("--jobs", "data are decoded once and need no workers; --jobs trains in parallel"),
+}
+
+
+def with_own_names(command: click.Command, arguments: Sequence[str]) -> list[str]:
+    """Replace aliases of options in ``arguments`` by the names that ``command`` has.
+
+    Raises:
+        UsageError: an option that other programs have and this one has not; the message says what to give.
+    """
+    if isinstance(command, click.Group):
+        sub = command.commands.get(arguments[0]) if arguments else None
+        return list(arguments) if sub is None else [arguments[0], *with_own_names(sub, arguments[1:])]
+    known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    translated: list[str] = []
+    for position, word in enumerate(arguments):
+        if word == "--":
+            return [*translated, *arguments[position:]]
+        name, equals, value = word.partition("=")
+        if name not in known and ALIASES.get(name) in known:
+            word = f"{ALIASES[name]}{equals}{value}"
+        elif name not in known and name in _INSTEAD and _INSTEAD[name][0] in known:
+            raise UsageError(f"{name}: {_INSTEAD[name][1]}")
+        translated.append(word)
+    return translated
 
 
 # What the TAB key offers as values: names of models, masks and experiments. Imports no torch.

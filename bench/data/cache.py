@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import current_process, get_context
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from bench.child_processes import hidden_main_module
 from bench.data import procedural_faces
 from bench.data.dataset import DataSpec, Skipped
 from bench.data.sources import Source, read_bytes
@@ -128,9 +128,6 @@ def _pack(
     spec: DataSpec, key: str, count: int, what: str, work: Work, progress: ProgressCallback, verify: bool
 ) -> ImageCache:
     """Fill ``key.npy``; ``key.json`` is written last and marks it as whole."""
-    if getattr(current_process(), "_inheriting", False):
-        # A worker that runs the caller's whole script again would wait for its parent's lock for ever.
-        raise BenchError("a script that opens data must guard its calls with if __name__ == '__main__'")
     folder = cache_folder(spec)
     path, mark, partial = folder / f"{key}.npy", folder / f"{key}.json", folder / f"{key}.partial"
     shape = (count, spec.size, spec.size, 3)
@@ -146,8 +143,7 @@ def _pack(
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except BrokenProcessPool as error:
         raise BenchError(
-            f"a process that was {what} died (out of memory, or a script that does not guard its calls with "
-            "if __name__ == '__main__'?); give the same command again: it goes on"
+            f"a process that was {what} died (out of memory?); give the same command again to continue"
         ) from error
     except (OSError, ValueError) as error:
         raise BenchError(
@@ -332,11 +328,12 @@ def _write(rows: range) -> tuple[int, list[Skipped]]:
 def _map(writer: _Writer, todo: list[range]) -> Iterator[tuple[int, list[Skipped]]]:
     """Blocks in order, by processes where there is enough to do for them to start."""
     processes = num_processes()
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    # A program read from standard input cannot be imported again by the processes.
-    if processes < 2 or len(todo) < 4 or (main is not None and not Path(main).exists()):
+    if processes < 2 or len(todo) < 4:
         yield from map(writer, todo)
         return
     # 'fork' would copy a process that may hold locks of torch's threads.
-    with ProcessPoolExecutor(processes, get_context("forkserver"), _set_writer, (writer,)) as pool:
+    with (
+        hidden_main_module(),
+        ProcessPoolExecutor(processes, get_context("forkserver"), _set_writer, (writer,)) as pool,
+    ):
         yield from pool.map(_write, todo)

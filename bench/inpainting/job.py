@@ -1,4 +1,4 @@
-"""One picture or a folder of them: sources, masks and results matched by name, failures told apart."""
+"""One image or a folder of them: images, masks and results matched by name; one that fails leaves the others alone."""
 
 from __future__ import annotations
 
@@ -15,87 +15,124 @@ from masks.image_files import find_files
 
 @dataclass(frozen=True)
 class InpaintJob:
-    """One picture to complete."""
+    """One image to complete.
+
+    Attributes:
+        photo: the image's file.
+        mask: its mask's file; ``problem`` says why where there is none.
+        output: the PNG to write.
+        problem: why the image cannot be completed, or ``None``.
+    """
 
     photo: Path
     mask: Path
     output: Path
+    problem: str | None = None
 
 
-def list_jobs(photo: Path, mask: Path, output: Path | None) -> list[InpaintJob]:
-    """What is to be done: one job for a picture; for a folder one for each picture in it.
+def list_jobs(photo: Path, mask: Path, output: Path | None, *, overwrite: bool = False) -> list[InpaintJob]:
+    """List the jobs: one for an image; for a folder, one for each image in it.
 
-    Masks of a folder are matched by path below it, with any suffix; one mask file serves all pictures.
+    Masks of a folder are matched by path below it, with any suffix; one mask file serves all images. An image without
+    a mask becomes a job with a problem.
+
+    Args:
+        photo: an image or a folder of images.
+        mask: a mask, or for a folder of images a folder of masks.
+        output: the PNG to write, or for a folder the folder.
+        overwrite: replace results of an earlier run.
 
     Raises:
-        DataError: nothing there, or a picture without a mask.
-        UsageError: an output that is no PNG, or that would overwrite a picture or a mask.
+        DataError: nothing there, or no image has a mask.
+        UsageError: an output that is no PNG, that exists already, or that is an image or a mask of the user's.
     """
-    for given, what in ((photo, "picture"), (mask, "mask")):
+    for given, what in ((photo, "image"), (mask, "mask")):
         if not given.exists():
             raise DataError(f"{given}: no such {what}")
     if photo.is_file():
         if mask.is_dir():
-            raise UsageError(f"--mask {mask}: a folder; one picture needs one mask file")
-        made = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
+            raise UsageError(f"--mask {mask}: a folder; one image needs one mask file")
+        jobs = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
     else:
-        folder = output or Path(f"{photo.resolve().name}-inpainted")
-        photos = _pictures(photo)
-        if not photos:
-            raise DataError(f"{photo}: holds no pictures")
-        masks = {p.relative_to(mask).with_suffix(""): p for p in _pictures(mask)} if mask.is_dir() else {}
-        made = []
-        for path in photos:
-            name = path.relative_to(photo).with_suffix("")
-            found = masks.get(name) if mask.is_dir() else mask
-            if found is None:
-                raise DataError(f"{path}: no mask {mask / name}.png (masks are matched by name)")
-            made.append(InpaintJob(path, found, folder / name.parent / f"{name.name}.png"))
-    targets = [job.output.resolve() for job in made]
-    sources = {path.resolve() for job in made for path in (job.photo, job.mask)}
-    for job, target in zip(made, targets, strict=True):
+        jobs = _jobs_of_folder(photo, mask, output or Path(f"{photo.resolve().name}-inpainted"))
+    _check_outputs(jobs, overwrite=overwrite)
+    return jobs
+
+
+def _jobs_of_folder(photo: Path, mask: Path, output: Path) -> list[InpaintJob]:
+    found = find_files(photo)
+    if not found.images:
+        raise DataError(
+            f"{photo}: holds no images{'; ' if found.left_out else ''}{found.left_out_sentence()}"
+        )
+    masks = (
+        {Path(name).with_suffix(""): mask / name for name in find_files(mask).images} if mask.is_dir() else {}
+    )
+    jobs = []
+    for path in map(Path, found.images):
+        name = path.with_suffix("")
+        own = masks.get(name) if mask.is_dir() else mask
+        problem = None if own else f"{photo / path}: no mask {mask / name}.png (masks are matched by name)"
+        jobs.append(InpaintJob(photo / path, own or mask / f"{name}.png", output / f"{name}.png", problem))
+    if all(job.problem for job in jobs):
+        raise DataError(str(jobs[0].problem))
+    return jobs
+
+
+def _check_outputs(jobs: list[InpaintJob], *, overwrite: bool) -> None:
+    """Refuse outputs that would lose something of the user's."""
+    targets = [job.output.resolve() for job in jobs]
+    sources = {path.resolve() for job in jobs for path in (job.photo, job.mask)}
+    for job, target in zip(jobs, targets, strict=True):
         if target in sources:
-            raise UsageError(f"--output {job.output}: would overwrite a picture or a mask; give another")
+            raise UsageError(f"--output {job.output}: would overwrite an image or a mask; give another")
         if target.suffix.lower() != ".png":
             raise UsageError(f"--output {job.output}: results are PNG, so that no known pixel changes")
         if targets.count(target) > 1:
-            raise UsageError(f"two pictures would be written to {job.output}; rename one")
-    return made
+            raise UsageError(f"two images would be written to {job.output}; rename one")
+    there = [job.output for job in jobs if job.output.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
+        raise UsageError(f"{there[0]}{more}: exists already; give another --output, or --overwrite")
 
 
 def run_jobs(
-    work: list[InpaintJob],
-    filler: ImageCompleter,
+    jobs: list[InpaintJob],
+    completer: ImageCompleter,
     *,
+    threshold: int | None = None,
     on_progress: Callable[[int, int], None],
-    failed: Callable[[str], None],
+    on_failure: Callable[[str], None],
 ) -> int:
-    """Do every job; one that fails is told of and the others go on. Returns how many failed."""
+    """Do every job; report one that fails and continue with the others. Returns how many failed."""
     failures = 0
-    for number, job in enumerate(work, start=1):
+    for number, job in enumerate(jobs, start=1):
         try:
-            complete_image(job, filler)
+            complete_image(job, completer, threshold=threshold)
         except DataError as error:
             failures += 1
-            failed(str(error))
+            on_failure(str(error))
         except BenchError as error:
             failures += 1
-            failed(f"{job.photo}: {error}")
-        on_progress(number, len(work))
+            on_failure(f"{job.photo}: {error}")
+        on_progress(number, len(jobs))
     return failures
 
 
-def complete_image(job: InpaintJob, filler: ImageCompleter) -> None:
-    """Complete one picture and write it.
+def complete_image(job: InpaintJob, completer: ImageCompleter, *, threshold: int | None = None) -> None:
+    """Complete one image and write it.
+
+    Args:
+        job: the image, its mask and where the result is written.
+        completer: see :class:`bench.inpainting.tiling.ImageCompleter`.
+        threshold: gray level from which on a smoothed mask is hole; masks must be binary without one.
 
     Raises:
-        BenchError: the picture, its mask or the output cannot be used.
+        BenchError: the image, its mask or the output cannot be used.
     """
+    if job.problem:
+        raise DataError(job.problem)
     photo = read_photo(job.photo)
-    hole = read_hole(job.mask, photo)
-    result = photo.completed(complete_tiled(filler, photo.rgb, hole), hole)
+    hole = read_hole(job.mask, photo, threshold=threshold)
+    result = photo.completed(complete_tiled(completer, photo.rgb, hole), hole)
     atomic_write(job.output, result.save)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [folder / path for path in find_files(folder).images]

@@ -1,4 +1,4 @@
-"""Which model completes pictures: an untrained fill, a training of an experiment, or a file of weights."""
+"""Load what completes images: a training-free baseline, a training of an experiment, or a file of weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.experiments import open_experiment
 from bench.inpainting import trained_weights
 from bench.inpainting.tiling import ImageCompleter
 from bench.training.device import Compute
@@ -22,8 +23,39 @@ from reports.results.experiment import Experiment
 _NEED_DATA = ("mean", "mean-image")
 
 
+def load_completer(
+    source: str | None,
+    model: str | None,
+    compute: Compute,
+    models_from: Sequence[Path] = (),
+    *,
+    seed: int | None = None,
+    train_mask: str | None = None,
+) -> ImageCompleter:
+    """Load what completes images.
+
+    Args:
+        source: an experiment's name or folder, a file of ``bench export-weights``, or ``None`` for a baseline.
+        model: the baseline, or which of the source's models.
+        compute: device and precision.
+        models_from: files with models of a user's own.
+        seed: which of an experiment's trainings; the lowest seed by default.
+        train_mask: which of an experiment's trainings, where several masks were trained on.
+
+    Raises:
+        UsageError: unknown, or not one training.
+    """
+    if source is None:
+        if model is None or seed is not None or train_mask is not None:
+            raise UsageError("give --model biharmonic, or --from EXPERIMENT (or a weights file)")
+        return load_baseline(model, compute, models_from)
+    if Path(source).is_file() or source.endswith(".safetensors"):
+        return load_weights_file(Path(source), model, compute, models_from)
+    return load_from_experiment(open_experiment(source), model, seed, train_mask, compute, models_from)
+
+
 def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ()) -> ImageCompleter:
-    """The fill ``name``.
+    """Load the training-free baseline ``name``.
 
     Raises:
         UsageError: unknown, needing a training or data, or an uninstalled package.

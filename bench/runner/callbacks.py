@@ -1,37 +1,93 @@
-"""What a run tells whoever watches it. The base class says nothing; the command line overrides it."""
+"""What a run reports while it runs, and callbacks that installed packages bring (group ``inpaint_bench.callbacks``).
+
+The base class does nothing. The command line overrides it to print; :mod:`bench.runner.tensorboard` to write event
+files; a package can bring another tracker by an entry point, chosen with ``bench run --callback NAME``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
-    from bench.runner.estimate import RunEstimate
     from bench.training.metric_logger import Progress
+
+ENTRY_POINT_GROUP = "inpaint_bench.callbacks"
+#: Callbacks of this package, by name; others come from entry points.
+BUILT_IN = {"tensorboard": "bench.runner.tensorboard:TensorBoardCallbacks"}
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """Seconds that the parts of a run are foreseen to take.
+
+    Attributes:
+        trainings: each training, in the order in which they run.
+        evaluations: each cell that is not done.
+        overhead: what comes once: pictures, manifest and report.
+
+    Example:
+        >>> RunEstimate(trainings=(60.0, 30.0), evaluations=(5.0,), overhead=4.0).seconds
+        99.0
+    """
+
+    trainings: tuple[float, ...]
+    evaluations: tuple[float, ...]
+    overhead: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run."""
+        return sum(self.trainings) + sum(self.evaluations) + self.overhead
 
 
 class RunCallbacks:
     """All methods may be overridden; none may change what is computed."""
 
+    def run_started(self, experiment: str, folder: Path, settings: Mapping[str, Any]) -> None:
+        """The run folder is open; ``settings`` are the resolved options of ``bench run``."""
+
+    def run_finished(self, failed: int) -> None:
+        """Every cell is done or ``failed``. Not called when the run is interrupted."""
+
     def note(self, text: str) -> None:
         """A sentence for the user."""
 
     def warn(self, text: str) -> None:
-        """Something was passed over or went wrong without ending the run."""
+        """A non-fatal problem."""
 
     def preparing(self, what: str, done: int, of: int) -> None:
         """Data are being packed or drawn."""
 
     def planned(self, trainings: int, cells: int, cached: int, estimate: RunEstimate | None) -> None:
-        """The plan stands: how much there is to do, and about how long it takes (``None``: unknown)."""
+        """The plan is made: how much there is to do, and about how long it takes (``None``: unknown)."""
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
-        """A training starts or goes on."""
+        """A training starts or resumes."""
+
+    def training_opened(self, label: str, folder: Path, step: int) -> None:
+        """The training's log is open; entries after ``step`` (-1: all) of an earlier attempt are void."""
 
     def training_step(self, label: str, step: int, num_steps: int) -> None:
         """``step`` steps are done; called first where a training starts or resumes, then after each step."""
 
     def training_progress(self, label: str, progress: Progress) -> None:
         """Losses were read."""
+
+    def training_logged(self, label: str, line: Mapping[str, Any]) -> None:
+        """A line was added to ``train.jsonl``: ``step`` with ``terms`` (losses), ``validation`` or ``event``."""
+
+    def samples_drawn(self, label: str, step: int, grid: NDArray[np.uint8]) -> None:
+        """Sample completions were drawn (``--samples``), ``(H, W, 3)``."""
 
     def training_done(self, label: str, seconds: float) -> None:
         """A training ended."""
@@ -43,4 +99,75 @@ class RunCallbacks:
         """A cell is finished; its means over the test images."""
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
-        """A cell failed and was recorded; the others go on."""
+        """A cell failed and was recorded; the others continue."""
+
+
+class CallbackGroup(RunCallbacks):
+    """Passes every event to several callbacks; one that raises is dropped with a warning, and the run continues.
+
+    Errors that a user can act on (:class:`bench.errors.BenchError`) do end the run.
+    """
+
+    def __init__(self, members: Iterable[RunCallbacks]) -> None:
+        self.members = list(members)
+
+    def _pass_on(self, event: str, arguments: tuple[Any, ...]) -> None:
+        for member in list(self.members):
+            try:
+                getattr(member, event)(*arguments)
+            except BenchError:
+                raise
+            except Exception as error:
+                self.members.remove(member)
+                self.warn(
+                    f"{type(member).__name__}.{event} failed and is left out: {type(error).__name__}: {error}"
+                )
+
+
+def _forward(event: str) -> Any:
+    def method(self: CallbackGroup, *arguments: Any) -> None:
+        self._pass_on(event, arguments)
+
+    method.__name__, method.__doc__ = event, getattr(RunCallbacks, event).__doc__
+    return method
+
+
+for _event in [name for name in vars(RunCallbacks) if not name.startswith("_")]:
+    setattr(CallbackGroup, _event, _forward(_event))
+
+
+def load_callbacks(names: Sequence[str]) -> list[RunCallbacks]:
+    """Import and make the callbacks ``names``: built-in ones, and those of installed packages.
+
+    Raises:
+        UsageError: unknown (with suggestions), or it cannot be imported or made.
+
+    Example:
+        >>> load_callbacks(["tensorbord"])
+        Traceback (most recent call last):
+        ...
+        bench.errors.UsageError: --callback tensorbord: unknown; did you mean 'tensorboard'?
+    """
+    from models.registry import did_you_mean
+
+    points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    points |= {
+        name: importlib.metadata.EntryPoint(name, value, ENTRY_POINT_GROUP)
+        for name, value in BUILT_IN.items()
+    }
+    loaded = []
+    for name in names:
+        if name not in points:
+            raise UsageError(f"--callback {name}: unknown{did_you_mean(name, points)}")
+        try:
+            callbacks = points[name].load()()
+        except BenchError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"--callback {name}: cannot be used ({type(error).__name__}: {error})"
+            ) from error
+        if not isinstance(callbacks, RunCallbacks):
+            raise UsageError(f"--callback {name}: {points[name].value} makes no RunCallbacks")
+        loaded.append(callbacks)
+    return loaded

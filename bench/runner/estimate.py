@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
+from bench.runner.callbacks import RunEstimate
 from bench.runner.plan import Cell, TrainingPlan
 from bench.training.device import Compute
 
@@ -17,30 +17,6 @@ _FIT_SHARE = 0.6
 _METRIC_SECONDS = 0.006
 #: What is paid once: by a training (weights, masks, checkpoints, first step), by a cell (files), by a run (report).
 _TRAINING_START_SECONDS, _CELL_SECONDS, _REPORT_SECONDS = 0.5, 0.1, 3.0
-
-
-@dataclass(frozen=True)
-class RunEstimate:
-    """Seconds that the parts of a run are foreseen to take.
-
-    Attributes:
-        trainings: each training, in the order in which they run.
-        evaluations: each cell that is not done.
-        overhead: what comes once: pictures, manifest and report.
-
-    Example:
-        >>> RunEstimate(trainings=(60.0, 30.0), evaluations=(5.0,), overhead=4.0).seconds
-        99.0
-    """
-
-    trainings: tuple[float, ...]
-    evaluations: tuple[float, ...]
-    overhead: float
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the whole run."""
-        return sum(self.trainings) + sum(self.evaluations) + self.overhead
 
 
 def estimate_run(

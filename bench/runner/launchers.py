@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from bench.child_processes import hidden_main_module
 from bench.config import Request
 from bench.errors import BenchError
 from bench.runner import estimate
@@ -77,8 +78,17 @@ class _Relay(RunCallbacks):
     def training_progress(self, label: str, progress: Any) -> None:
         self._messages.put(("training_progress", (self._numbered(label), progress)))
 
+    def training_opened(self, label: str, folder: Path, step: int) -> None:
+        self._messages.put(("training_opened", (self._numbered(label), folder, step)))
+
+    def training_logged(self, label: str, line: Any) -> None:
+        self._messages.put(("training_logged", (self._numbered(label), line)))
+
+    def samples_drawn(self, label: str, step: int, grid: Any) -> None:
+        self._messages.put(("samples_drawn", (self._numbered(label), step, grid)))
+
     def training_done(self, label: str, seconds: float) -> None:
-        self._messages.put(("training_done", (label, seconds)))
+        self._messages.put(("training_done", (self._numbered(label), seconds)))
 
     def _numbered(self, label: str) -> str:
         """Tell two seeds of one model apart by their numbers."""
@@ -112,7 +122,8 @@ def train_in_parallel(context: RunContext, trainings: Sequence[TrainingPlan]) ->
                     number, plan = waiting.pop(0)
                     job = _Job(plan.key, number, len(trainings), torch.get_num_threads())
                     process = spawn.Process(target=_run_job, args=(_portable(context), job, messages))
-                    process.start()
+                    with hidden_main_module():
+                        process.start()
                     running[plan.key] = process
                 _relay(messages, context.callbacks, failures)
                 for key, process in list(running.items()):

@@ -59,7 +59,11 @@ def execute_plan(prepared: PreparedRun) -> RunOutcome:
     with store:
         record = manifest_writer.open_or_create(prepared)
         record.add_planned(prepared.plan)
-        return RunOutcome(store, _Job(prepared, record).run())
+        callbacks = prepared.context.callbacks
+        callbacks.run_started(store.name, store.folder, prepared.context.request.options)
+        failed = _Job(prepared, record).run()
+        callbacks.run_finished(failed)
+        return RunOutcome(store, failed)
 
 
 class _CellComputer:

@@ -1,7 +1,11 @@
-"""``--tensorboard``: every line of ``train.jsonl`` as curves, and sample pictures, for TensorBoard."""
+"""``--tensorboard``: losses, validations and sample images as TensorBoard event files, a folder a training.
+
+A callback like any other (:mod:`bench.runner.callbacks`), and an example of one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
-from bench.training.train_log import TrainLog
+from bench.runner.callbacks import RunCallbacks
 
 
-class TensorBoardLog(TrainLog):
-    """``train.jsonl`` that is told to TensorBoard as well, in the folder ``tensorboard`` beside it.
+class TensorBoardCallbacks(RunCallbacks):
+    """Writes what ``train.jsonl`` records to the folder ``tensorboard`` beside it.
 
     Raises:
         UsageError: the package ``tensorboard`` is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -28,24 +31,25 @@ class TensorBoardLog(TrainLog):
                 "--tensorboard needs the package tensorboard: pip install 'inpaint-bench[tensorboard]'"
             ) from error
         self._open = SummaryWriter
-        self._writer: Any = None
+        self._writers: dict[str, Any] = {}
 
-    def rewind(self, step: int) -> None:
-        """Drop later lines; TensorBoard hides the curves' later points."""
-        super().rewind(step)
-        self._writer = self._open(str(self.path.parent / "tensorboard"), purge_step=step + 1)
+    def training_opened(self, label: str, folder: Path, step: int) -> None:
+        """Open the event file; TensorBoard hides points after the resumed step."""
+        self._writers[label] = self._open(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Append one line; its numbers are scalars at its step."""
-        super().write(line)
+    def training_logged(self, label: str, line: Mapping[str, Any]) -> None:
+        """Add a line's numbers as scalars at its step."""
         for kind in ("terms", "validation"):
             for name, value in line.get(kind, {}).items():
-                self._writer.add_scalar(
-                    name if kind == "terms" else f"validation/{name}", value, line["step"]
-                )
-        self._writer.flush()
+                tag = name if kind == "terms" else f"validation/{name}"
+                self._writers[label].add_scalar(tag, value, line["step"])
+        self._writers[label].flush()
 
-    def picture(self, sheet: NDArray[np.uint8], step: int) -> None:
-        """Show a sheet of samples ``(H, W, 3)``."""
-        self._writer.add_image("samples", sheet, step, dataformats="HWC")
-        self._writer.flush()
+    def samples_drawn(self, label: str, step: int, grid: NDArray[np.uint8]) -> None:
+        """Show the grid of samples."""
+        self._writers[label].add_image("samples", grid, step, dataformats="HWC")
+        self._writers[label].flush()
+
+    def training_done(self, label: str, seconds: float) -> None:
+        """Close the event file."""
+        self._writers.pop(label).close()

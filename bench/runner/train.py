@@ -17,6 +17,7 @@ from bench.evaluation.image_batch import NotFiniteError
 from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner import diagnostics
+from bench.runner.callbacks import RunCallbacks
 from bench.runner.context import RunContext
 from bench.runner.fit import fit_baseline
 from bench.runner.keys import describe_where
@@ -30,7 +31,6 @@ from bench.runner.run_folder import (
     write_json,
 )
 from bench.runner.sample_grid import SampleGrid
-from bench.runner.tensorboard import TensorBoardLog
 from bench.training import checkpoint
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.model_setup import build_model
@@ -158,14 +158,12 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
     log = None
     if _is_main(context):
         _write_config(plan, context, schedule, bank.digest)
-        log = TensorBoardLog(folder / "train.jsonl") if request.tensorboard else None
+        log = _ReportedLog(folder / "train.jsonl", plan.label, context.callbacks)
     grid = SampleGrid(model, context.data, names[0], compute, folder) if request.samples_every else None
 
     def draw_samples(step: int) -> None:
         assert grid is not None
-        sheet = grid(step)
-        if log:
-            log.picture(sheet, step)
+        context.callbacks.samples_drawn(plan.label, step, grid(step))
 
     tenth = max(1, schedule.num_steps // 10)
     Trainer(
@@ -191,6 +189,22 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
             log=log,
         ),
     ).train()
+
+
+class _ReportedLog(TrainLog):
+    """``train.jsonl``, whose lines are passed to the callbacks too."""
+
+    def __init__(self, path: Path, label: str, callbacks: RunCallbacks) -> None:
+        super().__init__(path)
+        self._label, self._callbacks = label, callbacks
+
+    def rewind(self, step: int) -> None:
+        super().rewind(step)
+        self._callbacks.training_opened(self._label, self.path.parent, step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        super().write(line)
+        self._callbacks.training_logged(self._label, line)
 
 
 def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, mask_bank_digest: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench.progress import ConsoleCallbacks, RunClock
-from bench.runner.estimate import RunEstimate
+from bench.runner.callbacks import RunEstimate
 from bench.training.metric_logger import Progress
 
 TERMS = {"generator/loss": 0.1234, "generator/reconstruction": 0.1, "discriminator/loss": 1.386}

@@ -1,4 +1,4 @@
-"""``bench ablate``: run what the paper's claims need."""
+"""``bench ablate``: ``bench run`` on what the paper's claims need."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import click
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF BENCH RUN]")
 def ablate_command(options: tuple[str, ...]) -> None:
-    """Run MGS-IIM, its ablations and the paper's three baselines on the centre mask.
+    """Run MGS-IIM, its ablations and the paper's three baselines on the center mask.
 
-    These are the cells that "bench claims" needs. Takes every option of "bench run"; --models adds to the
-    list.
+    The same as "bench run --models claims --mask center". Takes every option of "bench run"; --models adds models.
     """
     from bench.cli.commands.run import run_command as run
-    from reports.claims.paper import CLAIMS, MASK
+    from bench.cli.options import with_own_names
+    from reports.claims.paper import MASK
 
-    models = dict.fromkeys(model for claim in CLAIMS for model in claim.models)
-    run.main(["--models", ",".join(models), "--mask", MASK, *options], "bench run", standalone_mode=False)
+    words = ["--models", "claims", "--mask", MASK, *with_own_names(run, options)]
+    run.main(words, "bench run", standalone_mode=False)

@@ -19,6 +19,7 @@ _EXAMPLES = {
     "checkpoint-every": 500,
     "samples": 500,
     "models-from": ["my_unet.py"],
+    "callback": ["tensorboard"],
 }
 
 

@@ -1,4 +1,4 @@
-"""``bench inpaint``: complete pictures of one's own."""
+"""``bench inpaint``: complete images of one's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import models_from_option
-from bench.errors import UsageError
+from bench.cli.options import device_option, models_from_option, output_option, quiet_option
 
 
 @click.command(
@@ -22,8 +21,14 @@ from bench.errors import UsageError
     "--mask",
     required=True,
     type=click.Path(path_type=Path),
-    help="Black and white picture of the same size, white = hole; for a folder of pictures, a folder of masks "
+    help="Black and white image of the same size, white = hole; for a folder of images, a folder of masks "
     "of the same names, or one mask for all.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, 255),
+    metavar="LEVEL",
+    help="Take smoothed masks: pixels from this gray level (1 to 255) are hole.",
 )
 @click.option("--model", help="biharmonic, telea or navier-stokes; or with --from, which of its models.")
 @click.option(
@@ -32,68 +37,59 @@ from bench.errors import UsageError
     metavar="EXPERIMENT|FILE",
     help="A finished experiment, or a file of 'bench export-weights'.",
 )
-@click.option("--seed", type=int, help="Of several trainings in an experiment.  [default: the lowest]")
-@click.option("--train-mask", help="Of several trainings in an experiment.")
-@click.option(
-    "--output",
-    "-o",
+@click.option("--seed", type=int, help="Which training of an experiment.  [default: the lowest seed]")
+@click.option("--train-mask", help="Which training of an experiment, by its training mask.")
+@output_option(
+    "The PNG to write, or for a folder the folder.  [default: PHOTO-inpainted(.png) here]",
     type=click.Path(path_type=Path),
-    help="The PNG to write, or for a folder the folder.  [default: PHOTO-inpainted(.png) here]",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@device_option
 @models_from_option
-@click.option("--quiet", "-q", is_flag=True, help="Print failures only.")
+@quiet_option
 def inpaint_command(
     photo: Path,
     mask: Path,
+    threshold: int | None,
     model: str | None,
     source: str | None,
     seed: int | None,
     train_mask: str | None,
     output: Path | None,
+    overwrite: bool,
     device: str,
     models_from: tuple[str, ...],
     quiet: bool,
 ) -> None:
-    """Fill the hole of PHOTO, or of every picture in the folder PHOTO. Known pixels are kept bit for bit.
+    """Fill the hole of PHOTO, or of every image in the folder PHOTO. Known pixels are kept bit for bit.
 
-    Any size: for each part of the hole the model is shown a square of the picture, twice as wide as the part
-    and reduced to the size it was trained at; what it makes of the hole is enlarged and put back.
+    Any size: for each part of the hole the model sees a square of the image, twice as wide as the part and reduced to
+    the size it was trained at; its completion of the hole is enlarged and pasted back.
 
-    Exit code: 0 all done, 1 some pictures could not be used (the others are done), 2 usage.
+    Exit code: 0 all done, 1 some images could not be used (the others are done), 2 usage.
     """
-    from bench.experiments import open_experiment
     from bench.inpainting import job
-    from bench.inpainting import model_source as sources
+    from bench.inpainting.model_source import load_completer
     from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
 
-    if source is None and (model is None or seed is not None or train_mask is not None):
-        raise UsageError("give --model biharmonic, or --from EXPERIMENT (or a weights file)")
-    work = job.list_jobs(photo, mask, output)
+    jobs = job.list_jobs(photo, mask, output, overwrite=overwrite)
     compute = select_device(device, "fp32")
     files = [Path(p) for p in models_from]
-    if source is None:
-        assert model is not None
-        filler = sources.load_baseline(model, compute, files)
-    elif Path(source).is_file() or source.endswith(".safetensors"):
-        filler = sources.load_weights_file(Path(source), model, compute, files)
-    else:
-        filler = sources.load_from_experiment(
-            open_experiment(source), model, seed, train_mask, compute, files
-        )
+    completer = load_completer(source, model, compute, files, seed=seed, train_mask=train_mask)
+    failed = 0
     if photo.is_file():
-        job.complete_image(work[0], filler)
-        failed = 0
+        job.complete_image(jobs[0], completer, threshold=threshold)
     else:
         with ConsoleCallbacks(quiet=quiet) as callbacks:
             failed = job.run_jobs(
-                work,
-                filler,
+                jobs,
+                completer,
+                threshold=threshold,
                 on_progress=lambda done, of: callbacks.preparing("inpainting", done, of),
-                failed=lambda text: click.echo(f"failed: {text}", err=True),
+                on_failure=lambda text: click.echo(f"failed: {text}", err=True),
             )
     if not quiet:
-        where = work[0].output if photo.is_file() else f"{len(work) - failed} of {len(work)} pictures"
+        where = jobs[0].output if photo.is_file() else f"{len(jobs) - failed} of {len(jobs)} images"
         click.echo(f"written: {where}")
     sys.exit(1 if failed else 0)

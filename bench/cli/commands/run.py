@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import options as completing
-from bench.cli.config_file import ASSIGNMENT, config_option, resolved_options
+from bench.cli import options
+from bench.cli.config_file import (
+    ASSIGNMENT,
+    allow_code_option,
+    config_option,
+    refuse_code_from_file,
+    resolved_options,
+)
 from bench.cli.options import (
     GroupedCommand,
     NameList,
     NumberOrWord,
     data_option,
+    device_option,
     flatten_names,
+    json_option,
     models_from_option,
+    preset_default,
+    quiet_option,
 )
-from bench.config import PRESETS
+from bench.config import PRESETS, Request, RunConfig, resolve_config
 from bench.errors import BenchError, DiskError, UsageError
+
+if TYPE_CHECKING:
+    from bench.runner.run_folder import RunFolder
 
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
     "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
-    "The experiment": ("preset", "name", "config", "pictures", "dry-run"),
+    "The experiment": ("preset", "name", "config", "allow-code", "pictures", "dry-run"),
     "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
         "track",
@@ -35,9 +52,9 @@ GROUPS = {
         "flips",
         "train-mask",
     ),
-    "Machine": ("device", "precision", "compile", "jobs", "checkpoint-every"),
-    "What is watched": ("samples", "tensorboard"),
-    "What is printed": ("quiet", "verbose", "json", "help"),
+    "Machine": ("device", "precision", "compile", "jobs", "checkpoint-every", "recompute"),
+    "Tracking": ("samples", "tensorboard", "callback"),
+    "Output": ("quiet", "verbose", "json", "help"),
 }
 
 
@@ -60,7 +77,7 @@ GROUPS = {
     type=NameList(),
     default=("all",),
     show_default="all",
-    shell_complete=completing.complete_models,
+    shell_complete=options.complete_models,
     help="Model names or groups (see 'bench list').",
 )
 @click.option(
@@ -70,77 +87,144 @@ GROUPS = {
     type=NameList(),
     default=("center",),
     show_default="center",
-    shell_complete=completing.complete_masks,
+    shell_complete=options.complete_masks,
     help="Mask names, 'paper' or 'all'.",
 )
 @click.option(
     "--resize-masks",
     type=click.Choice(["nearest", "stretch"]),
-    help="Let files:FOLDER take mask images of another size; 'stretch' distorts those that are not square.",
+    help="Resize mask images of files:FOLDER that have another size; 'stretch' distorts those that are not square.",
 )
 @data_option
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
-@click.option("--name", help="Name of the experiment (default: made from models, mask, data and preset).")
-@click.option("--seeds", multiple=True, type=NameList(), help="One training for each, e.g. 0,1,2.")
-@click.option("--size", type=int, help="Side of the images in pixels.")
+@click.option("--name", help="Name of the experiment.  [default: made from models, mask, data and preset]")
+@click.option(
+    "--seeds",
+    multiple=True,
+    type=NameList(),
+    show_default=preset_default("seeds"),
+    help="Train once per seed.",
+)
+@click.option(
+    "--size",
+    type=int,
+    show_default=preset_default("size"),
+    help="Side of the images in pixels.",
+)
 @click.option(
     "--track",
     type=click.Choice(["uniform", "faithful"]),
-    help="The same optimizer and batch for all, or each paper's own.",
-)
-@click.option("--images-seen", type=int, help="Training budget of each model, in images.")
-@click.option(
-    "--steps-per-phase", type=int, help="Exactly so many steps in every phase, instead of the budget."
+    show_default=preset_default("track"),
+    help="uniform: one optimizer and batch size for all models; faithful: each paper's own.",
 )
 @click.option(
-    "--batch", type=NumberOrWord("auto"), help="Images per step; 'auto': the most that fit into memory."
+    "--images-seen",
+    type=int,
+    show_default=preset_default("images_seen"),
+    help="Training budget of each model, in images.",
 )
-@click.option("--micro-batch", type=int, help="At most so many images at once; gradients are accumulated.")
-@click.option("--learning-rate", type=float, help="Of the uniform track's Adam.")
-@click.option("--flips/--no-flips", default=None, help="Mirror half of the training images.")
+@click.option("--steps-per-phase", type=int, help="Steps per phase; overrides --images-seen.")
 @click.option(
-    "--train-mask", help="What is trained on: a mask, 'same' (each evaluated mask by itself) or 'auto'."
+    "--batch",
+    type=NumberOrWord("auto"),
+    show_default=preset_default("batch", "16; faithful track: the paper's own"),
+    help="Images per step; 'auto': the most that fit into memory.",
 )
-@click.option("--train-images", type=NumberOrWord("all"), help="Use only so many training images.")
+@click.option(
+    "--micro-batch",
+    type=int,
+    help="Maximum images per forward pass; gradients are accumulated over the batch.",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    show_default=preset_default("learning_rate"),
+    help="Adam learning rate (uniform track).",
+)
+@click.option(
+    "--flips/--no-flips",
+    default=None,
+    show_default=preset_default("flips"),
+    help="Mirror half of the training images.",
+)
+@click.option(
+    "--train-mask",
+    show_default=preset_default("train_mask"),
+    help="Mask to train on; 'same': train for each evaluated mask; 'auto': the mask, or a mixture of several.",
+)
+@click.option(
+    "--train-images",
+    type=NumberOrWord("all"),
+    show_default=preset_default("train_images"),
+    help="Number of training images to use.",
+)
 @click.option(
     "--evaluate-on",
     type=click.Choice(["test", "validation"]),
-    help="Images that are scored; 'validation' to choose settings by (default: test).",
+    show_default=preset_default("evaluate_on"),
+    help="Images to score; use 'validation' to choose settings.",
 )
 @click.option(
-    "--test-images", type=NumberOrWord("all"), help="Score so many of these images, chosen by seed, or 'all'."
+    "--test-images",
+    type=NumberOrWord("all"),
+    show_default=preset_default("test_images"),
+    help="Number of these images to score, chosen by seed.",
 )
 @click.option(
     "--metrics",
     multiple=True,
     type=NameList(),
-    show_default="hole_psnr_db,hole_mae",
-    help="Measured besides the primary ones: metric names, 'primary', 'secondary' or 'all'.",
+    show_default=preset_default("metrics"),
+    help="Metrics besides the primary ones: names, 'primary', 'secondary' or 'all'.",
 )
-@click.option("--split", help="auto, official, paper, identity or digest.")
-@click.option("--crop", help="center, resize or face.")
 @click.option(
-    "--allow-unreadable", is_flag=True, help="Go on although over 1 % of the pictures cannot be read."
+    "--split", show_default=preset_default("split"), help="auto, official, paper, identity or digest."
 )
-@click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), help="bf16 autocast or fp32.")
-@click.option("--compile/--no-compile", default=None, help="Networks through torch.compile.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints (default: every two minutes).")
+@click.option("--crop", show_default=preset_default("crop"), help="center, resize or face.")
+@click.option(
+    "--allow-unreadable", is_flag=True, help="Continue although over 1 % of the images cannot be read."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    show_default=preset_default("precision"),
+    help="bf16 autocast or fp32.",
+)
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    show_default=preset_default("compile"),
+    help="Compile networks with torch.compile.",
+)
+@device_option
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints.  [default: every two minutes]")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Trainings side by side; they share threads.",
+    help="Number of trainings to run in parallel; they share the threads.",
+)
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Compute again what was computed with other versions or on other hardware.",
 )
 @click.option(
     "--samples",
     "samples_every",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="Complete the same eight images every so many steps; kept beside the training's log.",
+    help="Complete the same eight images every STEPS steps; kept beside the training's log.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write curves and samples for TensorBoard too.")
+@click.option("--tensorboard", is_flag=True, help="Write curves and samples for TensorBoard.")
+@click.option(
+    "--callback",
+    "callback_names",
+    multiple=True,
+    type=NameList(),
+    help="Report to an experiment tracker of an installed package (entry points inpaint_bench.callbacks).",
+)
 @click.option(
     "--set",
     "assignments",
@@ -149,29 +233,28 @@ GROUPS = {
     help="Change a field of a model's config.",
 )
 @models_from_option
-@click.option("--pictures/--no-pictures", default=True, help="Keep pictures and embed them in the report.")
+@allow_code_option
 @click.option(
-    "--dry-run", is_flag=True, help="Show the cells, what of them is done, time and memory; train nothing."
+    "--pictures/--no-pictures",
+    default=True,
+    show_default=True,
+    help="Keep completed images and embed them in the report.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Print only the table and the path of the report.")
+@click.option(
+    "--dry-run", is_flag=True, help="List the cells and their state, estimate time and memory; train nothing."
+)
+@quiet_option
 @click.option("--verbose", "-v", is_flag=True, help="Print every reading of the losses, and tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@json_option
 def run_command(
     models: Any,
     mask_names: Any,
     resize_masks: str | None,
-    data: str,
     preset: str,
-    name: str | None,
     seeds: Any,
     metrics: Any,
     assignments: tuple[str, ...],
-    models_from: tuple[str, ...],
-    device: str,
-    pictures: bool,
-    allow_unreadable: bool,
-    jobs: int,
-    samples_every: int | None,
+    callback_names: Any,
     tensorboard: bool,
     dry_run: bool,
     quiet: bool,
@@ -179,95 +262,121 @@ def run_command(
     as_json: bool,
     train_images: Any,
     test_images: Any,
-    **settings: Any,
+    **others: Any,
 ) -> None:
     """Train, evaluate and report.
 
-    Finished cells are taken from runs/<experiment>/, an interrupted training goes on from its newest checkpoint, and
-    the report is written to reports/<experiment>/index.html. Exit code: 0 all done, 1 some cells failed, 2 usage,
-    130 Ctrl-C, 143 SIGTERM.
+    Finished cells are taken from runs/<experiment>/, an interrupted training resumes from its newest checkpoint, and
+    the report is written to reports/<experiment>/index.html.
+
+    Exit code: 0 all done, 1 some cells failed, 2 usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
-    from pathlib import Path
-
     from bench.cli.console import print_preview, print_summary
-    from bench.config import Request, resolve_config
     from bench.progress import ConsoleCallbacks
-    from bench.runner.run_folder import REPORTS, RUNS
-    from masks.folder import MaskFileError
-    from masks.registry import UnknownMaskError
-    from masks.registry import resolve_masks as resolve_masks
-    from models.discovery import expand_models
-    from models.errors import ModelError
+    from bench.runner.callbacks import CallbackGroup, load_callbacks
+    from bench.runner.run import run_experiment
 
-    try:
-        chosen_models = expand_models(flatten_names(models), [Path(p) for p in models_from])
-        asked_masks = chosen_masks = resolve_masks(list(flatten_names(mask_names)))
-        if resize_masks:
-            chosen_masks = [
-                f"{m}{'&' if '?' in m else '?'}resize={resize_masks}" if m.startswith("files:") else m
-                for m in chosen_masks
-            ]
-    except (ModelError, UnknownMaskError, MaskFileError) as error:
-        raise UsageError(str(error)) from error
+    refuse_code_from_file(click.get_current_context())
+    others.pop("allow_code")
+    asked = {k: others.pop(k) for k in _REQUEST_OPTIONS}
     overrides = {
-        **settings,
+        **others,
         "seeds": _numbers(flatten_names(seeds)),
         "metrics": flatten_names(metrics) or None,
         "train_images": _count(train_images),
+        "test_images": _count(test_images),
     }
-    if test_images is not None:
-        overrides["test_images"] = _count(test_images)
-    run_config = resolve_config(preset, overrides)
+    config = resolve_config(preset, overrides)
     if test_images == "all":
-        import dataclasses
-
-        run_config = dataclasses.replace(run_config, test_images=None)
-    model_options = _assignments(assignments)
-    as_resolved = {"models": chosen_models, "mask_names": asked_masks, "assignments": model_options}
-    request = Request(
-        models=tuple(chosen_models),
-        masks=tuple(chosen_masks),
-        data=data,
-        settings=run_config,
-        model_options=model_options,
-        models_from=models_from,
-        name=name,
-        device=device,
-        pictures=pictures,
-        allow_unreadable=allow_unreadable,
-        jobs=jobs,
-        samples_every=samples_every,
-        tensorboard=tensorboard,
-        command=("bench", *sys.argv[1:]),
-        options=resolved_options(
-            click.get_current_context().command,
-            click.get_current_context().params,
-            {**run_config.as_dict(), "test_images": run_config.test_images or "all", **as_resolved},
-        ),
+        config = replace(config, test_images=None)
+    request = _request(
+        asked, flatten_names(models), flatten_names(mask_names), resize_masks, config, assignments
     )
-    from bench.runner.run import run_experiment
+    if dry_run:
+        print_preview(request, as_json=as_json)
+        return
+    trackers = load_callbacks((*(["tensorboard"] if tensorboard else []), *flatten_names(callback_names)))
+    with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=request.data == "faces") as console:
+        outcome = run_experiment(request, CallbackGroup([console, *trackers]))
+        if not outcome.is_main:
+            return
+        console.note("writing the report")
+        page = _write_report(outcome.store, pictures=request.pictures)
+    print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
+    sys.exit(1 if outcome.failed else 0)
+
+
+#: Options that are fields of a request, not of its settings.
+_REQUEST_OPTIONS = (
+    "data",
+    "name",
+    "models_from",
+    "device",
+    "pictures",
+    "allow_unreadable",
+    "jobs",
+    "recompute",
+    "samples_every",
+)
+
+
+def _request(
+    asked: dict[str, Any],
+    models: Sequence[str],
+    mask_names: Sequence[str],
+    resize_masks: str | None,
+    config: RunConfig,
+    assignments: tuple[str, ...],
+) -> Request:
+    """The run that the options describe, with every name expanded and checked."""
+    from bench.api import expand_mask_names, expand_model_names
+    from bench.runner.run_folder import check_name
+
+    if asked["name"] is not None:
+        check_name(asked["name"])
+    chosen_models = expand_model_names(models, asked["models_from"])
+    asked_masks = masks = expand_mask_names(mask_names)
+    if resize_masks:
+        masks = tuple(
+            f"{m}{'&' if '?' in m else '?'}resize={resize_masks}" if m.startswith("files:") else m
+            for m in masks
+        )
+    model_options = _assignments(assignments)
+    ctx = click.get_current_context()
+    resolved = {
+        **config.as_dict(),
+        "test_images": config.test_images or "all",
+        "models": list(chosen_models),
+        "mask_names": list(asked_masks),
+        "assignments": model_options,
+    }
+    return Request(
+        **asked,
+        models=chosen_models,
+        masks=masks,
+        settings=config,
+        model_options=model_options,
+        command=("bench", *sys.argv[1:]),
+        options=resolved_options(ctx.command, ctx.params, resolved),
+    )
+
+
+def _write_report(store: RunFolder, *, pictures: bool) -> Path:
+    """Render the experiment's page and the overview."""
+    from bench.runner.run_folder import REPORTS, RUNS
     from reports.index_page import render_index
     from reports.render import render_report
     from reports.results.experiment import ExperimentError
 
-    if dry_run:
-        print_preview(request, as_json=as_json)
-        return
-    with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=data == "faces") as callbacks:
-        outcome = run_experiment(request, callbacks)
-        if not outcome.is_main:
-            return
-        callbacks.note("writing the report")
-        try:
-            page = render_report(outcome.store.folder, outcome.store.report_folder, pictures=pictures)
-            render_index(RUNS, REPORTS)
-        except ExperimentError as error:
-            raise BenchError(str(error)) from error
-        except OSError as error:
-            where = error.filename or outcome.store.report_folder
-            raise DiskError(f"cannot write the report: {where}: {error.strerror or error}") from error
-    print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
-    sys.exit(1 if outcome.failed else 0)
+    try:
+        page = render_report(store.folder, store.report_folder, pictures=pictures)
+        render_index(RUNS, REPORTS)
+    except ExperimentError as error:
+        raise BenchError(str(error)) from error
+    except OSError as error:
+        where = error.filename or store.report_folder
+        raise DiskError(f"cannot write the report: {where}: {error.strerror or error}") from error
+    return page
 
 
 def _numbers(names: tuple[str, ...]) -> tuple[int, ...] | None:
@@ -282,9 +391,7 @@ def _count(value: int | str | None) -> int | None:
 
 
 def _assignments(given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """``MODEL.FIELD=VALUE`` -> model -> field -> value (a Python literal, or text)."""
-    import ast
-
+    """Parse ``MODEL.FIELD=VALUE`` into model -> field -> value (a Python literal, or text)."""
     options: dict[str, dict[str, Any]] = {}
     for text in given:
         target, equals, value = text.partition("=")

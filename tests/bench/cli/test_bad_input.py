@@ -321,7 +321,7 @@ CASES = {
     ),
     "mask of another size than the photo": Case(
         "inpaint photo.png --mask masks/m.png --model biharmonic",
-        "error: masks/m.png: 64 x 64 pixels, the picture has 80 x 80; a mask must have the picture's size",
+        "error: masks/m.png: mask is 64 x 64, image 80 x 80: a mask must have the image's size",
         prepare=photo_and_mask(size=80),
     ),
     # Models of one's own.

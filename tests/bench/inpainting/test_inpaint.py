@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+import bench
 from bench.cli import cli
 from bench.config import Request, resolve_config
 from bench.errors import BenchError, DataError, UsageError
@@ -84,7 +85,7 @@ def test_a_photo_is_turned_upright_and_its_mask_fits_the_upright_one(tmp_path: P
     with Image.open(tmp_path / "o.png") as result:
         assert result.size == (90, 120)
     lying = write_mask(tmp_path / "lying.png", 90, 120)
-    with pytest.raises(DataError, match="after the picture's EXIF rotation"):
+    with pytest.raises(DataError, match="after its EXIF rotation"):
         job.complete_image(job.InpaintJob(tmp_path / "p.jpg", lying, tmp_path / "o.png"), GREY)
 
 
@@ -143,7 +144,7 @@ def test_specks_share_windows() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda d: write_mask(d / "m.png", 91, 120), "91 pixels, the picture has 120 x 90"),
+        (lambda d: write_mask(d / "m.png", 91, 120), r"m\.png: mask is 120 x 91, image 120 x 90"),
         (lambda d: Image.new("L", (120, 90)).save(d / "m.png"), "no hole"),
         (lambda d: Image.new("L", (120, 90), 255).save(d / "m.png"), "all hole"),
         (lambda d: Image.new("L", (120, 90), 100).save(d / "m.png"), "binary .*save it as PNG"),
@@ -170,7 +171,7 @@ def test_a_jpeg_mask_is_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0JFIF", b"hello"])
 def test_a_picture_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.jpg").write_bytes(content)
-    with pytest.raises(DataError, match=r"p\.jpg: not (a picture|readable)"):
+    with pytest.raises(DataError, match=r"p\.jpg: not (an image|readable)"):
         job.complete_image(
             job.InpaintJob(tmp_path / "p.jpg", write_mask(tmp_path / "m.png"), tmp_path / "o.png"), GREY
         )
@@ -193,12 +194,94 @@ def test_a_folder_goes_on_after_a_bad_picture(tmp_path: Path, monkeypatch: pytes
     Path("photos/a.png").write_bytes(b"no")
     result = CliRunner().invoke(cli, ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic"])
     assert result.exit_code == 1
-    assert "a.png: not a picture" in result.stderr
-    assert "1 of 2 pictures" in result.stdout
+    assert "a.png: not an image" in result.stderr
+    assert "1 of 2 images" in result.stdout
     assert Path("photos-inpainted/b.png").is_file()
-    Path("masks/a.png").unlink()
-    with pytest.raises(DataError, match="no mask"):
+    again = CliRunner().invoke(cli, ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic"])
+    assert "photos-inpainted/b.png: exists already; give another --output, or --overwrite" in str(
+        again.exception
+    )
+
+
+def test_one_missing_mask_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos/.thumbnails", "masks"):
+        Path(folder).mkdir(parents=True)
+    for name in "abc":
+        write(Path(f"photos/{name}.png"))
+    write(Path("photos/.thumbnails/a.png"))
+    write_mask(Path("masks/b.png"))
+    words = ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    failed = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
+    assert [line.split(":")[1:3] for line in failed] == [
+        [" photos/a.png", " no mask masks/a.png (masks are matched by name)"],
+        [" photos/c.png", " no mask masks/c.png (masks are matched by name)"],
+    ]
+    assert [p.name for p in Path("photos-inpainted").iterdir()] == ["b.png"]
+    Path("masks/b.png").unlink()
+    with pytest.raises(DataError, match="no mask"):  # not one has a mask: the wrong folder
         job.list_jobs(Path("photos"), Path("masks"), None)
+
+
+def test_an_earlier_result_is_replaced_only_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("p.png"))
+    write_mask(Path("m.png"))
+    Path("p-inpainted.png").write_bytes(b"kept")
+    words = ["inpaint", "p.png", "--mask", "m.png", "--model", "biharmonic"]
+    with pytest.raises(UsageError, match="exists already"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert Path("p-inpainted.png").read_bytes() == b"kept"
+    assert CliRunner().invoke(cli, [*words, "--overwrite"]).exit_code == 0
+    assert levels(Path("p-inpainted.png")).shape == (90, 120, 3)
+
+
+@pytest.mark.parametrize(("threshold", "row"), [(128, 22), (1, 19), (255, 26)])
+def test_a_smoothed_mask_is_taken_with_a_threshold(tmp_path: Path, threshold: int, row: int) -> None:
+    """A ramp from known to hole: the hole begins where the ramp reaches the threshold."""
+    photo = write(tmp_path / "p.png")
+    ramp = np.zeros((90, 120), np.uint8)
+    ramp[19:27, 30:70] = np.array([40, 80, 120, 160, 200, 220, 240, 255])[:, None]
+    ramp[27:50, 30:70] = 255
+    Image.fromarray(ramp).save(tmp_path / "m.png")
+    work = job.InpaintJob(photo, tmp_path / "m.png", tmp_path / "o.png")
+    with pytest.raises(DataError, match="give --threshold 128"):
+        job.complete_image(work, GREY)
+    job.complete_image(work, GREY, threshold=threshold)
+    changed = (levels(tmp_path / "p.png") != levels(tmp_path / "o.png")).any(axis=(1, 2))
+    assert int(np.flatnonzero(changed)[0]) == row
+
+
+def test_a_phones_multi_picture_jpeg_is_its_first_picture(tmp_path: Path) -> None:
+    """Made by Pillow as phones make them: the photo, then a small copy."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    first, second = Image.fromarray(noise), Image.fromarray(noise[::3, ::3])
+    first.save(tmp_path / "p.jpg", format="MPO", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "p.jpg") as image:
+        assert (image.format, getattr(image, "n_frames", 1)) == ("MPO", 2)
+        truth = np.asarray(image.convert("RGB"))
+    assert np.array_equal(read_photo(tmp_path / "p.jpg").pixels, truth)
+
+
+def test_the_python_function_takes_arrays_images_and_files(tmp_path: Path) -> None:
+    photo, mask = write(tmp_path / "p.png"), write_mask(tmp_path / "m.png")
+    pixels, hole = levels(photo), levels(mask) > 0
+    results = [
+        bench.inpaint(photo, mask),
+        bench.inpaint(str(photo), hole, "biharmonic"),
+        bench.inpaint(Image.fromarray(pixels), Image.fromarray(hole)),
+        bench.inpaint(pixels, mask),
+    ]
+    for result in results:
+        assert np.array_equal(result, results[0])
+    assert np.array_equal(results[0][~hole], pixels[~hole])
+    assert (results[0][hole] != pixels[hole]).any()
+    with pytest.raises(DataError, match="mask is 60 x 90, image 120 x 90"):
+        bench.inpaint(pixels, hole[:, :60])
 
 
 def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from bench.errors import UsageError
+from bench.runner.callbacks import CallbackGroup, load_callbacks
 from bench.runner.run import run_experiment
-from bench.runner.tensorboard import TensorBoardLog
 from bench.training.metric_logger import MetricLogger, Progress
 from bench.training.schedule import Schedule
 from bench.training.train_log import TrainLog
@@ -46,7 +46,8 @@ def test_samples_show_the_same_images_and_change_no_number(
 def test_tensorboard_is_told_what_the_log_is_told(workplace: Path, pictures_dir: Path, unet: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),))
-    store = run_experiment(replace(asked, tensorboard=True, samples_every=4), Recorder()).store
+    callbacks = CallbackGroup([Recorder(), *load_callbacks(["tensorboard"])])
+    store = run_experiment(replace(asked, samples_every=4), callbacks).store
     (training,) = store.folder.glob("trainings/*")
     events = accumulator.EventAccumulator(str(training / "tensorboard"))
     events.Reload()
@@ -63,7 +64,7 @@ def test_without_the_package_tensorboard_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match=r"pip install 'inpaint-bench\[tensorboard\]'"):
-        TensorBoardLog(tmp_path / "train.jsonl")
+        load_callbacks(["tensorboard"])
 
 
 def test_the_time_left_is_told_from_a_smoothed_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
