@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from reports.results.atomic_io import atomic_write
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _SECONDS = 180
 
@@ -52,7 +54,5 @@ def print_pdf(page: Path, target: Path) -> Path:
         if not printed.is_file():
             said = (done.stderr.strip().splitlines() or ["no word"])[-1]
             raise ChromiumError(f"{browser} did not print {page} (exit {done.returncode}): {said}")
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(printed, temporary)
-        temporary.replace(target)
+        atomic_write(target, lambda temporary: shutil.copyfile(printed, temporary))
     return target

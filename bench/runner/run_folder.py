@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DiskError, UsageError
+from reports.results import atomic_io
 from reports.results import manifest as manifests
 
 RUNS, REPORTS = Path("runs"), Path("reports")
@@ -158,20 +159,15 @@ def file_signature(path: Path) -> dict[str, Any]:
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file beside ``path``, then rename it.
+    """Write a file atomically and durably (:func:`reports.results.atomic_io.atomic_write`).
 
     Raises:
-        BenchError: the disk is full or the folder cannot be written.
+        DiskError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.replace(path)
+        atomic_io.atomic_write(path, write)
     except OSError as error:
         raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from reports.results.atomic_io import atomic_write
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = b"inpaint_bench_schema"
@@ -159,14 +160,11 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
         _METADATA_KEY: str(SCHEMA_VERSION).encode(),
         _COLUMNS_KEY: "\n".join(table.column_names).encode(),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(
-            table.replace_schema_metadata(metadata), temporary, compression="zstd", write_page_checksum=True
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    table = table.replace_schema_metadata(metadata)
+    # Checksums of pages: a flipped bit in a kept file is an error, never another number.
+    atomic_write(
+        path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    )
 
 
 def read_rows(path: Path) -> pd.DataFrame:

@@ -1,0 +1,63 @@
+"""Atomic writes: a file is there as a whole or not at all, even after a power cut.
+
+A rename alone is not enough. Without flushing the file first, a crash may leave the new name with no content;
+without flushing the folder, the rename itself may be lost although a later one is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary file beside ``path``, then put it in its place durably.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        write: writes to the path that it gets. Where it fails, ``path`` stays as it was.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "made" / "note.txt"
+        >>> atomic_write(path, lambda temporary: temporary.write_text("kept"))
+        >>> path.read_text(), [p.name for p in path.parent.iterdir()]
+        ('kept', ['note.txt'])
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        replace_durably(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Rename a finished file to ``path`` in the same folder, flushing the file before and the folder after.
+
+    Raises:
+        OSError: a flush or the rename failed.
+    """
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, where the file system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems cannot flush folders, and keep renames by themselves
+        pass
+    finally:
+        os.close(descriptor)
