@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from markupsafe import Markup
 
 from reports import svg
 from reports.images import image_uri
+from reports.results.atomic_io import atomic_write
 
 #: Runs in the head, before anything is drawn: controls that need scripts are hidden without it.
 _HEAD_SCRIPT = 'document.documentElement.classList.add("js")'
@@ -26,14 +26,8 @@ def render_page(template: str, values: dict[str, Any]) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a page atomically: under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a page atomically."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
 
 
