@@ -70,7 +70,9 @@ def test_every_field_that_is_used_is_checked(
     path = change(folder, edit, sealed=True)
     with pytest.raises(ManifestError, match=says):
         read_manifest(path)
-    with pytest.raises(ExperimentError, match="get an intact copy of it, or run the experiment's command again"):
+    with pytest.raises(
+        ExperimentError, match="get an intact copy of it, or run the experiment's command again"
+    ):
         load_experiment(folder)
 
 
