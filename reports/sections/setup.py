@@ -122,8 +122,12 @@ def build_identity_leak(context: ReportContext) -> dict[str, Any] | None:
     new = context.data.get("unseen_identities")
     if new is None or not len(context.rows):
         return None
+    known = int(context.rows.drop_duplicates("image_id")["identity"].notna().sum())
+    if not known:
+        return None  # a list of identities that names no test image says nothing of them
     if not new:
-        return {"lines": []}
+        images = context.rows["image_id"].nunique()
+        return {"lines": [], "known": known, "unnamed": images - known}
     metrics = {m.name: m for m in context.measured if m.group == "primary"}
     table = identity_leak(context.rows, list(metrics), new)
     if table.empty:

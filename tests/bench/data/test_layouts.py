@@ -1,0 +1,455 @@
+"""Data sets as people really have them: every layout is the same data, and what is seen and not used is said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.data import Dataset, DataSpec, open_data
+from bench.data.dataset import UNKNOWN
+from bench.data.name_lists import match_names, parse_list, parse_numbers
+from bench.data.procedural_faces import render_faces
+from bench.data.sources import DataSource, data_sources, find_source
+from bench.data.sources.base import FileTree
+from bench.data.splits import assign_split
+from bench.errors import DataError
+from masks.image_files import find_files, find_zip_members
+
+COUNT = 24
+IDS = [f"{i + 1:06d}.jpg" for i in range(COUNT)]
+FACES = render_faces(list(range(COUNT)), 40)
+PART = {name: (0, 0, 0, 1, 2, 2)[i % 6] for i, name in enumerate(IDS)}
+WHO = {name: 100 + i % 7 for i, name in enumerate(IDS)}
+
+Opener = Callable[..., Dataset]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opener:
+    def opener(source: Path, **choice: object) -> Dataset:
+        spec = {"size": 32, "cache": tmp_path / "cache", **choice}
+        return open_data(DataSpec(source=str(source), **spec))  # type: ignore[arg-type]
+
+    return opener
+
+
+def images(folder: Path, suffix: str = ".jpg") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, face in zip(IDS, FACES, strict=True):
+        # Lossless under either suffix, so that every layout has the same pixels: the contents decide, not the suffix.
+        Image.fromarray(face).save(folder / Path(name).with_suffix(suffix), "PNG")
+    return folder
+
+
+def text_lists(folder: Path, *, bom: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    start = "\ufeff" if bom else ""
+    for name, table in (("list_eval_partition.txt", PART), ("identity_CelebA.txt", WHO)):
+        (folder / name).write_text(start + "".join(f"{k} {v}\n" for k, v in table.items()), encoding="utf-8")
+
+
+def csv_lists(folder: Path, newline: str = "\n") -> None:
+    rows = ["image_id,partition", *(f"{k},{v}" for k, v in PART.items())]
+    (folder / "list_eval_partition.csv").write_bytes(newline.join(rows).encode())
+    rows = ["image_id,identity", *(f"{k},{v}" for k, v in WHO.items())]
+    (folder / "identity_CelebA.csv").write_bytes(newline.join(rows).encode())
+    attributes = ["image_id,Male,Smiling", *(f"{k},{1 if i % 2 else -1},-1" for i, k in enumerate(IDS))]
+    (folder / "list_attr_celeba.csv").write_bytes(newline.join(attributes).encode())
+
+
+def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, prefix + file.relative_to(folder).as_posix())
+    return path
+
+
+def kaggle(root: Path) -> Path:
+    images(root / "img_align_celeba" / "img_align_celeba")
+    csv_lists(root, "\r\n")
+    return root
+
+
+def kaggle_archive(root: Path) -> Path:
+    kaggle(root / "made")
+    path = zipped(root / "made", root / "archive.zip")
+    shutil.rmtree(root / "made")
+    return path
+
+
+def kaggle_archive_in_a_folder(root: Path) -> Path:
+    return kaggle_archive(root).parent
+
+
+def kaggle_pictures(root: Path) -> Path:
+    return kaggle(root) / "img_align_celeba" / "img_align_celeba"
+
+
+def torchvision(root: Path) -> Path:
+    images(root / "celeba" / "img_align_celeba")
+    text_lists(root / "celeba")
+    return root
+
+
+def torchvision_zip(root: Path) -> Path:
+    torchvision(root / "made")
+    path = zipped(root / "made", root / "everything.zip")
+    shutil.rmtree(root / "made")
+    return path
+
+
+def official(root: Path) -> Path:
+    images(root / "made")
+    (root / "Img").mkdir()
+    zipped(root / "made", root / "Img" / "img_align_celeba.zip", "img_align_celeba/")
+    shutil.rmtree(root / "made")
+    text_lists(root / "lists")
+    for name, folder in (("list_eval_partition.txt", "Eval"), ("identity_CelebA.txt", "Anno")):
+        (root / folder).mkdir()
+        (root / "lists" / name).rename(root / folder / name)
+    (root / "lists").rmdir()
+    return root
+
+
+def official_zip(root: Path) -> Path:
+    return official(root) / "Img" / "img_align_celeba.zip"
+
+
+def twice_in_the_zip(root: Path) -> Path:
+    images(root / "made")
+    zipped(root / "made", root / "img_align_celeba.zip", "img_align_celeba/img_align_celeba/")
+    shutil.rmtree(root / "made")
+    text_lists(root, bom=True)
+    return root
+
+
+def below_celeba_in_the_zip(root: Path) -> Path:
+    images(root / "made")
+    path = zipped(root / "made", root / "celeba.zip", "celeba/img_align_celeba/")
+    shutil.rmtree(root / "made")
+    text_lists(root)
+    return path
+
+
+def empty_folder_beside_the_zip(root: Path) -> Path:
+    twice_in_the_zip(root)
+    (root / "img_align_celeba").mkdir()
+    return root
+
+
+def png_copies(root: Path) -> Path:
+    images(root / "img_align_celeba_png", ".png")
+    text_lists(root)
+    return root
+
+
+def png_copies_in_a_folder_of_my_own(root: Path) -> Path:
+    images(root / "my faces", ".png")
+    text_lists(root)
+    return root
+
+
+def lists_among_the_pictures(root: Path) -> Path:
+    images(root)
+    text_lists(root, bom=True)
+    return root
+
+
+def linked(root: Path) -> Path:
+    images(root / "elsewhere")
+    text_lists(root / "data")
+    (root / "data" / "img_align_celeba").symlink_to(root / "elsewhere")
+    return root / "data"
+
+
+LAYOUTS = [
+    kaggle, kaggle_archive, kaggle_archive_in_a_folder, kaggle_pictures, torchvision, torchvision_zip, official,
+    official_zip, twice_in_the_zip, below_celeba_in_the_zip, empty_folder_beside_the_zip, png_copies,
+    png_copies_in_a_folder_of_my_own, lists_among_the_pictures, linked,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_every_layout_of_celeba_is_the_same_data(
+    tmp_path: Path, opened: Opener, make: Callable[[Path], Path]
+) -> None:
+    (tmp_path / "there").mkdir()
+    data = opened(make(tmp_path / "there"))
+    assert (data.name, data.title, data.split_name) == ("celeba", "CelebA (aligned)", "official")
+    assert "non-commercial" in data.licence
+    for images_of, part in ((data.train, 0), (data.validation, 1), (data.test, 2)):
+        assert images_of.ids == [i for i in IDS if PART[i] == part]
+        assert np.array_equal(images_of.identities, [WHO[i] for i in images_of.ids])
+    images(tmp_path / "plain" / "img_align_celeba")
+    text_lists(tmp_path / "plain")
+    assert data.fingerprint == opened(tmp_path / "plain").fingerprint
+
+
+def test_attributes_are_read_where_they_lie(tmp_path: Path, opened: Opener) -> None:
+    data = opened(kaggle(tmp_path / "csv"))
+    assert data.attributes["Male"] == {name: bool(i % 2) for i, name in enumerate(IDS)}
+    assert not any(data.attributes["Smiling"].values())
+    images(tmp_path / "txt" / "img_align_celeba")
+    rows = [str(COUNT), "Male Smiling", *(f"{k}  {1 if i % 2 else -1} -1" for i, k in enumerate(IDS))]
+    (tmp_path / "txt" / "list_attr_celeba.txt").write_text("\n".join(rows))
+    assert opened(tmp_path / "txt").attributes == data.attributes
+
+
+# --- Lists that name some images, or none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["people/a", ""])
+def test_an_identity_list_matches_copies_under_other_suffixes_and_folders(
+    tmp_path: Path, opened: Opener, place: str
+) -> None:
+    folder = tmp_path / "mine"
+    images(folder / place, ".png")
+    for path in (folder / place).iterdir():
+        path.rename(path.with_name(f"img-{path.name}"))
+    (folder / "identity_CelebA.txt").write_text("".join(f"img-{k} {v}\n" for k, v in WHO.items()))
+    data = opened(folder)
+    assert data.name == "mine"
+    assert data.unnamed_images == {"train": 0, "validation": 0, "test": 0}
+    assert data.test.identities is not None
+    assert UNKNOWN not in data.test.identities
+
+
+@pytest.mark.parametrize("kept", [COUNT // 2, 1])
+def test_a_list_of_some_images_counts_them_alone_and_says_so(
+    tmp_path: Path, opened: Opener, kept: int
+) -> None:
+    root = kaggle(tmp_path / "half")
+    rows = (root / "identity_CelebA.csv").read_text().splitlines()
+    (root / "identity_CelebA.csv").write_text("\n".join(rows[: kept + 1]))
+    data = opened(root)
+    assert data.unnamed_images is not None
+    assert sum(data.unnamed_images.values()) == COUNT - kept
+    assert any(f"names no person for {COUNT - kept} of {COUNT}" in note for note in data.notes)
+    named = {i: WHO[i] for i in IDS[:kept]}
+    train, test = ({named[i] for i in s.ids if i in named} for s in (data.train, data.test))
+    assert data.shared_identities == len(train & test)
+    seeds = (
+        seed
+        for seed in range(99)
+        if set(assign_split(IDS, "identity", partition={}, identities=named, seed=seed)[1]) >= {0, 2}
+    )
+    alone = opened(root, split="identity", split_seed=next(seeds))
+    assert any("each counts as a person of its own" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize("name", ["identity_CelebA.txt", "list_eval_partition.txt"])
+def test_a_list_that_names_no_image_is_an_error_with_a_name_of_each_side(
+    tmp_path: Path, opened: Opener, name: str
+) -> None:
+    images(tmp_path / "mine")
+    for path in (tmp_path / "mine").iterdir():
+        path.rename(path.with_name(f"my-{path.name}"))
+    (tmp_path / "mine" / name).write_text("".join(f"{k} 1\n" for k in IDS))
+    with pytest.raises(
+        DataError, match=rf"{name} names none of the 24 images: it has '000001.jpg'.* 'my-000001.jpg'"
+    ):
+        opened(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"000001.jpg 0\n000002.jpg\n", r":2: expected 'NAME NUMBER', found '000002.jpg'"),
+        (b"000001.jpg 0\n\n000002.jpg 0 7\n", r":3: expected 'NAME NUMBER'"),
+        (b"000001.jpg 0\n000002.jpg -1\n", r":2: expected 'NAME NUMBER', found '000002.jpg -1'"),
+        (b"000001.jpg 0\n000002.jpg 99999999999999999999\n", r":2: expected 'NAME NUMBER'"),
+        (b"000001.jpg 0\n000001.jpg 1\n", r":2: 000001.jpg is listed twice with different values"),
+        (b"image_id,partition\n000001.jpg,0\n000002.jpg\n", r":3: expected 'NAME NUMBER'"),
+        (b"\xff\xfe\x00", r"not readable as text"),
+        (b"caf\xe9.jpg x\n", r":1: expected 'NAME NUMBER', found 'caf%E9.jpg x'"),
+    ],
+)
+def test_wrong_lines_of_a_list_are_named(content: bytes, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        parse_numbers(parse_list(content, "list.txt"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a.jpg 1\nb.jpg 2\n", b"\xef\xbb\xbfa.jpg 1\r\nb.jpg 2\r\n", b"name;who\na.jpg;1\nb.jpg;2",
+        b'image_id,identity\n"a.jpg", 1\n"b.jpg", 2\n', b"a.jpg\t1\n\nb.jpg\t2\n",
+        "a.jpg 1\nb.jpg 2\n".encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_lists_in_every_form_are_the_same_list(content: bytes) -> None:
+    assert parse_numbers(parse_list(content, "list.txt")) == {"a.jpg": 1, "b.jpg": 2}
+
+
+def test_bare_names_match_only_where_they_are_unique() -> None:
+    assert match_names(["a/1.png", "b/1.png"], {"1.jpg": 5}) == {}
+    assert match_names(["1.png"], {"a/1.jpg": 5, "b/1.jpg": 6}) == {}
+    assert match_names(["a/1.png"], {"x/1.jpg": 5}) == {"a/1.png": 5}
+
+
+# --- Walking ----------------------------------------------------------------------------------------------------
+
+
+def test_links_to_folders_are_followed_without_a_circle(tmp_path: Path, opened: Opener) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    images(root / "a")
+    images(outside / "b")
+    (root / "link").symlink_to(outside)
+    (outside / "back").symlink_to(root)
+    (root / "a" / "self").symlink_to(root / "a")
+    (root / "again").symlink_to(outside)
+    (root / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    found = find_files(root)
+    assert found.images == sorted([f"a/{i}" for i in IDS] + [f"again/b/{i}" for i in IDS])
+    left = {x.path: x.reason for x in found.left_out}
+    assert set(left) == {"link", "again/back", "a/self", "broken.png"}
+    assert left["broken.png"] == "a broken link"
+    assert "read already" in left["link"]
+    data = opened(root)
+    assert len(data.train) + len(data.validation) + len(data.test) == 2 * COUNT
+    assert any("left out: a/self" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        ".ipynb_checkpoints/1.png",
+        ".thumbnails/deep/1.png",
+        "@eaDir/1.png",
+        "._000001.png",
+        "a/__MACOSX/1.png",
+        "#recycle/1.png",
+    ],
+)
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_hidden_parts_are_left_out_and_named(
+    tmp_path: Path, opened: Opener, hidden: str, as_zip: bool
+) -> None:
+    root = images(tmp_path / "root")
+    (root / hidden).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(root / IDS[0], root / hidden)
+    data = opened(zipped(root, tmp_path / "root.zip") if as_zip else root)
+    assert sorted([*data.train.ids, *data.validation.ids, *data.test.ids]) == IDS
+    assert any("left out" in note and hidden.split("/")[0] in note for note in data.notes)
+
+
+def test_unreadable_folders_and_odd_files_are_named(tmp_path: Path) -> None:
+    root = images(tmp_path / "root")
+    os.mkfifo(root / "pipe.png")
+    (root / "folder.jpg").mkdir()
+    found = find_files(root)
+    assert found.images == IDS
+    assert [(x.path, x.reason) for x in found.left_out] == [("pipe.png", "not a regular file")]
+
+
+def test_a_zip_is_sorted_out_by_the_same_rules(tmp_path: Path) -> None:
+    root = images(tmp_path / "root" / "a" / "b")
+    (root / "notes.txt").write_text("x")
+    (root / ".hidden.png").write_bytes(b"x")
+    zipped(tmp_path / "root", tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        in_zip = find_zip_members(archive.namelist())
+    in_folder = find_files(tmp_path / "root")
+    assert (in_zip.images, in_zip.others) == (in_folder.images, in_folder.others)
+    assert [x.path for x in in_zip.left_out] == [x.path for x in in_folder.left_out]
+
+
+@pytest.mark.parametrize("depth", ["only", "only/one/folder"])
+def test_ids_begin_where_there_is_more_than_one_folder(tmp_path: Path, opened: Opener, depth: str) -> None:
+    images(tmp_path / "root" / depth / "x")
+    images(tmp_path / "root" / depth / "y")
+    data = opened(tmp_path / "root")
+    assert {i.split("/")[0] for i in data.train.ids} == {"x", "y"}
+    assert data.name == "root"
+
+
+# --- Names that are not UTF-8 -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize(
+    "raw", [b"caf\xe9.png", b"\x83\x65\x83\x58\x83\x67.png", b"100%\xff.png", b"\xe9/deep.png"]
+)
+def test_names_that_are_not_utf8_become_names_that_every_file_can_hold(
+    tmp_path: Path, opened: Opener, raw: bytes
+) -> None:
+    root = images(tmp_path / "root")
+    path = Path(os.fsdecode(bytes(root) + b"/" + raw))
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(root / IDS[0], path)
+    data = opened(root)
+    ids = [*data.train.ids, *data.validation.ids, *data.test.ids]
+    assert len(ids) == COUNT + 1
+    (odd,) = set(ids) - set(IDS)
+    odd.encode("utf-8")
+    assert "%" in odd
+    assert any("not UTF-8" in note and odd in note for note in data.notes)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path, opened: Opener) -> None:
+    root = images(Path(os.fsdecode(bytes(tmp_path) + b"/bilder-\xfc")))
+    data = opened(root)
+    assert (data.name, data.title) == ("bilder-%FC", "Folder bilder-%FC")
+    assert opened(tmp_path / "bilder-%FC").fingerprint == data.fingerprint  # as it is called in files
+
+
+# --- A source is one class ----------------------------------------------------------------------------------------
+
+
+def test_a_data_source_is_one_class(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a new file of bench/data/sources does, and what then follows without another edit."""
+
+    class Moons(DataSource):
+        name = "moons"
+        title = "Moons of a test"
+        licence = "Free."
+        published_split = "every third image"
+        order = 1
+        aligned_faces = True
+
+        def select(self, tree: FileTree) -> dict[str, str] | None:
+            """Take folders named moons."""
+            return {Path(p).name: p for p in tree.files.images} if "moons" in tree.folder_names else None
+
+        def partition(self, tree: FileTree, paths: object) -> dict[str, int]:
+            """Split by number."""
+            return {i: (0, 1, 2)[k % 3] for k, i in enumerate(paths)}  # type: ignore[arg-type, var-annotated]
+
+    data_sources.cache_clear()
+    try:
+        data = opened(images(tmp_path / "moons"))
+        assert (data.name, data.title, data.licence, data.split_name) == (
+            "moons",
+            "Moons of a test",
+            "Free.",
+            "official",
+        )
+        assert data.aligned_faces
+        assert [len(s) for s in (data.train, data.validation, data.test)] == [8, 8, 8]
+        assert not data.kind.claims_dataset
+    finally:
+        Moons.__abstractmethods__ = frozenset({"select"})  # out of the registry
+        data_sources.cache_clear()
+    assert find_source(tmp_path / "moons").kind.name == "folder"
+
+
+def test_every_source_says_whose_it_is_and_how_it_is_recognized() -> None:
+    kinds = data_sources()
+    assert len({k.name for k in kinds}) == len(kinds)
+    assert kinds[-1].name == "folder"
+    for kind in kinds:
+        assert kind.title
+        assert kind.licence
+        assert kind.layout
+        if kind.name not in ("faces", "folder"):
+            assert kind.homepage.startswith("https://")
+    assert [k.name for k in kinds if k.claims_dataset] == ["celeba"]
