@@ -178,6 +178,20 @@ class OptimizerSpec:
         """Return the learning rate of ``step`` (from 0) in a training of ``num_steps`` steps."""
         return self.learning_rate * schedule_factor(self.schedule, step, num_steps)
 
+    def describe(self) -> str:
+        """Return the optimizer in one line, with every constant it uses.
+
+        >>> OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9).describe()
+        'sgd, rate 0.001, momentum 0.9, constant'
+        >>> OptimizerSpec(name="adam", learning_rate=2e-4, betas=(0.5, 0.999)).describe()
+        'adam, rate 0.0002, betas 0.5 and 0.999, constant'
+        """
+        constants = {
+            "adam": f", betas {self.betas[0]:g} and {self.betas[1]:g}",
+            "sgd": f", momentum {self.momentum:g}",
+        }
+        return f"{self.name}, rate {self.learning_rate:g}{constants.get(self.name, '')}, {self.schedule}"
+
     @property
     def kind(self) -> tuple[Any, ...]:
         """Everything but the learning rate: optimizer state is kept between phases where this is equal."""

@@ -256,6 +256,11 @@ class ContextEncoder(InpaintingModel):
         self.networks["discriminator"] = Discriminator(widths)
 
     @classmethod
+    def resolved_config(cls, config: ContextEncoderConfig, task: Task) -> dict[str, Any]:
+        """Return the options with the head that the task gets."""
+        return super().resolved_config(config, task) | {"head": "full" if _full(config, task) else "patch"}
+
+    @classmethod
     def validate(cls, config: ContextEncoderConfig, size: int) -> None:
         """Raise :class:`models.errors.UnsupportedSizeError` unless the size is 64, 128 or 160."""
         if size not in SIZES:

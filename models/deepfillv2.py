@@ -11,18 +11,16 @@ topic                   published                        here                   
 channels                48 in the code, features and     24 features, 24 gates            base_channels
                         gates together
 input                   code: also a channel of ones     image and mask                   --
-refinement's input      code: the composite alone;       the composite alone              refinement_input
-                        ports: with the mask
+refinement's input      code: the composite alone        the same                         refinement_input
 first weights           Glorot (code)                    2.5 times that if gated          initial_gain
 l1 weight               1 for both stages, images in     the same                         l1_weight
                         [-1, 1]
-adversarial weight      1.0; 0.1 in a port               1.0; 0.1 in presets smoke and    adversarial_weight
+adversarial weight      1.0 (code)                       1.0; 0.1 in presets smoke and    adversarial_weight
                                                          quick
 adversarial loss        hinge                            the same                         adversarial_loss
-attention               one mask for a batch in the      each image's own mask            attention
-                        code
-momentum of Adam        unsaid                           faithful track: 1e-4, (0.5,      (track)
-                                                         0.999), batch 16
+attention               code: a batch shares one mask    each image's own mask            attention
+optimizer               code: Adam 1e-4, (0.5, 0.999),   the same on the faithful track   (track)
+                        batch 16, both networks
 ======================  ===============================  ===============================  ====================
 """
 
@@ -54,7 +52,7 @@ from models.errors import UnsupportedSizeError
 from models.layers.contextual_attention import contextual_attention
 from models.layers.conv_block import LEAKY_SLOPE, scale_channels
 from models.layers.gated_conv import GatedConv2d, same_conv
-from models.layers.spectral_norm import SpectralConv2d
+from models.layers.spectral_norm import SpectralConv2d, call_layer
 from models.losses import AdversarialLoss, discriminator_loss, discriminator_score, generator_loss
 from models.registry import register
 
@@ -196,7 +194,7 @@ class Generator(nn.Module):
 
 
 class PatchDiscriminator(nn.Sequential):
-    """SN-PatchGAN: six spectrally normalised convolutions; every value of the last map is a verdict."""
+    """SN-PatchGAN: six spectrally normalized convolutions; every value of the last map is a logit of a patch."""
 
     def __init__(self, width: float) -> None:
         channels = [4, *(scale_channels(c, width) for c in DISCRIMINATOR_CHANNELS)]
@@ -204,6 +202,18 @@ class PatchDiscriminator(nn.Sequential):
         for before, after in pairwise(channels):
             layers += [SpectralConv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(LEAKY_SLOPE)]
         super().__init__(*layers)
+
+    def forward(self, x: Tensor, advance: bool = True) -> Tensor:
+        """Map ``(N, 4, H, W)`` to a map of logits.
+
+        Args:
+            x: image and mask.
+            advance: take the power iteration of spectral normalization; false for all micro-batches of a step but
+                the first.
+        """
+        for layer in self:
+            x = call_layer(layer, x, advance)
+        return x
 
 
 @register(
@@ -239,8 +249,8 @@ class DeepFillV2(InpaintingModel):
         ),
         Ambiguity(
             topic="input of the refinement",
-            published="the coarse stage's composite alone in the code; ports add the mask",
-            resolved="the composite alone",
+            published="the coarse stage's composite alone (code; a line that adds the mask is commented out)",
+            resolved="the same",
             field="refinement_input",
         ),
         Ambiguity(
@@ -252,19 +262,14 @@ class DeepFillV2(InpaintingModel):
         ),
         Ambiguity(
             topic="weight of the adversarial term",
-            published="1.0 in the code; 0.1 in a well-known port",
+            published="1.0 (code)",
             resolved="1.0; 0.1 in presets smoke and quick, whose few steps the published weight mostly spoils",
             field="adversarial_weight",
         ),
         Ambiguity(
-            topic="momentum of Adam",
-            published="not in the paper; (0.5, 0.9) and (0.5, 0.999) are both reported for the code",
-            resolved="faithful track: learning rate 1e-4, (0.5, 0.999)",
-        ),
-        Ambiguity(
             topic="mask of the attention",
-            published="the code uses the mask of the first image for the whole batch",
-            resolved="each image's own",
+            published="the code draws one mask for the whole batch",
+            resolved="each image's own, since the masks of a batch differ here",
             deviation=True,
         ),
         Ambiguity(
@@ -312,7 +317,7 @@ class DeepFillV2(InpaintingModel):
         discriminator = self.networks["discriminator"]
         if network == "discriminator":
             both = torch.cat([torch.cat([batch.image, batch.mask], dim=1), fake])
-            real_logits, fake_logits = discriminator(both).chunk(2)
+            real_logits, fake_logits = discriminator(both, batch.is_first_piece).chunk(2)
             return {
                 "loss": discriminator_loss(real_logits, fake_logits, kind),
                 "real_score": discriminator_score(real_logits, kind),
@@ -321,7 +326,7 @@ class DeepFillV2(InpaintingModel):
         # Images lie in [0, 1] here and in [-1, 1] in the paper, where errors are twice as large.
         refined = 2 * (completion.raw - batch.image).abs().mean()
         coarse = 2 * (completion.extras["coarse"] - batch.image).abs().mean()
-        adversarial = generator_loss(discriminator(fake), kind)
+        adversarial = generator_loss(discriminator(fake, batch.is_first_piece), kind)
         return {
             "loss": self.config.l1_weight * (refined + coarse) + self.config.adversarial_weight * adversarial,
             "l1_refined": refined,

@@ -12,7 +12,7 @@ topic                   published                        here                   
 ======================  ===============================  ===============================  ======================
 output                  sigmoid, images in [0, 1]        the same                         --
 norm and activation     batch-norm after every           convolution, batch-norm, ReLU    activation_order
-                        convolution but the last, order
+                        convolution but the last, order  (generator and discriminators)
                         unsaid; port: ReLU first
 norm of discriminators  batch-norm (port)                the same; real and fake apart    discriminator_norm
 local crop              128 at 256 px                    96 at 160 (port, CelebA), 40 at  local_size
@@ -51,8 +51,8 @@ from torch import Tensor, nn
 
 from models.base import Ambiguity, Batch, Completion, Layer, OptimizerSpec, Task, composite
 from models.errors import MissingPackageError
-from models.layers.conv_block import ConvBlock, LayerRow, describe_layers, scale_channels
-from models.layers.dual_discriminator import DualDiscriminator
+from models.layers.conv_block import RELU, ConvBlock, LayerRow, describe_layers, scale_channels
+from models.layers.dual_discriminator import DualDiscriminator, LayerOptions
 from models.layers.gated_conv import same_conv
 from models.registry import register
 from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
@@ -88,7 +88,8 @@ class GLCICConfig(ThreePhaseConfig):
 
     Attributes:
         dilations: of rows 7 to 10.
-        activation_order: ``norm-act`` (conv, batch-norm, ReLU) or ``act-norm`` (conv, ReLU, batch-norm).
+        activation_order: ``norm-act`` (conv, batch-norm, ReLU) or ``act-norm`` (conv, ReLU, batch-norm), in the
+            generator and in the discriminators.
         discriminator_norm: batch-norm after every convolution of the discriminators, or ``none``.
         global_convolutions: 5 (CelebA at 160 px) or 6 (the paper's, at 256 px).
         post_processing: of completed pictures in evaluation; see :mod:`models.glcic`.
@@ -125,7 +126,7 @@ class CompletionNetwork(nn.Module):
                     stride=row.stride,
                     dilation=next(dilations) if row.kind == "dilated" else 1,
                     transposed=row.kind == "deconv",
-                    activation="relu",
+                    activation=RELU,
                     order=config.activation_order,
                 )
             )
@@ -158,7 +159,7 @@ class GLCIC(ThreePhaseModel):
         Ambiguity(
             topic="order of batch-norm and ReLU",
             published="both after every convolution but the last; the public port puts ReLU first",
-            resolved="convolution, batch-norm, ReLU",
+            resolved="convolution, batch-norm, ReLU, in the generator and in the discriminators",
             field="activation_order",
         ),
         Ambiguity(
@@ -255,9 +256,12 @@ class GLCIC(ThreePhaseModel):
             self.task.size,
             self.local_size,
             global_depth=self.config.global_convolutions,
-            width=self.config.width,
-            batch_norm=self.config.discriminator_norm == "batch",
-            activation="relu",
+            options=LayerOptions(
+                width=self.config.width,
+                batch_norm=self.config.discriminator_norm == "batch",
+                activation=RELU,
+                activation_first=self.config.activation_order == "act-norm",
+            ),
         )
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

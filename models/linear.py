@@ -191,8 +191,11 @@ class Linear(TrainingFreeBaseline):
             side = min(n, known)
             flops = 1.0 * side * side * max(n, known) + grid * side**3 / 3
             flops += grid * config.validation_images * 2.0 * side * (side + solve.hole)
-            flops += 2.0 * n * known * solve.hole if solve.kind == "primal" else 0.0
-            per_image += 2.0 * side * side
+            if solve.kind == "primal":
+                flops += 2.0 * known * solve.hole * (n + known)
+                per_image = 2.0 * known * solve.hole
+            else:
+                per_image += 2.0 * side * side
         note = (
             f"{n:,} training images, {solve.kind} solve of {min(n, known):,} equations, "
             f"about {solve.memory_bytes / 2**30:.1f} GiB of memory"
@@ -233,6 +236,7 @@ class Linear(TrainingFreeBaseline):
                     "validation_images": len(validation),
                 }
             system.factorize(best)
+            system.finish()
         self._complete = system.predict
         return record
 
@@ -280,7 +284,7 @@ class FixedHoleRidge:
     ) -> None:
         inside = np.repeat(hole, 3)
         self.known_columns, self.hole_columns = np.flatnonzero(~inside), np.flatnonzero(inside)
-        self.primal, self.factor = primal, torch.empty(0)
+        self.primal, self.factor, self.map = primal, torch.empty(0), torch.empty(0)
         mean = _mean(pixels, device)
         self.known_mean, self.hole_mean = mean[self.known_columns], mean[self.hole_columns]
         # Bytes, converted in pieces: float32 would take four times the memory.
@@ -303,10 +307,20 @@ class FixedHoleRidge:
         self.factor = torch.empty(0)  # free the previous one first
         self.factor = _cholesky(self.system, ridge)
 
+    def finish(self) -> None:
+        """Turn the factorization into what completes images fastest, and free what that does not need."""
+        if self.primal:
+            self.map = torch.cholesky_solve(self.products, self.factor)
+            self.factor = self.products = torch.empty(0)
+            self.known = self.hole = torch.empty(0, dtype=torch.uint8)
+        self.system = torch.empty(0)
+
     def predict(self, images: Tensor, holes: Tensor) -> Tensor:
         """Map ``(N, V)`` images in [0, 1] to the same with the hole predicted; ``holes`` is not looked at."""
         known = images[:, self.known_columns] - self.known_mean
-        if self.primal:
+        if len(self.map):
+            hole = known @ self.map
+        elif self.primal:
             hole = torch.cholesky_solve(known.T, self.factor).T @ self.products
         else:
             pieces = _pieces(len(self.known), self.known.shape[1])
@@ -330,7 +344,7 @@ class ChangingHoleRidge:
 
     def __init__(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
         self.mean = _mean(pixels, device)
-        self.rows = _centered(torch.from_numpy(np.ascontiguousarray(pixels)).to(device), self.mean)
+        self.rows = _centered(_copy(pixels).to(device), self.mean)
         self.kernel = torch.zeros(len(pixels), len(pixels), device=device)
         _add_gram(self.kernel, self.rows)
         self.ridge = 0.0
@@ -338,6 +352,9 @@ class ChangingHoleRidge:
     def factorize(self, ridge: float) -> None:
         """Remember ``ridge``; every image has a factorization of its own."""
         self.ridge = ridge
+
+    def finish(self) -> None:
+        """Do nothing: all is needed for the next image."""
 
     def predict(self, images: Tensor, holes: Tensor) -> Tensor:
         """Map ``(N, V)`` images in [0, 1] and ``(N, V / 3)`` holes to images with the hole predicted."""
@@ -377,8 +394,8 @@ def _choose_ridge(
     """
     if len(grid) == 1 or not len(images):
         return grid[len(grid) // 2], {}
-    truth = torch.from_numpy(np.ascontiguousarray(images)).to(device).flatten(1).float() / 255
-    masks = torch.from_numpy(np.ascontiguousarray(holes)).to(device).flatten(1) > 0
+    truth = _copy(images).to(device).flatten(1).float() / 255
+    masks = _copy(holes).to(device).flatten(1) > 0
     inside = masks.repeat_interleave(3, 1)
     known = torch.where(inside, 0.0, truth)
     scores = {}
@@ -405,6 +422,11 @@ def _mean(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     for rows in _pieces(*pixels.shape):
         total += pixels[rows].sum(axis=0, dtype=np.int64)
     return torch.from_numpy(total / (255 * len(pixels))).float().to(device)
+
+
+def _copy(array: NDArray[np.uint8]) -> Tensor:
+    """Copy bytes, which may be a read-only memory map, to a tensor."""
+    return torch.from_numpy(np.array(array))
 
 
 def _centered(pixels: Tensor, mean: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""MGS-IIM: GLCIC with gated convolutions, skip connections and spectral normalisation.
+"""MGS-IIM: GLCIC with gated convolutions, skip connections and spectral normalization.
 
 Paper: Jiao, Xiao, Zhang, Huang, Lu, Lu, "Image Inpainting based on Gated Convolution and Spectral
 Normalization".
@@ -7,50 +7,60 @@ Code: none published. Layers are those of Tables 1 to 3; text and tables disagre
 ======================  ===============================  ===============================  ======================
 topic                   published                        here                             config field
 ======================  ===============================  ===============================  ======================
-gated layers            3.3: all of down- and            Table 1                          gate
-                        upsampling (64, 128, 256);
-                        Table 1: rows 1-3
-skips                   3.2: added; 3.3: concatenated;   added: row 3 after row 13, row   skips
-                        Table 1: inputs not widened      1 after row 15
-norm and activation     BN, LeakyReLU; slope unsaid      BN(f * sigmoid(g)), LeakyReLU    activation_order
-                                                         0.2
-dilations               rates unsaid                     2, 4, 8, 16 (GLCIC)              dilations
+gated layers            abstract: all; 3.3: sampling     Table 1                          gate
+                        layers (64, 128, 256); Table 1:
+                        rows 1-3
+skips                   3.2: added; 3.3: concatenated;   added                            skips
+                        Table 1: inputs not widened
+places of the skips     layers of corresponding size     row 3 to row 13, row 1 to row    skip_places
+                                                         15
+norm and activation     BN, LeakyReLU                    BN(f * sigmoid(g)), LeakyReLU    activation_order
+slope of LeakyReLU      not given                        0.2                              leaky_slope
+dilations               rates not given                  2, 4, 8, 16 (GLCIC)              dilations
 output                  sigmoid                          images in [0, 1]                 --
-fill                    unsaid                           mean pixel (GLCIC)               fill
-squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight,
-                                                         (GLCIC); divided by the weights  mse_reduction
+fill                    not given                        mean pixel (GLCIC)               fill
+squared error           'weighted', no weights           1 in the hole, 0 outside         valid_weight
+                                                         (GLCIC)
+its reduction           'mean'; GLCIC's eq. 2: a sum     divided by the weights           mse_reduction
 adversarial term        probability in 0-1, no weight    BCE on logits, 4e-4 (GLCIC)      adversarial_loss,
                                                                                           adversarial_weight
 discriminators' input   4 channels                       image and mask, same mask on     discriminator_input,
                                                          real                             real_crop
-shown as fake           unsaid                           composite                        discriminator_fake
+shown as fake           not given                        composite                        discriminator_fake
 spectral norm           'each convolution layer'         convolutions; no batch-norm      spectral_norm
 FC 512 to 1024          map before it is 3 x 3           flattened: 4,608 to 1,024        discriminator_head
-local crop              unsaid                           96 at 160 (GLCIC, CelebA), 40    local_size
+local crop              not given                        96 at 160 (GLCIC, CelebA), 40    local_size
                                                          at 64
 discriminators          two                              two                              discriminators
 phases                  Tc, Td undefined                 18 / 2 / 80 % (GLCIC)            completion_fraction,
                                                                                           discriminator_fraction
-optimizer               SGD 1e-3                         faithful track: momentum 0.9,    (track)
+optimizer               SGD 1e-3                         faithful track: momentum 0.9,    momentum
                                                          batch 16
 ======================  ===============================  ===============================  ======================
 
-At 64 pixels the map inside is 16 x 16, so that with dilation 16 only the centre tap ever meets the map: row
-10 is then a 1 x 1 convolution, and its other weights get no gradient.
+At 64 pixels the innermost map is 16 x 16, so that with dilation 16 only the center tap is ever inside it: row 10
+is then a 1 x 1 convolution, and its other weights get no gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.base import Ambiguity, Layer, OptimizerSpec
-from models.layers.conv_block import ConvBlock, LayerRow, describe_layers, scale_channels
-from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, SpectralNorm
+from models.layers.conv_block import (
+    LEAKY_SLOPE,
+    Activation,
+    ConvBlock,
+    LayerRow,
+    describe_layers,
+    scale_channels,
+)
+from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, LayerOptions, SpectralNorm
 from models.layers.gated_conv import same_conv
 from models.registry import register
 from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
@@ -78,8 +88,14 @@ TABLE_1 = tuple(
         ("output", 3, 1, 32, 3),
     )
 )
-#: Row whose output joins -> row whose output it comes from: same size, same channels.
-SKIPS = {13: 3, 15: 1}
+#: Rows that section 3.3 gates: kernels 5, 3, 3 with 64, 128, 256 channels on the way down, the deconvolutions up.
+SAMPLING_ROWS = (1, 2, 4, 13, 15)
+#: ``skip_places`` -> row whose output is joined -> row whose output joins it: same size, same channels.
+SKIPS: dict[str, dict[int, int]] = {
+    "last": {13: 3, 15: 1},
+    "sampling": {13: 2, 15: 1},
+    "every-size": {12: 6, 13: 3, 15: 1},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +103,16 @@ class MGSIIMConfig(ThreePhaseConfig):
     """Options of MGS-IIM, besides :class:`~models.three_phase.ThreePhaseConfig`.
 
     Attributes:
-        gate: which layers are gated: those of Table 1, ``all`` but the output, or ``none``.
-        skips: ``add`` (Table 1's widths), ``concat`` (section 3.3; rows 14 and 16 are widened), or ``none``.
+        gate: the gated layers: those of Table 1 (rows 1 to 3), the ``sampling`` layers of section 3.3 (rows 1, 2, 4,
+            13, 15), ``all`` but the output, or ``none``.
+        skips: ``add`` (Table 1's widths), ``concat`` (section 3.3; the rows after a skip are widened), or ``none``.
+        skip_places: from the ``last`` encoder row of each size (3 to 13, 1 to 15), from the ``sampling`` row (2 to 13,
+            1 to 15), or at ``every-size``, the innermost too (6 to 12).
         dilations: of rows 7 to 10.
         activation_order: ``norm-act`` is batch-norm of ``f * sigmoid(g)``, then LeakyReLU; ``act-gate`` is
             ``LeakyReLU(f) * sigmoid(g)`` without norm in the gated layers (DeepFillv2).
+        leaky_slope: slope of every LeakyReLU below zero.
+        momentum: of SGD on the faithful track.
         discriminators: ``both``, or ``global`` or ``local`` alone.
         discriminator_head: ``flatten`` the last map, or its mean (``gap``, the 512 inputs in the tables).
         spectral_norm: on the discriminators' ``convs``, on ``all`` their layers, or ``none``.
@@ -99,10 +120,13 @@ class MGSIIMConfig(ThreePhaseConfig):
 
     discriminator_input: Literal["image", "image+mask"] = "image+mask"
     real_crop: Literal["random", "hole"] = "hole"
-    gate: Literal["table", "all", "none"] = "table"
+    gate: Literal["table", "sampling", "all", "none"] = "table"
     skips: Literal["add", "concat", "none"] = "add"
+    skip_places: Literal["last", "sampling", "every-size"] = "last"
     dilations: tuple[int, int, int, int] = (2, 4, 8, 16)
     activation_order: Literal["norm-act", "act-gate"] = "norm-act"
+    leaky_slope: float = LEAKY_SLOPE
+    momentum: float = 0.9
     discriminators: Branches = "both"
     discriminator_head: Head = "flatten"
     spectral_norm: SpectralNorm = "convs"
@@ -111,15 +135,32 @@ class MGSIIMConfig(ThreePhaseConfig):
         super().__post_init__()
         if len(self.dilations) != 4 or min(self.dilations) < 1:
             raise ValueError(f"dilations must be four numbers from 1, not {self.dilations}")
+        if not 0 <= self.leaky_slope < 1:
+            raise ValueError(f"leaky_slope must lie in [0, 1), not {self.leaky_slope}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), not {self.momentum}")
+
+    @property
+    def joins(self) -> dict[int, int]:
+        """Row whose output is joined -> row whose output joins it."""
+        return {} if self.skips == "none" else SKIPS[self.skip_places]
+
+    def is_gated(self, number: int) -> bool:
+        """Return whether row ``number`` (from 1) of Table 1 is gated; the output row never is."""
+        if self.gate == "all":
+            return number < len(TABLE_1)
+        if self.gate == "sampling":
+            return number in SAMPLING_ROWS
+        return self.gate == "table" and TABLE_1[number - 1].kind == "gated"
 
     def rows(self) -> tuple[LayerRow, ...]:
-        """Table 1 as these options change it."""
+        """Return Table 1 as these options change it."""
         rows = []
         for number, row in enumerate(TABLE_1, start=1):
             kind, inputs = row.kind, row.inputs
-            if self.gate == "none" and kind == "gated":
-                kind = "conv"
-            if self.skips == "concat" and number - 1 in SKIPS:
+            if kind in ("conv", "gated"):
+                kind = "gated" if self.is_gated(number) else "conv"
+            if self.skips == "concat" and number - 1 in self.joins:
                 inputs *= 2
             rows.append(
                 LayerRow(kind=kind, kernel=row.kernel, stride=row.stride, inputs=inputs, outputs=row.outputs)
@@ -135,7 +176,7 @@ class InpaintingNetwork(nn.Module):
     def __init__(self, config: MGSIIMConfig, fill: Tensor) -> None:
         super().__init__()
         self.register_buffer("fill", fill, persistent=False)
-        self.skips = config.skips
+        self.joins, self.concatenates = config.joins, config.skips == "concat"
         dilations = iter(config.dilations)
         *rows, output = config.rows()
         self.blocks = nn.ModuleList(
@@ -146,8 +187,8 @@ class InpaintingNetwork(nn.Module):
                 stride=row.stride,
                 dilation=next(dilations) if row.kind == "dilated" else 1,
                 transposed=row.kind == "deconv",
-                gated=row.kind == "gated" or config.gate == "all",
-                activation="leaky-relu",
+                gated=config.is_gated(number),
+                activation=Activation(config.leaky_slope),
                 order=config.activation_order,
             )
             for number, row in enumerate(rows, start=1)
@@ -155,17 +196,16 @@ class InpaintingNetwork(nn.Module):
         self.output = same_conv(scale_channels(output.inputs, config.width), 3, output.kernel)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
+        """Map ``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to an image in [0, 1], float32."""
         x = masked_input(image, mask, self.fill)
         kept: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
-            if self.skips != "none":
-                if number in SKIPS:
-                    earlier = kept.pop(SKIPS[number])
-                    x = x + earlier if self.skips == "add" else torch.cat([x, earlier], dim=1)
-                elif number in SKIPS.values():
-                    kept[number] = x
+            if number in self.joins:
+                earlier = kept.pop(self.joins[number])
+                x = torch.cat([x, earlier], dim=1) if self.concatenates else x + earlier
+            elif number in self.joins.values():
+                kept[number] = x
         logits: Tensor = self.output(x)
         return logits.float().sigmoid()
 
@@ -224,25 +264,37 @@ class MGSIIM(ThreePhaseModel):
     config: MGSIIMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"width": 0.125}}
     published_batch_size = 16
-    published_optimizer = OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9)
+    published_optimizer = OptimizerSpec(name="sgd", learning_rate=1e-3)
     ambiguities = (
         Ambiguity(
             topic="which layers are gated",
-            published="section 3.3: all layers of down- and upsampling; Table 1: rows 1 to 3",
+            published="abstract: all layers; section 3.3: the sampling layers, 64, 128, 256; Table 1: rows 1 to 3",
             resolved="Table 1",
             field="gate",
         ),
         Ambiguity(
             topic="skip connections",
             published="section 3.2: added; section 3.3: concatenated; Table 1: inputs not widened",
-            resolved="added, row 3 after row 13 and row 1 after row 15: the only form that fits Table 1",
+            resolved="added: the only form that fits Table 1",
             field="skips",
+        ),
+        Ambiguity(
+            topic="places of the skips",
+            published="'layers of the corresponding size'",
+            resolved="row 3 to row 13, row 1 to row 15; 2 to 13 and 6 to 12 fit as well",
+            field="skip_places",
         ),
         Ambiguity(
             topic="norm and activation",
             published="batch-norm and LeakyReLU after gated convolution; no slope",
-            resolved="batch-norm of f * sigmoid(g), then LeakyReLU 0.2; none on the output",
+            resolved="batch-norm of f * sigmoid(g), then LeakyReLU; none on the output",
             field="activation_order",
+        ),
+        Ambiguity(
+            topic="slope of LeakyReLU",
+            published="not given",
+            resolved="0.2 in all networks, as in DCGAN and DeepFillv2's code",
+            field="leaky_slope",
         ),
         Ambiguity(
             topic="dilations", published="not said", resolved="2, 4, 8, 16 as in GLCIC", field="dilations"
@@ -269,13 +321,13 @@ class MGSIIM(ThreePhaseModel):
             topic="adversarial term",
             published="a probability in 0-1, no weight",
             resolved="binary cross-entropy on logits, weight 4e-4 as in GLCIC",
-            field="adversarial_weight",
+            field="adversarial_loss, adversarial_weight",
         ),
         Ambiguity(
             topic="fourth input channel of the discriminators",
             published="not said what it is",
-            resolved="the mask, the same for the real picture, whose crop lies at the same place",
-            field="discriminator_input",
+            resolved="the mask, the same for the real image, whose crop is taken at the same place",
+            field="discriminator_input, real_crop",
         ),
         Ambiguity(
             topic="what the discriminators see as fake",
@@ -286,7 +338,7 @@ class MGSIIM(ThreePhaseModel):
         Ambiguity(
             topic="norm in the discriminators",
             published="spectral normalisation of 'each convolution layer'",
-            resolved="of the convolutions, not of the fully connected layers; LeakyReLU 0.2, no batch-norm",
+            resolved="of the convolutions, not of the fully connected layers; LeakyReLU, no batch-norm",
             field="spectral_norm",
         ),
         Ambiguity(
@@ -311,6 +363,7 @@ class MGSIIM(ThreePhaseModel):
             topic="optimizer",
             published="SGD with learning rate 0.001; no momentum, batch size or number of epochs",
             resolved="faithful track: momentum 0.9, batch 16; uniform track: Adam like all models",
+            field="momentum",
         ),
         Ambiguity(
             topic="length of training",
@@ -324,31 +377,37 @@ class MGSIIM(ThreePhaseModel):
         ),
     )
 
+    def faithful_optimizer(self) -> OptimizerSpec:
+        """Return SGD with the momentum of the config."""
+        return replace(self.published_optimizer, momentum=self.config.momentum)
+
     def build_generator(self) -> nn.Module:
-        """Table 1: 6,300,035 parameters."""
+        """Build Table 1: 6,300,035 parameters."""
         return InpaintingNetwork(self.config, fill_pixel(self.config, self.task))
 
     def build_discriminator(self) -> DualDiscriminator:
-        """Tables 2 and 3 and the layer that joins them: 37,719,937 parameters at 160 pixels."""
+        """Build Tables 2 and 3 and the layer that joins them: 37,719,937 parameters at 160 pixels."""
         return DualDiscriminator(
             3 if self.config.discriminator_input == "image" else 4,
             self.task.size,
             self.local_size,
             branches=self.config.discriminators,
             global_depth=6,
-            width=self.config.width,
-            spectral_norm=self.config.spectral_norm,
-            activation="leaky-relu",
-            head=self.config.discriminator_head,
+            options=LayerOptions(
+                width=self.config.width,
+                spectral_norm=self.config.spectral_norm,
+                activation=Activation(self.config.leaky_slope),
+                head=self.config.discriminator_head,
+            ),
         )
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Tables 1, 3 and 2 of the paper."""
+        """Return Tables 1, 3 and 2 of the paper."""
         notes = {7 + i: f"dilation {d}" for i, d in enumerate(self.config.dilations)} | {17: "sigmoid"}
-        verb = {"add": "plus", "concat": "joined by", "none": ""}[self.config.skips]
-        if verb:
-            notes |= {row: f"{verb} output of row {source}" for row, source in SKIPS.items()}
+        verb = "joined by" if self.config.skips == "concat" else "plus"
+        notes |= {row: f"{verb} output of row {source}" for row, source in self.config.joins.items()}
         rows = self.config.rows()
-        if self.config.gate == "all":
-            notes |= {n: f"{notes[n]}, gated" if n in notes else "gated" for n in range(4, 17)}
+        for number, row in enumerate(rows, start=1):
+            if self.config.is_gated(number) and row.kind != "gated":
+                notes[number] = f"{notes[number]}, gated" if number in notes else "gated"
         return {"generator": describe_layers(rows, self.config.width, notes), **self.discriminator_tables()}

@@ -16,6 +16,7 @@ only); training code of record is the community's, naoto0804/pytorch-inpainting-
 | phases | shares not given | 73 %, then 27 % fine-tuning | ``fine_tune_fraction`` |
 | batch-norm when fine-tuning | frozen in the encoder | same | |
 | optimizer | Adam 2e-4, then 5e-5; batch 6 | same; batch 16, as the ports | |
+| Adam's betas | not given | 0.9, 0.999: the defaults of Adam's paper and of the ports | ``betas`` |
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class PConvConfig:
         valid_weight, hole_weight, perceptual_weight, style_weight, tv_weight: eq. 7 of the paper.
         tv_region: ``hole`` (dilated by one pixel) or ``image``.
         fine_tune_fraction: of the steps, with the encoder's batch-norm frozen.
+        betas: of Adam on the faithful track.
     """
 
     levels: int = 5
@@ -83,6 +85,7 @@ class PConvConfig:
     tv_weight: float = 0.1
     tv_region: Literal["hole", "image"] = "hole"
     fine_tune_fraction: float = 0.27
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
         if self.levels < 4:
@@ -92,6 +95,8 @@ class PConvConfig:
         check_fields(self)
         if not 0.0 < self.fine_tune_fraction < 1.0:
             raise ValueError(f"fine_tune_fraction must lie between 0 and 1, not {self.fine_tune_fraction}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), not {self.betas}")
 
 
 class Level(nn.Module):
@@ -218,6 +223,12 @@ class PConv(InpaintingModel):
             field="fine_tune_fraction",
         ),
         Ambiguity(
+            topic="Adam's betas",
+            published="not given; the ports keep the defaults",
+            resolved="0.9 and 0.999",
+            field="betas",
+        ),
+        Ambiguity(
             topic="batch size",
             published="6 on one 16 GB GPU",
             resolved="16, as the public ports",
@@ -261,8 +272,8 @@ class PConv(InpaintingModel):
         """Training, then fine-tuning with the encoder's batch-norm frozen."""
         part = self.config.fine_tune_fraction
         steps = budget.split({"train": 1.0 - part, "fine-tune": part})
-        first = OptimizerSpec(name="adam", learning_rate=2e-4)
-        second = OptimizerSpec(name="adam", learning_rate=5e-5)
+        first = OptimizerSpec(name="adam", learning_rate=2e-4, betas=self.config.betas)
+        second = OptimizerSpec(name="adam", learning_rate=5e-5, betas=self.config.betas)
         return [
             Phase(name="train", num_steps=steps["train"], optimizers={"generator": budget.optimizer(first)}),
             Phase(

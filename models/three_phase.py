@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +133,15 @@ class ThreePhaseModel(InpaintingModel):
     def build_discriminator(self) -> DualDiscriminator:
         """Build the discriminators for ``self.task.size`` and ``self.local_size``."""
 
+    def faithful_optimizer(self) -> OptimizerSpec:
+        """Return the optimizer of all networks on the faithful track."""
+        return self.published_optimizer
+
+    @classmethod
+    def resolved_config(cls, config: ThreePhaseConfig, task: Task) -> dict[str, Any]:
+        """Return the options with the side of the local crop at this size."""
+        return super().resolved_config(config, task) | {"local_size": config.local_side(task.size)}
+
     @classmethod
     def validate(cls, config: ThreePhaseConfig, size: int) -> None:
         """Require a multiple of 4 (two stride-2 layers down and up) that holds the local crop."""
@@ -147,7 +156,7 @@ class ThreePhaseModel(InpaintingModel):
 
     def phases(self, budget: Budget) -> list[Phase]:
         """Return completion, discriminator, joint: 18, 2 and 80 % (GLCIC: 90,000, 10,000 and 400,000 steps)."""
-        config, optimizer = self.config, budget.optimizer(self.published_optimizer)
+        config, optimizer = self.config, budget.optimizer(self.faithful_optimizer())
         alone = {"completion": config.completion_fraction, "discriminator": config.discriminator_fraction}
         steps = budget.split({**alone, "joint": 1.0 - sum(alone.values())})
         networks = {
@@ -175,7 +184,7 @@ class ThreePhaseModel(InpaintingModel):
         if "discriminator" not in phase.networks:
             return {"loss": error, "mse": error}
         corners = hole_corners(batch.mask, self.local_size)
-        fake = self._discriminate(self._fake(completion), batch.mask, corners)
+        fake = self._discriminate(self._fake(completion), batch.mask, corners, advance=batch.is_first_piece)
         adversarial = generator_loss(fake, self.config.adversarial_loss)
         return {
             "loss": error + self.config.adversarial_weight * adversarial,
@@ -198,6 +207,7 @@ class ThreePhaseModel(InpaintingModel):
             torch.cat([batch.mask, batch.mask]),
             torch.cat([real_corners, corners]),
             populations=2,
+            advance=batch.is_first_piece,
         )
         real, fake = logits.chunk(2)
         kind = self.config.adversarial_loss
@@ -210,12 +220,14 @@ class ThreePhaseModel(InpaintingModel):
     def _fake(self, completion: Completion) -> Tensor:
         return completion.composite if self.config.discriminator_fake == "composite" else completion.raw
 
-    def _discriminate(self, image: Tensor, mask: Tensor, corners: Tensor, populations: int = 1) -> Tensor:
+    def _discriminate(
+        self, image: Tensor, mask: Tensor, corners: Tensor, *, populations: int = 1, advance: bool
+    ) -> Tensor:
         """Compute the logits of images and of their crops at ``corners``."""
         if self.config.discriminator_input == "image+mask":
             image = torch.cat([image, mask], dim=1)
         local = crop_at(image, corners, self.local_size)
-        logits: Tensor = self.networks["discriminator"](image, local, populations)
+        logits: Tensor = self.networks["discriminator"](image, local, populations, advance)
         return logits
 
     def discriminator_tables(self) -> dict[str, list[Layer]]:

@@ -50,9 +50,11 @@ def without_custom_kernels() -> Iterator[None]:
     """While it lasts, the suite's layers compute as torch's do, whatever the shape."""
     judge = DualDiscriminator.forward
 
-    def judge_apart(self: DualDiscriminator, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:
-        parts = zip(picture.chunk(populations), crop.chunk(populations), strict=True)
-        return torch.cat([judge(self, *part) for part in parts])
+    def judge_apart(
+        self: DualDiscriminator, image: Tensor, crop: Tensor, populations: int = 1, advance: bool = True
+    ) -> Tensor:
+        parts = zip(image.chunk(populations), crop.chunk(populations), strict=True)
+        return torch.cat([judge(self, *part, advance=advance) for part in parts])
 
     def convolve(self: nn.Conv2d, input: Tensor, bias: Tensor | None) -> Tensor:
         return self._conv_forward(input, self.weight, bias)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Convolution, batch-norm and activation in a stated order, and the rows of published tables of layers."""
+"""Blocks of convolution, batch-norm and activation in a stated order, and the rows of published tables of layers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,33 @@ from torch.nn import functional as F
 from models.base import Layer
 from models.layers.gated_conv import GatedConv2d, same_conv
 
-Activation = Literal["relu", "leaky-relu"]
 Order = Literal["norm-act", "act-norm", "act-gate"]
-#: Slope of the leaky ReLU below zero (DCGAN; the MGS-IIM paper gives none).
+#: Slope of the leaky ReLU below zero, as DCGAN, DeepFillv2's code and pix2pixHD have it.
 LEAKY_SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A leaky ReLU; with slope 0, ReLU.
+
+    >>> import torch
+    >>> Activation(0.2)(torch.tensor([-1.0, 2.0])).tolist()
+    [-0.20000000298023224, 2.0]
+    """
+
+    slope: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the activation of ``x`` in a new tensor."""
+        return F.leaky_relu(x, self.slope) if self.slope else F.relu(x)
+
+    def in_place(self, x: Tensor) -> Tensor:
+        """Overwrite ``x`` with its activation, where no other gradient needs ``x``."""
+        return F.leaky_relu_(x, self.slope) if self.slope else F.relu_(x)
+
+
+RELU = Activation()
+LEAKY_RELU = Activation(LEAKY_SLOPE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +52,12 @@ class LayerRow:
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """``channels`` of a network ``width`` times as wide, at least 4."""
+    """Return the channels of a network ``width`` times as wide, at least 4.
+
+    >>> scale_channels(64, 1.0), scale_channels(64, 0.125), scale_channels(8, 0.125)
+    (64, 8, 4)
+    """
     return channels if width == 1 else max(4, round(channels * width))
-
-
-def apply_activation(x: Tensor, activation: Activation) -> Tensor:
-    """ReLU or leaky ReLU, in place."""
-    return F.relu_(x) if activation == "relu" else F.leaky_relu_(x, LEAKY_SLOPE)
 
 
 class ConvBlock(nn.Module):
@@ -56,15 +78,14 @@ class ConvBlock(nn.Module):
         dilation: int = 1,
         transposed: bool = False,
         gated: bool = False,
-        activation: Activation = "relu",
+        activation: Activation = RELU,
         order: Order = "norm-act",
     ) -> None:
         super().__init__()
-        self.activation: Activation = activation
+        self.activation = activation
         self.order: Order = "norm-act" if order == "act-gate" and not gated else order
         self.conv: nn.Module
         if gated:
-            inner = nn.LeakyReLU(LEAKY_SLOPE) if activation == "leaky-relu" else nn.ReLU()
             self.conv = GatedConv2d(
                 in_channels,
                 out_channels,
@@ -72,7 +93,7 @@ class ConvBlock(nn.Module):
                 stride=stride,
                 dilation=dilation,
                 transposed=transposed,
-                activation=inner if self.order == "act-gate" else None,
+                activation=activation if self.order == "act-gate" else None,
             )
         else:
             self.conv = same_conv(
@@ -86,20 +107,19 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels) if self.order != "act-gate" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
         x = self.conv(x)
         if self.norm is None:
             return x
         if self.order == "act-norm":
             # Not in place: the gate's or the convolution's output may be needed by its own gradient.
-            x = F.relu(x) if self.activation == "relu" else F.leaky_relu(x, LEAKY_SLOPE)
-            normed: Tensor = self.norm(x)
+            normed: Tensor = self.norm(self.activation(x))
             return normed
-        return apply_activation(self.norm(x), self.activation)
+        return self.activation.in_place(self.norm(x))
 
 
 def describe_layers(rows: tuple[LayerRow, ...], width: float, notes: dict[int, str]) -> list[Layer]:
-    """Rows for ``bench show``; ``notes`` by row number from 1."""
+    """Build the rows of ``bench show``; ``notes`` are keyed by row number, from 1."""
     names = {
         "conv": "Conv",
         "gated": "Gateconv",

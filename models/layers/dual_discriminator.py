@@ -1,4 +1,4 @@
-"""A global and a local discriminator whose features are joined into one verdict.
+"""A global and a local discriminator whose features are joined into one logit.
 
 Iizuka et al., "Globally and Locally Consistent Image Completion" (SIGGRAPH 2017), section 3.3;
 MGS-IIM Tables 2 and 3.
@@ -6,6 +6,7 @@ MGS-IIM Tables 2 and 3.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from models.base import Layer
-from models.layers.conv_block import Activation, apply_activation, scale_channels
+from models.layers.conv_block import LEAKY_RELU, Activation, scale_channels
 from models.layers.cpu_kernels import SmallMapConv2d
-from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
+from models.layers.spectral_norm import SpectralConv2d, SpectralLinear, call_layer
 
 Branches = Literal["both", "global", "local"]
 Head = Literal["flatten", "gap"]
@@ -27,61 +28,71 @@ FEATURES = 1024
 KERNEL = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerOptions:
+    """What the layers of both branches are made of.
+
+    Attributes:
+        width: multiple of the published channels.
+        batch_norm: after every convolution.
+        spectral_norm: on the convolutions, on the fully connected layers too, or nowhere.
+        activation: of every layer but the last.
+        activation_first: batch-norm follows the activation rather than the convolution.
+        head: the fully connected layer takes the last map whole (``flatten``) or its mean (``gap``).
+    """
+
+    width: float = 1.0
+    batch_norm: bool = False
+    spectral_norm: SpectralNorm = "none"
+    activation: Activation = LEAKY_RELU
+    activation_first: bool = False
+    head: Head = "flatten"
+
+
 class Branch(nn.Module):
     """5x5 convolutions of stride 2 down to a vector of features.
 
     Args:
-        in_channels: of the picture.
+        in_channels: of the image.
         size: its side in pixels.
         depth: number of convolutions, up to 6.
-        width: multiple of the published channels.
-        batch_norm: after every convolution.
-        spectral_norm: on the convolutions, on the fully connected layer too, or nowhere.
-        activation: after every layer, the fully connected one too.
-        head: the fully connected layer takes the last map whole (``flatten``) or its mean (``gap``).
+        options: of the layers.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        size: int,
-        depth: int,
-        *,
-        width: float,
-        batch_norm: bool,
-        spectral_norm: SpectralNorm,
-        activation: Activation,
-        head: Head,
-    ) -> None:
+    def __init__(self, in_channels: int, size: int, depth: int, options: LayerOptions) -> None:
         super().__init__()
-        self.activation: Activation = activation
-        self.head: Head = head
-        conv = SmallMapConv2d if spectral_norm == "none" else SpectralConv2d
-        linear = SpectralLinear if spectral_norm == "all" else nn.Linear
-        channels = [in_channels, *(scale_channels(c, width) for c in CHANNELS[:depth])]
+        self.options = options
+        conv = SmallMapConv2d if options.spectral_norm == "none" else SpectralConv2d
+        linear = SpectralLinear if options.spectral_norm == "all" else nn.Linear
+        channels = [in_channels, *(scale_channels(c, options.width) for c in CHANNELS[:depth])]
         self.convs = nn.ModuleList(
             conv(before, after, KERNEL, stride=2, padding=KERNEL // 2) for before, after in pairwise(channels)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[1:]) if batch_norm else None
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[1:]) if options.batch_norm else None
         for _ in range(depth):
             size = (size + 1) // 2
         self.fc = linear(
-            channels[-1] * (size * size if head == "flatten" else 1), scale_channels(FEATURES, width)
+            channels[-1] * (size * size if options.head == "flatten" else 1),
+            scale_channels(FEATURES, options.width),
         )
 
-    def forward(self, x: Tensor, populations: int = 1) -> Tensor:
-        """``(N, in_channels, size, size)`` to ``(N, features)``."""
+    def forward(self, x: Tensor, populations: int = 1, advance: bool = True) -> Tensor:
+        """Map ``(N, in_channels, size, size)`` to ``(N, features)``; see :meth:`DualDiscriminator.forward`."""
+        activation = self.options.activation
         for i, conv in enumerate(self.convs):
-            x = conv(x)
-            if self.norms is not None:
-                x = _normalise(self.norms[i], x, populations)
-            x = apply_activation(x, self.activation)
-        x = x.flatten(1) if self.head == "flatten" else x.mean(dim=(2, 3))
-        return apply_activation(self.fc(x), self.activation)
+            x = call_layer(conv, x, advance)
+            if self.norms is None:
+                x = activation.in_place(x)
+            elif self.options.activation_first:
+                x = _normalize(self.norms[i], activation(x), populations)
+            else:
+                x = activation.in_place(_normalize(self.norms[i], x, populations))
+        x = x.flatten(1) if self.options.head == "flatten" else x.mean(dim=(2, 3))
+        return activation.in_place(call_layer(self.fc, x, advance))
 
 
-def _normalise(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
-    """Batch-norm with the statistics of each of the ``populations`` equal parts of the batch alone."""
+def _normalize(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
+    """Apply batch-norm with the statistics of each of the ``populations`` equal parts of the batch alone."""
     if populations == 1:
         normed: Tensor = norm(x)
         return normed
@@ -89,20 +100,16 @@ def _normalise(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
 
 
 class DualDiscriminator(nn.Module):
-    """Verdict on a picture and on a crop of it, as one logit.
+    """One logit for an image and a crop of it.
 
     Args:
         in_channels: 3, or 4 with the mask.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
         local_size: side of the crops.
         branches: both, or one of them alone (an ablation; the other's features are then absent, not zero).
         global_depth: convolutions of the global branch.
         local_depth: convolutions of the local branch.
-        width: multiple of the published channels.
-        batch_norm: after every convolution.
-        spectral_norm: on the convolutions, on the fully connected layers too, or nowhere.
-        activation: of every layer but the last.
-        head: see :class:`Branch`.
+        options: of the layers.
     """
 
     def __init__(
@@ -114,53 +121,39 @@ class DualDiscriminator(nn.Module):
         branches: Branches = "both",
         global_depth: int = 5,
         local_depth: int = 5,
-        width: float = 1.0,
-        batch_norm: bool = False,
-        spectral_norm: SpectralNorm = "none",
-        activation: Activation = "leaky-relu",
-        head: Head = "flatten",
+        options: LayerOptions,
     ) -> None:
         super().__init__()
+        has_local, has_global = branches != "global", branches != "local"
+        self.local_branch = Branch(in_channels, local_size, local_depth, options) if has_local else None
+        self.global_branch = Branch(in_channels, size, global_depth, options) if has_global else None
+        features = scale_channels(FEATURES, options.width) * (2 if branches == "both" else 1)
+        self.verdict = (SpectralLinear if options.spectral_norm == "all" else nn.Linear)(features, 1)
 
-        def branch(side: int, depth: int) -> Branch:
-            return Branch(
-                in_channels,
-                side,
-                depth,
-                width=width,
-                batch_norm=batch_norm,
-                spectral_norm=spectral_norm,
-                activation=activation,
-                head=head,
-            )
+    def forward(self, image: Tensor, crop: Tensor, populations: int = 1, advance: bool = True) -> Tensor:
+        """Compute logits ``(N, 1)``, positive for real.
 
-        self.local_branch = branch(local_size, local_depth) if branches != "global" else None
-        self.global_branch = branch(size, global_depth) if branches != "local" else None
-        features = scale_channels(FEATURES, width) * (2 if branches == "both" else 1)
-        self.verdict = (SpectralLinear if spectral_norm == "all" else nn.Linear)(features, 1)
-
-    def forward(self, picture: Tensor, crop: Tensor, populations: int = 1) -> Tensor:
-        """Logits ``(N, 1)``, positive for real.
-
-        Real and completed pictures go through in one forward, which loads every weight once. Batch-norm,
-        where there is any, then takes its statistics from each of the ``populations`` equal parts of the
-        batch alone, exactly as if they had come one after another.
+        Real and completed images pass in one forward, which loads every weight once. Batch-norm, where there is any,
+        then takes its statistics from each of the ``populations`` equal parts of the batch alone, exactly as if they
+        had come one after another.
 
         Args:
-            picture: ``(N, in_channels, size, size)``.
+            image: ``(N, in_channels, size, size)``.
             crop: ``(N, in_channels, local_size, local_size)``.
-            populations: how many kinds of pictures follow each other in the batch, in equal numbers.
+            populations: number of kinds of images that follow each other in the batch, in equal numbers.
+            advance: take the power iteration of spectral normalization; false for all micro-batches of a step but
+                the first.
         """
         features = []
         if self.local_branch is not None:
-            features.append(self.local_branch(crop, populations))
+            features.append(self.local_branch(crop, populations, advance))
         if self.global_branch is not None:
-            features.append(self.global_branch(picture, populations))
-        logits: Tensor = self.verdict(torch.cat(features, dim=1) if len(features) > 1 else features[0])
-        return logits
+            features.append(self.global_branch(image, populations, advance))
+        joined = torch.cat(features, dim=1) if len(features) > 1 else features[0]
+        return call_layer(self.verdict, joined, advance)
 
     def layer_tables(self) -> dict[str, list[Layer]]:
-        """Rows for ``bench show``: Tables 2 and 3 of MGS-IIM, and the layer that joins the branches."""
+        """Return Tables 2 and 3 of MGS-IIM, and the layer that joins the branches, for ``bench show``."""
         named = (("local discriminator", self.local_branch), ("global discriminator", self.global_branch))
         tables = {name: _layers(branch) for name, branch in named if branch is not None}
         join = Layer(
@@ -194,7 +187,7 @@ def _layers(branch: Branch) -> list[Layer]:
     side = round((branch.fc.in_features // channels) ** 0.5)
     note = (
         f"{side} x {side} map, flattened to {branch.fc.in_features}"
-        if branch.head == "flatten"
+        if branch.options.head == "flatten"
         else "mean over positions"
     )
     rows.append(

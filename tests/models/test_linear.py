@@ -53,6 +53,7 @@ def fitted(
     count: int, box: Box | None, config: LinearConfig = SCALED, noise: int = 20
 ) -> tuple[Linear, NDArray[np.uint8], dict[str, object]]:
     train = smooth_images(count, 0, noise)
+    train.flags.writeable = False  # as a memory-mapped pack is
     model = Linear(config, Task(size=SIZE, fixed_hole_box=box))
     validation = smooth_images(9, 7, noise)
     masks = box_masks(9) if box else ragged_masks(9)

@@ -44,6 +44,11 @@ def count(module: torch.nn.Module) -> int:
         ("mgs-iim-gate-all", {}, 12_137_443),
         # Rows 14 and 16 read twice as many channels: 128 * 128 * 9 + 64 * 32 * 9 more.
         ("mgs-iim", {"skips": "concat"}, 6_300_035 + 165_888),
+        # Row 13 too reads twice as many channels: 256 * 128 * 16 more.
+        ("mgs-iim", {"skips": "concat", "skip_places": "every-size"}, 6_300_035 + 165_888 + 524_288),
+        ("mgs-iim", {"skip_places": "sampling"}, 6_300_035),
+        # Twice the filters in rows 1, 2, 4, 13 and 15: what section 3.3 gates.
+        ("mgs-iim", {"gate": "sampling"}, 6_072_131 + 6_464 + 73_856 + 295_168 + 524_416 + 131_136),
         # Gated rows lose their batch-norm: scales and shifts of 64 + 128 + 128 channels.
         ("mgs-iim", {"activation_order": "act-gate"}, 6_300_035 - 640),
     ],
@@ -216,6 +221,40 @@ def test_at_64_px_the_outermost_dilation_has_one_live_tap() -> None:
             assert int((row_10.weight.grad != 0).any(dim=(0, 1)).sum()) == live
 
 
+@pytest.mark.parametrize("places", ["last", "sampling", "every-size"])
+@pytest.mark.parametrize("skips", ["add", "concat"])
+def test_skips_join_maps_of_one_size(places: str, skips: str) -> None:
+    """Each skip changes the output: with the source row's output doubled, the picture is another."""
+    model = build("mgs-iim", skips=skips, skip_places=places)
+    model.networks.eval()
+    data = batch()
+    with torch.no_grad():
+        plain = model.complete(data).raw
+        for source in model.config.joins.values():
+            generator = model.networks["generator"]
+            kept: dict[str, torch.Tensor] = {}
+            block = generator.blocks[source - 1]
+            hook = block.register_forward_hook(lambda _m, _i, out, kept=kept: kept.setdefault("out", out) * 2)
+            assert not torch.equal(model.complete(data).raw, plain)
+            hook.remove()
+
+
+def test_every_constant_that_is_a_choice_is_shown_with_its_value() -> None:
+    entry = load_model("mgs-iim")
+    config, task = entry.config("paper"), Task(size=160)
+    shown = entry.model.resolved_config(config, task)
+    assert shown["local_size"] == 96
+    assert entry.model.resolved_config(config, Task(size=64))["local_size"] == 40
+    fields = {f for a in entry.model.ambiguities for f in a.field.split(", ")}
+    assert {"gate", "skips", "skip_places", "leaky_slope", "momentum", "adversarial_loss"} <= fields
+    model = build("mgs-iim", leaky_slope=0.1, momentum=0.5)
+    faithful = model.phases(Budget(num_steps=9, track="faithful"))[0].optimizers["generator"]
+    assert faithful.describe() == "sgd, rate 0.001, momentum 0.5, constant"
+    slopes = {block.activation.slope for block in model.networks["generator"].blocks}
+    assert slopes == {0.1}
+    assert model.networks["discriminator"].local_branch.options.activation.slope == 0.1
+
+
 def test_refusals() -> None:
     entry = load_model("mgs-iim")
     with pytest.raises(UnsupportedSizeError, match="multiples of 4"):
@@ -229,6 +268,10 @@ def test_refusals() -> None:
         {"completion_fraction": 0.99},
         {"real_crop": "random"},
         {"adversarial_weight": -1.0},
+        {"skip_places": "first"},
+        {"leaky_slope": 1.5},
+        {"momentum": -0.1},
+        {"mse_reduction": "median"},
     ):
         with pytest.raises(InvalidModelError):
             entry.config(**changes)

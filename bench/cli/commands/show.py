@@ -21,8 +21,6 @@ from bench.errors import UsageError
 @models_from_option
 def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
     """Show a model's layers, parameters, multiply-accumulates, phases, sources and ambiguities."""
-    import dataclasses
-
     from bench.config import resolve_config
     from bench.profiling.flops import count_operations, shapes_only
     from models.base import Box, Budget, Task
@@ -64,12 +62,11 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
         rows = []
         for phase in built.phases(budget):
             for trained, spec in phase.optimizers.items():
-                how = f"{spec.name}, rate {spec.learning_rate:g}, {spec.schedule}"
                 terms = _terms(cost.loss_terms[phase.name, trained], config)
-                rows.append([phase.name, f"{phase.num_steps:,}", trained, how, terms])
+                rows.append([phase.name, f"{phase.num_steps:,}", trained, spec.describe(), terms])
         _table(["phase", "steps", "network", "optimizer", "loss"], rows)
     click.secho("config", bold=True)
-    _table(["field", "value"], [[k, str(v)] for k, v in dataclasses.asdict(config).items()])
+    _table(["field", "value"], [[k, str(v)] for k, v in entry.model.resolved_config(config, task).items()])
     if entry.model.ambiguities:
         click.secho("what the publication leaves open, and what departs from it (*)", bold=True)
         _table(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.base import Batch, Budget, InpaintingModel, Task
 from models.discovery import load_model
-from models.layers.dual_discriminator import DualDiscriminator
+from models.layers.dual_discriminator import DualDiscriminator, LayerOptions
 from models.layers.local_crop import hole_corners
 from models.layers.spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -107,8 +107,8 @@ def test_the_discriminators_loss_is_not_scaled_by_alpha() -> None:
     ("changes", "parameters"),
     [
         # The convolutions of Tables 2 and 3 with the mean of the last map, 512 to 1,024, then 2,048 to 1.
-        ({"head": "gap"}, (10_862_272 + 525_312) + (17_416_384 + 525_312) + 2_049),
-        ({"branches": "local"}, (10_862_272 + 4_719_616) + 1_025),
+        ({"options": LayerOptions(head="gap")}, (10_862_272 + 525_312) + (17_416_384 + 525_312) + 2_049),
+        ({"branches": "local", "options": LayerOptions()}, (10_862_272 + 4_719_616) + 1_025),
     ],
 )
 def test_parameters_of_variants(changes: dict[str, Any], parameters: int) -> None:
@@ -122,7 +122,9 @@ def test_parameters_of_variants(changes: dict[str, Any], parameters: int) -> Non
 )
 def test_sizes_that_halve_unevenly(size: int, local: int, depth: int) -> None:
     """The port sizes its fully connected layer by ``h // 32`` and fails at 80 and, with six convolutions, at 160."""
-    network = DualDiscriminator(3, size, local, global_depth=depth, width=1 / 16, batch_norm=True)
+    network = DualDiscriminator(
+        3, size, local, global_depth=depth, options=LayerOptions(width=1 / 16, batch_norm=True)
+    )
     logits = network(torch.rand(2, 3, size, size), torch.rand(2, 3, local, local))
     assert logits.shape == (2, 1)
 
@@ -143,8 +145,8 @@ def test_where_spectral_norm_is(choice: str, convolutions: bool, linear: bool) -
 
 def test_batch_norm_of_real_and_fake_in_one_forward_is_that_of_two() -> None:
     torch.manual_seed(0)
-    one = DualDiscriminator(3, 64, 40, width=0.0625, batch_norm=True)
-    two = DualDiscriminator(3, 64, 40, width=0.0625, batch_norm=True)
+    options = LayerOptions(width=0.0625, batch_norm=True)
+    one, two = DualDiscriminator(3, 64, 40, options=options), DualDiscriminator(3, 64, 40, options=options)
     two.load_state_dict(one.state_dict())
     picture, local = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 40, 40)
     together = one(picture, local, populations=2)
@@ -152,3 +154,46 @@ def test_batch_norm_of_real_and_fake_in_one_forward_is_that_of_two() -> None:
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
     for (key, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, msg=key)
+
+
+@pytest.mark.parametrize("name", ["mgs-iim", "deepfillv2"])
+@pytest.mark.parametrize("network", ["discriminator", "generator"])
+def test_a_step_in_micro_batches_is_that_of_the_whole_batch(name: str, network: str) -> None:
+    """Power iterations move once a step: gradients average to the whole's, and the state after it is the same."""
+    whole, pieces = build(name), build(name)
+    pieces.networks.load_state_dict(whole.networks.state_dict())
+    data = make_batch()
+    whole.networks["generator"].eval()
+    pieces.networks["generator"].eval()  # batch statistics of parts differ, and are not what is tested
+    phase = whole.phases(Budget(num_steps=9))[-1]
+
+    def gradients(model: InpaintingModel, parts: list[Batch]) -> list[Tensor]:
+        weights = list(model.networks["discriminator"].parameters())
+        total = [torch.zeros_like(w) for w in weights]
+        for part in parts:
+            completion = model.complete(part)
+            seen = completion if network == "generator" else completion.detach()
+            loss = model.loss(network, part, seen, phase)["loss"]
+            found = torch.autograd.grad(loss, weights)
+            total = [t + g * len(part) / COUNT for t, g in zip(total, found, strict=True)]
+        return total
+
+    expected = gradients(whole, [data])
+    for found, gradient in zip(gradients(pieces, data.split(1)), expected, strict=True):
+        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-6)
+    after = pieces.networks["discriminator"].state_dict()
+    for key, value in whole.networks["discriminator"].state_dict().items():
+        assert torch.equal(after[key], value), key
+
+
+def test_glcics_order_of_activation_reaches_its_discriminators() -> None:
+    """ReLU first: what batch-norm returns then has negative values, which reach the next convolution."""
+    for order, lowest in (("norm-act", 0.0), ("act-norm", -0.1)):
+        model = build("glcic", activation_order=order)
+        branch = model.networks["discriminator"].global_branch
+        got: list[Tensor] = []
+        branch.convs[1].register_forward_pre_hook(lambda _m, inputs, got=got: got.append(inputs[0]))
+        data = make_batch()
+        phase = model.phases(Budget(num_steps=9))[-1]
+        model.loss("discriminator", data, model.complete(data), phase)
+        assert (got[0].min().item() >= 0) is (lowest == 0.0)
