@@ -6,6 +6,7 @@ that any number of trainings and images would give, and how often a true differe
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_codes, cluster_sums
-from reports.statistics.intervals import MIN_SEEDS, Estimate, seed_interval
+from reports.statistics.intervals import MIN_SEEDS, Estimate, seed_interval, tail_share
 from reports.statistics.multiplicity import ALPHA
 from reports.statistics.scores import Scores
 
@@ -133,11 +134,12 @@ def predict_estimate(spread: Spread, seeds: int, difference: float = 0.0) -> Est
     df = variance**2 / spread_of
     df_seeds = v_seeds**2 / sum(v**2 / (seeds - 1) for v in sides) if v_seeds > 0 else math.inf
     images = (spread.images, spread.clusters - 1.0)
-    bare = Estimate(difference, math.nan, math.nan, math.sqrt(variance), df, images, (v_seeds, df_seeds))
-    half = bare.half_width(ALPHA)
-    return Estimate(
-        difference, difference - half, difference + half, bare.standard_error, df, images, bare.seeds
+    fewest = min(seeds - 1.0, spread.clusters - 1.0)
+    bare = Estimate(
+        difference, math.nan, math.nan, math.sqrt(variance), df, images, (v_seeds, df_seeds), fewest
     )
+    half = bare.half_width(ALPHA)
+    return dataclasses.replace(bare, low=difference - half, high=difference + half)
 
 
 def detection_probability(spread: Spread, seeds: int, difference: float, p: float = ALPHA) -> float:
@@ -184,7 +186,10 @@ def _half_widths(spread: Spread, seeds: int, side_a: Floats, side_b: Floats, p: 
     seeds_quantile = -special.stdtrit(np.maximum(v_seeds**2 / squares, seeds - 1), p / 2)
     images_quantile = -special.stdtrit(spread.clusters - 1, p / 2)
     weighted = (spread.images * images_quantile + v_seeds * seeds_quantile) / variance
-    halves: Floats = (weighted - special.stdtrit(df, p / 2)) / 2 * np.sqrt(variance)
+    quantile = (weighted - special.stdtrit(df, p / 2)) / 2
+    fewest = -special.stdtrit(min(seeds - 1, spread.clusters - 1), p / 2)
+    quantile += tail_share(p) * np.maximum(0.0, fewest - quantile)
+    halves: Floats = quantile * np.sqrt(variance)
     return halves
 
 

@@ -152,6 +152,8 @@ class _Judge:
     def _findings(self, claim: Claim, trained_on: str) -> list[ComparisonEvidence] | str:
         """Judge each comparison under each metric, or say why that is not possible."""
         if claim.test == "stability":
+            if problem := self._log_problem(claim, trained_on):
+                return problem
             curves = self.experiment.curves
             found = [compare_stability(curves, c, trained_on) for c in claim.comparisons]
             return next(
@@ -161,6 +163,15 @@ class _Judge:
         if claim.test == "size":
             return [compare_size(pair, claim.margin, len(claim.comparisons)) for pair in pairs]
         return [compare_order(pair) for pair in pairs]
+
+    def _log_problem(self, claim: Claim, trained_on: str) -> str:
+        """Name the first training of the claim's models whose log is not what was written."""
+        for model in claim.models:
+            for cell in cells_of(self.experiment, claim, model):
+                key = (cell["training"] or {}).get("key")
+                if cell["train_mask"] == trained_on and key in self.experiment.log_problems:
+                    return f"{model}, seed {cell['seed']}: {self.experiment.log_problems[key]}"
+        return ""
 
     def _measured(self, claim: Claim) -> Iterator[tuple[ClaimComparison, str]]:
         """Yield the comparisons, those in SSIM once for each convention that was measured."""

@@ -1,12 +1,13 @@
-"""An experiment's folder, read back: manifest, rows of all finished cells, training curves, pictures."""
+"""Read an experiment's folder back: manifest, rows of all finished cells, training curves, stored images."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class ExperimentError(ValueError):
 
 @dataclass(frozen=True)
 class StoredImages:
-    """The picture pool of one mask: chosen by seed before any metric was known.
+    """The stored images of one mask: a sample chosen by seed before any metric was known.
 
     Attributes:
         ids: ``(P,)`` names of the images.
@@ -58,16 +59,17 @@ class StoredImages:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What ``runs/<experiment>/`` holds.
+    """The content of ``runs/<experiment>/``.
 
     Attributes:
         name: the experiment's name.
-        folder: where it lies.
+        folder: its folder.
         manifest: ``manifest.json`` as written.
         rows: per-image results of all finished cells (``docs/results-schema.md``), in the manifest's order.
         curves: long table of what trainings logged, with :data:`CURVE_COLUMNS`; ``kind`` is ``term`` or
             ``validation``, ``phase`` is ``""`` for validation.
         cells: the manifest's cells, finished or not.
+        log_problems: key of each training whose log is not what was written, or missing -> what is wrong with it.
     """
 
     name: str
@@ -76,32 +78,33 @@ class Experiment:
     rows: pd.DataFrame
     curves: pd.DataFrame
     cells: list[dict[str, Any]]
+    log_problems: dict[str, str] = field(default_factory=dict)
 
     @property
     def masks(self) -> list[str]:
-        """Masks with results, in order."""
+        """List the masks with results, in order."""
         return list(dict.fromkeys(self.rows["mask"]))
 
     @property
     def metrics(self) -> dict[str, MetricInfo]:
-        """Metric -> what the manifest says of it, primary metrics first; whatever was measured is among them."""
+        """Describe every metric of the manifest and of the rows, primary metrics first."""
         of_sets = [name for c in self.done() for name in (c["evaluation"] or {}).get("sets") or {}]
         return metric_infos(self.manifest, [*metric_columns(self.rows), *of_sets])
 
     @property
     def higher_is_better(self) -> dict[str, bool]:
-        """Metric -> direction, as the manifest says."""
+        """Map each metric to its direction, as the manifest records it."""
         return {name: info.higher_is_better for name, info in self.metrics.items()}
 
     def done(self, mask: str | None = None) -> list[dict[str, Any]]:
-        """Finished cells, all or those of ``mask``."""
+        """Return the finished cells, all or those of ``mask``."""
         return [c for c in self.cells if c["status"] == "done" and mask in (None, c["mask"])]
 
     def pictures(self, mask: str) -> StoredImages | None:
-        """The pictures kept for ``mask``; ``None`` if none were (``--no-pictures``).
+        """Load the images stored for ``mask``; ``None`` if none were (``--no-pictures``).
 
         Raises:
-            ExperimentError: a file of pictures is damaged.
+            ExperimentError: a file of images is damaged, or shows other images than the mask's.
         """
         path = self.folder / "pictures" / f"{mask_file_name(mask)}.npz"
         if not path.is_file():
@@ -115,19 +118,20 @@ class Experiment:
                 kept = _load_npz(file, ("ids", "composite"))
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
-                    raise ExperimentError(
-                        f"{file}: shows other images than {path}; delete both and run again"
-                    )
+                    raise ExperimentError(f"{file}: shows other images than {path}; {_IMAGES_REMEDY}")
                 composites[cell["cell"]] = kept["composite"][[place[i] for i in ids]]
         return StoredImages(ids, pool["image"], pool["mask"], composites)
 
 
 def load_experiment(folder: Path) -> Experiment:
-    """Read an experiment's folder; nothing outside it is looked at.
+    """Read an experiment's folder, and nothing outside it.
+
+    A damaged log is read as far as it goes and named in :attr:`Experiment.log_problems`: no number rests on it but
+    those of curves and stability.
 
     Raises:
-        ExperimentError: no manifest, not ours, of another schema, or results of a finished cell missing or
-            damaged.
+        ExperimentError: no manifest, not ours, of another schema, or results of a finished cell missing, damaged,
+            or of another cell.
     """
     folder = Path(folder)
     try:
@@ -135,25 +139,39 @@ def load_experiment(folder: Path) -> Experiment:
     except ManifestError as error:
         raise ExperimentError(str(error)) from error
     cells = list(manifest["cells"])
-    tables = []
-    for cell in cells:
-        if cell["status"] == "done":
-            path = folder / cell["folder"] / "results.parquet"
-            try:
-                table = read_rows(path)
-            except SchemaError as error:
-                raise ExperimentError(str(error)) from error
-            if not numbers_agree(table, cell["evaluation"].get("numbers")):
-                raise ExperimentError(
-                    f"{path}: not the results that the manifest records; delete its folder and run the command again"
-                )
-            tables.append(table)
+    tables = [_cell_rows(folder, cell) for cell in cells if cell["status"] == "done"]
     if tables:
         rows = pd.concat(tables, ignore_index=True)
     else:
         primary = [name for name, info in metric_infos(manifest).items() if info.group == "primary"]
         rows = pd.DataFrame(columns=[*(c.name for c in COLUMNS), *primary])
-    return Experiment(manifest["experiment"], folder, manifest, rows, _read_curves(folder, cells), cells)
+    curves, problems = _read_curves(folder, cells)
+    return Experiment(manifest["experiment"], folder, manifest, rows, curves, cells, problems)
+
+
+#: Fields that a cell's rows and its entry in the manifest share.
+_SHARED = ("model", "label", "mask", "train_mask", "seed")
+
+
+def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
+    """Read the rows of a finished cell, and check that they are its own."""
+    path = folder / cell["folder"] / "results.parquet"
+    try:
+        table = read_rows(path)
+    except SchemaError as error:
+        raise ExperimentError(str(error)) from error
+    for name in _SHARED:
+        found = table[name].unique().tolist()
+        if found != [cell[name]] and found:
+            raise ExperimentError(
+                f"{path}: rows of {name} {found[0]!r} where the manifest says {cell[name]!r}; "
+                "delete its folder and run the command again"
+            )
+    if not numbers_agree(table, cell["evaluation"].get("numbers")):
+        raise ExperimentError(
+            f"{path}: not the results that the manifest records; delete its folder and run the command again"
+        )
+    return table
 
 
 def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, MetricInfo]:
@@ -166,9 +184,10 @@ def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> di
     return dict(sorted(found.items(), key=lambda item: item[1].group != "primary"))
 
 
-def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """Every training once, however many cells stand on it."""
+def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Read every training's log once, however many cells use it, and what is wrong with it."""
     records: list[dict[str, Any]] = []
+    problems: dict[str, str] = {}
     seen: set[str] = set()
     for cell in cells:
         training = cell.get("training")
@@ -179,51 +198,91 @@ def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> pd.DataFrame:
             "training": training["key"],
             **{k: cell[k] for k in ("model", "label", "seed", "train_mask")},
         }
-        records += [about | record for record in _read_log(folder / training["folder"] / "train.jsonl")]
+        found, problem = read_train_log(folder / training["folder"] / "train.jsonl", training.get("log"))
+        records += [about | record for record in found]
+        if problem:
+            problems[training["key"]] = problem
     curves = pd.DataFrame(records, columns=list(CURVE_COLUMNS))
-    # After an interruption a training goes on from its checkpoint and logs some steps again: the last counts.
+    # A training resumes from its checkpoint and logs the steps after it again, so the last entry of a step counts.
     curves = curves.drop_duplicates(["training", "kind", "step", "term"], keep="last")
-    return curves.sort_values(["training", "kind", "term", "step"], kind="stable", ignore_index=True)
+    curves = curves.sort_values(["training", "kind", "term", "step"], kind="stable", ignore_index=True)
+    return curves, problems
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    records = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, Any]], str]:
+    """Read a training's log, skipping lines that are damaged.
+
+    Args:
+        path: ``train.jsonl``.
+        signature: its ``lines`` and ``sha256`` as the manifest records them; older manifests record nothing.
+
+    Returns:
+        One record for each value logged, and what is wrong with the log: empty where nothing is.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return [], "" if signature is None else f"log missing ({error.strerror})"
+    records: list[dict[str, Any]] = []
+    bad = []
+    lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            entry = json.loads(line)
-            kind = "terms" if "terms" in entry else "validation"
-            for term, value in entry[kind].items():
-                records.append(
-                    {
-                        "kind": "term" if kind == "terms" else kind,
-                        "phase": entry.get("phase", ""),
-                        "step": int(entry["step"]),
-                        "images_seen": int(entry["images_seen"]),
-                        "seconds": float(entry["seconds"]),
-                        "term": term,
-                        "value": float("nan") if value is None else float(value),
-                    }
-                )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number == len(lines):  # cut off while it was written
-                break
-            raise ExperimentError(f"{path}: line {number} is damaged ({error}); delete the file") from error
-    return records
+            records += _log_records(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            bad.append(number)
+    recorded = signature if isinstance(signature, dict) else {}
+    if "sha256" in recorded and hashlib.sha256(content).hexdigest() != recorded["sha256"]:
+        kept = content.count(b"\n")
+        if kept != recorded.get("lines"):
+            return records, f"log incomplete: {kept} of {recorded.get('lines')} lines"
+        return records, "log changed since it was written"
+    # A line that was cut off while it was written is the last one, without an end.
+    if bad and bad != [len(lines)]:
+        return records, f"log damaged: {len(bad)} unreadable lines, the first is line {bad[0]}"
+    return records, ""
+
+
+def _log_records(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    kind = "terms" if "terms" in entry else "validation"
+    common = {
+        "kind": "term" if kind == "terms" else kind,
+        "phase": str(entry.get("phase", "")),
+        "step": int(entry["step"]),
+        "images_seen": int(entry["images_seen"]),
+        "seconds": float(entry["seconds"]),
+    }
+    return [
+        common | {"term": str(term), "value": float("nan") if value is None else float(value)}
+        for term, value in entry[kind].items()
+    ]
+
+
+_IMAGES_REMEDY = "delete it: the report is then made without these images, and the command stores them again"
 
 
 def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Load arrays that belong together, one row each for every image."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ExperimentError(f"{path}: damaged ({error}); delete it and run the command again") from error
+            found = {name: archive[name] for name in names}
+            if len({len(array) for array in found.values()}) != 1:
+                raise ValueError("its arrays are of different lengths")
+            return found
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # An empty file raises EOFError, which a command line takes for the end of input.
+        raise ExperimentError(f"{path}: damaged ({error}); {_IMAGES_REMEDY}") from error
 
 
 def mask_file_name(mask: str) -> str:
-    """A mask's name as part of a file's name; what had to be changed or cut keeps apart by a digest."""
+    """Turn a mask's name into part of a file name, told apart by a digest where it had to be changed or cut.
+
+    Examples:
+        >>> mask_file_name("center"), mask_file_name("files:a b")
+        ('center', 'files_a_b-84130f7e')
+    """
     plain = "".join(c if c.isalnum() or c in "-+" else "_" for c in mask)
     if plain == mask and len(plain) <= 60:
         return plain

@@ -279,6 +279,19 @@ def test_stability_without_validations_is_not_tested(tmp_path: Path) -> None:
     assert "--models mgs-iim,mgs-iim-no-sn" in found.command
 
 
+def test_stability_is_not_judged_by_a_log_that_is_not_what_was_written(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-sn"), procedural=False, preset="paper", size=160,
+        seeds=(0, 1, 2), pictures=0,
+    )  # fmt: skip
+    _with_validations(folder, {"mgs-iim": 0.05, "mgs-iim-no-sn": 0.5})
+    (log,) = folder.glob("trainings/mgs-iim-center-seed1*/train.jsonl")
+    log.write_bytes(log.read_bytes().replace(b"validation", b"valid\xfftion", 1))
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["spectral-normalisation"]
+    assert found.outcome == "not tested"
+    assert found.reason == "mgs-iim, seed 1: log damaged: 1 unreadable lines, the first is line 1"
+
+
 def _with_diverged(folder: Path, model: str, seeds: tuple[int, ...]) -> None:
     with manifest_of(folder) as manifest:
         for cell in manifest["cells"]:

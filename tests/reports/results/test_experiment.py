@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +62,88 @@ def test_curves_count_the_last_of_repeated_steps_and_forgive_a_cut_line(tmp_path
     assert validation[["step", "value"]].to_numpy().tolist() == [[50, 21.0], [100, 22.0]]
 
 
-def test_a_damaged_line_within_a_log_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda content: content, ""),
+        (lambda content: content + b'{"step": 110, "ima', ""),  # cut off while it was written
+        (
+            lambda content: content.replace(b"\n", b"\ngarbage\n", 1),
+            "1 unreadable lines, the first is line 2",
+        ),
+        (
+            lambda content: content.replace(b"seconds", b"sec\xffnds", 1),
+            "unreadable lines, the first is line 1",
+        ),
+        (lambda content: content.replace(b'"step": 10,', b'"step": 1e999,', 1), "first is line 1"),
+    ],
+)
+def test_a_damaged_log_is_read_as_far_as_it_goes_and_named(
+    tmp_path: Path, damage: Callable[[bytes], bytes], says: str
+) -> None:
     folder = make_experiment(tmp_path, models=("mgs-iim",))
     log = next(folder.glob("trainings/*/train.jsonl"))
-    lines = log.read_text().splitlines()
-    log.write_text("\n".join([lines[0], "garbage", *lines[1:]]))
-    with pytest.raises(ExperimentError, match=r"train\.jsonl: line 2 is damaged"):
+    log.write_bytes(damage(log.read_bytes()))
+    experiment = load_experiment(folder)
+    assert len(experiment.curves) >= 20
+    assert says in experiment.log_problems.get("mgs-iim-center-seed0-key", "")
+    assert bool(experiment.log_problems) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda log: None, ""),
+        (lambda log: log.write_text("".join(log.read_text().splitlines(True)[:7])), "7 of 12 lines"),
+        (
+            lambda log: log.write_text(log.read_text().replace("0.5", "0.6")),
+            "log changed since it was written",
+        ),
+        (lambda log: log.unlink(), "log missing"),
+    ],
+)
+def test_a_log_that_is_not_the_one_recorded_is_named(
+    tmp_path: Path, damage: Callable[[Path], object], says: str
+) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim",))
+    log = next(folder.glob("trainings/*/train.jsonl"))
+    content = log.read_bytes()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["cells"][0]["training"]["log"] = {
+        "lines": content.count(b"\n"),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    damage(log)
+    problems = load_experiment(folder).log_problems
+    assert says in problems.get("mgs-iim-center-seed0-key", "")
+    assert bool(problems) == bool(says)
+
+
+@pytest.mark.parametrize("name", ["label", "seed", "model", "mask", "train_mask"])
+def test_rows_of_another_cell_are_refused(tmp_path: Path, name: str) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim",))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["cells"][0][name] = 7 if name == "seed" else "Context Encodes"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExperimentError, match=rf"rows of {name} .* where the manifest says"):
         load_experiment(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY", bytes(100)])
+@pytest.mark.parametrize("place", ["pictures/center.npz", "cells/mgs-iim-center-seed0/pictures.npz"])
+def test_damaged_images_of_any_kind_are_an_error_with_a_remedy_that_helps(
+    tmp_path: Path, content: bytes, place: str
+) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim",))
+    (folder / place).write_bytes(content)
+    experiment = load_experiment(folder)
+    with pytest.raises(
+        ExperimentError, match=r"\.npz: damaged .*; delete it: the report is then made without"
+    ):
+        experiment.pictures("center")
+    (folder / place).unlink()
+    experiment.pictures("center")
 
 
 def test_pictures_are_aligned_and_known_pixels_are_the_truth(tmp_path: Path) -> None:

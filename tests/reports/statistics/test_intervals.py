@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.coverage import TRIAL, WORLDS, World, between_trainings, one_training
+from benchmarks.coverage import (
+    FAMILY_WORLDS,
+    TRIAL,
+    WORLDS,
+    World,
+    between_trainings,
+    family_wise_error,
+    one_training,
+)
 from reports.statistics.bootstrap import (
     bootstrap_p_value,
     cluster_bootstrap_means,
@@ -167,13 +175,33 @@ def test_p_inverts_the_interval() -> None:
 
 
 def test_p_is_welchs_where_images_are_alike_and_the_t_tests_for_one_training() -> None:
-    a, b = np.array([24.1, 24.6, 23.9]), np.array([23.0, 23.2, 22.7, 23.3])
+    a, b = np.array([24.1, 24.6, 23.1]), np.array([23.0, 23.9, 22.7, 23.3])
     estimate = seed_interval(np.repeat(a[:, None], 6, 1), np.arange(6), np.repeat(b[:, None], 6, 1))
     assert estimate.p_value() == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
+    assert estimate.p_value() > 0.05
     values = np.random.default_rng(1).normal(0.5, 2, 30)
     assert seed_interval(values, np.arange(30)).p_value() == pytest.approx(
         stats.ttest_1samp(values, 0).pvalue, rel=1e-9
     )
+
+
+def test_beyond_95_percent_the_quantile_is_a_little_more_than_welchs() -> None:
+    a, b = np.array([24.1, 24.6, 23.9]), np.array([23.0, 23.2, 22.7, 23.3])
+    estimate = seed_interval(np.repeat(a[:, None], 6, 1), np.arange(6), np.repeat(b[:, None], 6, 1))
+    for p in (0.05, 0.01, 0.001):
+        welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - p)
+        half = (welch.high - welch.low) / 2
+        fewest = stats.t.ppf(1 - p / 2, 2) * estimate.standard_error
+        share = 0.05 * (1 - p / 0.05)
+        assert estimate.half_width(p) == pytest.approx(half + share * (fewest - half), rel=1e-9)
+
+
+@pytest.mark.parametrize("world", ["normal (0.1 dB)", "unequal spreads (0.3 and 0.05 dB)"])
+def test_equal_models_are_seldom_told_apart(world: str) -> None:
+    corrected, plain = family_wise_error(FAMILY_WORLDS[world], 4, 3, 400, seed=2)
+    # 6 % of 400 is 24; its standard deviation is 4.7, and three of them are 3.6 points.
+    assert corrected <= 0.06 + 0.036
+    assert plain > 0.12
 
 
 @pytest.mark.parametrize("clusters", [8, 60])
