@@ -1,4 +1,8 @@
-"""Packs: pictures decoded once into a memory-mapped uint8 array in the cache folder, whole or not at all."""
+"""The image cache: images decoded once into a memory-mapped uint8 array in the user's cache folder.
+
+An array is filled block by block by several processes. A sidecar file is written last and marks it as complete; an
+interrupted array is continued at the block where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from zlib import crc32
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from bench.child_processes import hidden_main_module
 from bench.data import procedural_faces
@@ -24,19 +29,29 @@ from bench.data.dataset import DataSpec, Skipped
 from bench.data.sources import Source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError, DataError
+from masks.image_files import is_world_writable
 
-PACK_VERSION = 1
+#: Part of every file name: raised when the same files would be decoded to other pixels.
+CACHE_VERSION = 1
+#: Images that one checksum covers, and that a kill can lose.
+BLOCK = 256
+
+#: Called with (what, done, total).
+ProgressCallback = Callable[[str, int, int], None]
+Images = NDArray[np.uint8]
+#: Makes the images of some rows, in order; a skipped one leaves its row black.
+DecodeRows = Callable[[range], Iterable[Images | Skipped]]
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Decoded pictures.
+    """Decoded images.
 
     Attributes:
         images: ``(N, size, size, 3)`` uint8, memory-mapped.
-        skipped: pictures that cannot be used; their rows are black.
+        skipped: images that cannot be used; their rows are black.
         path: the ``.npy`` file.
-        checksums: CRC-32 of each block of :data:`bench.data.cache.BLOCK` pictures, as they were decoded.
+        checksums: CRC-32 of each block of :data:`BLOCK` images, as they were decoded.
     """
 
     images: Images
@@ -46,53 +61,86 @@ class ImageCache:
 
 
 def cache_folder(spec: DataSpec) -> Path:
-    """``spec.cache``, or ``inpaint-bench`` in the user's cache folder; only the user may read it."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = spec.cache or Path(base) / "inpaint-bench"
+    """Return ``spec.cache``, or this program's folder in the user's cache folder; it is made if it is not there.
+
+    Raises:
+        BenchError: it cannot be made, or every user of the machine may write to it.
+    """
+    folder = spec.cache or default_cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shared = is_world_writable(folder)
     except OSError as error:
         raise BenchError(
             f"cannot make the cache folder {folder}: {error.strerror}; set XDG_CACHE_HOME to a folder you may write"
         ) from error
+    if shared:
+        # Another user could replace decoded images, and with them every number computed from them.
+        raise BenchError(
+            f"every user may write to the cache folder {folder}, so its images cannot be trusted; "
+            f"give 'chmod o-w {folder}', or set XDG_CACHE_HOME to a folder of your own"
+        )
     return folder
+
+
+def default_cache_folder() -> Path:
+    """Return ``$XDG_CACHE_HOME/inpaint-bench``, else the folder that the operating system has for caches."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "inpaint-bench"
+    return user_cache_path("inpaint-bench", appauthor=False)
 
 
 def cache_procedural_faces(
     spec: DataSpec, count: int, progress: ProgressCallback, *, verify: bool = False
 ) -> ImageCache:
-    """Procedural faces 0 to ``count - 1`` at the wanted size."""
-    names = repr(("faces", procedural_faces.VERSION, PACK_VERSION, spec.size, count))
+    """Return procedural faces 0 to ``count - 1`` at the wanted size."""
+    names = repr(("faces", procedural_faces.VERSION, CACHE_VERSION, spec.size, count))
     key = f"faces-{spec.size}-{hashlib.sha256(names.encode()).hexdigest()[:20]}"
-    return _pack(spec, key, count, "drawing faces", _Faces(spec.size), progress, verify)
+    job = _Job(key, count, spec.size, "drawing faces", _DrawFaces(spec.size))
+    return _open_or_fill(cache_folder(spec), job, progress, verify)
 
 
 def cache_source(
     spec: DataSpec, source: Source, progress: ProgressCallback, *, verify: bool = False
 ) -> ImageCache:
-    """All readable pictures of a source in the order of ids.
+    """Return all readable images of a source in the order of ids.
 
     Args:
         spec: size, crop and cache folder.
-        source: where they lie.
-        progress: told (what, done, of) while a pack is made.
-        verify: sum every pixel of a pack that is there, whatever the file's stamp says.
+        source: the images.
+        progress: called while images are decoded.
+        verify: recompute the checksums of a cached file, whatever its file signature.
 
     Raises:
-        BenchError: no room, or a process died.
-        DataError: with ``verify``, the pack is not what was written; it is made again at its next use.
+        BenchError: no space, or a process died.
+        DataError: with ``verify``, the file is not what was written; it is made again at its next use.
     """
-    names = hashlib.sha256(
-        repr((source.ids, source.file_signature(), PACK_VERSION, spec.size, spec.crop)).encode()
-    )
+    parts = (source.ids, source.file_signature(), CACHE_VERSION, spec.size, spec.crop)
+    names = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape"))
     key = f"{source.name}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
     key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
-    work = _Pictures(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
-    return _pack(spec, key, len(source.ids), "packing pictures", work, progress, verify)
+    decode = _DecodeFiles(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
+    job = _Job(key, len(source.ids), spec.size, "packing pictures", decode)
+    return _open_or_fill(cache_folder(spec), job, progress, verify)
 
 
-class _Faces:
-    """Draws one block; sent to worker processes."""
+@dataclass(frozen=True)
+class _Job:
+    """What fills a cache file: its name, number and side of images, what it is called, and what makes the rows."""
+
+    key: str
+    count: int
+    size: int
+    what: str
+    decode: DecodeRows
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (self.count, self.size, self.size, 3)
+
+
+class _DrawFaces:
+    """Draw one block; sent to worker processes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -101,8 +149,8 @@ class _Faces:
         yield from procedural_faces.render_faces(list(rows), self.size)
 
 
-class _Pictures:
-    """Decodes one block; sent to worker processes."""
+class _DecodeFiles:
+    """Decode one block; sent to worker processes."""
 
     def __init__(
         self, place: Path, paths: dict[str, str], size: int, crop: str, center_side: int | None
@@ -124,138 +172,123 @@ class _Pictures:
                     yield picture
 
 
-def _pack(
-    spec: DataSpec, key: str, count: int, what: str, work: Work, progress: ProgressCallback, verify: bool
-) -> ImageCache:
-    """Fill ``key.npy``; ``key.json`` is written last and marks it as whole."""
-    folder = cache_folder(spec)
-    path, mark, partial = folder / f"{key}.npy", folder / f"{key}.json", folder / f"{key}.partial"
-    shape = (count, spec.size, spec.size, 3)
+def _open_or_fill(folder: Path, job: _Job, progress: ProgressCallback, verify: bool) -> ImageCache:
+    """Open the file of a job, after filling it if it is missing, incomplete or changed."""
+    path, sidecar = folder / f"{job.key}.npy", folder / f"{job.key}.json"
+    partial = folder / f"{job.key}.partial"
     try:
-        with FileLock(folder / f"{key}.lock"):
-            facts = _whole(path, mark, shape, verify)
-            if facts is None:
-                mark.unlink(missing_ok=True)
-                sums, skipped = fill_blocks(path, partial, shape, what, work, progress)
-                facts = {"skipped": [asdict(s) for s in skipped], "crc32": sums, "stamp": _stamp(path)}
-                _write_mark(mark, facts)
+        with FileLock(folder / f"{job.key}.lock"):
+            about = _read_sidecar(path, sidecar, job.shape, verify)
+            if about is None:
+                sidecar.unlink(missing_ok=True)
+                sums, skipped = fill_blocks(path, partial, job, progress)
+                about = {"skipped": [asdict(s) for s in skipped], "crc32": sums}
+                about["stamp"] = _file_signature(path)
+                _write_sidecar(sidecar, about)
                 partial.unlink(missing_ok=True)
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except BrokenProcessPool as error:
         raise BenchError(
-            f"a process that was {what} died (out of memory?); give the same command again to continue"
+            f"a process that was {job.what} died (out of memory?); give the same command again to continue"
         ) from error
     except (OSError, ValueError) as error:
         raise BenchError(
-            f"cannot use the pack {path}: {error}; remove it, or free space on its disk"
+            f"cannot use the image cache {path}: {error}; remove it, or free space on its disk"
         ) from error
-    return ImageCache(images, [Skipped(**s) for s in facts["skipped"]], path, facts["crc32"])
+    return ImageCache(images, [Skipped(**s) for s in about["skipped"]], path, about["crc32"])
 
 
-def _whole(path: Path, mark: Path, shape: tuple[int, ...], verify: bool) -> dict[str, Any] | None:
-    """The mark of a pack that is as it was written, else ``None``.
+def _read_sidecar(path: Path, sidecar: Path, shape: tuple[int, ...], verify: bool) -> dict[str, Any] | None:
+    """Return what the sidecar says of a complete and unchanged file, else ``None``.
 
-    A file with the stamp that its mark gives is taken at its word; any other, and any with ``verify``, is summed.
+    Trust a file whose signature matches the sidecar; otherwise, or with ``verify``, recompute its checksums.
     """
     try:
-        facts: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
+        about: dict[str, Any] = json.loads(sidecar.read_text(encoding="utf-8"))
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-        known, stamp = facts["crc32"], _stamp(path)
+        known, signature = about["crc32"], _file_signature(path)
         if images.shape != shape:
             return None
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return None
-    if verify or facts["stamp"] != stamp:
+    if verify or about["stamp"] != signature:
         sums = block_checksums(images)
         if sums != known:
             if not verify:
                 return None
             pairs = zip(block_ranges(shape[0]), sums, known, strict=True)
             first = next(rows.start for rows, now, then in pairs if now != then)
-            mark.unlink()
+            sidecar.unlink()
             raise DataError(
-                f"the pack {path} is not what was written, from picture {first + 1} of {shape[0]} on; it will be made "
-                "again at its next use, and results that came of it since are in doubt"
+                f"the image cache {path} is not what was written, from picture {first + 1} of {shape[0]} on; it will "
+                "be made again at its next use, and results computed from it since are in doubt"
             )
-        facts["stamp"] = stamp  # copied to another disk, say
-        _write_mark(mark, facts)
-    return facts
+        about["stamp"] = signature  # copied to another disk, say
+        _write_sidecar(sidecar, about)
+    return about
 
 
-def _stamp(path: Path) -> list[int]:
-    """Changes whenever the file is written to: even a restored time of change leaves its own time (ctime)."""
+def _file_signature(path: Path) -> list[int]:
+    """Return what changes on every write: even with the modification time restored, ctime is another."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
-def _write_mark(mark: Path, facts: dict[str, Any]) -> None:
-    temporary = mark.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"version": PACK_VERSION, **facts}), encoding="utf-8")
-    temporary.replace(mark)
-
-
-# An array on the disk, filled block by block by several processes; what a kill leaves is gone on from.
-
-
-#: Pictures between two marks of progress: what a kill can lose, and what one checksum covers.
-BLOCK = 256
-
-#: Told (what, done, of).
-ProgressCallback = Callable[[str, int, int], None]
-Images = NDArray[np.uint8]
-#: The pictures of some rows, in order; a skipped one leaves its row black.
-Work = Callable[[range], Iterable[Images | Skipped]]
+def _write_sidecar(sidecar: Path, about: dict[str, Any]) -> None:
+    temporary = sidecar.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"version": CACHE_VERSION, **about}), encoding="utf-8")
+    temporary.replace(sidecar)
 
 
 def block_ranges(count: int) -> list[range]:
-    """The rows of each block."""
+    """Return the rows of each block.
+
+    >>> block_ranges(600)
+    [range(0, 256), range(256, 512), range(512, 600)]
+    """
     return [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
 
 
 def block_checksums(images: Images) -> list[int]:
-    """CRC-32 of each block."""
+    """Return the CRC-32 of each block."""
     return [crc32(images[rows.start : rows.stop].data) for rows in block_ranges(len(images))]
 
 
 def fill_blocks(
-    path: Path,
-    partial: Path,
-    shape: tuple[int, int, int, int],
-    what: str,
-    work: Work,
-    progress: ProgressCallback,
+    path: Path, partial: Path, job: _Job, progress: ProgressCallback
 ) -> tuple[list[int], list[Skipped]]:
-    """Fill the ``.npy`` file ``path`` of uint8, or go on filling it; ``partial`` records the finished blocks.
+    """Fill the ``.npy`` file ``path``, or continue filling it; ``partial`` records the finished blocks.
 
     Returns:
-        The checksum of each block, and the skipped pictures. All pixels are on the disk by then.
+        The checksum of each block, and the skipped images. All pixels are on the disk by then.
     """
+    shape = job.shape
     done = _resume(path, partial, shape)
     if not done:
         partial.unlink(missing_ok=True)
         _create(path, shape)
     every = block_ranges(shape[0])
     todo = every[len(done) :]
-    progress(what, sum(map(len, every[: len(done)])), shape[0])
+    progress(job.what, sum(map(len, every[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record, path.open("r+b") as file:
-        for rows, (checksum, skipped) in zip(todo, _map(_Writer(work, path, shape), todo), strict=True):
+        for rows, (checksum, skipped) in zip(todo, _map(_Writer(job.decode, path, shape), todo), strict=True):
             os.fsync(file.fileno())  # while the other processes decode
             entry = {"crc32": checksum, "skipped": [asdict(s) for s in skipped]}
             record.write(json.dumps(entry) + "\n")
             record.flush()
             done.append(entry)
-            progress(what, rows.stop, shape[0])
+            progress(job.what, rows.stop, shape[0])
     return [entry["crc32"] for entry in done], [Skipped(**s) for entry in done for s in entry["skipped"]]
 
 
 def num_processes() -> int:
-    """Processes that fill: as many as cores that this process may use, at most 16."""
+    """Return how many processes decode: one per core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 16)
 
 
 def reserve_space(descriptor: int, num_bytes: int) -> None:
-    """Take the space of a file at once: a full disk is an error here, not a signal later."""
+    """Allocate the space of a file at once: a full disk is an error here, not a bus error later."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, num_bytes)
 
@@ -268,7 +301,7 @@ def _create(path: Path, shape: tuple[int, int, int, int]) -> None:
 
 
 def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list[dict[str, Any]]:
-    """The finished blocks, up to a line cut short by a kill, or pixels that never reached the disk."""
+    """Return the finished blocks, up to a line cut short by a kill, or pixels that never reached the disk."""
     done: list[dict[str, Any]] = []
     if not (partial.exists() and path.exists()):
         return done
@@ -291,20 +324,20 @@ def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list
 
 
 class _Writer:
-    """Does a block of work and writes it into its place in the array; returns its checksum, not its pixels."""
+    """Decode a block and write it into its place in the array; return its checksum, not its pixels."""
 
-    def __init__(self, work: Work, path: Path, shape: tuple[int, int, int, int]) -> None:
-        self.work, self.path, self.shape = work, path, shape
+    def __init__(self, decode: DecodeRows, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self.decode, self.path, self.shape = decode, path, shape
 
     def __call__(self, rows: range) -> tuple[int, list[Skipped]]:
         checksum, skipped = 0, []
         count, *square = self.shape
         black = np.zeros(square, dtype=np.uint8)
-        # Each picture is summed and written while it is in the processor's cache. Written, not mapped: a mapped page
-        # costs a fault each.
+        # Checksum and write each image while it is in the processor's cache. Written, not mapped: every mapped page
+        # costs a page fault.
         with self.path.open("r+b") as file:
             file.seek(-(count - rows.start) * black.nbytes, os.SEEK_END)
-            for picture in self.work(rows):
+            for picture in self.decode(rows):
                 if isinstance(picture, Skipped):
                     skipped.append(picture)
                     picture = black
@@ -326,7 +359,7 @@ def _write(rows: range) -> tuple[int, list[Skipped]]:
 
 
 def _map(writer: _Writer, todo: list[range]) -> Iterator[tuple[int, list[Skipped]]]:
-    """Blocks in order, by processes where there is enough to do for them to start."""
+    """Yield the blocks in order, by processes where there is enough to do to start them."""
     processes = num_processes()
     if processes < 2 or len(todo) < 4:
         yield from map(writer, todo)

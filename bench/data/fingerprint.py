@@ -1,4 +1,4 @@
-"""What a data set's pixels say of it: the fingerprint, the mean picture, duplicates. Worked out once and kept."""
+"""Statistics over all pixels of a data set: fingerprint, mean image, duplicates. Computed once and stored."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _IN_MEMORY = 2**30  # bytes of a split that is copied into memory
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """What takes a pass over all pixels.
+    """Hold what takes a pass over all pixels.
 
     Attributes:
         fingerprint: SHA-256 over size, crop, split, ids and pixels.
-        duplicates: pairs of exactly equal pictures in different splits.
-        mean: mean training picture ``(H, W, 3)`` in [0, 1].
+        duplicates: pairs of exactly equal images in different splits.
+        mean: mean training image ``(H, W, 3)`` in [0, 1].
     """
 
     fingerprint: str
@@ -35,34 +35,34 @@ class DatasetStatistics:
 
 
 def dataset_statistics(
-    spec: DataSpec, split: str, sets: list[ImageSet], pack: ImageCache
+    spec: DataSpec, split: str, sets: list[ImageSet], cache: ImageCache
 ) -> DatasetStatistics:
-    """Those of three splits of a pack, read from beside it where they were worked out before.
+    """Compute the statistics of three splits, or read them from beside the cached images.
 
-    They are functions of the pack's checksums and the splits' ids, which is what the file is named after.
+    They are functions of the checksums and the splits' ids, which the file is named after.
     """
-    names = repr((spec.size, spec.crop, split, pack.checksums, [images.ids for images in sets]))
+    names = repr((spec.size, spec.crop, split, cache.checksums, [images.ids for images in sets]))
     digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-    path = pack.path.with_suffix(f".facts-{digest[:20]}.json")
+    path = cache.path.with_suffix(f".statistics-{digest[:20]}.json")
     if (known := _read(path, sets[0])) is not None:
         return known
     total = _total(sets[0].pixels)
-    facts = DatasetStatistics(_fingerprint(spec, split, sets), _duplicates(sets), _mean(total, sets[0]))
-    _write(path, facts, total)
-    return facts
+    statistics = DatasetStatistics(_fingerprint(spec, split, sets), _duplicates(sets), _mean(total, sets[0]))
+    _write(path, statistics, total)
+    return statistics
 
 
 def _fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
     digest = hashlib.sha256(repr((spec.size, spec.crop, split)).encode())
     for images in sets:
-        digest.update(repr(images.ids).encode())
+        digest.update(repr(images.ids).encode("utf-8", "surrogateescape"))
         for start in range(0, len(images), BLOCK):
             digest.update(np.ascontiguousarray(images.pixels[start : start + BLOCK]).data)
     return digest.hexdigest()
 
 
 def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
-    """Pairs (first, other) of exactly equal squares in different splits."""
+    """Return pairs (first, other) of exactly equal squares in different splits."""
     seen: dict[int, list[tuple[int, str, Images]]] = {}
     pairs = []
     for number, images in enumerate(sets):
@@ -77,7 +77,7 @@ def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
 
 
 def _total(pixels: Images) -> NDArray[np.int64]:
-    """Sum of the pictures ``(H, W, 3)``: whole numbers, so the same however it is added up."""
+    """Return the sum of the images ``(H, W, 3)``: integers, so the order of addition does not matter."""
     total = np.zeros(pixels.shape[1:], dtype=np.int64)
     for start in range(0, len(pixels), 256):  # 256 * 255 fits 16 bits, which add up several times as fast
         total += pixels[start : start + 256].sum(axis=0, dtype=np.uint16)
@@ -102,20 +102,25 @@ def _read(path: Path, train: ImageSet) -> DatasetStatistics | None:
         return None
 
 
-def _write(path: Path, facts: DatasetStatistics, total: NDArray[np.int64]) -> None:
-    value = {"fingerprint": facts.fingerprint, "duplicates": facts.duplicates, "total": total.tolist()}
+def _write(path: Path, statistics: DatasetStatistics, total: NDArray[np.int64]) -> None:
+    value = {
+        "fingerprint": statistics.fingerprint,
+        "duplicates": statistics.duplicates,
+        "total": total.tolist(),
+    }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_text(json.dumps(value), encoding="utf-8")
         temporary.replace(path)
-    except OSError:  # no room: it is worked out again next time
+    except OSError:  # no space: computed again next time
         temporary.unlink(missing_ok=True)
 
 
 def split_images(images: Images, rows: list[int]) -> Images:
-    """The rows: a view of the memory map where they are neighbours, else a copy.
+    """Return the rows: a view of the memory map where they are contiguous, else a copy.
 
-    A large copy lies in an unnamed file, so that a split of all of CelebA at 160 px (15 GB) needs no such memory.
+    A large copy is a memory map of an unnamed file, so that a split of all of CelebA at 160 px (15 GB) does not have
+    to fit into memory.
     """
     if rows and rows[-1] - rows[0] + 1 == len(rows):
         return images[rows[0] : rows[-1] + 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -18,7 +17,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from bench.data import DataSpec
-from bench.data.cache import cache_folder
+from bench.data.cache import cache_folder, default_cache_folder
 from bench.data.dataset import FACES
 from bench.data.sources import find_source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
@@ -171,9 +170,8 @@ def _folders() -> Iterator[SystemCheck]:
     move = "work in a folder of your own"
     yield from _folder("results", here / RUNS, move, "free space, or work in a folder on another disk")
     yield from _folder("reports", here / REPORTS, move, "")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     elsewhere = "set XDG_CACHE_HOME to a folder of your own"
-    yield from _folder("packs", Path(base) / "inpaint-bench", elsewhere, "bench clean --packs")
+    yield from _folder("packs", default_cache_folder(), elsewhere, "bench clean --packs")
     torch_cache = Path(torch.hub.get_dir()) / "checkpoints"
     yield from _folder("weights", torch_cache, "set TORCH_HOME to a folder of your own", "")
 

@@ -55,7 +55,7 @@ def test_info_verify_sums_the_pack(
     path.write_bytes(path.read_bytes()[:-1] + b"\x07")
     code, out, err = _bench(capsys, *choice)
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: the pack {path} is not what was written, from picture 1 of 60 on")
+    assert err.startswith(f"error: the image cache {path} is not what was written, from picture 1 of 60 on")
     assert err.count("\n") == 1
     assert _bench(capsys, *choice)[0] == 0  # made again
 

@@ -75,15 +75,15 @@ def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
 ) -> None:
     whole = _pack(folder, tmp_path / "whole")
     decoded: list[range] = []
-    work = pack._Pictures.__call__
+    work = pack._DecodeFiles.__call__
 
-    def dying(self: pack._Pictures, rows: range) -> object:
+    def dying(self: pack._DecodeFiles, rows: range) -> object:
         if len(decoded) == 4:
             raise KeyboardInterrupt
         decoded.append(rows)
         return work(self, rows)
 
-    monkeypatch.setattr(pack._Pictures, "__call__", dying)
+    monkeypatch.setattr(pack._DecodeFiles, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
         _pack(folder, tmp_path / "cut")
     assert not list((tmp_path / "cut").glob("*.json"))
@@ -95,7 +95,7 @@ def test_a_killed_pack_goes_on_and_equals_an_undisturbed_one(
         np.lib.format.open_memmap(path, mode="r+")[25] = 0
     elif harm == "no JSON":
         record.write_text("nonsense\n")
-    monkeypatch.setattr(pack._Pictures, "__call__", work)
+    monkeypatch.setattr(pack._DecodeFiles, "__call__", work)
     told: list[int] = []
     again = _pack(folder, tmp_path / "cut", told)
     assert told[0] == kept  # finished blocks were not decoded again
@@ -196,9 +196,9 @@ def test_verify_finds_what_a_stamp_cannot(
     spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
     first = open_data(spec, verify=True)
     (path,) = tmp_path.glob("*.npy")
-    old = pack._stamp(path)
+    old = pack._file_signature(path)
     _flip(path, at=128 + 25 * 32 * 32 * 3)
-    monkeypatch.setattr(pack, "_stamp", lambda _: old)
+    monkeypatch.setattr(pack, "_file_signature", lambda _: old)
     open_data(spec)
     with pytest.raises(DataError, match=r"is not what was written, from picture 21 of 90 on"):
         open_data(spec, verify=True)
@@ -212,7 +212,7 @@ def test_verify_finds_what_a_stamp_cannot(
 def test_damaged_facts_are_worked_out_again(folder: Path, tmp_path: Path, damage: str) -> None:
     spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
     first = open_data(spec)
-    (path,) = tmp_path.glob("*.facts-*.json")
+    (path,) = tmp_path.glob("*.statistics-*.json")
     path.write_text(damage)
     again = open_data(spec)
     assert again.fingerprint == first.fingerprint
@@ -225,7 +225,7 @@ def test_a_script_needs_no_main_guard(folder: Path, tmp_path: Path) -> None:
     script.write_text(
         "import sys; from pathlib import Path; from bench.data import DataSpec, cache, open_data\n"
         "cache.BLOCK = 10; cache.num_processes = lambda: 2\n"
-        "data = open_data(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2])))\n"
+        "data = open_data(DataSpec(source=sys.argv[1], size=32, cache=Path(sys.argv[2]), allow_unreadable=True))\n"
         "print(__name__, Path(__file__).name, len(data.train.ids) > 0)\n"
     )
     run = subprocess.run(
@@ -305,3 +305,27 @@ def test_procedural_data_has_its_splits_and_no_duplicates(tmp_path: Path) -> Non
     assert np.array_equal(data.test.pixels[0], render_faces([2128], 32)[0])
     # Faces vary: no two pictures are near copies, and every pixel differs between some.
     assert (data.train.pixels.std(axis=0) > 5).all()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o702, 0o1777])
+def test_a_cache_that_every_user_may_write_to_is_refused(folder: Path, tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    with pytest.raises(BenchError, match=r"every user may write to .*chmod o-w .*XDG_CACHE_HOME"):
+        open_data(DataSpec(source=str(folder), size=32, cache=shared, allow_unreadable=True))
+    assert not list(shared.iterdir())
+    for allowed in (0o755, 0o770, 0o700):
+        shared.chmod(allowed)
+        assert pack.cache_folder(DataSpec(cache=shared)) == shared
+
+
+def test_the_cache_is_where_the_system_has_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert pack.default_cache_folder() == tmp_path / "inpaint-bench"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert pack.default_cache_folder().name == "inpaint-bench"
+    if sys.platform == "linux":
+        assert pack.default_cache_folder() == tmp_path / "home" / ".cache" / "inpaint-bench"
