@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from models.errors import BrokenModelError, DuplicateModelError, InvalidModelError, UnknownModelError
-from models.registry import ModelCard, ModelEntry, did_you_mean, get_model
+from models.registry import ModelCard, ModelEntry, check_model_name, did_you_mean, get_model
 
 ENTRY_POINT_GROUP = "inpaint_bench.models"
 #: ``exec:FILE.toml`` is no registered model: it is a program that the file describes (:mod:`models.external_program`).
@@ -106,7 +106,10 @@ def _card(call: ast.Call, path: Path) -> ModelCard:
     try:
         (name,) = (ast.literal_eval(arg) for arg in call.args)
         fields = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in _CARD_FIELDS}
+        check_model_name(name, f"{path}:{call.lineno}: ")
         return ModelCard(name=name, **fields)
+    except InvalidModelError:
+        raise
     except (ValueError, TypeError) as error:
         raise InvalidModelError(
             f"{path}:{call.lineno}: the arguments of @register must be literals, the first one the name ({error})"
@@ -131,9 +134,12 @@ def load_model(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
     try:
         _import(listing)
         return get_model(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        reason: object = error
+        if isinstance(error, SystemExit):  # sys.exit(), or argparse that met our command line
+            reason = "it ends the program while it is imported; move that below if __name__ == '__main__':"
         raise BrokenModelError(
-            f"model {name!r} cannot be used, its file {listing.path} failed to import: {error}\n"
+            f"model {name!r} cannot be used, its file {listing.path} failed to import: {reason}\n"
             f"{traceback.format_exc()}"
         ) from error
 

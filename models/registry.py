@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,6 +81,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "; there are: " + ", ".join(known)
 
 
+def check_model_name(name: object, where: str = "") -> None:
+    """Refuse a model name that is no part of a file name or of a list of names.
+
+    Raises:
+        InvalidModelError: it is not made of letters, digits, ``.``, ``_``, ``+`` and ``-``.
+
+    Example:
+        >>> check_model_name("my unet")
+        Traceback (most recent call last):
+        ...
+        models.errors.InvalidModelError: model name 'my unet': give letters, digits, '.', '-', '_' or '+' (at most 60)
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}", name)):
+        raise InvalidModelError(
+            f"{where}model name {name!r}: give letters, digits, '.', '-', '_' or '+' (at most 60)"
+        )
+
+
 def register(
     name: str,
     *,
@@ -98,6 +117,7 @@ def register(
         InvalidModelError: not an :class:`~models.base.InpaintingModel`, no dataclass ``Config``, or overrides that
             the config does not take.
     """
+    check_model_name(name)
     card = ModelCard(
         name=name, label=label, summary=summary, paper=paper, groups=groups, overrides=dict(overrides or {})
     )

@@ -78,6 +78,28 @@ def count_operations(model: type[InpaintingModel], config: Any, task: Task, budg
     return ModelCost(forward, steps, kept, terms)
 
 
+def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> bool:
+    """Return whether batch normalization refuses to train on one image at a time.
+
+    It does where a map has one value per channel (the bottleneck of Context Encoder), which has no variance.
+    """
+    with FakeTensorMode():
+        built = model(config, replace(task, mean_image=None))
+        image, mask = torch.rand(1, 3, task.size, task.size), torch.zeros(1, 1, task.size, task.size)
+        batch = Batch(image, mask, torch.arange(1), 0, torch.Generator())
+        built.networks.train()
+        try:
+            for phase in built.phases(budget):
+                completion = built.complete(batch)
+                for network in phase.optimizers:
+                    built.loss(network, batch, completion.detach(), phase)
+        except ValueError as error:
+            return "more than 1 value per channel" in str(error)
+        except Exception:  # a model that needs real numbers: training will tell
+            return False
+    return False
+
+
 def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
     """Bytes of all that a generator forward saves for backward, the parameters not counted."""
     own = {p.untyped_storage()._cdata for p in model.networks.parameters()}

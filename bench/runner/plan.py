@@ -16,6 +16,7 @@ import masks.registry
 from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest
 from bench.errors import UsageError
+from bench.profiling.flops import needs_several_images
 from bench.runner.context import RunContext
 from bench.runner.keys import Key, evaluation_code, training_code
 from masks.registry import fixed_hole_box
@@ -224,6 +225,9 @@ def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids
                     )
                 else:
                     cells.append(_plan_cell(context, entry, mask, seed, ids))
+    refused = [cell.not_applicable for cell in cells]
+    if refused and refused[0] and "batch normalization" in refused[0] and all(refused):
+        raise UsageError(f"{request.models[0]}: {refused[0]}")
     return Plan(cells)
 
 
@@ -235,6 +239,7 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
     reason = (
         unsupported_size(entry, training.config, training.task.size)
         or _unsuitable_mask(context, mask)
+        or _unsuitable_batch(context, training)
         or entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
     )
     return Cell(
@@ -270,6 +275,22 @@ def train_mask_names(train_mask: str) -> list[str]:
     """The names a training mask stands for, sorted: a mixture does not depend on the order in which it is named."""
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
     return sorted(masks.registry.resolve_masks(given))
+
+
+def _unsuitable_batch(context: RunContext, training: TrainingPlan) -> str | None:
+    """Return why a model cannot be trained in parts of one image, if it would be."""
+    if not training.entry.model.trained:
+        return None
+    own = training.batch_size // context.compute.process_group.world_size
+    at_once = min(context.request.settings.micro_batch or own, own)
+    if min(at_once, own % at_once or at_once) > 1:
+        return None
+    if not needs_several_images(training.entry.model, training.config, training.task, training.budget):
+        return None
+    return (
+        "its batch normalization needs at least 2 images in each forward pass; "
+        "give another --batch or --micro-batch"
+    )
 
 
 def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed: int) -> TrainingPlan:

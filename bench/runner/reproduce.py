@@ -22,6 +22,7 @@ from bench.runner.manifest_writer import places_of
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
 from bench.runner.run_folder import RunFolder, read_manifest
+from models.discovery import PROGRAM_PREFIX, find_models
 from models.pretrained import as_tuples
 from models.registry import did_you_mean
 from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, read_rows
@@ -63,6 +64,7 @@ def reproduce_experiment(
     *,
     data: str | None = None,
     models_from: Sequence[str] = (),
+    allow_code: bool = False,
     tolerance: float | None = None,
     root: Path = Path(),
 ) -> Reproduction:
@@ -74,6 +76,7 @@ def reproduce_experiment(
         callbacks: told as it goes.
         data: where the pictures lie here.
         models_from: the user's own model files.
+        allow_code: run the model files and programs that the manifest names.
         tolerance: share of the recorded mean by which a new one may differ; ``None``: equal to the last bit, image by
             image, which other hardware or library versions are refused for.
         root: what ``runs/`` lies in.
@@ -87,7 +90,7 @@ def reproduce_experiment(
     if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
     try:
-        asked = recorded_requests(record, name, data=data, models_from=models_from)
+        asked = recorded_requests(record, name, data=data, models_from=models_from, allow_code=allow_code)
         threads = places_of(record.cells[0])[0].get("threads")
         if isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # sums depend on it
@@ -266,8 +269,23 @@ def recorded_numbers(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, 
     return {name: number for name, number in found.items() if number["mean"] is not None}
 
 
+def recorded_code(record: RecordedRun) -> list[str]:
+    """List the model files and programs that the record's cells need besides the installed models."""
+    models = {cell["model"] for cell in record.cells}
+    programs = sorted(model for model in models if model.startswith(PROGRAM_PREFIX))
+    if models <= {*programs, *find_models()}:
+        return programs
+    options = record.manifest.get("options", [])
+    return [*sorted({str(p) for chosen in options for p in chosen.get("models-from", [])}), *programs]
+
+
 def recorded_requests(
-    record: RecordedRun, name: str, *, data: str | None = None, models_from: Sequence[str] = ()
+    record: RecordedRun,
+    name: str,
+    *,
+    data: str | None = None,
+    models_from: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> list[Request]:
     """What ``bench run`` would be asked for the record's cells: one request for cells that a run can compute together.
 
@@ -275,7 +293,11 @@ def recorded_requests(
         record: what is to be reproduced.
         name: of the new experiment.
         data: where the pictures lie here; as recorded without it.
-        models_from: the user's own model files; as recorded without them.
+        models_from: the user's own model files.
+        allow_code: run the model files and programs that the manifest names.
+
+    Raises:
+        UsageError: the manifest names code, which is neither given nor allowed.
     """
     manifest, settings = record.manifest, record.manifest["settings"]
     known = {field.name for field in fields(RunConfig)}
@@ -283,7 +305,14 @@ def recorded_requests(
         k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
     }
     common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(list_metrics())))
-    recorded_files = {p for options in manifest.get("options", []) for p in options.get("models-from", [])}
+    code = recorded_code(record)
+    files = [path for path in code if not path.startswith(PROGRAM_PREFIX)]
+    unasked = [path for path in code if path not in files or not models_from]
+    if unasked and not allow_code:
+        raise UsageError(
+            f"the manifest names code to run ({', '.join(unasked)}): read it, then give --models-from FILE "
+            "for your own copy of a model file, or --allow-code"
+        )
     return [
         Request(
             models=tuple(configs),
@@ -291,7 +320,7 @@ def recorded_requests(
             data=data or manifest["data"]["source"],
             settings=RunConfig(**{**common, "train_mask": train_mask, "seeds": seeds}),
             model_options=configs,
-            models_from=tuple(models_from) or tuple(sorted(recorded_files)),
+            models_from=tuple(models_from) or tuple(files),
             name=name,
             device=places_of(record.cells[0])[0]["device"],
             pictures=bool(settings.get("pictures", True)),

@@ -1,9 +1,11 @@
-"""``bench list``: what there is. Imports no torch: names are read from the source of the model files."""
+"""``bench list``: models, masks, presets and metrics. Imports no torch: names are read from source files."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -22,25 +24,37 @@ KINDS = ("models", "masks", "presets", "metrics")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @models_from_option
 def list_command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
-    """Show models, masks, presets and metrics, one line each."""
+    """List models, masks, presets and metrics."""
     sections = {"masks": _masks, "presets": _presets, "metrics": _metrics}
-    told = {
+    listed = {
         name: _models(models_from) if name == "models" else sections[name]()
         for name in ([kind] if kind else KINDS)
     }
     if as_json:
-        click.echo(json.dumps({name: dict(rows) for name, rows in told.items()}, indent=1))
+        click.echo(json.dumps({name: dict(rows) for name, rows in listed.items()}, indent=1))
         sys.exit(1 if check and _check(models_from) else 0)
     failed = False
-    for name, rows in told.items():
+    for name, rows in listed.items():
         click.secho(name, bold=True)
-        width = max(len(row[0]) for row in rows)
-        for key, line in rows:
-            click.echo(f"  {key:<{width}}  {line}")
-        click.echo()
+        click.echo(_columns(rows, shutil.get_terminal_size().columns))
     if check:
         failed = _check(models_from)
     sys.exit(1 if failed else 0)
+
+
+def _columns(rows: list[tuple[str, str]], width: int) -> str:
+    """Names and their lines side by side, wrapped to ``width`` characters."""
+    indent = min(max(len(name) for name, _ in rows) + 4, width // 2)
+    wrapped = (
+        textwrap.fill(
+            line,
+            max(width, indent + 20),
+            initial_indent=f"  {name:<{indent - 2}}",
+            subsequent_indent=" " * indent,
+        )
+        for name, line in rows
+    )
+    return "\n".join(wrapped) + "\n"
 
 
 def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import models_from_option
+from bench.cli.options import json_option, models_from_option, quiet_option
 
 if TYPE_CHECKING:
     from bench.runner.reproduce import Reproduction
@@ -33,8 +33,13 @@ _COLORS = {"equal": "green", "within": "green", "differs": "red", "not measured"
     help="How far a mean may lie from the recorded one, as a share of it.  [default: equal to the last bit]",
 )
 @models_from_option
-@click.option("--quiet", "-q", is_flag=True, help="Print the comparison only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Run the model files and programs that MANIFEST names; a model file is a program.",
+)
+@quiet_option
+@json_option
 def reproduce_command(
     manifest: Path,
     cell: str | None,
@@ -42,14 +47,16 @@ def reproduce_command(
     name: str | None,
     tolerance: float | None,
     models_from: tuple[str, ...],
+    allow_code: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Run the experiment of MANIFEST (a manifest.json, or its folder) again and compare the numbers.
 
     The manifest alone is enough, copied anywhere. First the fingerprints of data and masks and the versions that
-    numbers depend on are held against this machine's, and what cannot give the same numbers is refused with the
-    reason. Then the cells are computed afresh and every mean is compared, and every image where no tolerance is given.
+    numbers depend on are compared with this machine's, and what cannot give the same numbers is refused with the
+    reason. Then the cells are computed again and every mean is compared; without a tolerance, every image too.
+    Model files and programs that the manifest names are not run unless given here or allowed.
 
     Exit code: 0 reproduced, 1 some numbers differ, 2 refused.
     """
@@ -63,7 +70,13 @@ def reproduce_command(
     fresh = name or f"{record.manifest['experiment'][:94]}-again"
     with ConsoleCallbacks(quiet=quiet) as callbacks:
         done = suite.reproduce_experiment(
-            record, fresh, callbacks, data=data, models_from=models_from, tolerance=tolerance
+            record,
+            fresh,
+            callbacks,
+            data=data,
+            models_from=models_from,
+            allow_code=allow_code,
+            tolerance=tolerance,
         )
     if as_json:
         click.echo(suite.reproduction_as_json(done))

@@ -67,7 +67,7 @@ GROUPS = {
     "  bench run --models mgs-iim,glcic --mask center,random-rect --data ~/celeba\n"
     "  bench run --models all --mask center --data ~/celeba --preset paper\n"
     "  bench run --models all --mask center --metrics secondary\n"
-    "  bench run --models pconv --mask center --set pconv.hole_weight=3 --name pconv-hole3\n"
+    "  bench run --models pconv --set pconv.hole_weight=3 --name pconv-hole3\n"
     "  bench run --config experiment.toml --seeds 0,1,2",
 )
 @config_option

@@ -53,7 +53,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_the_manifest_alone_gives_every_number_again(manifest: Path) -> None:
-    result = bench("reproduce", "manifest.json", "--quiet", "--json")
+    result = bench("reproduce", "manifest.json", "--quiet", "--json", "--allow-code")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["reproduced"] is True
@@ -71,7 +71,7 @@ def test_the_manifest_alone_gives_every_number_again(manifest: Path) -> None:
 
 
 def test_one_cell(manifest: Path) -> None:
-    result = bench("reproduce", ".", "--cell", "test-unet-half-seed1", "--name", "one", "--quiet")
+    result = bench("reproduce", ".", "--cell", "test-unet-half-seed1", "--name", "one", "--quiet", "--allow-code")
     assert result.exit_code == 0, result.output
     assert "Test Unet on half, seed 1\n" in result.output
     assert re.search(r"^reproduced: [45] equal$", result.output, re.MULTILINE)  # LPIPS where its backbone is
@@ -80,8 +80,35 @@ def test_one_cell(manifest: Path) -> None:
     assert "no finished cell of manifest.json; did you mean 'test-unet-half-seed1-" in message
 
 
+def test_model_files_of_a_manifest_are_not_run_unasked(manifest: Path, original: Path) -> None:
+    """Sealed or not; cells of installed models need no code, and so no question."""
+    spy = original.parents[1] / "unet.py"
+    source = spy.read_text()
+    try:
+        spy.write_text(f"{source}\nfrom pathlib import Path\nPath({str(manifest.parent / 'ran')!r}).touch()\n")
+        for sealed in (True, False):
+            if not sealed:
+                change(manifest, lambda value: value["settings"])
+            message = error_of("reproduce", "manifest.json", "--quiet")
+            assert f"the manifest names code to run ({spy}): read it" in message
+            assert not Path("ran").exists()
+        result = bench("reproduce", "manifest.json", "--cell", "mean-center-seed0", "--quiet")
+        assert result.exit_code == 0, result.output
+        assert not Path("ran").exists()
+    finally:
+        spy.write_text(source)
+
+
+def test_programs_of_a_manifest_are_not_run_unasked(manifest: Path) -> None:
+    change(manifest, lambda value: [c.update(model="exec:evil.toml") for c in value["cells"] if c["trained"]])
+    Path("evil.toml").write_text("command = ['touch', 'ran']")
+    message = error_of("reproduce", "manifest.json", "--quiet")
+    assert "exec:evil.toml" in message
+    assert not Path("ran").exists()
+
+
 def test_cells_that_a_run_can_compute_together_are_one_request(manifest: Path) -> None:
-    (asked,) = recorded_requests(read_record(manifest), "x")
+    (asked,) = recorded_requests(read_record(manifest), "x", allow_code=True)
     assert (asked.models, asked.masks, asked.settings.seeds) == (
         ("test-unet", "mean"),
         ("center", "half"),
@@ -97,7 +124,7 @@ def test_cells_that_a_run_can_compute_together_are_one_request(manifest: Path) -
     change(manifest, scatter)
     asked_for = [
         (r.model_options[m].get("width"), m, mask, seed)
-        for r in recorded_requests(read_record(manifest), "x")
+        for r in recorded_requests(read_record(manifest), "x", allow_code=True)
         for m in r.models
         for mask in r.masks
         for seed in (r.settings.seeds if m != "mean" else (0,))
@@ -133,7 +160,7 @@ def numerics(value: dict[str, Any]) -> None:
 
 def test_versions_that_give_other_numbers_are_refused(manifest: Path) -> None:
     change(manifest, numerics)
-    message = error_of("reproduce", "manifest.json", "--quiet")
+    message = error_of("reproduce", "manifest.json", "--quiet", "--allow-code")
     assert message.startswith("manifest.json: it was computed elsewhere (torch 1.0.0, here ")
     assert "install these versions, or give --tolerance 0.02" in message
     assert not Path("runs").exists()
@@ -146,13 +173,13 @@ def test_other_data_and_masks_are_refused(manifest: Path, workplace: Path, pictu
     other = workplace / "other"
     shutil.copytree(pictures_dir, other)
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(other / "000.png")
-    message = error_of("reproduce", "manifest.json", "--data", str(other), "--quiet")
+    message = error_of("reproduce", "manifest.json", "--data", str(other), "--quiet", "--allow-code")
     assert "manifest.json: the data are others" in message
     assert message.endswith("give --data PATH")
     change(manifest, lambda value: value["masks"]["half"].update(digest="0"))
-    message = error_of("reproduce", "manifest.json", "--quiet")
+    message = error_of("reproduce", "manifest.json", "--quiet", "--allow-code")
     assert "mask half is drawn otherwise (here version 2)" in message
-    assert "no such file or folder" in error_of("reproduce", "manifest.json", "--data", "gone")
+    assert "no such file or folder" in error_of("reproduce", "manifest.json", "--data", "gone", "--allow-code")
     assert not Path("runs").exists()
 
 
@@ -199,7 +226,7 @@ def test_what_is_no_manifest(workplace: Path, manifest: Path) -> None:
 )
 def test_a_damaged_manifest_is_one_line(manifest: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     change(manifest, edit)
-    result = bench("reproduce", "manifest.json", "--quiet")
+    result = bench("reproduce", "manifest.json", "--quiet", "--allow-code")
     assert isinstance(result.exception, BenchError), result.exception
     assert str(result.exception).startswith("manifest.json: damaged (")
     assert not Path("runs").exists()
