@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import options
+from bench.cli.options import json_option
 
 if TYPE_CHECKING:
     from reports.claims.verdicts import Verdict
@@ -19,7 +20,7 @@ _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan",
 
 @click.command(epilog="\b\nExamples:\n  bench claims all-center-celeba-paper\n  bench claims my-run --json")
 @click.argument("experiment", shell_complete=options.complete_experiments)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def claims_command(experiment: str, as_json: bool) -> None:
     """Judge each claim of the paper by EXPERIMENT (a name in runs/, or a path).
 

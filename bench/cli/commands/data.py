@@ -112,7 +112,14 @@ def _print(dataset: Dataset, everything: bool) -> None:
 
 @data_command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")
 @click.argument("what", type=click.Choice(["celeba"]))
-@click.option("--to", "folder", default="data", show_default=True, type=click.Path(file_okay=False))
+@click.option(
+    "--to",
+    "folder",
+    default="data",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Folder to fill.",
+)
 def download(what: str, folder: str) -> None:
     """Fetch CelebA (1.4 GB) from its authors' Google Drive, by torchvision.
 

@@ -8,14 +8,14 @@ from dataclasses import asdict
 
 import click
 
-from bench.cli.options import data_option
+from bench.cli.options import data_option, json_option
 
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 @click.command(epilog="\b\nExamples:\n  bench doctor\n  bench doctor --data ~/celeba\n  bench doctor --json")
 @data_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor_command(data: str, as_json: bool) -> None:
     """Check versions, devices, precision, memory, disk, permissions, weights and data, with a remedy for each fault.
 

@@ -14,7 +14,7 @@ from bench.errors import UsageError
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench export all-center-faces-quick --format markdown\n"
-    "  bench export all-center-faces-quick --table rows --format parquet --output rows.parquet"
+    "  bench export my-run --table rows --format parquet -o rows.parquet"
 )
 @click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(

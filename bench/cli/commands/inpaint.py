@@ -13,8 +13,8 @@ from bench.cli.options import device_option, models_from_option, output_option, 
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench inpaint photo.jpg --mask hole.png --model biharmonic\n"
-    "  bench inpaint photo.jpg --mask hole.png --model mgs-iim --from all-center-celeba-paper\n"
-    "  bench inpaint photos --mask holes --from mgs-iim-paper-seed0.safetensors --output completed"
+    "  bench inpaint photo.jpg --mask hole.png --model mgs-iim --from my-run\n"
+    "  bench inpaint photos --mask holes --from mgs-iim.safetensors -o completed"
 )
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import models_from_option
+from bench.cli.options import json_option, models_from_option
 from bench.errors import UsageError
 
 KINDS = ("models", "masks", "presets", "metrics")
@@ -21,7 +21,7 @@ KINDS = ("models", "masks", "presets", "metrics")
 )
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @click.option("--check", is_flag=True, help="Import every model and show what fails.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @models_from_option
 def list_command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
     """List models, masks, presets and metrics."""

@@ -21,10 +21,31 @@ def masks_command() -> None:
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks preview --mask all --size 160 --output masks.png")
-@click.option("--mask", "names", multiple=True, type=NameList(), default=("all",), show_default="all")
-@click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
-@click.option("--count", default=8, show_default=True, type=click.IntRange(1, 64))
-@click.option("--output", default="masks.png", show_default=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--mask",
+    "names",
+    multiple=True,
+    type=NameList(),
+    default=("all",),
+    show_default="all",
+    help="Mask names, 'paper' or 'all'.",
+)
+@click.option(
+    "--size",
+    default=160,
+    show_default=True,
+    type=click.IntRange(32, 1024),
+    help="Side of the masks in pixels.",
+)
+@click.option("--count", default=8, show_default=True, type=click.IntRange(1, 64), help="Masks of each kind.")
+@click.option(
+    "--output",
+    "-o",
+    default="masks.png",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="PNG to write.",
+)
 def preview(names: Any, size: int, count: int, output: str) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
     from masks import registry
@@ -48,7 +69,13 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 )
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
-@click.option("--size", default=160, show_default=True, type=click.IntRange(32, 1024))
+@click.option(
+    "--size",
+    default=160,
+    show_default=True,
+    type=click.IntRange(32, 1024),
+    help="Side of the masks in pixels.",
+)
 @click.option(
     "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
 )

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import output_option
 from bench.errors import UsageError
 
 
 @click.command(
     name="new-model",
     epilog="\b\nExample:\n  bench new-model my-unet\n  bench check-model my-unet --models-from my_unet.py\n"
-    "  bench run --models my-unet,mgs-iim,mean-image --mask center --models-from my_unet.py",
+    "  bench run --models my-unet,mgs-iim,linear --models-from my_unet.py",
 )
 @click.argument("name")
-@click.option("--output", type=click.Path(dir_okay=False), help="File to write (default: NAME.py here).")
-def new_model_command(name: str, output: str | None) -> None:
+@output_option("File to write.  [default: NAME.py here]")
+def new_model_command(name: str, output: Path | None) -> None:
     """Write a small working model called NAME, with comments, ready to be trained and changed."""
     from models.discovery import find_models
     from models.template import template_source

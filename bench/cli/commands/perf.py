@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.cli.options import NameList, flatten_names, models_from_option
+from bench.cli.options import (
+    NameList,
+    device_option,
+    flatten_names,
+    json_option,
+    models_from_option,
+    output_option,
+    size_option,
+)
 from bench.config import PRESETS
 from bench.errors import UsageError
 
@@ -16,8 +25,8 @@ from bench.errors import UsageError
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench perf\n"
-    "  bench perf --models mgs-iim,glcic --size 160 --steps 3 --json perf-160.json\n"
-    "  bench perf --models mgs-iim --size 160 --batch 64 --steps 30 --device cuda --profile --json perf-gpu.json"
+    "  bench perf --models mgs-iim,glcic --size 160 --steps 3 --output perf.json\n"
+    "  bench perf --models mgs-iim --size 160 --batch 64 --device cuda --profile"
 )
 @click.option(
     "--models",
@@ -27,11 +36,17 @@ from bench.errors import UsageError
     show_default="paper",
     help="Model names or groups (see 'bench list').",
 )
-@click.option("--size", default=64, show_default=True, type=click.IntRange(32, 512), help="Side in pixels.")
+@size_option(64)
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Images per step.")
 @click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, per phase.")
-@click.option("--preset", default="quick", show_default=True, type=click.Choice(list(PRESETS)))
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option(
+    "--preset",
+    default="quick",
+    show_default=True,
+    type=click.Choice(list(PRESETS)),
+    help="Whose settings are used.",
+)
+@device_option
 @click.option(
     "--precision",
     default="auto",
@@ -43,10 +58,11 @@ from bench.errors import UsageError
 @click.option("--plain/--no-plain", default=True, help="Compare with the plain fp32 step.")
 @click.option("--profile", is_flag=True, help="Which operators the time goes to, by phase.")
 @models_from_option
-@click.option(
-    "--json", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers there."
-)
-def perf_command(models: Any, models_from: tuple[str, ...], output: Path | None, **options: Any) -> None:
+@output_option("Write all numbers there, as JSON.")
+@json_option
+def perf_command(
+    models: Any, models_from: tuple[str, ...], output: Path | None, as_json: bool, **options: Any
+) -> None:
     """Measure training and inference of every model and phase.
 
     Prints images per second, the ratio to the plain step (float32, eager, channels-first, torch's own layers and
@@ -71,6 +87,9 @@ def perf_command(models: Any, models_from: tuple[str, ...], output: Path | None,
     result["command"] = ["bench", *sys.argv[1:]]
     if output is not None:
         write_json(output, result)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+        return
     rates = result["matrix_flops_per_second"]
     click.echo(
         f"{result['size']} px, {result['batch']} images a step, {result['hardware']['precision']}; matrix products: "

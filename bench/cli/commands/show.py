@@ -8,15 +8,21 @@ from typing import Any
 import click
 
 from bench.cli import options
-from bench.cli.options import models_from_option
+from bench.cli.options import models_from_option, size_option
 from bench.config import PRESETS
 from bench.errors import UsageError
 
 
 @click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --size 64 --preset quick")
 @click.argument("model", shell_complete=options.complete_models)
-@click.option("--size", default=160, show_default=True, help="Side of the images in pixels.")
-@click.option("--preset", default="paper", show_default=True, type=click.Choice(list(PRESETS)))
+@size_option(160)
+@click.option(
+    "--preset",
+    default="paper",
+    show_default=True,
+    type=click.Choice(list(PRESETS)),
+    help="Whose settings are used.",
+)
 @click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")
 @models_from_option
 def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import options
+from bench.cli.options import json_option
 
 if TYPE_CHECKING:
     from bench.runner.status import RunStatus
@@ -20,7 +21,7 @@ _COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
     epilog="\b\nExamples:\n  bench status\n  bench status all-center-celeba-paper\n  bench status my-run --json"
 )
 @click.argument("experiment", required=False, shell_complete=options.complete_experiments)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status_command(experiment: str | None, as_json: bool) -> None:
     """Show what of EXPERIMENT (a name in runs/, or a path) is done; of every experiment without one."""
     from dataclasses import asdict

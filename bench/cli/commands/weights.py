@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from bench.cli.options import json_option
 from bench.errors import BenchError
 
 
@@ -20,7 +21,7 @@ def weights_command() -> None:
 
 
 @weights_command.command("list", epilog="\b\nExample:\n  bench weights list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_weights(as_json: bool) -> None:
     """Show which weights there are, what needs them, and whether they are cached and whole."""
     from bench.pretrained_weights import select_backbones

@@ -106,7 +106,9 @@ def test_a_model_file_that_ends_the_program_is_a_broken_model(workplace: Path, e
 
 
 def test_a_config_file_runs_no_code_unasked(workplace: Path) -> None:
-    Path("unet.py").write_text(template_source("test-unet") + "from pathlib import Path\nPath('ran').touch()\n")
+    Path("unet.py").write_text(
+        template_source("test-unet") + "from pathlib import Path\nPath('ran').touch()\n"
+    )
     Path("evil.toml").write_text("command = ['touch', 'ran']\n")
     for text, says in (
         ("models = ['test-unet']\nmodels-from = ['unet.py']", "--models-from unet.py"),
@@ -121,10 +123,21 @@ def test_a_config_file_runs_no_code_unasked(workplace: Path) -> None:
 
 
 def test_code_that_is_given_on_the_command_line_is_run(workplace: Path, pictures_dir: Path) -> None:
-    Path("unet.py").write_text(template_source("test-unet") + "from pathlib import Path\nPath('ran').touch()\n")
+    Path("unet.py").write_text(
+        template_source("test-unet") + "from pathlib import Path\nPath('ran').touch()\n"
+    )
     Path("a.toml").write_text("models = ['test-unet']\nmodels-from = ['other.py']\npreset = 'smoke'\n")
     Path("other.py").touch()
-    words = ["run", "--config", "a.toml", "--models-from", "unet.py", "--data", str(pictures_dir), "--dry-run"]
+    words = [
+        "run",
+        "--config",
+        "a.toml",
+        "--models-from",
+        "unet.py",
+        "--data",
+        str(pictures_dir),
+        "--dry-run",
+    ]
     assert bench(*words).exit_code == 0
     assert Path("ran").exists()
 

@@ -71,7 +71,9 @@ def test_the_manifest_alone_gives_every_number_again(manifest: Path) -> None:
 
 
 def test_one_cell(manifest: Path) -> None:
-    result = bench("reproduce", ".", "--cell", "test-unet-half-seed1", "--name", "one", "--quiet", "--allow-code")
+    result = bench(
+        "reproduce", ".", "--cell", "test-unet-half-seed1", "--name", "one", "--quiet", "--allow-code"
+    )
     assert result.exit_code == 0, result.output
     assert "Test Unet on half, seed 1\n" in result.output
     assert re.search(r"^reproduced: [45] equal$", result.output, re.MULTILINE)  # LPIPS where its backbone is
@@ -85,7 +87,9 @@ def test_model_files_of_a_manifest_are_not_run_unasked(manifest: Path, original:
     spy = original.parents[1] / "unet.py"
     source = spy.read_text()
     try:
-        spy.write_text(f"{source}\nfrom pathlib import Path\nPath({str(manifest.parent / 'ran')!r}).touch()\n")
+        spy.write_text(
+            f"{source}\nfrom pathlib import Path\nPath({str(manifest.parent / 'ran')!r}).touch()\n"
+        )
         for sealed in (True, False):
             if not sealed:
                 change(manifest, lambda value: value["settings"])
@@ -179,7 +183,9 @@ def test_other_data_and_masks_are_refused(manifest: Path, workplace: Path, pictu
     change(manifest, lambda value: value["masks"]["half"].update(digest="0"))
     message = error_of("reproduce", "manifest.json", "--quiet", "--allow-code")
     assert "mask half is drawn otherwise (here version 2)" in message
-    assert "no such file or folder" in error_of("reproduce", "manifest.json", "--data", "gone", "--allow-code")
+    assert "no such file or folder" in error_of(
+        "reproduce", "manifest.json", "--data", "gone", "--allow-code"
+    )
     assert not Path("runs").exists()
 
 
