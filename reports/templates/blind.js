@@ -40,8 +40,6 @@
     one("input").src = image.input;
     one("left").src = image.completions[left];
     one("right").src = image.completions[right];
-    one("left").alt = "The left completion";
-    one("right").alt = "The right completion";
     for (const id of ["choose-left", "choose-right", "choose-tie"]) one(id).disabled = done === all;
     if (done === all) one("said").textContent = "That was the last pair. Thank you: export your choices below.";
     one("export").href = "data:text/csv;charset=utf-8," + encodeURIComponent(csv());

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -170,7 +171,7 @@ def test_dark_mode_is_dark(chromium: Any, pages: dict[str, Path]) -> None:
 
 def test_a_click_on_a_heading_sorts_and_another_turns_round(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["full"]) as page:
-        table = page.locator("#results_table table").first
+        table = page.locator("#results_table .mask-panel table").first
         heading = table.get_by_role("button", name="Sort by PSNR (dB), ours", exact=True)
 
         def scores() -> list[float]:
@@ -235,13 +236,13 @@ def test_zoom_slider_error_map_and_keys(chromium: Any, pages: dict[str, Path]) -
         before = page.locator("#zoom-title").inner_text()
         page.locator("#zoom-next").click()
         assert page.locator("#zoom-title").inner_text() != before
-        model, image = page.locator("#zoom-title").inner_text().split(", ")
+        model, image = page.locator("#zoom-title").inner_text().rsplit(", ", 1)
         page.locator(".stage").focus()
         page.keyboard.press("ArrowDown")
-        other_model, other_image = page.locator("#zoom-title").inner_text().split(", ")
+        other_model, other_image = page.locator("#zoom-title").inner_text().rsplit(", ", 1)
         assert (other_model == model, other_image == image) == (True, False)
         page.keyboard.press("ArrowLeft")
-        assert page.locator("#zoom-title").inner_text().split(", ")[0] != model
+        assert page.locator("#zoom-title").inner_text().rsplit(", ", 1)[0] != model
         page.keyboard.press("Escape")
         assert not dialog.is_visible()
         assert opener.evaluate("(e) => e === document.activeElement"), "focus goes back"
@@ -285,7 +286,8 @@ def test_a_blind_comparison_keeps_choices_and_exports_them_as_rows(
         with page.expect_download() as download:
             page.get_by_role("link", name="Export choices as CSV").click()
         download.value.save_as(tmp_path / "choices.csv")
-        rows = list(csv.DictReader((tmp_path / "choices.csv").open(encoding="utf-8")))
+        text = (tmp_path / "choices.csv").read_text(encoding="utf-8")
+        rows = list(csv.DictReader(io.StringIO(text)))
         assert [row["choice"] for row in rows] == ["left", "right", "tie", "left", "left", "left"]
         for row in rows:
             expected = {"left": row["left"], "right": row["right"], "tie": ""}[row["choice"]]
@@ -353,7 +355,7 @@ def test_without_scripts_everything_is_there_and_no_dead_control(
     page = context.new_page()
     page.goto(pages["full"].as_uri())
     assert page.locator("#results_table .mask-name").locator("visible=true").count() == 3
-    assert page.locator("#results_table table").locator("visible=true").count() == 3
+    assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 3
     assert page.locator(".needs-script").locator("visible=true").count() == 0
     assert page.locator("dialog, main button").locator("visible=true").count() == 0
     context.close()
@@ -362,7 +364,7 @@ def test_without_scripts_everything_is_there_and_no_dead_control(
 def test_print_shows_every_mask_and_no_controls(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["full"], 794, "dark") as page:
         page.emulate_media(media="print")
-        assert page.locator("#results_table table").locator("visible=true").count() == 3
+        assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 3
         assert page.locator(".needs-script, nav").locator("visible=true").count() == 0
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
@@ -402,8 +404,14 @@ def _violations(page: Any) -> list[str]:
 @needs_node
 def test_the_html_is_valid(pages: dict[str, Path], tmp_path: Path) -> None:
     config = tmp_path / "htmlvalidate.json"
-    # What a page sets inline: the number of columns of a grid, and the image beneath completions.
-    rules = {"no-inline-style": ["error", {"allowedProperties": ["--columns", "--truth"]}]}
+    # html-validate takes the semicolon of a data URL for the end of a declaration, so inline styles are checked here:
+    # the number of columns of a grid, and the image beneath completions.
+    allowed = r"--columns: \d+|--truth: url\(data:image/webp;base64,[A-Za-z0-9+/=]+\)"
+    for page in pages.values():
+        outside = re.sub(r"<svg.*?</svg>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        styles = re.findall(r'<[^>]* style="([^"]*)"', outside)
+        assert all(re.fullmatch(allowed, style) for style in styles)
+    rules = {"no-inline-style": "off"}
     config.write_text(json.dumps({"root": True, "extends": ["html-validate:standard"], "rules": rules}))
     node = shutil.which("node")
     assert node is not None
