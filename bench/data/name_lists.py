@@ -15,7 +15,7 @@ from masks.image_files import escape_name
 V = TypeVar("V")
 #: First cell of a header line, in lower case.
 _HEADERS = frozenset(
-    {"image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
+    {"idx", "image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
 )
 _MAX_VALUE = 2**63 - 1
 

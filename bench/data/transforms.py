@@ -1,4 +1,4 @@
-"""From a picture as it lies on the disk to a square of uint8 RGB."""
+"""From the bytes of an image file to a square of uint8 RGB."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from masks.image_files import IMAGE_FORMATS
 
 CROPS = ("center", "resize", "face")
-#: Side of the centre crop of CelebA's aligned 178 x 218 pictures.
+#: Side of the center crop of CelebA's aligned 178 x 218 images.
 CENTER_SIDE = 160
 #: The reason that does not count as unreadable.
 NO_FACE = "no face found"
 _MAX_PIXELS = 64_000_000
-#: Where Pillow keeps what may hold an orientation (TIFF: in its tags).
+#: Keys of Pillow's ``info`` that may hold an orientation (TIFF keeps it in its tags).
 _ROTATION = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
 
 class ImageError(ValueError):
-    """The picture cannot be used; the message is the reason that the report shows."""
+    """An image cannot be used; the message is the reason that the report shows."""
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Around :func:`decode_image`: odd metadata is no reason for a line per picture."""
+    """Silence warnings about odd metadata around :func:`decode_image`."""
     with warnings.catch_warnings():  # around many pictures, since it costs as much as opening one
         warnings.simplefilter("ignore")
         yield
@@ -40,10 +40,16 @@ def decoding() -> Iterator[None]:
 def decode_image(
     data: bytes, size: int, crop: str, center_side: int | None = CENTER_SIDE
 ) -> NDArray[np.uint8]:
-    """``(size, size, 3)`` uint8 from the bytes of a picture.
+    """Return ``(size, size, 3)`` uint8 from the bytes of an image file.
 
-    Greyscale, palette, CMYK, 16-bit and transparent pictures become RGB (transparency on white); EXIF rotation is
-    applied; shrinking is Pillow's bicubic, antialiased.
+    Grayscale, palette, CMYK, 16-bit, float and transparent images become RGB (transparency on white); EXIF rotation
+    is applied; shrinking is Pillow's bicubic, antialiased. Floats up to 1 are read as [0, 1], above as 8 or 16 bits.
+
+    Args:
+        data: contents of the file.
+        size: side of the square in pixels.
+        crop: one of :data:`CROPS`.
+        center_side: side of the crop ``center``; ``None`` is the largest square.
 
     Raises:
         ImageError: empty, unreadable, truncated, too large, or smaller than the crop.
@@ -69,7 +75,10 @@ def decode_image(
 def crop_and_resize(
     image: Image.Image, size: int, crop: str, center_side: int | None = CENTER_SIDE
 ) -> NDArray[np.uint8]:
-    """The square of an RGB picture. Only faces may be enlarged: in CelebA they are 110 to 170 pixels wide.
+    """Return the square of an RGB image. Only faces may be enlarged: in CelebA they are 110 to 170 pixels wide.
+
+    >>> crop_and_resize(Image.new("RGB", (178, 218), "white"), 64, "center").shape
+    (64, 64, 3)
 
     Raises:
         ImageError: smaller than the crop, or no face found.
@@ -90,7 +99,7 @@ def crop_and_resize(
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """EXIF's rotation applied. Looking for it costs as much as a copy, so only where it can be."""
+    """Apply EXIF's rotation. Looking for it costs as much as a copy, so only look where it can be."""
     if _ROTATION.isdisjoint(image.info) and image.format != "TIFF":
         return image
     return ImageOps.exif_transpose(image)
@@ -101,17 +110,35 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
-        # "I" and "F" do not say their range: 16 bits unless all values fit 8.
-        top = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
-        image = Image.fromarray(np.floor(np.clip(values / top, 0, 1) * 255 + 0.5).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
+        top = _range_of(values, image)
+        image = Image.fromarray(np.floor(values / top * 255 + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear)
     return image.convert("RGB")
 
 
+def _range_of(values: NDArray[np.float64], image: Image.Image) -> float:
+    """Return the value that is white, for modes with more than 8 bits.
+
+    Raises:
+        ImageError: values that fit no usual range.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return 65535.0
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(values).all() and low >= 0 and high <= 65535):
+        raise ImageError(
+            f"mode {image.mode} with values from {low:g} to {high:g}: no usual range; save it with 8 or 16 bits"
+        )
+    # 32-bit integers and floats do not say their range: the smallest usual one that holds all values.
+    if image.mode == "F" and high <= 1:
+        return 1.0
+    return 255.0 if high <= 255 else 65535.0
+
+
 def _face(image: Image.Image) -> tuple[int, int, int, int]:
-    """The largest face of scikit-image's LBP cascade, widened by 0.4 as CelebA's crop is around its faces."""
+    """Return the box of the largest face of scikit-image's LBP cascade, widened by 0.4 as CelebA's crop is."""
     detected = _detector().detect_multi_scale(
         img=np.asarray(image),
         scale_factor=1.2,

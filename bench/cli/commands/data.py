@@ -1,4 +1,4 @@
-"""``bench data``: prepare, inspect and download pictures."""
+"""``bench data``: prepare, inspect and download images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.errors import BenchError, DataError
 if TYPE_CHECKING:
     from bench.data import Dataset
 
-_LISTED = 20  # skipped pictures and duplicates shown without --all
+_LISTED = 5  # skipped images and duplicates that are shown without --all
 
 
 @click.group()
 def data_command() -> None:
-    """Prepare, inspect and download pictures.
+    """Prepare, inspect and download images.
 
-    A picture is decoded, cut and stored once; 'bench run' does so by itself when needed.
+    An image is decoded, cropped and cached once; 'bench run' does so by itself when needed.
     """
 
 
@@ -32,7 +32,7 @@ def data_command() -> None:
 @data_option
 @square_options
 def prepare(data: str, **choice: Any) -> None:
-    """Decode all pictures into the cache folder. An interrupted one goes on where it stopped."""
+    """Decode all images into the cache folder. An interrupted command continues where it stopped."""
     dataset = _open(data, choice)
     click.echo(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
 
@@ -44,15 +44,15 @@ def prepare(data: str, **choice: Any) -> None:
 )
 @data_option
 @square_options
-@click.option("--sheet", type=click.Path(dir_okay=False), help="Write a contact sheet of each split as PNG.")
-@click.option("--verify", is_flag=True, help="Sum every pixel of the pack, whatever the file's stamp says.")
-@click.option("--all", "everything", is_flag=True, help="List every skipped picture and duplicate.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped picture and duplicate.")
+@click.option("--sheet", type=click.Path(dir_okay=False), help="Write some images of each split on one PNG.")
+@click.option("--verify", is_flag=True, help="Recompute the checksums of all cached pixels.")
+@click.option("--all", "everything", is_flag=True, help="List every skipped image and duplicate.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped image and duplicate.")
 def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: bool, **choice: Any) -> None:
     """Show counts, splits, fingerprint, and what was skipped and why."""
     dataset = _open(data, choice, verify)
     if as_json:
-        click.echo(json.dumps(_facts(dataset), indent=1))
+        click.echo(json.dumps(_as_values(dataset), indent=1))
     else:
         _print(dataset, everything)
     if verify:
@@ -67,12 +67,13 @@ def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: 
         click.echo(f"wrote {sheet}", err=as_json)
 
 
-def _facts(dataset: Dataset) -> dict[str, Any]:
-    """Everything as plain values."""
+def _as_values(dataset: Dataset) -> dict[str, Any]:
+    """Return everything as plain values."""
     return {
         "name": dataset.name,
         "title": dataset.title,
         "licence": dataset.licence,
+        "homepage": dataset.kind.homepage,
         "size": dataset.size,
         "crop": dataset.crop,
         "split": dataset.split_name,
@@ -81,33 +82,47 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "test": len(dataset.test),
         "shared_identities": dataset.shared_identities,
         "shared_images": dataset.shared_images,
+        "unnamed_images": dataset.unnamed_images,
+        "attributes": sorted(dataset.attributes),
         "fingerprint": dataset.fingerprint,
+        "notes": dataset.notes,
         "duplicates": dataset.duplicates,
         "skipped": [asdict(s) for s in dataset.skipped],
     }
 
 
 def _print(dataset: Dataset, everything: bool) -> None:
-    shared = dataset.shared_identities
-    facts = {
+    lines = {
         "data": dataset.title,
         "licence": dataset.licence,
         "pictures": f"{_count(dataset):,}",
         "squares": f"{dataset.size} x {dataset.size} pixels, crop {dataset.crop}",
         "split": f"{dataset.split_name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
         f"{len(dataset.test):,} test",
-        "shared": "unknown: no list of identities"
-        if shared is None
-        else f"{shared:,} people of the test split are in the training split too, on {dataset.shared_images:,} of its "
-        f"{len(dataset.test):,} pictures",
+        "shared": _shared_people(dataset),
         "fingerprint": dataset.fingerprint,
         "duplicates": f"{len(dataset.duplicates):,} pairs across splits",
         "skipped": f"{len(dataset.skipped):,}",
     }
-    for name, value in facts.items():
+    for name, value in lines.items():
         click.echo(f"{name:<12} {value}")
+    for note in dataset.notes:
+        click.echo(f"{'note':<12} {note}")
     _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)
     _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
+
+
+def _shared_people(dataset: Dataset) -> str:
+    """Say who of the test split is in training too, counting images with a named person only."""
+    unnamed = dataset.unnamed_images
+    if dataset.shared_identities is None or unnamed is None:
+        return "unknown: no list of identities"
+    named = len(dataset.test) - unnamed["test"]
+    without = f" ({unnamed['test']:,} more have no name)" if unnamed["test"] else ""
+    return (
+        f"{dataset.shared_identities:,} people of the test split are in the training split too, on "
+        f"{dataset.shared_images:,} of its {named:,} pictures of named people{without}"
+    )
 
 
 @data_command.command(epilog="\b\nExample:\n  bench data download celeba --to ~/data")
@@ -160,4 +175,4 @@ def _list(what: str, lines: Sequence[str], everything: bool) -> None:
     for line in shown:
         click.echo(f"  {what}: {line}")
     if len(shown) < len(lines):
-        click.echo(f"  ... and {len(lines) - len(shown):,} more; --all lists them")
+        click.echo(f"  ... and {len(lines) - len(shown):,} more; --all lists them, --json holds them")

@@ -5,6 +5,7 @@ A subclass in a module of this package is in the registry: ``bench.data.sources`
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,6 +193,35 @@ class Source:
             return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.paths)}"
         states = ((self.place / path).stat() for path in self.paths.values())
         return f"{self.place.resolve()} {[(s.st_size, s.st_mtime_ns) for s in states]}"
+
+
+def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[str, int]:
+    """Return the part of each image from the outermost folder in its path that has one; an empty table if some lack it.
+
+    >>> split_by_folder({"1": "train/a/1.png", "2": "val/2.png"}, {"train": 0, "val": 2})
+    {'1': 0, '2': 2}
+    """
+    found = {}
+    for image_id, path in paths.items():
+        part = next((parts[folder] for folder in PurePosixPath(path).parts[:-1] if folder in parts), None)
+        if part is None:
+            return {}
+        found[image_id] = part
+    return found
+
+
+def hold_out_validation(partition: Mapping[str, int], name: str, share: float = 0.02) -> dict[str, int]:
+    """Turn a share of the training images into validation images, chosen by a digest of name and id.
+
+    For data sets whose published validation images are what everybody tests on.
+    """
+    limit = int(share * 2**32)
+
+    def is_held_out(image_id: str) -> bool:
+        digest = hashlib.sha256(f"validation\x1f{name}\x1f{image_id}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") < limit
+
+    return {i: 1 if part == 0 and is_held_out(i) else part for i, part in partition.items()}
 
 
 def open_tree(place: Path, outer: FileTree | None = None) -> FileTree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,23 @@ def test_download_without_network_says_what_to_do(
     assert "Network is unreachable" in err
     assert "--data" in err
     assert err.count("\n") == 1
+
+
+def test_many_duplicates_are_counted_and_the_first_few_named(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workplace / "copies"
+    folder.mkdir()
+    (first, *_) = sorted(pictures_dir.iterdir())
+    for i in range(200):
+        (folder / f"{i:03d}.png").write_bytes(first.read_bytes())
+    code, out, _ = _bench(capsys, "info", "--data", folder, "--size", "32")
+    assert code == 0
+    listed = [line for line in out.splitlines() if line.startswith("  duplicate: ")]
+    assert len(listed) == 5
+    count = int(out.split("duplicates ")[1].split()[0])
+    assert f"... and {count - 5} more; --all lists them, --json holds them" in out
+    code, out, _ = _bench(capsys, "info", "--data", folder, "--size", "32", "--json")
+    assert len(json.loads(out)["duplicates"]) == count
+    code, out, _ = _bench(capsys, "info", "--data", folder, "--size", "32", "--all")
+    assert out.count("  duplicate: ") == count

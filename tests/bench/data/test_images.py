@@ -96,6 +96,40 @@ def test_sixteen_bits_are_scaled_to_eight(kind: str) -> None:
     assert np.array_equal(out, np.stack([grey] * 3, axis=-1))
 
 
+@pytest.mark.parametrize(
+    ("scale", "kind"),
+    [(1 / 255, np.float32), (1.0, np.float32), (257.0, np.float32), (1, np.int32), (257, np.int32)],
+)
+def test_floats_and_long_integers_are_read_by_their_range(scale: float, kind: type) -> None:
+    gray = np.asarray(FACE.convert("L")).astype(np.float64)
+    gray.flat[:2] = 0, 255
+    stored = Image.fromarray((gray * scale).astype(kind))
+    out = decode_image(_bytes(stored, "TIFF"), 96, "center")
+    assert np.array_equal(out, np.stack([gray.astype(np.uint8)] * 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(np.nan, 0.5), (np.inf, 0.5), (-0.5, 0.5), (1e6, 0.5), (-3, 200), (2**30, 5)],
+)
+def test_values_without_a_usual_range_are_skipped_with_the_reason(values: tuple[float, float]) -> None:
+    kind = np.int32 if all(float(v).is_integer() for v in values) and values[1] >= 5 else np.float32
+    stored = np.full((64, 64), values[1], kind)
+    stored[0, 0] = values[0]
+    with pytest.raises(
+        ImageError, match=r"mode [IF] with values from .* to .*: no usual range; save it with 8 or 16"
+    ):
+        decode_image(_bytes(Image.fromarray(stored), "TIFF"), 64, "center")
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "RGBA", "RGBX", "YCbCr"])
+def test_every_mode_of_eight_bits_becomes_rgb(mode: str) -> None:
+    stored = FACE.convert(mode)
+    kind = {"1": "PNG", "LA": "PNG", "RGBA": "PNG"}.get(mode, "TIFF")
+    out = decode_image(_bytes(stored, kind), 96, "center")
+    assert np.abs(out.astype(int) - _plain(stored)).max() <= 1
+
+
 def test_a_dark_picture_of_sixteen_bits_stays_dark() -> None:
     dark = Image.fromarray(np.full((64, 64), 200, np.uint16))
     assert decode_image(_bytes(dark), 64, "center").max() == 1

@@ -1,0 +1,75 @@
+"""CelebA-HQ: 30,000 faces of CelebA at 1024 pixels, and the smaller copies that are passed around."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from bench.data.name_lists import NameList, parse_numbers
+from bench.data.sources.base import DataSource, FileTree, split_by_folder
+
+_MAPPING = "CelebA-HQ-to-CelebA-mapping"
+_FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:imgHQ)?0*(\d{1,5})")
+#: Folders of the copies that come divided: LaMa's script, and ``train``, ``val`` and ``test``.
+_PARTS = {
+    "train": 0, "train_256": 0, "val": 1, "val_256": 1, "val_source_256": 1,
+    "test": 2, "visual_test_256": 2, "visual_test_source_256": 2,
+}  # fmt: skip
+
+
+class CelebAHQ(DataSource):
+    """CelebA-HQ, known by its folder or by the list that maps it to CelebA."""
+
+    name = "celeba-hq"
+    title = "CelebA-HQ"
+    licence = (
+        "CelebA-HQ (Karras et al., ICLR 2018), made from CelebA: for non-commercial research only, not for "
+        "redistribution; do not pass on a page with these pictures"
+    )
+    homepage = "https://github.com/tkarras/progressive_growing_of_gans"
+    layout = "`CelebA-HQ-img/`, `celeba_hq_256/` and the like, with numbered images"
+    published_split = (
+        "CelebA's own through `CelebA-HQ-to-CelebA-mapping.txt` and `list_eval_partition.txt` "
+        "(24,183 / 2,993 / 2,824), or the folders of LaMa's script"
+    )
+    order = 5
+    aligned_faces = True
+    lists = {"split": "list_eval_partition", "identities": "identity_CelebA"}  # noqa: RUF012
+
+    def select(self, tree: FileTree) -> dict[str, str] | None:
+        """Take the numbered images below a folder of CelebA-HQ's name."""
+        images = tree.files.images
+        inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
+        if not inside and (
+            any(_FOLDER.fullmatch(name) for name in tree.folder_names[1:]) or tree.find_list(_MAPPING)
+        ):
+            inside = images
+        found: dict[str, str] = {}
+        for path in inside:
+            if number := _NUMBER.fullmatch(PurePosixPath(path).stem):
+                found.setdefault(f"{int(number[1]):05d}.jpg", path)
+        return found or None
+
+    def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Divide as CelebA is, or by folders."""
+        if divided := split_by_folder(paths, _PARTS):
+            return divided
+        return self._of_celeba(tree, paths, "split")
+
+    def identities(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Name people by CelebA's list."""
+        return self._of_celeba(tree, paths, "identities")
+
+    def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
+        mapping, listed = (tree.find_list(stem, self.beside(tree)) for stem in (_MAPPING, self.lists[what]))
+        if mapping is None or listed is None:
+            return {}
+        values, originals = parse_numbers(listed), _originals(mapping)
+        return {i: values[originals[i]] for i in paths if originals.get(i) in values}
+
+
+def _originals(mapping: NameList) -> dict[str, str]:
+    """Image id -> CelebA's name, from lines ``idx orig_idx orig_file``."""
+    return {f"{int(index):05d}.jpg": values[-1] for index, values in mapping.rows.items() if index.isdigit()}

@@ -1,0 +1,52 @@
+"""FFHQ: 70,000 aligned faces at 1024 pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from bench.data.sources.base import DataSource, FileTree, hold_out_validation
+
+#: Folders of aligned images, the largest first.
+_FOLDERS = (r"images1024x1024", r"ffhq[-_]?1024\w*", r"ffhq[-_]?\w*", r"thumbnails128x128")
+_NUMBER = re.compile(r"\d{5}")
+_NUM_TRAINING = 60_000
+
+
+class FFHQ(DataSource):
+    """Flickr-Faces-HQ, known by ``images1024x1024/`` or a folder named ``ffhq...``."""
+
+    name = "ffhq"
+    title = "FFHQ"
+    licence = (
+        "FFHQ (Karras et al., CVPR 2019): CC BY-NC-SA 4.0 by NVIDIA; each photo under its own license, given in "
+        "ffhq-dataset-v2.json"
+    )
+    homepage = "https://github.com/NVlabs/ffhq-dataset"
+    layout = (
+        "`images1024x1024/` (with or without sub-folders of a thousand), `thumbnails128x128/`, or `ffhq*/`"
+    )
+    published_split = (
+        "images 0-59,999 train, 60,000-69,999 test; 2 % of the training images are held out to validate"
+    )
+    order = 5
+    aligned_faces = True
+
+    def select(self, tree: FileTree) -> dict[str, str] | None:
+        """Take images numbered with five digits below a folder of FFHQ's."""
+        numbered = [p for p in tree.files.images if _NUMBER.fullmatch(PurePosixPath(p).stem)]
+        for wanted in _FOLDERS:
+            pattern = re.compile(wanted, re.IGNORECASE)
+            whole = any(pattern.fullmatch(name) for name in tree.folder_names[1:])
+            inside = [
+                p for p in numbered if whole or any(map(pattern.fullmatch, PurePosixPath(p).parts[:-1]))
+            ]
+            if inside:
+                return {f"{PurePosixPath(path).stem}.png": path for path in reversed(inside)}
+        return None
+
+    def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Divide by number, as ``ffhq-dataset-v2.json`` does."""
+        published = {i: 0 if int(i[:5]) < _NUM_TRAINING else 2 for i in paths}
+        return hold_out_validation(published, self.name) if 2 in published.values() else {}

@@ -1,0 +1,39 @@
+"""Paris StreetView: 14,900 training and 100 test images of facades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from bench.data.sources.base import DataSource, FileTree, hold_out_validation
+
+_TRAINING, _TEST = "paris_train_original", ("paris_eval", "paris_eval_gt")
+
+
+class ParisStreetView(DataSource):
+    """Paris StreetView as the authors of Context Encoders pass it on, known by its folders."""
+
+    name = "paris-street-view"
+    title = "Paris StreetView"
+    licence = (
+        "Paris StreetView (Doersch et al., SIGGRAPH 2012; Pathak et al., CVPR 2016): from the authors on request, for "
+        "research only; do not pass on a page with these pictures"
+    )
+    homepage = "https://github.com/pathak22/context-encoder"
+    layout = "`paris_train_original/` beside `paris_eval/paris_eval_gt/`"
+    published_split = "14,900 train, 100 test; 2 % of the training images are held out to validate"
+    order = 5
+
+    def select(self, tree: FileTree) -> dict[str, str] | None:
+        """Take the images of both folders; the corrupted copies of the test images are left out."""
+        found = {}
+        for path in tree.files.images:
+            folders = PurePosixPath(path).parts[:-1]
+            if _TRAINING in folders or _TEST[1] in folders:
+                found[f"{'train' if _TRAINING in folders else 'test'}/{PurePosixPath(path).name}"] = path
+        return found if any(i.startswith("train/") for i in found) else None
+
+    def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
+        """Divide by folder."""
+        published = {i: 2 if i.startswith("test/") else 0 for i in paths}
+        return hold_out_validation(published, self.name) if 2 in published.values() else {}
