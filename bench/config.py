@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.errors import UsageError
+from models.config_fields import describe_type, fits_type, type_hints
+from models.learning_rates import SCHEDULES
+from models.registry import did_you_mean
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 SIZES = (32, 512)
 
 #: Fields each preset changes; the class defaults are those of ``quick``.
@@ -58,7 +61,9 @@ class RunConfig:
         schedule: how the uniform track's learning rate changes (:data:`models.learning_rates.SCHEDULES`).
         seeds: one training each.
         flips: mirror half of the training images.
-        precision: ``auto`` is bf16 autocast where the device computes in it, else fp32.
+        precision: ``auto`` is bf16 autocast where the device computes in it, else fp32; or one by name
+            (:class:`bench.training.device.Compute`).
+        deterministic: replace or refuse kernels whose sums depend on the order of threads.
         compile: run networks through ``torch.compile``.
         split: how data is divided: ``auto``, ``official``, ``paper``, ``identity``, ``digest``.
         crop: ``center``, ``resize`` or ``face``.
@@ -85,6 +90,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)
     flips: bool = True
     precision: Precision = "auto"
+    deterministic: bool = False
     compile: bool = False
     split: str = "auto"
     crop: str = "center"
@@ -104,6 +110,9 @@ class RunConfig:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise UsageError(f"--{name.replace('_', '-')} {shown}: {why}")
 
+        for name, hint in type_hints(type(self)).items():
+            if not fits_type(getattr(self, name), hint):
+                refuse(name, f"must be {describe_type(hint)}")
         if self.preset not in PRESETS:
             refuse("preset", "there are " + ", ".join(PRESETS))
         for name in ("images_seen", "report_every", "mask_bank"):
@@ -123,8 +132,8 @@ class RunConfig:
                 refuse(name, "must be at least 1")
         if not SIZES[0] <= self.size <= SIZES[1]:
             refuse("size", f"must lie between {SIZES[0]} and {SIZES[1]} pixels")
-        if self.evaluate_on not in ("test", "validation"):
-            refuse("evaluate_on", "there are test, validation")
+        if self.schedule not in SCHEDULES:
+            refuse("schedule", "unknown" + did_you_mean(self.schedule, SCHEDULES))
         if not (0 < self.learning_rate < math.inf):
             refuse("learning_rate", "must be a positive number")
         if not self.seeds or min(self.seeds) < 0:
@@ -147,8 +156,6 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
     Raises:
         UsageError: unknown preset or field (with suggestions), or a value out of range.
     """
-    from models.registry import did_you_mean
-
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: unknown{did_you_mean(preset, PRESETS)}")
     fields = {**PRESETS[preset], "preset": preset}
@@ -157,7 +164,7 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
         if name not in known:
             raise UsageError(f"unknown setting {name!r}{did_you_mean(name, known)}")
         if value is not None:
-            fields[name] = value
+            fields[name] = tuple(value) if isinstance(value, list) else value
     return RunConfig(**fields)
 
 

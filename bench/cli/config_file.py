@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import tomli_w
 from click.core import ParameterSource
 
-from bench import toml
 from bench.errors import UsageError
 from models.discovery import PROGRAM_PREFIX
 from models.registry import did_you_mean
@@ -195,13 +195,22 @@ def config_template(
             option = known[key]
             lines += ["", f"# {option.help}"]
             if key in defaults:
-                lines.append(f"{key} = {toml.toml_literal(defaults[key])}")
+                lines.append(_line(key, defaults[key]))
             else:
-                lines.append(f"#{key} = {toml.toml_literal(_example(option, examples.get(key)))}")
+                lines.append("#" + _line(key, _example(option, examples.get(key))))
     for key in tables:  # at the end, where TOML wants them
         lines += ["", f"# {known[key].help} 'bench show pconv' lists those of pconv."]
         lines += [f"#[{key}.pconv]", "#hole_weight = 6.0"]
     return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: Any) -> str:
+    """A key and its value on one line, lists among them."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    literals = [tomli_w.dumps({"x": item}).removeprefix("x = ").rstrip("\n") for item in items]
+    return (
+        f"{key} = [{', '.join(literals)}]" if isinstance(value, (list, tuple)) else f"{key} = {literals[0]}"
+    )
 
 
 def _example(option: click.Option, example: Any) -> Any:

@@ -105,7 +105,8 @@ def print_preview(request: Request, *, as_json: bool) -> None:
     for heading in ("model", "mask", "seed", "state"):
         table.add_column(heading, overflow="fold")
     for cell in planned.cells:
-        table.add_row(cell.label, cell.mask, str(cell.seed), cell.state)
+        state = "; ".join([cell.state, *cell.changes])
+        table.add_row(cell.label, cell.mask, str(cell.seed), state)
     Console(highlight=False, markup=False).print(table)
     done = sum(cell.done for cell in planned.cells)
     about = "unknown time" if planned.seconds is None else f"about {format_duration(planned.seconds)}"

@@ -6,6 +6,7 @@ files; a package can bring another tracker by an entry point, chosen with ``benc
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,6 +123,29 @@ class CallbackGroup(RunCallbacks):
                 self.warn(
                     f"{type(member).__name__}.{event} failed and is left out: {type(error).__name__}: {error}"
                 )
+
+
+class ProtectedCallbacks(RunCallbacks):
+    """Calls another's methods, and goes on where those cannot write: a terminal that is closed ends no training.
+
+    Args:
+        callbacks: of whoever watches the run.
+    """
+
+    def __init__(self, callbacks: RunCallbacks) -> None:
+        self._callbacks = callbacks
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return the other's method, protected."""
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        method = getattr(self._callbacks, name)
+
+        def call(*arguments: Any, **keywords: Any) -> None:
+            with contextlib.suppress(OSError):
+                method(*arguments, **keywords)
+
+        return call
 
 
 def _forward(event: str) -> Any:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 import masks.bank
 import masks.registry
-from bench import provenance, toml
+from bench import provenance
 from bench.config import RunConfig
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
@@ -162,7 +163,9 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
     }
     store.write_manifest(value)
     if options:
-        _write_options(store, options)
+        title = f"bench run --config {store.folder / CONFIG}: the options as resolved"
+        text = options_as_toml(options, title)
+        atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return Manifest(store, value, context.where)
 
 
@@ -264,11 +267,25 @@ def _describe_metrics(unavailable: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _write_options(store: RunFolder, options: Mapping[str, Any]) -> None:
-    text = (
-        f"# bench run --config {store.folder / CONFIG}: the options as resolved\n{toml.toml_dumps(options)}"
-    )
-    atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+def options_as_toml(options: Mapping[str, Any], title: str) -> str:
+    """Return options as a TOML file under a comment; one whose value is not Unicode, which TOML cannot hold, left out.
+
+    >>> print(options_as_toml({"size": 64, "set": {"pconv": {"hole_weight": 3.5}}}, "as resolved"))
+    # as resolved
+    size = 64
+    <BLANKLINE>
+    [set.pconv]
+    hole_weight = 3.5
+    <BLANKLINE>
+    """
+    lines, writable = [f"# {title}"], {}
+    for name, value in options.items():
+        try:
+            tomli_w.dumps({name: value}).encode()
+            writable[name] = value
+        except UnicodeEncodeError:
+            lines.append(f"# {name}: not Unicode, give it on the command line")
+    return "\n".join([*lines, tomli_w.dumps(writable)])
 
 
 def done_entry(

@@ -25,7 +25,7 @@ from bench.evaluation.metrics import (
     prepare_metrics,
 )
 from bench.runner import batch_size, keys
-from bench.runner.callbacks import RunCallbacks
+from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
 from bench.runner.context import RunContext
 from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
@@ -65,9 +65,12 @@ class PreparedRun:
 
 def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> PreparedRun:
     """Check everything that can be checked, open the data (packing them once) and plan the cells."""
+    callbacks = ProtectedCallbacks(callbacks)
     wanted = expand_metrics(("primary", *request.settings.metrics))
     entries = load_models(request)
-    compute = select_device(request.device, request.settings.precision)
+    compute = select_device(
+        request.device, request.settings.precision, deterministic=request.settings.deterministic
+    )
     settings = request.settings
     if request.jobs > 1:
         if compute.process_group.is_distributed:

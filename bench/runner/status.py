@@ -47,8 +47,11 @@ class RunStatus:
     """An experiment.
 
     Attributes:
+        name: of its folder.
+        created: time of the first command.
+        updated: time of the last change.
         cells: every cell that was planned: model, label, mask, train_mask, seed, status, reason. ``waiting`` ones are
-            not started or on the way.
+            not started or being trained; of ``damaged`` ones, files are empty or gone.
         trainings: those that are not complete.
         holder: process that works in the folder, if one does.
         num_bytes: what the folder takes.
@@ -79,8 +82,9 @@ def read_status(folder: Path) -> RunStatus:
     manifest = read_manifest(folder / "manifest.json")
     fields = ("model", "label", "mask", "train_mask", "seed")
     cells = [
-        {**{k: c.get(k) for k in fields}, "status": c["status"], "reason": c.get("reason")}
+        {**{k: c.get(k) for k in fields}, "status": status, "reason": reason}
         for c in manifest["cells"]
+        for status, reason in [_status_of(c, folder)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
@@ -101,7 +105,7 @@ def read_status(folder: Path) -> RunStatus:
         else folder
     )
     return RunStatus(
-        name=manifest["experiment"],
+        name=folder.name,
         created=manifest["created"],
         updated=manifest.get("updated", manifest["created"]),
         cells=cells,
@@ -112,6 +116,16 @@ def read_status(folder: Path) -> RunStatus:
         num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,
     )
+
+
+def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
+    """Status and reason of a recorded cell: one whose files are empty or gone is not done."""
+    if entry["status"] == "done":
+        for name in ("results.parquet", "cell.json"):
+            path = folder / entry["folder"] / name
+            if not (path.is_file() and path.stat().st_size):
+                return "damaged", f"{path.relative_to(folder)} is empty or gone; run the command again"
+    return entry["status"], entry.get("reason")
 
 
 def lock_holder(folder: Path) -> str | None:
@@ -237,6 +251,7 @@ def _preview_cell(
     if saved is not None:
         return preview(*_state_of_saved(saved, lacking or [], prepared))
     changes = describe_recorded(recorded.get(_name_of(cell)), cell)
+    changes = [f"changed since it was computed: {', '.join(changes)}"] if changes else []
     if not cell.trained:
         return preview("to evaluate", changes=changes)
     assert cell.training is not None

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pickle
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,11 +97,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 digest.update(block)
         if digest.hexdigest()[:16] != match[2]:
             raise CheckpointError(f"{path}: truncated or altered (its bytes do not match its name)")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # about pickle protocols that are not ours: such a file is refused
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except pickle.UnpicklingError as error:  # torch's message advises to load it in spite of the danger
+        raise CheckpointError(
+            f"{path}: refused, since it holds more than tensors and plain values"
+        ) from error
     except Exception as error:  # unpickling corrupt bytes may raise anything
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("step") != int(match[1]):
         raise CheckpointError(f"{path}: not a checkpoint of this version")
     return state

@@ -17,16 +17,22 @@ class InterruptedTrainingError(BenchError):
         self.exit_code = 128 + signum
 
 
+#: Ctrl-C, a scheduler's or a system's request to end, and a terminal or ssh connection that is closed.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SIGHUP = getattr(signal, "SIGHUP", None)
+
+
 class StopSignals:
-    """While entered, records a SIGINT or SIGTERM as :attr:`signum` (0: none) for the loop to read."""
+    """While entered, records a SIGINT, SIGTERM or SIGHUP as :attr:`signum` (0: none) for the loop to read."""
 
     def __init__(self) -> None:
         self.signum = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        """Install the handlers of the two signals."""
-        self._previous = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Install the handlers of the signals, but for a SIGHUP that ``nohup`` has told this process to ignore."""
+        taken = [s for s in _SIGNALS if s != _SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
+        self._previous = {s: signal.signal(s, self._remember) for s in taken}
         return self
 
     def __exit__(

@@ -246,6 +246,8 @@ def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, An
 
 
 def _log_records(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    if "event" in entry:  # an event has no values
+        return []
     kind = "terms" if "terms" in entry else "validation"
     common = {
         "kind": "term" if kind == "terms" else kind,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -31,8 +31,9 @@ from bench.cli.options import (
     preset_default,
     quiet_option,
 )
-from bench.config import PRESETS, Request, RunConfig, resolve_config
+from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config
 from bench.errors import BenchError, DiskError, UsageError
+from models.learning_rates import SCHEDULES
 
 if TYPE_CHECKING:
     from bench.runner.run_folder import RunFolder
@@ -49,10 +50,11 @@ GROUPS = {
         "batch",
         "micro-batch",
         "learning-rate",
+        "schedule",
         "flips",
         "train-mask",
     ),
-    "Machine": ("device", "precision", "compile", "jobs", "checkpoint-every", "recompute"),
+    "Machine": ("device", "precision", "deterministic", "compile", "jobs", "checkpoint-every", "recompute"),
     "Tracking": ("samples", "tensorboard", "callback"),
     "Output": ("quiet", "verbose", "json", "help"),
 }
@@ -142,6 +144,12 @@ GROUPS = {
     help="Adam learning rate (uniform track).",
 )
 @click.option(
+    "--schedule",
+    type=click.Choice(list(SCHEDULES)),
+    show_default=preset_default("schedule"),
+    help="Learning-rate schedule (uniform track).",
+)
+@click.option(
     "--flips/--no-flips",
     default=None,
     show_default=preset_default("flips"),
@@ -186,9 +194,15 @@ GROUPS = {
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "bf16", "fp32"]),
+    type=click.Choice(get_args(Precision)),
     show_default=preset_default("precision"),
-    help="bf16 autocast or fp32.",
+    help="Number format of matrix products and convolutions; 'auto': bf16 where the device computes in it.",
+)
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=None,
+    show_default=preset_default("deterministic"),
+    help="Replace or refuse kernels whose sums depend on the order of threads.",
 )
 @click.option(
     "--compile/--no-compile",

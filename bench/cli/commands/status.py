@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +14,8 @@ from bench.cli.options import json_option
 if TYPE_CHECKING:
     from bench.runner.status import RunStatus
 
-_ORDER = ("done", "waiting", "failed", "not-applicable")
-_COLORS = {"done": "green", "failed": "red", "waiting": "yellow"}
+_ORDER = ("done", "waiting", "failed", "damaged", "not-applicable")
+_COLORS = {"done": "green", "failed": "red", "damaged": "red", "waiting": "yellow"}
 
 
 @click.command(
@@ -32,10 +33,12 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     from bench.runner.status import read_status
 
     if experiment is None:
-        folders = [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
+        places = [path for name in ("manifest.json", "cells") for path in RUNS.glob(f"*/{name}")]
+        folders = sorted({path.parent for path in places})
     else:
         folders = [find_experiment(experiment)]
     found: list[RunStatus] = []
+    unreadable = 0
     for folder in folders:
         try:
             found.append(read_status(folder))
@@ -43,6 +46,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
             if experiment is not None:
                 raise
             click.echo(f"error: {error}", err=True)
+            unreadable += 1
     if as_json:
         plain: list[dict[str, Any]] = [
             {**asdict(s), "counts": dict(s.counts), "report": str(s.report) if s.report else None}
@@ -53,6 +57,8 @@ def status_command(experiment: str | None, as_json: bool) -> None:
         _list(found)
     else:
         _show(found[0])
+    if unreadable or any(status.counts["damaged"] for status in found):
+        sys.exit(1)
 
 
 def _list(found: list[RunStatus]) -> None:
@@ -86,7 +92,7 @@ def _show(status: RunStatus) -> None:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
     click.echo(f"  report         {status.report or 'not written: bench report ' + status.name}")
-    if status.counts["waiting"] or status.counts["failed"]:
+    if any(status.counts[state] for state in ("waiting", "failed", "damaged")):
         click.echo(f"  go on with     bench run --config runs/{status.name}/config.toml")
 
 

@@ -1,0 +1,257 @@
+"""Files of a run folder that are cut, edited or gone: noticed, named, and made again without losing the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
+from bench.runner.run import run_experiment
+from bench.runner.run_folder import RunFolder, file_signature, read_checked_json, write_checked_json
+from bench.runner.status import read_status
+from bench.training import checkpoint
+from bench.training.data_loader import StepBatches
+from bench.training.schedule import Intervals
+from bench.training.signals import InterruptedTrainingError
+from models.base import Batch
+from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.manifest import SEAL, manifest_checksum
+from tests.bench.runner.test_recovery import Warned, truncate
+from tests.bench.runner.test_run import request, rows
+from tests.bench.runner.toy_model import toy_trainer
+
+
+def test_an_edit_of_checked_json_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_checked_json(path, {"fid": 41.2, "seconds": [1, 2]})
+    assert read_checked_json(path) == {"fid": 41.2, "seconds": [1, 2]}
+    whole = path.read_text()
+    for old, new in (("41.2", "1.23"), ("41.2", "41.20000001"), ('"seconds"', '"second"'), ("[", "[0,")):
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ValueError, match="does not hold what was written"):
+            read_checked_json(path)
+    for text in ("", "[]", "{}", "null", whole[:20]):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"\w"):
+            read_checked_json(path)
+
+
+@pytest.fixture
+def store(workplace: Path, pictures_dir: Path) -> RunFolder:
+    """An experiment of two training-free baselines."""
+    return run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned()).store
+
+
+def _label(value: dict[str, Any]) -> None:
+    value["label"] = "Context Encodes"
+
+
+def _seconds(value: dict[str, Any]) -> None:
+    value["evaluation"]["seconds"] = 7777.0
+
+
+def _sets(value: dict[str, Any]) -> None:
+    value["evaluation"]["sets"] = {"fid": {"value": 1.23, "images": 8}}
+
+
+@pytest.mark.parametrize("edit", [_label, _seconds, _sets])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_edited_cell_is_never_taken_into_the_manifest(
+    store: RunFolder, pictures_dir: Path, edit: Callable[[dict[str, Any]], None], sealed: bool
+) -> None:
+    """``sealed``: whoever edits it makes the checksum anew, and the identity still does not agree."""
+    before = store.read_manifest()
+    path = next(store.folder.glob("cells/mean-center*/cell.json"))
+    value = json.loads(path.read_text())
+    edit(value)
+    if sealed and edit is _label:
+        value[SEAL] = manifest_checksum(value)
+    path.write_text(json.dumps(value))
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), callbacks)
+    assert any("evaluating Mean pixel on center again" in warning for warning in callbacks.warnings)
+    after = store.read_manifest()
+    assert before is not None
+    assert after is not None
+    for old, new in zip(before["cells"], after["cells"], strict=True):
+        assert new["label"] == old["label"]
+        assert new["evaluation"]["numbers"] == old["evaluation"]["numbers"]
+        assert new["evaluation"]["sets"] == {}
+        assert new["evaluation"]["seconds"] < 1000
+
+
+def test_rows_of_another_cell_are_refused_by_run_and_report(store: RunFolder, pictures_dir: Path) -> None:
+    a, b = (next(store.folder.glob(f"cells/{m}-center*/results.parquet")) for m in ("mean", "mean-image"))
+    a.write_bytes(b.read_bytes())
+    with pytest.raises(ExperimentError, match="rows of model 'mean-image' where the manifest says 'mean'"):
+        load_experiment(store.folder)
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), callbacks)
+    assert any("results.parquet is of another cell" in warning for warning in callbacks.warnings)
+    assert set(load_experiment(store.folder).rows["model"]) == {"mean", "mean-image"}
+
+
+@pytest.mark.parametrize("damage", [truncate, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_damaged_manifest_is_made_again_from_all_cells(
+    store: RunFolder, pictures_dir: Path, damage: Callable[[Path], object]
+) -> None:
+    """Cells of other commands than the one that is given are not lost."""
+    expected = rows(store)
+    damage(store.manifest_path)
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean",), name="kept"), callbacks)
+    assert any("made again from 2 finished cells" in warning for warning in callbacks.warnings)
+    found = rows(store)
+    assert set(found["model"]) == {"mean", "mean-image"}
+    assert sorted(found["psnr_db"]) == sorted(expected["psnr_db"])
+    assert load_experiment(store.folder).manifest["masks"]["center"]["digest"]
+
+
+def test_a_manifest_is_not_made_from_cells_of_another_set_up(store: RunFolder, pictures_dir: Path) -> None:
+    store.manifest_path.unlink()
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean",), name="kept", size=32), callbacks)
+    assert sum("it is of another set-up" in warning for warning in callbacks.warnings) == 2
+    assert set(rows(store)["model"]) == {"mean"}
+
+
+def test_status_names_the_folder_and_what_is_empty_or_gone(store: RunFolder) -> None:
+    next(store.folder.glob("cells/mean-center*/results.parquet")).write_bytes(b"")
+    moved = store.folder.rename(store.folder.with_name("moved"))
+    status = read_status(moved)
+    assert status.name == "moved"
+    assert status.counts == {"done": 1, "damaged": 1}
+    next(moved.glob("cells/mean-image-center*/cell.json")).unlink()
+    assert read_status(moved).counts == {"damaged": 2}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes().replace(b'"step"', b'"st\xffep"', 1)),
+        lambda path: path.write_bytes(b"\xff\xfe\x00" + path.read_bytes()),
+        lambda path: path.write_bytes(path.read_bytes().rpartition(b"\n{")[0]),
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("[" * 100_000),
+    ],
+)
+def test_a_damaged_log_is_read_as_far_as_it_goes_and_named(
+    trained: RunFolder, damage: Callable[[Path], object]
+) -> None:
+    assert load_experiment(trained.folder).log_problems == {}
+    path = next(trained.folder.glob("trainings/*/train.jsonl"))
+    whole = path.read_bytes()
+    record = read_checked_json(path.with_name("training.json"))
+    assert record["log"] == file_signature(path)
+    assert record["log"]["lines"] == len(whole.splitlines())
+    damage(path)
+    assert load_experiment(trained.folder).log_problems.keys() == {record["key"]}
+    path.write_bytes(whole)
+
+
+@pytest.fixture
+def trained(workplace: Path, pictures_dir: Path, unet: Path) -> RunFolder:
+    """An experiment with one training."""
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), name="kept")
+    return run_experiment(asked, Warned()).store
+
+
+@pytest.mark.parametrize("name", ["pictures/center.npz", "cells/*/pictures.npz"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x04K\x01.", b"\x93NUMPY"])
+def test_damaged_images_are_named_with_a_remedy_that_helps(
+    store: RunFolder, pictures_dir: Path, name: str, content: bytes
+) -> None:
+    for path in store.folder.glob(name):
+        path.write_bytes(content)
+    with pytest.raises(ExperimentError, match=r"damaged .*; delete it"):
+        load_experiment(store.folder).pictures("center")
+    run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned())
+    assert load_experiment(store.folder).pictures("center") is not None
+
+
+def test_an_edited_record_of_a_training_is_written_again_from_its_checkpoint(
+    trained: RunFolder, pictures_dir: Path, workplace: Path
+) -> None:
+    path = next(trained.folder.glob("trainings/*/training.json"))
+    before = read_checked_json(path)
+    path.write_text(path.read_text().replace('"num_steps": 4', '"num_steps": 400', 1))
+    for cell in trained.folder.glob("cells/*/cell.json"):
+        cell.unlink()
+    callbacks = Warned()
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(workplace / "unet.py"),), name="kept")
+    run_experiment(asked, callbacks)
+    after = read_checked_json(path)
+    assert after["num_steps"] == before["num_steps"]
+    assert after["log"] == before["log"]
+
+
+def test_a_refused_checkpoint_is_one_line_without_dangerous_advice(tmp_path: Path) -> None:
+    import hashlib
+    import pickle
+
+    content = pickle.dumps({"format": print})
+    path = tmp_path / f"checkpoint-000000004-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    path.write_bytes(content)
+    warnings: list[str] = []
+    assert checkpoint.newest_checkpoint(tmp_path, warn=warnings.append) is None
+    (said,) = warnings
+    assert "\n" not in said
+    assert "weights_only" not in said
+    assert "refused" in said
+
+
+def test_a_hangup_checkpoints_like_any_other_signal(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
+    batches = trainer.batches
+
+    def hanging_up(at: int) -> Batch:
+        if at == 5:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return batches(at)
+
+    trainer.batches = StepBatches(4, hanging_up)
+    with pytest.raises(InterruptedTrainingError) as stop:
+        trainer.train()
+    assert stop.value.exit_code == 128 + signal.SIGHUP
+    state = checkpoint.newest_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 6
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        trainer = toy_trainer(tmp_path, intervals=Intervals(report=4))
+        batches = trainer.batches
+
+        def hanging_up(at: int) -> Batch:
+            if at == 5:
+                os.kill(os.getpid(), signal.SIGHUP)
+            return batches(at)
+
+        trainer.batches = StepBatches(4, hanging_up)
+        trainer.train()
+        assert trainer.step == 12
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_ends_no_training() -> None:
+    class Gone(RunCallbacks):
+        def note(self, text: str) -> None:
+            raise OSError(5, "Input/output error")
+
+        def warn(self, text: str) -> None:
+            raise ValueError("a mistake of ours")
+
+    protected = ProtectedCallbacks(Gone())
+    protected.note("said to nobody")
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        protected.warn("is not hidden")
