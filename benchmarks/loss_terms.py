@@ -24,7 +24,7 @@ from masks.registry import draw_masks
 from models import discovery
 from models.base import Batch, Box, Budget, Task
 from models.losses import mse_over_weights
-from models.pretrained import as_tuples
+from models.pretrained import restore_fields
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         mean_pixel=tuple(about["mean_pixel"]),
     )
     entry = discovery.load_model(record["model"])
-    config = entry.model.Config(**{k: as_tuples(v) for k, v in record["config"].items()})
+    config = entry.model.Config(**restore_fields(record["config"]))
     model = entry.model(config, task)
     state = checkpoint.newest_checkpoint(options.training)
     assert state is not None, "no checkpoint"

@@ -1,7 +1,7 @@
-"""Fills that learn nothing: the floor that a trained model must clear, and the classics.
+"""Training-free baselines: means of the training split, and classical methods.
 
 * ``mean``: the training split's mean pixel;
-* ``mean-image``: its mean picture, which already knows where a face's eyes are;
+* ``mean-image``: its mean image, which already shows where a face's eyes are;
 * ``biharmonic``: Damelin and Hoang, "On Surface Completion and Image Inpainting by Biharmonic Functions",
   IJMMS 2018, by scikit-image;
 * ``telea``: Telea, "An Image Inpainting Technique Based on the Fast Marching Method", JGT 2004, by OpenCV;
@@ -11,8 +11,8 @@
 | what | ambiguous | here | field |
 |---|---|---|---|
 | OpenCV's radius | demos use 3 | 3 px | ``radius`` |
-| OpenCV's depth | 8 bits only | the picture is rounded to 8 bits for the call | |
-| biharmonic's range | unbounded | scikit-image clips to the known pixels' range, per picture and channel | |
+| OpenCV's depth | 8 bits only | the image is rounded to 8 bits for the call | |
+| biharmonic's range | unbounded | scikit-image clips to the known pixels' range, per image and channel | |
 """
 
 from __future__ import annotations
@@ -27,88 +27,92 @@ import torch
 from torch import Tensor
 
 from models.base import Ambiguity, Batch, Budget, Completion, InpaintingModel, Phase, Task, composite
+from models.config_fields import check_fields
 from models.errors import MissingPackageError, ModelError
 from models.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoConfig:
-    """Nothing to choose."""
+    """Empty config of baselines without options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCVConfig:
-    """Attributes:
-    radius: of the neighbourhood that a pixel is computed from, in pixels.
+    """Options of OpenCV's methods.
+
+    Attributes:
+        radius: of the neighborhood from which a pixel is computed, in pixels.
     """
 
     radius: float = 3.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.radius <= 0:
             raise ValueError(f"radius must be positive, not {self.radius}")
 
 
 class TrainingFreeBaseline(InpaintingModel):
-    """A model without networks or phases; subclasses say what lies in the hole."""
+    """A model without networks or phases; subclasses define how the hole is filled."""
 
     Config: ClassVar[type] = NoConfig
 
     trained = False
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """None: nothing is trained."""
+        """Return no phases: nothing is trained."""
         return []
 
     def complete(self, batch: Batch) -> Completion:
-        """The fill, and its composite; known pixels of ``raw`` are whatever the method gives there."""
+        """Fill the hole; known pixels of ``raw`` are whatever the method returns there."""
         raw = self.fill(batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Never called, since there are no phases."""
-        raise ModelError(f"{type(self).__name__} is an untrained fill and has no loss")
+        """Raise an error: there are no phases, so nothing may ask for a loss."""
+        raise ModelError(f"{type(self).__name__} is a training-free baseline and has no loss")
 
     @abstractmethod
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
-        """A picture ``(N, 3, H, W)`` float32 in [0, 1] made of the known pixels of ``image`` alone."""
+        """Return ``(N, 3, H, W)`` float32 in [0, 1], computed from the known pixels of ``image`` alone."""
 
 
 @register(
     "mean",
     label="Mean pixel",
-    summary="the training split's mean colour",
+    summary="the training split's mean color",
     groups=("untrained",),
 )
 class MeanPixel(TrainingFreeBaseline):
-    """One colour for every hole."""
+    """One color for every hole."""
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The mean pixel everywhere."""
+        """Return the mean pixel everywhere."""
         return image.new_tensor(self.task.mean_pixel).view(1, 3, 1, 1).expand_as(image)
 
 
 @register(
     "mean-image",
     label="Mean image",
-    summary="the training split's mean picture: the bar that a trained model must clear",
+    summary="the training split's mean image",
     groups=("untrained",),
 )
 class MeanImage(TrainingFreeBaseline):
-    """One picture for every hole.
+    """One image for every hole.
 
     Raises:
-        ModelError: the task carries no mean picture.
+        ModelError: the task carries no mean image.
     """
 
     def __init__(self, config: NoConfig, task: Task) -> None:
         super().__init__(config, task)
         if task.mean_image is None:
-            raise ModelError("mean-image needs the mean picture of the training split (Task.mean_image)")
+            raise ModelError("mean-image needs the mean image of the training split (Task.mean_image)")
         self._mean = task.mean_image
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The mean picture."""
+        """Return the mean image."""
         return self._mean.to(image).unsqueeze(0).expand_as(image)
 
 
@@ -120,32 +124,33 @@ class MeanImage(TrainingFreeBaseline):
     groups=("untrained",),
 )
 class Biharmonic(TrainingFreeBaseline):
-    """Solves the biharmonic equation in the hole, in float64, on the CPU."""
+    """The solution of the biharmonic equation in the hole, in float64, on the CPU."""
 
     ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
         Ambiguity(
             topic="range of the result",
             published="unbounded",
-            resolved="clipped to the range of the known pixels, per picture and channel (scikit-image)",
+            resolved="clipped to the range of the known pixels, per image and channel (scikit-image)",
         ),
     )
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Pictures that share a mask are solved together: the equations depend on the mask alone."""
+        """Solve the equation; images that share a mask are solved together."""
         from skimage.restoration import inpaint_biharmonic
 
-        pictures = image.detach().permute(0, 2, 3, 1).double().cpu().numpy()
+        images = image.detach().permute(0, 2, 3, 1).double().cpu().numpy()
         holes = mask[:, 0].cpu().numpy() > 0.5
-        result = pictures.copy()
+        result = images.copy()
+        # The equations depend on the mask alone: one factorization serves all images with that mask.
         for members in _same_mask(holes):
             hole = holes[members[0]]
             if not hole.any():
                 continue
             if hole.all():
-                raise ModelError("biharmonic needs at least one known pixel in every picture")
+                raise ModelError("biharmonic needs at least one known pixel in every image")
             # (M, H, W, 3) to (H, W, 3 M): scikit-image clips each channel to its own known range.
-            stack = np.moveaxis(pictures[members], 0, 2).reshape(*hole.shape, -1)
-            # What lies under the hole never enters the equations; zero it against NaN.
+            stack = np.moveaxis(images[members], 0, 2).reshape(*hole.shape, -1)
+            # Pixels under the hole never enter the equations, but a NaN there would.
             stack[hole] = 0.0
             solved = inpaint_biharmonic(stack, hole, channel_axis=-1)
             result[members] = np.moveaxis(solved.reshape(*hole.shape, len(members), 3), 2, 0)
@@ -153,7 +158,7 @@ class Biharmonic(TrainingFreeBaseline):
 
 
 def _same_mask(holes: np.ndarray[Any, Any]) -> list[list[int]]:
-    """Positions grouped by equal mask, in order of appearance."""
+    """Group positions by equal mask, in order of appearance."""
     groups: dict[bytes, list[int]] = {}
     for position, hole in enumerate(holes):
         groups.setdefault(np.packbits(hole).tobytes(), []).append(position)
@@ -161,7 +166,7 @@ def _same_mask(holes: np.ndarray[Any, Any]) -> list[list[int]]:
 
 
 class OpenCVFill(TrainingFreeBaseline):
-    """Base of the two methods of ``cv2.inpaint``; 8 bits, on the CPU."""
+    """Base of the two methods of ``cv2.inpaint``: 8 bits, on the CPU."""
 
     Config: ClassVar[type] = OpenCVConfig
     #: Name of OpenCV's constant.
@@ -171,7 +176,7 @@ class OpenCVFill(TrainingFreeBaseline):
             topic="radius", published="not given; OpenCV's examples use 3", resolved="3 px", field="radius"
         ),
         Ambiguity(
-            topic="depth", published="any", resolved="8 bits: OpenCV's colour implementation", deviation=True
+            topic="depth", published="any", resolved="8 bits: OpenCV's color implementation", deviation=True
         ),
     )
 
@@ -184,17 +189,17 @@ class OpenCVFill(TrainingFreeBaseline):
             )
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Picture by picture."""
+        """Fill image by image."""
         self.requirements(self.config)
         import cv2
 
-        pictures = (image.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = (image.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         holes = (mask[:, 0] > 0.5).byte().cpu().numpy()
         flag = getattr(cv2, self.method)
-        # Zeroed under the hole, so that nothing hidden can be read.
+        # Zero what is under the hole, so that nothing hidden can be read.
         filled = [
             cv2.inpaint(np.ascontiguousarray(p * (1 - h[..., None])), h, self.config.radius, flag)
-            for p, h in zip(pictures, holes, strict=True)
+            for p, h in zip(images, holes, strict=True)
         ]
         return torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).to(image) / 255
 
@@ -207,7 +212,7 @@ class OpenCVFill(TrainingFreeBaseline):
     groups=("classical",),
 )
 class Telea(OpenCVFill):
-    """Fast marching."""
+    """Fast marching (Telea 2004)."""
 
     method = "INPAINT_TELEA"
 
@@ -220,6 +225,6 @@ class Telea(OpenCVFill):
     groups=("classical",),
 )
 class NavierStokes(OpenCVFill):
-    """Fluid dynamics."""
+    """Fluid dynamics (Bertalmio et al. 2001)."""
 
     method = "INPAINT_NS"

@@ -5,14 +5,14 @@ Paper: https://arxiv.org/abs/1604.07379. Repository: https://github.com/pathak22
 
 | what | published or ambiguous | here | field |
 |---|---|---|---|
-| head | centre patch; another network for random regions | by the training hole, labelled | ``head`` |
+| head | center patch; another network for random regions | by the training hole, labeled | ``head`` |
 | size | 128 px (random regions also 64) | 64, 128, 160 (2x2 bottleneck, 80 px patch) | |
-| 64 px, centre | not published | a layer less in encoder, decoder, discriminator | |
+| 64 px, center | not published | a layer less in encoder, decoder, discriminator | |
 | discriminator at 160 | ends 1x1 | ends 2x2, logits averaged | |
 | overlap | patch's outer 4 px visible, 10x L2 | hole's inner 4 px | ``overlap``, ``overlap_weight`` |
 | loss, in [-1, 1] | 0.999 L2 | same | ``reconstruction_weight`` |
 | | 0.001 BCE | same | ``adversarial_weight`` |
-| random regions, L2 | over the whole picture | same | |
+| random regions, L2 | over the whole image | same | |
 | bottleneck | 4000 (README), 100 (code's default) | 4000 | ``bottleneck`` |
 | fill | (117, 104, 123) of 255 | same | ``fill`` |
 | convolution biases | zeroed every step | none | |
@@ -63,10 +63,10 @@ class ContextEncoderConfig:
     """Context Encoder's options; see the table in the module's docstring.
 
     Attributes:
-        head: ``patch`` (the centre hole only), ``full``, or ``auto``: by the training hole.
+        head: ``patch`` (the center hole only), ``full``, or ``auto``: by the training hole.
         width: channels of the first layer, 64 as published.
         bottleneck: channels of the code.
-        fill: RGB in [0, 1] put into the hole.
+        fill: value of the hole in the input, RGB in [0, 1].
         overlap: pixels of the band along the inside of the hole's border.
         overlap_weight: its weight in L2.
         reconstruction_weight: of L2.
@@ -91,7 +91,11 @@ class ContextEncoderConfig:
 
 
 def center_box(size: int) -> Box:
-    """The published hole: the central square of half the side."""
+    """Return the published hole: the central square of half the side.
+
+    >>> center_box(64)
+    Box(top=16, left=16, height=32, width=32)
+    """
     return Box(size // 4, size // 4, size // 2, size // 2)
 
 
@@ -111,7 +115,7 @@ class Generator(nn.Module):
 
     Args:
         size: 64, 128 or 160.
-        full: predict the whole picture instead of the central patch.
+        full: predict the whole image instead of the central patch.
         width: channels of the first layer.
         bottleneck: channels of the code.
     """
@@ -143,12 +147,12 @@ class Generator(nn.Module):
         self.apply(init_dcgan)
 
     def forward(self, filled: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [-1, 1], filled, to patch ``(N, 3, S/2, S/2)`` or picture, float32, [-1, 1]."""
+        """Map ``(N, 3, S, S)``, filled, to a patch ``(N, 3, S/2, S/2)`` or the image, float32; all in [-1, 1]."""
         return cast(Tensor, self.decoder(self.bottleneck(self.encoder(filled)))).float()
 
 
 class Discriminator(nn.Module):
-    """DCGAN's: kernels 4 x 4, stride 2 down to 4 or 5 pixels, then one logit per 4 x 4 window, averaged.
+    """DCGAN's discriminator: 4 x 4 kernels, stride 2 down to 4 or 5 pixels, then the mean logit of 4 x 4 windows.
 
     Args:
         widths: channels after each stride-2 convolution.
@@ -165,15 +169,15 @@ class Discriminator(nn.Module):
         self.head = nn.Conv2d(widths[-1], 1, 4, bias=False)
         self.apply(init_dcgan)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [-1, 1] to logits ``(N,)`` float32."""
-        return cast(Tensor, self.head(self.layers(picture))).float().mean((1, 2, 3))
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``(N, 3, S, S)`` in [-1, 1] to logits ``(N,)``, float32."""
+        return cast(Tensor, self.head(self.layers(image))).float().mean((1, 2, 3))
 
 
 @register(
     "context-encoder",
     label="Context Encoder",
-    summary="encoder, bottleneck of 4000 and decoder that paint the centre patch; L2 and one discriminator",
+    summary="encoder, bottleneck of 4000 and decoder that predict the center patch; L2 and one discriminator",
     paper="Pathak et al., CVPR 2016, https://arxiv.org/abs/1604.07379",
     groups=("paper",),
 )
@@ -186,8 +190,8 @@ class ContextEncoder(InpaintingModel):
     ambiguities: ClassVar[tuple[Ambiguity, ...]] = (
         Ambiguity(
             topic="head",
-            published="64 x 64 centre patch of 128 px; a second network for random regions",
-            resolved="the patch where every training hole is the centre box, else the full-image network",
+            published="64 x 64 center patch of 128 px; a second network for random regions",
+            resolved="the patch where every training hole is the center box, else the full-image network",
             field="head",
         ),
         Ambiguity(
@@ -197,7 +201,7 @@ class ContextEncoder(InpaintingModel):
             deviation=True,
         ),
         Ambiguity(
-            topic="64 px form of the centre network",
+            topic="64 px form of the center network",
             published="not given (the random-region code drops one 64-64 layer of each network)",
             resolved="encoder 64-64, decoder 128-64 and discriminator 256-512 dropped",
             deviation=True,
@@ -211,13 +215,13 @@ class ContextEncoder(InpaintingModel):
         Ambiguity(
             topic="overlap band",
             published="the patch's outer 4 pixels are visible to the network and weigh 10x",
-            resolved="the masks hide them; the 10x weight lies on the inner 4 pixels of the hole",
+            resolved="the masks hide them; the 10x weight applies to the inner 4 pixels of the hole",
             field="overlap, overlap_weight",
             deviation=True,
         ),
         Ambiguity(
             topic="L2 of the random-region network",
-            published="over the whole picture, unweighted (useOverlapPred=0)",
+            published="over the whole image, unweighted (useOverlapPred=0)",
             resolved="same",
         ),
         Ambiguity(
@@ -236,8 +240,8 @@ class ContextEncoder(InpaintingModel):
         ),
         Ambiguity(
             topic="discriminator's forwards",
-            published="real and fake apart (batch-norm); the generator reuses the fake pass",
-            resolved="apart; the generator sees the updated discriminator (the shared trainer's order)",
+            published="real and fake separately (batch-norm); the generator reuses the fake pass",
+            resolved="separately; the generator sees the updated discriminator (the shared trainer's order)",
             deviation=True,
         ),
     )
@@ -270,18 +274,18 @@ class ContextEncoder(InpaintingModel):
 
     @classmethod
     def label_suffix(cls, config: ContextEncoderConfig, task: Task) -> str:
-        """``(random region)`` for the full-image network."""
+        """Return ``(random region)`` for the full-image network."""
         return "(random region)" if _full(config, task) else ""
 
     @classmethod
     def not_applicable(cls, config: ContextEncoderConfig, task: Task, hole_box: Box | None) -> str | None:
-        """The patch network can fill nothing but the centre box."""
+        """Exclude masks other than the center box for the patch network, which predicts nothing else."""
         if _full(config, task) or (hole_box is not None and tuple(hole_box) == center_box(task.size)):
             return None
-        return "trained for the centre hole, its head paints only that box; train it with these masks"
+        return "trained for the center hole, it predicts only that box; train it with these masks"
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """One joint phase: discriminator, then generator."""
+        """Return one joint phase: discriminator, then generator."""
         return [
             Phase(
                 name="joint",
@@ -298,59 +302,58 @@ class ContextEncoder(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """``raw``: the full network's picture, or the filled input with the painted patch in its place."""
+        """Predict the whole image, or the patch, which ``raw`` shows in its place in the filled input."""
         fill = channel_constant(self.config.fill, batch.image.device)
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
-        painted = (self.networks["generator"](filled * 2 - 1) + 1) / 2
+        raw = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
             top, left, height, width = self.box
-            whole = filled.clone()
-            whole[:, :, top : top + height, left : left + width] = painted
-            painted = whole
-        return Completion(painted, composite(batch.image, painted, batch.mask))
+            patch, raw = raw, filled.clone()
+            raw[:, :, top : top + height, left : left + width] = patch
+        return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """``discriminator``: BCE of real and fake; ``generator``: ``0.999 L2 + 0.001 BCE`` (eq. 1-3)."""
-        judge = self.networks["discriminator"]
-        fake = self._seen(completion.raw)
+        """Return BCE of real and fake for the discriminator, ``0.999 L2 + 0.001 BCE`` for the generator (eq. 1-3)."""
+        discriminator = self.networks["discriminator"]
+        fake = self._judged_part(completion.raw)
         if network == "discriminator":
-            # Batch-norm: the two kinds must not share a batch.
-            real, false = judge(self._seen(batch.image)), judge(fake)
+            # Two forwards: with batch-norm, real and fake must not share a batch.
+            real_logits, fake_logits = discriminator(self._judged_part(batch.image)), discriminator(fake)
             return {
-                "loss": discriminator_loss(real, false, "bce"),
-                "real_score": discriminator_score(real, "bce"),
-                "fake_score": discriminator_score(false, "bce"),
+                "loss": discriminator_loss(real_logits, fake_logits, "bce"),
+                "real_score": discriminator_score(real_logits, "bce"),
+                "fake_score": discriminator_score(fake_logits, "bce"),
             }
         weight: Tensor | float = 1.0
         if self.box is not None:
             side, band = fake.shape[-1], self.config.overlap
             weight = band_weight(side, side, band, self.config.overlap_weight, fake.device)
-        l2 = mse_over_pixels(fake, self._seen(batch.image), weight)
-        adversarial = generator_loss(judge(fake), "bce")
+        l2 = mse_over_pixels(fake, self._judged_part(batch.image), weight)
+        adversarial = generator_loss(discriminator(fake), "bce")
         loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
         return {"loss": loss, "reconstruction": l2, "adversarial": adversarial}
 
-    def _seen(self, picture: Tensor) -> Tensor:
-        """What losses and discriminator look at: the patch or the whole picture, in [-1, 1]."""
+    def _judged_part(self, image: Tensor) -> Tensor:
+        """Return what losses and discriminator see: the patch or the whole image, in [-1, 1]."""
         if self.box is not None:
             top, left, height, width = self.box
-            picture = picture[:, :, top : top + height, left : left + width]
-        return picture * 2 - 1
+            image = image[:, :, top : top + height, left : left + width]
+        return image * 2 - 1
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Both networks' convolutions in order."""
+        """Return both networks' convolutions in order."""
         return {name: _layers(network) for name, network in self.networks.items()}
 
 
 def _full(config: ContextEncoderConfig, task: Task) -> bool:
-    """Whether the task gets the full-image network."""
+    """Return whether the task gets the full-image network."""
     if config.head != "auto":
         return config.head == "full"
     return task.fixed_hole_box is None or tuple(task.fixed_hole_box) != center_box(task.size)
 
 
 def _layers(network: nn.Module) -> list[Layer]:
-    """One row per convolution, noting what follows it."""
+    """Build one row per convolution, noting the layers after it."""
     rows: list[Layer] = []
     notes: list[list[str]] = []
     for name, module in network.named_modules():

@@ -3,7 +3,7 @@
 Paper: Yu, Lin, Yang, Shen, Lu, Huang, "Free-Form Image Inpainting with Gated Convolution", ICCV 2019,
 https://arxiv.org/abs/1806.03589
 Code: https://github.com/JiahuiYu/generative_inpainting (``inpaint_model.py``, ``inpaint_ops.py``,
-``inpaint.yml``), whose licence is non-commercial: nothing of it is copied.
+``inpaint.yml``), whose license is non-commercial: nothing of it is copied.
 
 ======================  ===============================  ===============================  ====================
 topic                   published                        here                             config field
@@ -92,11 +92,11 @@ class DeepFillV2Config:
 
     Attributes:
         width: multiple of the published channels; below 1 only for tests.
-        base_channels: of the widest-resolution layers, gates not counted. The published 48 counts them.
-        attention: the contextual attention branch; without it the branch is a plain one (an ablation).
+        base_channels: of the layers at full resolution, gates not counted. The published 48 counts them.
+        attention: the contextual attention branch; without it the branch has no attention (an ablation).
         initial_gain: of the gated layers' first weights; 1 is Glorot's, with which the published code begins,
             and 2.5 keeps the size of what passes through a gated layer.
-        refinement_input: what the second network sees, the coarse stage's composite alone or the mask as well.
+        refinement_input: input of the second network: the coarse stage's composite alone, or the mask as well.
         l1_weight: of the mean absolute error of both stages, over the whole image.
         adversarial_loss: ``hinge`` or ``bce``.
         adversarial_weight: of the generator's adversarial term.
@@ -124,7 +124,7 @@ class DeepFillV2Config:
 
 
 class GatedStack(nn.Sequential):
-    """Gated convolutions by rows; ``out_channels`` is the last row's width."""
+    """Gated convolutions, one a row; ``out_channels`` is the width of the last row."""
 
     def __init__(self, in_channels: int, rows: Rows, base: int, last: nn.Module | None = None) -> None:
         layers: list[nn.Module] = []
@@ -132,7 +132,7 @@ class GatedStack(nn.Sequential):
             out_channels = max(4, round(base * multiple))
             if upsample:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-            # The row before attention ends in ReLU, as its comparison by cosine wants it.
+            # The row before attention ends in ReLU, as published: attention compares its features by cosine.
             act = F.relu if last is not None and number == len(rows) else F.elu
             layers.append(
                 GatedConv2d(
@@ -144,8 +144,8 @@ class GatedStack(nn.Sequential):
         self.out_channels = in_channels
 
 
-def _initialise(generator: nn.Module, gain: float) -> None:
-    """Glorot's uniform weights, those of gated layers times ``gain``; biases zero."""
+def _init_weights(generator: nn.Module, gain: float) -> None:
+    """Draw Glorot's uniform weights, multiply those of gated layers by ``gain``, and zero the biases."""
     for module in generator.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
@@ -174,10 +174,10 @@ class Generator(nn.Module):
         joined = self.convolution_branch.out_channels + self.after_attention.out_channels
         self.decoder = GatedStack(joined, DECODER, base)
         self.output = same_conv(self.decoder.out_channels, 3, 3)
-        _initialise(self, config.initial_gain)
+        _init_weights(self, config.initial_gain)
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Refined and coarse pictures ``(N, 3, H, W)``, float32 in [0, 1]; inside, images lie in [-1, 1]."""
+        """Return refined and coarse images ``(N, 3, H, W)``, float32 in [0, 1]; inside, images are in [-1, 1]."""
         hole = mask > 0.5
         known = torch.where(hole, 0.0, image * 2 - 1)
         coarse = torch.tanh(self.coarse_output(self.coarse(torch.cat([known, mask], dim=1))).float())
@@ -288,14 +288,14 @@ class DeepFillV2(InpaintingModel):
 
     @classmethod
     def validate(cls, config: DeepFillV2Config, size: int) -> None:
-        """Two stride-2 layers, and attention at half the resolution of what they leave: multiples of 8."""
+        """Require a multiple of 8: two stride-2 layers, and attention at half their resolution."""
         if size % SIZE_MULTIPLE or size < MIN_SIZE:
             raise UnsupportedSizeError(
                 f"DeepFillv2 takes multiples of {SIZE_MULTIPLE} from {MIN_SIZE} pixels, not {size}"
             )
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """One phase: discriminator and generator in turn."""
+        """Return one phase: discriminator and generator in turn."""
         spec = budget.optimizer(self.published_optimizer)
         return [
             Phase(
@@ -306,12 +306,12 @@ class DeepFillV2(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """Both stages; the coarse picture is an extra, for its loss."""
+        """Run both stages; the coarse image is an extra, for its loss."""
         raw, coarse = self.networks["generator"](batch.image, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask), {"coarse": coarse})
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Discriminator: hinge. Generator: L1 of both stages on [-1, 1], and the adversarial term."""
+        """Return hinge for the discriminator; L1 of both stages and the adversarial term for the generator."""
         kind = self.config.adversarial_loss
         fake = torch.cat([completion.composite, batch.mask], dim=1)
         discriminator = self.networks["discriminator"]
@@ -323,7 +323,7 @@ class DeepFillV2(InpaintingModel):
                 "real_score": discriminator_score(real_logits, kind),
                 "fake_score": discriminator_score(fake_logits, kind),
             }
-        # Images lie in [0, 1] here and in [-1, 1] in the paper, where errors are twice as large.
+        # Images are in [0, 1] here and in [-1, 1] in the paper, where errors are twice as large.
         refined = 2 * (completion.raw - batch.image).abs().mean()
         coarse = 2 * (completion.extras["coarse"] - batch.image).abs().mean()
         adversarial = generator_loss(discriminator(fake, batch.is_first_piece), kind)
@@ -335,7 +335,7 @@ class DeepFillV2(InpaintingModel):
         }
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Coarse network, the refinement's parts, and the discriminator."""
+        """Return the coarse network, the parts of the refinement, and the discriminator."""
         generator, discriminator = self.networks["generator"], self.networks["discriminator"]
         assert isinstance(generator, Generator)
         parts = {

@@ -1,6 +1,6 @@
-"""Finding models: names are read from the source of their files; a file is imported only when its model is chosen.
+"""Find models by reading names from the source of their files; import a file only when its model is chosen.
 
-Three places are searched: this package, files or folders a user names (``--models-from``), and the entry-point group
+Three places are searched: this package, files or folders given by ``--models-from``, and the entry-point group
 ``inpaint_bench.models`` (each entry point names a module). A file that fails to import stays listed.
 """
 
@@ -23,7 +23,7 @@ from models.registry import ModelCard, ModelEntry, check_model_name, did_you_mea
 ENTRY_POINT_GROUP = "inpaint_bench.models"
 #: ``exec:FILE.toml`` is no registered model: it is a program that the file describes (:mod:`models.external_program`).
 PROGRAM_PREFIX = "exec:"
-#: ``--models all``: the paper's four and the untrained fills it is fair to show beside them.
+#: ``--models all``: the paper's four and the training-free baselines.
 ALL_GROUPS = ("paper", "untrained")
 _PACKAGE = Path(__file__).parent
 _TABLE_ORDER = [
@@ -35,7 +35,7 @@ _CARD_FIELDS = ("label", "summary", "paper", "groups", "overrides")
 
 @dataclass(frozen=True)
 class ModelListing:
-    """A model that was found, where, and how to import it. ``module`` is empty for a user's file."""
+    """A model's card, file and module; ``module`` is empty for a user's file."""
 
     card: ModelCard
     path: Path
@@ -43,7 +43,7 @@ class ModelListing:
 
 
 def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
-    """All models by name, the package's first, without importing one.
+    """List all models by name, the package's first, without importing any.
 
     Raises:
         DuplicateModelError: two files register one name.
@@ -69,9 +69,8 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
                 raise InvalidModelError("nothing there is decorated with @register(...)")
         except DuplicateModelError:
             raise
-        except (
-            Exception
-        ) as error:  # somebody's package is broken: listed by its entry point, and so until chosen
+        except Exception as error:
+            # A broken package must not take the others with it: list its entry point, and fail when it is chosen.
             card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
             listings.setdefault(point.name, ModelListing(card, Path(point.module), point.module))
     for given in models_from:
@@ -84,7 +83,7 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
 
 
 def read_cards(path: Path) -> list[ModelCard]:
-    """The cards of every ``@register(...)`` in a file, read from its syntax tree; nothing is run.
+    """Read the cards of every ``@register(...)`` in a file from its syntax tree; nothing is executed.
 
     Raises:
         InvalidModelError: the file is not Python, or an argument of ``@register`` is not a literal.
@@ -145,9 +144,12 @@ def load_model(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
 
 
 def expand_models(names: Iterable[str], models_from: Sequence[Path] = ()) -> list[str]:
-    """Model names for what a user gave: names, groups, ``all`` (the paper's four and three fills), ``everything``.
+    """Expand names, groups, ``all`` (the paper's four and four baselines) and ``everything`` to model names.
 
-    Order is that of first mention, without repetition.
+    The order is that of first mention, without repetition.
+
+    >>> expand_models(["mean", "all"])[:3]
+    ['mean', 'context-encoder', 'glcic']
 
     Raises:
         UnknownModelError: neither a name nor a group, with suggestions.
@@ -171,7 +173,7 @@ def expand_models(names: Iterable[str], models_from: Sequence[Path] = ()) -> lis
 
 
 def _in_table_order(names: list[str]) -> list[str]:
-    """The order of the paper's Table 4, then the fills; what a user adds to a group comes last."""
+    """Sort by the paper's Table 4, then the baselines; models that a user adds to a group come last."""
     return sorted(
         names, key=lambda name: _TABLE_ORDER.index(name) if name in _TABLE_ORDER else len(_TABLE_ORDER)
     )
@@ -198,7 +200,7 @@ def _import(listing: ModelListing) -> ModuleType:
 
 
 def _file_of(module: str) -> Path:
-    """The file of a module, found by importing at most its parent packages.
+    """Return the file of a module, importing at most its parent packages.
 
     Raises:
         ImportError: there is none.

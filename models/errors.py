@@ -1,10 +1,11 @@
-"""What can go wrong with a model before it is trained. All are ``ValueError`` so that a library user needs no
-import from here to catch them.
+"""Errors of models before they are trained.
+
+All are ``ValueError``, so that a library user can catch them without an import from here.
 """
 
 
 class ModelError(ValueError):
-    """Base of the errors below."""
+    """Base of all errors of this module."""
 
 
 class UnknownModelError(ModelError):
@@ -16,7 +17,7 @@ class DuplicateModelError(ModelError):
 
 
 class InvalidModelError(ModelError):
-    """What was registered is not an inpainting model (wrong type, missing member)."""
+    """A registered object is not an inpainting model (wrong type, missing member)."""
 
 
 class BrokenModelError(ModelError):
@@ -24,7 +25,7 @@ class BrokenModelError(ModelError):
 
 
 class UnsupportedSizeError(ModelError):
-    """The model cannot work at that image size; the message says which sizes it can."""
+    """The model cannot take images of this size; the message says which sizes it can."""
 
 
 class MissingWeightsError(ModelError):
@@ -36,4 +37,4 @@ class MissingPackageError(ModelError):
 
 
 class InvalidWeightsError(ModelError):
-    """A file of shared weights is damaged, foreign, or does not fit the model it names."""
+    """A weights file is damaged, of another program, or does not fit the model that it names."""

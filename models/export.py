@@ -1,7 +1,7 @@
-"""Writing pretrained generators, checked: safetensors, and for other programs ``torch.export`` (``.pt2``) and ONNX.
+"""Export pretrained generators and check the files: safetensors, ``torch.export`` (``.pt2``) and ONNX.
 
-The latter two hold one function ``(image, mask) -> composite`` with the conventions of :mod:`models.base`, a
-fixed side and any number of pictures; reading them needs nothing of this package.
+The latter two hold one function ``(image, mask) -> composite`` with the conventions of :mod:`models.base`, a fixed side
+and any number of images; reading them needs nothing of this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models import discovery
 from models.errors import InvalidWeightsError, MissingPackageError
 from models.pretrained import PretrainedModel, load_pretrained, save_pretrained
 
-#: Largest difference to the original, in units of [0, 1], that counts as equal: a twentieth of one of 255 levels.
+#: Largest difference to the original that counts as equal, in units of [0, 1]: a twentieth of one of 255 levels.
 TOLERANCE = 2e-4
 #: ``--format`` -> file suffix.
 SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
@@ -29,14 +29,14 @@ _INPUTS = ["image", "mask"]
 
 
 def write_exported(pretrained: PretrainedModel, path: Path, form: str) -> float:
-    """Write ``path`` in one of the formats of :data:`SUFFIXES`, read it back, and compare on random pictures.
+    """Write ``path`` in one of the formats of :data:`SUFFIXES`, read it back, and compare on random images.
 
     Returns:
         The largest difference found: zero for safetensors, at most :data:`TOLERANCE` for the others.
 
     Raises:
         MissingPackageError: ONNX without its packages.
-        InvalidWeightsError: the model cannot be exported, or what was written computes something else.
+        InvalidWeightsError: the model cannot be exported, or the file computes something else.
     """
     require_onnx(form)
     side = pretrained.size
@@ -49,7 +49,7 @@ def write_exported(pretrained: PretrainedModel, path: Path, form: str) -> float:
             run = _reader(pretrained, path, form)
     except OSError:
         raise
-    except Exception as error:  # exporters raise what they like
+    except Exception as error:  # exporters raise exceptions of any type
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InvalidWeightsError(
             f"{pretrained.card['model']} cannot be written as {form}: {reason}"
@@ -57,18 +57,18 @@ def write_exported(pretrained: PretrainedModel, path: Path, form: str) -> float:
     worst = 0.0
     with torch.inference_mode():
         for count in (1, 3):
-            image, mask = _pictures(count, side)
+            image, mask = _random_images(count, side)
             worst = max(worst, float((run(image, mask) - pretrained(image, mask)).abs().max()))
     allowed = 0.0 if form == "safetensors" else TOLERANCE
     if not worst <= allowed:
         raise InvalidWeightsError(
-            f"{path}: computes other pictures than the model (difference {worst:.2g}, allowed {allowed})"
+            f"{path}: computes other images than the model (difference {worst:.2g}, allowed {allowed})"
         )
     return worst
 
 
 def require_onnx(form: str) -> None:
-    """Raise :class:`models.errors.MissingPackageError` where a package that ``form`` needs is not installed."""
+    """Raise :class:`models.errors.MissingPackageError` if a package that ``form`` needs is not installed."""
     if form == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
@@ -78,7 +78,7 @@ def require_onnx(form: str) -> None:
 def _export(pretrained: PretrainedModel, path: Path, form: str) -> None:
     count = torch.export.Dim("n")
     program = torch.export.export(
-        pretrained, _pictures(2, pretrained.size), dynamic_shapes=({0: count}, {0: count})
+        pretrained, _random_images(2, pretrained.size), dynamic_shapes=({0: count}, {0: count})
     )
     if form == "torch-export":
         with path.open("wb") as file:
@@ -92,7 +92,7 @@ def _export(pretrained: PretrainedModel, path: Path, form: str) -> None:
 
 
 def _reader(pretrained: PretrainedModel, path: Path, form: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """What was written, read back as a function."""
+    """Read the file back as a function."""
     if form == "safetensors":
         source = inspect.getfile(type(pretrained.model))
         return load_pretrained(path, () if pretrained.card["model"] in discovery.find_models() else (source,))
@@ -110,8 +110,8 @@ def _reader(pretrained: PretrainedModel, path: Path, form: str) -> Callable[[Ten
     return run
 
 
-def _pictures(count: int, side: int) -> tuple[Tensor, Tensor]:
-    """Noise with the centre hole, which every model can complete; always the same."""
+def _random_images(count: int, side: int) -> tuple[Tensor, Tensor]:
+    """Return noise with the center hole, which every model can complete; always the same."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(count, 1, side, side)
     mask[:, :, side // 4 : side // 4 + side // 2, side // 4 : side // 4 + side // 2] = 1.0
@@ -120,7 +120,7 @@ def _pictures(count: int, side: int) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters' own chatter says nothing that a user could act on; what is written is checked instead."""
+    """Silence the exporters' own messages, on which a user cannot act; the written file is checked instead."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -57,6 +57,8 @@ from models.layers.gated_conv import same_conv
 from models.registry import register
 from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
 
+#: Radius of the fast marching in post-processing, in pixels (the authors' ``inpaint.lua``).
+TELEA_RADIUS = 1
 #: Table 1 of the paper: kind, kernel, stride, channels in and out.
 TABLE_1 = tuple(
     LayerRow(kind=kind, kernel=kernel, stride=stride, inputs=inputs, outputs=outputs)  # type: ignore[arg-type]
@@ -92,7 +94,7 @@ class GLCICConfig(ThreePhaseConfig):
             generator and in the discriminators.
         discriminator_norm: batch-norm after every convolution of the discriminators, or ``none``.
         global_convolutions: 5 (CelebA at 160 px) or 6 (the paper's, at 256 px).
-        post_processing: of completed pictures in evaluation; see :mod:`models.glcic`.
+        post_processing: of completed images in evaluation; see :func:`telea_and_poisson`.
     """
 
     dilations: tuple[int, int, int, int] = (2, 4, 8, 16)
@@ -108,7 +110,7 @@ class GLCICConfig(ThreePhaseConfig):
 
 
 class CompletionNetwork(nn.Module):
-    """Rows 1 to 17: image and mask in, picture out."""
+    """Rows 1 to 17 of Table 1: image and mask in, image out."""
 
     fill: Tensor
 
@@ -134,7 +136,7 @@ class CompletionNetwork(nn.Module):
         self.output = same_conv(scale_channels(TABLE_1[-1].inputs, config.width), 3, TABLE_1[-1].kernel)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to a picture in [0, 1], float32."""
+        """Map ``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to an image in [0, 1], float32."""
         x = self.blocks(masked_input(image, mask, self.fill))
         logits: Tensor = self.output(x)
         return logits.float().sigmoid()
@@ -165,7 +167,7 @@ class GLCIC(ThreePhaseModel):
         Ambiguity(
             topic="norm in the discriminators",
             published="batch-norm in the public port",
-            resolved="batch-norm, with statistics of real and of completed pictures apart",
+            resolved="batch-norm, with separate statistics of real and of completed images",
             field="discriminator_norm",
         ),
         Ambiguity(
@@ -183,7 +185,7 @@ class GLCIC(ThreePhaseModel):
         Ambiguity(
             topic="crop of the real image",
             published="at a random position",
-            resolved="at a random position, drawn for each image apart (the port draws one for a batch)",
+            resolved="at a random position, drawn for each image (the port draws one for a batch)",
             field="real_crop",
         ),
         Ambiguity(
@@ -234,11 +236,11 @@ class GLCIC(ThreePhaseModel):
 
     @classmethod
     def label_suffix(cls, config: GLCICConfig, task: Task) -> str:
-        """``(post-processed)`` where it is on."""
+        """Return ``(post-processed)`` where post-processing is on."""
         return "" if config.post_processing == "none" else "(post-processed)"
 
     def complete(self, batch: Batch) -> Completion:
-        """One generator forward, and in evaluation the post-processing if it is on; ``raw`` is never processed."""
+        """Run the generator, and in evaluation the post-processing if it is on; ``raw`` is never processed."""
         done = super().complete(batch)
         if self.config.post_processing == "none" or self.networks["generator"].training:
             return done
@@ -246,11 +248,11 @@ class GLCIC(ThreePhaseModel):
         return Completion(done.raw, composite(batch.image, processed, batch.mask))
 
     def build_generator(self) -> nn.Module:
-        """The completion network: 6,072,131 parameters."""
+        """Build the completion network: 6,072,131 parameters."""
         return CompletionNetwork(self.config, fill_pixel(self.config, self.task))
 
     def build_discriminator(self) -> DualDiscriminator:
-        """Local and global discriminators with ReLU and batch-norm: 39,557,121 parameters at 160 pixels."""
+        """Build local and global discriminators with ReLU and batch-norm: 39,557,121 parameters at 160 pixels."""
         return DualDiscriminator(
             3 if self.config.discriminator_input == "image" else 4,
             self.task.size,
@@ -265,22 +267,12 @@ class GLCIC(ThreePhaseModel):
         )
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Tables 1 and 2 of the paper."""
+        """Return Tables 1 and 2 of the paper."""
         notes = {7 + i: f"dilation {d}" for i, d in enumerate(self.config.dilations)} | {17: "sigmoid"}
         return {
             "generator": describe_layers(TABLE_1, self.config.width, notes),
             **self.discriminator_tables(),
         }
-
-
-# GLCIC's published post-processing: fast marching, then Poisson blending of the network's picture into it.
-#
-# Iizuka et al. (SIGGRAPH 2017), with the calls and the radius of the authors' ``inpaint.lua``; OpenCV on the CPU, 8
-# bits, and no gradient.
-
-
-#: Of the fast marching, in pixels (``inpaint.lua``).
-RADIUS = 1
 
 
 def require_opencv() -> None:
@@ -290,11 +282,12 @@ def require_opencv() -> None:
 
 
 def telea_and_poisson(completed: Tensor, mask: Tensor) -> Tensor:
-    """Completed pictures with the colours of the hole fitted to its border.
+    """Fit the colors of the hole to its border: GLCIC's published post-processing (Iizuka et al. 2017, section 4.3).
 
-    The gradients of the completion are kept and its colours on the border replaced by those that fast marching carries
-    there (Telea 2004; Perez et al. 2003). ``inpaint.lua`` mixes up rows and columns when it looks for the place of the
-    hole; here the hole stays where it is.
+    Fast marching fills the hole (Telea 2004); then Poisson blending (Perez et al. 2003) keeps the gradients of the
+    completion and takes the colors of the border from the fast marching. With OpenCV on the CPU, in 8 bits, without
+    gradient, with the calls and the radius of the authors' ``inpaint.lua``, which exchanges rows and columns when it
+    looks for the position of the hole; here the hole stays where it is.
 
     Args:
         completed: ``(N, 3, H, W)`` in [0, 1], the composite.
@@ -303,21 +296,21 @@ def telea_and_poisson(completed: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``(N, 3, H, W)`` in [0, 1], rounded to 8 bits.
     """
-    pictures = (completed.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    images = (completed.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     holes = (mask[:, 0] > 0.5).byte().cpu().numpy() * 255
-    done = [_one(np.ascontiguousarray(p), h) for p, h in zip(pictures, holes, strict=True)]
+    done = [_process_one(np.ascontiguousarray(p), h) for p, h in zip(images, holes, strict=True)]
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).to(completed) / 255
 
 
-def _one(picture: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _process_one(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import cv2
 
-    marched: Any = cv2.inpaint(picture, hole, RADIUS, cv2.INPAINT_TELEA)
-    # seamlessClone takes no hole on the picture's outermost pixels: they keep the fast marching's colours.
+    marched: Any = cv2.inpaint(image, hole, TELEA_RADIUS, cv2.INPAINT_TELEA)
+    # seamlessClone takes no hole on the image's outermost pixels: they keep the fast marching's colors.
     inner = np.zeros_like(hole)
     inner[1:-1, 1:-1] = hole[1:-1, 1:-1]
     left, top, width, height = cv2.boundingRect(inner)
     if min(width, height) < 2:
         return np.asarray(marched)
-    centre = (left + width // 2, top + height // 2)
-    return np.asarray(cv2.seamlessClone(picture, marched, inner, centre, cv2.NORMAL_CLONE))
+    center = (left + width // 2, top + height // 2)
+    return np.asarray(cv2.seamlessClone(image, marched, inner, center, cv2.NORMAL_CLONE))

@@ -1,22 +1,22 @@
-"""LaMa-Fourier: fast Fourier convolutions, whose receptive field is the whole picture from the first block.
+"""LaMa-Fourier: fast Fourier convolutions, whose receptive field is the whole image from the first block.
 
 Paper: Suvorov, Logacheva, Mashikhin, Remizova, Ashukha, Silvestrov, Kong, Goka, Park, Lempitsky, "Resolution-robust
 Large Mask Inpainting with Fourier Convolutions", WACV 2022, https://arxiv.org/abs/2109.07161
 Code: https://github.com/advimman/lama (``configs/training/lama-fourier.yaml``, ``ffc.py``, ``pix2pixhd.py``).
 
-The loss that its authors find to matter most, the distance of features of a segmentation network with a high receptive
-field, is **not here**: no package offers that network's weights (dilated ResNet-50, ADE20K). Every table says so.
+The loss that its authors find most important, the distance of features of a segmentation network with a high receptive
+field, is **missing here**: no package offers that network's weights (dilated ResNet-50, ADE20K). Every table says so.
 
 ======================  ===============================  ===============================  ====================
 topic                   published                        here                             config field
 ======================  ===============================  ===============================  ====================
-perceptual loss         weight 30                        none, and so labelled            --
+perceptual loss         weight 30                        none, and labeled as such        --
 l1 weight in the hole   0: the perceptual loss guides    10, since nothing else would     missing_weight
                         the hole
 l1 weight outside       10                               the same                         known_weight
 adversarial loss        non-saturating, weight 10; fake  the same; 1 in presets smoke     adversarial_weight
                         only where the mask is           and quick
-R1 penalty              0.001 on real pictures           the same                         r1_weight
+R1 penalty              0.001 on real images             the same                         r1_weight
 feature matching        100                              the same; 10 in presets smoke    matching_weight
                                                          and quick
 shown as fake           raw output                       the same                         --
@@ -52,6 +52,7 @@ from models.base import (
     Task,
     composite,
 )
+from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
 from models.layers.conv_block import LEAKY_SLOPE
 from models.layers.fast_fourier_conv import FastFourierBlock
@@ -74,7 +75,7 @@ class LaMaFourierConfig:
         known_weight: of the L1 error outside the hole.
         missing_weight: of the L1 error in the hole.
         adversarial_weight: of the generator's adversarial term.
-        r1_weight: of the squared gradient of the discriminator's verdict on real pictures.
+        r1_weight: of the squared gradient of the discriminator's logits on real images.
         matching_weight: of the squared distance of the discriminator's features.
     """
 
@@ -88,6 +89,7 @@ class LaMaFourierConfig:
     matching_weight: float = 100.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.width < 2 or self.width % 2:
             raise ValueError(f"width must be an even number from 2, not {self.width}")
         if self.blocks < 1:
@@ -105,7 +107,7 @@ class Generator(nn.Module):
     def __init__(self, config: LaMaFourierConfig) -> None:
         super().__init__()
         widths = [config.width * 2**level for level in range(4)]
-        # Even, for the Fourier path works on half of them.
+        # Even, since the Fourier path works on half of them.
         self.global_channels = 2 * round(widths[-1] * config.global_share / 2)
         down: list[nn.Module] = [*_conv_norm_act(4, widths[0], 7, 1)]
         for inputs, outputs in pairwise(widths):
@@ -123,9 +125,9 @@ class Generator(nn.Module):
         self.output = nn.Conv2d(widths[0], 3, 7, padding=3, padding_mode="reflect")
 
     def forward(self, known: Tensor, mask: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [0, 1], zero in the hole, and the mask, to a picture in [0, 1], float32."""
+        """Map ``(N, 3, S, S)`` in [0, 1], zero in the hole, and the mask to an image in [0, 1], float32."""
         x = self.down(torch.cat([known, mask], dim=1))
-        # The last downsampling gives local and global features at once: its filters are the two paths' filters.
+        # The last downsampling computes local and global features at once: its filters are those of both paths.
         local, whole = x[:, : -self.global_channels], x[:, -self.global_channels :]
         for block in self.blocks:
             local, whole = block(local, whole)
@@ -139,7 +141,7 @@ def _conv_norm_act(inputs: int, outputs: int, kernel: int, stride: int) -> list[
 
 
 class PatchDiscriminator(nn.Module):
-    """pix2pixHD's: four convolutions of stride 2 and two of stride 1, kernel 4, a logit for every patch."""
+    """pix2pixHD's discriminator: 4 x 4 convolutions, four of stride 2 and two of stride 1; a logit for every patch."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -151,19 +153,19 @@ class PatchDiscriminator(nn.Module):
             self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(LEAKY_SLOPE)))
         self.head = nn.Conv2d(channels[-1], 1, 4, padding=2)
 
-    def forward(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``(N, 3, S, S)`` to logits ``(N, 1, h, w)``, float32, and the features of every stage."""
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map ``(N, 3, S, S)`` to logits ``(N, 1, h, w)``, float32, and the features of every stage."""
         features = []
         for stage in self.stages:
-            picture = stage(picture)
-            features.append(picture)
-        return self.head(picture).float(), features
+            x = stage(x)
+            features.append(x)
+        return self.head(x).float(), features
 
 
 @register(
     "lama-fourier",
     label="LaMa-Fourier",
-    summary="Fast Fourier convolutions, with a receptive field of the whole picture; without its perceptual loss.",
+    summary="Fast Fourier convolutions, with a receptive field of the whole image; without its perceptual loss.",
     paper="Suvorov et al., WACV 2022, https://arxiv.org/abs/2109.07161",
     groups=("modern",),
 )
@@ -200,7 +202,7 @@ class LaMaFourier(InpaintingModel):
         Ambiguity(
             topic="what the discriminator sees as fake",
             published="the raw output, labelled real outside the hole",
-            resolved="the same; the mask is brought to the verdicts' size by nearest neighbour",
+            resolved="the same; the mask is resized to the map of logits by nearest neighbor",
         ),
         Ambiguity(
             topic="size of the network",
@@ -215,9 +217,9 @@ class LaMaFourier(InpaintingModel):
             deviation=True,
         ),
         Ambiguity(
-            topic="training pictures",
+            topic="training images",
             published="256 px crops, wide and narrow masks mixed",
-            resolved="the suite's pictures and masks, the same for all models",
+            resolved="the suite's images and masks, the same for all models",
             deviation=True,
         ),
     )
@@ -230,7 +232,7 @@ class LaMaFourier(InpaintingModel):
 
     @classmethod
     def validate(cls, config: LaMaFourierConfig, size: int) -> None:
-        """Three stride-2 layers down and up: sizes are multiples of 8."""
+        """Require a multiple of 8: three stride-2 layers down and up."""
         if size % SIZE_MULTIPLE or size < MIN_SIZE:
             raise UnsupportedSizeError(
                 f"LaMa-Fourier takes multiples of {SIZE_MULTIPLE} from {MIN_SIZE} pixels, not {size}"
@@ -238,11 +240,11 @@ class LaMaFourier(InpaintingModel):
 
     @classmethod
     def label_suffix(cls, config: LaMaFourierConfig, task: Task) -> str:
-        """Always, for the published perceptual loss is not there."""
+        """Return ``(no perceptual)``, always: the published perceptual loss is missing."""
         return "(no perceptual)"
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """One phase: discriminator and generator in turn."""
+        """Return one phase: discriminator and generator in turn."""
         generator = OptimizerSpec(name="adam", learning_rate=1e-3)
         discriminator = OptimizerSpec(name="adam", learning_rate=1e-4)
         return [
@@ -257,28 +259,27 @@ class LaMaFourier(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """The hole is zeroed, and marked by the mask."""
+        """Zero the hole and run the generator on image and mask."""
         known = batch.image.masked_fill(batch.mask > 0.5, 0.0)
         raw = self.networks["generator"](known, batch.mask)
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Discriminator: eq. 4 and R1. Generator: L1, the adversarial term (eq. 5) and feature matching."""
+        """Return eq. 4 and R1 for the discriminator; L1, eq. 5 and feature matching for the generator."""
         discriminator, config = self.networks["discriminator"], self.config
         if network == "discriminator":
-            # A view: torch's operation counter cannot follow a gradient to a leaf.
+            # A view, since torch's operation counter cannot follow a gradient to a leaf.
             image = batch.image.detach().requires_grad_().view_as(batch.image)
             real, _ = discriminator(image)
             fake, _ = discriminator(completion.raw)
-            # A verdict on a patch of the raw output is to be "fake" only where the hole is.
+            # A patch of the raw output counts as fake only where it is hole.
             hole = F.interpolate(batch.mask, size=fake.shape[2:], mode="nearest")
-            verdicts = F.softplus(-real) + hole * F.softplus(fake) + (1 - hole) * F.softplus(-fake)
-            verdict = verdicts.mean()
+            adversarial = F.softplus(-real) + hole * F.softplus(fake) + (1 - hole) * F.softplus(-fake)
             (slope,) = torch.autograd.grad(real.sum(), image, create_graph=True)
             r1 = slope.float().square().sum(dim=(1, 2, 3)).mean()
             return {
-                "loss": verdict + config.r1_weight * r1,
-                "verdict": verdict,
+                "loss": adversarial.mean() + config.r1_weight * r1,
+                "verdict": adversarial.mean(),
                 "r1": r1,
                 "real_score": discriminator_score(real, "bce"),
                 "fake_score": discriminator_score(fake, "bce"),
@@ -287,16 +288,19 @@ class LaMaFourier(InpaintingModel):
         l1 = weighted_l1(completion.raw, batch.image, weight)
         logits, features = discriminator(completion.raw)
         with torch.no_grad():
-            wanted = discriminator(batch.image)[1]
+            real_features = discriminator(batch.image)[1]
         matching = torch.stack(
-            [F.mse_loss(ours.float(), truth.float()) for ours, truth in zip(features, wanted, strict=True)]
+            [
+                F.mse_loss(ours.float(), truth.float())
+                for ours, truth in zip(features, real_features, strict=True)
+            ]
         ).mean()
         adversarial = generator_loss(logits, "bce")
         loss = l1 + config.adversarial_weight * adversarial + config.matching_weight * matching
         return {"loss": loss, "l1": l1, "adversarial": adversarial, "matching": matching}
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """Both networks' convolutions in order; the paths of a fast Fourier convolution one by one."""
+        """Return both networks' convolutions in order; the paths of a fast Fourier convolution one by one."""
         return {name: _layers(network) for name, network in self.networks.items()}
 
 

@@ -8,10 +8,10 @@ only); training code of record is the community's, naoto0804/pytorch-inpainting-
 | levels | 8 at 512 px; ports 7 at 256 | 5: sizes divisible by 2^levels | ``levels`` |
 | masks | as many channels as features | one channel per source, same numbers | |
 | epsilon in the ratio | 1e-8 (1e-6 for mixed precision) | none: counts are exact | |
-| averages in L1 terms | ports differ | over the whole picture (NVIDIA/partialconv#9) | |
-| value range | not given | ImageNet's normalisation, as the ports | ``normalisation`` |
+| averages in L1 terms | ports differ | over the whole image (NVIDIA/partialconv#9) | |
+| value range | not given | ImageNet's normalization, as the ports | ``normalization`` |
 | total variation | on the hole grown by 1 px; ports: everywhere | the paper's | ``tv_region`` |
-| perceptual, style | VGG16 pool1-3, 0.05 and 120 | same, or off and so labelled | ``vgg_losses`` |
+| perceptual, style | VGG16 pool1-3, 0.05 and 120 | same, or off and labeled as such | ``vgg_losses`` |
 | weights | 1, 6, 0.05, 120, 0.1 | same | ``valid_weight`` ... ``tv_weight`` |
 | phases | shares not given | 73 %, then 27 % fine-tuning | ``fine_tune_fraction`` |
 | batch-norm when fine-tuning | frozen in the encoder | same | |
@@ -56,7 +56,7 @@ from models.losses import (
 )
 from models.registry import register
 
-_REMEDY = "set vgg_losses = off (the row is then labelled as such)"
+_REMEDY = "set vgg_losses = off (the row is then labeled as such)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class PConvConfig:
     Attributes:
         levels: of the U-Net, at least 4.
         width: channels of the first layer, 64 as published.
-        normalisation: of network input and losses: ``imagenet`` or ``unit`` ([0, 1] as it is).
+        normalization: of network input and losses: ``imagenet`` or ``unit`` ([0, 1] as it is).
         vgg_losses: ``required`` or ``off``; never decided by what is cached.
         valid_weight, hole_weight, perceptual_weight, style_weight, tv_weight: eq. 7 of the paper.
         tv_region: ``hole`` (dilated by one pixel) or ``image``.
@@ -76,7 +76,7 @@ class PConvConfig:
 
     levels: int = 5
     width: int = 64
-    normalisation: Literal["imagenet", "unit"] = "imagenet"
+    normalization: Literal["imagenet", "unit"] = "imagenet"
     vgg_losses: Literal["required", "off"] = "required"
     valid_weight: float = 1.0
     hole_weight: float = 6.0
@@ -100,14 +100,14 @@ class PConvConfig:
 
 
 class Level(nn.Module):
-    """Partial convolution, batch-norm where published, activation; zero again in what is still hole."""
+    """Partial convolution, batch-norm where published, activation; zeroed again in what remains of the hole."""
 
     def __init__(self, conv: PartialConv2d, norm: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, *sources: MaskedTensor) -> MaskedTensor:
-        """What the convolution takes: a map, and in the decoder the skip."""
+        """Apply the level to a map, in the decoder together with the skip."""
         features, valid = self.conv(*sources)
         return MaskedTensor.of(self.activation(self.norm(features)), valid)
 
@@ -148,7 +148,7 @@ class Generator(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor, valid: Tensor) -> Tensor:
-        """``(N, 3, S, S)``, zero in the hole, and ``valid`` ``(N, 1, S, S)``; to a picture, float32."""
+        """Map ``(N, 3, S, S)``, zero in the hole, and ``valid`` ``(N, 1, S, S)`` to an image, float32."""
         maps = [MaskedTensor(image, valid)]
         for level in self.encoder:
             maps.append(level(maps[-1]))
@@ -196,24 +196,24 @@ class PConv(InpaintingModel):
         Ambiguity(
             topic="averaging of the L1 terms",
             published="by the number of elements; ports differ by the hole's share",
-            resolved="over the whole picture for every term (the author in NVIDIA/partialconv#9)",
+            resolved="over the whole image for every term (the author in NVIDIA/partialconv#9)",
         ),
         Ambiguity(
             topic="value range",
-            published="not given; ports: ImageNet's normalisation, or [-1, 1]",
-            resolved="ImageNet's normalisation for network and losses",
-            field="normalisation",
+            published="not given; ports: ImageNet's normalization, or [-1, 1]",
+            resolved="ImageNet's normalization for network and losses",
+            field="normalization",
         ),
         Ambiguity(
             topic="region of total variation",
             published="the hole dilated by one pixel; ports: the whole composite, or the hole",
-            resolved="the hole dilated by one pixel, averaged over the whole picture",
+            resolved="the hole dilated by one pixel, averaged over the whole image",
             field="tv_region",
         ),
         Ambiguity(
             topic="perceptual and style terms",
             published="VGG16 pool1-3, weights 0.05 and 120",
-            resolved="same where required (preset paper); off in smoke and quick, and so labelled",
+            resolved="same where required (preset paper); off in smoke and quick, and labeled as such",
             field="vgg_losses",
         ),
         Ambiguity(
@@ -254,22 +254,22 @@ class PConv(InpaintingModel):
 
     @classmethod
     def requirements(cls, config: PConvConfig) -> None:
-        """Raise :class:`models.errors.MissingWeightsError` where VGG16 is required and cannot be had."""
+        """Raise :class:`models.errors.MissingWeightsError` if VGG16 is required and not available."""
         if config.vgg_losses == "required":
             require_vgg16(_REMEDY)
 
     @classmethod
     def completion_config(cls, config: PConvConfig) -> PConvConfig:
-        """Without VGG16, which only the losses see."""
+        """Return the config without VGG16, which only the losses use."""
         return replace(config, vgg_losses="off")
 
     @classmethod
     def label_suffix(cls, config: PConvConfig, task: Task) -> str:
-        """``(no perceptual/style)`` where the VGG16 terms are off."""
+        """Return ``(no perceptual/style)`` where the VGG16 terms are off."""
         return "" if config.vgg_losses == "required" else "(no perceptual/style)"
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """Training, then fine-tuning with the encoder's batch-norm frozen."""
+        """Return training, then fine-tuning with the encoder's batch-norm frozen."""
         part = self.config.fine_tune_fraction
         steps = budget.split({"train": 1.0 - part, "fine-tune": part})
         first = OptimizerSpec(name="adam", learning_rate=2e-4, betas=self.config.betas)
@@ -285,17 +285,17 @@ class PConv(InpaintingModel):
         ]
 
     def complete(self, batch: Batch) -> Completion:
-        """The hole is zeroed after normalisation, and marked invalid."""
-        known = self._normalise(batch.image).masked_fill(batch.mask > 0.5, 0.0)
+        """Zero the hole after normalization, mark it invalid, and run the generator."""
+        known = self._normalize(batch.image).masked_fill(batch.mask > 0.5, 0.0)
         output = self.networks["generator"](known, 1.0 - batch.mask)
         mean, std = self._statistics(output)
         raw = output * std + mean
         return Completion(raw, composite(batch.image, raw, batch.mask))
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
-        """Eq. 7: ``valid + 6 hole + 0.05 perceptual + 120 style + 0.1 tv``."""
+        """Return eq. 7: ``valid + 6 hole + 0.05 perceptual + 120 style + 0.1 tv``."""
         config: PConvConfig = self.config
-        image, raw, comp = (self._normalise(x) for x in (batch.image, completion.raw, completion.composite))
+        image, raw, comp = (self._normalize(x) for x in (batch.image, completion.raw, completion.composite))
         valid = weighted_l1(raw, image, 1.0 - batch.mask)
         hole = weighted_l1(raw, image, batch.mask)
         tv = total_variation(comp, dilate_mask(batch.mask) if config.tv_region == "hole" else None)
@@ -308,25 +308,25 @@ class PConv(InpaintingModel):
         return {"loss": loss, **terms}
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
-        if self.config.normalisation == "unit":
+        """Return mean and standard deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
+        if self.config.normalization == "unit":
             return torch.zeros((), device=like.device), torch.ones((), device=like.device)
         return channel_constant(IMAGENET_MEAN, like.device), channel_constant(IMAGENET_STD, like.device)
 
-    def _normalise(self, image: Tensor) -> Tensor:
-        """From [0, 1] into the network's value range."""
+    def _normalize(self, image: Tensor) -> Tensor:
+        """Convert from [0, 1] to the network's value range."""
         mean, std = self._statistics(image)
         return (image - mean) / std
 
-    def _for_vgg(self, *pictures: Tensor) -> tuple[Tensor, ...]:
-        """VGG16 always sees ImageNet's normalisation."""
-        if self.config.normalisation == "imagenet":
-            return pictures
-        mean, std = (channel_constant(v, pictures[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return tuple((picture - mean) / std for picture in pictures)
+    def _for_vgg(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Convert to ImageNet's normalization, which VGG16 takes whatever the network's own range."""
+        if self.config.normalization == "imagenet":
+            return images
+        mean, std = (channel_constant(v, images[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return tuple((image - mean) / std for image in images)
 
     def layer_table(self) -> Mapping[str, list[Layer]]:
-        """The U-Net's rows, encoder then decoder."""
+        """Return the rows of the U-Net, encoder then decoder."""
         generator = self.networks["generator"]
         rows = []
         for side in ("encoder", "decoder"):

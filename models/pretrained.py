@@ -1,8 +1,8 @@
-"""Weights to share: one generator as safetensors, with a card that says what it is. No pickle, nothing executed.
+"""Share one generator's weights as safetensors, with a card that describes it. No pickle, nothing executed.
 
 A file holds the tensors of ``networks["generator"]`` and, in its header, the card as JSON: model, config, task,
-digest of the tensors, and whatever the writer adds (data, metrics, licence). Everything in a file is checked before
-it is used; only models that are registered already, or given by ``models_from``, are ever built.
+digest of the tensors, and whatever the writer adds (data, metrics, license). Everything in a file is checked before it
+is used; only models that are registered already, or given by ``models_from``, are ever built.
 
 >>> inpaint = models.load_pretrained("mgs-iim.safetensors")  # doctest: +SKIP
 >>> filled = inpaint(image, mask)  # (N, 3, S, S) in [0, 1] and (N, 1, S, S), 1 = hole  # doctest: +SKIP
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from models import discovery
@@ -31,16 +31,18 @@ from models.registry import ModelEntry
 FORMAT = "inpaint-bench weights 1"
 _HEADER_KEY = "inpaint_bench"
 #: SHA-256 of the card's text; files of earlier versions have none.
-_SEAL_KEY = "inpaint_bench_sha256"
+_CHECKSUM_KEY = "inpaint_bench_sha256"
 _SIZES = range(16, 1025)
+#: Config fields of earlier versions -> their names today.
+_RENAMED_FIELDS = {"mse_mean": "mse_reduction", "normalisation": "normalization"}
 
 
 class PretrainedModel(nn.Module):
-    """A generator ready to complete pictures, in evaluation mode, on the CPU until it is moved.
+    """A generator ready to complete images, in evaluation mode, on the CPU until it is moved.
 
     Attributes:
         model: the model, with its generator only: it can complete, not train.
-        card: what the weights are; the keys of :func:`weights_card`, and what the writer added.
+        card: description of the weights; the keys of :func:`weights_card`, and what the writer added.
     """
 
     def __init__(self, model: InpaintingModel, card: Mapping[str, Any]) -> None:
@@ -54,14 +56,14 @@ class PretrainedModel(nn.Module):
 
     @property
     def size(self) -> int:
-        """Side of the square pictures it takes, in pixels."""
+        """Side of the square images that it takes, in pixels."""
         return self.model.task.size
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Completed pictures; known pixels are returned bit for bit.
+        """Complete images; known pixels are returned bit for bit.
 
         Args:
-            image: ``(N, 3, S, S)`` float32 in [0, 1]; what lies under the hole is not looked at.
+            image: ``(N, 3, S, S)`` float32 in [0, 1]; pixels under the hole are not used.
             mask: ``(N, 1, S, S)`` float32, 1 = hole.
         """
         batch = Batch(image, mask, torch.arange(image.shape[0]), 0, self._unused)
@@ -71,17 +73,17 @@ class PretrainedModel(nn.Module):
 def build_pretrained(
     entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> PretrainedModel:
-    """The model of ``entry`` with the generator's weights ``state``; ``about`` joins its card.
+    """Build the model of ``entry`` with the generator's weights ``state``; add ``about`` to its card.
 
     Raises:
-        InvalidWeightsError: an untrained fill, or weights that do not fit the model.
+        InvalidWeightsError: a training-free baseline, or weights that do not fit the model.
     """
     if not entry.model.trained:
-        raise InvalidWeightsError(f"{entry.card.name} is an untrained fill: it has no weights")
+        raise InvalidWeightsError(f"{entry.card.name} is a training-free baseline: it has no weights")
     used = entry.model.completion_config(config)
     try:
         entry.model.validate(used, task.size)
-        # Shapes are compared on the meta device first: a wrong config must not allocate anything.
+        # Compare shapes on the meta device first: a wrong config must not allocate anything.
         with torch.device("meta"):
             expected = entry.model(used, task).networks["generator"].state_dict()
         _compare(expected, state)
@@ -94,7 +96,7 @@ def build_pretrained(
 
 
 def weights_card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The part of a card that loading needs."""
+    """Return the part of a card that loading needs."""
     return {
         "format": FORMAT,
         "model": entry.card.name,
@@ -113,10 +115,10 @@ def weights_card(entry: ModelEntry, config: Any, task: Task, state: Mapping[str,
 def save_pretrained(pretrained: PretrainedModel, path: Path) -> None:
     """Write the generator and the card to ``path``."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in pretrained.generator.state_dict().items()}
-    # By hand: save_file would make a file that only its owner may read.
+    # Not by save_file, whose file only its owner may read.
     text = json.dumps(pretrained.card)
-    sealed = {_HEADER_KEY: text, _SEAL_KEY: hashlib.sha256(text.encode()).hexdigest()}
-    path.write_bytes(serialise(tensors, metadata=sealed))
+    metadata = {_HEADER_KEY: text, _CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
+    path.write_bytes(serialize(tensors, metadata=metadata))
 
 
 def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) -> PretrainedModel:
@@ -124,7 +126,7 @@ def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) ->
 
     Args:
         path: a ``.safetensors`` file.
-        models_from: Python files with models of your own, where the weights are of one of these.
+        models_from: Python files with models of your own, if the weights are of one of these.
 
     Raises:
         InvalidWeightsError: not such a file, damaged, of another version, or not fitting the model it names.
@@ -141,7 +143,7 @@ def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) ->
 
 
 def tensors_digest(state: Mapping[str, Tensor]) -> str:
-    """Hex SHA-256 over names, types, shapes and bytes of all tensors, in the order of names."""
+    """Compute the hex SHA-256 of names, types, shapes and bytes of all tensors, in the order of names."""
     hashed = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -151,7 +153,7 @@ def tensors_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Card and tensors of a file, with the digest checked and every number finite."""
+    """Read card and tensors of a file; check the digest, and that every number is finite."""
     if not path.is_file():
         raise InvalidWeightsError("no such file")
     try:
@@ -160,8 +162,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             header = metadata.get(_HEADER_KEY)
             if header is None:
                 raise InvalidWeightsError("safetensors, but not written by 'bench export-weights'")
-            if metadata.get(_SEAL_KEY, sealed := hashlib.sha256(header.encode()).hexdigest()) != sealed:
-                raise InvalidWeightsError("damaged: its card is not what was written; get it again")
+            if (
+                metadata.get(_CHECKSUM_KEY, checksum := hashlib.sha256(header.encode()).hexdigest())
+                != checksum
+            ):
+                raise InvalidWeightsError("damaged: its card does not match its checksum; download it again")
             about = json.loads(header)
             if not isinstance(about, dict) or about.get("format") != FORMAT:
                 found = about.get("format") if isinstance(about, dict) else None
@@ -174,23 +179,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"not readable as safetensors ({_first_line(error)}); give a file written by 'bench export-weights'"
         ) from error
     if tensors_digest(state) != about.get("digest"):
-        raise InvalidWeightsError("damaged: its tensors do not match the digest in its card; get it again")
+        raise InvalidWeightsError(
+            "damaged: its tensors do not match the digest in its card; download it again"
+        )
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise InvalidWeightsError("holds numbers that are not finite")
     return about, state
 
 
 def _described(about: Mapping[str, Any], models_from: Sequence[Path]) -> tuple[ModelEntry, Any, Task]:
-    """Model, config and task that a card names, each value checked."""
+    """Load the model and build the config and the task that a card names, checking each value."""
     name, fields, task = about.get("model"), about.get("config"), about.get("task")
     if not isinstance(name, str) or not isinstance(fields, dict) or not isinstance(task, dict):
         raise InvalidWeightsError("its card lacks model, config or task")
     entry = discovery.load_model(name, models_from)
+    fields = restore_fields(fields)
     known = {f.name for f in dataclasses.fields(entry.model.Config)}
     if unknown := sorted(map(str, set(fields) - known)):
         raise InvalidWeightsError(f"{name} has no option {unknown[0]!r}; the file may be of a newer version")
     try:
-        config = entry.model.Config(**{key: as_tuples(value) for key, value in fields.items()})
+        config = entry.model.Config(**fields)
     except (TypeError, ValueError) as error:
         raise InvalidWeightsError(f"its card's config is not one of {name}: {_first_line(error)}") from error
     size, box, mean = task.get("size"), task.get("fixed_hole_box"), task.get("mean_pixel")
@@ -209,7 +217,7 @@ def _described(about: Mapping[str, Any], models_from: Sequence[Path]) -> tuple[M
 
 
 def _compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raise for the first tensor that is missing, too many, or of another shape or type."""
+    """Raise for the first tensor that is missing, unknown, or of another shape or type."""
     for name in sorted(set(expected) | set(state)):
         if name not in state or name not in expected:
             raise InvalidWeightsError(f"tensor {name!r} is {'missing' if name in expected else 'unknown'}")
@@ -220,8 +228,21 @@ def _compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Non
             )
 
 
+def restore_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a stored config to fields of today: JSON's lists to tuples, and renamed fields to their new names.
+
+    >>> restore_fields({"betas": [0.5, 0.999], "mse_mean": "image"})
+    {'betas': (0.5, 0.999), 'mse_reduction': 'image'}
+    """
+    return {_RENAMED_FIELDS.get(name, name): as_tuples(value) for name, value in stored.items()}
+
+
 def as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that configs hold."""
+    """Convert JSON's lists to the tuples that configs hold.
+
+    >>> as_tuples([[0.5, 0.999], 3])
+    ((0.5, 0.999), 3)
+    """
     return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""Names -> models. Registering is one decorator at the end of a model's file; everything wrong is loud."""
+"""Register models by name, with one decorator on the class; every mistake raises an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ M = TypeVar("M", bound="type[InpaintingModel]")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known of a model without importing it: the literal arguments of its ``@register``.
+    """The literal arguments of a model's ``@register``, known without importing its file.
 
     Attributes:
         name: as given on the command line.
@@ -47,10 +47,10 @@ class ModelEntry:
     model: type[InpaintingModel]
 
     def config(self, preset: str = "quick", **changes: Any) -> Any:
-        """The model's config: class defaults, then the preset, then this name's overrides, then ``changes``.
+        """Build the config: class defaults, then the preset, then this name's overrides, then ``changes``.
 
         Raises:
-            InvalidModelError: a field the config does not have (with suggestions) or a value it refuses.
+            InvalidModelError: a field that the config does not have (with suggestions), or a value that it rejects.
         """
         fields = {**self.model.presets.get(preset, {}), **self.card.overrides, **changes}
         known = [f.name for f in dataclasses.fields(self.model.Config)]
@@ -73,7 +73,13 @@ _ENTRIES: dict[str, ModelEntry] = {}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'glcic'?"``, or the list of what there is where nothing is near."""
+    """Return a clause that suggests near matches, or lists all names where nothing is near.
+
+    >>> did_you_mean("glcci", ["glcic", "pconv"])
+    "; did you mean 'glcic'?"
+    >>> did_you_mean("x", ["glcic", "pconv"])
+    '; there are: glcic, pconv'
+    """
     known = list(known)
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     if near:
@@ -108,14 +114,14 @@ def register(
     groups: tuple[str, ...] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> Callable[[M], M]:
-    """Class decorator: make the class known as ``name``. Arguments must be literals (they are read from the source).
+    """Register the decorated class as ``name``; arguments must be literals, since they are read from the source.
 
     Stack it to register variants of one class that differ in ``overrides``.
 
     Raises:
-        DuplicateModelError: another class holds the name.
-        InvalidModelError: not an :class:`~models.base.InpaintingModel`, no dataclass ``Config``, or overrides that
-            the config does not take.
+        DuplicateModelError: another class has the name.
+        InvalidModelError: not an :class:`~models.base.InpaintingModel`, no dataclass ``Config``, or overrides that the
+            config rejects.
     """
     check_model_name(name)
     card = ModelCard(
@@ -143,12 +149,12 @@ def register(
 
 
 def _origin(model: type) -> tuple[str, str]:
-    """A class re-imported from the same place is the same model (a file loaded again)."""
+    """Identify a class by module and name, so that a file may be loaded again."""
     return model.__module__, model.__qualname__
 
 
 def get_model(name: str) -> ModelEntry:
-    """The entry of an imported model; :func:`models.discovery.load_model` imports first.
+    """Return the entry of an imported model; :func:`models.discovery.load_model` imports it first.
 
     Raises:
         UnknownModelError: with suggestions.

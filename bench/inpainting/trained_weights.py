@@ -107,7 +107,7 @@ def load_trained_model(
     weights = {k.removeprefix(prefix): v for k, v in state["networks"].items() if k.startswith(prefix)}
     try:
         entry = discovery.load_model(training.model, models_from)
-        config = entry.model.Config(**{k: pretrained.as_tuples(v) for k, v in fields.items()})
+        config = entry.model.Config(**pretrained.restore_fields(fields))
         return pretrained.build_pretrained(entry, config, task, weights, _about(experiment, training, record))
     except (ModelError, TypeError, ValueError) as error:
         raise BenchError(f"{training.folder}: {error}") from error

@@ -23,7 +23,7 @@ from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
 from bench.runner.run_folder import RunFolder, read_manifest
 from models.discovery import PROGRAM_PREFIX, find_models
-from models.pretrained import as_tuples
+from models.pretrained import restore_fields
 from models.registry import did_you_mean
 from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, read_rows
 
@@ -348,7 +348,7 @@ def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[st
         for seed in sorted({seed for _, seed in pairs}):
             by_masks.setdefault(tuple(sorted(m for m, s in pairs if s == seed)), []).append(seed)
         for names, seeds in by_masks.items():
-            fields_of = {field: as_tuples(value) for field, value in json.loads(config).items()}
+            fields_of = restore_fields(json.loads(config))
             _place(groups, model, fields_of, (trained_on, names, tuple(seeds)))
     return groups
 

@@ -1,8 +1,7 @@
-"""Contextual attention: patches of the hole rebuilt from similar patches of what is known.
+"""Contextual attention: rebuild patches of the hole from similar patches of the known region.
 
 Yu et al., "Generative Image Inpainting with Contextual Attention" (DeepFillv1, CVPR 2018), section 4, as
-DeepFillv2 uses it. Written with unfold, matrix products and fold, for a whole batch with a mask of its own
-for each image.
+DeepFillv2 uses it. Computed by unfold, matrix products and fold for a batch in which each image has its own mask.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ _MIN_NORM = 1e-4
 def contextual_attention(
     features: Tensor, mask: Tensor, *, rate: int = 2, softmax_scale: float = 10.0, fuse: bool = True
 ) -> Tensor:
-    """Rebuild ``features`` from their own patches that meet no hole, in float32.
+    """Rebuild ``features`` from their own patches without hole, in float32.
 
-    Patches of 3 x 3 of the features, subsampled by ``rate``, are compared by cosine similarity (of the known
-    patch; the sought one is not normalised); the softmax over the known patches weights patches of ``2 *
-    rate`` pixels of the features at full resolution, which are added up where they overlap.
+    3 x 3 patches of the features, subsampled by ``rate``, are compared by cosine similarity (the known patch is
+    normalized, the other is not); the softmax over the known patches weights patches of ``2 * rate`` pixels of the
+    features at full resolution, which are summed where they overlap.
 
     Args:
         features: ``(N, C, H, W)``, H and W multiples of ``rate``.
         mask: ``(N, 1, H, W)``, 1 = hole.
         rate: subsampling for the comparison.
         softmax_scale: inverse temperature.
-        fuse: smooth the scores so that neighbours choose neighbours.
+        fuse: smooth the scores so that neighboring patches choose neighboring patches.
 
     Returns:
-        ``(N, C, H, W)``. An image without a known patch gives zeros.
+        ``(N, C, H, W)``; zeros for an image without a known patch.
     """
     with torch.autocast(features.device.type, enabled=False):
         features = features.float()
@@ -49,15 +48,20 @@ def contextual_attention(
         patches = F.unfold(features, 2 * rate, stride=rate, padding=rate // 2)  # (N, C * 4 * rate^2, L known)
         mixed = torch.bmm(patches, weights)
         rebuilt = F.fold(mixed, (height, width), 2 * rate, stride=rate, padding=rate // 2)
-        return rebuilt / 4.0  # each pixel lies in four patches
+        return rebuilt / 4.0  # each pixel is in four patches
 
 
 def fuse_scores(scores: Tensor) -> Tensor:
-    """Add to each score those of the same shift one step on and one step back, along columns, then along
-    rows.
+    """Add to each score those of the neighboring pairs with the same shift, along columns, then along rows.
 
-    ``(N, h, w, h, w)`` (known, then sought) to the same shape: the published convolution with a 3 x 3
-    identity over the matrix of scores, once with positions counted by rows and once by columns.
+    This is the published convolution of the matrix of scores with a 3 x 3 identity, once with positions counted by rows
+    and once by columns.
+
+    Args:
+        scores: ``(N, h, w, h, w)``: known position, then sought position.
+
+    Returns:
+        The same shape.
     """
     n, h, w = scores.shape[:3]
     by_rows = _diagonal_sum(scores.reshape(n, h * w, h * w)).view(n, h, w, h, w)

@@ -1,4 +1,4 @@
-"""Fast Fourier convolution: local features convolved as usual, global ones in the frequency domain.
+"""Fast Fourier convolution: local features are convolved as usual, global ones in the frequency domain.
 
 Chi, Jiang, Mu, "Fast Fourier Convolution" (NeurIPS 2020), in the form that LaMa uses: no local Fourier unit, no bias,
 reflected borders.
@@ -22,7 +22,7 @@ class FourierUnit(nn.Module):
         self.norm = nn.BatchNorm2d(2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape, in float32: half precision has no transform for most sizes."""
+        """Map ``(N, C, H, W)`` to the same shape, in float32: half precision has no transform for most sizes."""
         height, width = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfft2(x.float(), norm="ortho")
@@ -46,7 +46,7 @@ class SpectralTransform(nn.Module):
         self.expand = nn.Conv2d(half, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Map ``(N, C, H, W)`` to the same shape."""
         x = self.reduce(x)
         expanded: Tensor = self.expand(x + self.fourier(x).to(x.dtype))
         return expanded
@@ -74,7 +74,7 @@ class FastFourierConv(nn.Module):
         self.global_norm = nn.BatchNorm2d(global_channels)
 
     def forward(self, local: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """Local ``(N, L, H, W)`` and global ``(N, G, H, W)`` features to the same shapes."""
+        """Map local ``(N, L, H, W)`` and global ``(N, G, H, W)`` features to the same shapes."""
         new_local = self.local_to_local(local) + self.global_to_local(whole)
         new_whole = self.local_to_global(local) + self.global_to_global(whole)
         return torch.relu(self.local_norm(new_local)), torch.relu(self.global_norm(new_whole))
@@ -89,6 +89,6 @@ class FastFourierBlock(nn.Module):
         self.second = FastFourierConv(local_channels, global_channels)
 
     def forward(self, local: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`FastFourierConv`."""
+        """Map local and global features to the same shapes; see :class:`FastFourierConv`."""
         new_local, new_whole = self.second(*self.first(local, whole))
         return local + new_local, whole + new_whole

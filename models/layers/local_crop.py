@@ -1,4 +1,4 @@
-"""Square crops around holes: what a local discriminator sees. Vectorised, without waiting for the device."""
+"""Square crops around holes, the input of a local discriminator; vectorized, without synchronizing the device."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from torch import Tensor
 
 
 def default_local_size(size: int) -> int:
-    """Side of the local crop for images of side ``size``: three fifths of it, to a multiple of 8.
+    """Return the side of the local crop for images of side ``size``: three fifths of it, rounded to a multiple of 8.
 
-    96 at 160 pixels, as GLCIC for CelebA (the largest random rectangle there), and 40 at 64.
+    96 at 160 pixels is that of GLCIC's public port for CelebA (the largest random rectangle there).
+
+    >>> default_local_size(160), default_local_size(64)
+    (96, 40)
     """
     return round(0.6 * size / 8) * 8
 
 
 def hole_corners(mask: Tensor, side: int) -> Tensor:
-    """Top left corners of crops centred on the bounding box of each hole, clamped to the image.
+    """Return the top left corners of crops centered on the bounding box of each hole, clamped to the image.
 
-    Where the centring is odd by one pixel the crop lies towards the top left. A mask without a hole gives the
-    centre of the image.
+    Where the margins differ by one pixel, the smaller is at the top left. A mask without a hole gives the center of the
+    image. A hole larger than the crop is seen in part: the middle of its bounding box.
+
+    >>> mask = torch.zeros(1, 1, 8, 8)
+    >>> mask[..., 4:8, 0:2] = 1
+    >>> hole_corners(mask, 4).tolist()
+    [[4, 0]]
 
     Args:
         mask: ``(N, 1, H, W)``, 1 = hole.
@@ -41,16 +49,16 @@ def hole_corners(mask: Tensor, side: int) -> Tensor:
 def random_corners(
     count: int, size: int, side: int, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """``(count, 2)`` int64 corners of crops placed anywhere in square images of ``size`` with equal chance.
+    """Draw ``(count, 2)`` int64 corners of crops, uniformly over all positions in square images of ``size``.
 
-    Drawn on the CPU from ``generator``, so that they are the same on every device.
+    They are drawn on the CPU from ``generator``, so that they are the same on every device.
     """
     corners = torch.randint(0, size - side + 1, (count, 2), generator=generator)
     return corners.to(device, non_blocking=True)
 
 
 def crop_at(image: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Each image's square of ``side`` pixels at its corner.
+    """Cut each image's square of ``side`` pixels at its corner.
 
     Args:
         image: ``(N, C, H, W)``.

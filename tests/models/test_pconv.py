@@ -79,7 +79,7 @@ def test_every_parameter_gets_a_gradient(bf16: bool) -> None:
 
 
 def test_loss_is_the_published_weighted_sum() -> None:
-    config = PConvConfig(width=4, vgg_losses="off", normalisation="unit")
+    config = PConvConfig(width=4, vgg_losses="off", normalization="unit")
     model, batch = PConv(config, Task(size=64)), make_batch(64)
     train, _ = model.phases(Budget(num_steps=2))
     completion = model.complete(batch)
