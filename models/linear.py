@@ -232,7 +232,7 @@ class Linear(TrainingFreeBaseline):
                 best, scores = _choose_ridge(system, grid, validation, holes, data.device)
                 record |= {
                     "ridge": best,
-                    "validation_psnr_db": {f"{ridge:g}": score for ridge, score in scores.items()},
+                    "validation_psnr_db": {f"{ridge:g}": round(score, 4) for ridge, score in scores.items()},
                     "validation_images": len(validation),
                 }
             system.factorize(best)
