@@ -169,7 +169,7 @@ class MGSIIMConfig(ThreePhaseConfig):
 
 
 class InpaintingNetwork(nn.Module):
-    """Rows 1 to 17 of Table 1: image and mask in, picture out."""
+    """Rows 1 to 17 of Table 1: image and mask in, image out."""
 
     fill: Tensor
 
@@ -213,7 +213,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim",
     label="MGS-IIM",
-    summary="Gated encoder-decoder with additive skips and two spectrally normalised discriminators.",
+    summary="Gated encoder-decoder with additive skips and two spectrally normalized discriminators.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("paper",),
 )
@@ -228,7 +228,7 @@ class InpaintingNetwork(nn.Module):
 @register(
     "mgs-iim-no-sn",
     label="MGS-IIM, no spectral norm",
-    summary="MGS-IIM without spectral normalisation.",
+    summary="MGS-IIM without spectral normalization.",
     paper="Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization",
     groups=("ablations",),
     overrides={"spectral_norm": "none"},
@@ -337,7 +337,7 @@ class MGSIIM(ThreePhaseModel):
         ),
         Ambiguity(
             topic="norm in the discriminators",
-            published="spectral normalisation of 'each convolution layer'",
+            published="spectral normalization of 'each convolution layer'",
             resolved="of the convolutions, not of the fully connected layers; LeakyReLU, no batch-norm",
             field="spectral_norm",
         ),

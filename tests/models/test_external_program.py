@@ -45,7 +45,7 @@ def batch() -> Batch:
 
 
 def program(workplace: Path, code: str = _COPY, **settings: object) -> ExternalProgram:
-    """The model of a script, built as a run builds it."""
+    """Build the model of a script as a run builds it."""
     (workplace / "fill.py").write_text(code)
     command = settings.pop("command", [sys.executable, "fill.py", "{input}", "{mask}", "{output}", "{seed}"])
     (workplace / "fill.toml").write_text(tomli_w.dumps({"command": command, **settings}))

@@ -13,7 +13,7 @@ from models.errors import MissingPackageError
 
 
 def picture(size: int) -> torch.Tensor:
-    """A smooth picture ``(1, 3, size, size)`` with structure in it."""
+    """Build a smooth image ``(1, 3, size, size)`` with structure in it."""
     y, x = torch.meshgrid(torch.linspace(0, 6, size), torch.linspace(0, 6, size), indexing="ij")
     return torch.stack([0.5 + 0.2 * torch.sin(x + k) * torch.cos(y - k) for k in range(3)]).unsqueeze(0)
 

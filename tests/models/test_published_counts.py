@@ -78,7 +78,7 @@ def mgs_iim_global(size: int) -> int:
 
 
 def deepfillv2() -> tuple[int, int]:
-    """Base 24, twice the filters in every gated layer, two outputs; six convolutions of 5 x 5 on picture and mask."""
+    """Count base 24, twice the filters in gated layers, two outputs; six 5 x 5 convolutions on image and mask."""
 
     def gated(*layers: tuple[int, int, int]) -> int:
         return sum(2 * conv(kernel, a, b) for a, b, kernel in layers)

@@ -93,7 +93,7 @@ def test_a_users_file_is_found_and_loaded(tmp_path: Path) -> None:
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, **entry_points: str) -> None:
-    """What ``pip install`` of a package ``my_package`` with these entry points leaves behind."""
+    """Write what ``pip install`` of a package ``my_package`` with these entry points leaves behind."""
     info = folder / "my_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")

@@ -24,7 +24,7 @@ def build(name: str, **changes: Any) -> InpaintingModel:
 
 
 def make_batch() -> Batch:
-    """Four pictures whose holes lie at four places."""
+    """Build four images with holes at four positions."""
     generator = torch.Generator().manual_seed(1)
     mask = torch.zeros(COUNT, 1, SIZE, SIZE)
     for number, (top, left) in enumerate([(16, 16), (0, 0), (40, 30), (20, 44)]):
@@ -34,7 +34,7 @@ def make_batch() -> Batch:
 
 
 def seen(model: InpaintingModel, network: str) -> tuple[Batch, Tensor, Tensor, Tensor]:
-    """The batch, the composite, and the pictures and crops that the discriminator got for ``network``'s loss."""
+    """Return the batch, the composite, and the images and crops that the discriminator got for ``network``'s loss."""
     data, got = make_batch(), []
     model.networks["discriminator"].register_forward_pre_hook(lambda _m, inputs: got.append(inputs))
     completion = model.complete(data)
@@ -45,14 +45,14 @@ def seen(model: InpaintingModel, network: str) -> tuple[Batch, Tensor, Tensor, T
 
 
 def place(crop: Tensor, picture: Tensor) -> tuple[int, int]:
-    """Where in ``picture`` the crop was taken."""
+    """Find the position in ``picture`` at which the crop was taken."""
     windows = picture.unfold(1, LOCAL, 1).unfold(2, LOCAL, 1)
     ((top, left),) = (windows == crop[:, None, None]).all(dim=(0, 3, 4)).nonzero().tolist()
     return top, left
 
 
 @pytest.mark.parametrize("name", ["glcic", "mgs-iim"])
-def test_completed_pictures_are_composites_with_the_crop_around_the_hole(name: str) -> None:
+def test_completed_images_are_composites_with_the_crop_around_the_hole(name: str) -> None:
     for network in ("discriminator", "generator"):
         data, composite, picture, crops = seen(build(name), network)
         fake, fake_crops = picture[-COUNT:], crops[-COUNT:]
@@ -64,7 +64,7 @@ def test_completed_pictures_are_composites_with_the_crop_around_the_hole(name: s
             assert mask[:, top : top + LOCAL, left : left + LOCAL].sum() == 20 * 20
 
 
-def test_glcic_crops_each_real_picture_at_a_place_of_its_own() -> None:
+def test_glcic_crops_each_real_image_at_a_position_of_its_own() -> None:
     """A random place for every picture apart (the port: one for a batch); the picture alone, without its mask."""
     data, _, picture, crops = seen(build("glcic"), "discriminator")
     assert picture.shape == (2 * COUNT, 3, SIZE, SIZE)
