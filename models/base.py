@@ -47,6 +47,7 @@ def composite(image: Tensor, output: Tensor, mask: Tensor) -> Tensor:
         output: ``(N, 3, H, W)``, the model's raw output.
         mask: ``(N, 1, H, W)``, 1 = hole.
     """
+    # A product would turn 0 * inf of an untrained network into NaN in known pixels.
     return torch.where(mask > 0.5, output, image)
 
 
@@ -102,6 +103,7 @@ class Batch:
         Args:
             rows: called with a number of images and a generator; returns that many rows.
         """
+        # Every piece draws all rows from a generator in the same state, so that the split does not change any row.
         count = len(self) if self.global_batch_size is None else self.global_batch_size
         return rows(count, self.generator)[self.offset : self.offset + len(self)]
 
@@ -115,6 +117,7 @@ class Batch:
 
     def piece(self, start: int, stop: int) -> Batch:
         """Return images ``start .. stop - 1``, which draw what they would have drawn as part of this batch."""
+        # A copy of the state: drawing for one piece must not move the numbers of the next.
         generator = torch.Generator()
         generator.set_state(self.generator.get_state())
         return replace(
@@ -223,6 +226,7 @@ class Phase:
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"phase {self.name!r} needs at least one step, not {self.num_steps}")
+        # A phase without networks would only move the clock, and hide a typo in a name.
         if not self.optimizers:
             raise ValueError(f"phase {self.name!r} trains no network")
 
@@ -264,6 +268,7 @@ class Budget:
             raise ValueError(f"phase fractions must sum to 1, not {sum(fractions.values())}")
         if self.steps_per_phase is not None:
             return dict.fromkeys(fractions, self.steps_per_phase)
+        # At least one step each, so that a smoke run passes through every phase.
         steps = {name: max(1, round(self.num_steps * part)) for name, part in fractions.items()}
         longest = max(fractions, key=lambda name: fractions[name])
         steps[longest] = max(1, steps[longest] + self.num_steps - sum(steps.values()))

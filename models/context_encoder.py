@@ -123,11 +123,13 @@ class Generator(nn.Module):
     def __init__(self, size: int, *, full: bool, width: int, bottleneck: int) -> None:
         super().__init__()
         small, w = size == 64, width
+        # At 64 px one level less, so that the map still reaches 4 x 4 before the bottleneck.
         down = [3, w, 2 * w, 4 * w, 8 * w] if small else [3, w, w, 2 * w, 4 * w, 8 * w]
         up = [8 * w, 4 * w, 2 * w] + ([] if small and not full else [w]) + ([w] if full and not small else [])
         encoder: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(itertools.pairwise(down)):
             encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
+            # As in DCGAN, the first convolution has no batch-norm.
             encoder += [nn.BatchNorm2d(outputs)] if index else []
             encoder.append(nn.LeakyReLU(0.2, inplace=True))
         self.encoder = nn.Sequential(*encoder)
@@ -142,6 +144,7 @@ class Generator(nn.Module):
         for inputs, outputs in itertools.pairwise(up):
             decoder.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False))
             decoder += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        # Tanh: the repository trains on images in [-1, 1].
         decoder += [nn.ConvTranspose2d(up[-1], 3, 4, 2, 1, bias=False), nn.Tanh()]
         self.decoder = nn.Sequential(*decoder)
         self.apply(init_dcgan)
@@ -250,6 +253,7 @@ class ContextEncoder(InpaintingModel):
         super().__init__(config, task)
         self.validate(config, task.size)
         self.box = None if _full(config, task) else center_box(task.size)
+        # The discriminator sees what the generator paints: a patch of half the side needs one level less.
         full, w = self.box is None, config.width
         widths = [w, 2 * w, 4 * w, 8 * w]
         if full and task.size != 64:
@@ -307,6 +311,7 @@ class ContextEncoder(InpaintingModel):
         filled = torch.where(batch.mask > 0.5, fill, batch.image)
         raw = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
+            # Known pixels of ``raw`` are the input's own: the network predicts none of them.
             top, left, height, width = self.box
             patch, raw = raw, filled.clone()
             raw[:, :, top : top + height, left : left + width] = patch

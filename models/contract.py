@@ -47,10 +47,12 @@ def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
     """Build the model at ``size`` with weights from a fixed seed, and fit it if it is a training-free baseline."""
     config = entry.config(preset, **changes)
     entry.model.validate(config, size)
+    # Fixed seeds: a check must not pass by luck on one run and fail on the next.
     random = torch.Generator().manual_seed(7)
     box = Box(size // 4, size // 4, size // 2, size // 2)
     mask = torch.zeros(2, 1, size, size)
     mask[:, :, box.top : box.top + box.height, box.left : box.left + box.width] = 1
+    # Channels-last as the data loader delivers, so that layers see the strides of a real run.
     image = torch.rand(2, 3, size, size, generator=random).contiguous(memory_format=torch.channels_last)
     task = Task(
         size=size,
@@ -99,6 +101,7 @@ def hole_independence(case: ContractCase) -> str | None:
     case.model.networks.eval()
     with torch.no_grad():
         first = _complete(case)
+        # Inverted, not noise: any dependence shows, and known pixels stay the same bits.
         other = torch.where(case.batch.mask > 0.5, 1 - case.batch.image, case.batch.image)
         second = _complete(case, replace(case.batch, image=other))
     hole = case.batch.mask.expand_as(case.batch.image) > 0.5
@@ -114,6 +117,7 @@ def finite_range(case: ContractCase) -> str | None:
         raw = _complete(case).raw
     if not torch.isfinite(raw).all():
         return "the raw output is not finite on an untrained network"
+    # A linear output layer may overshoot [0, 1] before training; factors of 255 or 127.5 may not.
     if raw.abs().max() > 50:
         low, high = raw.min().item(), raw.max().item()
         return f"the raw output spans {low:.1f} to {high:.1f}; images are in [0, 1], not in [0, 255]"
@@ -130,6 +134,7 @@ def phases_valid(case: ContractCase) -> str | None:
             return f"phase {phase.name!r} trains {unknown[0]!r}, which is not in networks"
         if "generator" in phase.networks[:-1]:
             return f"phase {phase.name!r}: the generator must come last, against the updated discriminator"
+    # Budgets below, at and above the number of phases, where rounding goes wrong.
     for size in (1, 3, 50):
         steps = [p.num_steps for p in case.model.phases(Budget(num_steps=size))]
         if case.phases and sum(steps) != max(size, len(steps)):
@@ -144,6 +149,7 @@ def gradients_reach_parameters(case: ContractCase) -> str | None:
     for phase in case.phases:
         for network in phase.networks:
             completion = _complete(case)
+            # As in the trainer: a discriminator must not send gradients into the generator.
             seen = completion if network == "generator" else completion.detach()
             terms = case.model.loss(network, case.batch, seen, phase)
             if "loss" not in terms or terms["loss"].ndim != 0:
@@ -219,6 +225,7 @@ def networks_are_called(case: ContractCase) -> str | None:
     advice = (
         "processes share gradients only through a call of networks[...]: move that work into its forward()"
     )
+    # Like DistributedDataParallel, the wrapper hides everything but the call.
     for name, network in list(case.model.networks.items()):
         case.model.networks[name] = _Wrapped(network)
     try:
@@ -253,6 +260,7 @@ def halves_average_to_the_whole(case: ContractCase) -> str | None:
 
     A loss that draws random numbers is exempt: parts may draw them in another order than the whole.
     """
+    # Batch statistics of parts differ from those of the whole, which synchronized batch-norm takes care of.
     case.model.networks.eval()
     for whole, *parts in zip(_steps(case), _steps(case, 0), _steps(case, 1), strict=True):
         largest = max((float(g.abs().max()) for g in whole.gradients.values() if g is not None), default=0.0)
@@ -285,6 +293,7 @@ def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
     batch = case.batch if image is None else case.batch.split(1)[image]
     for phase in case.phases:
         for network in phase.networks:
+            # The same draws for the whole batch and for its parts.
             batch.generator.manual_seed(11)
             before = batch.generator.get_state()
             completion = case.model.complete(batch)

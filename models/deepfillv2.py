@@ -129,6 +129,7 @@ class GatedStack(nn.Sequential):
     def __init__(self, in_channels: int, rows: Rows, base: int, last: nn.Module | None = None) -> None:
         layers: list[nn.Module] = []
         for number, (kernel, stride, dilation, multiple, upsample) in enumerate(rows, start=1):
+            # At least 4, so that narrow test networks keep every layer.
             out_channels = max(4, round(base * multiple))
             if upsample:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
@@ -179,6 +180,7 @@ class Generator(nn.Module):
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return refined and coarse images ``(N, 3, H, W)``, float32 in [0, 1]; inside, images are in [-1, 1]."""
         hole = mask > 0.5
+        # Selected, not multiplied, so that nothing under the hole passes, not even NaN.
         known = torch.where(hole, 0.0, image * 2 - 1)
         coarse = torch.tanh(self.coarse_output(self.coarse(torch.cat([known, mask], dim=1))).float())
         x = torch.where(hole, coarse, known)
@@ -186,6 +188,7 @@ class Generator(nn.Module):
             x = torch.cat([x, mask], dim=1)
         attended = self.before_attention(x)
         if self.attention:
+            # Nearest neighbor, as published: a position counts as hole where its top left pixel is.
             small_mask = mask[:, :, ::4, ::4]
             attended = contextual_attention(attended, small_mask).to(attended.dtype)
         branches = torch.cat([self.convolution_branch(x), self.after_attention(attended)], dim=1)
@@ -316,6 +319,7 @@ class DeepFillV2(InpaintingModel):
         fake = torch.cat([completion.composite, batch.mask], dim=1)
         discriminator = self.networks["discriminator"]
         if network == "discriminator":
+            # One forward for both kinds; without batch-norm it equals two.
             both = torch.cat([torch.cat([batch.image, batch.mask], dim=1), fake])
             real_logits, fake_logits = discriminator(both, batch.is_first_piece).chunk(2)
             return {

@@ -184,6 +184,7 @@ def _import(listing: ModelListing) -> ModuleType:
         return importlib.import_module(listing.module)
     name = f"inpaint_bench_user_{listing.path.stem}"
     loaded = sys.modules.get(name)
+    # Loaded once a process: a second load would register a second class under the same name.
     if loaded is not None and getattr(loaded, "__file__", None) == str(listing.path):
         return loaded
     spec = importlib.util.spec_from_file_location(name, listing.path)
@@ -194,6 +195,7 @@ def _import(listing: ModelListing) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
+        # A half-imported module must not be taken for the model the next time.
         del sys.modules[name]
         raise
     return module

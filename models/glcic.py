@@ -116,6 +116,7 @@ class CompletionNetwork(nn.Module):
 
     def __init__(self, config: GLCICConfig, fill: Tensor) -> None:
         super().__init__()
+        # Not saved: it is the training split's mean pixel, which the task carries.
         self.register_buffer("fill", fill, persistent=False)
         dilations = iter(config.dilations)
         blocks = []
@@ -139,6 +140,7 @@ class CompletionNetwork(nn.Module):
         """Map ``(N, 3, H, W)`` in [0, 1] and ``(N, 1, H, W)`` to an image in [0, 1], float32."""
         x = self.blocks(masked_input(image, mask, self.fill))
         logits: Tensor = self.output(x)
+        # float32 first: a sigmoid in bfloat16 has 128 levels between 0.5 and 1.
         return logits.float().sigmoid()
 
 
@@ -242,6 +244,7 @@ class GLCIC(ThreePhaseModel):
     def complete(self, batch: Batch) -> Completion:
         """Run the generator, and in evaluation the post-processing if it is on; ``raw`` is never processed."""
         done = super().complete(batch)
+        # Losses need the gradient of the composite, which the 8-bit post-processing does not have.
         if self.config.post_processing == "none" or self.networks["generator"].training:
             return done
         processed = telea_and_poisson(done.composite, batch.mask)

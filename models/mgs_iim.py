@@ -158,6 +158,7 @@ class MGSIIMConfig(ThreePhaseConfig):
         rows = []
         for number, row in enumerate(TABLE_1, start=1):
             kind, inputs = row.kind, row.inputs
+            # Dilated and transposed rows keep their kind; the layer table notes where they are gated.
             if kind in ("conv", "gated"):
                 kind = "gated" if self.is_gated(number) else "conv"
             if self.skips == "concat" and number - 1 in self.joins:
@@ -175,12 +176,14 @@ class InpaintingNetwork(nn.Module):
 
     def __init__(self, config: MGSIIMConfig, fill: Tensor) -> None:
         super().__init__()
+        # Not saved: it is the training split's mean pixel, which the task carries.
         self.register_buffer("fill", fill, persistent=False)
         self.joins, self.concatenates = config.joins, config.skips == "concat"
         dilations = iter(config.dilations)
         *rows, output = config.rows()
         self.blocks = nn.ModuleList(
             ConvBlock(
+                # RGB and mask are four channels at any width.
                 4 if number == 1 else scale_channels(row.inputs, config.width),
                 scale_channels(row.outputs, config.width),
                 row.kernel,
@@ -202,11 +205,13 @@ class InpaintingNetwork(nn.Module):
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
             if number in self.joins:
+                # Popped: the largest maps of the network should not outlive their use.
                 earlier = kept.pop(self.joins[number])
                 x = torch.cat([x, earlier], dim=1) if self.concatenates else x + earlier
             elif number in self.joins.values():
                 kept[number] = x
         logits: Tensor = self.output(x)
+        # float32 first: a sigmoid in bfloat16 has 128 levels between 0.5 and 1.
         return logits.float().sigmoid()
 
 

@@ -127,6 +127,7 @@ class Generator(nn.Module):
         self.encoder = nn.ModuleList(
             Level(
                 PartialConv2d(widths[i], widths[i + 1], kernels[i], stride=2),
+                # The first layer has no batch-norm (supplement, table 1).
                 nn.BatchNorm2d(widths[i + 1]) if i else nn.Identity(),
                 nn.ReLU(inplace=True),
             )
@@ -152,6 +153,7 @@ class Generator(nn.Module):
         maps = [MaskedTensor(image, valid)]
         for level in self.encoder:
             maps.append(level(maps[-1]))
+        # Each skip is dropped as soon as it is used, the deepest first.
         x = maps.pop()
         for level in self.decoder:
             x = level(x, maps.pop())
@@ -240,6 +242,7 @@ class PConv(InpaintingModel):
         super().__init__(config, task)
         self.validate(config, task.size)
         self.networks["generator"] = Generator(config.levels, config.width)
+        # In ``frozen``, so that no checkpoint holds VGG16's 15 million weights.
         if config.vgg_losses == "required":
             self.frozen["vgg16"] = VGG16Features(_REMEDY)
 
@@ -286,6 +289,7 @@ class PConv(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """Zero the hole after normalization, mark it invalid, and run the generator."""
+        # Zero after normalization, not before: the hole is then the mean of the range, as for padding.
         known = self._normalize(batch.image).masked_fill(batch.mask > 0.5, 0.0)
         output = self.networks["generator"](known, 1.0 - batch.mask)
         mean, std = self._statistics(output)

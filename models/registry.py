@@ -141,6 +141,7 @@ def register(
                 f"model {name!r} is registered twice: by {held.model.__module__} and by {model.__module__}"
             )
         entry = ModelEntry(card=card, model=model)
+        # Build the default config now, so that wrong overrides fail at import rather than in a run.
         entry.config()
         _ENTRIES[name] = entry
         return model

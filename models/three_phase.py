@@ -101,6 +101,7 @@ class ThreePhaseConfig:
                 "completion_fraction and discriminator_fraction must be above 0 and together below 1, "
                 f"not {alone[0]} and {alone[1]}"
             )
+        # With its mask, a real crop at another position than the hole shows an empty mask, a fake one never.
         if self.discriminator_input == "image+mask" and self.real_crop == "random":
             raise ValueError(
                 "real_crop='random' needs discriminator_input='image': the mask would tell real from fake"
@@ -179,8 +180,10 @@ class ThreePhaseModel(InpaintingModel):
         if network == "discriminator":
             return self._discriminator_loss(batch, completion)
         valid_weight = self.config.valid_weight
+        # The mask itself where it suffices: the default stays bit for bit what it was without the option.
         weight = batch.mask if valid_weight == 0 else batch.mask + valid_weight * (1 - batch.mask)
         error = _SQUARED_ERRORS[self.config.mse_reduction](completion.raw, batch.image, weight)
+        # The completion phase trains the generator by squared error alone (algorithm 1, t < Tc).
         if "discriminator" not in phase.networks:
             return {"loss": error, "mse": error}
         corners = hole_corners(batch.mask, self.local_size)
@@ -202,6 +205,7 @@ class ThreePhaseModel(InpaintingModel):
                     count, batch.size, self.local_size, generator, batch.image.device
                 )
             )
+        # One forward for both kinds: the discriminator's weights, most of the model, are read once.
         logits = self._discriminate(
             torch.cat([batch.image, self._fake(completion)]),
             torch.cat([batch.mask, batch.mask]),

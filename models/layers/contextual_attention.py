@@ -44,6 +44,7 @@ def contextual_attention(
             scores = fuse_scores(scores.view(n, rows, columns, rows, columns)).reshape_as(scores)
         holes = F.unfold(mask.float()[:, :, ::rate, ::rate], 3, padding=1)
         usable = (holes.amax(dim=1) < 0.5).float().unsqueeze(2)  # (N, L known, 1)
+        # As published, unusable patches have score 0 before and weight 0 after the softmax: its sum includes them.
         weights = torch.softmax(scores * usable * softmax_scale, dim=1) * usable
         patches = F.unfold(features, 2 * rate, stride=rate, padding=rate // 2)  # (N, C * 4 * rate^2, L known)
         mixed = torch.bmm(patches, weights)

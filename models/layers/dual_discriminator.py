@@ -70,6 +70,7 @@ class Branch(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels[1:]) if options.batch_norm else None
         for _ in range(depth):
+            # With padding 2, a stride-2 convolution of 5 x 5 rounds the side up.
             size = (size + 1) // 2
         self.fc = linear(
             channels[-1] * (size * size if options.head == "flatten" else 1),
@@ -82,6 +83,7 @@ class Branch(nn.Module):
         for i, conv in enumerate(self.convs):
             x = call_layer(conv, x, advance)
             if self.norms is None:
+                # In place: nothing else needs the convolution's output, and these maps are the largest.
                 x = activation.in_place(x)
             elif self.options.activation_first:
                 x = _normalize(self.norms[i], activation(x), populations)

@@ -26,6 +26,7 @@ class FourierUnit(nn.Module):
         height, width = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfft2(x.float(), norm="ortho")
+            # Real and imaginary part of a channel side by side, as in the authors' ffc.py.
             parts = torch.stack([spectrum.real, spectrum.imag], dim=2).flatten(1, 2)
             parts = torch.relu(self.norm(self.conv(parts)))
             real, imaginary = parts[:, 0::2].contiguous(), parts[:, 1::2].contiguous()
