@@ -1,4 +1,4 @@
-"""The untrained fills against their libraries and by hand."""
+"""The training-free baselines against their libraries and by hand."""
 
 from __future__ import annotations
 

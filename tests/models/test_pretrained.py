@@ -72,7 +72,7 @@ def test_an_export_that_computes_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "_reader", lambda *_: lambda image, mask: image * 0)
-    with pytest.raises(InvalidWeightsError, match="computes other pictures than the model"):
+    with pytest.raises(InvalidWeightsError, match="computes other images than the model"):
         export.write_exported(make("glcic"), tmp_path / "net.pt2", "safetensors")
 
 
