@@ -12,8 +12,11 @@ two real processes.
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -37,10 +40,24 @@ class ContractCase:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one check; ``problem`` is ``None`` where it passed."""
+    """The outcome of one check.
+
+    Attributes:
+        check: its name.
+        problem: what is wrong, or ``None``.
+        where: ``file:line`` of the author's code that the problem is about.
+        skipped: the check was not run, since an earlier problem would only show again.
+    """
 
     check: str
     problem: str | None
+    where: str = ""
+    skipped: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the check was run and found nothing."""
+        return self.problem is None and not self.skipped
 
 
 def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> ContractCase:
@@ -73,6 +90,75 @@ def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
 
 def _complete(case: ContractCase, batch: Batch | None = None) -> Completion:
     return case.model.complete(batch or case.batch)
+
+
+def interface(case: ContractCase) -> str | None:
+    """Check that networks, phases, completions and losses have the types that the trainer relies on."""
+    networks: Any = case.model.networks
+    if not isinstance(networks, nn.ModuleDict):
+        return (
+            f"self.networks is a {type(networks).__name__}; fill the nn.ModuleDict that the base class makes"
+        )
+    if case.model.trained and "generator" not in networks:
+        return 'self.networks has no "generator"'
+    phases: list[Any] = case.phases
+    if wrong := [p for p in phases if not isinstance(p, Phase)]:
+        return f"phases() returns a list with a {type(wrong[0]).__name__}; give Phase(name=..., num_steps=..., ...)"
+    completion: Any = _complete(case)
+    if not isinstance(completion, Completion):
+        return (
+            f"complete() returns a {type(completion).__name__}; "
+            "return Completion(raw, composite(batch.image, raw, batch.mask))"
+        )
+    if completion.raw.shape != case.batch.image.shape:
+        return None  # the check of shapes says so; a loss would only fail on it
+    for phase in case.phases:
+        for network in phase.networks:
+            if network not in networks:
+                continue  # the check of phases says so
+            terms: Any = case.model.loss(network, case.batch, completion, phase)
+            if not isinstance(terms, dict) or not all(isinstance(v, Tensor) for v in terms.values()):
+                return f'loss() returns a {type(terms).__name__}; return a dict of tensors, {{"loss": ...}}'
+    return None
+
+
+def batch_unchanged(case: ContractCase) -> str | None:
+    """Check that neither the forward nor a loss writes into the batch."""
+    image, mask = case.batch.image.clone(), case.batch.mask.clone()
+    case.model.networks.train()
+
+    def changed(what: str) -> str | None:
+        for name, before in (("image", image), ("mask", mask)):
+            if not torch.equal(getattr(case.batch, name), before):
+                return (
+                    f"{what} changes batch.{name} in place (x *= y, x.mul_(y), x[...] = y); write to a copy"
+                )
+        return None
+
+    completion = _complete(case)
+    if problem := changed("complete()"):
+        return problem
+    for phase in case.phases:
+        for network in phase.networks:
+            if network in case.model.networks:
+                case.model.loss(network, case.batch, completion.detach(), phase)
+                if problem := changed(f"loss({network!r})"):
+                    return problem
+    return None
+
+
+def finite_loss(case: ContractCase) -> str | None:
+    """Check that every term of every loss is finite on an untrained network."""
+    case.model.networks.train()
+    for phase in case.phases:
+        for network in phase.networks:
+            if network not in case.model.networks:
+                continue
+            completion = _complete(case)
+            for name, value in case.model.loss(network, case.batch, completion.detach(), phase).items():
+                if not torch.isfinite(value).all():
+                    return f"loss({network!r}) is not finite in phase {phase.name!r}: {name} is {value.mean().item()}"
+    return None
 
 
 def output_shapes(case: ContractCase) -> str | None:
@@ -307,11 +393,14 @@ def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
 
 #: Name -> check, in the order of running.
 CHECKS: dict[str, Callable[[ContractCase], str | None]] = {
+    "interface": interface,
     "shapes": output_shapes,
+    "batch unchanged": batch_unchanged,
+    "finite range": finite_range,
     "known pixels": known_pixels,
     "hole independence": hole_independence,
-    "finite range": finite_range,
     "phases": phases_valid,
+    "finite loss": finite_loss,
     "gradients": gradients_reach_parameters,
     "bfloat16": bfloat16_finite,
     "repeatable": repeatable_outputs,
@@ -322,11 +411,72 @@ CHECKS: dict[str, Callable[[ContractCase], str | None]] = {
 }
 
 
+#: Where one of these fails, the later ones would only repeat it.
+_FOUNDATIONS = frozenset({"interface", "batch unchanged", "shapes", "finite range", "phases", "finite loss"})
+#: Check -> method of the model that it is about; the others are about ``complete``.
+_METHODS = {"phases": "phases", "gradients": "loss", "bfloat16": "loss", "finite loss": "loss"} | {
+    name: "loss"
+    if "average" in name or "every step" in name
+    else "__init__"
+    if "registered" in name
+    else "complete"
+    for name in CHECKS
+    if name.startswith("DDP")
+}
+
+
 def run_checks(entry: ModelEntry, size: int, preset: str = "smoke", **changes: Any) -> Iterator[CheckResult]:
-    """Run every check on a model of its own, so that none sees the state another left behind."""
+    """Run every check on a model of its own, so that none sees the state another left behind.
+
+    One cause is one problem: checks that would meet it again are skipped.
+    """
+    if missing := sorted(getattr(entry.model, "__abstractmethods__", ())):
+        lacks = f"class {entry.model.__name__} has no {'(), '.join(missing)}()"
+        yield CheckResult("interface", lacks, source_line(entry.model))
+        yield from (CheckResult(name, None, skipped=True) for name in CHECKS if name != "interface")
+        return
+    broken, places = False, set()
     for name, check in CHECKS.items():
+        if broken:
+            yield CheckResult(name, None, skipped=True)
+            continue
+        problem: str | None = None
+        where = ""
         try:
             problem = check(build_case(entry, size, preset, **changes))
         except Exception as error:  # a check that raises has found a problem; report the model's own message
-            problem = f"{type(error).__name__}: {error}"
-        yield CheckResult(name, problem)
+            problem, where = f"{type(error).__name__}: {error}".splitlines()[0], failing_line(entry, error)
+            if where in places:
+                yield CheckResult(name, None, skipped=True)
+                continue
+            places.add(where)
+        if problem and not where:
+            where = source_line(_subject(entry, name, problem))
+        yield CheckResult(name, problem, where if problem else "")
+        broken = problem is not None and name in _FOUNDATIONS
+
+
+def _subject(entry: ModelEntry, check: str, problem: str) -> Any:
+    """The method that a problem is about; problems that name one begin with it."""
+    method = next((m for m in ("complete", "loss", "phases") if problem.startswith(f"{m}(")), None)
+    if problem.startswith("self.networks"):
+        method = "__init__"
+    return getattr(entry.model, method or _METHODS.get(check, "complete"))
+
+
+def source_line(code: Any) -> str:
+    """``file:line`` where a class or function begins, or ``""`` where that is not known."""
+    try:
+        return f"{Path(inspect.getsourcefile(code) or '').name}:{inspect.getsourcelines(code)[1]}"
+    except (OSError, TypeError):
+        return ""
+
+
+def failing_line(entry: ModelEntry, error: BaseException) -> str:
+    """``file:line`` of the innermost frame of ``error`` in the model's own file, or ``""``."""
+    try:
+        own = Path(inspect.getfile(entry.model)).resolve()
+    except (OSError, TypeError):
+        return ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == own]
+    return f"{own.name}:{frames[-1].lineno}" if frames else ""

@@ -1,4 +1,4 @@
-"""The whole contract of a model: what a network alone can show, and that it resumes bit for bit."""
+"""Check the whole contract of a model: what a network alone can show, that it trains, and that it resumes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
+from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models import contract
@@ -19,21 +20,46 @@ from models.base import Batch, Budget
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelEntry
 
+#: Steps of every phase in which a loss must stay finite.
+_TRAINED_STEPS = 10
+
 
 def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
-    """Every check of :mod:`models.contract`, then resume, at ``size`` with the preset ``smoke``."""
+    """Run every check of :mod:`models.contract`, then train and resume, at ``size`` with the preset ``smoke``."""
     try:
         entry.model.requirements(entry.config("smoke"))
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
         yield contract.CheckResult(f"refused: {error}", None)
         return
-    yield from contract.run_checks(entry, size)
-    if entry.model.trained:
+    results = []
+    for result in contract.run_checks(entry, size):
+        results.append(result)
+        yield result
+    if not entry.model.trained:
+        return
+    sound = not any(result.skipped for result in results)
+    for name, check in {"training stays finite": check_training, "resume": check_resume}.items():
+        if not sound:
+            yield contract.CheckResult(name, None, skipped=True)
+            continue
         try:
-            yield contract.CheckResult("resume", check_resume(entry, size))
+            result = contract.CheckResult(name, check(entry, size))
         except Exception as error:
-            yield contract.CheckResult("resume", f"{type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}".splitlines()[0]
+            result = contract.CheckResult(name, problem, contract.failing_line(entry, error))
+        sound = result.passed
+        yield result
+
+
+def check_training(entry: ModelEntry, size: int) -> str | None:
+    """Train ten steps of every phase; a loss that is not finite is named with its step."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _trainer(entry, size, Path(folder), steps=_TRAINED_STEPS).train()
+        except NonFiniteLossError as error:
+            return str(error).split(";")[0]
+    return None
 
 
 class _KilledError(Exception):
@@ -70,9 +96,9 @@ def check_resume(entry: ModelEntry, size: int) -> str | None:
     return None
 
 
-def _trainer(entry: ModelEntry, size: int, folder: Path) -> Trainer:
+def _trainer(entry: ModelEntry, size: int, folder: Path, *, steps: int = 2) -> Trainer:
     case = contract.build_case(entry, size)
-    schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=2)))
+    schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=steps)))
 
     def batches(step: int) -> Batch:
         return replace(case.batch, step=step, generator=torch.Generator().manual_seed(step))

@@ -82,6 +82,10 @@ class _Faulty(InpaintingModel):
         if fault == "inner layer":
             raw = nn.functional.conv2d(x, network.weight, network.bias, padding=1)
         raw = raw if fault == "bf16" else raw.float()
+        if fault == "tensor":
+            return raw  # type: ignore[return-value]
+        if fault == "in place":
+            batch.image.mul_(0.5)
         if fault == "range":
             raw = raw * 255 + 100
         if fault == "batch statistics":
@@ -98,6 +102,8 @@ class _Faulty(InpaintingModel):
         error = (completion.composite - batch.image).square()
         if self.config.fault == "two phases":
             error = error if phase.name == "first" else (completion.extras["second"] - batch.image).square()
+        if self.config.fault == "nan loss":
+            error = error * float("nan")
         if self.config.fault == "sum":
             return {"loss": error.sum()}
         return {"loss": error.mean((1, 2, 3)) if self.config.fault == "not a scalar" else error.mean()}
@@ -123,6 +129,9 @@ def test_a_sound_model_passes() -> None:
     ("fault", "check", "says"),
     [
         ("peeks", "hole independence", "pixels under the hole"),
+        ("tensor", "interface", "complete() returns a Tensor"),
+        ("in place", "batch unchanged", "complete() changes batch.image in place"),
+        ("nan loss", "finite loss", "loss is nan"),
         ("raw", "known pixels", "changes known pixels"),
         ("shape", "shapes", "must be (2, 3, 16, 16)"),
         ("range", "finite range", "images are in [0, 1]"),

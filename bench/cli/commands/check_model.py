@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,16 +12,28 @@ from bench.cli import options
 from bench.cli.options import models_from_option
 from bench.errors import UsageError
 
+if TYPE_CHECKING:
+    from models.contract import CheckResult
+
 
 @click.command(
     name="check-model",
     epilog="\b\nExamples:\n  bench check-model mgs-iim\n  bench check-model my-unet --models-from my_unet.py",
 )
 @click.argument("model", shell_complete=options.complete_models)
-@click.option("--size", "sizes", multiple=True, type=int, help="Repeatable; 64 and 160 if not given.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=int,
+    help="Side of the images in pixels; repeatable.  [default: 64 and 160]",
+)
 @models_from_option
 def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[str, ...]) -> None:
-    """Check MODEL against the contract: shapes, known pixels, hole-independence, gradients, bf16, resume."""
+    """Check MODEL against the contract: types, shapes, known pixels, hole-independence, gradients, bf16, resume.
+
+    Each problem is one line with the file and line of the model's code that it is about.
+    """
     from bench.runner.check_model import check_model
     from models.discovery import load_model
     from models.errors import ModelError
@@ -29,14 +42,24 @@ def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[s
         entry = load_model(model, [Path(p) for p in models_from])
     except ModelError as error:
         raise UsageError(str(error)) from error
-    failed = False
+    results = []
     for size in sizes or (64, 160):
-        for finding in check_model(entry, size):
-            failed |= finding.problem is not None
-            mark = (
-                click.style("ok  ", fg="green") if finding.problem is None else click.style("FAIL", fg="red")
-            )
-            click.echo(
-                f"{mark} {size:>4} px  {finding.check}{': ' + finding.problem if finding.problem else ''}"
-            )
-    sys.exit(1 if failed else 0)
+        for result in check_model(entry, size):
+            results.append(result)
+            if not result.skipped:
+                click.echo(_line(result, size))
+    passed = sum(result.passed for result in results)
+    skipped = sum(result.skipped for result in results)
+    click.echo(
+        f"{passed} of {len(results)} checks passed"
+        + (f"; {skipped} were not run, since they would meet the same problem" if skipped else "")
+    )
+    sys.exit(0 if passed == len(results) else 1)
+
+
+def _line(result: CheckResult, size: int) -> str:
+    """One check in one line, with the place in the author's file."""
+    if result.problem is None:
+        return f"{click.style('ok  ', fg='green')} {size:>4} px  {result.check}"
+    where = f"{result.where}: " if result.where else ""
+    return f"{click.style('FAIL', fg='red')} {size:>4} px  {result.check}: {where}{result.problem}"
