@@ -58,11 +58,12 @@ def inception_features(device: torch.device) -> FeatureExtractor:
         value_range=(0.0, None),
         higher_is_better=False,
         convention="Fréchet distance between the Inception features (2048, TensorFlow's weights of 2015) of all "
-        "truths and all 8-bit RGB composites: one number a set, biased upwards where images are few",
+        "truths and all 8-bit RGB composites",
         source="Heusel et al. 2017 (arXiv:1706.08500)",
         oracle="torch-fidelity; SciPy's matrix root",
         of="set",
         weights="Inception weights of 2015 (torch-fidelity, Apache-2.0)",
+        few_images="it is biased upwards",
     ),
     features=inception_features,
 )

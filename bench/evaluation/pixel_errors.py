@@ -133,6 +133,34 @@ def hole_mae(images: ImageBatch) -> Tensor:
     return hole_mean(difference, images.mask) / 255
 
 
+@image_metric(
+    MetricInfo(
+        name="raw_known_mae",
+        heading="raw known MAE",
+        digits=4,
+        value_range=(0.0, 1.0),
+        higher_is_better=False,
+        convention="mean absolute error of the network's raw output over the known pixels, rounded to 8 bits, of [0, 1]; "
+        "not a number where nothing is known",
+        source="mean absolute error, divided by the area that is known",
+        oracle="calculation by hand",
+    )
+)
+def raw_known_mae(images: ImageBatch) -> Tensor:
+    """Compute how much the raw output changes what was given; compositing hides it. NaN where nothing is known.
+
+    Raises:
+        NotFiniteError: the raw output holds NaN or infinite values.
+
+    Examples:
+        >>> from bench.evaluation.image_batch import example_batch
+        >>> raw_known_mae(example_batch()).numpy()
+        array([0.])
+    """
+    raw = to_uint8(images.raw, "the model's output outside the hole (raw_known_mae)")
+    return hole_mean((raw.float() - images.truth.float()).abs(), 1 - images.mask) / 255
+
+
 def _squared_error(a: Tensor, b: Tensor) -> Tensor:
     # Exact: differences of levels fit int16, and float32 holds their squares (integers below 2^24).
     return (a.short() - b.short()).float().square_()

@@ -29,6 +29,7 @@ _BEFORE_HEADINGS: dict[str, tuple[str, int, Group]] = {
     "lpips_squeeze": ("LPIPS (SqueezeNet)", 4, "secondary"),
     "fid": ("FID", 2, "secondary"),
 }
+_FID_FEW_IMAGES = "it is biased upwards"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class MetricInfo:
         group: ``primary`` metrics are in every run, ``secondary`` ones by name or group.
         of: ``image``: one number per image, averaged by reports; ``set``: one number for all images of a cell.
         weights: weights it needs, with their license; empty where it needs none.
+        images: which images it is for; empty for all.
+        few_images: what a small number of images does to a metric of sets.
 
     Examples:
         >>> psnr = MetricInfo(
@@ -69,6 +72,8 @@ class MetricInfo:
     group: Group = "secondary"
     of: Subject = "image"
     weights: str = ""
+    images: str = ""
+    few_images: str = ""
 
     @property
     def title(self) -> str:
@@ -142,4 +147,6 @@ class MetricInfo:
             group=record.get("group", group),
             of=record.get("of", "set" if name == "fid" else "image"),
             weights=str(record.get("weights") or ""),
+            images=str(record.get("images") or ""),
+            few_images=str(record.get("few_images", _FID_FEW_IMAGES if name == "fid" else "")),
         )
