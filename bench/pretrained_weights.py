@@ -32,46 +32,50 @@ class MetricUnavailableError(Exception):
     """A metric cannot be computed here. The message is the reason, in one line."""
 
 
-def cached_file(url: str) -> Path:
-    """Where torch keeps (or would keep) the file of ``url``."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+def cached_file(url: str, name: str | None = None) -> Path:
+    """Return where torch keeps (or would keep) the file of ``url``, under ``name`` if that is not the address's own."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / (name or Path(urlparse(url).path).name)
 
 
-def require_package_weights(url: str) -> Path:
-    """The file of ``url`` in torch's cache; only a download is held to the digest in its name.
+def require_package_weights(url: str, name: str | None = None) -> Path:
+    """Return the file of ``url`` in torch's cache, fetched if need be; only a download is held to its digest.
 
     Raises:
         MetricUnavailableError: it is neither cached nor downloadable.
     """
-    file = cached_file(url)
-    return file if file.is_file() else download_weights(url)
+    file = cached_file(url, name)
+    return file if file.is_file() else download_weights(url, name)
 
 
-def download_weights(url: str, *, progress: bool = False) -> Path:
-    """Fetch ``url`` into torch's cache; what lies there is replaced once the new file is whole.
+def download_weights(url: str, name: str | None = None, *, progress: bool = False) -> Path:
+    """Fetch ``url`` into torch's cache (as ``name``); an earlier file is replaced once the new one is complete.
 
     Raises:
         MetricUnavailableError: it cannot be downloaded.
     """
-    file = cached_file(url)
+    file = cached_file(url, name)
     try:
         _reach(url)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _socket_timeout(_TIMEOUT_SECONDS):
             torch.hub.download_url_to_file(
-                url, str(file), hash_prefix=published_digest(url), progress=progress
+                url, str(file), hash_prefix=published_digest(file), progress=progress
             )
     except (OSError, HTTPException, RuntimeError) as error:
         raise MetricUnavailableError(
             f"{file.name} is not in torch's cache and cannot be downloaded ({first_line(error)}); "
-            f"put {url} into hub/checkpoints under TORCH_HOME"
+            f"put {url} into hub/checkpoints under TORCH_HOME" + (f" as {name}" if name else "")
         ) from error
     return file
 
 
-def published_digest(url: str) -> str:
-    """The first digits of the file's SHA-256, in which its name ends."""
-    return Path(urlparse(url).path).stem.rsplit("-", 1)[-1]
+def published_digest(file: Path) -> str:
+    """Return the first digits of the file's SHA-256, in which its name ends.
+
+    >>> published_digest(Path("vgg16-397923af.pth"))
+    '397923af'
+    """
+    return file.stem.rsplit("-", 1)[-1]
 
 
 def _reach(url: str) -> None:
@@ -130,17 +134,21 @@ class Backbone:
         url: where it is published; its file's name ends in the first digits of its SHA-256.
         needed_by: what is not to be had without it.
         megabytes: about its size.
+        license: of the weights.
+        file_name: in torch's cache, where it is not the address's own.
     """
 
     name: str
     url: str
     needed_by: str
     megabytes: int
+    license: str = ""
+    file_name: str | None = None
 
     @property
     def file(self) -> Path:
         """Where torch keeps (or would keep) it."""
-        return cached_file(self.url)
+        return cached_file(self.url, self.file_name)
 
     def state(self) -> State:
         """How it stands; reads the whole file."""
@@ -149,7 +157,7 @@ class Backbone:
         try:
             with self.file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if digest.startswith(published_digest(self.url)):
+            if digest.startswith(published_digest(self.file)):
                 return "cached"
             torch.load(self.file, map_location="cpu", weights_only=True)
         except Exception:  # a reader of foreign bytes may raise anything
@@ -163,18 +171,39 @@ def list_backbones() -> dict[str, Backbone]:
 
     def published(name: str, weights: Any, needed_by: str, megabytes: int) -> Backbone:
         return Backbone(
-            name=name, url=str(weights.IMAGENET1K_V1.url), needed_by=needed_by, megabytes=megabytes
+            name=name,
+            url=str(weights.IMAGENET1K_V1.url),
+            needed_by=needed_by,
+            megabytes=megabytes,
+            license="BSD-3-Clause",
         )
 
     found = [
         published("alexnet", models.AlexNet_Weights, "LPIPS (lpips_alex)", 233),
-        published("vgg16", models.VGG16_Weights, "PConv's perceptual and style terms, lpips_vgg", 528),
+        published("vgg16", models.VGG16_Weights, "PConv's perceptual and style terms, lpips_vgg, dists", 528),
         published("squeezenet", models.SqueezeNet1_1_Weights, "lpips_squeeze", 5),
     ]
     if importlib.util.find_spec("torch_fidelity"):
+        from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-        found.append(Backbone(name="inception", url=URL_INCEPTION_V3, needed_by="FID", megabytes=91))
+        found += [
+            Backbone(
+                name="inception",
+                url=URL_INCEPTION_V3,
+                needed_by="fid, kid, p_ids, u_ids",
+                megabytes=91,
+                license="Apache-2.0",
+            ),
+            Backbone(
+                name="clip",
+                url=MODEL_URLS["clip-vit-b-32"],
+                needed_by="fd_clip",
+                megabytes=338,
+                license="MIT",
+                file_name=f"clip-vit-b-32-{MODEL_METADATA['clip-vit-b-32']['hash']}.pt",
+            ),
+        ]
     return {backbone.name: backbone for backbone in found}
 
 
@@ -227,7 +256,7 @@ def fetch_backbone(backbone: Backbone, *, progress: bool = False) -> bool:
     if backbone.state() == "cached":
         return False
     try:
-        download_weights(backbone.url, progress=progress)
+        download_weights(backbone.url, backbone.file_name, progress=progress)
     except MetricUnavailableError as error:
         raise BenchError(f"{backbone.name}: {error}") from error
     return True

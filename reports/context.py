@@ -148,8 +148,9 @@ class ReportContext:
             return []
         on_mask = table[table["mask"] == mask]
         counts = {str(name): int(part["n_images"].min()) for name, part in on_mask.groupby("metric")}
+        with_interval = set(on_mask.loc[on_mask["interval"] != "none", "metric"])
         return [
-            distribution_note(m.heading, counts[m.name])
+            distribution_note(m, counts[m.name], interval=m.name in with_interval)
             for m in self.distribution_metrics
             if m.name in counts
         ]

@@ -213,7 +213,8 @@ def readable_summary(experiment: Experiment, form: str) -> str:
         body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
         notes = [
-            distribution_note(infos[name].heading, n) for name, n in _set_sizes(experiment, str(mask)).items()
+            distribution_note(infos[name], n, interval=has_interval)
+            for name, n, has_interval in _set_sizes(experiment, str(mask))
         ]
         if form == "markdown":
             blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")
@@ -222,11 +223,11 @@ def readable_summary(experiment: Experiment, form: str) -> str:
     return "\n".join(blocks)
 
 
-def _set_sizes(experiment: Experiment, mask: str) -> dict[str, int]:
-    """Metric of sets on ``mask`` -> over how many images at least."""
+def _set_sizes(experiment: Experiment, mask: str) -> list[tuple[str, int, bool]]:
+    """List the metrics of sets on ``mask``: over how many images at least, and whether with an interval."""
     scores = distribution_scores(experiment.cells)
-    counts = scores[scores["mask"] == mask].groupby("metric")["images"].min()
-    return {str(metric): int(count) for metric, count in counts.items()}
+    groups = scores[scores["mask"] == mask].groupby("metric", sort=False)
+    return [(str(name), int(of["images"].min()), bool(of["low"].notna().all())) for name, of in groups]
 
 
 def _images(part: pd.DataFrame) -> int:

@@ -81,9 +81,11 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
             means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
             kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
             found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})
-        counts = {name: part.loc[part["metric"] == name, "n_images"] for name in of_sets}
+        lines = {name: part[part["metric"] == name] for name in of_sets}
         notes[mask] = [
-            distribution_note(infos[name].heading, int(n.min())) for name, n in counts.items() if len(n)
+            distribution_note(infos[name], int(of["n_images"].min()), interval=bool(of["low"].notna().all()))
+            for name, of in lines.items()
+            if len(of)
         ]
     return found, notes
 

@@ -115,6 +115,11 @@ class Dataset:
         return self.kind.aligned_faces and self.crop != "face"
 
     @property
+    def face_box(self) -> tuple[float, float, float] | None:
+        """Where the faces lie in every image, for metrics of faces; ``None`` where that is not known."""
+        return self.kind.face_box if self.crop == "center" else None
+
+    @property
     def unnamed_images(self) -> dict[str, int] | None:
         """Split -> number of images whose person is not known (``None``: of no image)."""
         sets = {"train": self.train, "validation": self.validation, "test": self.test}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric
 
-#: uint8 images ``(N, 3, H, W)`` to features ``(N, D)`` on the CPU.
-FeatureExtractor = Callable[[Tensor], Tensor]
+#: uint8 images ``(N, 3, H, W)`` and where their faces lie to features ``(N, D)`` on the CPU.
+FeatureExtractor = Callable[[Tensor, FaceBox | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class FeatureCollector:
             if name not in self._truths:
                 self.features[name, True] = {}
 
-    def add(self, start: int, composite: Tensor, truth: Tensor) -> None:
-        """Take the batch of uint8 images ``(N, 3, H, W)`` whose first is at position ``start`` of the set."""
+    def add(self, start: int, images: ImageBatch) -> None:
+        """Take the batch whose first image is at position ``start`` of the set."""
         for name, extract in self._extractors.items():
-            self.features[name, False][start] = extract(composite)
+            self.features[name, False][start] = extract(images.composite, images.face_box)
             if (name, True) in self.features:
-                self.features[name, True][start] = extract(truth)
+                self.features[name, True][start] = extract(images.truth, images.face_box)
 
     def merge(self, features: dict[tuple[str, bool], dict[int, Tensor]]) -> None:
         """Add what another process's collector has gathered of the same set."""

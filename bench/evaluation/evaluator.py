@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.data import ImageSet
 from bench.data.dataset import UNKNOWN
 from bench.evaluation.distributions import FeatureCollector, SetScore
-from bench.evaluation.image_batch import ImageBatch, to_uint8
+from bench.evaluation.image_batch import FaceBox, ImageBatch, to_uint8
 from bench.evaluation.metrics import DistributionMetric, prepare_metrics
 from bench.training.data_loader import seeded_permutation
 from bench.training.device import Compute
@@ -37,6 +37,7 @@ class TestSet:
         masks: ``(N, H, W)`` uint8, 1 = hole, by image.
         pool: positions of the images whose pictures are kept, drawn by seed before any metric is known.
         truths: features of the images for metrics of sets, filled by the first evaluation.
+        face_box: where the images' faces lie, where they are aligned (:attr:`bench.data.Dataset.face_box`).
     """
 
     __test__ = False  # not a test class, whatever its name begins with
@@ -45,6 +46,7 @@ class TestSet:
     masks: NDArray[np.uint8]
     pool: NDArray[np.int64]
     truths: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    face_box: FaceBox | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,16 @@ def evaluate_model(
         seconds += time.perf_counter() - began
         with torch.inference_mode():
             shown = to_uint8(completion.composite)
-            pictures = ImageBatch(truth=truth, composite=shown, raw=completion.raw.float(), mask=batch.mask)
+            pictures = ImageBatch(
+                truth=truth,
+                composite=shown,
+                raw=completion.raw.float(),
+                mask=batch.mask,
+                face_box=test.face_box,
+            )
             for name, function in ready.items():
                 columns[name][start] = function(pictures).double().cpu().numpy()
-            collector.add(start, shown, truth)
+            collector.add(start, pictures)
             identical[start] = (shown == truth).flatten(1).all(1).cpu().numpy()
         for offset in range(len(batch)):
             if start + offset in pool:

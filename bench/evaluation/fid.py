@@ -1,7 +1,7 @@
-"""FID (Heusel et al. 2017, arXiv:1706.08500): a number of a set of images, not of one.
+"""Fréchet distances of sets of images: FID (Heusel et al. 2017, arXiv:1706.08500), and with CLIP's and DINOv2's features.
 
-Features are the 2,048 pooled ones of the Inception network of the original TensorFlow code, through the
-``torch-fidelity`` package (extra ``fid``); its weights come through torch's cache.
+Feature extractors are those of the ``torch-fidelity`` package (extra ``fid``); FID's is the Inception network of the
+original TensorFlow code (2,048 pooled features). Weights come through torch's cache.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import pickle
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bench.evaluation.distributions import FeatureExtractor, FeatureSets, SetScore
+from bench.evaluation.image_batch import FaceBox
 from bench.evaluation.lpips import without_autocast
 from bench.evaluation.metrics import distribution_metric
 from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
@@ -28,8 +30,7 @@ def inception_features(device: torch.device) -> FeatureExtractor:
         MetricUnavailableError: the package is not installed, or its weights are neither cached nor
             downloadable, or damaged.
     """
-    if importlib.util.find_spec("torch_fidelity") is None:
-        raise MetricUnavailableError("torch-fidelity is not installed; pip install 'inpaint-bench[fid]'")
+    _require_torch_fidelity()
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
     file = require_package_weights(URL_INCEPTION_V3)
@@ -43,7 +44,7 @@ def inception_features(device: torch.device) -> FeatureExtractor:
         ) from error
     network = network.to(device)
 
-    def features(images: Tensor) -> Tensor:
+    def features(images: Tensor, face_box: FaceBox | None = None) -> Tensor:
         with torch.inference_mode(), without_autocast(device):
             return network(images.contiguous())[0].cpu()  # type: ignore[no-any-return]
 
@@ -74,6 +75,119 @@ def fid(sets: FeatureSets) -> SetScore:
         >>> truth = torch.tensor([[0.0], [1.0], [2.0]])
         >>> fid(FeatureSets(truth, truth + 3)).value  # equal spread, means 3 apart
         9.0
+    """
+    return SetScore(frechet_distance(sets.truth, sets.composite))
+
+
+@cache
+def clip_features(device: torch.device) -> FeatureExtractor:
+    """Load CLIP's image encoder (ViT-B/32, 512 features) from torch-fidelity's registry.
+
+    Raises:
+        MetricUnavailableError: as :func:`inception_features`.
+    """
+    _require_torch_fidelity()
+    from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS
+
+    name = "clip-vit-b-32"
+    file = require_package_weights(MODEL_URLS[name], f"{name}-{MODEL_METADATA[name]['hash']}.pt")
+    return _registered_extractor(name, "clip", device, file)
+
+
+@cache
+def dinov2_features(device: torch.device) -> FeatureExtractor:
+    """Load DINOv2 (ViT-B/14, 768 features) from torch-fidelity's registry.
+
+    The network's code comes from torch.hub, and code is never fetched unasked: it must be in torch's cache.
+
+    Raises:
+        MetricUnavailableError: as :func:`inception_features`.
+    """
+    _require_torch_fidelity()
+    code = Path(torch.hub.get_dir()) / "facebookresearch_dinov2_main"
+    if not code.is_dir():
+        raise MetricUnavailableError(
+            "DINOv2 is code besides weights, which is fetched only by you: "
+            "python -c \"import torch; torch.hub.load('facebookresearch/dinov2:main', 'dinov2_vitb14')\""
+        )
+    return _registered_extractor("dinov2-vit-b-14", "dinov2", device, code)
+
+
+def _require_torch_fidelity() -> None:
+    if importlib.util.find_spec("torch_fidelity") is None:
+        raise MetricUnavailableError("torch-fidelity is not installed; pip install 'inpaint-bench[fid]'")
+
+
+def _registered_extractor(name: str, layer: str, device: torch.device, source: Path) -> FeatureExtractor:
+    """Build an extractor of torch-fidelity's registry; ``source`` is what an error names."""
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    weights = {"feature_extractor_weights_path": str(source)} if source.is_file() else {}
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and overwritten at once
+            network = FEATURE_EXTRACTORS_REGISTRY[name](name, [layer], **weights).to(device)
+    except Exception as error:  # a reader of foreign bytes, or foreign code, may raise anything
+        raise MetricUnavailableError(
+            f"{source.name} in torch's cache cannot be loaded ({first_line(error)}); delete it"
+        ) from error
+
+    def features(images: Tensor, face_box: FaceBox | None = None) -> Tensor:
+        with torch.inference_mode(), without_autocast(device):
+            return network(images.contiguous())[0].cpu()  # type: ignore[no-any-return]
+
+    return features
+
+
+@distribution_metric(
+    MetricInfo(
+        name="fd_clip",
+        heading="FD (CLIP)",
+        digits=2,
+        value_range=(0.0, None),
+        higher_is_better=False,
+        convention="as fid, with the image features of CLIP ViT-B/32 (512)",
+        source="Kynkäänniemi et al. 2023 (arXiv:2203.06026)",
+        oracle="torch-fidelity's extractor with planted weights; the distance as fid",
+        of="set",
+        weights="CLIP ViT-B/32 (OpenAI, MIT)",
+        few_images="it is biased upwards",
+    ),
+    features=clip_features,
+)
+def fd_clip(sets: FeatureSets) -> SetScore:
+    """Compute the Fréchet distance of CLIP's features.
+
+    Examples:
+        >>> truth = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> fd_clip(FeatureSets(truth, truth + 2)).value
+        4.0
+    """
+    return SetScore(frechet_distance(sets.truth, sets.composite))
+
+
+@distribution_metric(
+    MetricInfo(
+        name="fd_dinov2",
+        heading="FD (DINOv2)",
+        digits=2,
+        value_range=(0.0, None),
+        higher_is_better=False,
+        convention="as fid, with the features of DINOv2 ViT-B/14 (768)",
+        source="Stein et al. 2023 (arXiv:2306.04675)",
+        oracle="torch-fidelity's extractor with planted weights; the distance as fid",
+        of="set",
+        weights="DINOv2 ViT-B/14 (Meta, Apache-2.0)",
+        few_images="it is biased upwards",
+    ),
+    features=dinov2_features,
+)
+def fd_dinov2(sets: FeatureSets) -> SetScore:
+    """Compute the Fréchet distance of DINOv2's features.
+
+    Examples:
+        >>> truth = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> fd_dinov2(FeatureSets(truth, truth + 1)).value
+        1.0
     """
     return SetScore(frechet_distance(sets.truth, sets.composite))
 

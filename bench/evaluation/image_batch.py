@@ -11,6 +11,10 @@ from torch import Tensor
 from bench.errors import BenchError
 
 
+#: Where aligned faces lie in a square image: horizontal and vertical center and side, as fractions of its side.
+FaceBox = tuple[float, float, float]
+
+
 class NotFiniteError(BenchError):
     """Raised for a model's output with NaN or infinite values, of which no metric means anything."""
 
@@ -24,12 +28,14 @@ class ImageBatch:
         composite: ``(N, 3, H, W)`` uint8: clamped and rounded, known pixels those of the truth.
         raw: ``(N, 3, H, W)`` float32 in [0, 1] (may overshoot): the network's output before compositing.
         mask: ``(N, 1, H, W)`` float32, 1 = hole.
+        face_box: where the faces lie; ``None`` where they are not aligned, or are none.
     """
 
     truth: Tensor
     composite: Tensor
     raw: Tensor
     mask: Tensor
+    face_box: FaceBox | None = None
     _shared: dict[Callable[[ImageBatch], Tensor], Tensor] = field(
         default_factory=dict, repr=False, compare=False, init=False
     )

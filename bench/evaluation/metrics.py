@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.evaluation.distributions import FeatureExtractor, FeatureSets, SetScore
-    from bench.evaluation.image_batch import ImageBatch
+    from bench.evaluation.image_batch import FaceBox, ImageBatch
 
 #: N images to ``(N,)`` float64 on the same device.
 ImageFunction = Callable[["ImageBatch"], "Tensor"]
@@ -191,13 +191,14 @@ def expand_metrics(names: Iterable[str]) -> list[str]:
 
 
 def prepare_metrics(
-    names: Iterable[str], device: torch.device
+    names: Iterable[str], device: torch.device, face_box: FaceBox | None = None
 ) -> tuple[dict[str, ImageFunction], dict[str, str]]:
     """Load what the metrics of images among ``names`` need, once, before anything is computed.
 
     Args:
         names: metrics or groups; those of sets are ignored (:func:`prepare_distribution_metrics` loads them).
         device: where images will be.
+        face_box: where the images' faces lie; ``None`` makes metrics of aligned faces unavailable.
 
     Returns:
         The functions of the metrics that are ready, by name, and for the others the reason in one line.
@@ -212,6 +213,7 @@ def prepare_metrics(
     for metric in map(load_metric, _names_of("image", names)):
         assert isinstance(metric, ImageMetric)
         try:
+            _check_images(metric.info, face_box)
             if metric.load:
                 metric.load(device)
             ready[metric.info.name] = metric.compute
@@ -221,7 +223,7 @@ def prepare_metrics(
 
 
 def prepare_distribution_metrics(
-    names: Iterable[str], device: torch.device
+    names: Iterable[str], device: torch.device, face_box: FaceBox | None = None
 ) -> tuple[list[DistributionMetric], dict[str, str]]:
     """Load what the metrics of sets among ``names`` need; as :func:`prepare_metrics`."""
     from bench.pretrained_weights import MetricUnavailableError
@@ -231,11 +233,20 @@ def prepare_distribution_metrics(
     for metric in map(load_metric, _names_of("set", names)):
         assert isinstance(metric, DistributionMetric)
         try:
+            _check_images(metric.info, face_box)
             metric.load_features(device)
             ready.append(metric)
         except MetricUnavailableError as error:
             unavailable[metric.info.name] = str(error)
     return ready, unavailable
+
+
+def _check_images(info: MetricInfo, face_box: FaceBox | None) -> None:
+    """Refuse a metric of aligned faces for images whose faces are not known to be aligned."""
+    from bench.pretrained_weights import MetricUnavailableError
+
+    if info.images and face_box is None:
+        raise MetricUnavailableError(f"it is for {info.images}, as CelebA's with --crop center")
 
 
 def _names_of(subject: str, names: Iterable[str]) -> list[str]:

@@ -100,8 +100,8 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     for mask in request.masks:
         if mask.startswith(masks.folder.PREFIX):
             callbacks.note(masks.folder.pairing_rule(mask, test_images.ids, settings.size))
-    ready, unavailable = prepare_metrics(wanted, compute.device)
-    sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device)
+    ready, unavailable = prepare_metrics(wanted, compute.device, data.face_box)
+    sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device, data.face_box)
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")

@@ -101,7 +101,10 @@ class _CellComputer:
         if mask not in self._tests:
             images = self._prepared.test_images
             drawn = masks.registry.draw_masks(mask, images.ids, self._context.data.size)
-            self._tests[mask] = evaluator.TestSet(images, drawn, evaluator.image_sample(len(images.ids)))
+            pool = evaluator.image_sample(len(images.ids))
+            self._tests[mask] = evaluator.TestSet(
+                images, drawn, pool, face_box=self._context.data.face_box
+            )
         return self._tests[mask]
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from reports.results.metric_info import MetricInfo
 from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, percentile_interval
 from reports.statistics.intervals import seed_interval
 from reports.statistics.scores import Scores, group_scores, resample_together
@@ -19,7 +21,7 @@ from reports.statistics.scores import Scores, group_scores, resample_together
 #: Below this many images FID is biased upwards so much that only tables of the same images can be compared.
 FEW_IMAGES = 10_000
 
-_DISTRIBUTION_COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "images"]
+_DISTRIBUTION_COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "low", "high", "images"]
 
 
 def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10_000) -> pd.DataFrame:
@@ -108,13 +110,14 @@ def method_name(part: pd.DataFrame, label: object, train_mask: object) -> str:
 def distribution_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """List the distribution metrics of finished cells, one row each.
 
-    Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``seed``, ``value``, ``images``.
+    Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``seed``, ``value``, ``low``, ``high`` (95 %
+    interval over the images of this training, NaN where the metric has none), ``images``.
     """
     records = [
         {
             **{key: cell[key] for key in ("mask", "model", "label", "train_mask", "seed")},
             "metric": metric,
-            "value": np.nan if score["value"] is None else float(score["value"]),
+            **{name: _number(score.get(name)) for name in ("value", "low", "high")},
             "images": int(score["images"]),
         }
         for cell in cells
@@ -127,8 +130,9 @@ def distribution_scores(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Average distribution metrics over trainings, in the columns of :func:`summarize`.
 
-    There is no interval (``interval`` is ``none``): the value belongs to all images together, and resampling them would
-    take their features.
+    A metric that comes with an interval over images (KID) keeps it for one training; over several, the spread of the
+    trainings is added: the half width is ``sqrt((t sd / sqrt(S))^2 + w^2)`` with S trainings, Student's t and w the mean
+    half width over images. A metric without one (FID) has none (``interval`` is ``none``).
     """
     scores = distribution_scores(cells)
     keys = ["mask", "model", "label", "train_mask", "metric"]
@@ -136,9 +140,7 @@ def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.Dat
         {
             **dict(zip(keys, key, strict=True)),
             "mean": of["value"].mean(),
-            "low": np.nan,
-            "high": np.nan,
-            "interval": "none",
+            **_distribution_interval(of),
             "n_images": int(of["images"].min()),
             "n_seeds": len(of),
             "seed_sd": of["value"].std(ddof=1) if len(of) > 1 else np.nan,
@@ -148,17 +150,44 @@ def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.Dat
     return pd.DataFrame(records)
 
 
-def distribution_note(metric: str, images: int) -> str:
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _distribution_interval(scores: pd.DataFrame) -> dict[str, Any]:
+    """Return ``low``, ``high`` and ``interval`` of the mean over the trainings in ``scores``."""
+    count = len(scores)
+    over_images = float(((scores["high"] - scores["low"]) / 2).mean())
+    if np.isnan(over_images):
+        return {"low": np.nan, "high": np.nan, "interval": "none"}
+    if count == 1:
+        low, high = scores[["low", "high"]].iloc[0]
+        return {"low": float(low), "high": float(high), "interval": "images"}
+    spread = float(scores["value"].std(ddof=1)) / np.sqrt(count)
+    reach = float(np.hypot(stats.t.ppf(0.975, count - 1) * spread, over_images))
+    mean = float(scores["value"].mean())
+    return {"low": mean - reach, "high": mean + reach, "interval": "seeds and images"}
+
+
+def distribution_note(metric: MetricInfo, images: int, *, interval: bool = False) -> str:
     """State over how many images a distribution metric is, and what few of them do to it.
 
+    Args:
+        metric: which.
+        images: their number.
+        interval: whether the metric comes with an interval.
+
     Examples:
-        >>> distribution_note("FID", 19_962)
+        >>> fid = MetricInfo(name="fid", heading="FID", digits=2, convention="", higher_is_better=False)
+        >>> distribution_note(fid, 19_962)
         'FID is one number over 19,962 images, without an interval.'
     """
-    note = f"{metric} is one number over {images:,} images, without an interval"
-    if images >= FEW_IMAGES:
+    note = f"{metric.heading} is one number over {images:,} images"
+    if not interval:
+        note += ", without an interval"
+    if images >= FEW_IMAGES or not metric.few_images:
         return note + "."
     return (
-        f"{note}; below {FEW_IMAGES:,} images it is biased upwards, so compare it only with numbers over the "
+        f"{note}; below {FEW_IMAGES:,} images {metric.few_images}, so compare it only with numbers over the "
         "same images, never with a publication."
     )

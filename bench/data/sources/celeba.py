@@ -34,6 +34,7 @@ class CelebA(DataSource):
     center_side = 160
     largest_side = 178
     aligned_faces = True
+    face_box = (0.5, 0.65, 0.683)  # the median over 145 images of what dlib's landmarks give
     claims_dataset = True
     lists = {  # noqa: RUF012 (a ClassVar of the base class)
         "split": "list_eval_partition",
