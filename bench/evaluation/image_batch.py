@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bench.errors import BenchError
 
-
 #: Where aligned faces lie in a square image: horizontal and vertical center and side, as fractions of its side.
 FaceBox = tuple[float, float, float]
 

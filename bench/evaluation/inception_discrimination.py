@@ -49,8 +49,8 @@ def p_ids(sets: FeatureSets) -> SetScore:
         digits=4,
         value_range=(0.0, 0.5),
         higher_is_better=True,
-        convention="share of truths and composites that a linear SVM (squared hinge, C = 1, fitted on the same Inception "
-        "features) puts on the wrong side",
+        convention="share of truths and composites that a linear SVM (squared hinge, C = 1, fitted on the same "
+        "Inception features) puts on the wrong side",
         source="Zhao et al. 2021 (arXiv:2103.10428), as MAT's evaluation computes it",
         oracle="scikit-learn's LinearSVC(dual=False)",
         of="set",

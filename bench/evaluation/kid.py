@@ -1,4 +1,4 @@
-"""KID (Bińkowski et al. 2018, arXiv:1801.01401): an unbiased squared distance of two sets of features, with interval."""
+"""KID (Bińkowski et al. 2018, arXiv:1801.01401): an unbiased distance of two sets, with its interval."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _ROWS = 1024
         value_range=(None, None),
         higher_is_better=False,
         convention="squared MMD between the Inception features of truths and 8-bit RGB composites, kernel "
-        "(x y / 2048 + 1)^3, over all images at once (no subsets), unbiased: no pair of an image with its own completion; "
-        "may be slightly negative; interval over people",
+        "(x y / 2048 + 1)^3, over all images at once (no subsets); unbiased, without pairs of an image with its own "
+        "completion, so that it may be slightly negative; interval over people",
         source="Bińkowski et al. 2018 (arXiv:1801.01401)",
         oracle="torch-fidelity's u-statistic",
         of="set",

@@ -10,13 +10,13 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import bench.evaluation
 from bench.errors import BenchError, UsageError
 from models.registry import did_you_mean
 from reports.results.metric_info import MetricInfo
@@ -38,6 +38,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 GROUPS = ("primary", "secondary", "all")
 #: The order of the field's tables; other metrics follow by file and line.
 _TABLE_ORDER = ("psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae")
+_PACKAGE = "bench.evaluation"
 _DECORATORS = {"image_metric": "image", "distribution_metric": "set"}
 
 
@@ -144,7 +145,7 @@ def find_metrics() -> dict[str, MetricListing]:
         >>> listing.module, listing.function
         ('bench.evaluation.pixel_errors', 'hole_mae')
     """
-    return dict(_scan(tuple(bench.evaluation.__path__)))
+    return dict(_scan(tuple(sys.modules[_PACKAGE].__path__)))
 
 
 def list_metrics() -> dict[str, MetricInfo]:
@@ -281,7 +282,7 @@ def _scan(folders: tuple[str, ...]) -> Sequence[tuple[str, MetricListing]]:
         spec = place.module_finder.find_spec(place.name, None)
         if spec is None or spec.origin is None:
             continue
-        for listing in _read_file(Path(spec.origin), f"{bench.evaluation.__name__}.{place.name}"):
+        for listing in _read_file(Path(spec.origin), f"{_PACKAGE}.{place.name}"):
             name = listing.info.name
             if name in found:
                 raise InvalidMetricError(

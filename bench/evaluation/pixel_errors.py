@@ -140,8 +140,8 @@ def hole_mae(images: ImageBatch) -> Tensor:
         digits=4,
         value_range=(0.0, 1.0),
         higher_is_better=False,
-        convention="mean absolute error of the network's raw output over the known pixels, rounded to 8 bits, of [0, 1]; "
-        "not a number where nothing is known",
+        convention="mean absolute error of the network's raw output over the known pixels, rounded to 8 bits, of "
+        "[0, 1]; not a number where nothing is known",
         source="mean absolute error, divided by the area that is known",
         oracle="calculation by hand",
     )

@@ -17,10 +17,10 @@ from reports.results.metric_info import MetricInfo
         digits=4,
         value_range=(0.0, 1.0),
         higher_is_better=False,
-        convention="difference between composite and truth in the mean absolute step across the hole's border (pairs of "
-        "neighbors of which one is in the hole), 8-bit RGB, of [0, 1]; 0: the border is as visible as in the truth; "
-        "not a number where the hole has no border",
-        source="this benchmark; the boundary term of Barnes et al. 2009 (doi:10.1145/1531326.1531330) is its kin",
+        convention="difference between composite and truth in the mean absolute step across the hole's border (pairs "
+        "of neighbors of which one is in the hole), 8-bit RGB, of [0, 1]; 0: the border is as visible as in the "
+        "truth; not a number where the hole has no border",
+        source="this benchmark",
         oracle="calculation by hand, pair by pair",
     )
 )

@@ -121,6 +121,10 @@ def metric_code(metric: ImageMetric | DistributionMetric, tree: SourceTree | Non
     tree = tree or code_digest.program_source()
     functions = [value for value in vars(metric).values() if callable(value)]
     places = [code_digest.place_of(function) for function in functions]
+    module = metric.function.__module__
+    if tree.module(module) is None:  # a file that another distribution adds to the package of metrics
+        tree, known = tree.with_file(Path(inspect.getfile(metric.function)))
+        places = [(known if place[0] == module else place[0], place[1]) for place in places]
     of_sets = [_OF_SETS] if isinstance(metric, DistributionMetric) else []
     return _with_arguments(tree.closure([*places, *of_sets], (), _STOPS), functions)
 

@@ -102,9 +102,7 @@ class _CellComputer:
             images = self._prepared.test_images
             drawn = masks.registry.draw_masks(mask, images.ids, self._context.data.size)
             pool = evaluator.image_sample(len(images.ids))
-            self._tests[mask] = evaluator.TestSet(
-                images, drawn, pool, face_box=self._context.data.face_box
-            )
+            self._tests[mask] = evaluator.TestSet(images, drawn, pool, face_box=self._context.data.face_box)
         return self._tests[mask]
 
 

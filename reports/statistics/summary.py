@@ -21,7 +21,18 @@ from reports.statistics.scores import Scores, group_scores, resample_together
 #: Below this many images FID is biased upwards so much that only tables of the same images can be compared.
 FEW_IMAGES = 10_000
 
-_DISTRIBUTION_COLUMNS = ["mask", "model", "label", "train_mask", "metric", "seed", "value", "low", "high", "images"]
+_DISTRIBUTION_COLUMNS = [
+    "mask",
+    "model",
+    "label",
+    "train_mask",
+    "metric",
+    "seed",
+    "value",
+    "low",
+    "high",
+    "images",
+]
 
 
 def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10_000) -> pd.DataFrame:
@@ -131,8 +142,8 @@ def summarize_distribution_metrics(cells: Sequence[Mapping[str, Any]]) -> pd.Dat
     """Average distribution metrics over trainings, in the columns of :func:`summarize`.
 
     A metric that comes with an interval over images (KID) keeps it for one training; over several, the spread of the
-    trainings is added: the half width is ``sqrt((t sd / sqrt(S))^2 + w^2)`` with S trainings, Student's t and w the mean
-    half width over images. A metric without one (FID) has none (``interval`` is ``none``).
+    trainings is added: the half width is ``sqrt((t sd / sqrt(S))^2 + w^2)`` with S trainings, Student's t and w the
+    mean half width over images. A metric without one (FID) has none (``interval`` is ``none``).
     """
     scores = distribution_scores(cells)
     keys = ["mask", "model", "label", "train_mask", "metric"]

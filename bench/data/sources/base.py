@@ -103,7 +103,7 @@ class DataSource(ABC):
     largest_side: ClassVar[int | None] = None
     #: Whether eyes, nose and mouth lie at the same place in every image.
     aligned_faces: ClassVar[bool] = False
-    #: Where real, aligned faces lie in the square of ``--crop center``: center (x, y) and side, as fractions of its side.
+    #: Where real, aligned faces lie in the square of ``--crop center``: center and side, as fractions of its side.
     face_box: ClassVar[tuple[float, float, float] | None] = None
     #: Whether the images are drawn by this program: no real data, never a result.
     procedural: ClassVar[bool] = False

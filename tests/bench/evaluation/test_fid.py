@@ -19,6 +19,7 @@ from bench.data.procedural_faces import render_faces
 from bench.evaluation import fid, metrics
 from bench.evaluation.distributions import FeatureCollector, FeatureExtractor
 from bench.evaluation.fid import frechet_distance, inception_features
+from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import load_metric, prepare_distribution_metrics
 from bench.pretrained_weights import MetricUnavailableError, cached_file
 
@@ -129,12 +130,15 @@ def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     extract = inception_features(CPU)
 
     def counted(device: torch.device) -> FeatureExtractor:
-        return lambda x: (seen.append(len(x)), extract(x))[1]
+        return lambda x, box: (seen.append(len(x)), extract(x, box))[1]
 
     for _ in range(2):
         collector = FeatureCollector([dataclasses.replace(metric, load_features=counted)], CPU, truths)
         for part in (slice(0, 4), slice(4, 6)):
-            collector.add(part.start, made[part], truth[part])
+            raw = made[part].float() / 255
+            collector.add(
+                part.start, ImageBatch(truth[part], made[part], raw, torch.ones(len(raw), 1, 64, 64))
+            )
         found = collector.scores()
     assert seen == [4, 4, 2, 2, 4, 2]
     assert found["fid"].value == pytest.approx(frechet_distance(extract(truth), extract(made)), rel=1e-3)
@@ -187,7 +191,7 @@ def test_a_run_prints_it_with_the_number_of_images_and_stores_it_by_cell(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
-    def colours(images: torch.Tensor) -> torch.Tensor:
+    def colours(images: torch.Tensor, face_box: FaceBox | None) -> torch.Tensor:
         return torch.cat([images.float().mean((2, 3)), images.float().std((2, 3))], dim=1)
 
     metric = dataclasses.replace(load_metric("fid"), load_features=lambda device: colours)

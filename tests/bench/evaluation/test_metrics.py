@@ -238,6 +238,44 @@ def test_no_hole_has_no_hole_metrics() -> None:
         assert np.isnan(_value(name, pictures)).all()
 
 
+def test_the_seam_is_the_step_pair_by_pair() -> None:
+    """Oracle: every pair of neighbors looked at in turn; two holes, one of them at the image's edge."""
+    truth, made = _pair("natural", 24)
+    mask = np.zeros(truth.shape[:3], dtype=np.uint8)
+    mask[:, 6:14, 9:11] = mask[:, 18:, 20:] = 1
+    composite = np.where(mask[..., None].astype(bool), made, truth)
+
+    def mean_step(image: Images, hole: NDArray[np.uint8]) -> float:
+        steps = []
+        for i in range(24):
+            for j in range(24):
+                for k, m in ((i + 1, j), (i, j + 1)):
+                    if k < 24 and m < 24 and hole[i, j] != hole[k, m]:
+                        steps += np.abs(image[i, j].astype(int) - image[k, m]).tolist()
+        return float(np.mean(steps))
+
+    expected = [
+        abs(mean_step(c, m) - mean_step(t, m)) / 255 for c, t, m in zip(composite, truth, mask, strict=True)
+    ]
+    np.testing.assert_allclose(
+        _value("seam", _pictures(truth, composite, mask)), expected, rtol=0, atol=1e-12
+    )
+    assert (_value("seam", _pictures(truth, truth, mask)) == 0).all()
+
+
+def test_known_pixels_of_the_raw_output_by_hand() -> None:
+    """Two of twelve known values are off by 30 levels; what the hole holds does not matter."""
+    truth = np.full((1, 2, 3, 3), 100, dtype=np.uint8)
+    raw, mask = truth.copy(), np.zeros((1, 2, 3), dtype=np.uint8)
+    mask[0, 0, :2] = 1
+    raw[0, 0, :2] = 255
+    raw[0, 1, 1, :2] = 130
+    assert _value("raw_known_mae", _pictures(truth, raw, mask))[0] == pytest.approx(60 / 12 / 255, rel=1e-6)
+    everything = np.ones_like(mask)
+    assert np.isnan(_value("raw_known_mae", _pictures(truth, raw, everything))).all()
+    assert np.isnan(_value("seam", _pictures(truth, raw, everything))).all()
+
+
 def test_rounding_is_to_the_nearest_level_and_clamps() -> None:
     levels = torch.tensor([-0.2, 0.0, 0.49 / 255, 0.51 / 255, 100.6 / 255, 1.0, 3.0])
     assert to_uint8(levels).tolist() == [0, 0, 0, 1, 101, 255, 255]
@@ -317,11 +355,13 @@ def test_what_is_read_from_the_source_is_what_the_functions_carry() -> None:
 
 def test_values_lie_in_the_declared_range() -> None:
     truth, made = _pair("saturated")
+    mask = np.zeros(truth.shape[:3], dtype=np.uint8)
+    mask[:, 10:30, 10:30] = 1
     for name, info in list_metrics().items():
         metric = load_metric(name)
         if isinstance(metric, ImageMetric) and not metric.load:
             low, high = info.value_range
-            values = _value(name, _pictures(truth, made))
+            values = _value(name, _pictures(truth, made, mask))
             assert np.all(low is None or values >= low), name
             assert np.all(high is None or values <= high), name
 
