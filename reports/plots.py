@@ -170,7 +170,7 @@ def plot_seeds(
         lead: (from, to, text) of the bar above the models, or ``None``.
     """
     above = 0 if lead is None else 1
-    figure, axes = new_figure(WIDTH * 1.35, _height(len(means) + above) + 0.15)
+    figure, axes = new_figure(height=_height(len(means) + above) + 0.25)
     for place, line in enumerate(means.to_dict("records")):
         style = styles[line["label"]]
         own = trainings[trainings["label"] == line["label"]]
@@ -316,7 +316,7 @@ def plot_validation(
     x: str,
     ylabel: str,
     *,
-    bar: tuple[float, str] | None = None,
+    baseline: tuple[str, Mapping[int, float]] | None = None,
 ) -> Figure:
     """Draw validation scores over the training: the mean of a model's trainings in a band from lowest to highest.
 
@@ -325,7 +325,8 @@ def plot_validation(
         styles: label -> style.
         x: ``images_seen`` or ``seconds``; trainings are matched by step, at the mean of their times.
         ylabel: metric with unit.
-        bar: score of the best baseline and its label, drawn as a level line.
+        baseline: label of a fitted baseline and its score by number of training images, drawn on the same axis, which
+            is then logarithmic, with a level line at its last score.
     """
     figure, axes = new_figure()
     unit, divisor = ("minutes", 60.0) if curves["seconds"].max() < 7200 else ("hours", 3600.0)
@@ -350,12 +351,26 @@ def plot_validation(
             **style.line(),
         )
         add_hint(axes.lines[-1], f"{label}: {part.groupby('step')['value'].mean().iloc[-1]:.4g} at the end")
-    if bar is not None:
-        axes.axhline(bar[0], color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
-        axes.annotate(
-            bar[1], (1, bar[0]), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-            ha="right", va="bottom", fontsize=8.5, color=INK,
-        )  # fmt: skip
+    if baseline is not None:
+        label, scores = baseline
+        style = styles[label]
+        (line,) = axes.plot(
+            list(scores),
+            list(scores.values()),
+            label=label,
+            marker=style.marker,
+            markersize=6,
+            **style.line(),
+        )
+        add_hint(
+            line, f"{label}: " + ", ".join(f"{score:.4g} from {count:,}" for count, score in scores.items())
+        )
+        axes.axhline(list(scores.values())[-1], color=style.color, linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.set_xscale("log")
+        _plain_log(axes.xaxis)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.set(xlabel="training images (of the models: images seen)", ylabel=ylabel)
+        return figure
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel=f"wall time ({unit})" if x == "seconds" else "images seen", ylabel=ylabel)
     return figure

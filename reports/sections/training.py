@@ -76,7 +76,7 @@ def _validation(
         if table["seed"].nunique() > 1
         else ""
     )
-    return [
+    drawn = [
         Plot(
             plots.plot_validation(table, styles, x, "validation PSNR (dB)"),
             f"validation {x}",
@@ -86,6 +86,37 @@ def _validation(
         )
         for x, words in (("images_seen", "images seen"), ("seconds", "wall time"))
     ]
+    return drawn + _beside_baseline(context, table, styles, ends)
+
+
+def _beside_baseline(
+    context: ReportContext, table: pd.DataFrame, styles: dict[str, Any], ends: str
+) -> list[Plot]:
+    """Draw the models' learning curves beside that of a fitted baseline: how much of a win is not linear."""
+    for method in context.methods:
+        for cell in method.done:
+            scores = (cell.get("fit") or {}).get("validation_psnr_db_by_images")
+            if not scores or cell["mask"] != context.main_mask:
+                continue
+            by_images = {int(count): float(score) for count, score in scores.items()}
+            words = ", ".join(f"{score:.2f} from {count:,} images" for count, score in by_images.items())
+            return [
+                Plot(
+                    plots.plot_validation(
+                        table,
+                        styles,
+                        "images_seen",
+                        "validation PSNR (dB)",
+                        baseline=(method.label, by_images),
+                    ),
+                    f"validation beside {method.model}",
+                    f"How much is not linear: beside {method.label}",
+                    f"Validation PSNR in dB of {method.label}: {words}; of the models at the end: {ends}.",
+                    f"{method.label} fitted to a sixteenth, a quarter and all of its training images; the level line "
+                    "is its last score. Only what a model gains above it is more than linear.",
+                )
+            ]
+    return []
 
 
 def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:

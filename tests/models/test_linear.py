@@ -171,3 +171,18 @@ def test_it_says_what_is_missing() -> None:
         )
     with pytest.raises(InvalidModelError, match="positive numbers"):
         discovery.load_model("linear").config(ridge=(300.0, -1.0))
+
+
+def test_the_record_has_a_learning_curve_that_rises_with_the_images() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(6, 32, 32, 3))
+    weights = rng.normal(size=(640, 6))
+    images = np.clip(128 + 20 * np.einsum("nk,kijc->nijc", weights, base), 0, 255).astype(np.uint8)
+    hole = np.zeros((40, 32, 32), np.uint8)
+    hole[:, 8:24, 8:24] = 1
+    model = Linear(LinearConfig(), Task(size=32, fixed_hole_box=Box(8, 8, 16, 16)))
+    record = model.fit(FitData(images=images[:600], validation=images[600:], validation_masks=hole))
+    curve = record["validation_psnr_db_by_images"]
+    assert list(curve) == ["37", "150", "600"]
+    assert curve["37"] < curve["150"] < curve["600"]
+    assert curve["600"] == max(record["validation_psnr_db"].values())
