@@ -109,7 +109,7 @@ HARD_WORLDS = {
 def hierarchical(
     a: Floats, codes: NDArray[np.int64], b: Floats, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """The plain hierarchical bootstrap, for comparison: trainings, then people, percentile limits."""
+    """Compute the plain hierarchical bootstrap, for comparison: trainings, then people, percentile limits."""
     people = int(codes.max()) + 1
     weights = rng.multinomial(people, np.full(people, 1 / people), size=500) / people
     means = []

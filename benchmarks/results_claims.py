@@ -36,7 +36,7 @@ def kept_files(name: str) -> list[Path]:
 
 
 def claims_text(name: str) -> str:
-    """What ``bench claims`` prints of the kept evidence."""
+    """Return what ``bench claims`` prints of the kept evidence."""
     with tempfile.TemporaryDirectory() as runs:
         folder = import_experiment(kept_files(name), runs=Path(runs))
         result = CliRunner().invoke(claims_command, [str(folder)], catch_exceptions=False)
@@ -45,7 +45,7 @@ def claims_text(name: str) -> str:
 
 
 def render(page: str) -> str:
-    """The page with every block of verdicts made anew."""
+    """Make every block of verdicts on the page anew."""
     return _BLOCK.sub(lambda m: f"{m[1]}```text\n{claims_text(m[2])}```\n{m[3]}", page)
 
 

@@ -1,4 +1,4 @@
-"""Tables for elsewhere: CSV, Parquet, JSON, Markdown, LaTeX."""
+"""Export tables as CSV, Parquet, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ from reports.statistics.summary import (
     summarize_distribution_metrics,
 )
 
-# A small table as text to paste elsewhere: CSV, Markdown, LaTeX.
-
-
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -46,9 +43,13 @@ _LATEX = {
 
 
 def as_csv(table: Sequence[Sequence[str]]) -> str:
-    """RFC 4180 with plain line ends; the first row is the header.
+    """Format CSV (RFC 4180 with plain line ends); the first row is the header.
 
     A cell that a spreadsheet would take for a formula is preceded by an apostrophe.
+
+    Examples:
+        >>> as_csv([["image", "psnr_db"], ["=cmd|A1", "-1.5"]])
+        "image,psnr_db\\n'=cmd|A1,-1.5\\n"
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -57,14 +58,25 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
 
 
 def as_markdown(table: Sequence[Sequence[str]], alignment: str = "") -> str:
-    """A pipe table. ``alignment`` has ``l`` or ``r`` for each column; by default all but the first to the right."""
+    """Format a pipe table.
+
+    Args:
+        table: rows of cells; the first row is the header.
+        alignment: ``l`` or ``r`` for each column; by default all but the first to the right.
+
+    Examples:
+        >>> print(as_markdown([["model", "PSNR"], ["GLCIC", "24.1"]]), end="")
+        | model | PSNR |
+        | :-- | --: |
+        | GLCIC | 24.1 |
+    """
     header, *rows = [[_markdown(cell) for cell in row] for row in table]
     rule = ["--:" if a == "r" else ":--" for a in alignment or _alignment_of_cells(table)]
     return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
 
 
 def as_latex(table: Sequence[Sequence[str]], alignment: str = "") -> str:
-    """A ``tabular`` with the rules of ``booktabs``; ``alignment`` as in :func:`as_markdown`."""
+    """Format a ``tabular`` with the rules of ``booktabs``; ``alignment`` as in :func:`as_markdown`."""
     header, *rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in table]
     lines = [
         rf"\begin{{tabular}}{{{alignment or _alignment_of_cells(table)}}}",
@@ -102,7 +114,7 @@ TABLES = ("summary", "rows", "curves", "differences", "claims")
 
 
 def export_tables(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
-    """One of :data:`TABLES` of an experiment in one of :data:`FORMATS`, as the bytes of a file.
+    """Export one of :data:`TABLES` of an experiment in one of :data:`FORMATS`, as the bytes of a file.
 
     ``summary`` in Markdown and LaTeX is laid out for reading, a line a method; everything else is one record
     a line with every digit. JSON names the experiment, its data and its settings besides the records; missing
@@ -175,8 +187,9 @@ def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:
-    """One row a claim: ``claim``, ``statement``, ``source``, ``outcome``, ``leaning``, ``reason``,
-    ``shortfalls``, ``command``.
+    """List the verdicts, one row a claim.
+
+    Columns: ``claim``, ``statement``, ``source``, ``outcome``, ``leaning``, ``reason``, ``shortfalls``, ``command``.
     """
     return pd.DataFrame(
         [
@@ -196,7 +209,7 @@ def claims_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def readable_summary(experiment: Experiment, form: str) -> str:
-    """The summary as one table a mask: a line a method, ``mean [low, high]`` under each metric."""
+    """Format the summary, one table a mask: a line for each method, ``mean [low, high]`` under each metric."""
     infos = experiment.metrics
     summary = _summary(experiment, [name for name in infos if name in experiment.rows.columns])
     there = set(summary["metric"])

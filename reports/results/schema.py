@@ -1,5 +1,4 @@
-"""The schema of results: one row an image. This file owns it; ``docs/results-schema.md`` describes it field
-by field.
+"""Schema of results: one row an image (``docs/results-schema.md`` describes it field by field).
 
 A results file is Parquet with :data:`SCHEMA_VERSION` in its metadata. Other versions are refused with advice,
 never guessed at.
@@ -52,12 +51,12 @@ COLUMNS = (
     ),
     Column("track", "text", "`uniform` or `faithful`"),
     Column("preset", "text", "`smoke`, `quick` or `paper`"),
-    Column("seed", "integer", "seed of the training; an untrained fill has one"),
+    Column("seed", "integer", "seed of the training; a training-free baseline has one"),
     Column("mask", "text", "mask evaluated on"),
     Column(
         "train_mask",
         "text",
-        "mask or mixture trained on; `-` for untrained fills, `external` for pictures of other programs",
+        "mask or mixture trained on; `-` for training-free baselines, `external` for images of other programs",
     ),
     Column("size", "integer", "side of the square image in pixels"),
     Column("image_id", "text", "name of the image in its data set"),
@@ -83,12 +82,12 @@ _NAMES = tuple(column.name for column in COLUMNS)
 
 
 def metric_columns(rows: pd.DataFrame) -> list[str]:
-    """Names of the metric columns of a results table, in its order."""
+    """List the metric columns of a results table, in its order."""
     return [str(name) for name in rows.columns if name not in _NAMES]
 
 
 def validate_rows(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
-    """The table with its columns in order and of their types.
+    """Check a table, and return it with its columns in order and of their types.
 
     Args:
         rows: one row an image.
@@ -148,7 +147,7 @@ def _typed(values: pd.Series, kind: Kind, where: str, *, gaps: bool = False) -> 
 
 
 def write_rows(rows: pd.DataFrame, path: Path) -> None:
-    """Validate and write a results file, under a temporary name first, so that it is whole or not there.
+    """Validate and write a results file atomically.
 
     Raises:
         SchemaError: see :func:`validate_rows`.
@@ -199,14 +198,22 @@ def read_rows(path: Path) -> pd.DataFrame:
     return validate_rows(frame, str(path))
 
 
-# The numbers of a finished cell as its manifest keeps them: enough to compare with to the last bit, without rows.
-
-
 def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Metric -> ``mean`` over the images (``None`` where it is not a number) and ``digest`` of all values.
+    """Summarize the rows of a cell as its manifest keeps them: enough to compare to the last bit, without rows.
 
     The mean is the exact sum, rounded once: the same on every machine. The digest is SHA-256 over the images' ids and
     their float64 values, in order.
+
+    Returns:
+        Metric -> ``mean`` over the images (``None`` where it is not a number) and ``digest`` of all values.
+
+    Examples:
+        >>> rows = pd.DataFrame({"image_id": ["a", "b"], "psnr_db": [20.0, 25.0]})
+        >>> numbers = cell_numbers(rows)
+        >>> numbers["psnr_db"]["mean"], numbers_agree(rows, numbers)
+        (22.5, True)
+        >>> numbers_agree(rows.assign(psnr_db=[20.0, 25.0000001]), numbers)
+        False
     """
     ids = "\0".join(rows["image_id"]).encode("utf-8", "surrogateescape")
     found: dict[str, dict[str, Any]] = {}
@@ -219,7 +226,7 @@ def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def numbers_agree(rows: pd.DataFrame, recorded: Any) -> bool:
-    """Whether rows are those of which ``recorded`` (by :func:`cell_numbers`) was made; ``None`` says nothing.
+    """Return whether ``recorded`` (:func:`cell_numbers`) was made from these rows; ``None`` agrees with any.
 
     Metrics of the rows that are not recorded, and recorded ones without rows, count as another table.
     """

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 def cluster_codes(identities: ArrayLike) -> tuple[NDArray[np.int64], int]:
-    """Number the clusters from 0.
+    """Assign each cluster a number from 0.
 
     Args:
         identities: ``(N,)`` people; an image of an unknown person (NA) is a cluster of its own.

@@ -9,7 +9,7 @@ The half width of the interval is that standard error times the average of two q
 Satterthwaite's, which is too small with three seeds where both components weigh alike, and Cochran and Cox's
 (1957: the components' own quantiles weighted by their variances), which is too large there. Beyond 95 %, where
 Satterthwaite's degrees of freedom are too many if one method's trainings scatter much more than the other's, it moves
-by up to a twentieth towards the quantile of the component with the fewest degrees of freedom.
+by up to 3 % towards the quantile of the component with the fewest degrees of freedom.
 ``docs/statistics.md`` has the derivation and the simulated coverage of each.
 """
 
@@ -30,7 +30,7 @@ MIN_SEEDS = 3
 _SMALLEST_P = 1e-15
 #: Share of the quantile of the fewest degrees of freedom, far beyond 95 %: as little as holds the family-wise error
 #: of 45 pairs of models, half of which scatter six times as much as the others, at 6 % (``benchmarks/coverage.py``).
-_TAIL_SHARE = 0.05
+_TAIL_SHARE = 0.03
 
 
 @dataclass(frozen=True)

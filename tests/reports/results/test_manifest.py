@@ -56,7 +56,7 @@ def test_a_sealed_manifest_is_read_back_and_one_changed_digit_is_seen(folder: Pa
         ),
         (lambda m: m["cells"][0].update(folder="/etc"), r"cells\[0\]\.folder leaves"),
         (lambda m: m["cells"][0]["training"].update(folder="a/../../b"), r"training\.folder leaves"),
-        (lambda m: m["cells"][0].update(evaluation=None), r"cells\[0\]\.evaluation is of another kind"),
+        (lambda m: m["cells"][0].update(evaluation=None), r"cells\[0\]\.evaluation is no table"),
         (lambda m: m["settings"].update(size="64"), r"settings\.size is of another kind"),
         (lambda m: m["data"].pop("fingerprint"), r"data\.fingerprint is missing"),
         (lambda m: m["masks"].update(center=3), r"masks\.center is no table"),

@@ -192,7 +192,7 @@ def test_beyond_95_percent_the_quantile_is_a_little_more_than_welchs() -> None:
         welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval(1 - p)
         half = (welch.high - welch.low) / 2
         fewest = stats.t.ppf(1 - p / 2, 2) * estimate.standard_error
-        share = 0.05 * (1 - p / 0.05)
+        share = 0.03 * (1 - p / 0.05)
         assert estimate.half_width(p) == pytest.approx(half + share * (fewest - half), rel=1e-9)
 
 
