@@ -197,7 +197,8 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` ...
         pictures: whether pictures are stored and embedded in the report.
         allow_unreadable: go on although more than 1 % of the pictures cannot be read.
-        jobs: trainings side by side.
+        jobs: units of work (a training and its cells) side by side; ``auto``: one a GPU.
+        jobs_per_gpu: of ``jobs="auto"``.
         recompute: compute again what was computed with other versions or on other hardware.
         samples_every: steps between sheets of sample pictures (``None``: none).
         command: the words of the command line, for the record.
@@ -214,7 +215,8 @@ class Request:
     device: str = "auto"
     pictures: bool = True
     allow_unreadable: bool = False
-    jobs: int = 1
+    jobs: int | Literal["auto"] = 1
+    jobs_per_gpu: int = 1
     recompute: bool = False
     samples_every: int | None = None
     command: tuple[str, ...] = ()

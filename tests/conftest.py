@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-# The suite's parallelism is pytest-xdist's: the networks of these tests are so small that a second thread of torch costs
-# more CPU time than it saves, in this process and in every one that a test starts.
+# The suite's parallelism is pytest-xdist's: the networks of these tests are so small that a second thread of torch
+# costs more CPU time than it saves, in this process and in every one that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # nohup, and shells that start a job in the background, have SIGINT ignored, and every child inherits that. The

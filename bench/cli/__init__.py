@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "init": "Write a commented config file for 'bench run'.",
         "status": "Show the state of experiments.",
         "reproduce": "Run an experiment again from its manifest, and compare.",
+        "work": "Compute one unit of a run, for schedulers of any kind.",
         "ablate": "Run what the claims of the paper need.",
         "clean": "Free disk space of checkpoints and packs, asking first.",
     },

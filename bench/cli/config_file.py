@@ -21,7 +21,7 @@ from models.registry import did_you_mean
 #: Metavar of options that take ``MODEL.FIELD=VALUE``; in a file they are tables, one a model.
 ASSIGNMENT = "MODEL.FIELD=VALUE"
 #: Options that say what to do with a file, not what to compute.
-_NOT_IN_FILES = {"help", "config", "dry-run", "allow-code"}
+_NOT_IN_FILES = {"help", "config", "dry-run", "plan-only", "allow-code"}
 #: Options whose values are programs: a file that somebody else wrote must not have them run unasked.
 _CODE_OPTIONS = {"models": "--models", "models_from": "--models-from", "callback_names": "--callback"}
 

@@ -1,11 +1,14 @@
-"""``--jobs N``: trainings side by side, each in a process of its own; the run then loads them from its folder.
+"""``--jobs N``: units of work side by side, each in a process of its own.
 
-The processes share the run's threads equally, so that the numbers are those of a run with one share. A training that
-fails is reported, and the others go on; one that runs out of memory beside others is trained alone afterwards.
+A unit is a training and its cells, so that nothing waits for one process that scores everything. On GPUs a slot is a
+GPU, or a part of one, and a job sees its own device only; on the CPU the slots share the threads equally, so that the
+numbers are those of a run with one slot's threads. A unit that fails leaves the others alone; one that runs out of
+memory beside others is left for the run itself, which computes it alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import multiprocessing
@@ -14,8 +17,7 @@ import queue
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,35 +26,25 @@ import torch
 
 from bench.child_processes import hidden_main_module
 from bench.config import Request
-from bench.errors import BenchError
 from bench.runner import estimate
 from bench.runner.batch_size import free_bytes
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.context import RunContext
-from bench.runner.plan import TrainingPlan
-from bench.runner.prepare import prepare_run
-from bench.runner.train import train_model
-from bench.training.device import is_out_of_memory
+from bench.runner.ownership import OwnedElsewhereError
+from bench.runner.prepare import PreparedRun, prepare_run
+from bench.runner.slots import Slot, list_slots
+from bench.runner.work import WorkUnit, find_unit, portable_request, run_unit
 from bench.training.signals import InterruptedTrainingError, StopSignals
-from bench.training.train_step import OutOfMemoryError
 
 #: What the libraries of a process take besides the training itself.
 _PROCESS_BYTES = 0.7 * 2**30
 _POLL_SECONDS = 0.2
-#: Between two steps that a training in another process tells of.
+#: Between two steps that a job reports.
 _STEP_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class TrainingFailure:
-    """A training that failed, with its traceback."""
-
-    reason: str
-    error: str
-
-
 class _Relay(RunCallbacks):
-    """Send a training's messages to the process that prints."""
+    """Send a job's messages to the process that prints."""
 
     def __init__(self, messages: Any, number: int, of: int) -> None:
         self._messages, self._number, self._of = messages, number, of
@@ -69,9 +61,8 @@ class _Relay(RunCallbacks):
 
     def training_step(self, label: str, step: int, num_steps: int) -> None:
         now = time.monotonic()
-        if (
-            step == num_steps or now - self._last_step > _STEP_SECONDS
-        ):  # a queue of thousands a second helps nobody
+        # A queue of thousands of messages a second would help nobody.
+        if step == num_steps or now - self._last_step > _STEP_SECONDS:
             self._last_step = now
             self._messages.put(("training_step", (self._numbered(label), step, num_steps)))
 
@@ -90,60 +81,20 @@ class _Relay(RunCallbacks):
     def training_done(self, label: str, seconds: float) -> None:
         self._messages.put(("training_done", (self._numbered(label), seconds)))
 
+    def evaluating(self, label: str, mask: str, done: int, of: int) -> None:
+        self._messages.put(("evaluating", (self._numbered(label), mask, done, of)))
+
+    def cell_done(self, label: str, mask: str, means: dict[str, float]) -> None:
+        self._messages.put(("cell_done", (label, mask, means)))
+
     def _numbered(self, label: str) -> str:
         """Tell two seeds of one model apart by their numbers."""
         return f"[{self._number}/{self._of}] {label}"
 
 
-def train_in_parallel(context: RunContext, trainings: Sequence[TrainingPlan]) -> dict[str, TrainingFailure]:
-    """Train all of ``trainings``, at most ``request.jobs`` at a time and only as many as fit into memory.
-
-    Returns:
-        Key of a training -> why it failed. One that did not fit beside the others is neither trained nor here.
-
-    Raises:
-        InterruptedTrainingError: on a signal, once every job has written its checkpoint.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    messages = spawn.Queue()
-    waiting = list(enumerate(trainings, 1))
-    running: dict[str, Any] = {}
-    failures: dict[str, TrainingFailure] = {}
-    stopped: set[str] = set()
-    free = free_bytes(context.compute)
-    needed = {plan.key: _bytes_of_job(plan, context) for plan in trainings}
-    with StopSignals() as stop:
-        try:
-            while running or (waiting and not stop.signum):
-                while waiting and not stop.signum and len(running) < context.request.jobs:
-                    used = sum(needed[key] for key in running)
-                    if running and used + needed[waiting[0][1].key] > free:
-                        break
-                    number, plan = waiting.pop(0)
-                    job = _Job(plan.key, number, len(trainings), torch.get_num_threads())
-                    process = spawn.Process(target=_run_job, args=(_portable(context), job, messages))
-                    with hidden_main_module():
-                        process.start()
-                    running[plan.key] = process
-                _relay(messages, context.callbacks, failures)
-                for key, process in list(running.items()):
-                    if not process.is_alive():
-                        running.pop(key)
-                    elif stop.signum and key not in stopped:
-                        stopped.add(key)
-                        process.terminate()
-            _relay(messages, context.callbacks, failures)
-        finally:  # a second Ctrl-C, or an error here: no process is left behind
-            for process in running.values():
-                process.kill()
-        if stop.signum:
-            raise InterruptedTrainingError(stop.signum, "with a checkpoint of every training")
-    return failures
-
-
 @dataclass(frozen=True)
 class _Job:
-    """One training in a process of its own: its key, its number of so many, and its threads."""
+    """One unit in a process of its own: its key, its number among how many, and its threads."""
 
     key: str
     number: int
@@ -151,19 +102,112 @@ class _Job:
     threads: int
 
 
-def _portable(context: RunContext) -> tuple[Request, Path]:
-    """What a job needs to prepare the same run: the request under the experiment's name, and the root folder."""
-    request = dataclasses.replace(context.request, name=context.store.name, jobs=1)
-    return request, context.store.root
+class _Memory:
+    """Memory of each device, and how much of it the running jobs are expected to fill."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._free: dict[int | None, float] = {}
+        self._used: dict[int | None, float] = {}
+
+    def fits(self, unit: WorkUnit, slot: Slot) -> bool:
+        """Whether the unit fits beside those on its device; the first on a device always does."""
+        if slot.device not in self._free:
+            self._free[slot.device] = self._measure(slot)
+        used = self._used.get(slot.device, 0.0)
+        return not used or used + self.needed(unit) <= self._free[slot.device]
+
+    def take(self, unit: WorkUnit, slot: Slot) -> None:
+        """Count a unit that has started."""
+        self._used[slot.device] = self._used.get(slot.device, 0.0) + self.needed(unit)
+
+    def give(self, unit: WorkUnit, slot: Slot) -> None:
+        """Count it no more."""
+        self._used[slot.device] = max(0.0, self._used[slot.device] - self.needed(unit))
+        if not any(self._used.values()):
+            self._free.clear()  # measured anew: other programs come and go
+
+    def needed(self, unit: WorkUnit) -> float:
+        """Estimate what a job takes; the process alone where the model cannot be counted."""
+        context, plan = self._context, unit.cells[0].training
+        assert plan is not None
+        if not unit.num_steps:
+            return _PROCESS_BYTES + (plan.fit_cost.memory_bytes if plan.fit_cost else 0.0)
+        training = estimate.estimate_memory_bytes(
+            [plan], context.compute, context.request.settings.micro_batch
+        )
+        return (training or 0.0) + _PROCESS_BYTES
+
+    def _measure(self, slot: Slot) -> float:
+        if slot.device is None:
+            return free_bytes(self._context.compute)
+        device = torch.device("cuda", slot.device)
+        return free_bytes(dataclasses.replace(self._context.compute, device=device))
 
 
-def _bytes_of_job(plan: TrainingPlan, context: RunContext) -> float:
-    """Estimate what a job takes; the process alone where the model cannot be counted."""
-    training = estimate.estimate_memory_bytes([plan], context.compute, context.request.settings.micro_batch)
-    return (training or 0.0) + _PROCESS_BYTES
+def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
+    """Compute ``units``, each in a free slot whose device has the memory for it.
+
+    How each ended is in its ``unit.json``; one that did not fit beside the others has no failure there.
+
+    Raises:
+        InterruptedTrainingError: on a signal, once every job has written its checkpoint.
+    """
+    context = prepared.context
+    spawn = multiprocessing.get_context("spawn")
+    messages = spawn.Queue()
+    waiting = list(enumerate(units, 1))
+    free, memory = list_slots(context.request, context.compute), _Memory(context)
+    running: dict[Any, tuple[WorkUnit, Slot]] = {}
+    stopped: set[int] = set()
+    with StopSignals() as stop:
+        try:
+            while running or (waiting and not stop.signum):
+                while waiting and free and not stop.signum and memory.fits(waiting[0][1], free[0]):
+                    (number, unit), slot = waiting.pop(0), free.pop(0)
+                    job = _Job(unit.key, number, len(units), torch.get_num_threads())
+                    process = spawn.Process(target=_run_job, args=(portable_request(context), job, messages))
+                    with _visible_device(slot), hidden_main_module():
+                        process.start()
+                    memory.take(unit, slot)
+                    running[process] = (unit, slot)
+                _relay(messages, context.callbacks)
+                for process, (unit, slot) in list(running.items()):
+                    if not process.is_alive():
+                        running.pop(process)
+                        memory.give(unit, slot)
+                        free.append(slot)
+                    elif stop.signum and process.pid not in stopped:
+                        stopped.add(process.pid)
+                        process.terminate()
+            _relay(messages, context.callbacks)
+        finally:  # a second Ctrl-C, or an error here: no process is left behind
+            for process in running:
+                process.kill()
+        if stop.signum:
+            raise InterruptedTrainingError(stop.signum, "with a checkpoint of every training")
 
 
-def _relay(messages: Any, callbacks: RunCallbacks, failures: dict[str, TrainingFailure]) -> None:
+@contextlib.contextmanager
+def _visible_device(slot: Slot) -> Iterator[None]:
+    """Let a process that starts now see its own GPU only, so that libraries use no other by accident."""
+    if slot.device is None:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # Indices count among the devices that this process sees.
+    names = before.split(",") if before else [str(i) for i in range(slot.device + 1)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[slot.device]
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _relay(messages: Any, callbacks: RunCallbacks) -> None:
     """Pass messages of the jobs on, waiting a moment for the first of them."""
     timeout = _POLL_SECONDS
     while True:
@@ -172,11 +216,7 @@ def _relay(messages: Any, callbacks: RunCallbacks, failures: dict[str, TrainingF
         except queue.Empty:
             return
         timeout = 0.0
-        if name == "failed":
-            key, reason, error = arguments
-            failures[key] = TrainingFailure(reason, error)
-        else:
-            getattr(callbacks, name)(*arguments)
+        getattr(callbacks, name)(*arguments)
 
 
 def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
@@ -185,21 +225,23 @@ def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
     _die_with_parent()
     torch.set_num_threads(job.threads)
     request, root = portable
+    if request.device.startswith("cuda:"):
+        request = dataclasses.replace(request, device="cuda")  # it sees its own device only
+    relay = _Relay(messages, job.number, job.of)
     try:
         prepared = prepare_run(request, RunCallbacks(), root)
-        (plan,) = (p for p in prepared.plan.trainings if p.key == job.key)
-        context = dataclasses.replace(prepared.context, callbacks=_Relay(messages, job.number, job.of))
-        train_model(plan, context, index=job.number, of=job.of)
+        unit = find_unit(prepared, job.key)
+        if unit is None:
+            return
+        context = dataclasses.replace(prepared.context, callbacks=relay)
+        prepared = dataclasses.replace(prepared, context=context)
+        outcome = run_unit(prepared, unit, mixed=True, index=job.number, of=job.of)
+        if outcome.state == "out of memory":
+            relay.note(f"{unit.label} did not fit beside the others; it is computed alone")
     except InterruptedTrainingError:
         pass
-    except Exception as error:
-        if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
-            messages.put(
-                ("note", (f"a training did not fit beside the others ({error}); it is trained alone",))
-            )
-        else:
-            reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            messages.put(("failed", (job.key, reason, traceback.format_exc())))
+    except OwnedElsewhereError as error:
+        relay.note(f"{error}; left to it")
 
 
 def _die_with_parent() -> None:

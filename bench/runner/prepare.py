@@ -29,6 +29,7 @@ from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
 from bench.runner.context import RunContext
 from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
+from bench.runner.slots import list_slots
 from bench.training.device import select_device
 from models import discovery
 
@@ -72,10 +73,10 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
         request.device, request.settings.precision, deterministic=request.settings.deterministic
     )
     settings = request.settings
-    if request.jobs > 1:
+    if request.jobs != 1:
         if compute.process_group.is_distributed:
             raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
-        torch.set_num_threads(max(1, torch.get_num_threads() // request.jobs))
+        torch.set_num_threads(max(1, torch.get_num_threads() // len(list_slots(request, compute))))
     spec = DataSpec(
         source=request.data,
         size=settings.size,

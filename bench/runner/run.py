@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import masks.registry
 from bench.config import Request
-from bench.errors import BenchError, DiskError, UsageError
-from bench.evaluation import evaluator
+from bench.errors import DiskError, UsageError
 from bench.runner import cell_files, estimate, manifest_writer
 from bench.runner.callbacks import RunCallbacks
-from bench.runner.launchers import TrainingFailure, train_in_parallel
+from bench.runner.launchers import run_in_slots
 from bench.runner.plan import Cell, unique_trainings
 from bench.runner.prepare import PreparedRun, prepare_run
-from bench.runner.run_folder import RunFolder, remove_folder
-from bench.runner.train import TrainedModel, is_trained, train_model
+from bench.runner.run_folder import RunFolder
+from bench.runner.train import is_trained
+from bench.runner.work import (
+    CellComputer,
+    CellFailure,
+    WorkUnit,
+    describe_failure,
+    open_units,
+    read_outcome,
+    read_saved_cell,
+)
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
-from models.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,31 @@ class RunOutcome:
     is_main: bool = True
 
 
-def run_experiment(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> RunOutcome:
+#: Has units of work computed elsewhere and returns when all have ended: key of a cell -> why it failed.
+Launcher = Callable[[PreparedRun, Sequence[WorkUnit]], Mapping[str, CellFailure]]
+
+
+def run_experiment(
+    request: Request, callbacks: RunCallbacks, root: Path = Path(), *, on: Launcher | None = None
+) -> RunOutcome:
     """Run every cell of ``request``; finished ones are taken from the run folder.
 
     A failing cell is recorded with its traceback, and the others go on.
+
+    Args:
+        request: what to run.
+        callbacks: of whoever watches.
+        root: what ``runs/`` and ``reports/`` lie in.
+        on: has the units of work computed by other machines; here, one after the other, if not given.
 
     Raises:
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
-    return execute_plan(prepare_run(request, callbacks, root))
+    return execute_plan(prepare_run(request, callbacks, root), on=on)
 
 
-def execute_plan(prepared: PreparedRun) -> RunOutcome:
+def execute_plan(prepared: PreparedRun, *, on: Launcher | None = None) -> RunOutcome:
     """Do what :func:`run_experiment` does, after :func:`bench.runner.prepare.prepare_run`."""
     store = prepared.context.store
     if not prepared.context.compute.process_group.is_main:
@@ -61,60 +77,22 @@ def execute_plan(prepared: PreparedRun) -> RunOutcome:
         record.add_planned(prepared.plan)
         callbacks = prepared.context.callbacks
         callbacks.run_started(store.name, store.folder, prepared.context.request.options)
-        failed = _Job(prepared, record).run()
+        failed = _Job(prepared, record, on).run()
         callbacks.run_finished(failed)
         return RunOutcome(store, failed)
-
-
-class _CellComputer:
-    """Computes cells one after the other: the part of a run that every process of ``torchrun`` shares.
-
-    A model stays in memory while cells of its training follow each other, and so do the masks of the test images.
-    """
-
-    def __init__(self, prepared: PreparedRun) -> None:
-        self._prepared, self._context = prepared, prepared.context
-        self._trained: TrainedModel | None = None
-        self._tests: dict[str, evaluator.TestSet] = {}
-
-    def compute(
-        self, cell: Cell, metrics: Sequence[str], *, index: int = 0, of: int = 0
-    ) -> tuple[TrainedModel, evaluator.EvaluationResult]:
-        """Train or load the cell's model, complete the test images, and measure ``metrics``."""
-        assert cell.training is not None
-        if self._trained is None or self._trained.plan.key != cell.training.key:
-            self._trained = None  # free the last model's memory first
-            self._trained = train_model(cell.training, self._context, index=index, of=of)
-        callbacks = self._context.callbacks
-        result = evaluator.evaluate_model(
-            self._trained.model,
-            self.test_set(cell.mask),
-            self._context.compute,
-            {name: function for name, function in self._prepared.metrics.items() if name in metrics},
-            sets=[metric for metric in self._prepared.sets if metric.info.name in metrics],
-            on_progress=lambda done, total: callbacks.evaluating(cell.label, cell.mask, done, total),
-        )
-        return self._trained, result
-
-    def test_set(self, mask: str) -> evaluator.TestSet:
-        """Return the test images with the masks of ``mask``."""
-        if mask not in self._tests:
-            images = self._prepared.test_images
-            drawn = masks.registry.draw_masks(mask, images.ids, self._context.data.size)
-            pool = evaluator.image_sample(len(images.ids))
-            self._tests[mask] = evaluator.TestSet(images, drawn, pool, face_box=self._context.data.face_box)
-        return self._tests[mask]
 
 
 def _follow(prepared: PreparedRun) -> None:
     """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
     silent = dataclasses.replace(prepared.context, callbacks=RunCallbacks())
-    computer = _CellComputer(dataclasses.replace(prepared, context=silent))
+    computer = CellComputer(dataclasses.replace(prepared, context=silent))
     while order := prepared.context.compute.process_group.broadcast(_Order(None)):
         assert order.cell is not None
         # The losses are shared: every process has this error at the same step.
         with contextlib.suppress(NonFiniteLossError):
-            computer.compute(prepared.plan.cells[order.cell], order.metrics)
+            cell = prepared.plan.cells[order.cell]
+            computer.train(cell)
+            computer.measure(cell, order.metrics)
 
 
 @dataclass(frozen=True)
@@ -131,19 +109,20 @@ class _Order:
 class _Job:
     """The state of one run in the process that writes, so that each stage below is a short method."""
 
-    def __init__(self, prepared: PreparedRun, record: manifest_writer.Manifest) -> None:
-        self.prepared, self.record = prepared, record
+    def __init__(self, prepared: PreparedRun, record: manifest_writer.Manifest, on: Launcher | None) -> None:
+        self.prepared, self.record, self._on = prepared, record, on
         self.context, self.plan = prepared.context, prepared.plan
         self.callbacks, self.store = prepared.context.callbacks, prepared.context.store
-        self._computer = _CellComputer(prepared)
+        self._computer = CellComputer(prepared)
         self._described: set[str] = set()
-        self._saved = {cell.key: self._read_saved(cell) for cell in self.plan.cells if cell.what}
-        self._failures: dict[str, TrainingFailure] = {}
+        self._saved = self._read_saved()
+        self._failures: Mapping[str, CellFailure] = {}
         self._to_train: list[str] = []
 
     def run(self) -> int:
         """Compute all cells, training by training, so that a model is in memory once. Returns how many failed."""
         self._announce()
+        self._launch()
         failed = sum(not self._settle(cell) for cell in self._by_training())
         self.context.compute.process_group.broadcast(_Order(None))
         self.record.finish(self.plan)
@@ -155,7 +134,7 @@ class _Job:
         return failed
 
     def _announce(self) -> None:
-        """Say what there is to do; with ``--jobs``, train it side by side."""
+        """Say what there is to do."""
         runnable = [cell for cell in self.plan.cells if cell.what]
         open_cells = [cell for cell in runnable if self._lacks(cell) is not None]
         to_train = [plan for plan in unique_trainings(open_cells) if not is_trained(self.context, plan)]
@@ -167,8 +146,23 @@ class _Job:
             if cell.training and cell.training.fit_cost:
                 self.callbacks.note(f"{cell.label} on {cell.mask}: {cell.training.fit_cost.note}")
         self.callbacks.planned(len(to_train), len(self.plan.cells), done, foreseen)
-        if self.context.request.jobs > 1 and len(to_train) > 1:
-            self._failures = train_in_parallel(self.context, to_train)
+
+    def _launch(self) -> None:
+        """With ``--jobs`` or ``--on``, have units of work computed by other processes or machines."""
+        units = open_units(self.prepared, self._saved)
+        failures: Mapping[str, CellFailure] = {}
+        if self._on is not None and units:
+            failures = self._on(self.prepared, units)
+        elif self._on is None and self.context.request.jobs != 1 and len(units) > 1:
+            run_in_slots(self.prepared, units)
+        else:
+            return
+        for unit in units:
+            outcome = read_outcome(self.store, unit)
+            if outcome is not None and outcome.state == "failed":
+                failures = {**failures, **outcome.failures}
+        self._failures = failures
+        self._saved = self._read_saved()
 
     def _settle(self, cell: Cell) -> bool:
         """Compute one cell, or take it as it is, and record it. Returns whether it did not fail."""
@@ -186,7 +180,7 @@ class _Job:
             self._describe_masks(cell.mask)
             self.record.add(saved.entry)
             return True
-        if failure := self._failures.get(cell.training.key):
+        if failure := self._failures.get(cell.key):
             return self._fail(cell, failure.reason, failure.error)
         process_group = self.context.compute.process_group
         process_group.broadcast(_Order(self.plan.cells.index(cell), tuple(lacking)))
@@ -197,11 +191,8 @@ class _Job:
         except Exception as error:
             if process_group.is_distributed and not isinstance(error, NonFiniteLossError):
                 raise  # it struck one process only, and the others wait for it: all end
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise DiskError(f"cannot write to {self.store.folder}: {error.strerror}") from error
-            foreseen = isinstance(error, BenchError | ModelError)
-            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-            return self._fail(cell, reason, traceback.format_exc())
+            failure = describe_failure(error, self.store)
+            return self._fail(cell, failure.reason, failure.error)
         return True
 
     def _fail(self, cell: Cell, reason: str, error: str) -> bool:
@@ -219,14 +210,9 @@ class _Job:
     def _compute(self, cell: Cell, metrics: Sequence[str]) -> None:
         assert cell.training is not None
         index = self._to_train.index(cell.training.key) + 1 if cell.training.key in self._to_train else 0
-        trained, result = self._computer.compute(cell, metrics, index=index, of=len(self._to_train))
+        self._computer.train(cell, index=index, of=len(self._to_train))
         self._describe_masks(cell.mask)
-        saved = cell_files.save_cell(
-            self.prepared, cell, trained, result, self._computer.test_set(cell.mask), self._saved[cell.key]
-        )
-        self.record.add(saved.entry)
-        means = {name: float(saved.rows[name].mean()) for name in self.prepared.metrics}
-        self.callbacks.cell_done(cell.label, cell.mask, means)
+        self.record.add(self._computer.save(cell, metrics, self._saved[cell.key]).entry)
 
     def _describe_masks(self, mask: str) -> None:
         """Record the masks of the test images, once, and keep the images that the report shows."""
@@ -241,12 +227,6 @@ class _Job:
         """Return the metrics that a cell lacks (none, if only its images do); ``None`` if nothing is lacking."""
         return cell_files.lacking_metrics(self.prepared, self._saved[cell.key])
 
-    def _read_saved(self, cell: Cell) -> cell_files.SavedCell | None:
-        """Read a finished cell; files that are damaged are removed with a warning."""
-        folder = self.store.cell(cell.slug, cell.key)
-        try:
-            return cell_files.load_cell(folder, cell, self.prepared.test_images.ids)
-        except cell_files.DamagedCellError as error:
-            self.callbacks.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
-            remove_folder(folder)
-            return None
+    def _read_saved(self) -> dict[str, cell_files.SavedCell | None]:
+        """Read every finished cell, by key."""
+        return {cell.key: read_saved_cell(self.prepared, cell) for cell in self.plan.cells if cell.what}

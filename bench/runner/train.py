@@ -210,7 +210,7 @@ class _ReportedLog(TrainLog):
 def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, mask_bank_digest: str) -> None:
     """Write ``config.json``: what is trained, and where, one entry for each machine that had a part in it."""
     folder = context.store.training(plan.slug, plan.key)
-    where = _recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
+    where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
     if where and where[-1] != context.where:
         differences = "; ".join(describe_where(where[-1], context.where))
         context.callbacks.warn(
@@ -240,7 +240,7 @@ def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, m
     )
 
 
-def _recorded_where(folder: Path) -> list[dict[str, Any]]:
+def recorded_where(folder: Path) -> list[dict[str, Any]]:
     """The machines that a training's ``config.json`` names, in order; none where it cannot be read."""
     try:
         recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))["where"]
@@ -284,7 +284,7 @@ def _training_record(
     log = TrainLog(folder / "train.jsonl")
     return {
         "key": plan.key,
-        "where": _recorded_where(folder),
+        "where": recorded_where(folder),
         "folder": str(folder.relative_to(context.store.folder)),
         "model": plan.entry.card.name,
         "train_mask": plan.train_mask,

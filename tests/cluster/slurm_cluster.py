@@ -89,6 +89,17 @@ class SlurmCluster:
                 os.kill(process, signal.SIGKILL)
         daemon.wait()
 
+    def processes_of_jobs(self) -> list[int]:
+        """Processes of running jobs, without Slurm's own."""
+        found = []
+        for place in Path("/proc").iterdir():
+            if place.name.isdigit():
+                with contextlib.suppress(OSError):
+                    in_job = b"SLURM_JOB_ID=" in (place / "environ").read_bytes()
+                    if in_job and "slurm" not in (place / "comm").read_text():
+                        found.append(int(place.name))
+        return found
+
     def wait_until(self, condition: str, *, seconds: float = 60.0) -> None:
         """Wait until both nodes are idle (``condition="idle"``) or no job is left (``"empty"``)."""
         deadline = time.monotonic() + seconds

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
     "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
-    "The experiment": ("preset", "name", "config", "allow-code", "pictures", "dry-run"),
+    "The experiment": ("preset", "name", "config", "allow-code", "pictures", "dry-run", "plan-only"),
     "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
         "track",
@@ -54,7 +54,18 @@ GROUPS = {
         "flips",
         "train-mask",
     ),
-    "Machine": ("device", "precision", "deterministic", "compile", "jobs", "checkpoint-every", "recompute"),
+    "Machine": (
+        "device",
+        "precision",
+        "deterministic",
+        "compile",
+        "jobs",
+        "jobs-per-gpu",
+        "on",
+        "mixed",
+        "checkpoint-every",
+        "recompute",
+    ),
     "Tracking": ("samples", "tensorboard", "callback"),
     "Output": ("quiet", "verbose", "json", "help"),
 }
@@ -214,10 +225,27 @@ GROUPS = {
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.  [default: every two minutes]")
 @click.option(
     "--jobs",
+    type=NumberOrWord("auto"),
+    default=1,
+    show_default=True,
+    help="Number of trainings to run in parallel, each with its evaluations; 'auto': one a GPU.",
+)
+@click.option(
+    "--jobs-per-gpu",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Number of trainings to run in parallel; they share the threads.",
+    help="Number of trainings that share a GPU with --jobs auto, as memory allows.",
+)
+@click.option(
+    "--on",
+    metavar="local|FILE",
+    help="Where to compute: 'local', or Slurm as a TOML file says (partition, gres, time ...).",
+)
+@click.option(
+    "--mixed",
+    is_flag=True,
+    help="With --on: resume trainings on another kind of machine than they were begun on.",
 )
 @click.option(
     "--recompute",
@@ -255,6 +283,11 @@ GROUPS = {
     help="Keep completed images and embed them in the report.",
 )
 @click.option(
+    "--plan-only",
+    is_flag=True,
+    help="List the units of work, for 'bench work' on any scheduler; train nothing.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="List the cells and their state, estimate time and memory; train nothing."
 )
 @quiet_option
@@ -270,6 +303,9 @@ def run_command(
     assignments: tuple[str, ...],
     callback_names: Any,
     tensorboard: bool,
+    on: str | None,
+    mixed: bool,
+    plan_only: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -309,9 +345,13 @@ def run_command(
     if dry_run:
         print_preview(request, as_json=as_json)
         return
+    if plan_only:
+        _print_units(request, as_json=as_json)
+        return
+    launcher = _launcher(on, mixed=mixed)
     trackers = load_callbacks((*(["tensorboard"] if tensorboard else []), *flatten_names(callback_names)))
     with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=request.data == "faces") as console:
-        outcome = run_experiment(request, CallbackGroup([console, *trackers]))
+        outcome = run_experiment(request, CallbackGroup([console, *trackers]), on=launcher)
         if not outcome.is_main:
             return
         console.note("writing the report")
@@ -329,6 +369,7 @@ _REQUEST_OPTIONS = (
     "pictures",
     "allow_unreadable",
     "jobs",
+    "jobs_per_gpu",
     "recompute",
     "samples_every",
 )
@@ -391,6 +432,37 @@ def _write_report(store: RunFolder, *, pictures: bool) -> Path:
         where = error.filename or store.report_folder
         raise DiskError(f"cannot write the report: {where}: {error.strerror or error}") from error
     return page
+
+
+def _launcher(on: str | None, *, mixed: bool) -> Any:
+    """What ``--on`` names: ``None`` for this machine."""
+    if on in (None, "local"):
+        return None
+    from bench.runner.slurm import SlurmLauncher, read_slurm_config
+
+    return SlurmLauncher(read_slurm_config(Path(on), mixed=mixed))
+
+
+def _print_units(request: Any, *, as_json: bool) -> None:
+    """Write the request into the experiment's folder and print its open units."""
+    import json
+
+    from bench.runner.callbacks import RunCallbacks
+    from bench.runner.prepare import prepare_run
+    from bench.runner.work import open_units, portable_request, read_saved_cell, write_request
+
+    prepared = prepare_run(request, RunCallbacks())
+    saved = {cell.key: read_saved_cell(prepared, cell) for cell in prepared.plan.cells if cell.what}
+    units = open_units(prepared, saved)
+    path = write_request(*portable_request(prepared.context))
+    if as_json:
+        listed = {"experiment": prepared.context.store.name, "request": str(path)}
+        click.echo(json.dumps({**listed, "units": [unit.as_json() for unit in units]}, indent=1))
+        return
+    for unit in units:
+        click.echo(
+            f"bench work --request {path} --what {unit.key[:12]}  # {unit.name}, {len(unit.cells)} cells"
+        )
 
 
 def _numbers(names: tuple[str, ...]) -> tuple[int, ...] | None:

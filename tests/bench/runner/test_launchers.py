@@ -110,7 +110,7 @@ def slow_jobs(workplace: Path, pictures_dir: Path) -> list[str]:
 
 
 def wait_for_logs(workplace: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 480
     while len(list(workplace.glob("runs/j/trainings/*/train.jsonl"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
 
@@ -122,7 +122,7 @@ def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
     process = subprocess.Popen(slow_jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_logs(workplace)
     process.send_signal(signum)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=480)
     assert process.returncode == code, said
     assert "stopped with a checkpoint of every training; give the same command again" in said
     assert len(list(workplace.glob("runs/j/trainings/*/checkpoint-*.pt"))) >= 2
