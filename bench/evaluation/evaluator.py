@@ -158,12 +158,15 @@ def evaluate_model(
         }
     )
     return EvaluationResult(
-        rows, np.stack([kept[i] for i in sorted(kept)]), seconds, collector.scores(_clusters(test.images))
+        rows,
+        np.stack([kept[i] for i in sorted(kept)]),
+        seconds,
+        collector.scores(cluster_people(test.images)),
     )
 
 
-def _clusters(images: ImageSet) -> torch.Tensor | None:
-    """Number the people of the images for metrics of sets; an unknown person is one of its own."""
+def cluster_people(images: ImageSet) -> torch.Tensor | None:
+    """Number the people of the images, an unknown person as one more; ``None`` where no person is known."""
     if images.identities is None:
         return None
     who = torch.from_numpy(np.asarray(images.identities, dtype=np.int64).copy())

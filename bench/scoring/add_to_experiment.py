@@ -16,7 +16,7 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.evaluator import image_sample
 from bench.evaluation.metrics import list_metrics
 from bench.runner.cell_files import write_cell
-from bench.runner.manifest_writer import Manifest
+from bench.runner.manifest_writer import Manifest, set_entry
 from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
 from models.registry import did_you_mean
@@ -103,7 +103,8 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
         rows = read_rows(store.folder / cell["folder"] / "results.parquet")
     except SchemaError as error:
         raise BenchError(str(error)) from error
-    metrics = [name for name in list_metrics() if name in metric_columns(rows)]
+    measured = {*metric_columns(rows), *(cell["evaluation"].get("sets") or {})}
+    metrics = [name for name in list_metrics() if name in measured]
     return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
 
 
@@ -162,7 +163,12 @@ def add_external_row(
         "config": {},
         "ambiguities": [],
         "training": None,
-        "evaluation": {"seconds": None, "images_per_second": None, "numbers": measured, "sets": {}},
+        "evaluation": {
+            "seconds": None,
+            "images_per_second": None,
+            "numbers": measured,
+            "sets": {metric: set_entry(score, len(images)) for metric, score in scored.sets.items()},
+        },
     }
     with target.store:
         value = target.store.read_manifest()  # again: now nobody else writes

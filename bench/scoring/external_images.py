@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -21,9 +21,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
-from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, image_sample
-from bench.evaluation.image_batch import ImageBatch
-from bench.evaluation.metrics import ImageFunction, list_metrics
+from bench.evaluation.distributions import FeatureCollector, SetScore
+from bench.evaluation.evaluator import EVALUATION_BATCH, cluster_people, identities_of, image_sample
+from bench.evaluation.image_batch import FaceBox, ImageBatch
+from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.test_set import flat_stem
 from masks.image_files import IMAGE_SUFFIXES, find_files
 from reports.results.schema import EXTERNAL
@@ -41,11 +42,13 @@ class ScoredImages:
         rows: one a picture, without what names the method.
         findings: what was noticed.
         pictures: ``(P, H, W, 3)`` uint8, composites of those images of the picture pool that were scored.
+        sets: metric of sets -> its number over the scored images.
     """
 
     rows: pd.DataFrame
     findings: MatchedImages
     pictures: NDArray[np.uint8]
+    sets: dict[str, SetScore] = field(default_factory=dict)
 
 
 def score_images(
@@ -55,7 +58,9 @@ def score_images(
     ready: Mapping[str, ImageFunction],
     device: torch.device,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
+    sets: Sequence[DistributionMetric] = (),
+    face_box: FaceBox | None = None,
+    suffix: str = "",
 ) -> ScoredImages:
     """Score the pictures of ``folder``.
 
@@ -65,13 +70,16 @@ def score_images(
         masks: ``(N, H, W)`` uint8, 1 = hole, by image.
         ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare_metrics`.
         device: where metrics are computed.
-        on_progress: told (images done, images in all).
+        sets: metrics of sets, from :func:`bench.evaluation.metrics.prepare_distribution_metrics`.
+        face_box: where the images' faces lie (:attr:`bench.data.Dataset.face_box`).
+        suffix: what the program adds to the images' names, as ``_out`` in ``000001_out.png``.
 
     Raises:
         UsageError: no such folder, or not one picture in it can be scored.
     """
     findings = MatchedImages()
-    files = match_images(folder, images.ids, findings)
+    files = match_images(folder, images.ids, findings, suffix=suffix)
+    collector = FeatureCollector(sets, device)
     count = len(images)
     positions: list[int] = []
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*ready, "identical")}
@@ -92,19 +100,21 @@ def score_images(
                 composite=_tensor(composite, device),
                 raw=_tensor(given, device).float() / 255,
                 mask=torch.from_numpy(hole).to(device).unsqueeze(1).float(),
+                face_box=face_box,
             )
             with torch.inference_mode():
                 for name, function in ready.items():
                     columns[name].append(function(pictures).double().cpu().numpy())
+                collector.add(start, pictures)
             columns["identical"].append((composite == truth).all(axis=(1, 2, 3)))
             kept_pictures += [composite[j] for j, i in enumerate(kept) if i in pool]
             positions += kept
-        on_progress(min(start + EVALUATION_BATCH, count), count)
     if not positions:
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
+        wanted = PurePosixPath(images.ids[0]).with_suffix("")
         raise UsageError(
-            f"{folder}: no picture there can be scored{why}. Give pictures named like the test images "
-            f"({PurePosixPath(images.ids[0]).with_suffix('.png')}, ...)"
+            f"{folder}: no picture there can be scored ({findings.summary(count)}{why}). Give pictures named like the "
+            f"test images ({wanted}{suffix}.png, ...), or what the program adds to their names by --suffix"
         )
     rows = pd.DataFrame(
         {
@@ -115,7 +125,9 @@ def score_images(
         }
     )
     shown = np.stack(kept_pictures) if kept_pictures else np.empty((0, *images.pixels.shape[1:]), np.uint8)
-    return ScoredImages(rows, findings, shown)
+    people = cluster_people(images)
+    scores = collector.scores(None if people is None else people[positions])
+    return ScoredImages(rows, findings, shown, scores)
 
 
 def as_result_rows(
@@ -177,6 +189,8 @@ class MatchedImages:
     """What was noticed about a folder of pictures.
 
     Attributes:
+        found: images below the folder.
+        by_file_name: test images matched by their file's name alone, in whatever folder it lies.
         missing: ids of test images without a picture.
         extra: files of no test image, or second ones of the same.
         unread: files of kinds that are not read, as GIF, which has a palette of its own.
@@ -187,6 +201,8 @@ class MatchedImages:
         alien: scored files that differ there so much that they may show another image or crop.
     """
 
+    found: list[str] = field(default_factory=list)
+    by_file_name: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -201,9 +217,19 @@ class MatchedImages:
         """Whether some test image has no number, so that means are over fewer images than other methods'."""
         return bool(self.missing or self.rejected)
 
+    def summary(self, count: int) -> str:
+        """Say how many files were found, name one, and how many of ``count`` test images have a file.
+
+        >>> MatchedImages(found=["out/000001.png", "out/000002.png"], missing=["000003.jpg"]).summary(3)
+        'found 2 pictures, such as out/000001.png; 2 of 3 test images have one'
+        """
+        example = f", such as {self.found[0]}" if self.found else ""
+        return f"found {_counted(self.found)}{example}; {count - len(self.missing):,} of {count:,} test images have one"
+
     def sentences(self) -> list[str]:
-        """One line for each kind of finding, with the first files named."""
+        """Write one line for each kind of finding, with the first files named."""
         told = [
+            (self.by_file_name, "matched by file name alone, whatever their folder"),
             (self.missing, "missing, so the means leave out these images"),
             ([f"{r.file} ({r.reason})" for r in self.rejected], "not scored"),
             (self.extra, "extra, belonging to no test image; ignored"),
@@ -216,8 +242,18 @@ class MatchedImages:
         return [f"{_counted(files)} {what}: {_first(files)}" for files, what in told if files]
 
 
-def match_images(folder: Path, ids: Sequence[str], findings: MatchedImages) -> dict[str, str]:
-    """Image id -> file below ``folder``; PNG before other formats where there are several."""
+def match_images(
+    folder: Path, ids: Sequence[str], findings: MatchedImages, *, suffix: str = ""
+) -> dict[str, str]:
+    """Match test images with files below ``folder``: image id -> file.
+
+    A file belongs to the image whose path without extension it has (with ``suffix`` added), or else, where no two
+    test images and no two files share a file name, to the one with its file name. PNG comes before other formats where
+    there are several.
+
+    Raises:
+        UsageError: no such folder, or test images that differ in their extension only.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of pictures")
     if len({_bare(image_id) for image_id in ids}) < len(ids):
@@ -232,18 +268,36 @@ def match_images(folder: Path, ids: Sequence[str], findings: MatchedImages) -> d
         if file not in set(there) and PurePosixPath(file).suffix.lower() in known
     )  # fmt: skip
     findings.left_out = [left_out.path for left_out in found.left_out]
+    findings.found = sorted(there)
     by_name: dict[str, str] = {}
     ordered = sorted(there, key=lambda f: (not f.lower().endswith(".png"), f))
     # The exact name first, then LaMa's, which calls its result x_mask001.png.
     for name_of in (_bare, lambda file: _MASK_SUFFIX.sub("", _bare(file))):
         for file in ordered:
-            by_name.setdefault(name_of(file), file)
+            if _bare(file).endswith(suffix):
+                by_name.setdefault(name_of(file).removesuffix(suffix), file)
     matched = {i: by_name.get(_bare(i)) or by_name.get(flat_stem(i)) for i in ids}
     files = {image_id: file for image_id, file in matched.items() if file}
+    if not files:
+        files = _match_file_names(by_name, ids)
+        findings.by_file_name = list(files.values())
     findings.missing = [image_id for image_id in ids if image_id not in files]
     used = set(files.values())
     findings.extra = [file for file in there if file not in used]
     return files
+
+
+def _match_file_names(by_name: Mapping[str, str], ids: Sequence[str]) -> dict[str, str]:
+    """Match by the last part of the paths; nothing where that is ambiguous on either side."""
+    files: dict[str, str] = {}
+    for name, file in by_name.items():
+        last = PurePosixPath(name).name
+        if files.setdefault(last, file) != file:
+            return {}
+    images = {PurePosixPath(_bare(image_id)).name: image_id for image_id in ids}
+    if len(images) < len(ids):
+        return {}
+    return {image_id: files[name] for name, image_id in images.items() if name in files}
 
 
 def _bare(name: str) -> str:

@@ -128,7 +128,7 @@ def _tasks(
     dataset = open_data(spec, progress=callbacks.preparing)
     images = sample_subset(evaluated_images(dataset, config.evaluate_on), config.test_images)
     where = select_device(device).device
-    ready, unavailable = prepare_metrics(expand_metrics(metrics), where)
+    ready, unavailable = prepare_metrics(expand_metrics(("primary", *metrics)), where, dataset.face_box)
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")
     for mask in mask_names:

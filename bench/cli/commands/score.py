@@ -16,6 +16,7 @@ from bench.errors import BenchError, DiskError, UsageError
 
 if TYPE_CHECKING:
     from bench.runner.run_folder import RunFolder
+    from bench.scoring.external_images import ScoredImages
 
 
 @click.command(
@@ -33,15 +34,19 @@ if TYPE_CHECKING:
 @click.option(
     "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
 )
+@click.option(
+    "--suffix",
+    default="",
+    help="What the program adds to the images' names: _out for 000001_out.png.",
+)
 @click.option("--label", help="What tables call the method (default: the folder's name).")
 @click.option(
     "--metrics",
     "names",
     multiple=True,
     type=NameList(),
-    default=(("primary", "hole_psnr_db", "hole_mae"),),
-    show_default="primary,hole_psnr_db,hole_mae",
-    help="Metric names, 'primary', 'secondary' or 'all'.",
+    show_default="hole_psnr_db,hole_mae",
+    help="Measured besides PSNR, SSIM and LPIPS, as in 'bench run': metric names, 'secondary' or 'all'.",
 )
 @click.option(
     "--into",
@@ -65,6 +70,7 @@ def score_command(
     crop: str,
     split: str,
     test_images: Any,
+    suffix: str,
     label: str | None,
     names: Any,
     into: str | None,
@@ -73,15 +79,17 @@ def score_command(
 ) -> None:
     """Score the pictures in PREDICTIONS, completed by any program on masks of 'bench masks export'.
 
-    Pictures are matched to test images by file name. Exit code: 0 every test image scored, 1 some are missing
+    Pictures are matched to test images by path and file name (without extension), or by file name alone where those
+    are unique, in whatever sub-folder. Exit code: 0 every test image scored, 1 some are missing
     or unusable (the others are scored), 2 usage.
 
     With --into, every image must have its picture, and images and masks must be the experiment's. The row counts as
     one training of which nothing is known: no comparison with a trained model is decided.
     """
+    from bench.config import RunConfig
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import sample_subset
-    from bench.evaluation.metrics import expand_metrics, list_metrics, prepare_metrics
+    from bench.evaluation.metrics import expand_metrics, prepare_distribution_metrics, prepare_metrics
     from bench.experiments import find_experiment
     from bench.runner.prepare import evaluated_images
     from bench.scoring import add_to_experiment as adding
@@ -90,7 +98,7 @@ def score_command(
     from masks import registry
     from reports.results.schema import write_rows
 
-    metrics = expand_metrics(flatten_names(names))
+    metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
     where = select_device(device).device
     spec = DataSpec(source=data, size=size, crop=crop, split=split)
     target = adding.open_target(find_experiment(into), mask) if into else None
@@ -118,19 +126,19 @@ def score_command(
         raise UsageError(str(error)) from error
     if target is not None:
         target.check(dataset, images, drawn)
-    ready, unavailable = prepare_metrics(metrics, where)
-    unavailable |= {
-        name: "a metric of sets; 'bench score' measures images"
-        for name in metrics
-        if list_metrics()[name].of == "set"
-    }
-    scored = scoring.score_images(predictions, images, drawn, ready, where)
+    ready, unavailable = prepare_metrics(metrics, where, dataset.face_box)
+    sets, unavailable_sets = prepare_distribution_metrics(metrics, where, dataset.face_box)
+    unavailable |= unavailable_sets
+    scored = scoring.score_images(
+        predictions, images, drawn, ready, where, sets=sets, face_box=dataset.face_box, suffix=suffix
+    )
+    click.echo(f"{predictions}: {scored.findings.summary(len(images))}", err=True)
     for sentence in scored.findings.sentences():
         click.secho(f"note: {sentence}", fg="yellow", err=True)
     for name, reason in unavailable.items():
         click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
     title = label or predictions.resolve().name
-    _print(title, dataset.title, chosen[0], len(images), scored.rows, metrics)
+    _print(f"{title} on {dataset.title}, mask {chosen[0]}", len(images), scored, metrics)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -172,14 +180,16 @@ def _report(store: RunFolder, *, pictures: bool) -> None:
     click.echo(f"added to {store.name}; report: {page}")
 
 
-def _print(label: str, data: str, mask: str, count: int, rows: Any, metrics: list[str]) -> None:
+def _print(heading: str, count: int, scored: ScoredImages, metrics: list[str]) -> None:
     from bench.evaluation.metrics import list_metrics
 
-    click.secho(f"{label} on {data}, mask {mask}: {len(rows):,} of {count:,} test images", bold=True)
+    rows = scored.rows
+    click.secho(f"{heading}: {len(rows):,} of {count:,} test images", bold=True)
     width = max(map(len, metrics))
     for name in metrics:
         info = list_metrics()[name]
-        value = float(rows[name].mean()) if name in rows else None
+        score = scored.sets.get(name)
+        value = score.value if score else float(rows[name].mean()) if name in rows else None
         shown = info.format_value(value, missing="n/a")
         click.echo(f"  {name:<{width}}  {shown:>8}  {info.convention}")
     if rows["identical"].any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from bench.cli import cli
+from bench.config import RunConfig
 from bench.data import ImageSet
 from bench.data.procedural_faces import render_faces
 from bench.errors import UsageError
-from bench.evaluation.metrics import prepare_metrics
+from bench.evaluation import metrics
+from bench.evaluation.image_batch import FaceBox
+from bench.evaluation.metrics import list_metrics, load_metric, prepare_metrics
 from bench.scoring.external_images import ScoredImages, as_result_rows, score_images
 from masks.registry import draw_masks
 from reports.results.schema import read_rows, write_rows
@@ -50,19 +54,86 @@ def _score(folder: Path, images: ImageSet, masks: NDArray[np.uint8]) -> ScoredIm
     return score_images(folder, images, masks, prepare_metrics(METRICS, CPU)[0], CPU)
 
 
-def test_a_metric_of_sets_is_refused_with_the_reason(pictures_dir: Path) -> None:
-    command = [
+def test_metrics_mean_what_they_mean_in_run_and_those_of_sets_are_measured(
+    pictures_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named ones besides the primary ones; by default the two that a run measures."""
+
+    def colors(images: torch.Tensor, face_box: FaceBox | None) -> torch.Tensor:
+        return images.double().mean((2, 3))
+
+    replaced = dataclasses.replace(load_metric("fid"), load_features=lambda device: colors)
+    monkeypatch.setitem(metrics._REGISTERED, "fid", replaced)
+    common = [
         "score",
-        str(pictures_dir),
+        pictures_dir,
         "--data",
-        str(pictures_dir),
+        pictures_dir,
         "--crop",
         "resize",
         "--mask",
         "center",
+        "--size",
+        64,
     ]
-    result = CliRunner().invoke(cli, [*command, "--metrics", "psnr_db,fid", "--size", "64"])
-    assert "note: fid is not available: a metric of sets; 'bench score' measures images" in result.stderr
+    words = [str(word) for word in common]
+    result = CliRunner().invoke(cli, [*words, "--metrics", "fid,seam"])
+    assert [name for name in list_metrics() if f"\n  {name} " in result.stdout] == [
+        "psnr_db",
+        "ssim",
+        "lpips_alex",
+        "seam",
+        "fid",
+    ]
+    assert "fid             0.00" in result.stdout, "the truth itself"
+    assert "found 60 pictures, such as 000.png; " in result.stderr
+    default = CliRunner().invoke(cli, words).stdout
+    measured = [name for name in list_metrics() if f"  {name} " in default]
+    assert measured == ["psnr_db", "ssim", "lpips_alex", "hole_psnr_db", "hole_mae"]
+    assert tuple(measured[3:]) == RunConfig().metrics
+
+
+@pytest.mark.parametrize("naming", ["folder/{}.png", "{}.png", "step/9/{}.png"])
+def test_a_sub_folder_more_or_less_does_not_matter_where_names_are_unique(
+    tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8], naming: str
+) -> None:
+    for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+        path = tmp_path / naming.format(Path(image_id).stem)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    scored = _score(tmp_path, images, masks)
+    assert scored.findings.missing == []
+    assert scored.rows["identical"].all()
+    assert bool(scored.findings.by_file_name) == (not naming.startswith("folder"))
+    first = naming.format("000000")
+    assert scored.findings.summary(4) == f"found 4 pictures, such as {first}; 4 of 4 test images have one"
+
+
+def test_names_that_are_not_unique_are_not_guessed_at(
+    tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+            Image.fromarray(pixels).save(tmp_path / folder / f"{Path(image_id).stem}.png")
+    with pytest.raises(
+        UsageError, match=r"found 8 pictures, such as one/000000\.png; 0 of 4 test images have one"
+    ):
+        _score(tmp_path, images, masks)
+
+
+def test_what_the_program_adds_to_the_names_is_given_by_suffix(
+    tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    """Beside each result lies its input, under the plain name."""
+    for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+        Image.fromarray(255 - pixels).save(tmp_path / f"{Path(image_id).stem}.png")
+        Image.fromarray(pixels).save(tmp_path / f"{Path(image_id).stem}_fake.png")
+    ready = prepare_metrics(METRICS, CPU)[0]
+    assert score_images(tmp_path, images, masks, ready, CPU, suffix="_fake").rows["identical"].all()
+    assert not score_images(tmp_path, images, masks, ready, CPU).rows["identical"].any()
+    with pytest.raises(UsageError, match=r"folder/000000_out\.png, .*by --suffix"):
+        score_images(tmp_path, images, masks, ready, CPU, suffix="_out")
 
 
 def test_composites_are_scored_image_by_image(
