@@ -75,6 +75,7 @@ class Batch:
         global_batch_size: images in the global batch; ``None`` if this is it.
         is_first_piece: false for every micro-batch of a step but the first. State that moves once a step, such as the
             power iteration of spectral normalization, moves with the first piece.
+        image_ids: names of the images, for what a stochastic model draws; empty in training.
     """
 
     image: Tensor
@@ -85,6 +86,7 @@ class Batch:
     offset: int = 0
     global_batch_size: int | None = None
     is_first_piece: bool = True
+    image_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -129,7 +131,12 @@ class Batch:
             offset=self.offset + start,
             global_batch_size=len(self) if self.global_batch_size is None else self.global_batch_size,
             is_first_piece=self.is_first_piece and start == 0,
+            image_ids=self.image_ids[start:stop],
         )
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the images, or their positions in the split where they have none."""
+        return self.image_ids or tuple(map(str, self.ids.tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +292,7 @@ class Task:
             the training, or, for a baseline without training, in those it is evaluated on.
         mean_pixel: RGB mean of the training split in [0, 1].
         mean_image: ``(3, size, size)`` float32 mean image of the training split, or ``None`` where unknown.
-        seed: of the training; for what draws random numbers without being trained, such as an external program.
+        seed: of the training; for models that draw random numbers beside their weights: samples, external programs.
     """
 
     size: int
@@ -381,6 +388,8 @@ class InpaintingModel(ABC):
     published_batch_size: ClassVar[int] = 16
     #: False for training-free baselines: no networks, no phases, only fitted and evaluated.
     trained: ClassVar[bool] = True
+    #: True where completions are samples, of which :meth:`sample` draws as many as are asked for.
+    stochastic: ClassVar[bool] = False
     #: True where :meth:`fit` must be called before the first completion.
     needs_fit: ClassVar[bool] = False
     #: What the paper leaves open, and how it is resolved here.
@@ -452,6 +461,14 @@ class InpaintingModel(ABC):
     @abstractmethod
     def complete(self, batch: Batch) -> Completion:
         """Run one generator forward. The result must not depend on the pixels of ``batch.image`` under the hole."""
+
+    def sample(self, batch: Batch, sample: int) -> Completion:
+        """Draw completion number ``sample`` of each image; :meth:`complete` in evaluation mode draws number 0.
+
+        A stochastic model draws its noise from the task's seed, ``sample`` and :meth:`Batch.names` alone, so that the result
+        depends on no batch. A deterministic model has one completion, whatever ``sample``.
+        """
+        return self.complete(batch)
 
     @abstractmethod
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:

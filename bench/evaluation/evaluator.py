@@ -190,7 +190,14 @@ def evaluation_batch(
     truth = raw.permute(0, 3, 1, 2)
     mask = torch.from_numpy(np.array(masks[start:stop])).to(device).unsqueeze(1).float()
     generator = torch.Generator().manual_seed(0)
-    batch = Batch(truth.float().div(255), mask, torch.arange(start, stop), 0, generator)
+    batch = Batch(
+        truth.float().div(255),
+        mask,
+        torch.arange(start, stop),
+        0,
+        generator,
+        image_ids=tuple(images.ids[start:stop]),
+    )
     return batch, truth
 
 

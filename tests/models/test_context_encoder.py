@@ -176,8 +176,8 @@ def test_the_patch_head_refuses_other_holes_and_the_full_head_is_labelled() -> N
     centre, free = Task(size=64, fixed_hole_box=center_box(64)), Task(size=64)
     elsewhere = Box(0, 0, 32, 32)
     assert ContextEncoder.not_applicable(NARROW, centre, center_box(64)) is None
-    assert "centre" in str(ContextEncoder.not_applicable(NARROW, centre, elsewhere))
-    assert "centre" in str(ContextEncoder.not_applicable(NARROW, centre, None))
+    assert "center" in str(ContextEncoder.not_applicable(NARROW, centre, elsewhere))
+    assert "center" in str(ContextEncoder.not_applicable(NARROW, centre, None))
     assert ContextEncoder.not_applicable(NARROW, free, None) is None
     assert ContextEncoder.not_applicable(NARROW, free, elsewhere) is None
     assert ContextEncoder.label_suffix(NARROW, centre) == ""
