@@ -465,8 +465,8 @@ class InpaintingModel(ABC):
     def sample(self, batch: Batch, sample: int) -> Completion:
         """Draw completion number ``sample`` of each image; :meth:`complete` in evaluation mode draws number 0.
 
-        A stochastic model draws its noise from the task's seed, ``sample`` and :meth:`Batch.names` alone, so that the result
-        depends on no batch. A deterministic model has one completion, whatever ``sample``.
+        A stochastic model draws its noise from the task's seed, ``sample`` and :meth:`Batch.names` alone, so that its
+        result depends on no batch. A deterministic model has one completion, whatever ``sample``.
         """
         return self.complete(batch)
 

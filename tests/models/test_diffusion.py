@@ -127,6 +127,11 @@ def test_a_deterministic_model_has_one_completion() -> None:
     assert torch.equal(model.sample(batch, 3).raw, model.complete(batch).raw)
 
 
+def test_it_is_small_enough_for_a_cpu() -> None:
+    model = Diffusion(DiffusionConfig(), Task(size=64))
+    assert sum(p.numel() for p in model.networks.parameters()) == 2_652_252
+
+
 def test_refusals() -> None:
     entry = load_model("diffusion")
     for changes in ({"sampling_steps": 51}, {"sampling_steps": 0}, {"width": 12}, {"width": "a"}):
