@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bench.errors import UsageError
 from models.config_fields import describe_type, fits_type, type_hints
-from models.learning_rates import SCHEDULES
+from models.learning_rates import SCHEDULES, UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE
 from models.registry import did_you_mean
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -85,8 +85,8 @@ class RunConfig:
     batch: int | Literal["auto"] | None = None
     micro_batch: int | None = None
     steps_per_phase: int | None = None
-    learning_rate: float = 4e-4
-    schedule: str = "linear"
+    learning_rate: float = UNIFORM_LEARNING_RATE
+    schedule: str = UNIFORM_SCHEDULE
     seeds: tuple[int, ...] = (0,)
     flips: bool = True
     precision: Precision = "auto"

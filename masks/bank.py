@@ -48,12 +48,6 @@ def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.packbits(masks.reshape(len(masks), -1), axis=1)
 
 
-def unpack_masks(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The inverse of :func:`pack_masks` for square masks."""
-    bits = np.unpackbits(packed, axis=1, count=size * size)
-    return bits.reshape(len(packed), size, size)
-
-
 def masks_digest(masks: NDArray[np.uint8]) -> str:
     """Hex SHA-256 over shape and bits of ``(N, H, W)`` masks."""
     start = hashlib.sha256(repr(masks.shape).encode())

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.learning_rates import schedule_factor
+from models.learning_rates import UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE, schedule_factor
 
 Track = Literal["uniform", "faithful"]
 
@@ -209,7 +209,9 @@ class OptimizerSpec:
 
 
 #: What every network of every model is trained with on the uniform track.
-UNIFORM_OPTIMIZER = OptimizerSpec(name="adam", learning_rate=4e-4, betas=(0.5, 0.999), schedule="linear")
+UNIFORM_OPTIMIZER = OptimizerSpec(
+    name="adam", learning_rate=UNIFORM_LEARNING_RATE, betas=(0.5, 0.999), schedule=UNIFORM_SCHEDULE
+)
 
 
 @dataclass(frozen=True, kw_only=True)

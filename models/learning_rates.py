@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+#: Base rate and schedule of every network on the uniform track, unless a run's settings say otherwise.
+UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE = 4e-4, "linear"
+
 #: ``(step, num_steps) -> factor``; ``step`` counts from 0 over the whole training, not over one phase.
 ScheduleFunction = Callable[[int, int], float]
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from masks import bank, kinds, registry, seeding
+from tests.masks.packing import unpack_masks
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="utf-8"))
 IDS = [f"{i:06d}.jpg" for i in range(64)]
@@ -133,7 +134,7 @@ def test_names_resolve() -> None:
 
 def test_bank_takes_names_by_turns_from_the_training_stream() -> None:
     drawn = bank.draw_bank(["center", "freeform"], 10, 64, 5)
-    masks = bank.unpack_masks(drawn.packed, 64)
+    masks = unpack_masks(drawn.packed, 64)
     assert np.array_equal(masks[::2], registry.draw_masks("center", ["x"] * 5, 64))
     ids = [f"training-{i}" for i in range(1, 10, 2)]
     assert np.array_equal(
@@ -147,7 +148,7 @@ def test_bank_takes_names_by_turns_from_the_training_stream() -> None:
 @settings(deadline=None, max_examples=30)
 def test_pack_and_unpack_are_inverse(size: int, count: int, seed: int) -> None:
     masks = np.random.default_rng(seed).integers(0, 2, (count, size, size), dtype=np.uint8)
-    assert np.array_equal(bank.unpack_masks(bank.pack_masks(masks), size), masks)
+    assert np.array_equal(unpack_masks(bank.pack_masks(masks), size), masks)
 
 
 @pytest.mark.parametrize("name", ["lama-thin", "lama-medium", "lama-thick"])

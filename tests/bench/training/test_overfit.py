@@ -21,6 +21,7 @@ from bench.training.trainer import Trainer
 from masks import bank
 from models import discovery
 from models.base import Batch, Box, Budget, OptimizerSpec, Task
+from tests.masks.packing import unpack_masks
 
 SIZE, FACES = 64, 8
 #: Name -> steps, learning rate of Adam (linear decay to zero), what is changed in its config.
@@ -52,10 +53,7 @@ def test_overfits_eight_faces(name: str, tmp_path: Path) -> None:
 
     model.networks.eval()
     mask = (
-        torch.from_numpy(bank.unpack_masks(masks.packed, SIZE))
-        .float()
-        .unsqueeze(1)
-        .expand(FACES, 1, SIZE, SIZE)
+        torch.from_numpy(unpack_masks(masks.packed, SIZE)).float().unsqueeze(1).expand(FACES, 1, SIZE, SIZE)
     )
     image = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
