@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Your own images": {
         "inpaint": "Complete images of your own.",
+        "demo": "Draw a hole in the browser, and compare every model.",
     },
     "Models": {
         "list": "List models, masks, presets and metrics.",
