@@ -66,7 +66,7 @@ class Experiment:
         }
 
     def claims(self) -> pd.DataFrame:
-        """What the experiment shows of each claim of the paper, one row a claim."""
+        """Judge each claim of the paper, one row a claim."""
         from reports.export import claims_table
 
         return claims_table(self._stored)
@@ -481,7 +481,7 @@ def _usage_errors() -> Iterator[None]:
 
 
 def _resolve(preset: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], RunConfig]:
-    """Settings as a Python user writes them (``seeds=0``, ``seeds=range(3)``, ``metrics="fid"``), and the config."""
+    """Resolve settings as Python users write them (``seeds=0``, ``metrics="fid"``) to options and the config."""
     plain = dict(settings)
     for name, value in settings.items():
         if name == "metrics" and isinstance(value, str):
@@ -508,7 +508,7 @@ def _command_line(
     models_from: Sequence[str | Path],
     options: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """The ``bench run`` that does the same, for the record in the manifest."""
+    """Write the ``bench run`` that does the same, for the record in the manifest."""
     words = ["bench", "run", "--models", ",".join(models), "--mask", ",".join(masks)]
     for key, value in options.items():
         flag = key.replace("_", "-")

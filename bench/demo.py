@@ -130,7 +130,7 @@ class DemoSession:
         """Complete as in evaluation where the image has the model's size, else by windows as ``bench inpaint``."""
         photo = Photo(image, {})
         if completer.size == self.size == image.shape[0] == image.shape[1] and (
-            not completer.centred or np.array_equal(hole, self.draw_mask("center", "", image.shape[:2]))
+            not completer.centered or np.array_equal(hole, self.draw_mask("center", "", image.shape[:2]))
         ):
             filled = _complete_square(completer, photo.rgb, hole)
         else:
@@ -152,7 +152,7 @@ class DemoSession:
 
 
 def _one_a_model(trainings: Sequence[StoredTraining]) -> list[StoredTraining]:
-    """The training with the lowest seed of each model, in the experiment's order."""
+    """Choose the training with the lowest seed of each model, in the experiment's order."""
     chosen: dict[str, StoredTraining] = {}
     for training in trainings:
         if training.label not in chosen or training.seed < chosen[training.label].seed:
@@ -182,7 +182,7 @@ def _complete_square(completer: ImageCompleter, rgb: NDArray[np.float32], hole: 
 
 
 def painted_hole(layers: Sequence[Image.Image | None], shape: tuple[int, int]) -> Hole:
-    """The hole that was painted on the canvas: image pixels of which any part was touched."""
+    """Read the hole that was painted on the canvas: image pixels of which any part was touched."""
     hole = np.zeros(shape, bool)
     for layer in layers:
         if layer is None:
@@ -195,7 +195,7 @@ def painted_hole(layers: Sequence[Image.Image | None], shape: tuple[int, int]) -
 
 
 def _enlarged(image: Pixels) -> Image.Image:
-    """The image as the canvas shows it: whole multiples of its pixels."""
+    """Enlarge the image for the canvas by a whole factor."""
     scale = max(1, _CANVAS // max(image.shape[:2]))
     return Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1))
 

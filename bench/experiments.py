@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_experiment(name: str) -> Path:
-    """The folder of an experiment, by its name in ``runs/`` or by its path.
+    """Find the folder of an experiment by its name in ``runs/`` or by its path.
 
     Raises:
         UsageError: there is none (with suggestions).

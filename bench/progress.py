@@ -109,7 +109,7 @@ class _LabelColumn(ProgressColumn):
     """What is running, cut to a fixed width."""
 
     def render(self, task: Task) -> Text:
-        """The description."""
+        """Show the description, cut to the width."""
         text = task.description
         return Text(text if len(text) <= _LABEL_WIDTH else f"{text[: _LABEL_WIDTH - 3]}...")
 
@@ -262,14 +262,14 @@ class ConsoleCallbacks(RunCallbacks):
         self._show_run()
 
     def cell_done(self, label: str, mask: str, means: dict[str, float]) -> None:
-        """A finished cell in one line."""
+        """Print a finished cell in one line."""
         self._counts["evaluation"][0] += 1
         self._show_run()
         shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
         self.note(f"{label} on {mask}: {shown}")
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
-        """A failed cell in one line; the traceback is in the manifest and the report."""
+        """Print a failed cell in one line; the traceback is in the manifest and the report."""
         self.console.print(f"failed: {label} on {mask}: {reason}", markup=False, style="red", soft_wrap=True)
         if self.verbose and sys.exc_info()[0]:
             self.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
@@ -280,7 +280,7 @@ class ConsoleCallbacks(RunCallbacks):
             self._show_run()
 
     def _show_run(self) -> None:
-        """The outer bar: how far the whole run is, and how long it still takes."""
+        """Draw the outer bar: how far the whole run is, and how long it still takes."""
         if not (self._live and self._clock):
             return
         left = format_duration(self._clock.seconds_left())
@@ -325,7 +325,7 @@ def _can_redraw(console: Console) -> bool:
 
 
 def format_count(count: int, noun: str) -> str:
-    """A number with its noun.
+    """Write a number with its noun.
 
     Example:
         >>> format_count(1, "cell"), format_count(2, "cell")
@@ -335,7 +335,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in the unit that a person would choose.
+    """Write a duration in the unit that a person would choose.
 
     Example:
         >>> [format_duration(s) for s in (0.2, 45, 200, 9000, 400_000)]
@@ -351,7 +351,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(num_bytes: float) -> str:
-    """A number of bytes in binary units.
+    """Write a number of bytes in binary units.
 
     Example:
         >>> [format_bytes(b) for b in (512, 3_355_443, 16_106_127_360)]

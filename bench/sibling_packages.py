@@ -47,7 +47,7 @@ def _lies_in(root: Path, name: str, origin: str | None) -> bool:
 
 
 def _describe(origin: str | None, locations: list[str]) -> str:
-    """The folder of a foreign package, or the file of a foreign module."""
+    """Name the folder of a foreign package, or the file of a foreign module."""
     return str(Path(locations[0])) if locations else str(origin)
 
 

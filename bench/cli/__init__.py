@@ -105,7 +105,7 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks of expected errors too.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
-    """A reproducibility benchmark suite for image inpainting.
+    """Benchmark image inpainting reproducibly: train, evaluate, compare, report.
 
     \b
     All models, on the embedded procedural faces (about 5 minutes on two cores):

@@ -84,7 +84,7 @@ def refuse_code_from_file(ctx: click.Context) -> None:
 
 
 def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
-    """The options in a file, by parameter name, checked one by one.
+    """Read the options in a file, by parameter name, checked one by one.
 
     Raises:
         UsageError: no file, not TOML, an unknown key (with suggestions), a value that its option refuses.
@@ -119,7 +119,7 @@ def options_from_mapping(given: Mapping[str, Any], ctx: click.Context, where: st
 
 
 def _plain(value: Any, option: click.Option) -> Any:
-    """A TOML value as the option would be given it on the command line."""
+    """Convert a TOML value to what the option would be given it on the command line."""
     if isinstance(value, Mapping):
         if option.metavar != ASSIGNMENT:
             raise ValueError("give a value, not a table")
@@ -149,7 +149,7 @@ def _scalar(value: Any) -> str:
 def resolved_options(
     command: click.Command, params: Mapping[str, Any], replace: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a run was asked for, as a file can say it again: every option that is on or has a value.
+    """Collect the options of a run as a file can repeat them: every option that is on or has a value.
 
     Args:
         command: whose options they are.
@@ -173,7 +173,7 @@ def config_template(
     defaults: Mapping[str, Any],
     examples: Mapping[str, Any],
 ) -> str:
-    """A commented file: every option under its group with its help; those with ``defaults`` on, the others off.
+    """Write a commented file: every option under its group with its help; those with ``defaults`` on, the others off.
 
     Args:
         command: whose options they are.
@@ -205,7 +205,7 @@ def config_template(
 
 
 def _line(key: str, value: Any) -> str:
-    """A key and its value on one line, lists among them."""
+    """Write a key and its value on one line, lists among them."""
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     literals = [tomli_w.dumps({"x": item}).removeprefix("x = ").rstrip("\n") for item in items]
     return (

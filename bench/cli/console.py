@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = False) -> None:
-    """The experiment's table on standard output, then where the report lies."""
+    """Print the experiment's table on standard output, then the path of the report."""
     from reports.results.experiment import load_experiment
     from reports.statistics.ranking import describe_ranking
 
     experiment = load_experiment(folder)
     means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
     if as_json:
-        told = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
-        click.echo(json.dumps({**told, "means": means}, indent=1))
+        facts = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
+        click.echo(json.dumps({**facts, "means": means}, indent=1))
         return
     console = Console(highlight=False)
     for mask in dict.fromkeys(row["mask"] for row in means):
@@ -47,7 +47,7 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
     manifest = experiment.manifest
     if manifest["data"]["procedural"]:
         console.print(
-            "These are procedural faces, not real results: give --data PATH for CelebA or a folder of pictures.",
+            "These are procedural faces, not real results: give --data PATH for CelebA or a folder of images.",
             soft_wrap=True,
         )
     for line in describe_ranking(experiment.rows):
@@ -95,7 +95,7 @@ def _number(mean: float | None, metric: MetricInfo) -> str:
 
 
 def print_preview(request: Request, *, as_json: bool) -> None:
-    """The cells of a run and where each stands, then what the rest takes."""
+    """Print the cells of a run with their state, then time and memory of the rest."""
     from bench.runner.status import preview_run
 
     with ConsoleCallbacks() as callbacks:

@@ -62,7 +62,7 @@ def flatten_names(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def data_option(function: F) -> F:
-    """``--data``, the same for every command."""
+    """Add ``--data``, the same for every command."""
     return click.option(
         "--data",
         default="faces",
@@ -107,7 +107,7 @@ def output_option(help_text: str, **attributes: Any) -> Callable[[F], F]:
 
 
 def preset_default(field: str, words: str | None = None) -> str:
-    """The default of a setting in words, with the presets that change it.
+    """Describe the default of a setting, with the presets that change it.
 
     Args:
         field: of :class:`bench.config.RunConfig`.
@@ -274,7 +274,7 @@ class GroupedCommand(click.Command):
         return {**groups, OTHER: tuple(key for key in known if key not in placed)}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options, under their headings."""
+        """Write the options under their headings."""
         names = {max(option.opts, key=len).removeprefix("--"): option for option in self.get_params(ctx)}
         groups = {h: [k for k in members if k in names] for h, members in self._groups.items()}
         placed = {key for members in groups.values() for key in members}

@@ -45,7 +45,7 @@ def command_process() -> Iterator[None]:
 def _termination_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP (a closed terminal or ssh) into :class:`TerminatedError`.
 
-    A signal that the parent told us to ignore stays ignored: that is what ``nohup`` does with SIGHUP.
+    A signal that the parent ignores stays ignored: that is what ``nohup`` does with SIGHUP.
     """
     previous: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,1 +1,1 @@
-"""Completing pictures of any size and kind with one model: ``bench inpaint``."""
+"""Completing images of any size and kind with one model: ``bench inpaint``."""

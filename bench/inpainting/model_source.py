@@ -85,7 +85,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
 def load_weights_file(
     path: Path, name: str | None, compute: Compute, models_from: Sequence[Path] = ()
 ) -> ImageCompleter:
-    """The weights of a file, which must be of the model ``name`` if one is given.
+    """Load the weights of a file, which must be of the model ``name`` if one is given.
 
     Raises:
         UsageError: unreadable, or of another model.
@@ -96,7 +96,7 @@ def load_weights_file(
         raise UsageError(f"--from: {error}") from error
     if name not in (None, loaded.card["model"]):
         raise UsageError(f"--model {name}: {path} holds {loaded.card['model']}")
-    return _filler(loaded, compute)
+    return _completer(loaded, compute)
 
 
 def load_from_experiment(
@@ -107,7 +107,7 @@ def load_from_experiment(
     compute: Compute,
     models_from: Sequence[Path] = (),
 ) -> ImageCompleter:
-    """The one training of ``experiment`` that is meant.
+    """Load the one training of ``experiment`` that is meant.
 
     Raises:
         UsageError: none, or several.
@@ -120,10 +120,10 @@ def load_from_experiment(
         there = ", ".join(dict.fromkeys(t.train_mask for t in found))
         raise UsageError(f"{experiment.name} holds several trainings; give --train-mask, one of: {there}")
     chosen = min(found, key=lambda t: t.seed)  # any would do; the least is the one that everybody has
-    return _filler(trained_weights.load_trained_model(experiment, chosen, models_from), compute)
+    return _completer(trained_weights.load_trained_model(experiment, chosen, models_from), compute)
 
 
-def _filler(loaded: PretrainedModel, compute: Compute) -> ImageCompleter:
+def _completer(loaded: PretrainedModel, compute: Compute) -> ImageCompleter:
     loaded.to(compute.device)
     complete: Callable[[Tensor, Tensor], Tensor] = loaded
     return ImageCompleter(complete, loaded.size, loaded.model.task.fixed_hole_box is not None, compute)

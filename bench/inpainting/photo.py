@@ -121,7 +121,7 @@ def read_hole(path: Path, photo: Photo, *, threshold: int | None = None) -> NDAr
 
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:
-    """A mask's gray levels; where it is transparent, it is known."""
+    """Read a mask's gray levels; transparent pixels are known."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             if not image.has_transparency_data:

@@ -1,7 +1,7 @@
-"""Completing one picture: windows are shown to the model at its size, and their holes pasted back at the picture's.
+"""Complete one image by windows: the model sees each at its own size, and its hole is pasted back at the image's.
 
-What lies under the hole never reaches the model, not even through the resizing: it is replaced by the nearest known
-pixel first, and a reduced pixel that covers any of the hole counts as hole.
+Pixels under the hole never reach the model, not even through resizing: they are replaced by the nearest known pixel
+first, and a reduced pixel that covers any of the hole counts as hole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.training.device import Compute
 from models.errors import ModelError
 
 _BATCH = 16
-#: Side of a window over the longer side of its hole: as the centre hole of half the side in training.
+#: Side of a window over the longer side of its hole: as the center hole of half the side in training.
 CONTEXT = 2.0
 #: Untrained fills have no size of their own: windows up to this side are filled as they are.
 UNTRAINED_SIDE = 256
@@ -34,28 +34,28 @@ class ImageCompleter:
     """What completes squares.
 
     Attributes:
-        complete: ``(image, mask)`` as in :mod:`models.base` to completed pictures, on ``compute``'s device.
+        complete: ``(image, mask)`` as in :mod:`models.base` to completed images, on ``compute``'s device.
         size: side of the squares, or ``None`` where any will do.
-        centred: whether it knows holes in the middle only.
+        centered: whether it knows holes in the middle only.
         compute: device and precision.
     """
 
     complete: Callable[[Tensor, Tensor], Tensor]
     size: int | None
-    centred: bool
+    centered: bool
     compute: Compute
 
     def windows(self, hole: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Window]]:
-        """The parts of the hole, and the windows shown for them."""
+        """Find the parts of the hole and the windows to show for them."""
         if self.size is None:
-            return plan_windows(hole, 32, 1.5, centred=False)
+            return plan_windows(hole, 32, 1.5, centered=False)
         # Two pixels of the reduced window more: a reduced hole is at most that much larger than half of it.
-        context = CONTEXT * self.size / (self.size - 4) if self.centred else CONTEXT
-        return plan_windows(hole, self.size, context, centred=self.centred)
+        context = CONTEXT * self.size / (self.size - 4) if self.centered else CONTEXT
+        return plan_windows(hole, self.size, context, centered=self.centered)
 
 
 def complete_tiled(
-    filler: ImageCompleter, rgb: NDArray[np.float32], hole: NDArray[np.bool_]
+    completer: ImageCompleter, rgb: NDArray[np.float32], hole: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """``rgb`` ``(H, W, 3)`` in [0, 1] with the hole filled; every window is filled from known pixels alone.
 
@@ -64,17 +64,17 @@ def complete_tiled(
     """
     nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
     shown = rgb[tuple(nearest)]
-    labels, windows = filler.windows(hole)
+    labels, windows = completer.windows(hole)
     result = rgb.copy()
     by_side: dict[int, list[Window]] = {}
     for window in windows:
-        side = filler.size or min(window.side, UNTRAINED_SIDE)
+        side = completer.size or min(window.side, UNTRAINED_SIDE)
         by_side.setdefault(side, []).append(window)
     for side, group in by_side.items():
         for start in range(0, len(group), _BATCH):
             some = group[start : start + _BATCH]
             squares = [_square(shown, hole, window, side) for window in some]
-            for window, square in zip(some, _complete(filler, squares), strict=True):
+            for window, square in zip(some, _complete(completer, squares), strict=True):
                 _paste(result, labels, window, square)
     return result
 
@@ -82,7 +82,7 @@ def complete_tiled(
 def _square(
     shown: NDArray[np.float32], hole: NDArray[np.bool_], window: Window, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The window at ``side`` pixels; beyond the picture's border lies its mirror image."""
+    """Cut out the window at ``side`` pixels; beyond the image's border lies its mirror image."""
     rows = _mirrored(window.top, window.side, hole.shape[0])
     columns = _mirrored(window.left, window.side, hole.shape[1])
     part, inside = shown[np.ix_(rows, columns)], hole[np.ix_(rows, columns)]
@@ -96,14 +96,14 @@ def _square(
 
 
 def _complete(
-    filler: ImageCompleter, squares: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+    completer: ImageCompleter, squares: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
 ) -> NDArray[np.float32]:
-    device = filler.compute.device
+    device = completer.compute.device
     image = torch.from_numpy(np.stack([s for s, _ in squares])).permute(0, 3, 1, 2).contiguous().to(device)
     mask = torch.from_numpy(np.stack([m for _, m in squares])).unsqueeze(1).float().to(device)
     try:
-        with torch.inference_mode(), filler.compute.autocast():
-            output = filler.complete(image, mask)
+        with torch.inference_mode(), completer.compute.autocast():
+            output = completer.complete(image, mask)
     except ModelError as error:
         raise BenchError(str(error)) from error
     if not bool(output.isfinite().all()):
@@ -115,7 +115,7 @@ def _complete(
 def _paste(
     result: NDArray[np.float32], labels: NDArray[np.int32], window: Window, square: NDArray[np.float32]
 ) -> None:
-    """Write the window's own parts of the hole, enlarged to the picture's pixels."""
+    """Write the window's own parts of the hole, enlarged to the image's pixels."""
     top, left = max(window.top, 0), max(window.left, 0)
     bottom = min(window.top + window.side, labels.shape[0])
     right = min(window.left + window.side, labels.shape[1])
@@ -133,20 +133,20 @@ def _resize(plane: NDArray[np.float32], side: int, how: Any) -> NDArray[np.float
 
 
 def _mirrored(start: int, count: int, length: int) -> NDArray[np.int64]:
-    """Indices ``start .. start + count - 1`` folded back into ``0 .. length - 1``, the border pixel repeated."""
+    """Return indices ``start .. start + count - 1`` folded back into ``0 .. length - 1``, the border pixel repeated."""
     folded = np.arange(start, start + count) % (2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-# Which part of a large picture a model is shown for each part of the hole.
+# Which part of a large image a model is shown for each part of the hole.
 
 
 @dataclass(frozen=True)
 class Window:
-    """A square of the picture, possibly reaching over its border, and the part of the hole it is to fill.
+    """A square of the image, possibly reaching over its border, and the part of the hole it is to fill.
 
     Attributes:
-        top, left, side: in pixels of the picture; ``top`` and ``left`` may be negative.
+        top, left, side: in pixels of the image; ``top`` and ``left`` may be negative.
         parts: labels of the hole's connected parts that are filled from this window.
     """
 
@@ -157,18 +157,18 @@ class Window:
 
 
 def plan_windows(
-    hole: NDArray[np.bool_], size: int, context: float, *, centred: bool
+    hole: NDArray[np.bool_], size: int, context: float, *, centered: bool
 ) -> tuple[NDArray[np.int32], list[Window]]:
-    """A window for each connected part of the hole.
+    """Plan a window for each connected part of the hole.
 
     A window is ``context`` times as wide as its part, and never narrower than ``size``, so that nothing is
-    enlarged where the picture allows. Parts that lie well within a window of that least side share it.
+    enlarged where the image allows. Parts that lie well within a window of that least side share it.
 
     Args:
         hole: ``(H, W)``.
-        size: side of the model's pictures.
+        size: side of the model's images.
         context: side of a window over the longer side of its part, above 1.
-        centred: keep the part in the window's middle even where the window then leaves the picture.
+        centered: keep the part in the window's middle even where the window then leaves the image.
 
     Returns:
         The label of each pixel, ``(H, W)``, 0 where known; and the windows, largest part first.
@@ -182,9 +182,9 @@ def plan_windows(
     for i in order:
         if taken[i]:
             continue
-        window = _around(boxes[i], hole.shape, size, context, centred)
+        window = _around(boxes[i], hole.shape, size, context, centered)
         parts = [i]
-        if window.side <= size and not centred:
+        if window.side <= size and not centered:
             inner = window.side // 8
             inside = (
                 (corners[:, 0] >= window.top + (inner if window.top > 0 else 0))
@@ -204,16 +204,16 @@ def _longer(box: tuple[int, int, int, int]) -> int:
 
 
 def _around(
-    box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, context: float, centred: bool
+    box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, context: float, centered: bool
 ) -> Window:
     side = max(size, math.ceil(_longer(box) * context))
     top = (box[0] + box[1] - side) // 2
     left = (box[2] + box[3] - side) // 2
-    if not centred:
+    if not centered:
         top, left = (_inside(a, side, length) for a, length in ((top, shape[0]), (left, shape[1])))
     return Window(top, left, side, ())
 
 
 def _inside(start: int, side: int, length: int) -> int:
-    """Shifted into the picture, or centred on it where the window is the longer."""
+    """Shifted into the image, or centered on it where the window is the longer."""
     return (length - side) // 2 if side >= length else min(max(start, 0), length - side)

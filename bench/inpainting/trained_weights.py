@@ -39,7 +39,7 @@ class StoredTraining:
 def stored_trainings(
     experiment: Experiment, models: Sequence[str] = (), seed: int | None = None, train_mask: str | None = None
 ) -> list[StoredTraining]:
-    """The finished trainings of ``experiment``, those of ``models`` (all for none), ``seed`` and ``train_mask``.
+    """List the finished trainings of ``experiment``, those of ``models`` (all for none), ``seed`` and ``train_mask``.
 
     Raises:
         UsageError: there is none; says which there are.
@@ -79,7 +79,7 @@ def stored_trainings(
 def load_trained_model(
     experiment: Experiment, training: StoredTraining, models_from: Sequence[Path] = ()
 ) -> pretrained.PretrainedModel:
-    """The generator of ``training``, with a card of where it comes from and how it did.
+    """Load the generator of ``training``, with a card of where it comes from and how it did.
 
     Raises:
         BenchError: its weights or its config are gone, damaged, or of a model that is not known.
@@ -114,7 +114,7 @@ def load_trained_model(
 
 
 def _about(experiment: Experiment, training: StoredTraining, record: dict[str, Any]) -> dict[str, Any]:
-    """What the card says besides what loading needs."""
+    """Describe the training for the card, besides what loading needs."""
     manifest, summary = experiment.manifest, training.cells[0]["training"]
     data, rows = manifest["data"], experiment.rows
     metrics = {}
@@ -151,10 +151,10 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
 
 
 def _licence(data: dict[str, Any]) -> str:
-    """What whoever passes the weights on must know."""
+    """State the terms of the data for whoever passes the weights on."""
     if data["procedural"]:
-        return "Trained on procedural faces drawn by inpaint-bench: no pictures of anybody; MIT like the program."
-    terms = data["licence"] or "terms unknown to this program; ask whoever made the pictures"
+        return "Trained on procedural faces drawn by inpaint-bench: no images of real people; MIT like the program."
+    terms = data["licence"] or "terms unknown to this program; ask whoever made the images"
     return f"Learnt from {data['title']}. Terms of the pictures: {terms}. They may bind these weights too."
 
 
@@ -162,11 +162,11 @@ def export_weights(loaded: pretrained.PretrainedModel, stem: Path, form: str) ->
     """Write ``stem`` with the suffix of ``form`` and its card beside it, and check what was written.
 
     Returns:
-        The file, and the largest difference between its pictures and the model's, in units of [0, 1].
+        The file, and the largest difference between its images and the model's, in units of [0, 1].
 
     Raises:
         UsageError: a package is missing.
-        BenchError: the model cannot be written so, or the file computes other pictures.
+        BenchError: the model cannot be written so, or the file computes other images.
     """
     path = stem.with_name(stem.name + interchange.SUFFIXES[form])
     difference = 0.0

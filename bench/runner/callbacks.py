@@ -55,52 +55,52 @@ class RunCallbacks:
     """All methods may be overridden; none may change what is computed."""
 
     def run_started(self, experiment: str, folder: Path, settings: Mapping[str, Any]) -> None:
-        """The run folder is open; ``settings`` are the resolved options of ``bench run``."""
+        """Handle the start of a run, whose folder is open; ``settings`` are the resolved options of ``bench run``."""
 
     def run_finished(self, failed: int) -> None:
-        """Every cell is done or ``failed``. Not called when the run is interrupted."""
+        """Handle the end of a run: every cell is done or ``failed``. Not called when the run is interrupted."""
 
     def note(self, text: str) -> None:
-        """A sentence for the user."""
+        """Show a sentence to the user."""
 
     def warn(self, text: str) -> None:
-        """A non-fatal problem."""
+        """Show a non-fatal problem."""
 
     def preparing(self, what: str, done: int, of: int) -> None:
-        """Data are being packed or drawn."""
+        """Show how far data are packed or drawn."""
 
     def planned(self, trainings: int, cells: int, cached: int, estimate: RunEstimate | None) -> None:
-        """The plan is made: how much there is to do, and about how long it takes (``None``: unknown)."""
+        """Handle the plan: how much there is to do, and about how long it takes (``None``: unknown)."""
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
-        """A training starts or resumes."""
+        """Handle a training that starts or resumes."""
 
     def training_opened(self, label: str, folder: Path, step: int) -> None:
-        """The training's log is open; entries after ``step`` (-1: all) of an earlier attempt are void."""
+        """Handle a training's log that was opened; entries after ``step`` (-1: all) of an earlier attempt are void."""
 
     def training_step(self, label: str, step: int, num_steps: int) -> None:
-        """``step`` steps are done; called first where a training starts or resumes, then after each step."""
+        """Handle a step: ``step`` are done; called first where a training starts or resumes, then after each step."""
 
     def training_progress(self, label: str, progress: Progress) -> None:
-        """Losses were read."""
+        """Handle losses that were read."""
 
     def training_logged(self, label: str, line: Mapping[str, Any]) -> None:
-        """A line was added to ``train.jsonl``: ``step`` with ``terms`` (losses), ``validation`` or ``event``."""
+        """Handle a line added to ``train.jsonl``: ``step`` with ``terms`` (losses), ``validation`` or ``event``."""
 
     def samples_drawn(self, label: str, step: int, grid: NDArray[np.uint8]) -> None:
-        """Sample completions were drawn (``--samples``), ``(H, W, 3)``."""
+        """Handle sample completions that were drawn (``--samples``), ``(H, W, 3)``."""
 
     def training_done(self, label: str, seconds: float) -> None:
-        """A training ended."""
+        """Handle the end of a training."""
 
     def evaluating(self, label: str, mask: str, done: int, of: int) -> None:
-        """Images were completed and scored."""
+        """Show how many images were completed and scored."""
 
     def cell_done(self, label: str, mask: str, means: dict[str, float]) -> None:
-        """A cell is finished; its means over the test images."""
+        """Handle a finished cell; its means over the test images."""
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
-        """A cell failed and was recorded; the others continue."""
+        """Handle a cell that failed and was recorded; the others continue."""
 
 
 class CallbackGroup(RunCallbacks):

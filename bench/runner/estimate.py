@@ -73,5 +73,5 @@ def estimate_memory_bytes(
 
 
 def _alike(plan: TrainingPlan) -> Hashable:
-    """The same for trainings that differ in their seed alone, and so cost the same."""
+    """Return a key that is the same for trainings that differ in their seed alone, and so cost the same."""
     return plan.entry.card.name, repr(plan.config), plan.task.size, plan.task.fixed_hole_box, plan.batch_size

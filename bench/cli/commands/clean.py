@@ -18,7 +18,7 @@ from bench.errors import UsageError
 )
 @click.argument("experiments", nargs=-1, shell_complete=options.complete_experiments)
 @click.option("--checkpoints", is_flag=True, help="Weights and checkpoints of trainings.")
-@click.option("--packs", is_flag=True, help="Decoded pictures in the cache folder.")
+@click.option("--packs", is_flag=True, help="Decoded images in the cache folder.")
 @click.option("--leftovers", is_flag=True, help="Temporary files of killed processes.")
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @click.option("--dry-run", is_flag=True, help="Show sizes and remove nothing.")

@@ -52,7 +52,7 @@ def export_weights_command(
     """Export the trained generators of EXPERIMENT (a name in runs/, or a path).
 
     Each becomes one file, and a readable card beside it (.json): model, configuration, data with fingerprint,
-    metrics, licence note. What was written is read back and must compute the same pictures.
+    metrics, licence note. Each file is read back and must compute the same images.
     """
     from bench.experiments import open_experiment
     from bench.inpainting import trained_weights
@@ -63,8 +63,6 @@ def export_weights_command(
         loaded = trained_weights.load_trained_model(source, training, [Path(p) for p in models_from])
         path, difference = trained_weights.export_weights(loaded, folder / training.name, form)
         same = (
-            "the same pictures, bit for bit"
-            if difference == 0
-            else f"the same pictures within {difference:.0e}"
+            "the same images, bit for bit" if difference == 0 else f"the same images within {difference:.0e}"
         )
         click.echo(f"{path}  {training.label}, {path.stat().st_size / 2**20:.1f} MiB; {same}")

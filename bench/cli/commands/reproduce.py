@@ -24,7 +24,7 @@ _COLORS = {"equal": "green", "within": "green", "differs": "red", "not measured"
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--cell", help="Only this cell: a name in the manifest, its digest may be left out.")
-@click.option("--data", metavar="PATH", help="Where the pictures lie here.  [default: as recorded]")
+@click.option("--data", metavar="PATH", help="Where the images are here.  [default: as recorded]")
 @click.option("--name", help="Name of the new experiment.  [default: the old one with -again]")
 @click.option(
     "--tolerance",
@@ -86,7 +86,7 @@ def reproduce_command(
 
 
 def _print(done: Reproduction) -> None:
-    """The cells with their numbers, then the verdict."""
+    """Print the cells with their numbers, then the verdict."""
     title = ""
     for number in done.numbers:
         if number.cell != title:
@@ -97,7 +97,7 @@ def _print(done: Reproduction) -> None:
         click.secho(number.verdict, fg=_COLORS[number.verdict], nl=False)
         click.echo(f" {number.reason}" if number.reason else "")
     counts = {v: sum(n.verdict == v for n in done.numbers) for v in _COLORS}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     word = "reproduced" if done.reproduced else "not reproduced"
-    click.secho(f"{word}: {told}", fg="green" if done.reproduced else "red", bold=True)
+    click.secho(f"{word}: {counted}", fg="green" if done.reproduced else "red", bold=True)
     click.echo(f"the new experiment: {done.folder}")

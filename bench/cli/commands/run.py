@@ -383,7 +383,7 @@ def _request(
     config: RunConfig,
     assignments: tuple[str, ...],
 ) -> Request:
-    """The run that the options describe, with every name expanded and checked."""
+    """Build the run that the options describe, with every name expanded and checked."""
     from bench.api import expand_mask_names, expand_model_names
     from bench.runner.run_folder import check_name
 

@@ -23,7 +23,7 @@ from bench.errors import UsageError
     type=click.Choice(list(PRESETS)),
     help="Whose settings are used.",
 )
-@click.option("--all-masks", is_flag=True, help="As built for masks other than the centre hole.")
+@click.option("--all-masks", is_flag=True, help="As built for masks other than the center hole.")
 @models_from_option
 def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
     """Show a model's layers, parameters, multiply-accumulates, phases, sources and ambiguities."""

@@ -93,7 +93,7 @@ def _show(status: RunStatus) -> None:
         click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
     click.echo(f"  report         {status.report or 'not written: bench report ' + status.name}")
     if any(status.counts[state] for state in ("waiting", "failed", "damaged")):
-        click.echo(f"  go on with     bench run --config runs/{status.name}/config.toml")
+        click.echo(f"  continue with  bench run --config runs/{status.name}/config.toml")
 
 
 def _summary(status: RunStatus) -> str:

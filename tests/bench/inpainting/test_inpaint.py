@@ -98,7 +98,7 @@ def test_a_photo_is_turned_upright_and_its_mask_fits_the_upright_one(tmp_path: P
     st.sampled_from([None, 32]),
 )
 def test_what_lies_under_the_hole_never_reaches_the_model(
-    height: int, width: int, centred: bool, seed: int, size: int | None
+    height: int, width: int, centered: bool, seed: int, size: int | None
 ) -> None:
     """Any size, any hole: every hole pixel is filled, and equal known pixels give equal results."""
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
         mean = (image * known).sum((1, 2, 3), keepdim=True) / known.sum((1, 2, 3), keepdim=True).clamp(min=1)
         return torch.where(mask > 0.5, 2 + mean, image)
 
-    filler = ImageCompleter(mean_of_known, size, centred, CPU)
+    filler = ImageCompleter(mean_of_known, size, centered, CPU)
     rgb = rng.random((height, width, 3), dtype=np.float32)
     other = np.where(hole[..., None], rng.random((height, width, 3), dtype=np.float32), rgb)
     first, second = complete_tiled(filler, rgb, hole), complete_tiled(filler, other, hole)
@@ -123,10 +123,10 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
     assert np.array_equal(first[~hole], rgb[~hole])
 
 
-def test_a_centred_window_holds_its_part_within_the_middle_half() -> None:
+def test_a_centered_window_holds_its_part_within_the_middle_half() -> None:
     hole = np.zeros((300, 400), bool)
     hole[250:290, 5:95] = True
-    labels, (window,) = plan_windows(hole, 64, 2 * 64 / 60, centred=True)
+    labels, (window,) = plan_windows(hole, 64, 2 * 64 / 60, centered=True)
     assert labels.max() == 1
     quarter = window.side / 4
     assert window.left + quarter <= 5
@@ -136,7 +136,7 @@ def test_a_centred_window_holds_its_part_within_the_middle_half() -> None:
 def test_specks_share_windows() -> None:
     hole = np.zeros((256, 256), bool)
     hole[::8, ::8] = True
-    _, windows = plan_windows(hole, 64, 2.0, centred=False)
+    _, windows = plan_windows(hole, 64, 2.0, centered=False)
     assert len(windows) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
     assert sorted(p for w in windows for p in w.parts) == list(range(1, 1025))
 
