@@ -28,8 +28,8 @@ def list_weights(as_json: bool) -> None:
 
     found = [(backbone, backbone.state()) for backbone in select_backbones(())]
     if as_json:
-        told = [{**asdict(b), "file": str(b.file), "state": state} for b, state in found]
-        click.echo(json.dumps(told, indent=1))
+        listed = [{**asdict(b), "file": str(b.file), "state": state} for b, state in found]
+        click.echo(json.dumps(listed, indent=1))
         return
     for backbone, state in found:
         click.echo(f"{backbone.name:<11} {state:<8} {backbone.megabytes:>4} MB  {backbone.needed_by}")
