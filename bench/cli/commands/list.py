@@ -1,4 +1,7 @@
-"""``bench list``: models, masks, presets and metrics. Imports no torch: names are read from source files."""
+"""``bench list``: models, masks, data, protocols, presets, metrics.
+
+Imports no torch: names are read from source files.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import click
 from bench.cli.options import json_option, models_from_option
 from bench.errors import UsageError
 
-KINDS = ("models", "masks", "presets", "metrics")
+KINDS = ("models", "masks", "data", "protocols", "presets", "metrics")
 
 
 @click.command(
@@ -24,8 +27,14 @@ KINDS = ("models", "masks", "presets", "metrics")
 @json_option
 @models_from_option
 def list_command(kind: str | None, check: bool, as_json: bool, models_from: tuple[str, ...]) -> None:
-    """List models, masks, presets and metrics."""
-    sections = {"masks": _masks, "presets": _presets, "metrics": _metrics}
+    """List models, masks, data sources, protocols, presets and metrics."""
+    sections = {
+        "masks": _masks,
+        "data": _data,
+        "protocols": _protocols,
+        "presets": _presets,
+        "metrics": _metrics,
+    }
     listed = {
         name: _models(models_from) if name == "models" else sections[name]()
         for name in ([kind] if kind else KINDS)
@@ -77,6 +86,21 @@ def _masks() -> list[tuple[str, str]]:
     from masks.registry import mask_info, mask_names
 
     return [(name, mask_info(name).summary) for name in mask_names()]
+
+
+def _data() -> list[tuple[str, str]]:
+    from bench.data.sources import data_sources
+
+    return [(s.name, f"{s.title}: {s.layout}. {s.homepage}".rstrip(" ")) for s in data_sources()]
+
+
+def _protocols() -> list[tuple[str, str]]:
+    from bench.protocols import PROTOCOLS
+
+    return [
+        (p.name, f"{p.title}. Known: {'; '.join(p.known)}. Not known: {'; '.join(p.unknown)}. [{p.source}]")
+        for p in PROTOCOLS.values()
+    ]
 
 
 def _presets() -> list[tuple[str, str]]:

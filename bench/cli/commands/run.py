@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -33,6 +33,7 @@ from bench.cli.options import (
 )
 from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config
 from bench.errors import BenchError, DiskError, UsageError
+from bench.protocols import apply_protocol, find_protocol
 from models.learning_rates import SCHEDULES
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
     "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
-    "The experiment": ("preset", "name", "config", "allow-code", "pictures", "dry-run", "plan-only"),
+    "The experiment": ("preset", "protocol", "name", "config", "allow-code", "pictures", "dry-run", "plan-only"),
     "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
         "track",
@@ -109,6 +110,11 @@ GROUPS = {
     help="Resize mask images of files:FOLDER that have another size; 'stretch' distorts those that are not square.",
 )
 @data_option
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="Fix size, crop, split, masks and test images as a named protocol does ('bench list protocols').",
+)
 @click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
 @click.option("--name", help="Name of the experiment.  [default: made from models, mask, data and preset]")
 @click.option(
@@ -297,6 +303,7 @@ def run_command(
     models: Any,
     mask_names: Any,
     resize_masks: str | None,
+    protocol: str | None,
     preset: str,
     seeds: Any,
     metrics: Any,
@@ -329,6 +336,11 @@ def run_command(
     refuse_code_from_file(click.get_current_context())
     others.pop("allow_code")
     asked = {k: others.pop(k) for k in _REQUEST_OPTIONS}
+    if protocol is not None:
+        fixed = _protocol_options(protocol, asked["data"], mask_names, test_images, others)
+        mask_names, test_images = (fixed.pop("mask_names"),), fixed.pop("test_images")
+        others |= fixed
+        metrics = (*metrics, find_protocol(protocol).metrics)
     overrides = {
         **others,
         "seeds": _numbers(flatten_names(seeds)),
@@ -358,6 +370,32 @@ def run_command(
         page = _write_report(outcome.store, pictures=request.pictures)
     print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
     sys.exit(1 if outcome.failed else 0)
+
+
+def _protocol_options(
+    name: str, data: str, mask_names: Any, test_images: Any, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a protocol fixes, unless an option contradicts it; note where the data are not its own."""
+    from bench.data.sources import find_source
+
+    ctx = click.get_current_context()
+    asked = {**others, "mask_names": flatten_names(mask_names), "test_images": test_images}
+    given = {
+        k: v
+        for k, v in asked.items()
+        if ctx.get_parameter_source(k) is not click.core.ParameterSource.DEFAULT
+    }
+    protocol = find_protocol(name)
+    fixed = apply_protocol(protocol, given)
+    found = data if data == "faces" else find_source(Path(data)).kind.name
+    if found != protocol.data:
+        click.secho(
+            f"note: the protocol {name} is defined on {protocol.data}, these images are {found}: no published number "
+            "is comparable",
+            fg="yellow",
+            err=True,
+        )
+    return fixed
 
 
 #: Options that are fields of a request, not of its settings.

@@ -11,10 +11,11 @@ from bench.data.sources.base import DataSource, FileTree, split_by_folder
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
+_COUNTED_FROM_1 = re.compile(r"data\d+x\d+")
 _NUMBER = re.compile(r"(?:imgHQ)?0*(\d{1,5})")
 #: Folders of the copies that come divided: LaMa's script, and ``train``, ``val`` and ``test``.
 _PARTS = {
-    "train": 0, "train_256": 0, "val": 1, "val_256": 1, "val_source_256": 1,
+    "train": 0, "train_256": 0, "train_source_256": 0, "val": 1, "val_256": 1, "val_source_256": 1,
     "test": 2, "visual_test_256": 2, "visual_test_source_256": 2,
 }  # fmt: skip
 
@@ -49,7 +50,9 @@ class CelebAHQ(DataSource):
         found: dict[str, str] = {}
         for path in inside:
             if number := _NUMBER.fullmatch(PurePosixPath(path).stem):
-                found.setdefault(f"{int(number[1]):05d}.jpg", path)
+                # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
+                first = int(any(_COUNTED_FROM_1.fullmatch(part) for part in PurePosixPath(path).parts[:-1]))
+                found.setdefault(f"{int(number[1]) - first:05d}.jpg", path)
         return found or None
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:

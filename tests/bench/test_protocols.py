@@ -1,0 +1,77 @@
+"""Named protocols: what they fix, what contradicts them, and where they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+from bench.data.sources import data_sources
+from bench.data.splits import SPLITS
+from bench.data.transforms import CROPS
+from bench.errors import UsageError
+from bench.evaluation.metrics import list_metrics
+from bench.protocols import PROTOCOLS, Protocol, apply_protocol, find_protocol
+from masks.registry import resolve_masks
+
+
+def _bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
+def test_a_protocol_names_things_that_there_are(protocol: Protocol) -> None:
+    (source,) = [s for s in data_sources() if s.name == protocol.data]
+    assert resolve_masks(protocol.masks) == list(protocol.masks)
+    assert protocol.crop in CROPS
+    assert protocol.split in SPLITS
+    assert set(protocol.metrics) <= set(list_metrics())
+    assert source.largest_side is None or protocol.size <= source.largest_side
+    assert protocol.known
+    assert protocol.unknown
+
+
+def test_what_contradicts_a_protocol_is_refused() -> None:
+    protocol = find_protocol("lama-celebahq-256-thick")
+    assert apply_protocol(protocol, {"size": 256, "seeds": (1,)})["mask_names"] == ("lama-thick",)
+    for option, value, says in [
+        ("size", 128, "--size 128: the protocol lama-celebahq-256-thick has 256"),
+        ("mask_names", ("center", "half"), "--mask center,half: .* has lama-thick"),
+        ("test_images", 10, "--test-images 10: .* has all"),
+    ]:
+        with pytest.raises(UsageError, match=says):
+            apply_protocol(protocol, {option: value})
+    with pytest.raises(UsageError, match="--protocol lama: unknown"):
+        find_protocol("lama")
+
+
+def test_protocols_are_listed_and_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _bench(capsys, "list", "protocols")
+    assert code == 0
+    for name in PROTOCOLS:
+        assert name in out
+    assert "Not known" in out
+    _, out, _ = _bench(capsys, "list", "data", "--json")
+    assert {"celeba", "celeba-hq", "ffhq", "places2", "paris-street-view", "folder", "faces"} == set(
+        json.loads(out)["data"]
+    )
+    images = np.random.default_rng(0).integers(0, 255, (40, 160, 160, 3), dtype=np.uint8)
+    (workplace / "mine").mkdir()
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(workplace / "mine" / f"{k}.png")
+    protocol = ("--data", "mine", "--protocol", "mgs-iim-celeba-160")
+    run = ("run", "--models", "mean", *protocol, "--dry-run", "--json")
+    code, out, err = _bench(capsys, *run, "--name", "p")
+    assert code == 0
+    assert "is defined on celeba, these images are folder: no published number is comparable" in err
+    assert "random-rect" in out
+    code, _, err = _bench(capsys, *run, "--size", "64")
+    assert code == 2
+    assert "--size 64: the protocol mgs-iim-celeba-160 has 160" in err
