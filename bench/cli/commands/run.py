@@ -42,7 +42,16 @@ if TYPE_CHECKING:
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
     "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
-    "The experiment": ("preset", "protocol", "name", "config", "allow-code", "pictures", "dry-run", "plan-only"),
+    "The experiment": (
+        "preset",
+        "protocol",
+        "name",
+        "config",
+        "allow-code",
+        "pictures",
+        "dry-run",
+        "plan-only",
+    ),
     "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
         "track",
