@@ -51,14 +51,25 @@ def composite(image: Tensor, output: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0.5, output, image)
 
 
-def channel_constant(values: Sequence[float], device: torch.device) -> Tensor:
-    """Return ``values`` as ``(1, C, 1, 1)`` on the device, copied asynchronously.
+class ChannelConstant(nn.Module):
+    """One number per channel as a buffer ``value`` of shape ``(1, C, 1, 1)``, for :attr:`InpaintingModel.frozen`.
 
-    >>> channel_constant((0.5, 0.25, 0.0), torch.device("cpu")).shape
+    A constant that is made anew in every step would be copied to a GPU from pageable memory, which may wait for the
+    device and cannot be captured in a CUDA graph.
+
+    >>> ChannelConstant((0.5, 0.25, 0.0))().shape
     torch.Size([1, 3, 1, 1])
     """
-    # torch.tensor(..., device=) would wait for the device.
-    return torch.tensor(values).view(1, -1, 1, 1).to(device, non_blocking=True)
+
+    value: Tensor
+
+    def __init__(self, values: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self) -> Tensor:
+        """Return the constant."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +413,7 @@ class InpaintingModel(ABC):
         self.task = task
         #: ``generator``, and ``discriminator`` if any: trained, wrapped and checkpointed. Empty without training.
         self.networks = nn.ModuleDict()
-        #: Loss networks: neither trained, wrapped nor checkpointed.
+        #: Constants and loss networks: neither trained, wrapped nor checkpointed.
         self.frozen = nn.ModuleDict()
 
     @classmethod

@@ -34,13 +34,13 @@ from models.base import (
     Batch,
     Box,
     Budget,
+    ChannelConstant,
     Completion,
     InpaintingModel,
     Layer,
     OptimizerSpec,
     Phase,
     Task,
-    channel_constant,
     composite,
 )
 from models.config_fields import check_fields
@@ -262,6 +262,7 @@ class ContextEncoder(InpaintingModel):
             widths = widths[:-1]
         self.networks["generator"] = Generator(task.size, full=full, width=w, bottleneck=config.bottleneck)
         self.networks["discriminator"] = Discriminator(widths)
+        self.frozen["fill"] = ChannelConstant(config.fill)
 
     @classmethod
     def resolved_config(cls, config: ContextEncoderConfig, task: Task) -> dict[str, Any]:
@@ -307,8 +308,7 @@ class ContextEncoder(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """Predict the whole image, or the patch, which ``raw`` shows in its place in the filled input."""
-        fill = channel_constant(self.config.fill, batch.image.device)
-        filled = torch.where(batch.mask > 0.5, fill, batch.image)
+        filled = torch.where(batch.mask > 0.5, self.frozen["fill"](), batch.image)
         raw = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
             # Known pixels of ``raw`` are the input's own: the network predicts none of them.

@@ -32,13 +32,13 @@ from models.base import (
     Ambiguity,
     Batch,
     Budget,
+    ChannelConstant,
     Completion,
     InpaintingModel,
     Layer,
     OptimizerSpec,
     Phase,
     Task,
-    channel_constant,
     composite,
 )
 from models.config_fields import check_fields
@@ -243,6 +243,7 @@ class PConv(InpaintingModel):
         self.validate(config, task.size)
         self.networks["generator"] = Generator(config.levels, config.width)
         # In ``frozen``, so that no checkpoint holds VGG16's 15 million weights.
+        self.frozen.update({"mean": ChannelConstant(IMAGENET_MEAN), "std": ChannelConstant(IMAGENET_STD)})
         if config.vgg_losses == "required":
             self.frozen["vgg16"] = VGG16Features(_REMEDY)
 
@@ -315,7 +316,7 @@ class PConv(InpaintingModel):
         """Return mean and standard deviation of the network's value range, ``(1, 3, 1, 1)`` or scalars."""
         if self.config.normalization == "unit":
             return torch.zeros((), device=like.device), torch.ones((), device=like.device)
-        return channel_constant(IMAGENET_MEAN, like.device), channel_constant(IMAGENET_STD, like.device)
+        return self.frozen["mean"](), self.frozen["std"]()
 
     def _normalize(self, image: Tensor) -> Tensor:
         """Convert from [0, 1] to the network's value range."""
@@ -326,7 +327,7 @@ class PConv(InpaintingModel):
         """Convert to ImageNet's normalization, which VGG16 takes whatever the network's own range."""
         if self.config.normalization == "imagenet":
             return images
-        mean, std = (channel_constant(v, images[0].device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = self.frozen["mean"](), self.frozen["std"]()
         return tuple((image - mean) / std for image in images)
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

@@ -1,4 +1,4 @@
-"""What a training costs, counted without running it: floating-point operations of every phase's step.
+"""Count the cost of a training without running it: operations of every phase's step, and memory.
 
 The model is built and stepped with fake tensors, which have shapes and a device but no numbers.
 """
@@ -17,18 +17,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.training.device import Compute
 from models.base import Batch, Budget, InpaintingModel, Phase, Task
 
-_COUNTED = 2  # images: batch-norm over one value per channel would refuse a single one
+#: Images per counted step: batch normalization over one value per channel would refuse a single one.
+_COUNTED = 2
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Per image, but for ``loss_terms``.
+    """The cost of a model per image.
 
     Attributes:
-        forward_flops: of the generator.
-        step_flops: of a training step, by phase.
-        kept_bytes: what a generator forward keeps in memory for its gradient, in float32.
-        loss_terms: names of the logged terms by phase and network.
+        forward_flops: floating-point operations of one generator forward.
+        step_flops: phase -> operations of a training step.
+        kept_bytes: bytes that a generator forward keeps for its gradient, in float32.
+        loss_terms: (phase, network) -> names of the logged terms.
     """
 
     forward_flops: float
@@ -38,27 +39,25 @@ class ModelCost:
 
     @property
     def multiply_accumulates(self) -> float:
-        """Of one generator forward on one image."""
+        """Multiply-accumulates of one generator forward on one image."""
         return self.forward_flops / 2
 
     def training_flops(self, phases: list[Phase], batch_size: int) -> float:
-        """Of a whole training."""
+        """Return the operations of a whole training."""
         return sum(self.step_flops[p.name] * p.num_steps * batch_size for p in phases)
 
 
 def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> InpaintingModel:
-    """The model with its shapes and parameter counts but no weights, built at once whatever its size."""
+    """Build a model with shapes and parameter counts but without weights, quickly whatever its size."""
     with FakeTensorMode():
         return model(config, replace(task, mean_image=None))
 
 
 def count_operations(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> ModelCost:
-    """Count a model's operations. Raises whatever the model raises on tensors without numbers."""
+    """Count the operations of a model. Raise whatever the model raises on tensors without numbers."""
     with FakeTensorMode():
         built = model(config, replace(task, mean_image=None))
-        image = torch.rand(_COUNTED, 3, task.size, task.size)
-        mask = torch.zeros(_COUNTED, 1, task.size, task.size)
-        batch = Batch(image, mask, torch.arange(_COUNTED), 0, torch.Generator())
+        batch = _blank_batch(_COUNTED, task.size)
         built.networks.train()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             built.complete(batch)
@@ -101,7 +100,7 @@ def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, 
 
 
 def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
-    """Bytes of all that a generator forward saves for backward, the parameters not counted."""
+    """Return the bytes that a generator forward saves for backward, without parameters."""
     own = {p.untyped_storage()._cdata for p in model.networks.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -117,12 +116,12 @@ def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
 
 
 def matrix_rate(compute: Compute, repeats: int = 5) -> float:
-    """Operations a second of a square matrix product in the run's precision on its device (best of a few).
+    """Measure operations per second of a square matrix product in the run's precision (best of ``repeats``).
 
     The product is large enough to keep every core of the device busy.
     """
     size = 8192 if compute.device.type == "cuda" else 1536
-    dtype = torch.bfloat16 if compute.precision == "bf16" else torch.float32
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(compute.precision, torch.float32)
     a = torch.randn(size, size, device=compute.device).to(dtype)
     best = float("inf")
     for _ in range(repeats):
@@ -136,57 +135,93 @@ def matrix_rate(compute: Compute, repeats: int = 5) -> float:
     return 2 * size**3 / best
 
 
-# About how much memory a training takes, counted without running it: weights, optimizer, and what backward keeps.
-
-
 #: Copies of a float32 weight: itself, its gradient, and the two moments of Adam.
 _WEIGHT_COPIES = 4
-#: What a step takes besides what it keeps for backward: gradients of activations and the workspace of convolutions.
+#: Memory of a step beyond what it keeps for backward: gradients of activations and the workspace of convolutions.
 #: With it the estimates of the paper's four at 64 px lie between 0.7 and 1.6 times what was measured on a CPU in fp32.
 _WORKING_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Estimated peak memory of a training step as a function of the images per forward pass.
+
+    Attributes:
+        fixed_bytes: weights, gradients and optimizer state.
+        kept: for each network of each phase, bytes kept for backward: (intercept, bytes per image). Under autocast
+            the intercept holds the cast weights, which do not grow with the batch.
+    """
+
+    fixed_bytes: float
+    kept: tuple[tuple[float, float], ...]
+
+    def peak_bytes(self, num_images: int) -> float:
+        """Return the estimate for ``num_images``, without the libraries' own (about 0.5 GiB) and the images.
+
+        >>> TrainingMemory(100.0, ((10.0, 5.0), (0.0, 6.0))).peak_bytes(5)
+        142.0
+        """
+        activations = max((intercept + slope * num_images for intercept, slope in self.kept), default=0.0)
+        return self.fixed_bytes + (1 + _WORKING_SHARE) * activations
+
+
+def count_memory(
+    model: type[InpaintingModel], config: Any, task: Task, budget: Budget, compute: Compute
+) -> TrainingMemory:
+    """Count the memory of a training's steps from two batch sizes.
+
+    Raise whatever the model raises on tensors without numbers.
+    """
+    with FakeTensorMode():
+        built = model(config, replace(task, mean_image=None))
+        built.networks.train()
+        few, many = (_kept_in_steps(built, n, task.size, budget, compute) for n in (_COUNTED, 2 * _COUNTED))
+        trained = sum(p.numel() * p.element_size() for p in built.networks.parameters())
+        frozen = sum(p.numel() * p.element_size() for p in built.frozen.parameters())
+    slopes = [(b - a) / _COUNTED for a, b in zip(few, many, strict=True)]
+    lines = tuple((a - slope * _COUNTED, slope) for a, slope in zip(few, slopes, strict=True))
+    return TrainingMemory(float(_WEIGHT_COPIES * trained + frozen), lines)
 
 
 def training_bytes(
     model: type[InpaintingModel], config: Any, task: Task, budget: Budget, compute: Compute, num_images: int
 ) -> float:
-    """Peak of a training step of ``num_images`` at once, without the libraries' own (about 0.5 GiB) and the images.
+    """Estimate the peak memory of a training step of ``num_images``; see :class:`TrainingMemory`."""
+    return count_memory(model, config, task, budget, compute).peak_bytes(num_images)
 
-    Raises whatever the model raises on tensors without numbers.
-    """
-    with FakeTensorMode():
-        built = model(config, replace(task, mean_image=None))
-        weights = _storages([*built.networks.parameters(), *built.frozen.parameters()])
-        batch = Batch(
-            torch.rand(_COUNTED, 3, task.size, task.size),
-            torch.zeros(_COUNTED, 1, task.size, task.size),
-            torch.arange(_COUNTED),
-            0,
-            torch.Generator(),
-        )
-        built.networks.train()
-        peak = 0
-        for phase in built.phases(budget):
-            for network in phase.optimizers:
-                kept: dict[int, int] = {}
 
-                def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
-                    kept.update(_storages([tensor]))
-                    return tensor
+def _kept_in_steps(
+    model: InpaintingModel, num_images: int, size: int, budget: Budget, compute: Compute
+) -> list[int]:
+    """Return the bytes kept for the backward of each network of each phase, parameters not counted."""
+    weights = _storages([*model.networks.parameters(), *model.frozen.parameters()])
+    batch = _blank_batch(num_images, size)
+    sums = []
+    for phase in model.phases(budget):
+        for network in phase.optimizers:
+            kept: dict[int, int] = {}
 
-                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                    with torch.set_grad_enabled("generator" in phase.optimizers), compute.autocast():
-                        completion = built.complete(batch)
-                    seen = completion if network == "generator" else completion.detach()
-                    with compute.autocast():
-                        loss = built.loss(network, batch, seen, phase)["loss"]
-                peak = max(peak, sum(size for key, size in kept.items() if key not in weights))
-                del loss, completion, seen
-        trained = sum(p.numel() * p.element_size() for p in built.networks.parameters())
-        frozen = sum(p.numel() * p.element_size() for p in built.frozen.parameters())
-    activations = peak / _COUNTED * num_images * (1 + _WORKING_SHARE)
-    return _WEIGHT_COPIES * trained + frozen + activations
+            def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+                kept.update(_storages([tensor]))
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                with torch.set_grad_enabled("generator" in phase.optimizers), compute.autocast():
+                    completion = model.complete(batch)
+                seen = completion if network == "generator" else completion.detach()
+                with compute.autocast():
+                    loss = model.loss(network, batch, seen, phase)["loss"]
+            sums.append(sum(num_bytes for key, num_bytes in kept.items() if key not in weights))
+            del loss, completion, seen
+    return sums
+
+
+def _blank_batch(num_images: int, size: int) -> Batch:
+    """Make a batch of fake tensors."""
+    image, mask = torch.rand(num_images, 3, size, size), torch.zeros(num_images, 1, size, size)
+    return Batch(image, mask, torch.arange(num_images), 0, torch.Generator())
 
 
 def _storages(tensors: list[Any]) -> dict[int, int]:
-    """Storage -> bytes, so that views of one tensor count once."""
+    """Return storage -> bytes, so that views of one tensor count once."""
     return {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}

@@ -1,4 +1,4 @@
-"""How much memory a training takes."""
+"""Measure the peak memory of a training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from bench.training.device import Compute
 
 
 class PeakMemory:
-    """Most memory that a model's training takes: of the device, or on Linux of the process beyond what it had before.
-
-    ``mebibytes()`` is ``None`` where neither can be told.
-    """
+    """Measures peak memory from construction: of the GPU, or on Linux of the process beyond what it had before."""
 
     def __init__(self, compute: Compute) -> None:
         self._compute, self._before = compute, 0.0
@@ -28,14 +25,14 @@ class PeakMemory:
             return
         try:
             if sys.platform.startswith("linux"):
-                ctypes.CDLL(None).malloc_trim(0)  # give back what models before have left
-            Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark
+                ctypes.CDLL(None).malloc_trim(0)  # return what earlier models have left
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
             self._before = _status("VmRSS")
         except (OSError, AttributeError, ValueError):
             self._before = float("nan")
 
     def mebibytes(self) -> float | None:
-        """Since construction."""
+        """Return the peak since construction, or ``None`` where the system does not tell."""
         if self._compute.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._compute.device) / 2**20
         if self._before != self._before:
@@ -44,7 +41,7 @@ class PeakMemory:
 
 
 def _status(name: str) -> float:
-    """A field of ``/proc/self/status`` in MiB."""
+    """Read a field of ``/proc/self/status`` in MiB."""
     found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:
         raise ValueError(f"/proc/self/status has no {name}")

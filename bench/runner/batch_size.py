@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench.config import RunConfig
@@ -17,7 +18,7 @@ from bench.profiling.flops import training_bytes
 from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan, build_plan
 from bench.runner.run_folder import DamagedManifestError
-from bench.training.data_loader import StepBatches
+from bench.training.data_loader import StepBatches, keep_resident
 from bench.training.device import Compute
 from bench.training.model_setup import build_model
 from bench.training.schedule import Schedule
@@ -71,10 +72,15 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=1))
     trial = build_plan(dataclasses.replace(context, request=request), entries, [])
     plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
+    # Images and masks first: a batch must fit beside what the training keeps on the device.
+    pixels = context.data.train.pixels[: settings.train_images]
+    mask_bank = np.zeros((settings.mask_bank, -(-(settings.size**2) // 8)), np.uint8)
+    resident = keep_resident([pixels, mask_bank], compute)
     batch = compute.process_group.world_size * largest_fitting(
         lambda images: all(_fits(plan, images, compute) for plan in plans),
         limit // compute.process_group.world_size,
     )
+    del resident
     if batch == 0:
         raise BenchError("--batch auto: not even one image fits into memory; give a smaller --size")
     why = (

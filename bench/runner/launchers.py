@@ -34,6 +34,7 @@ from bench.runner.ownership import OwnedElsewhereError
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.slots import Slot, list_slots
 from bench.runner.work import WorkUnit, find_unit, portable_request, run_unit
+from bench.training.data_loader import is_resident
 from bench.training.signals import InterruptedTrainingError, StopSignals
 
 #: What the libraries of a process take besides the training itself.
@@ -133,10 +134,12 @@ class _Memory:
         assert plan is not None
         if not unit.num_steps:
             return _PROCESS_BYTES + (plan.fit_cost.memory_bytes if plan.fit_cost else 0.0)
-        training = estimate.estimate_memory_bytes(
-            [plan], context.compute, context.request.settings.micro_batch
-        )
-        return (training or 0.0) + _PROCESS_BYTES
+        settings, compute = context.request.settings, context.compute
+        training = estimate.estimate_memory_bytes([plan], compute, settings.micro_batch)
+        images = context.data.train.pixels[: settings.train_images].nbytes
+        # Each job has its own copy on a GPU; jobs on the CPU share the memory map.
+        resident = images if compute.device.type == "cuda" and is_resident(images, compute) else 0
+        return (training or 0.0) + resident + _PROCESS_BYTES
 
     def _measure(self, slot: Slot) -> float:
         if slot.device is None:

@@ -7,7 +7,7 @@ same sequence whatever its batch size, and a resumed training continues where it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -172,6 +172,13 @@ def is_resident(num_bytes: int, compute: Compute) -> bool:
     The answer does not depend on what this process has allocated, so that ``--batch auto`` can rely on it.
     """
     return compute.device.type == "cpu" or num_bytes < compute.available_bytes() / 2
+
+
+def keep_resident(arrays: Sequence[NDArray[np.uint8]], compute: Compute) -> list[Tensor]:
+    """Put arrays on the device if :func:`is_resident` says so, and return what must be held to keep them there."""
+    if compute.device.type == "cpu" or not is_resident(sum(a.nbytes for a in arrays), compute):
+        return []
+    return [resident_copy(array, compute.device) for array in arrays]
 
 
 #: Resident arrays by address, shape and device: all loaders of a process share one copy, as long as any of them lives.

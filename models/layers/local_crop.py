@@ -54,6 +54,8 @@ def random_corners(
     They are drawn on the CPU from ``generator``, so that they are the same on every device.
     """
     corners = torch.randint(0, size - side + 1, (count, 2), generator=generator)
+    if device.type == "cuda":  # from pageable memory the copy might wait for the device
+        corners = corners.pin_memory()
     return corners.to(device, non_blocking=True)
 
 

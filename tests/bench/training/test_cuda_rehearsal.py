@@ -1,0 +1,318 @@
+"""The CUDA path without a GPU: every model, phase and preset on fake CUDA tensors, through the project's own code.
+
+A step may neither mix devices nor make the host wait. What this cannot show is arithmetic: that is ``nox -s gpu``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._pytree import tree_map
+
+from bench.data.dataset import ImageSet
+from bench.evaluation import evaluator
+from bench.evaluation.lpips import lpips_distance
+from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
+from bench.profiling.rehearsal import OperatorTrace, rehearse_cuda
+from bench.runner import batch_size
+from bench.training import checkpoint
+from bench.training.data_loader import StepBatches, TrainingDataLoader
+from bench.training.device import Compute
+from bench.training.distributed import ProcessGroup, SyncedBatchNorm2d
+from bench.training.model_setup import move_to_device
+from bench.training.schedule import Intervals, Schedule
+from bench.training.trainer import Trainer, TrainerHooks
+from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
+from models.discovery import find_models, load_model
+from models.errors import MissingWeightsError
+from tests.bench.runner.toy_model import SIZE, Toy, ToyConfig
+
+PINNED = re.search(
+    r"^torch==(\S+)", (Path(__file__).parents[3] / "constraints.txt").read_text(), re.MULTILINE
+)[1]  # type: ignore[index]
+HERE = torch.__version__.split("+")[0]
+pytestmark = pytest.mark.skipif(
+    HERE != PINNED, reason=f"the rehearsal relies on internals of torch {PINNED}; this is {HERE}"
+)
+CUDA = torch.device("cuda", 0)
+TRAINED = [
+    name for name, found in find_models().items() if not {"untrained", "classical"} & set(found.card.groups)
+]
+#: Stages of a training in which the host may wait; everything else is a step.
+MAY_WAIT = ("build", "report", "validate", "sample", "checkpoint", "enter phase")
+
+
+class Checkpoints:
+    """Keeps checkpoints as ``torch.load`` to the CPU gives them: a fake tensor has no bytes to write."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states: list[dict[str, Any]] = []
+        monkeypatch.setattr(checkpoint, "save_checkpoint", self.save)
+        monkeypatch.setattr(checkpoint, "newest_checkpoint", lambda *_, **__: (self.states or [None])[-1])
+
+    def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> None:
+        self.states.append(tree_map(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, state))
+
+
+def staged(trace: OperatorTrace, stage: str, owner: Any, name: str) -> None:
+    """Attribute what the method ``name`` of ``owner`` does to ``stage``."""
+    method = getattr(owner, name)
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with trace.during(stage):
+            return method(*args, **kwargs)
+
+    setattr(owner, name, inside)
+
+
+def images(size: int, count: int = 4) -> ImageSet:
+    return ImageSet([str(i) for i in range(count)], np.zeros((count, size, size, 3), np.uint8))
+
+
+def rehearsed_trainer(
+    trace: OperatorTrace, model: InpaintingModel, folder: Path, *, precision: str, resident: bool, track: Any
+) -> Trainer:
+    """A trainer of one step per phase, each with a report and a checkpoint; then a validation and samples."""
+    size, compute = model.task.size, Compute(CUDA, precision)
+    with trace.during("build"):
+        model = move_to_device(model, compute)
+        batches = TrainingDataLoader(
+            images(size).pixels,
+            np.zeros((1, size * size // 8), np.uint8),
+            batch_size=2,
+            seed=0,
+            flips=True,
+            compute=compute,
+            resident=resident,
+        )
+    held_out, holes = images(size, 2), np.ones((2, size, size), np.uint8)
+
+    def validate() -> dict[str, float]:
+        with trace.during("validate"):
+            return evaluator.validation_score(model, held_out, holes, compute, ["psnr_db"])
+
+    def sample(step: int) -> None:
+        with trace.during("sample"):
+            evaluator.evaluate_model(model, evaluator.TestSet(held_out, holes, np.arange(2)), compute, {})
+
+    steps = len(model.phases(Budget(num_steps=1, steps_per_phase=1)))
+    trainer = Trainer(
+        model,
+        Schedule(model.phases(Budget(num_steps=1, steps_per_phase=1, track=track))),
+        batches,
+        compute,
+        folder,
+        intervals=Intervals(report=1, sample=steps, checkpoint=1),
+        hooks=TrainerHooks(validate=validate, sample=sample),
+    )
+    for method in ("report", "check_finite"):
+        staged(trace, "report", trainer.metric_logger, method)
+    for method in ("save_checkpoint", "restore_checkpoint"):
+        staged(trace, "checkpoint", trainer, method)
+    staged(trace, "enter phase", trainer.optimizers, "enter_phase")
+    return trainer
+
+
+def waits_in_steps(trace: OperatorTrace) -> list[str]:
+    return [f"{w.reason} at {w.location}" for w in trace.waits if w.stage not in MAY_WAIT]
+
+
+@pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_mixes_no_devices_and_no_step_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, preset: str
+) -> None:
+    """Presets alternate between prefetched and resident images, and between the precisions with autocast."""
+    entry, states = load_model(name), Checkpoints(monkeypatch)
+    size = 160 if preset == "paper" else 64
+    hole = Box(size // 4, size // 4, size // 2, size // 2)
+    try:
+        entry.model.requirements(entry.config(preset))
+    except MissingWeightsError as error:
+        pytest.skip(str(error))
+    with rehearse_cuda() as trace:
+        with trace.during("build"):
+            model = entry.model(entry.config(preset), Task(size=size, fixed_hole_box=hole))
+        trainer = rehearsed_trainer(
+            trace,
+            model,
+            tmp_path,
+            precision="fp32" if preset == "smoke" else "bf16",
+            resident=preset == "quick",
+            track="faithful" if preset == "paper" else "uniform",
+        )
+        trainer.train()
+        assert trainer.step == len(trainer.schedule.phases)
+        assert waits_in_steps(trace) == []
+        assert {w.stage for w in trace.waits} >= {"report", "validate", "sample", "checkpoint"}
+        assert states.states[-1]["complete"]
+        on_device = {p.device for p in trainer.model.networks.parameters()}
+    assert on_device == {CUDA}
+
+
+def test_a_restored_training_has_all_its_state_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = Checkpoints(monkeypatch)
+    with rehearse_cuda() as trace:
+
+        def trainer() -> Trainer:
+            with trace.during("build"):
+                model = Toy(ToyConfig(), Task(size=SIZE))
+            return rehearsed_trainer(
+                trace, model, tmp_path, precision="fp16", resident=False, track="uniform"
+            )
+
+        first = trainer()
+        batches = first.batches
+
+        def killing(step: int) -> Batch:
+            if step == 1:
+                raise KeyboardInterrupt
+            return batches(step)
+
+        first.batches = StepBatches(2, killing)
+        with pytest.raises(KeyboardInterrupt):
+            first.train()
+        assert [state["step"] for state in states.states] == [1]
+        assert states.states[0]["train_step"]["scalers"]["generator"]
+        second = trainer()
+        second.train()
+        assert waits_in_steps(trace) == []
+        for optimizer in second.optimizers.optimizers.values():
+            for group in optimizer.param_groups:
+                assert group["lr"].device == CUDA
+            for state in optimizer.state.values():
+                assert {value.device for value in state.values()} == {CUDA}
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Batch], torch.Tensor]) -> None:
+    """Let the toy's loss multiply with what ``spoil`` returns."""
+    loss = Toy.loss
+
+    def spoiled(self: Toy, network: str, batch: Batch, *rest: Any) -> dict[str, torch.Tensor]:
+        terms = loss(self, network, batch, *rest)
+        return {**terms, "loss": terms["loss"] * spoil(batch)}
+
+    monkeypatch.setattr(Toy, "loss", spoiled)
+
+
+@contextmanager
+def toy_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[OperatorTrace, Trainer]]:
+    Checkpoints(monkeypatch)
+    with rehearse_cuda() as trace:
+        with trace.during("build"):
+            model = Toy(ToyConfig(), Task(size=SIZE))
+        yield (
+            trace,
+            rehearsed_trainer(trace, model, tmp_path, precision="bf16", resident=True, track="uniform"),
+        )
+
+
+def test_a_planted_tensor_on_the_host_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, lambda batch: torch.ones(len(batch)).mean(0, keepdim=True))
+    with (
+        toy_training(tmp_path, monkeypatch) as (_, trainer),
+        pytest.raises(RuntimeError, match="same device, but found at least two devices, cuda:0 and cpu"),
+    ):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda batch: batch.image.mean().item(), "_local_scalar_dense"),
+        (lambda batch: 1.0 if batch.mask.any() else 0.0, "_local_scalar_dense"),
+        (lambda batch: torch.tensor([1.0], device=batch.image.device).sum(), "copy from pageable memory"),
+        (lambda batch: batch.image.mean().cpu().to(batch.image.device), "copy to the host"),
+        (lambda batch: batch.image[torch.arange(1)].mean(), "index with an index on the host"),
+    ],
+    ids=["item", "bool", "constant", "round trip", "index"],
+)
+def test_a_planted_wait_is_found_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Batch], torch.Tensor], reason: str
+) -> None:
+    planted(monkeypatch, spoil)
+    with toy_training(tmp_path, monkeypatch) as (trace, trainer):
+        trainer.train()
+    found = waits_in_steps(trace)
+    assert any(line.startswith(f"{reason} at tests/bench/training/test_cuda_rehearsal.py:") for line in found)
+
+
+def test_backward_in_python_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On real tensors, first and second derivatives, to the last bit."""
+    from bench.profiling import rehearsal
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 3))
+    image = torch.rand(2, 3, 8, 8, requires_grad=True)
+    parameters = list(net.parameters())
+
+    def penalty(grad: Callable[..., Any]) -> torch.Tensor:
+        output = net(image)
+        (slope,) = grad(output.square().sum(), [image], create_graph=True)
+        return slope.square().mean() + output.mean()
+
+    expected = torch.autograd.grad(penalty(torch.autograd.grad), parameters)
+    found = rehearsal._grad(penalty(rehearsal._grad), parameters)
+    for left, right in zip(expected, found, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+
+
+def test_every_metric_scores_images_on_the_device(backbones: Path) -> None:
+    with rehearse_cuda() as trace:
+        with trace.during("build"):
+            entry = load_model("glcic")
+            model = entry.model(entry.config("smoke"), Task(size=64))
+            model = move_to_device(model, Compute(CUDA, "bf16"))
+            lpips_distance.cache_clear()
+            ready, missing = prepare_metrics(["all"], CUDA)
+            sets, _ = prepare_distribution_metrics(["all"], CUDA)
+        test = evaluator.TestSet(images(64, 2), np.ones((2, 64, 64), np.uint8), np.arange(2))
+        result = evaluator.evaluate_model(model, test, Compute(CUDA, "bf16"), ready, sets=sets)
+    lpips_distance.cache_clear()
+    assert missing == {}
+    assert set(ready) <= set(result.rows.columns)
+    assert len(ready) >= 8
+
+
+def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from types import SimpleNamespace
+
+    entry = load_model("glcic")
+    task = Task(size=64)
+    plan: Any = SimpleNamespace(
+        entry=entry, config=entry.config("smoke"), task=task, seed=0, budget=Budget(num_steps=3)
+    )
+    with rehearse_cuda():
+        assert batch_size.fits_in_memory(plan, 2, Compute(CUDA, "fp16"))
+
+
+def test_several_gpus_use_torchs_own_batch_norm() -> None:
+    def layers(device: torch.device) -> set[type]:
+        entry = load_model("glcic")
+        model = entry.model(entry.config("smoke"), Task(size=64))
+        ProcessGroup(0, 2).synchronize_batch_norm(model.networks, device)
+        return {
+            type(m) for m in model.networks.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
+        }
+
+    # The networks are on the CPU still: the device decides.
+    assert layers(CUDA) == {torch.nn.SyncBatchNorm}
+    assert layers(torch.device("cpu")) == {SyncedBatchNorm2d}
+
+
+def test_phases_are_all_rehearsed() -> None:
+    """The models' phases, so that a new one cannot be missed silently."""
+    entry = load_model("glcic")
+    phases: list[Phase] = entry.model(entry.config("smoke"), Task(size=64)).phases(Budget(num_steps=9))
+    assert [phase.name for phase in phases] == ["completion", "discriminator", "joint"]
