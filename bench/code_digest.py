@@ -115,7 +115,7 @@ def _unwrap(function: Any) -> Any:
 
 
 def bound_arguments(function: Any) -> list[str]:
-    """What partial applications have fixed of a function, as text; they decide its numbers as its code does.
+    """List what partial applications have fixed of a function, as text: it decides numbers as code does.
 
     >>> bound_arguments(functools.partial(round, ndigits=2))
     ['ndigits=2']
@@ -145,7 +145,7 @@ class SourceTree:
         self._definitions: dict[int, _Definition] = {}
 
     def with_file(self, path: Path) -> tuple[SourceTree, str]:
-        """A tree that also knows a user's file and what it imports from its own folder or package; the module's name.
+        """Return a tree that also knows a user's file and what it imports from its own folder or package, and its name.
 
         The user's modules are read anew each time.
         """
@@ -169,7 +169,7 @@ class SourceTree:
         return name
 
     def module(self, name: str) -> _Module | None:
-        """A module by its dotted name, or ``None`` where it is not among the folders."""
+        """Return a module by its dotted name, or ``None`` where it is not in the folders."""
         if name not in self._modules:
             relative = Path(*name.split("."))
             candidates = [
@@ -252,7 +252,7 @@ class SourceTree:
         return found
 
     def _resolve(self, module: _Module, node: ast.AST, local: dict[str, Place]) -> Place | None:
-        """The definition, or the module, that a name or a chain ``a.b.c`` refers to; ``None``: neither of ours."""
+        """Return the definition or module that a name or a chain ``a.b.c`` refers to; ``None`` if it is not ours."""
         if isinstance(node, ast.Name):
             if node.id in local:
                 return self._follow(local[node.id])
@@ -376,7 +376,7 @@ class _Module:
 
 
 def _flat(body: Iterable[ast.stmt], *, typing_only: bool = False) -> Iterator[ast.stmt]:
-    """The statements of a module, those under ``if``, ``try`` and ``with`` among them; docstrings are left out."""
+    """Yield the statements of a module, including those under ``if``, ``try`` and ``with``, without docstrings."""
     for node in body:
         if isinstance(node, ast.If):
             if typing_only or "TYPE_CHECKING" not in ast.dump(node.test):
@@ -583,7 +583,7 @@ class _Canonical:
 
 
 def _variables(node: ast.AST) -> set[str] | None:
-    """The variables of a function's or comprehension's own scope; ``None`` for what has no scope."""
+    """Return the variables of a function's or comprehension's own scope; ``None`` for a node without a scope."""
     if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
         parts = [n for g in node.generators for n in ast.walk(g.target)]
         return {n.id for n in parts if isinstance(n, ast.Name)}
@@ -625,7 +625,7 @@ _NOT_DIGESTED = frozenset(
 
 
 def _is_text_alone(node: ast.AST) -> bool:
-    """A docstring, or any constant that stands alone as a statement."""
+    """Return whether a node is a docstring, or another constant that stands alone as a statement."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
@@ -667,5 +667,5 @@ def _sha256(*parts: str) -> str:
 
 @cache
 def program_source() -> SourceTree:
-    """This program's own modules, parsed as they are asked for."""
+    """Return the tree of the program's own modules; each is parsed when it is first needed."""
     return SourceTree()

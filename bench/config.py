@@ -54,7 +54,7 @@ class RunConfig:
         track: ``uniform`` (one optimizer, batch and budget for all) or ``faithful`` (each paper's own).
         images_seen: training budget of each model, in images.
         batch: images per step; ``None`` is 16 on the uniform track and the paper's own on the faithful track;
-            ``auto`` is the largest that fits, settled once for an experiment (:mod:`bench.runner.batch_size`).
+            ``auto`` is the largest that fits, chosen once for an experiment (:mod:`bench.runner.batch_size`).
         micro_batch: at most this many images at once; gradients are accumulated over the batch.
         steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
         learning_rate: of the uniform track's Adam, at the first step.
@@ -68,9 +68,9 @@ class RunConfig:
         split: how data is divided: ``auto``, ``official``, ``paper``, ``identity``, ``digest``.
         crop: ``center``, ``resize`` or ``face``.
         train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
-        train_images: use only the first so many training images (``None``: all).
+        train_images: use only this many training images, the first ones (``None``: all).
         evaluate_on: ``test``, or ``validation`` to choose settings by without a look at the test images.
-        test_images: evaluate only so many of those images, chosen by seed (``None``: all).
+        test_images: evaluate only this many of those images, chosen by seed (``None``: all).
         metrics: measured besides the primary ones: names or groups (``bench list metrics``).
         mask_bank: training masks drawn before training.
         report_every: steps between readings of the losses, at most a tenth of a training.
@@ -151,7 +151,7 @@ class RunConfig:
 
 
 def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """The settings of ``preset`` with ``overrides`` (entries that are ``None`` count as not given).
+    """Return the settings of ``preset`` with ``overrides``; entries that are ``None`` count as not given.
 
     Raises:
         UsageError: unknown preset or field (with suggestions), or a value out of range.
@@ -195,12 +195,12 @@ class Request:
         models_from: a user's model files or folders.
         name: the experiment's name, or ``None`` for a readable one.
         device: ``auto``, ``cpu``, ``cuda`` ...
-        pictures: whether pictures are stored and embedded in the report.
-        allow_unreadable: go on although more than 1 % of the pictures cannot be read.
+        pictures: whether images are stored and embedded in the report.
+        allow_unreadable: continue although more than 1 % of the images cannot be read.
         jobs: units of work (a training and its cells) side by side; ``auto``: one a GPU.
         jobs_per_gpu: of ``jobs="auto"``.
         recompute: compute again what was computed with other versions or on other hardware.
-        samples_every: steps between sheets of sample pictures (``None``: none).
+        samples_every: steps between grids of sample images (``None``: none).
         command: the words of the command line, for the record.
         options: the same as resolved options, key -> plain value: what ``bench run --config`` takes.
     """

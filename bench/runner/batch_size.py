@@ -27,16 +27,16 @@ from bench.training.trainer import Trainer
 from models.base import Batch
 from models.registry import ModelEntry
 
-#: A training has at least so many steps, however large a batch would fit.
+#: A training has at least this many steps, however large a batch would fit.
 _STEPS = 100
 #: Above eight images, batches are multiples of it.
 _GRAIN = 8
-#: Share of the free memory of a CPU that an estimate may fill (it lies between 0.7 and 1.6 times the truth).
+#: Share of the free memory of a CPU that an estimate may fill (it is between 0.7 and 1.6 times the truth).
 _SHARE = 0.6
 
 
 def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest batch up to ``limit`` that fits: any number up to 8, multiples of 8 above; 0 if not even 1 does.
+    """Return the largest batch up to ``limit`` that fits: any number up to 8, multiples of 8 above; 0 if none does.
 
     Doubles until it does not fit, then halves the gap: what fits must fit in smaller batches too.
     """
@@ -61,7 +61,7 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     settings, compute = context.request.settings, context.compute
     if settings.batch != "auto":
         return settings
-    with contextlib.suppress(DamagedManifestError):  # it will be made again from the cells
+    with contextlib.suppress(DamagedManifestError):  # it will be rebuilt from the cells
         old = context.store.read_manifest()
         if old is not None and isinstance(old["settings"]["batch"], int):
             return dataclasses.replace(settings, batch=old["settings"]["batch"])
@@ -91,7 +91,7 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
 
 
 def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
-    """A GPU is asked by a step of every phase; a CPU by an estimate, since its memory is lent beyond what is there."""
+    """Try a step of every phase on a GPU; estimate on a CPU, whose memory the system overcommits."""
     if compute.device.type == "cuda":
         fits = fits_in_memory(plan, images, compute)
         torch.cuda.empty_cache()
@@ -102,7 +102,7 @@ def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
 
 
 def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
-    """Whether a step of every phase with so many images does not run out of memory."""
+    """Return whether a step of every phase with ``images`` images does not run out of memory."""
     size, device = plan.task.size, compute.device
     mask = torch.zeros(images, 1, size, size, device=device)
     mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1

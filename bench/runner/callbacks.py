@@ -126,7 +126,7 @@ class CallbackGroup(RunCallbacks):
 
 
 class ProtectedCallbacks(RunCallbacks):
-    """Calls another's methods, and goes on where those cannot write: a terminal that is closed ends no training.
+    """Calls another's methods, and ignores that those cannot write: a terminal that is closed ends no training.
 
     Args:
         callbacks: of whoever watches the run.

@@ -118,7 +118,7 @@ def save_cell(
 
 
 def _identify(rows: pd.DataFrame, cell: Cell, prepared: PreparedRun) -> pd.DataFrame:
-    """The rows with the columns that say whose they are."""
+    """Add the columns that say whose rows these are."""
     settings = prepared.context.request.settings
     constant = {
         "model": cell.model,
@@ -152,7 +152,7 @@ def write_cell(
 
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column for every primary metric; what was not measured is not a number."""
+    """Add a column of NaN for every primary metric that was not measured."""
     missing = [name for name, info in list_metrics().items() if info.group == "primary" and name not in rows]
     return rows.assign(**dict.fromkeys(missing, np.nan))
 

@@ -1,4 +1,4 @@
-"""What may be removed to free a disk: checkpoints, packs, leftovers of killed processes. Results are never among it.
+"""What may be removed to free disk space: checkpoints, image caches, leftovers of killed processes; never results.
 
 Imports no torch.
 """
@@ -47,7 +47,7 @@ def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
             ]
             if files:
                 kind = "weights of finished trainings" if complete else "checkpoints of unfinished trainings"
-                costs = "another mask or picture needs the training again" if complete else "they start again"
+                costs = "another mask or image needs the training again" if complete else "they start again"
                 found.append(Removable(kind, str(folder), tuple(files), costs))
     return found
 
@@ -63,13 +63,11 @@ def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
 
 
 def find_image_caches(cache: Path) -> list[Removable]:
-    """Pictures that were decoded once, pack by pack."""
+    """List the image caches."""
     found = []
     for array in sorted(cache.glob("*.npy")):
         there = tuple(sorted(cache.glob(f"{array.stem}.*")))
-        found.append(
-            Removable("pack of pictures", str(array.with_suffix("")), there, "decoded again when needed")
-        )
+        found.append(Removable("image cache", str(array.with_suffix("")), there, "decoded again when needed"))
     return found
 
 

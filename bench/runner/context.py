@@ -16,7 +16,7 @@ from bench.training.device import Compute
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run: what was asked for, on which data, computed where, stored where, and who is told.
+    """One run: the request, its data, where it is computed and stored, and the callbacks of whoever watches it.
 
     Attributes:
         request: with ``--batch auto`` resolved to a number.

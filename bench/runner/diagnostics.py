@@ -1,5 +1,6 @@
-"""Signs of an unstable training, read from its log: the paper claims that spectral normalisation prevents them, so
-they are data and stand in the results.
+"""Signs of an unstable training, read from its log.
+
+The paper claims that spectral normalization prevents them, so they are part of the results.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-#: A state is noted if it lasts so long: this share of the training, in so many reports in a row.
+#: A state is recorded if it lasts for this share of the training and for this many reports in a row.
 SHARE, REPORTS = 0.1, 4
 #: How near to a value the discriminator's loss counts as being there.
 NEAR = 0.01
-#: The generator's loss is noted as diverged above so many times its median so far.
+#: The generator's loss counts as diverged above this multiple of its median so far.
 DIVERGED = 10.0
 
 _STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -41,11 +42,11 @@ def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not reports:
         return found
     last = reports[-1]["step"]
-    judged = [
+    losses_of_discriminator = [
         (r["step"], r["terms"]["discriminator/loss"]) for r in reports if "discriminator/loss" in r["terms"]
     ]
     for kind, there, meaning in _STATES:
-        for inside, group in groupby(judged, key=lambda pair: there(pair[1])):
+        for inside, group in groupby(losses_of_discriminator, key=lambda pair: there(pair[1])):
             run = list(group)
             if inside and len(run) >= REPORTS and run[-1][0] - run[0][0] >= SHARE * last:
                 detail = f"from step {run[0][0]} to {run[-1][0]} {meaning}"

@@ -91,7 +91,7 @@ def _package(requirement: Requirement) -> SystemCheck:
 
 
 def _extra(requirement: Requirement) -> str | None:
-    """The extra that a requirement belongs to; ``None`` for one that is always needed."""
+    """Return the extra that a requirement belongs to; ``None`` for one that is always needed."""
     if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
         return None
     names = importlib.metadata.metadata("inpaint-bench").get_all("Provides-Extra") or []
@@ -132,7 +132,7 @@ def _devices() -> Iterator[SystemCheck]:
 
 
 def _precision(compute: Compute) -> Iterator[SystemCheck]:
-    """The precisions that the device really computes in."""
+    """List the precisions that the device computes in."""
     in_hardware = supports_bf16(compute.device)
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         where = f"{name} on {compute.device}"
@@ -155,7 +155,7 @@ def _precision(compute: Compute) -> Iterator[SystemCheck]:
 
 
 def _enough(check: SystemCheck, free: float, limits: tuple[int, int], remedy: str) -> SystemCheck:
-    """The check with its state by how much is free."""
+    """Return the check, its state chosen by how much is free."""
     failing, warning = limits
     if free >= warning:
         return check
@@ -219,16 +219,16 @@ def _data(data: str) -> Iterator[SystemCheck]:
     except BenchError as error:
         yield SystemCheck("data", data, "failed", str(error), "docs/data.md shows the layouts that are read")
         return
-    found = f"{len(source.ids):,} pictures in {source.place}"
+    found = f"{len(source.ids):,} images in {source.place}"
     yield SystemCheck("data", source.name, "ok", found)
     for what, known in (("official split", source.partition), ("identities", source.identities)):
         stem = source.kind.lists.get(what.removeprefix("official "))
         if stem and not known and source.kind.published_split:
             name = f"{stem}.txt"
-            remedy = f"put {name} beside the pictures"
+            remedy = f"put {name} beside the images"
             yield SystemCheck("data", what, "warning", f"no {name}", remedy)
         elif known:
-            yield SystemCheck("data", what, "ok", f"known of {len(known):,} pictures")
+            yield SystemCheck("data", what, "ok", f"known of {len(known):,} images")
     try:
         with decoding():
             decode_image(

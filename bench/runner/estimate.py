@@ -1,4 +1,4 @@
-"""About how long a run will take on this machine, and how much memory, said before it starts."""
+"""Estimate how long a run takes on this machine, and how much memory it needs, before it starts."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Key:
         return json_digest(self.parts)
 
     def as_json(self) -> dict[str, Any]:
-        """The key as run folders record it."""
+        """Return the key as run folders record it."""
         return {"digest": self.digest, "parts": dict(self.parts), "code": dict(self.code)}
 
 
@@ -134,7 +134,7 @@ def _stops(functions: Iterable[Place]) -> list[Place]:
 
 
 def _with_arguments(code: CodeDigest, functions: Iterable[Callable[..., Any]]) -> CodeDigest:
-    """The digest with whatever partial applications of the functions have fixed."""
+    """Add what partial applications of the functions have fixed to a digest."""
     fixed = [code_digest.bound_arguments(function) for function in functions]
     return dataclasses.replace(code, digest=json_digest([code.digest, fixed])) if any(fixed) else code
 
@@ -213,7 +213,7 @@ def _describe_part(name: str, old: Any, new: Any) -> list[str]:
 
 
 def as_json(value: Any) -> Any:
-    """A value as it is after it has been written to JSON and read again."""
+    """Return a value as it is after it has been written to JSON and read again."""
     if isinstance(value, Mapping):
         return {str(k): as_json(v) for k, v in value.items()}
     return [as_json(v) for v in value] if isinstance(value, list | tuple) else value

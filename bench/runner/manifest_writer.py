@@ -118,7 +118,7 @@ def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 def open_or_create(prepared: PreparedRun) -> Manifest:
     """Return the experiment's manifest with this run's set-up, written to disk.
 
-    A manifest that is damaged, or gone from beside its cells, is made again from the cells themselves.
+    A manifest that is damaged or missing is rebuilt from the cells.
 
     Raises:
         UsageError: the folder holds results of another set-up.
@@ -170,7 +170,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
 
 
 def cell_setup(context: RunContext) -> dict[str, Any]:
-    """What all cells of an experiment have in common: kept with each, so that a manifest can be made from them."""
+    """Return what all cells of an experiment share; each records it, so that the manifest can be rebuilt from them."""
     settings = {**context.request.settings.as_dict(), "precision": context.compute.precision}
     shared = {name: value for name, value in settings.items() if name not in _MAY_DIFFER}
     return {"settings": shared, "data": context.data.fingerprint}
@@ -186,7 +186,7 @@ def _differing(old: Mapping[str, Any], context: RunContext) -> list[str]:
 
 
 def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
-    """The manifest as it is on disk, or one made from the cells; ``None`` for a new experiment."""
+    """Return the manifest on disk, or one rebuilt from the cells; ``None`` for a new experiment."""
     context = prepared.context
     store, warn = context.store, context.callbacks.warn
     try:
@@ -194,10 +194,10 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
     except DamagedManifestError as error:
         kept = store.manifest_path.with_name("manifest.damaged.json")
         store.manifest_path.replace(kept)
-        warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and made again from the cells")
+        warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and is rebuilt from the cells")
         manifest = None
     if manifest is None and (cells := _rebuilt_cells(context)):
-        warn(f"{store.folder}: its manifest was made again from {len(cells)} finished cells")
+        warn(f"{store.folder}: its manifest was rebuilt from {len(cells)} finished cells")
         setup = cell_setup(context)
         masks_of = {entry["mask"]: digest for entry, digest in cells if digest}
         return {
@@ -335,12 +335,12 @@ def set_entry(score: SetScore, images: int) -> dict[str, Any]:
 
 
 def failed_entry(cell: Cell, reason: str, error: str) -> dict[str, Any]:
-    """A cell that failed, with its traceback."""
+    """Return the manifest's entry of a cell that failed, with its traceback."""
     return {**_entry(cell, "failed"), "reason": reason, "error": error}
 
 
 def not_applicable_entry(cell: Cell) -> dict[str, Any]:
-    """A cell that cannot be, and why."""
+    """Return the manifest's entry of a cell that does not apply, with the reason."""
     return {**_entry(cell, "not-applicable"), "reason": cell.not_applicable}
 
 

@@ -1,4 +1,4 @@
-"""From a request to trainings and cells with their keys. Nothing is trained here."""
+"""From a request to trainings and cells with their keys."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def _unsuitable_mask(context: RunContext, mask: str) -> str | None:
 
 
 def train_masks_for(request: Request, mask: str) -> str:
-    """The mask or mixture a model is trained on before it is evaluated on ``mask``; one spelling for one mixture."""
+    """Return the mask or mixture a model is trained on before it is evaluated on ``mask``, in one spelling."""
     chosen = request.settings.train_mask
     if chosen == "same":
         chosen = mask
@@ -272,7 +272,7 @@ def train_masks_for(request: Request, mask: str) -> str:
 
 
 def train_mask_names(train_mask: str) -> list[str]:
-    """The names a training mask stands for, sorted: a mixture does not depend on the order in which it is named."""
+    """Return the names a training mask stands for, sorted: the order in which a mixture is given does not matter."""
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
     return sorted(masks.registry.resolve_masks(given))
 

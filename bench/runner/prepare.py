@@ -1,4 +1,4 @@
-"""Before a run writes anything: everything that can be checked is checked, the data are open, the cells planned."""
+"""Prepare a run: check everything that can be checked, open the data, plan the cells. Nothing is written yet."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
 
 
 def evaluated_images(data: Dataset, evaluate_on: str) -> ImageSet:
-    """The images of ``--evaluate-on``.
+    """Return the images that ``--evaluate-on`` names.
 
     Raises:
         UsageError: validation images are asked for, and the data have none.

@@ -73,13 +73,13 @@ def reproduce_experiment(
     Args:
         record: from :func:`bench.runner.reproduce.read_record`.
         name: of the new experiment.
-        callbacks: told as it goes.
-        data: where the pictures lie here.
+        callbacks: show progress and messages.
+        data: path of the images on this machine.
         models_from: the user's own model files.
         allow_code: run the model files and programs that the manifest names.
         tolerance: share of the recorded mean by which a new one may differ; ``None``: equal to the last bit, image by
             image, which other hardware or library versions are refused for.
-        root: what ``runs/`` lies in.
+        root: folder that holds ``runs/``.
 
     Raises:
         UsageError: data, masks, versions or hardware are not the recorded ones; nothing has been computed.
@@ -198,9 +198,9 @@ def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) 
 
 
 def reproduction_as_json(done: Reproduction) -> str:
-    """The outcome as JSON."""
-    told = {"reproduced": done.reproduced, "folder": str(done.folder)}
-    return json.dumps({**told, "numbers": [asdict(number) for number in done.numbers]}, indent=1)
+    """Return the outcome as JSON."""
+    outcome = {"reproduced": done.reproduced, "folder": str(done.folder)}
+    return json.dumps({**outcome, "numbers": [asdict(number) for number in done.numbers]}, indent=1)
 
 
 # What a manifest records and what ``bench run`` would be asked to compute it again.
@@ -210,7 +210,7 @@ def reproduction_as_json(done: Reproduction) -> str:
 class RecordedRun:
     """What is to be reproduced: a manifest, the cells chosen of it, and their numbers (metric -> mean and digest).
 
-    ``skipped`` are labels of pictures of other programs, which no run can make.
+    ``skipped`` are labels of images of other programs, which no run can make.
     """
 
     path: Path
@@ -221,7 +221,7 @@ class RecordedRun:
 
 
 def read_record(path: Path, cell: str | None = None) -> RecordedRun:
-    """The finished cells of a manifest, or the one that is named.
+    """Read the finished cells of a manifest, or the one that is named.
 
     Numbers are taken from the manifest itself; one of an older version needs its results beside it.
 
@@ -242,7 +242,7 @@ def read_record(path: Path, cell: str | None = None) -> RecordedRun:
         skipped = list(dict.fromkeys(c["label"] for c in done if c["train_mask"] == EXTERNAL))
         done = [c for c in done if c["train_mask"] != EXTERNAL]
         if not done:
-            of_others = f" (but pictures of other programs: {', '.join(skipped)})" if skipped else ""
+            of_others = f" (but images of other programs: {', '.join(skipped)})" if skipped else ""
             raise UsageError(f"{path}: holds no finished cell{of_others}, so there is nothing to reproduce")
         return RecordedRun(path, manifest, done, [recorded_numbers(c, path.parent) for c in done], skipped)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -252,7 +252,7 @@ def read_record(path: Path, cell: str | None = None) -> RecordedRun:
 
 
 def recorded_numbers(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """Metric -> mean and digest of a finished cell whose experiment lies in ``folder``; only those with a mean."""
+    """Return metric -> mean and digest of a finished cell of the experiment in ``folder``; only those with a mean."""
     kept = cell["evaluation"].get("numbers")
     if kept is None:
         rows = folder / cell["folder"] / "results.parquet"
@@ -287,12 +287,12 @@ def recorded_requests(
     models_from: Sequence[str] = (),
     allow_code: bool = False,
 ) -> list[Request]:
-    """What ``bench run`` would be asked for the record's cells: one request for cells that a run can compute together.
+    """Return the requests that compute a record's cells again, each for all cells that one run can compute.
 
     Args:
         record: what is to be reproduced.
         name: of the new experiment.
-        data: where the pictures lie here; as recorded without it.
+        data: path of the images on this machine; as recorded if not given.
         models_from: the user's own model files.
         allow_code: run the model files and programs that the manifest names.
 
@@ -336,7 +336,7 @@ _Group = tuple[str, tuple[str, ...], tuple[int, ...], int]
 
 
 def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[str, Any]]]:
-    """What one request each can ask for -> model -> its config."""
+    """Group cells by what one request can ask for: group -> model -> its config."""
     wanted: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
     for cell in cells:
         trained_on = cell["train_mask"] if cell["trained"] else ""

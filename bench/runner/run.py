@@ -1,4 +1,4 @@
-"""The main job: train what is not trained, evaluate what is not evaluated, keep the manifest true throughout."""
+"""Run an experiment: train and evaluate what is not done, and keep the manifest up to date throughout."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_experiment(
 ) -> RunOutcome:
     """Run every cell of ``request``; finished ones are taken from the run folder.
 
-    A failing cell is recorded with its traceback, and the others go on.
+    A failing cell is recorded with its traceback, and the others continue.
 
     Args:
         request: what to run.

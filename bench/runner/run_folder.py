@@ -1,4 +1,4 @@
-"""Run folders: ``runs/<experiment>/`` with its manifest, trainings and cells. Every write is whole or not at all."""
+"""Run folders: ``runs/<experiment>/`` with its manifest, trainings and cells. Every file is written atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DamagedManifestError(BenchError):
 
 
 def check_name(name: str) -> str:
-    """The experiment's name if it is one folder name of letters, digits, dot, dash and underscore.
+    """Return the experiment's name if it is a folder name of letters, digits, '.', '-', '_' and '+'.
 
     Raises:
         UsageError: it is not.
@@ -91,7 +91,7 @@ class RunFolder:
         return self.folder / "manifest.json"
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """The manifest, or ``None`` where there is none yet.
+        """Read the manifest; ``None`` where there is none yet.
 
         Raises:
             BenchError: it is not readable, or of another schema.
@@ -115,7 +115,7 @@ class RunFolder:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest of this version.
+    """Read a manifest of this version.
 
     Raises:
         BenchError: not readable, damaged, or of another schema.
@@ -176,5 +176,5 @@ def remove_folder(folder: Path) -> None:
 
 
 def utc_timestamp() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""``--samples``: the same few held-out images, completed every so many steps of a training, as one sheet a time."""
+"""``--samples STEPS``: the same held-out images, completed every so often during a training, as one grid each time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOLE_GREY = 128
 
 
 class SampleGrid:
-    """Draws ``samples/step-000000100.png``: a row of masked images, of completions, of truths.
+    """Draws ``samples/step-000000100.png``: a row of masked images, one of completions, one of originals.
 
     Args:
         model: in training; called in evaluation mode.
@@ -41,7 +41,7 @@ class SampleGrid:
         self._model, self._compute, self._folder = model, compute, folder / "samples"
 
     def __call__(self, step: int) -> NDArray[np.uint8]:
-        """Complete, write and return the sheet after ``step`` steps, ``(3 * S, N * S, 3)``."""
+        """Complete, write and return the grid after ``step`` steps, ``(3 * S, N * S, 3)``."""
         truth = np.array(self._test.images.pixels)
         completed = evaluator.evaluate_model(self._model, self._test, self._compute, {}).pictures
         masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GREY), truth)

@@ -1,4 +1,4 @@
-"""Where an experiment stands, read from its folder: cells, trainings on the way, sizes, who works in it.
+"""The status of an experiment, read from its folder: cells, unfinished trainings, size, the process that uses it.
 
 Imports no torch.
 """
@@ -34,7 +34,7 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """A training on the way: its folder's name, steps in the newest checkpoint, last logged, and in all."""
+    """An unfinished training: its folder's name, steps in the newest checkpoint, last logged, and in all."""
 
     name: str
     saved_step: int
@@ -74,7 +74,7 @@ class RunStatus:
 
 
 def read_status(folder: Path) -> RunStatus:
-    """The status of the experiment in ``folder``.
+    """Read the status of the experiment in ``folder``.
 
     Raises:
         BenchError: its manifest is not readable.
@@ -129,7 +129,7 @@ def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]
 
 
 def lock_holder(folder: Path) -> str | None:
-    """The process that holds an experiment's folder (``123 on host``), or ``None``."""
+    """Return the process that holds an experiment's folder (``123 on host``), or ``None``."""
     if not (folder / ".lock").exists():
         return None
     try:
@@ -143,7 +143,7 @@ def lock_holder(folder: Path) -> str | None:
 
 
 def completed_steps(training: Path) -> int:
-    """Steps in the newest checkpoint of a training's folder; 0 where there is none."""
+    """Return the steps done at the newest checkpoint of a training's folder; 0 where there is none."""
     matches = (_CHECKPOINT.fullmatch(p.name) for p in training.glob("checkpoint-*.pt"))
     return max((int(m[1]) for m in matches if m), default=0)
 
@@ -169,7 +169,7 @@ def _training(folder: Path) -> TrainingStatus:
     return TrainingStatus(folder.name, completed_steps(folder), logged, num_steps)
 
 
-# What a run would do: its cells, what of them is done, and about how long and how large the rest is.
+# What a run would do: its cells, their states, and an estimate of time and memory for the rest.
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _preview_cell(
 
 
 def _state_of_saved(saved: cell_files.SavedCell, lacking: Sequence[str], prepared: PreparedRun) -> tuple[str]:
-    """The state of a finished cell that lacks metrics or images."""
+    """Describe a finished cell that lacks metrics or images."""
     where = saved.entry.get("where", {})
     measured = saved.record.get("metrics", {})
     if where != prepared.context.where:

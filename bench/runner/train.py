@@ -63,7 +63,7 @@ def read_training_record(store: RunFolder, plan: TrainingPlan) -> dict[str, Any]
     """Return what ``training.json`` records of a training that has ended; ``None`` where it has not.
 
     It is written last. One that is damaged, or that belongs to another training, counts as not there: the training is
-    then taken up from its checkpoint, and the record is written again.
+    then resumed from its checkpoint, and the record is written again.
     """
     try:
         record = read_checked_json(store.training(plan.slug, plan.key) / "training.json")
@@ -106,7 +106,7 @@ def train_model(plan: TrainingPlan, context: RunContext, *, index: int = 0, of: 
         )
     folder = store.training(plan.slug, plan.key)
     schedule = Schedule(model.phases(plan.budget))
-    # Rank 0 looks, and the other processes are told what it found.
+    # Rank 0 reads the folder and broadcasts what it found.
     state = compute.process_group.broadcast(_finished_state(plan, context) if _is_main(context) else None)
     if state:
         model.networks.load_state_dict(state["networks"])
@@ -126,7 +126,7 @@ def _is_main(context: RunContext) -> bool:
 
 
 def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] | None:
-    """The last checkpoint of a training that has ended; otherwise the folder is left ready to train in."""
+    """Return the last checkpoint of a finished training; otherwise leave the folder ready to train in."""
     record = read_training_record(context.store, plan)
     folder = context.store.training(plan.slug, plan.key)
     if record is not None and context.request.recompute and _is_from_elsewhere(record, context):
@@ -241,7 +241,7 @@ def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, m
 
 
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
-    """The machines that a training's ``config.json`` names, in order; none where it cannot be read."""
+    """Return the machines that a training's ``config.json`` names, in order; none where it cannot be read."""
     try:
         recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))["where"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -270,7 +270,7 @@ def _validator(
 def _training_record(
     model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, context: RunContext
 ) -> dict[str, Any]:
-    """What ``training.json`` says of a training that has ended."""
+    """Return what ``training.json`` records of a training that has ended."""
     folder = context.store.training(plan.slug, plan.key)
     state = checkpoint.newest_checkpoint(folder)
     seconds = float(state["metric_logger"]["seconds"]) if state else 0.0

@@ -70,7 +70,7 @@ class WorkUnit:
         return store.folder / "units" / self.name
 
     def as_json(self) -> dict[str, Any]:
-        """What ``bench run --plan-only --json`` lists."""
+        """Return what ``bench run --plan-only --json`` lists."""
         cells = [{"key": c.key, "mask": c.mask, "seed": c.seed} for c in self.cells]
         return {
             "what": self.key,

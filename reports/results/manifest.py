@@ -61,7 +61,7 @@ def is_claims_dataset(data: Mapping[str, Any]) -> bool:
 
 
 _REMEDY = (
-    "get an intact copy of it, or run the experiment's command again, which makes it again from the cells"
+    "get an intact copy of it, or run the experiment's command again, which rebuilds it from the cells"
 )
 
 

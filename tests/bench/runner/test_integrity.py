@@ -106,7 +106,7 @@ def test_a_damaged_manifest_is_made_again_from_all_cells(
     damage(store.manifest_path)
     callbacks = Warned()
     run_experiment(request(pictures_dir, ("mean",), name="kept"), callbacks)
-    assert any("made again from 2 finished cells" in warning for warning in callbacks.warnings)
+    assert any("rebuilt from 2 finished cells" in warning for warning in callbacks.warnings)
     found = rows(store)
     assert set(found["model"]) == {"mean", "mean-image"}
     assert sorted(found["psnr_db"]) == sorted(expected["psnr_db"])

@@ -128,7 +128,7 @@ def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None
     for part in (
         "weights of finished trainings",
         "leftovers of killed",
-        "pack of pictures",
+        "image cache",
         "could be freed",
     ):
         assert part in shown
