@@ -79,7 +79,10 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     manifests = sorted(runs_folder.glob("*/manifest.json"))
     cached, kept, entries = _read_cache(reports_folder), {}, []
     for path in manifests:
-        signature = _signature(path)
+        try:
+            signature = _signature(path)
+        except FileNotFoundError:  # removed in the meantime
+            continue
         entry = cached.get(path.parent.name, {}).get(signature)
         if entry is None:
             entry = make_entry(path.parent)
@@ -153,6 +156,9 @@ def make_entry(folder: Path) -> IndexEntry:
         return IndexEntry(name=folder.name, problem=str(error))
     except (KeyError, TypeError, ValueError) as error:
         problem = f"the manifest is incomplete ({error}); run the command again"
+        return IndexEntry(name=folder.name, problem=problem)
+    except Exception as error:  # one experiment never breaks the page of all others
+        problem = f"cannot be shown ({type(error).__name__}: {error})"
         return IndexEntry(name=folder.name, problem=problem)
 
 

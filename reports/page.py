@@ -26,8 +26,9 @@ def render_page(template: str, values: dict[str, Any]) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a page atomically."""
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a page atomically. What UTF-8 cannot hold is shown as an escape, never a reason to write nothing."""
+    content = text.encode("utf-8", errors="backslashreplace")
+    atomic_write(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 

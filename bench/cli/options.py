@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from bench.cli.config_file import option_keys
 from bench.config import PRESETS, SIZES, RunConfig
 from bench.errors import UsageError
+from masks.image_files import escape_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +69,7 @@ def data_option(function: F) -> F:
         default="faces",
         show_default="the embedded procedural faces",
         metavar="PATH",
+        callback=lambda ctx, param, value: escape_name(value),
         help="CelebA (its folder or .zip), or any folder of images.",
     )(function)
 

@@ -34,6 +34,7 @@ from bench.cli.options import (
 from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
+from masks.image_files import escape_name
 from models.learning_rates import SCHEDULES
 
 if TYPE_CHECKING:
@@ -458,7 +459,7 @@ def _request(
         masks=masks,
         settings=config,
         model_options=model_options,
-        command=("bench", *sys.argv[1:]),
+        command=("bench", *map(escape_name, sys.argv[1:])),
         options=resolved_options(ctx.command, ctx.params, resolved),
     )
 
