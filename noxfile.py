@@ -136,6 +136,16 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session
+def demo(session: nox.Session) -> None:
+    """``bench demo`` in headless Chromium: paint, run, and no request leaves loopback."""
+    if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        session.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    # Gradio pins an older Pillow than everybody else's, so that it has an environment of its own.
+    install(session, "-e", ".[demo,browser]", "pytest>=8.2", "pytest-timeout>=2.3")
+    session.run("pytest", "tests/bench/test_demo_browser.py", *session.posargs)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The report in headless Chromium: it works, it overflows nowhere, axe and html-validate find nothing."""
     if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):

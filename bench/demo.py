@@ -129,7 +129,8 @@ class DemoSession:
     def _complete_one(self, completer: ImageCompleter, image: Pixels, hole: Hole) -> Pixels:
         """Complete as in evaluation where the image has the model's size, else by windows as ``bench inpaint``."""
         photo = Photo(image, {})
-        if completer.size == self.size == image.shape[0] == image.shape[1] and (
+        as_evaluated = completer.size in (None, self.size) and self.size == image.shape[0] == image.shape[1]
+        if as_evaluated and (
             not completer.centered or np.array_equal(hole, self.draw_mask("center", "", image.shape[:2]))
         ):
             filled = _complete_square(completer, photo.rgb, hole)
