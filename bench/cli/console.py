@@ -96,7 +96,7 @@ def _number(mean: float | None, metric: MetricInfo) -> str:
 
 def print_preview(request: Request, *, as_json: bool) -> None:
     """Print the cells of a run with their state, then time and memory of the rest."""
-    from bench.runner.status import preview_run
+    from bench.runner.preview import preview_run
 
     with ConsoleCallbacks() as callbacks:
         planned = preview_run(request, callbacks)

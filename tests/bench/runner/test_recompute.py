@@ -17,8 +17,8 @@ from bench.errors import UsageError
 from bench.runner import keys, plan
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.prepare import PreparedRun
+from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
-from bench.runner.status import preview_run
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request, rows
 
