@@ -258,8 +258,10 @@ class Diffusion(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """In training, denoise the hole from a random time; in evaluation, return the first sample."""
-        if not self.networks["generator"].training:
-            return self.sample(batch, 0)
+        return self._denoise_once(batch) if self.networks["generator"].training else self.sample(batch, 0)
+
+    def _denoise_once(self, batch: Batch) -> Completion:
+        """Add noise of a random time to each hole and predict the image from it; extras: v and its target."""
         # One row for each image of the global batch, so that micro-batches draw what the whole batch draws.
         shape = batch.image.shape[1:]
         time = batch.draw(lambda count, generator: torch.rand(count, generator=generator))
@@ -309,7 +311,9 @@ class Diffusion(InpaintingModel):
 
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Return the mean squared error of v in the hole."""
-        error = mse_over_weights(completion.extras["v"], completion.extras["target"], batch.mask)
+        # A sample has no v: in evaluation mode the loss takes a forward of its own.
+        extras = completion.extras or self._denoise_once(batch).extras
+        error = mse_over_weights(extras["v"], extras["target"], batch.mask)
         return {"loss": error}
 
     def layer_table(self) -> Mapping[str, list[Layer]]:

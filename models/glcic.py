@@ -55,7 +55,7 @@ from models.layers.conv_block import RELU, ConvBlock, LayerRow, describe_layers,
 from models.layers.dual_discriminator import DualDiscriminator, LayerOptions
 from models.layers.gated_conv import same_conv
 from models.registry import register
-from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
+from models.three_phase import LARGE_HOLES, ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
 
 #: Radius of the fast marching in post-processing, in pixels (the authors' ``inpaint.lua``).
 TELEA_RADIUS = 1
@@ -178,6 +178,7 @@ class GLCIC(ThreePhaseModel):
             resolved="three fifths of the image (96 at 160 pixels, 40 at 64), around the hole",
             field="local_size",
         ),
+        LARGE_HOLES,
         Ambiguity(
             topic="convolutions of the global discriminator",
             published="6 at 256 pixels; 5 at 160 in the public port",

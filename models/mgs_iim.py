@@ -63,7 +63,7 @@ from models.layers.conv_block import (
 from models.layers.dual_discriminator import Branches, DualDiscriminator, Head, LayerOptions, SpectralNorm
 from models.layers.gated_conv import same_conv
 from models.registry import register
-from models.three_phase import ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
+from models.three_phase import LARGE_HOLES, ThreePhaseConfig, ThreePhaseModel, fill_pixel, masked_input
 
 #: Table 1: kind, kernel, stride, channels in and out.
 TABLE_1 = tuple(
@@ -358,6 +358,7 @@ class MGSIIM(ThreePhaseModel):
             resolved="three fifths of the image: 96 at 160 pixels (GLCIC for CelebA), 40 at 64",
             field="local_size",
         ),
+        LARGE_HOLES,
         Ambiguity(
             topic="length of the phases",
             published="Tc and Td are not given",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.base import (
+    Ambiguity,
     Batch,
     Budget,
     Completion,
@@ -47,6 +48,16 @@ _SQUARED_ERRORS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "image": mse_over_pixels,
     "sum": squared_norm,
 }
+
+#: Shares measured over 300 masks of each kind at 160 px (``tests/models/layers/test_local_crop.py``).
+LARGE_HOLES = Ambiguity(
+    topic="holes larger than the local crop",
+    published="do not occur: rectangles no larger than the crop",
+    resolved="the crop shows the middle of the hole's bounding box: 81 % of the pixels of holes of kind shapes "
+    "(72 % of which exceed it), 76 % of freeform (64 %), all of center and random-rect",
+    field="local_size",
+    deviation=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masks.registry import draw_masks
 from models.layers.local_crop import crop_at, default_local_size, hole_corners, random_corners
+from models.three_phase import LARGE_HOLES
 
 
 def slow_crop(image: torch.Tensor, mask: torch.Tensor, side: int) -> torch.Tensor:
@@ -69,3 +72,25 @@ def test_random_corners_come_from_the_generator_and_reach_both_ends() -> None:
     assert corners.min() == 0
     assert corners.max() == 4
     assert (corners[:, 0] != corners[:, 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "exceeds", "seen"),
+    [("center", 0.0, 1.0), ("random-rect", 0.0, 1.0), ("shapes", 0.72, 0.81), ("freeform", 0.64, 0.76)],
+)
+def test_what_the_local_discriminator_sees_of_a_hole_is_what_the_table_says(
+    kind: str, exceeds: float, seen: float
+) -> None:
+    """The shares that GLCIC's and MGS-IIM's tables of ambiguities state, at 160 px."""
+    masks = torch.from_numpy(draw_masks(kind, [str(number) for number in range(300)], 160)).float()[:, None]
+    side = default_local_size(160)
+    crops = crop_at(masks, hole_corners(masks, side), side)
+    shares = crops.sum((1, 2, 3)) / masks.sum((1, 2, 3))
+    assert shares.mean().item() == pytest.approx(seen, abs=0.02)
+    extents = torch.stack([masks.amax(dim).flatten(1).sum(1) for dim in (2, 3)])
+    # An extent counts rows or columns with hole; a hole of several parts may have gaps between them.
+    assert (extents.amax(0) > side).float().mean().item() <= exceeds + 0.02
+    assert (shares < 1).float().mean().item() == pytest.approx(exceeds, abs=0.02)
+    if exceeds:
+        assert f"{exceeds:.0%}".replace("%", " %") in LARGE_HOLES.resolved
+        assert f"{seen:.0%}".replace("%", " %") in LARGE_HOLES.resolved
