@@ -56,6 +56,7 @@ def export_weights_command(
     """
     from bench.experiments import open_experiment
     from bench.inpainting import trained_weights
+    from bench.progress import format_bytes
 
     source = open_experiment(experiment)
     folder = output or Path("weights") / source.name
@@ -65,4 +66,4 @@ def export_weights_command(
         same = (
             "the same images, bit for bit" if difference == 0 else f"the same images within {difference:.0e}"
         )
-        click.echo(f"{path}  {training.label}, {path.stat().st_size / 2**20:.1f} MiB; {same}")
+        click.echo(f"{path}  {training.label}, {format_bytes(path.stat().st_size)}; {same}")
