@@ -30,7 +30,7 @@ _PARTS = ("settings", "data", "software", "hardware")
 def compare_all_pairs(
     experiments: Sequence[Experiment], metrics: Sequence[str]
 ) -> list[ExperimentComparison]:
-    """The first experiment with each of the others; one that has nothing in common with it is refused by itself.
+    """Compare the first experiment with each of the others; one without anything in common is rejected by itself.
 
     Raises:
         ComparisonError: none of them has anything in common with the first.
@@ -51,7 +51,7 @@ def compare_all_pairs(
 def render_comparison(
     experiments: Sequence[Experiment], comparisons: Sequence[ExperimentComparison], folder: Path
 ) -> Path:
-    """Write ``folder/index.html``, whole or not at all.
+    """Write ``folder/index.html``, atomically.
 
     Args:
         experiments: two or more.
@@ -94,7 +94,7 @@ def _section(
     metrics: dict[str, MetricView],
     style: dict[str, LineStyle],
 ) -> dict[str, Any]:
-    """What is shown of one pair of experiments."""
+    """Build what is shown of one pair of experiments."""
     table = comparison.differences
     panels = []
     for mask, part in table.groupby("mask", sort=False):
@@ -145,15 +145,15 @@ def _forest(
         plots.plot_paired_forest(part.assign(b=part["label"]), style, f"difference, {metric.title}"),
         f"compare {name} {metric.name}",
         metric.heading,
-        f"{first.name} less {other.name} in {metric.title}: {words}.",
-        f"Further {side} is better for {first.name}. Bars: 95 % intervals; the upright is no difference.",
+        f"{first.name} − {other.name} in {metric.title}: {words}.",
+        f"Further {side} is better for {first.name}. Bars: 95 % intervals; the vertical line is no difference.",
     )
 
 
 def _words(
     first: Experiment, other: Experiment, table: pd.DataFrame, metrics: dict[str, MetricView]
 ) -> list[str]:
-    """A sentence a metric: how many methods are better where."""
+    """Say in a sentence per metric how many methods are better where."""
     found = []
     for name, part in table.groupby("metric", sort=False):
         counts = part["verdict"].value_counts()
@@ -163,14 +163,14 @@ def _words(
         number = f"{metric.show(widest['difference'], sign=True)} {metric.unit}".strip()
         found.append(
             f"In {metric.heading}, of {len(part)} pairs {ahead} are better in {first.name}, {behind} in "
-            f"{other.name}, and {len(part) - ahead - behind} cannot be told apart; the widest difference is "
+            f"{other.name}, and {len(part) - ahead - behind} are undecided; the widest difference is "
             f"{number} ({widest['label']} on “{widest['mask']}”)."
         )
     return found
 
 
 def _set_up(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """Fields of the manifests that are not the same in all: ``name`` and one value an experiment."""
+    """List the fields of the manifests that are not the same in all: ``name`` and one value per experiment."""
     rows = []
     fields = [(part, k) for part in _PARTS for e in experiments for k in e.manifest.get(part, {})]
     for part, key in dict.fromkeys(fields):

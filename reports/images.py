@@ -180,6 +180,10 @@ def choose_images(
         scores: label -> ``(count,)`` score of each image of the sample; NaN where there is none.
         count: images in the sample.
         higher_is_better: direction of the score.
+
+    >>> scores = {"GLCIC": np.array([20.0, 24.0, 22.0]), "PConv": np.array([21.0, 23.0, 26.0])}
+    >>> [(choice.place, choice.reasons(2)) for choice in choose_images(scores, 3)][1]
+    (1, ['random', 'median', 'best of GLCIC'])
     """
     found: dict[int, ImageChoice] = {}
 

@@ -1,7 +1,7 @@
 """One color, dash and marker for each model, the same in every figure and table.
 
-Colors are of middle lightness, so that they stand on a light page and on a dark one, near those of Okabe and
-Ito, which people with color-blindness can tell apart. Dashes and markers tell the lines apart in greyscale.
+Colors are of middle lightness, so that they are visible on a light page and on a dark one, near those of Okabe and
+Ito, which people with color blindness can tell apart. Dashes and markers tell the lines apart in grayscale.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class LineStyle:
     marker: str
 
     def line(self) -> dict[str, Any]:
-        """Keyword arguments of ``Axes.plot``."""
+        """Return keyword arguments of ``Axes.plot``."""
         return {"color": self.color, "linestyle": self.dash}
 
     @property
     def dash_array(self) -> str:
-        """The dash as SVG's ``stroke-dasharray`` for a line of width 1.7; empty for a solid line."""
+        """Return the dash as SVG's ``stroke-dasharray`` for a line of width 1.7; empty for a solid line."""
         return "" if isinstance(self.dash, str) else " ".join(f"{1.7 * part:.1f}" for part in self.dash[1])
 
 
 _SOLID, _DASHED, _DOTTED = "-", (0.0, (5.0, 2.0)), (0.0, (1.2, 1.6))
 _DASHDOT, _LONG = (0.0, (6.0, 1.6, 1.2, 1.6)), (0.0, (9.0, 3.0))
 
-#: The paper's four models and the untrained fills style the same in every report.
+#: The paper's four models and the training-free baselines look the same in every report.
 KNOWN = {
     "mgs-iim": LineStyle("#d55e00", _SOLID, "o"),
     "glcic": LineStyle("#2b7bba", _DASHED, "s"),
@@ -57,10 +57,17 @@ _OTHERS = (
 
 
 def line_styles(entrants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
-    """Label -> style, for pairs of registry name and label.
+    """Assign a style to every label.
 
     A model of the paper keeps its style; a second label of one model (another training mask) and models that
     this file does not know take the next free one, in the order given.
+
+    Args:
+        entrants: pairs of registry name and label.
+
+    >>> styles = line_styles([("glcic", "GLCIC"), ("mine", "My model")])
+    >>> styles["GLCIC"] == KNOWN["glcic"], styles["My model"].marker
+    (True, 'h')
     """
     result: dict[str, LineStyle] = {}
     taken: set[str] = set()

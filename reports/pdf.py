@@ -18,13 +18,13 @@ class ChromiumError(RuntimeError):
 
 
 def find_chromium() -> Path | None:
-    """The first browser of the Chromium family on the search path."""
+    """Find the first browser of the Chromium family on the search path."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     return Path(found) if found else None
 
 
 def print_pdf(page: Path, target: Path) -> Path:
-    """Print an HTML page as PDF by its print style sheet, whole or not at all.
+    """Print an HTML page as PDF by its print style sheet, atomically.
 
     Raises:
         ChromiumError: no browser is installed, or it failed.

@@ -174,5 +174,5 @@ def _line(contrast: TraitContrast, metric: MetricView, baseline: MethodView | No
         "worst": shown[0],
         "others": shown[1],
         "difference": f"{gap[0]} [{gap[1]}, {gap[2]}]",
-        "decided": "differs" if decided else "no difference can be told",
+        "decided": "differs" if decided else "undecided",
     }

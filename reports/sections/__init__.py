@@ -2,7 +2,7 @@
 
 A module of this package that defines ``SECTION`` is a section of the page: its builder makes a dictionary from the
 report's context, and ``templates/sections/<name>.html.j2`` shows that dictionary under the name ``view``. Nothing else
-has to be told: the page, the contents list and the exported figures all follow :func:`find_sections`.
+needs to know of it: the page, the contents list and the exported figures all follow :func:`find_sections`.
 """
 
 from __future__ import annotations

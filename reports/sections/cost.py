@@ -14,7 +14,7 @@ from reports.svg import apply_style
 
 
 def build_cost(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/cost.html.j2``."""
+    """Build the view of ``sections/cost.html.j2``."""
     rows = [{"method": m, "columns": _columns(m)} for m in context.methods if m.done]
     with apply_style():
         return {
@@ -38,7 +38,7 @@ HEADS = (
 
 
 def _columns(method: MethodView) -> list[tuple[str, float | None]]:
-    """Text and sort value of each column; means over the method's trainings and cells."""
+    """Return text and sort value of each column: means over the method's trainings and cells."""
     trainings = list({c["training"]["key"]: c["training"] for c in method.done if c["training"]}.values())
     speeds = [c["evaluation"]["images_per_second"] for c in method.done if c["evaluation"]]
     parameters = trainings[0]["parameters"] if trainings else {}

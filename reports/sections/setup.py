@@ -14,7 +14,7 @@ _LISTED = ("skipped", "duplicates", "unseen_identities")
 
 
 def build_setup(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/setup.html.j2``."""
+    """Build the view of ``sections/setup.html.j2``."""
     m = context.manifest
     data = m["data"]
     return {
@@ -41,7 +41,7 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
 
 
 def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Where cells were computed: what can change their last digits, with the cells it holds for.
+    """List where cells were computed: what can change their last digits, with the cells it holds for.
 
     One entry where all agree; else one for each set-up, naming its methods with their masks.
     """
@@ -69,8 +69,9 @@ def _config(method: MethodView) -> dict[str, Any]:
 
 
 def _configs(context: ReportContext) -> list[dict[str, Any]]:
-    """Fields of the models' configs: ``name``, one value a model (``None`` where it has no such field), and
-    whether they differ.
+    """List the fields of the models' configs, those that differ first.
+
+    Each has a ``name``, one value per model (``None`` where it has no such field), and whether they differ.
     """
     methods = [m for m in context.methods if _config(m)]
     names = list(dict.fromkeys(name for m in methods for name in _config(m)))
@@ -97,7 +98,11 @@ def _ambiguities(context: ReportContext, *, deviation: bool) -> list[tuple[str, 
 
 
 def plain_value(value: Any) -> str:
-    """A value as one reads it."""
+    """Write a value of a manifest as a reader expects it.
+
+    >>> [plain_value(v) for v in (None, True, 162770, 0.0004, ["center", "shapes"], {"a": 1})]
+    ['–', 'yes', '162,770', '0.0004', 'center, shapes', 'a = 1']
+    """
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -115,7 +120,7 @@ def plain_value(value: Any) -> str:
 
 
 def build_identity_leak(context: ReportContext) -> dict[str, Any] | None:
-    """Context of ``sections/leak.html.j2``; ``None`` where nobody is known from training, or people are unknown.
+    """Build the view of ``sections/leak.html.j2``; ``None`` where no person is in training, or persons are unknown.
 
     ``lines`` is empty where everybody is known, so that there is nothing to compare.
     """

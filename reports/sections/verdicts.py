@@ -20,7 +20,7 @@ MEANINGS: dict[Outcome, str] = {
 
 
 def build_verdicts(context: ReportContext) -> dict[str, Any]:
-    """Context of ``sections/verdicts.html.j2``."""
+    """Build the view of ``sections/verdicts.html.j2``."""
     verdicts = context.verdicts
     counts = Counter(v.outcome for v in verdicts)
     reasons = {v.reason for v in verdicts}

@@ -49,7 +49,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A full report, one without any result, a comparison, and the list of experiments."""
+    """Render a full report, one without any result, a comparison, the list, and the worst and blind pages."""
     root = tmp_path_factory.mktemp("pages")
     full = make_experiment(
         root / "runs",

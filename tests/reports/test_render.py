@@ -332,7 +332,7 @@ def test_the_papers_column_stands_only_beside_the_mask_it_belongs_to_with_its_ci
 
 
 def _tables(text: str) -> list[str]:
-    """The panels of the section of results, one per mask."""
+    """Return the panels of the section of results, one per mask."""
     section = text[text.index('<section id="results_table"') :]
     section = section[: section.index("</section>")]
     return section.split('<div class="mask-panel"')[1:]
@@ -533,3 +533,21 @@ def test_one_label_with_two_training_masks_is_two_methods(tmp_path: Path) -> Non
     page = Elements(render_report(folder, tmp_path / "page").read_text(encoding="utf-8"))
     assert "MGS-IIM, trained on center" in page.text
     assert "MGS-IIM, trained on shapes" in page.text
+
+
+def test_a_fitted_baseline_stands_beside_the_learning_curves(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mgs-iim", "biharmonic"), seeds=(0, 1), pictures=0)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        if not cell["trained"]:
+            cell["fit"] = {"validation_psnr_db_by_images": {"100": 19.0, "400": 20.5, "1600": 21.25}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    text, page = _read(render_report(folder, tmp_path / "page"))
+    assert "How much is not linear: beside Biharmonic" in page.text
+    assert "Biharmonic: 19.00 from 100 images, 20.50 from 400 images, 21.25 from 1,600 images" in text
+    assert "Line: mean of the seeds; band: from the lowest to the highest." in page.text
+
+
+def _read(path: Path) -> tuple[str, Elements]:
+    text = path.read_text(encoding="utf-8")
+    return text, Elements(text)
