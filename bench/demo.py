@@ -349,4 +349,7 @@ def serve(
         prevent_thread_lock=True,
     )
     on_start(address)
-    page.block_thread()
+    try:
+        page.block_thread()
+    finally:  # its threads would keep the process alive
+        page.close(verbose=False)

@@ -47,7 +47,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Ite
     assert line.startswith("demo: http://127.0.0.1:"), line
     yield line.removeprefix("demo: ").strip()
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=30)
+    assert process.wait(timeout=120) == 143
     process.stdout.close()
 
 
