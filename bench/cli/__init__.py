@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "score": "Score images made by any other program.",
         "export": "Export an experiment's tables.",
         "import": "Make an experiment from kept files.",
+    "merge": "Join experiments: seeds side by side.",
         "export-weights": "Export trained generators as files to share.",
     },
     "Your own images": {

@@ -1,0 +1,33 @@
+"""``bench merge``: one experiment from several."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli import options
+
+
+@click.command(epilog="\b\nExample:\n  bench merge table4-seeds-0-2 table4-seeds-3-5 --name table4")
+@click.argument(
+    "experiments",
+    nargs=-1,
+    required=True,
+    metavar="EXPERIMENT...",
+    shell_complete=options.complete_experiments,
+)
+@click.option("--name", required=True, help="Name of the new experiment.")
+def merge_command(experiments: tuple[str, ...], name: str) -> None:
+    """Join EXPERIMENT... (names in runs/, or paths) into a new one: seeds side by side, models in one table.
+
+    They must have been evaluated on the same images and masks with the same settings; only seeds, models, masks
+    and learning rates may differ. The experiments themselves stay as they are.
+    """
+    from bench.experiments import find_experiment
+    from bench.ledger.merging import merge_experiments
+    from reports.results.experiment import load_experiment
+
+    folder = merge_experiments([find_experiment(e) for e in experiments], name)
+    merged = load_experiment(folder)
+    seeds = ", ".join(map(str, merged.manifest["settings"]["seeds"]))
+    click.echo(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")
+    click.echo(f"next: bench report {name}; bench claims {name}")

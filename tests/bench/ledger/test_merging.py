@@ -1,0 +1,109 @@
+"""``bench merge``: seeds and models of several experiments in one table; and tuning on one grid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.errors import UsageError
+from bench.ledger.merging import merge_experiments
+from benchmarks.tune import record, tune
+from reports.claims.verdicts import evaluate_claims
+from reports.results.experiment import load_experiment
+from reports.results.schema import read_rows, write_rows
+from tests.bench.cli.test_cli import bench
+from tests.reports.synthetic import make_experiment
+
+CELEBA = {"procedural": False, "images": 12, "pictures": 2}
+
+
+def test_seeds_of_two_experiments_stand_side_by_side(tmp_path: Path) -> None:
+    parts = [
+        make_experiment(tmp_path, name=f"seeds-{i}", models=("mgs-iim", "mean"), seeds=seeds, **CELEBA)  # type: ignore[arg-type]
+        for i, seeds in enumerate(((0, 1), (2,)))
+    ]
+    for part in parts:  # a baseline has one cell, whatever the seeds
+        manifest = json.loads((part / "manifest.json").read_text())
+        for cell in manifest["cells"]:
+            if cell["model"] == "mean":
+                results = part / cell["folder"] / "results.parquet"
+                write_rows(read_rows(results).assign(seed=0), results)
+                cell["seed"] = 0
+        (part / "manifest.json").write_text(json.dumps(manifest))
+    for part in parts[1:]:  # the same numbers, computed twice
+        (mean,) = part.glob("cells/mean-*/results.parquet")
+        mean.write_bytes(next(parts[0].glob("cells/mean-*/results.parquet")).read_bytes())
+    merged = load_experiment(merge_experiments(parts, "all", runs=tmp_path / "runs"))
+    assert sorted(merged.rows.loc[merged.rows["model"] == "mgs-iim", "seed"].unique()) == [0, 1, 2]
+    assert len(merged.done()) == 4
+    assert merged.manifest["settings"]["seeds"] == [0, 1, 2]
+    assert [m["experiment"] for m in merged.manifest["merged"]] == ["seeds-0", "seeds-1"]
+    assert merged.curves["training"].nunique() == 3
+    assert merged.pictures("center") is not None
+    apart = pd.concat([load_experiment(part).curves for part in parts])
+    assert len(merged.curves) == len(apart)
+
+
+def test_the_command_joins_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("a", "mgs-iim"), ("b", "glcic")):
+        make_experiment(tmp_path / "runs", name=name, models=(model,), seeds=(0, 1), **CELEBA)  # type: ignore[arg-type]
+    result = bench("merge", "a", "b", "--name", "both")
+    assert result.exit_code == 0, result.output
+    assert "merged: runs/both (4 cells, seeds 0, 1)" in result.output
+    assert bench("merge", "a", "b", "--name", "both").exit_code != 0
+
+
+def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
+    first = make_experiment(tmp_path, name="first", models=("mgs-iim",), **CELEBA)  # type: ignore[arg-type]
+    for name, change, says in (
+        ("size", {"size": 160}, "differ in size"),
+        ("budget", {"images_seen": 99}, "differ in images_seen"),
+        ("data", {"procedural": True}, "differ in images"),
+        ("mask", {"mask_digest": "cd"}, "differ in mask center"),
+        ("numbers", {"means": {"mgs-iim": 20.0}}, "has other numbers in first and numbers"),
+    ):
+        other = make_experiment(tmp_path, name=name, models=("mgs-iim",), **(CELEBA | change))  # type: ignore[arg-type, operator]
+        with pytest.raises(UsageError, match=says):
+            merge_experiments([first, other], "all", runs=tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_tuned_learning_rate_is_kept_and_the_verdict_says_so(tmp_path: Path) -> None:
+    models = ("context-encoder", "glcic", "pconv", "mgs-iim")
+    parts, tuning = [], {}
+    for i, model in enumerate(models):
+        parts.append(
+            make_experiment(tmp_path, name=model, models=(model,), seeds=(0, 1, 2), **CELEBA)  # type: ignore[arg-type]
+        )
+        rate = 2e-4 * 2**i
+        tuning[model] = record(model, {rate / 2: 23.0, rate: 24.0, rate * 2: 23.5}, 1600)
+        manifest = json.loads((parts[-1] / "manifest.json").read_text())
+        manifest["settings"]["learning_rate"] = rate
+        (parts[-1] / "manifest.json").write_text(json.dumps(manifest))
+    merged = load_experiment(merge_experiments(parts, "tuned", runs=tmp_path / "runs", tuning=tuning))
+    assert merged.manifest["settings"]["learning_rate"] is None
+    kept = {c["model"]: c["training"]["tuning"]["learning_rate"] for c in merged.done()}
+    assert kept == {"context-encoder": 2e-4, "glcic": 4e-4, "pconv": 8e-4, "mgs-iim": 1.6e-3}
+    shortfalls = evaluate_claims(merged)[0].shortfalls
+    assert "one recipe for all models instead of each paper's own" in shortfalls
+    assert "mgs-iim with a learning rate of its own (0.0016)" in shortfalls
+
+
+def test_the_grid_is_the_same_for_all_and_extended_until_every_best_is_inside() -> None:
+    best = {"a": 4e-4, "b": 1.6e-3, "c": 2e-4}
+    asked: list[tuple[str, float]] = []
+
+    def score(model: str, rate: float) -> float:
+        asked.append((model, rate))
+        return -abs(rate - best[model])
+
+    found = tune(list(best), (2e-4, 4e-4, 8e-4), score)
+    assert {tuple(sorted(of)) for of in found.values()} == {(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3)}
+    assert {m: max(of, key=lambda r, of=of: of[r]) for m, of in found.items()} == best  # type: ignore[misc]
+    assert len(asked) == len(set(asked)) == 18
+    with pytest.raises(ValueError, match="still best at an end"):
+        tune(["d"], (1e-4, 2e-4), lambda model, rate: rate)
