@@ -60,9 +60,7 @@ def is_claims_dataset(data: Mapping[str, Any]) -> bool:
     return bool(data.get("claims_dataset", data.get("name") == "celeba"))
 
 
-_REMEDY = (
-    "get an intact copy of it, or run the experiment's command again, which rebuilds it from the cells"
-)
+_REMEDY = "get an intact copy of it, or run the experiment's command again, which rebuilds it from the cells"
 
 
 def manifest_checksum(value: Mapping[str, Any]) -> str:
