@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.config import Request, RunConfig, resolve_config
+from bench.config import Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DataError, DiskError, UsageError
 from bench.experiments import find_experiment, open_experiment
 from models.errors import ModelError
@@ -192,7 +192,7 @@ def run(
     with _usage_errors():
         request = Request(
             models=expand_model_names(_names(models), models_from),
-            masks=expand_mask_names(_names(masks)),
+            masks=tuple(resolve_mask_names(_names(masks))),
             data=str(data),
             settings=config,
             model_options=model_options or {},
@@ -254,7 +254,7 @@ def score(
     from bench.scoring.functions import score_folder, score_function
 
     _, config = _resolve(preset, settings)
-    chosen = expand_mask_names(_names(masks))
+    chosen = tuple(resolve_mask_names(_names(masks)))
     where = method if callable(method) else Path(method)
     own_name = getattr(method, "__name__", type(method).__name__) if callable(method) else Path(method).name
     with contextlib.ExitStack() as stack:
@@ -399,7 +399,7 @@ def masks(
             {"summary": [i.summary for i in infos], "source": [i.source for i in infos]},
             index=pd.Index([i.name for i in infos], name="mask"),
         )
-    (name,) = expand_mask_names([name])
+    (name,) = resolve_mask_names([name])
     named = list(ids) if ids is not None else [f"preview-{i}" for i in range(count)]
     try:
         return draw_masks(name, named, size, base_seed=seed).astype(bool)
@@ -455,20 +455,6 @@ def expand_model_names(names: Iterable[str], models_from: Sequence[str | Path] =
     given = [n for name in names for n in (claims if name == "claims" else [name])]
     with _usage_errors():
         return tuple(expand_models(given, [Path(p) for p in models_from]))
-
-
-def expand_mask_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Expand groups of masks into names.
-
-    Raises:
-        UsageError: neither a mask nor a group (with suggestions).
-    """
-    from masks.registry import UnknownMaskError, resolve_masks
-
-    try:
-        return tuple(resolve_masks(names))
-    except UnknownMaskError as error:
-        raise UsageError(str(error)) from error
 
 
 @contextlib.contextmanager

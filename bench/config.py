@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -148,6 +148,30 @@ class RunConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**dataclasses.asdict(self), "seeds": list(self.seeds), "metrics": list(self.metrics)}
+
+
+def resolve_mask_names(names: Iterable[str]) -> list[str]:
+    """Expand groups of masks into names.
+
+    Raises:
+        UsageError: neither a mask nor a group (with suggestions), or a folder of masks with unknown parameters.
+
+    Example:
+        >>> resolve_mask_names(["half", "paper"])
+        ['half', 'center', 'random-rect', 'shapes']
+        >>> resolve_mask_names(["centre"])
+        Traceback (most recent call last):
+        ...
+        bench.errors.UsageError: unknown mask 'centre'; did you mean 'center'?
+    """
+    from masks.registry import UnknownMaskError, resolve_masks
+
+    try:
+        return resolve_masks(names)
+    except UnknownMaskError as error:
+        raise UsageError(f"unknown mask {error.name!r}{did_you_mean(error.name, error.known)}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> RunConfig:

@@ -6,7 +6,6 @@ Masks are uint8, 1 = hole. Training masks come from a seed space of their own (`
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +39,16 @@ _FAMILIES = ("shapes", "freeform", "lama", "irregular", "mat", "face_parts")
 
 
 class UnknownMaskError(ValueError):
-    """No mask has that name; the message carries suggestions."""
+    """No mask has that name.
+
+    Attributes:
+        name: what was given.
+        known: every name and group that there is.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown mask {name!r}; there are: {', '.join(known)}")
+        self.name, self.known = name, tuple(known)
 
 
 def _import_families() -> None:
@@ -66,7 +74,7 @@ def resolve_masks(given: Iterable[str]) -> list[str]:
     """Return the names for what a user gave: names, ``paper`` (the paper's three), ``all``, ``files:FOLDER``.
 
     Raises:
-        UnknownMaskError: no such mask, with suggestions.
+        UnknownMaskError: no such mask.
 
     >>> resolve_masks(["half", "paper"])
     ['half', 'center', 'random-rect', 'shapes']
@@ -81,14 +89,7 @@ def resolve_masks(given: Iterable[str]) -> list[str]:
         elif name.startswith(folder.PREFIX):
             chosen[folder.canonical_name(name)] = None
         else:
-            known = [*KINDS, *groups, "files:FOLDER"]
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = (
-                "did you mean " + " or ".join(map(repr, near)) + "?"
-                if near
-                else "there are: " + ", ".join(known)
-            )
-            raise UnknownMaskError(f"unknown mask {name!r}; {hint}")
+            raise UnknownMaskError(name, [*KINDS, *groups, f"{folder.PREFIX}FOLDER"])
     return list(chosen)
 
 
@@ -96,7 +97,7 @@ def mask_info(name: str) -> MaskInfo:
     """Return what a mask is.
 
     Raises:
-        UnknownMaskError: no such mask, with suggestions.
+        UnknownMaskError: no such mask.
 
     >>> mask_info("half").source
     'EdgeConnect (Nazeri et al., 2019), mask type 2'
@@ -121,7 +122,7 @@ def draw_masks(
         stream: ``training`` or ``evaluation``; the key keeps the two apart for the same id.
 
     Raises:
-        UnknownMaskError: no such mask, with suggestions.
+        UnknownMaskError: no such mask.
         ValueError: a size below :data:`MIN_SIZE`.
         masks.folder.MaskFileError: a mask image that cannot be used.
 
@@ -149,7 +150,7 @@ def mask_function(name: str) -> Callable[..., Masks]:
     """Return the function that draws the masks of a name, for digests of its code.
 
     Raises:
-        UnknownMaskError: with suggestions.
+        UnknownMaskError: no such mask.
     """
     (name,) = resolve_masks([name])
     return folder.draw_from_folder if name.startswith(folder.PREFIX) else KINDS[name].draw

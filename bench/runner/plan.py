@@ -14,7 +14,7 @@ import torch
 
 import masks.registry
 from bench.code_digest import CodeDigest
-from bench.config import Request, json_digest
+from bench.config import Request, json_digest, resolve_mask_names
 from bench.errors import UsageError
 from bench.profiling.flops import needs_several_images
 from bench.runner.context import RunContext
@@ -197,7 +197,7 @@ def _check_masks(request: Request) -> None:
                 given = tuple(train_masks_for(request, mask) for mask in request.masks)
             for name in dict.fromkeys(part for mask in given for part in train_mask_names(mask)):
                 masks.registry.mask_content_digest(name, request.settings.size)
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             raise UsageError(f"{option}: {error}") from error
 
 
@@ -274,7 +274,7 @@ def train_masks_for(request: Request, mask: str) -> str:
 def train_mask_names(train_mask: str) -> list[str]:
     """Return the names a training mask stands for, sorted: the order in which a mixture is given does not matter."""
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
-    return sorted(masks.registry.resolve_masks(given))
+    return sorted(resolve_mask_names(given))
 
 
 def _unsuitable_batch(context: RunContext, training: TrainingPlan) -> str | None:

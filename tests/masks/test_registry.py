@@ -126,8 +126,12 @@ def test_names_resolve() -> None:
     assert registry.resolve_masks(["paper"]) == ["center", "random-rect", "shapes"]
     assert registry.resolve_masks(["all"]) == registry.mask_names()
     assert registry.resolve_masks(["half", "paper", "half"]) == ["half", "center", "random-rect", "shapes"]
-    with pytest.raises(registry.UnknownMaskError, match="did you mean 'lama-thick'"):
+    with pytest.raises(
+        registry.UnknownMaskError, match="unknown mask 'lama-thik'; there are: center, "
+    ) as error:
         registry.draw_masks("lama-thik", IDS, 64)
+    assert error.value.name == "lama-thik"
+    assert {"lama-thick", "paper", "all"} <= set(error.value.known)
     with pytest.raises(ValueError, match="at least 32 pixels"):
         registry.draw_masks("center", IDS, 31)
 

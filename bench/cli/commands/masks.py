@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bench.cli.options import NameList, NumberOrWord, cut_options, data_option, flatten_names
+from bench.config import resolve_mask_names
 from bench.errors import UsageError
 
 
@@ -52,7 +53,7 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
     from masks.folder import mask_preview
 
     try:
-        resolved = registry.resolve_masks(flatten_names(names))
+        resolved = resolve_mask_names(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
         content = mask_preview([(name, registry.draw_masks(name, ids, size)) for name in resolved])
         Path(output).parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def export(
         "data_fingerprint": dataset.fingerprint,
     }
     try:
-        (name,) = registry.resolve_masks([name])
+        (name,) = resolve_mask_names([name])
         masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
         settings |= {"mask": name, "mask_version": registry.mask_info(name).version}
         pixels = images.pixels if with_images else None

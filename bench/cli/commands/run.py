@@ -31,7 +31,7 @@ from bench.cli.options import (
     preset_default,
     quiet_option,
 )
-from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config
+from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
 from masks.image_files import escape_name
@@ -432,13 +432,13 @@ def _request(
     assignments: tuple[str, ...],
 ) -> Request:
     """Build the run that the options describe, with every name expanded and checked."""
-    from bench.api import expand_mask_names, expand_model_names
+    from bench.api import expand_model_names
     from bench.runner.run_folder import check_name
 
     if asked["name"] is not None:
         check_name(asked["name"])
     chosen_models = expand_model_names(models, asked["models_from"])
-    asked_masks = masks = expand_mask_names(mask_names)
+    asked_masks = masks = tuple(resolve_mask_names(mask_names))
     if resize_masks:
         masks = tuple(
             f"{m}{'&' if '?' in m else '?'}resize={resize_masks}" if m.startswith("files:") else m

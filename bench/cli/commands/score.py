@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from bench.cli import options
 from bench.cli.options import NameList, NumberOrWord, data_option, flatten_names
+from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def score_command(
         evaluated_images(dataset, evaluate_on), None if test_images == "all" else test_images
     )
     try:
-        chosen = registry.resolve_masks([mask])
+        chosen = resolve_mask_names([mask])
         if len(chosen) != 1:
             raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(chosen)} are meant")
         drawn = registry.draw_masks(chosen[0], images.ids, size)
