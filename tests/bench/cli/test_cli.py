@@ -129,6 +129,14 @@ def test_show_prints_the_papers_tables() -> None:
     spectral = [("Spectralconv", "5x5", "2x2", str(a), str(b)) for a, b in pairwise(channels)]
     convolutions = [row for row in rows[17:] if row[0] == "Spectralconv"]
     assert convolutions == spectral[:5] + spectral  # Table 2, local, then Table 3, global
+    for field, value in (
+        ("local_size", "96"),
+        ("momentum", "0.9"),
+        ("leaky_slope", "0.2"),
+        ("skip_places", "last"),
+    ):
+        assert re.search(rf"^ *{field} +{value} *$", output, re.MULTILINE), field
+    assert "momentum 0.9" in output
     for text in (
         "generator: 6,300,035 parameters",
         "discriminator: 37,719,937 parameters",
