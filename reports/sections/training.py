@@ -31,7 +31,12 @@ def build_training(context: ReportContext) -> dict[str, Any]:
         "losses": losses,
         "scores": scores,
         "methods": list({m.label: m for m, _ in trainings}.values()),
-        "events": [(m, t["seed"], e) for m, t in trainings for e in t["events"]],
+        "events": [(m, t["seed"], e) for m, t in trainings for e in t.get("events", [])],
+        "log_problems": [
+            (m, t["seed"], context.experiment.log_problems[t["key"]])
+            for m, t in trainings
+            if t["key"] in context.experiment.log_problems
+        ],
         "several": any(not t["first"] for _, t in trainings),
     }
 

@@ -120,6 +120,16 @@ def test_a_log_that_is_not_the_one_recorded_is_named(
     assert bool(problems) == bool(says)
 
 
+def test_the_page_says_which_log_is_incomplete(tmp_path: Path) -> None:
+    from reports.render import render_report
+
+    folder = make_experiment(tmp_path, models=("mgs-iim",), pictures=0)
+    log = next(folder.glob("trainings/*/train.jsonl"))
+    log.write_bytes(log.read_bytes().replace(b"\n", b"\n\xff\n", 1))
+    page = render_report(folder, tmp_path / "report").read_text(encoding="utf-8")
+    assert "MGS-IIM, seed 0: log damaged: 1 unreadable lines, the first is line 2." in page
+
+
 @pytest.mark.parametrize("name", ["label", "seed", "model", "mask", "train_mask"])
 def test_rows_of_another_cell_are_refused(tmp_path: Path, name: str) -> None:
     folder = make_experiment(tmp_path, models=("mgs-iim",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,22 @@ def test_a_sealed_manifest_is_read_back_and_one_changed_digit_is_seen(folder: Pa
         (lambda m: m["masks"].update(center=3), r"masks\.center is no table"),
         (lambda m: m["metrics"]["ssim"].pop("unit"), r"metrics\.ssim\.unit is missing"),
         (lambda m: m.update(planned=[{}]), r"planned\[0\]\.model is missing"),
+        (lambda m: m["data"].update(train="many"), r"data\.train is of another kind"),
+        (lambda m: m["settings"].update(seeds="0,1"), r"settings\.seeds is of another kind"),
+        (lambda m: m["settings"].update(seeds=[0, None]), r"settings\.seeds\[1\] is of another kind"),
+        (lambda m: m["settings"].update(masks={"center": 1}), r"settings\.masks is of another kind"),
+        (lambda m: m["settings"].update(learning_rate=[4e-4]), r"settings\.learning_rate is of another kind"),
+        (lambda m: m["settings"].update(size=10**30), r"settings\.size is out of range"),
+        (lambda m: m["data"].update(skipped=["x"]), r"data\.skipped\[0\] is no table"),
+        (lambda m: m["cells"][0]["training"].update(seconds="long"), r"training\.seconds is of another kind"),
+        (lambda m: m["cells"][0]["training"].update(seconds=math.nan), r"training\.seconds is out of range"),
+        (lambda m: m["cells"][0]["training"].update(phases=[{}]), r"phases\[0\]\.name is missing"),
+        (lambda m: m["cells"][0]["evaluation"].update(sets={"fid": {}}), r"sets\.fid\.value is missing"),
+        (
+            lambda m: m["cells"][0].update(ambiguities=[{"topic": 3}]),
+            r"ambiguities\[0\]\.topic is of another",
+        ),
+        (lambda m: m.update(commands=[["bench", 3]]), r"commands\[0\]\[1\] is of another kind"),
     ],
 )
 def test_every_field_that_is_used_is_checked(
