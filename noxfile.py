@@ -191,7 +191,9 @@ def fuzz(session: nox.Session) -> None:
 def cluster(session: nox.Session) -> None:
     """Units of work on a real Slurm of two nodes on loopback (Debian: slurmctld slurmd slurm-client)."""
     if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch")):
-        session.error("needs Slurm (Debian: apt-get install slurmctld slurmd slurm-client slurm-wlm-basic-plugins)")
+        session.error(
+            "needs Slurm (Debian: apt-get install slurmctld slurmd slurm-client slurm-wlm-basic-plugins)"
+        )
     install(session, "-e", ".[dev]")
     arguments = session.posargs or ["-m", "cluster"]
     session.run("pytest", "-n", "0", "--timeout=3600", "tests/cluster", *arguments)

@@ -417,6 +417,15 @@ class InpaintingModel(ABC):
         self.frozen = nn.ModuleDict()
 
     @classmethod
+    def is_seeded(cls, config: Any) -> bool:
+        """Return whether seeds give different completions, so that each is a cell of its own."""
+        return cls.trained
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what is to be kept beside a cell's results, one JSON object an entry; mostly nothing."""
+        return []
+
+    @classmethod
     def validate(cls, config: Any, size: int) -> None:
         """Raise :class:`models.errors.UnsupportedSizeError` if the model cannot take images of ``size`` pixels.
 

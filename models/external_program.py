@@ -87,7 +87,7 @@ class ExternalProgram(TrainingFreeBaseline):
 
     @classmethod
     def is_seeded(cls, config: ExternalProgramConfig) -> bool:
-        """Whether the command takes a seed, so that every seed is a cell of its own."""
+        """Return whether the command takes a seed."""
         return any("{seed}" in word for word in config.command)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -113,6 +114,9 @@ def save_cell(
     }
     ids = np.array([test.images.ids[i] for i in test.pool])
     images = result.pictures if context.request.pictures else None
+    if records := trained.model.records():
+        lines = "".join(json.dumps(entry) + "\n" for entry in records)
+        atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
     write_cell(folder, rows, entry | record, ids, images)
     return SavedCell(entry, record, rows, images is not None)
 

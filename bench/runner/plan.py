@@ -72,7 +72,7 @@ class TrainingPlan:
     @property
     def slug(self) -> str:
         """Readable start of the folder's name."""
-        return f"{self.entry.card.name}-{mask_file_name(self.train_mask)}-seed{self.seed}"
+        return f"{mask_file_name(self.entry.card.name)}-{mask_file_name(self.train_mask)}-seed{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Cell:
     @property
     def slug(self) -> str:
         """Readable start of the folder's name."""
-        return f"{self.model}-{mask_file_name(self.mask)}-seed{self.seed}"
+        return f"{mask_file_name(self.model)}-{mask_file_name(self.mask)}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
             entries[name] = str(error)
             continue
         try:
-            config = entry.config(request.settings.preset, **request.model_options.get(name, {}))
+            config = _config_of(request, entry)
             entry.model.validate(config, request.settings.size)
             entry.model.requirements(config)
         except UnsupportedSizeError as error:
@@ -215,9 +215,9 @@ def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids
     for name in request.models:
         entry = entries[name]
         # A training-free baseline is the same for every seed, and one cell whatever seeds are asked for.
-        trained = isinstance(entry, str) or entry.model.trained
+        seeded = isinstance(entry, str) or entry.model.is_seeded(_config_of(request, entry))
         for mask in request.masks:
-            for seed in request.settings.seeds if trained else (0,):
+            for seed in request.settings.seeds if seeded else (0,):
                 if isinstance(entry, str):
                     label = listings[name].card.label
                     cells.append(
@@ -293,9 +293,14 @@ def _unsuitable_batch(context: RunContext, training: TrainingPlan) -> str | None
     )
 
 
+def _config_of(request: Request, entry: ModelEntry) -> Any:
+    """Return a model's config with the preset and ``--set`` applied."""
+    return entry.config(request.settings.preset, **request.model_options.get(entry.card.name, {}))
+
+
 def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed: int) -> TrainingPlan:
     settings, data = context.request.settings, context.data
-    config = entry.config(settings.preset, **context.request.model_options.get(entry.card.name, {}))
+    config = _config_of(context.request, entry)
     names = train_mask_names(train_mask)
     box = fixed_hole_box(names[0], settings.size) if len(names) == 1 else None
     task = Task(
@@ -303,6 +308,7 @@ def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed
         fixed_hole_box=Box(*box) if box else None,
         mean_pixel=tuple(float(v) for v in data.mean_pixel),  # type: ignore[arg-type]
         mean_image=torch.from_numpy(np.ascontiguousarray(data.mean_image.transpose(2, 0, 1))).float(),
+        seed=seed,
     )
     batch_size = settings.batch_for(entry.model.published_batch_size)
     optimizer = dataclasses.replace(
@@ -353,9 +359,10 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
             "mask_content": [masks.registry.mask_content_digest(n, settings.size) for n in names],
             "mask_versions": [masks.registry.mask_info(n).version for n in names],
         }
+    if model.is_seeded(plan.config):
+        parts["seed"] = plan.seed
     if model.trained:
         parts |= {
-            "seed": plan.seed,
             "budget": dataclasses.asdict(plan.budget),
             "batch": plan.batch_size,
             "micro_batch": settings.micro_batch,
