@@ -1,4 +1,4 @@
-"""A bit-packed bank of training masks, drawn once, so that the step loop draws none."""
+"""Pre-drawn training masks, bit-packed, so that the step loop draws none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from masks import registry
 
 @dataclass(frozen=True)
 class MaskBank:
-    """``packed`` is ``(count, ceil(size * size / 8))`` uint8, :func:`numpy.packbits` in big bit order."""
+    """Pre-drawn masks.
+
+    ``packed`` is ``(count, ceil(size * size / 8))`` uint8, :func:`numpy.packbits` in big bit order.
+    """
 
     packed: NDArray[np.uint8]
     size: int
@@ -23,7 +26,7 @@ class MaskBank:
 
 
 def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> MaskBank:
-    """``count`` training masks, the names in equal shares and by turns. A fixed box alone needs one mask.
+    """Draw ``count`` training masks, the names in equal shares and in turn. A fixed box alone needs one mask.
 
     Raises:
         masks.registry.UnknownMaskError: with suggestions.
@@ -44,12 +47,16 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
 
 
 def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``(N, H, W)`` masks to ``(N, ceil(H * W / 8))`` bytes."""
+    """Pack ``(N, H, W)`` masks into ``(N, ceil(H * W / 8))`` bytes.
+
+    >>> pack_masks(np.ones((1, 4, 4), dtype=np.uint8)).tolist()
+    [[255, 255]]
+    """
     return np.packbits(masks.reshape(len(masks), -1), axis=1)
 
 
 def masks_digest(masks: NDArray[np.uint8]) -> str:
-    """Hex SHA-256 over shape and bits of ``(N, H, W)`` masks."""
+    """Return the hex SHA-256 over shape and bits of ``(N, H, W)`` masks."""
     start = hashlib.sha256(repr(masks.shape).encode())
     start.update(pack_masks(masks).tobytes())
     return start.hexdigest()

@@ -1,11 +1,11 @@
-"""Whole batches of shapes to pixels at once, the same on every platform.
+"""Rasterize whole batches of shapes at once, the same on every platform.
 
 Every primitive is convex, so each row of it is one span. The spans of all primitives of all masks go into one
 difference array; one cumulative sum over the batch fills them. Only ``+ - * / sqrt`` on float64 are used, which
 IEEE 754 rounds exactly; directions come from a table of integers, since the last bit of a library's sine differs
 between platforms.
 
-A pixel belongs to a shape if its centre does; the centre of row ``i`` is at ``y = i + 0.5``.
+A pixel belongs to a shape if its center does; the center of row ``i`` is at ``y = i + 0.5``.
 """
 
 from __future__ import annotations
@@ -121,14 +121,19 @@ _SINE = np.concatenate([_QUARTER, _QUARTER[-2::-1], -_QUARTER[1:], -_QUARTER[-2:
 
 
 def unit_direction(degrees: Ints) -> tuple[Floats, Floats]:
-    """(dx, dy) of whole degrees, to 1/32768."""
+    """Return (dx, dy) of whole degrees, to 1/32768.
+
+    >>> dx, dy = unit_direction(np.array([0, 90, 180]))
+    >>> dx.tolist(), dy.tolist()
+    ([1.0, 0.0, -1.0], [0.0, 1.0, 0.0])
+    """
     turned = degrees % 360
     return _SINE[(turned + 90) % 360] / 32768.0, _SINE[turned] / 32768.0
 
 
 @dataclass
 class Canvas:
-    """Collects spans for ``count`` masks of side ``size``; :meth:`fill` makes the masks.
+    """Collect spans for ``count`` masks of side ``size``; :meth:`fill` makes the masks.
 
     Every method takes the mask each primitive belongs to (``owner``, int) and its geometry in pixels (float).
     A primitive costs as much as it has rows.
@@ -140,13 +145,13 @@ class Canvas:
     _stop: list[Ints] = field(default_factory=list)
 
     def boxes(self, owner: Ints, top: Ints, left: Ints, height: Ints, width: Ints) -> None:
-        """Rectangles of whole pixels, clipped to the image."""
+        """Add rectangles of whole pixels, clipped to the image."""
         which, row = self._rows(top, top + height)
         first, stop = np.clip(left, 0, self.size), np.clip(left + width, 0, self.size)
         self._add(owner[which], row, first[which], stop[which])
 
     def ellipses(self, owner: Ints, y: Floats, x: Floats, ry: Floats, rx: Floats) -> None:
-        """Axis-parallel ellipses with centre (y, x) and half-axes."""
+        """Add axis-parallel ellipses with center (y, x) and half-axes."""
         which, row = self._rows_between(y - ry, y + ry)
         x = x[which]
         off = (row + 0.5 - y[which]) / ry[which]
@@ -156,24 +161,24 @@ class Canvas:
         self._spans(owner[which], row, np.where(inside >= 0, x - half, np.inf), x + half)
 
     def polygons(self, owner: Ints, y: Floats, x: Floats) -> None:
-        """Convex polygons; vertices ``(K, V)`` in order."""
+        """Add convex polygons; vertices ``(K, V)`` in order."""
         which, row = self._rows_between(y.min(axis=1), y.max(axis=1))
-        centre = row + 0.5
+        center = row + 0.5
         low, high = np.full(len(row), np.inf), np.full(len(row), -np.inf)
         for i in range(y.shape[1]):
             j = (i + 1) % y.shape[1]
             rise = y[:, j] - y[:, i]
             # A level edge crosses no row: its neighbours end where it does.
             top = np.where(rise == 0, np.inf, np.minimum(y[:, i], y[:, j]))
-            crossed = np.nonzero((top[which] <= centre) & (centre <= np.maximum(y[:, i], y[:, j])[which]))[0]
+            crossed = np.nonzero((top[which] <= center) & (center <= np.maximum(y[:, i], y[:, j])[which]))[0]
             of = which[crossed]
-            at = x[of, i] + (centre[crossed] - y[of, i]) * (x[:, j] - x[:, i])[of] / rise[of]
+            at = x[of, i] + (center[crossed] - y[of, i]) * (x[:, j] - x[:, i])[of] / rise[of]
             low[crossed] = np.minimum(low[crossed], at)
             high[crossed] = np.maximum(high[crossed], at)
         self._spans(owner[which], row, low, high)
 
     def capsules(self, owner: Ints, y0: Floats, x0: Floats, y1: Floats, x1: Floats, radius: Floats) -> None:
-        """Thick lines with round ends: two discs and the rectangle between them."""
+        """Add thick lines with round ends: two discs and the rectangle between them."""
         self.ellipses(owner, y0, x0, radius, radius)
         self.ellipses(owner, y1, x1, radius, radius)
         dy, dx = y1 - y0, x1 - x0
@@ -191,7 +196,7 @@ class Canvas:
         )
 
     def fill(self) -> NDArray[np.uint8]:
-        """The masks ``(count, size, size)``, 1 = inside any primitive."""
+        """Return the masks ``(count, size, size)``, 1 = inside any primitive."""
         masks = np.zeros((self.count, self.size, self.size), dtype=np.uint8)
         if not self._start:
             return masks
@@ -206,7 +211,7 @@ class Canvas:
         return masks
 
     def _rows(self, first: Ints, stop: Ints) -> tuple[Ints, Ints]:
-        """Rows ``first .. stop - 1`` of each primitive inside the image: (primitive, row), one after the other."""
+        """Return rows ``first .. stop - 1`` of each primitive inside the image: (primitive, row), in order."""
         first = np.clip(first, 0, self.size)
         many = np.maximum(np.clip(stop, 0, self.size) - first, 0)
         which = np.repeat(np.arange(len(many)), many)
@@ -214,14 +219,14 @@ class Canvas:
         return which, row
 
     def _rows_between(self, low: Floats, high: Floats) -> tuple[Ints, Ints]:
-        """Every row whose centre may lie between two heights; a row too many at each end allows for rounding."""
+        """Return every row whose center may lie between two heights; a row too many at each end allows for rounding."""
         limit = self.size + 1.0
         first = np.floor(np.clip(low, -1.0, limit) - 0.5).astype(np.int64)
         stop = np.ceil(np.clip(high, -1.0, limit) + 0.5).astype(np.int64)
         return self._rows(first, stop)
 
     def _spans(self, owner: Ints, row: Ints, low: Floats, high: Floats) -> None:
-        """From real ends to pixels whose centres lie between them."""
+        """Add the pixels whose centers lie between real ends."""
         first = np.ceil(np.clip(low, 0.5, self.size + 0.5) - 0.5).astype(np.int64)
         stop = np.floor(np.clip(high, -0.5, self.size - 0.5) - 0.5).astype(np.int64) + 1
         self._add(owner, row, first, stop)
@@ -234,7 +239,7 @@ class Canvas:
 
 
 def rasterize_boxes(size: int, top: Ints, left: Ints, height: Ints, width: Ints) -> NDArray[np.uint8]:
-    """One box of whole pixels for each mask, ``(N, size, size)``: no spans needed."""
+    """Draw one box of whole pixels for each mask, ``(N, size, size)``: no spans needed."""
     along = np.arange(size)
     rows = (along >= top[:, None]) & (along < (top + height)[:, None])
     columns = (along >= left[:, None]) & (along < (left + width)[:, None])

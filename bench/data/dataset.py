@@ -1,4 +1,4 @@
-"""What the rest of the program sees of images: three splits of uint8 pixels, and where they come from."""
+"""Images as the rest of the program sees them: three splits of uint8 pixels, and where they come from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Which images, and how they are cut.
+    """Say which images, and how they are cropped.
 
     Attributes:
         source: ``faces`` (procedural) or a path: CelebA's folder or zip, or any folder of pictures.
@@ -25,8 +25,8 @@ class DataSpec:
         crop: ``center`` (160 x 160 from the middle), ``resize`` (the largest centred square) or ``face`` (detected).
         split: ``auto``, ``official``, ``paper``, ``identity`` or ``digest``.
         split_seed: names the digest of the seeded splits.
-        cache: folder of packs; ``None`` is the user's cache folder.
-        allow_unreadable: go on although more than 1 % of the pictures cannot be read.
+        cache: folder of decoded images; ``None`` is the user's cache folder.
+        allow_unreadable: continue although more than 1 % of the pictures cannot be read.
     """
 
     source: str = FACES
@@ -40,7 +40,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that is not used, and why."""
+    """An image that is not used, and why."""
 
     id: str
     reason: str
@@ -48,7 +48,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one split.
+    """Hold the images of one split.
 
     Attributes:
         ids: unique names, in a fixed order.
@@ -61,22 +61,22 @@ class ImageSet:
     identities: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A source, cut and divided.
+    """Hold a source, cropped and split.
 
     Attributes:
         kind: the data source; title, license and what is published are its own.
         name: the source's name, or the folder's.
         title: as the report calls it.
         fingerprint: digest over ids, pixels, crop, size and split.
-        skipped: pictures that are not used.
+        skipped: images that are not used.
         shared_identities: test identities that are in the training split too (``None``: unknown).
-        duplicates: pairs of exactly equal pictures across splits.
+        duplicates: pairs of exactly equal images across splits.
         attributes: attribute -> image id -> whether the image has it, where it is published.
         notes: what was seen and is not used, in sentences.
     """
@@ -136,7 +136,7 @@ class Dataset:
 
 
 def known_identities(images: ImageSet) -> NDArray[np.int64]:
-    """The identities of those images whose person is known."""
+    """Return the identities of those images whose person is known."""
     if images.identities is None:
         return np.empty(0, np.int64)
     found: NDArray[np.int64] = images.identities[images.identities != UNKNOWN]
@@ -144,7 +144,7 @@ def known_identities(images: ImageSet) -> NDArray[np.int64]:
 
 
 def unseen_identities(images: ImageSet, train: ImageSet, limit: int | None = None) -> list[int] | None:
-    """People of ``images`` who are not among the first ``limit`` training images, in ascending order.
+    """Return the people of ``images`` who are not among the first ``limit`` training images, in ascending order.
 
     ``None`` where it is not known who is shown.
     """

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: pure functions of names, the same everywhere and for any subset."""
+"""Splits: pure functions of image names, the same on every machine and for any subset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def assign_split(
     identities: Mapping[str, int],
     seed: int = 0,
 ) -> tuple[str, list[int]]:
-    """The split's name (``auto`` resolved) and 0 train, 1 validation or 2 test for each id.
+    """Return the split's name (``auto`` resolved) and 0 train, 1 validation or 2 test for each id.
 
     ``paper`` is 90/10 by a digest of the file name, with 5 % of the training part held out for validation (the paper
     splits 180,000 / 20,000 at random and says no seed); ``digest`` is 90/5/5; ``identity`` is 90/5/5 by a digest of who
@@ -27,6 +27,10 @@ def assign_split(
 
     Raises:
         DataError: an unknown split, or one whose list is missing.
+
+    >>> ids = [f"{i:06d}.jpg" for i in range(1, 8)]
+    >>> assign_split(ids, "paper", partition={}, identities={})
+    ('paper', [2, 2, 0, 0, 0, 0, 0])
     """
     if split not in SPLITS:
         raise DataError(f"--split {split}: there are {', '.join(SPLITS)}")
@@ -34,14 +38,21 @@ def assign_split(
         split = "official" if partition else "digest"
     if split == "official":
         if not partition:
-            raise DataError("--split official needs list_eval_partition.txt beside the pictures")
+            raise DataError(
+                "--split official needs a published split (CelebA: list_eval_partition.txt beside the pictures)"
+            )
         missing = [i for i in ids if i not in partition]
         if missing:
-            raise DataError(f"list_eval_partition.txt says nothing of {missing[0]} ({len(missing)} in all)")
+            raise DataError(
+                f"the list of the published split says nothing of {missing[0]} ({len(missing)} in all); "
+                "give the whole list, or --split digest"
+            )
         return split, [partition[i] for i in ids]
     if split == "identity":
         if not identities:
-            raise DataError("--split identity needs identity_CelebA.txt beside the pictures")
+            raise DataError(
+                "--split identity needs a list of people beside the pictures (CelebA: identity_CelebA.txt)"
+            )
         return split, [_by_share(f"identity {identities.get(i, i)}", seed, (0.90, 0.95)) for i in ids]
     if split == "paper":
         return split, [_by_share(i, seed, (0.855, 0.90)) for i in ids]

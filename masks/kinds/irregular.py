@@ -21,10 +21,14 @@ _BISECTIONS = 14
 
 
 def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bool) -> Masks:
-    """Strokes whose common width is set by bisection so that the hole's share lies in ``(low, high]``.
+    """Draw strokes whose common width is set by bisection so that the hole's share lies in ``(low, high]``.
 
     The bins are those of PConv's test masks. With ``border`` the first stroke starts at an edge of the image; without,
     nothing within 50/512 of the side from the border is hole (PConv's definition).
+
+    >>> from masks.registry import draw_masks
+    >>> bool((abs(draw_masks("irregular-20-30", ["7"], 64).mean() - 0.25) <= 0.05).all())
+    True
     """
     n = len(draws)
     target = random_uniform(draws[:, 0], low + 0.1 * (high - low), high - 0.1 * (high - low))

@@ -17,7 +17,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class LamaParameters:
-    """A ``configs/data_gen/random_*_256.yaml`` of LaMa: strokes, or with ``box_share`` boxes instead.
+    """Hold a ``configs/data_gen/random_*_256.yaml`` of LaMa: strokes, or with ``box_share`` boxes instead.
 
     ``strokes`` and ``boxes`` are the numbers really drawn (its ``max_times`` is off by one); lengths in pixels at 256.
     """
@@ -41,15 +41,19 @@ _PER_STROKE = 3 + 3 * _VERTICES
 
 
 def _draws_per_try(kind: LamaParameters) -> int:
-    """Raw numbers for one try."""
+    """Return how many raw numbers one try takes."""
     return 3 + kind.strokes[1] * _PER_STROKE + kind.boxes[1] * 4
 
 
 def draw_lama(draws: Raw, size: int, kind: LamaParameters) -> Masks:
-    """LaMa's ``RandomIrregularMaskGenerator`` (or boxes): each stroke is a walk of 1-5 segments from a random point.
+    """Draw LaMa's ``RandomIrregularMaskGenerator`` or boxes; a stroke is a walk of 1-5 segments from a random point.
 
     Its angles are 0.01 + {0, 1, 2, 3} radians, to and fro: here 1, 58, 115 and 172 degrees. Strokes drawn with
     OpenCV's thick lines have round ends, as here.
+
+    >>> from masks.registry import draw_masks
+    >>> draw_masks("lama-thick", ["7"], 64).shape
+    (1, 64, 64)
     """
     n, per_try = len(draws), _draws_per_try(kind)
     best, least = np.ones((n, size, size), dtype=np.uint8), np.ones(n)

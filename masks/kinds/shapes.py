@@ -14,7 +14,11 @@ _DRAWS = 8  # raw numbers of one shape
 
 
 def center_box(size: int) -> HoleBox:
-    """(top, left, height, width) of the centre hole: half of the side, 80 x 80 at 160 (DeepFill, AOT-GAN)."""
+    """Return (top, left, height, width) of the center hole: half of the side (DeepFill, AOT-GAN).
+
+    >>> center_box(160)
+    (40, 40, 80, 80)
+    """
     side = size // 2
     return (size - side) // 2, (size - side) // 2, side, side
 
@@ -30,7 +34,7 @@ def center_box(size: int) -> HoleBox:
     fixed_box=center_box,
 )
 def draw_center(draws: Raw, size: int) -> Masks:
-    """The same centre box for every image."""
+    """Draw the same center box for every image."""
     top, left, height, width = center_box(size)
     mask = np.zeros((len(draws), size, size), dtype=np.uint8)
     mask[:, top : top + height, left : left + width] = 1
@@ -48,7 +52,7 @@ def draw_center(draws: Raw, size: int) -> Masks:
     num_draws=4,
 )
 def draw_random_rect(draws: Raw, size: int) -> Masks:
-    """One rectangle, each side U[0.3, 0.6] of the image (GLCIC: U[48, 96] at 160), anywhere inside."""
+    """Draw one rectangle, each side U[0.3, 0.6] of the image (GLCIC: U[48, 96] at 160), anywhere inside."""
     low, high = round(0.3 * size), round(0.6 * size)
     height, width = random_integer(draws[:, 0], low, high + 1), random_integer(draws[:, 1], low, high + 1)
     top, left = (
@@ -69,7 +73,7 @@ def draw_random_rect(draws: Raw, size: int) -> Masks:
     num_draws=1 + MAX_SHAPES * _DRAWS,
 )
 def draw_shapes(draws: Raw, size: int) -> Masks:
-    """1 to 5 shapes: boxes, ellipses, triangles or thick lines of 0.15 to 0.4 of the side, centred inside.
+    """Draw 1 to 5 shapes: boxes, ellipses, triangles or thick lines of 0.15 to 0.4 of the side, centered inside.
 
     The paper names "a random number of different shape masks" and no sizes; these give holes of 1 to 46 % of the
     image, 16 % in the mean.
@@ -126,7 +130,7 @@ def draw_shapes(draws: Raw, size: int) -> Masks:
     num_draws=1,
 )
 def draw_half(draws: Raw, size: int) -> Masks:
-    """The left, right, upper or lower half."""
+    """Draw the left, right, upper or lower half."""
     which = random_integer(draws[:, 0], 0, 4)
     h = size // 2
     top, left = np.where(which == 3, size - h, 0), np.where(which == 1, size - h, 0)
@@ -143,5 +147,10 @@ def draw_half(draws: Raw, size: int) -> Masks:
     ),
 )
 def draw_outpaint(draws: Raw, size: int) -> Masks:
-    """Everything but the centre box: three quarters of the image."""
+    """Draw everything but the center box: three quarters of the image.
+
+    >>> from masks.registry import draw_masks
+    >>> float(draw_masks("outpaint", ["7"], 64).mean())
+    0.75
+    """
     return (1 - draw_center(draws, size)).astype(np.uint8)

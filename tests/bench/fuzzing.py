@@ -32,6 +32,7 @@ from PIL import Image
 from bench.cli.commands.run import run_command as run
 from bench.cli.config_file import option_keys, read_config_file
 from bench.data import sources
+from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.sources.base import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
@@ -39,6 +40,7 @@ from bench.inpainting.photo import read_photo
 from bench.runner.reproduce import read_record
 from bench.training import checkpoint
 from masks import folder as mask_files
+from masks.image_files import escape_name
 from models import pretrained
 from models.base import Task
 from models.discovery import load_model
@@ -106,6 +108,8 @@ def _targets(folder: Path) -> dict[str, Target]:
         "image files": _images(folder / "image"),
         "file names": _names(folder / "names"),
         "zip members": _members(folder / "zip"),
+        "lists": _lists(folder / "lists"),
+        "lists beside images": _lists_beside_images(folder / "celeba"),
     }
 
 
@@ -339,6 +343,75 @@ def _names(folder: Path) -> Target:
             path.unlink()
 
     return Target(NAME, check)
+
+
+#: Whole lists of every form, to be damaged.
+LISTS = (
+    b"000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n",
+    b"\xef\xbb\xbfimage_id,partition\r\n000001.jpg,0\r\n000002.jpg,1\r\n",
+    b"2\nMale Smiling\n000001.jpg  1 -1\n000002.jpg -1  1\n",
+    b'name;identity\n"a/1.png";7\n"a;2.png";9\n',
+    "000001.jpg 0\n000002.jpg 1\n".encode("utf-16"),
+)
+
+
+def _lists(folder: Path) -> Target:
+    """Lists alone: a wrong line is named, and what is accepted stands in the file."""
+
+    def check(made: bytes) -> None:
+        try:
+            listed = parse_list(made, "list.txt")
+            text = escape_name(
+                made.decode(
+                    "utf-16" if made[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "surrogateescape"
+                )
+            )
+            for name, values in listed.rows.items():
+                name.encode("utf-8")
+                assert len(values) == (len(listed.columns) or 1)
+                assert 1 <= listed.line_numbers[name] <= len(made) + 1
+                assert all(escape_name(value) in text or '"' in text for value in values)
+            numbers = parse_numbers(listed)
+        except BenchError as error:
+            if not str(error).startswith("list.txt:"):
+                raise AssertionError("the message does not name the place") from error
+            return
+        assert all(0 <= number < 2**63 for number in numbers.values())
+        np.array(list(numbers.values()), np.int64)
+        assert set(match_names(["000001.png", "x/000002.jpg"], numbers)) <= {"000001.png", "x/000002.jpg"}
+
+    return Target(st.one_of(*map(edited, LISTS)), check)
+
+
+def _lists_beside_images(folder: Path) -> Target:
+    """Lists beside CelebA's images: refused in our words, or parts and people of images that are there."""
+    (folder / "img_align_celeba").mkdir(parents=True)
+    for number in (1, 2, 3):
+        Image.new("RGB", (8, 8)).save(folder / "img_align_celeba" / f"{number:06d}.png")
+    names = (
+        "list_eval_partition.txt",
+        "list_eval_partition.csv",
+        "identity_CelebA.txt",
+        "list_attr_celeba.txt",
+    )
+
+    def check(given: tuple[str, bytes]) -> None:
+        name, made = given
+        path = folder / name
+        path.write_bytes(made)
+        try:
+            source = sources.find_source(folder)
+        except BenchError as error:
+            if "\n" in str(error):
+                raise AssertionError("more than one line") from error
+            return
+        finally:
+            path.unlink()
+        assert source.ids == ["000001.jpg", "000002.jpg", "000003.jpg"]
+        assert set(source.partition.values()) <= {0, 1, 2}
+        assert set(source.partition) | set(source.identities) <= set(source.ids)
+
+    return Target(st.tuples(st.sampled_from(names), st.one_of(*map(edited, LISTS))), check)
 
 
 def _members(folder: Path) -> Target:

@@ -195,7 +195,10 @@ def test_an_empty_folder_and_broken_lists_say_where(celeba: Path, tmp_path: Path
     for text, message in [
         ("000001.jpg zero\n", r"list_eval_partition\.txt:1: expected 'NAME NUMBER'"),
         ("000001.jpg 3\n", "000001.jpg is in part 3"),
-        ("000001.jpg 0\n", r"says nothing of 000002\.jpg \(79 in all\)"),
+        (
+            "000001.jpg 0\n",
+            r"says nothing of 000002\.jpg \(79 in all\); give the whole list, or --split digest",
+        ),
     ]:
         (root / "list_eval_partition.txt").write_text(text)
         with pytest.raises(DataError, match=message):
