@@ -68,9 +68,9 @@ def measure_models(
     models: Sequence[str],
     config: PerfConfig,
     models_from: Sequence[Path] = (),
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure every phase of every model that is trained; ``tell`` hears what comes next.
+    """Measure every phase of every model that is trained; ``on_progress`` receives what comes next.
 
     Raises:
         UsageError: the device or precision is not there.
@@ -81,9 +81,12 @@ def measure_models(
     for entry in entries:
         entry.model.validate(entry.config(config.preset), config.size)
         entry.model.requirements(entry.config(config.preset))
-    tell("matrix products")
+    on_progress("matrix products")
     # Over seconds: what else the machine does must not lower the rate that everything is compared with.
-    rates = {p: matrix_rate(Compute(compute.device, p), repeats=100) for p in ("bf16", "fp32")}
+    rates = {
+        p: matrix_rate(Compute(compute.device, p), repeats=100)
+        for p in dict.fromkeys(("bf16", "fp32", compute.precision))
+    }
     return {
         "schema": SCHEMA,
         "size": config.size,
@@ -94,7 +97,7 @@ def measure_models(
         "hardware": {**provenance.hardware_info(), **compute.numerics()},
         "matrix_flops_per_second": rates,
         "models": [
-            _Subject(entry, config, compute, rates[compute.precision], tell).measure()
+            _Subject(entry, config, compute, rates[compute.precision], on_progress).measure()
             for entry in entries
             if entry.model.trained
         ],
@@ -110,9 +113,9 @@ class _Subject:
         config: PerfConfig,
         compute: Compute,
         matrix_flops_per_second: float,
-        tell: Callable[[str], None],
+        on_progress: Callable[[str], None],
     ) -> None:
-        self._entry, self._config, self._compute, self._tell = entry, config, compute, tell
+        self._entry, self._config, self._compute, self._on_progress = entry, config, compute, on_progress
         self._matrix_rate = matrix_flops_per_second
         self._budget = Budget(num_steps=1000)
         side = config.size // 2
@@ -139,10 +142,10 @@ class _Subject:
         model = self._build()
         phases = {}
         for phase in model.phases(self._budget):
-            self._tell(f"{name}: {phase.name}")
+            self._on_progress(f"{name}: {phase.name}")
             phases[phase.name] = self._training(model, phase, cost)
         peak = memory.mebibytes()
-        self._tell(f"{name}: inference")
+        self._on_progress(f"{name}: inference")
         inference = self._inference(model, cost)
         del model
         if self._config.plain:
@@ -228,7 +231,7 @@ class _Subject:
         batch = replace(batch, image=batch.image.contiguous())
         with without_custom_kernels():
             for phase in model.phases(self._budget):
-                self._tell(f"{name}: plain {phase.name}")
+                self._on_progress(f"{name}: plain {phase.name}")
                 step = reference_step(model, phase)
                 result[phase.name] = self._median_seconds(lambda step=step: step(batch))  # type: ignore[misc]
         return result

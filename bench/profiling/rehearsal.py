@@ -57,6 +57,11 @@ class Operator:
     flops: float
     num_bytes: float
 
+    @property
+    def is_half(self) -> bool:
+        """Whether it computes in 16 bits."""
+        return self.dtype in (torch.bfloat16, torch.float16)
+
 
 @dataclass(frozen=True)
 class HostWait:
