@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Where the theme's offline plugin would load its worker from, and our copy of it.
+WORKER, OWN_WORKER = "https://unpkg.com/iframe-worker/shim", "assets/iframe-worker-shim.js"
 OUTSIDE = re.compile(r"\[([^]]+)\]\(\.\./[^)]*\)")
 
 
@@ -56,3 +58,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Leave the text of links that point outside of ``docs``; pages in a folder may link to their neighbours."""
     return markdown if "/" in page.file.src_uri else OUTSIDE.sub(r"\1", markdown)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Load the search's worker from the site itself: nothing is fetched from elsewhere."""
+    return output.replace(WORKER, "../" * page.url.count("/") + OWN_WORKER)
+
+
+def on_post_template(output: str, **_: Any) -> str:
+    """Do the same on the page for addresses that do not exist, which has an address of its own."""
+    return output.replace(WORKER, f"/{OWN_WORKER}")
