@@ -135,7 +135,7 @@ def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] |
     if record is None:
         return None
     state = checkpoint.newest_checkpoint(folder, warn=context.callbacks.warn)
-    if state is None or not state["complete"]:
+    if state is None or not state["complete"] or state.get("origin", {}).get("what") != plan.key:
         # The record of a finished training without its weights: train again rather than evaluate anything else.
         (folder / "training.json").unlink()
         return None
@@ -155,9 +155,9 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
         flips=settings.flips,
         compute=compute,
     )
-    log = None
+    log, origin = None, {"what": plan.key, "where": [context.where]}
     if _is_main(context):
-        _write_config(plan, context, schedule, bank.digest)
+        origin["where"] = _write_config(plan, context, schedule, bank.digest)
         log = _ReportedLog(folder / "train.jsonl", plan.label, context.callbacks)
     grid = SampleGrid(model, context.data, names[0], compute, folder) if request.samples_every else None
 
@@ -187,6 +187,7 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
             on_step=lambda step: callbacks.training_step(plan.label, step, schedule.num_steps),
             warn=callbacks.warn,
             log=log,
+            origin=origin,
         ),
     ).train()
 
@@ -207,8 +208,10 @@ class _ReportedLog(TrainLog):
         self._callbacks.training_logged(self._label, line)
 
 
-def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, mask_bank_digest: str) -> None:
-    """Write ``config.json``: what is trained, and where, one entry for each machine that had a part in it."""
+def _write_config(
+    plan: TrainingPlan, context: RunContext, schedule: Schedule, mask_bank_digest: str
+) -> list[dict[str, Any]]:
+    """Write ``config.json``, and return where the training is computed: one entry per machine that has a part in it."""
     folder = context.store.training(plan.slug, plan.key)
     where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
     if where and where[-1] != context.where:
@@ -217,6 +220,7 @@ def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, m
             f"{plan.label}: resumed on other software or hardware than it was begun on ({differences}); "
             "the training records both, and its numbers cannot be reproduced bit for bit"
         )
+    where = where if where and where[-1] == context.where else [*where, context.where]
     write_json(
         folder / "config.json",
         {
@@ -235,9 +239,10 @@ def _write_config(plan: TrainingPlan, context: RunContext, schedule: Schedule, m
             "phases": [dataclasses.asdict(phase) for phase in schedule.phases],
             "key": plan.key,
             "what": plan.what.as_json(),
-            "where": where if where and where[-1] == context.where else [*where, context.where],
+            "where": where,
         },
     )
+    return where
 
 
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
@@ -284,7 +289,7 @@ def _training_record(
     log = TrainLog(folder / "train.jsonl")
     return {
         "key": plan.key,
-        "where": recorded_where(folder),
+        "where": (state or {}).get("origin", {}).get("where", [context.where]),
         "folder": str(folder.relative_to(context.store.folder)),
         "model": plan.entry.card.name,
         "train_mask": plan.train_mask,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class TrainerHooks:
         on_step: called with the number of steps done, before the first step of this process and after each.
         warn: called with one sentence about each non-fatal problem.
         log: receives the lines of ``train.jsonl`` (default: the file in the training's folder).
+        origin: stored in every checkpoint: ``what`` is trained, and ``where``. A checkpoint of another ``what`` is not
+            resumed.
     """
 
     validate: Callable[[], dict[str, float]] | None = None
@@ -40,6 +42,7 @@ class TrainerHooks:
     on_step: Callable[[int], None] = lambda _: None
     warn: Callable[[str], None] = lambda _: None
     log: TrainLog | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trainer:
@@ -146,6 +149,7 @@ class Trainer:
             "metric_logger": self.metric_logger.state_dict(),
             "train_step": self.train_step.state_dict(),
             "complete": complete,
+            "origin": dict(self.hooks.origin),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -178,6 +182,11 @@ class Trainer:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_stale_checkpoints(self.folder)
             state = checkpoint.newest_checkpoint(self.folder, warn=self.hooks.warn)
+            if state and state.get("origin", {}).get("what") != self.hooks.origin.get("what"):
+                self.hooks.warn(
+                    f"{self.folder}: holds a checkpoint of another training; starting from step 0"
+                )
+                state = None
             self.metric_logger.log.rewind(state["step"] if state else -1)
         state = self.compute.process_group.broadcast(state)
         if state:

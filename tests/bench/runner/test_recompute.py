@@ -219,3 +219,23 @@ def test_a_schedule_is_recorded_and_is_another_training(asked: Request) -> None:
     assert manifest["settings"]["schedule"] == "cosine"
     with pytest.raises(UsageError, match=r"another set-up \(schedule differ"):
         run_experiment(replace(asked, name="cosine"), Watched())
+
+
+def test_a_checkpoint_says_what_it_is_of_and_another_training_is_not_resumed(asked: Request) -> None:
+    from bench.training import checkpoint
+
+    asked = replace(asked, models=("test-unet",))
+    store = run_experiment(asked, Watched()).store
+    (folder,) = store.folder.glob("trainings/*")
+    state = checkpoint.newest_checkpoint(folder)
+    assert state is not None
+    (training,) = _prepared(asked).plan.trainings
+    assert state["origin"] == {"what": training.key, "where": [_prepared(asked).context.where]}
+    del state["format"]
+    checkpoint.save_checkpoint(folder, state.pop("step"), {**state, "origin": {"what": "other"}}, keep=1)
+    for path in store.folder.glob("cells/*/cell.json"):
+        path.unlink()
+    callbacks = Watched()
+    run_experiment(asked, callbacks)
+    assert callbacks.trained == ["Test Unet"]
+    assert any("holds a checkpoint of another training" in warning for warning in callbacks.warnings)
