@@ -36,7 +36,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "score": "Score images made by any other program.",
         "export": "Export an experiment's tables.",
         "import": "Make an experiment from kept files.",
-    "merge": "Join experiments: seeds side by side.",
+        "merge": "Join experiments: seeds side by side.",
+        "leaderboard": "One page of many experiments.",
         "export-weights": "Export trained generators as files to share.",
     },
     "Your own images": {

@@ -1,0 +1,34 @@
+"""``bench leaderboard``: one page of many experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="\b\nExamples:\n  bench leaderboard runs\n  bench leaderboard runs bundles/ --output board.html"
+)
+@click.argument("places", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("reports/leaderboard.html"),
+    show_default=True,
+    help="The page.",
+)
+def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
+    """Write a sortable page of the experiments and bundles in FOLDER... .
+
+    Every row says its protocol, who computed it on what, and what the paper reported; an entry that fails its
+    checks is listed with the reason. An experiment counts as reproduced where the output of 'bench reproduce
+    --json' is kept as reproduction.json beside its manifest.
+    """
+    from bench.ledger.entries import write_leaderboard
+
+    page, shown, problems = write_leaderboard(places, output)
+    for name, reason in problems:
+        click.echo(f"not shown: {name}: {reason}", err=True)
+    click.echo(f"page: {page} ({shown} experiment{'' if shown == 1 else 's'})")

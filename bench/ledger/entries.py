@@ -1,0 +1,50 @@
+"""Entries of a leaderboard: experiments and bundles in folders, each checked before it is shown."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError, UsageError
+from bench.ledger.importing import import_experiment
+from reports.leaderboard import render_leaderboard
+from reports.results.experiment import Experiment, ExperimentError, load_experiment
+
+
+def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, list[tuple[str, str]]]:
+    """Write the leaderboard of all entries.
+
+    Args:
+        places: folders that hold experiments or bundles, single experiments, and bundles.
+        page: of the leaderboard.
+
+    Returns:
+        The page, the number of experiments shown, and (entry, reason) of those that failed their checks.
+
+    Raises:
+        UsageError: there is no entry at all.
+    """
+    experiments: list[Experiment] = []
+    problems: list[tuple[str, str]] = []
+    entries = [entry for place in places for entry in _find_entries(place)]
+    if not entries:
+        raise UsageError(f"no experiment and no bundle in {', '.join(map(str, places))}")
+    with tempfile.TemporaryDirectory() as unpacked:
+        for number, entry in enumerate(entries):
+            try:
+                folder = entry
+                if entry.is_file():
+                    folder = import_experiment([entry], runs=Path(unpacked) / str(number))
+                experiments.append(load_experiment(folder))
+            except (BenchError, ExperimentError) as error:
+                problems.append((entry.name, str(error)))
+        written = render_leaderboard(experiments, problems, page)
+    return written, len(experiments), problems
+
+
+def _find_entries(place: Path) -> list[Path]:
+    if place.is_file() or (place / "manifest.json").is_file():
+        return [place]
+    folders = [path.parent for path in sorted(place.glob("*/manifest.json"))]
+    return [*folders, *sorted(place.glob("*.zip"))]

@@ -1,0 +1,135 @@
+"""A leaderboard: one static, sortable page of what many experiments measured, each row with who computed it on what."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports.claims.paper import MASK, published_value
+from reports.page import render_page, write_page
+from reports.results.experiment import Experiment
+from reports.results.manifest import is_claims_dataset
+from reports.results.metric_info import MetricInfo
+from reports.statistics.summary import method_name, summarize, summarize_distribution_metrics
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One method of one experiment on one mask.
+
+    The same model computed in two places is two rows: nothing is averaged over machines.
+
+    Attributes:
+        model: the method as tables show it.
+        experiment: what it is from.
+        protocol: data, size, crop, split, number of images and budget, in words.
+        mask: evaluated on.
+        seeds: number of trainings.
+        values: metric -> mean, low, high; limits are NaN where there is no interval.
+        reported: metric -> the paper's own number, where it is of these images and this mask.
+        computed_on: device, versions and commit.
+        date: when it was computed.
+        confirmed: whether ``bench reproduce`` has confirmed it; ``None`` where nobody has tried.
+    """
+
+    model: str
+    experiment: str
+    protocol: str
+    mask: str
+    seeds: int
+    values: dict[str, tuple[float, float, float]]
+    reported: dict[str, float]
+    computed_on: str
+    date: str
+    confirmed: bool | None
+
+
+def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
+    """Make the rows of one experiment, a method and mask each."""
+    manifest = experiment.manifest
+    metrics = [name for name, info in experiment.metrics.items() if info.group == "primary"]
+    summary = summarize(experiment.rows, metrics)
+    sets = summarize_distribution_metrics(experiment.cells)
+    protocol, computed_on = _protocol(manifest), _computed_on(manifest)
+    date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment.folder)
+    found = []
+    for mask in experiment.masks:
+        part = summary[summary["mask"] == mask]
+        for (label, train_mask), lines in part.groupby(["label", "train_mask"], sort=False, observed=True):
+            own_sets = sets
+            if len(sets):
+                own = (sets["mask"] == mask) & (sets["label"] == label) & (sets["train_mask"] == train_mask)
+                own_sets = sets[own]
+            values = {
+                str(line["metric"]): (float(line["mean"]), float(line["low"]), float(line["high"]))
+                for table in (lines, own_sets)
+                for line in table.to_dict("records")
+                if not math.isnan(line["mean"])
+            }
+            model = str(lines["model"].iloc[0])
+            reported = {}
+            if mask == MASK and is_claims_dataset(manifest["data"]):
+                numbers = {metric: published_value(model, metric) for metric in metrics}
+                reported = {metric: number for metric, number in numbers.items() if number is not None}
+            found.append(
+                LeaderboardRow(
+                    model=method_name(part, label, train_mask),
+                    mask=mask,
+                    seeds=int(lines["n_seeds"].max()),
+                    values=values,
+                    reported=reported,
+                    experiment=experiment.name,
+                    protocol=protocol,
+                    computed_on=computed_on,
+                    date=date,
+                    confirmed=confirmed,
+                )
+            )
+    return found
+
+
+def render_leaderboard(
+    experiments: Sequence[Experiment], problems: Sequence[tuple[str, str]], path: Path
+) -> Path:
+    """Write the page; entries that failed their checks are listed with the reason, not shown as rows.
+
+    Args:
+        experiments: whose rows are shown.
+        problems: (entry, reason) of those that failed.
+        path: of the page.
+    """
+    rows = [row for experiment in experiments for row in leaderboard_rows(experiment)]
+    infos: dict[str, MetricInfo] = {}
+    for experiment in experiments:
+        infos |= {name: info for name, info in experiment.metrics.items() if name not in infos}
+    shown = [info for name, info in infos.items() if any(name in row.values for row in rows)]
+    values = {"rows": rows, "metrics": shown, "problems": problems}
+    return write_page(path, render_page("leaderboard.html.j2", values))
+
+
+def _protocol(manifest: dict[str, Any]) -> str:
+    data, settings = manifest["data"], manifest["settings"]
+    evaluated = f"{data['evaluated']:,} {settings.get('evaluate_on', 'test')} images"
+    parts = [data["title"], f"{settings['size']} px", f"crop {settings.get('crop', 'center')}"]
+    parts += [f"split {data.get('split', 'unknown')}", evaluated, f"track {settings.get('track', 'unknown')}"]
+    return ", ".join([*parts, f"{settings['images_seen']:,} images seen"])
+
+
+def _computed_on(manifest: dict[str, Any]) -> str:
+    hardware, software = manifest.get("hardware", {}), manifest.get("software", {})
+    device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("device") or "unknown hardware"
+    parts = [str(device), f"torch {software.get('torch', 'unknown')}"]
+    return ", ".join([*parts, *([f"commit {manifest['commit']}"] if manifest.get("commit") else [])])
+
+
+def _confirmed(folder: Path) -> bool | None:
+    """Read the outcome of ``bench reproduce --json``, where it is kept beside the manifest."""
+    try:
+        outcome = json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
+        return outcome["reproduced"] if isinstance(outcome["reproduced"], bool) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

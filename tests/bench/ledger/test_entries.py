@@ -1,0 +1,65 @@
+"""``bench leaderboard``: rows with their protocol, and entries that fail their checks with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.ledger.kept_files import pack_bundle
+from reports.leaderboard import leaderboard_rows
+from reports.results.experiment import load_experiment
+from tests.bench.cli.test_cli import bench, error_of
+from tests.reports.synthetic import make_experiment
+
+
+def test_experiments_and_bundles_become_rows_and_damaged_ones_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = make_experiment(
+        tmp_path / "runs", name="here", models=("mgs-iim", "mean"), seeds=(0, 1), procedural=False, pictures=0
+    )
+    (here / "reproduction.json").write_text('{"reproduced": true}')
+    there = make_experiment(
+        tmp_path / "elsewhere", name="there", models=("mgs-iim",), procedural=False, pictures=0
+    )
+    (tmp_path / "runs" / "there.zip").write_bytes(pack_bundle(load_experiment(there)))
+    (tmp_path / "runs" / "cut.zip").write_bytes(pack_bundle(load_experiment(there))[:-300])
+    damaged = make_experiment(tmp_path / "runs", name="damaged", models=("mean",), pictures=0)
+    (damaged / "manifest.json").write_text("{")
+    result = bench("leaderboard", "runs", "--output", "board.html")
+    assert result.exit_code == 0, result.output
+    assert "board.html (2 experiments)" in result.output
+    page = (tmp_path / "board.html").read_text(encoding="utf-8")
+    assert page.count('<tr><th scope="row">') == 3
+    assert page.count('<th scope="row">MGS-IIM</th>') == 2  # the same model in two places stays two rows
+    assert "reported 27.92" in page
+    assert "CelebA, 64 px, crop center, split official" in page
+    assert "a processor, torch 2.5.0, commit 0123456789ab" in page
+    assert page.count(">yes<") == 2
+    assert ">not tried<" in page
+    for name in ("damaged", "cut.zip"):
+        assert f"<strong>{name}</strong>" in page
+    assert "not shown: damaged" in result.output
+
+
+def test_rows_have_means_with_intervals_and_what_was_reported(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "biharmonic"), seeds=(0, 1, 2), procedural=False, pictures=0
+    )
+    ours, fill = leaderboard_rows(load_experiment(folder))
+    mean, low, high = ours.values["psnr_db"]
+    assert low < mean < high
+    assert (ours.seeds, ours.reported["psnr_db"], fill.reported) == (3, 27.9212, {})
+    assert ours.confirmed is None
+    (folder / "reproduction.json").write_text(json.dumps({"reproduced": "perhaps"}))
+    assert leaderboard_rows(load_experiment(folder))[0].confirmed is None
+
+
+def test_procedural_faces_have_no_reported_numbers_and_nothing_is_no_board(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim",), pictures=0)
+    (row,) = leaderboard_rows(load_experiment(folder))
+    assert row.reported == {}
+    assert "no experiment and no bundle" in error_of("leaderboard", str(tmp_path / "nowhere"))
