@@ -148,7 +148,7 @@ def between_trainings(
     rng = np.random.default_rng(seed)
     codes, mean = world.codes, world.mean_offset
     shares = dict.fromkeys(
-        ("covered", "mean", "less a fill", "excludes zero", "hierarchical", "images only"), 0.0
+        ("covered", "mean", "minus a baseline", "excludes zero", "hierarchical", "images only"), 0.0
     )
     for _ in range(repeats):
         hard, harder = world.difficulty(rng), world.difficulty(rng)
@@ -160,7 +160,7 @@ def between_trainings(
         alone = seed_interval(a, codes)
         shares["mean"] += alone.low <= difference + mean <= alone.high
         over = seed_interval(a, codes, (hard + 0.3 * harder)[None])
-        shares["less a fill"] += over.low <= difference + mean <= over.high
+        shares["minus a baseline"] += over.low <= difference + mean <= over.high
         if compare:
             low, high = hierarchical(a, codes, b, rng)
             shares["hierarchical"] += low <= difference <= high
@@ -209,7 +209,7 @@ def print_coverage(repeats: int) -> None:
         for seeds in (3, 5, 10):
             s = between_trainings(world, seeds, repeats)
             print(
-                f"| {name} | {seeds} | {s['covered']:.1%} | {s['less a fill']:.1%} | {s['mean']:.1%} "
+                f"| {name} | {seeds} | {s['covered']:.1%} | {s['minus a baseline']:.1%} | {s['mean']:.1%} "
                 f"| {s['hierarchical']:.1%} | {s['images only']:.1%} |",
                 flush=True,
             )
@@ -238,7 +238,7 @@ def print_hard_worlds(repeats: int) -> None:
                 for d in (0.2, 0.5)
             ]
             print(
-                f"| {name} | {seeds} | {null['covered']:.1%} | {null['less a fill']:.1%} | {null['mean']:.1%} "
+                f"| {name} | {seeds} | {null['covered']:.1%} | {null['minus a baseline']:.1%} | {null['mean']:.1%} "
                 f"| {null['excludes zero']:.1%} | {power[0]:.1%} | {power[1]:.1%} |",
                 flush=True,
             )
