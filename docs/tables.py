@@ -6,6 +6,7 @@ A page holds a table between the comments ``<!-- table: NAME -->`` and ``<!-- en
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,19 @@ def metric_weights_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"metrics": metrics_table, "metric_weights": metric_weights_table}
+def conventions_table() -> str:
+    """One set of pictures under the conventions of other programs; needs torchmetrics, AlexNet and VGG16."""
+    sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+    import conventions
+
+    return str(conventions.conventions_table(conventions.example_completions(48, 64)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "metrics": metrics_table,
+    "metric_weights": metric_weights_table,
+    "conventions": conventions_table,
+}
 
 
 def _cell(text: str) -> str:
