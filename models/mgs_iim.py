@@ -319,7 +319,8 @@ class MGSIIM(ThreePhaseModel):
         Ambiguity(
             topic="reduction of the squared error",
             published="'weighted mean square error'; GLCIC's equation 2 is a squared norm, a sum",
-            resolved="a weighted mean: divided by the sum of the weights",
+            resolved="a weighted mean: divided by the sum of the weights; under SGD 1e-3 it trains slowly, and the sum "
+            "saturates the output with momentum 0.9 and trains without",
             field="mse_reduction",
         ),
         Ambiguity(
