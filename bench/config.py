@@ -65,6 +65,7 @@ class RunConfig:
             (:class:`bench.training.device.Compute`).
         deterministic: replace or refuse kernels whose sums depend on the order of threads.
         compile: run networks through ``torch.compile``.
+        cuda_graphs: compile, and replay each network as a CUDA graph.
         split: how data is divided: ``auto``, ``official``, ``paper``, ``identity``, ``digest``.
         crop: ``center``, ``resize`` or ``face``.
         train_mask: ``auto`` (the mask given; the paper's three kinds mixed where several are), ``same``, or a name.
@@ -92,6 +93,7 @@ class RunConfig:
     precision: Precision = "auto"
     deterministic: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
     split: str = "auto"
     crop: str = "center"
     train_mask: str = "auto"

@@ -116,6 +116,7 @@ def evaluate_model(
         process_group.rank * EVALUATION_BATCH, count, process_group.world_size * EVALUATION_BATCH
     ):
         batch, truth = evaluation_batch(test.images, test.masks, start, compute.device)
+        compute.mark_step_begin()
         began = time.perf_counter()
         with torch.inference_mode(), compute.autocast():
             completion = model.complete(batch)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bench.config import RunConfig
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.profiling.flops import training_bytes
 from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan, build_plan
@@ -59,6 +59,7 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
         BenchError: not even one image fits.
     """
     settings, compute = context.request.settings, context.compute
+    processes = compute.process_group.world_size
     if settings.batch != "auto":
         return settings
     with contextlib.suppress(DamagedManifestError):  # it will be rebuilt from the cells
@@ -69,16 +70,18 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     limit = min(available, settings.train_images or available)
     if settings.steps_per_phase is None:
         limit = max(1, min(limit, settings.images_seen // _STEPS))
-    request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=1))
+    request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=processes))
     trial = build_plan(dataclasses.replace(context, request=request), entries, [])
     plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
     # Images and masks first: a batch must fit beside what the training keeps on the device.
     pixels = context.data.train.pixels[: settings.train_images]
     mask_bank = np.zeros((settings.mask_bank, -(-(settings.size**2) // 8)), np.uint8)
     resident = keep_resident([pixels, mask_bank], compute)
-    batch = compute.process_group.world_size * largest_fitting(
+    if limit < processes:
+        raise UsageError(f"--batch auto: {limit} images a step are fewer than the {processes} processes")
+    batch = processes * largest_fitting(
         lambda images: all(_fits(plan, images, compute) for plan in plans),
-        limit // compute.process_group.world_size,
+        limit // processes,
     )
     del resident
     if batch == 0:

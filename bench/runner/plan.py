@@ -281,7 +281,7 @@ def _unsuitable_batch(context: RunContext, training: TrainingPlan) -> str | None
     """Return why a model cannot be trained in parts of one image, if it would be."""
     if not training.entry.model.trained:
         return None
-    own = training.batch_size // context.compute.process_group.world_size
+    own = context.compute.process_group.share_of(training.batch_size)  # refused before anything is trained
     at_once = min(context.request.settings.micro_batch or own, own)
     if min(at_once, own % at_once or at_once) > 1:
         return None
@@ -367,7 +367,7 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
             "batch": plan.batch_size,
             "micro_batch": settings.micro_batch,
             "flips": settings.flips,
-            "compile": settings.compile,
+            "compile": settings.compile or settings.cuda_graphs,
             "mask_bank": settings.mask_bank,
         }
     return Key(parts, code.modules)

@@ -70,7 +70,10 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     wanted = expand_metrics(("primary", *request.settings.metrics))
     entries = load_models(request)
     compute = select_device(
-        request.device, request.settings.precision, deterministic=request.settings.deterministic
+        request.device,
+        request.settings.precision,
+        deterministic=request.settings.deterministic,
+        cuda_graphs=request.settings.cuda_graphs,
     )
     settings = request.settings
     if request.jobs != 1:

@@ -43,7 +43,8 @@ def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool =
     layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
     for networks in (model.networks, model.frozen):
         networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
-        if compiled:
-            for network in networks.values():
-                network.compile()
+        if compiled or compute.cuda_graphs:
+            # Constants have nothing to compile.
+            for network in (n for n in networks.values() if any(True for _ in n.parameters())):
+                network.compile(mode="reduce-overhead" if compute.cuda_graphs else None)
     return model

@@ -70,6 +70,7 @@ GROUPS = {
         "precision",
         "deterministic",
         "compile",
+        "cuda-graphs",
         "jobs",
         "jobs-per-gpu",
         "on",
@@ -236,6 +237,12 @@ GROUPS = {
     default=None,
     show_default=preset_default("compile"),
     help="Compile networks with torch.compile.",
+)
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=None,
+    show_default=preset_default("cuda_graphs"),
+    help="Compile networks and replay them as CUDA graphs (GPU only).",
 )
 @device_option
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.  [default: every two minutes]")
