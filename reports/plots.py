@@ -365,7 +365,13 @@ def plot_validation(
         add_hint(
             line, f"{label}: " + ", ".join(f"{score:.4g} from {count:,}" for count, score in scores.items())
         )
-        axes.axhline(list(scores.values())[-1], color=style.color, linewidth=1.0, linestyle=(0, (4, 3)))
+        level = list(scores.values())[-1]
+        axes.axhline(level, color=style.color, linewidth=1.0, linestyle=(0, (4, 3)))
+        # The legend of the section names what was trained; the baseline is named at its line.
+        axes.annotate(
+            label, (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points",
+            ha="left", va="bottom", fontsize=8.5, color=INK,
+        )  # fmt: skip
         axes.set_xscale("log")
         _plain_log(axes.xaxis)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
