@@ -31,6 +31,7 @@ from reports.claims.evidence import (
 )
 from reports.claims.paper import CLAIMS, SSIM_CONVENTIONS, Claim, ClaimComparison
 from reports.results.experiment import Experiment
+from reports.results.manifest import is_claims_dataset
 from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.paired import PairedDifference, compare_families
 from reports.statistics.scores import Scores, group_scores
@@ -97,7 +98,7 @@ class _Judge:
     def verdict(self, claim: Claim) -> Verdict:
         experiment = self.experiment
         data = experiment.manifest["data"]
-        if data["procedural"] or data.get("name") != "celeba":
+        if not is_claims_dataset(data):
             what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
             command = conditions.command_on_celeba(claim)
             return Verdict(claim, "not tested", "neither", f"these are {what}", command=command)
