@@ -36,8 +36,55 @@ _IRIS = (
 )
 
 
+Floats = NDArray[Any]  # float32 throughout; the checker loses that at every clip and stack
+
+NUM_DRAWS = 192
+
+
+def face_draws(index: NDArray[np.int64], version: int) -> Floats:
+    """Return ``(N, NUM_DRAWS)`` numbers in [0, 1), each row from the index alone.
+
+    >>> bool((face_draws(np.array([3, 7]), 1)[1] == face_draws(np.array([7]), 1)[0]).all())
+    True
+    """
+    key = int.from_bytes(b"face", "big") + (version << 40)
+    rows = [np.random.Philox(key=[key, int(i)]).random_raw(NUM_DRAWS) for i in index]
+    unit: Floats = (np.stack(rows) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    return unit
+
+
+@dataclass
+class FaceRandom:
+    """Hand out columns of draws in order."""
+
+    draws: Floats
+    next: int = 0
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
+        """Return ``(N,)`` in [``low``, ``high``)."""
+        self.next += 1
+        return low + (high - low) * self.draws[:, self.next - 1]
+
+    def bell(self, spread: float) -> Floats:
+        """Return numbers around 0, within +- ``spread``, denser in the middle."""
+        return (self.uniform() + self.uniform() + self.uniform() - 1.5) * (spread / 1.5)
+
+    def chance(self, p: float) -> Floats:
+        """Return ``(N,)`` of 0 and 1, 1 with probability ``p``."""
+        return (self.uniform() < p).astype(np.float32)
+
+    def color(self, palette: Floats, jitter: float = 0.04) -> Floats:
+        """Return ``(N, 3)`` between neighboring colors of a palette."""
+        at = self.uniform() * (len(palette) - 1)
+        low = at.astype(np.int64)
+        mix = (at - low)[:, None]
+        mixed = palette[low] * (1 - mix) + palette[low + 1] * mix
+        color: Floats = np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
+        return color
+
+
 def render_faces(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[np.uint8]:
-    """Faces ``(len(indices), size, size, 3)`` uint8; face ``i`` depends on ``indices[i]`` and ``size`` only."""
+    """Return faces ``(len(indices), size, size, 3)`` uint8; face ``i`` depends on ``indices[i]`` and ``size`` only."""
     index = np.asarray(indices, dtype=np.int64)
     out = np.empty((len(index), size, size, 3), dtype=np.uint8)
     for start in range(0, len(index), _CHUNK):
@@ -47,18 +94,18 @@ def render_faces(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[n
 
 
 class _Painter:
-    """Paints one chunk of faces, back to front. Coordinates: x right, y down, both -1 to 1."""
+    """Paint one chunk of faces, back to front. Coordinates: x right, y down, both -1 to 1."""
 
     def __init__(self, draws: Floats, size: int) -> None:
-        self.size, self.dice, self.count = size, FaceRandom(draws), len(draws)
+        self.size, self.random, self.count = size, FaceRandom(draws), len(draws)
         along = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
         self.y0, self.x0 = np.meshgrid(along, along, indexing="ij")
-        # Planes: NumPy's inner loop then runs along a row, not over three colours.
+        # Planes: NumPy's inner loop then runs along a row, not over three colors.
         self.picture = np.empty((3, self.count, size, size), dtype=np.float32)
 
     def paint(self) -> NDArray[np.uint8]:
-        d = self.dice
-        self.skin, self.hair, self.iris = d.colour(_SKIN), d.colour(_HAIR), d.colour(_IRIS)
+        d = self.random
+        self.skin, self.hair, self.iris = d.color(_SKIN), d.color(_HAIR), d.color(_IRIS)
         self.yaw, roll, scale = d.bell(0.16), d.bell(0.16), 1 + d.bell(0.12)
         self.light_x, self.light_y = d.uniform(-1, 1), d.uniform(-1, 0.2)
         self.feminine = d.chance(0.5)
@@ -82,7 +129,7 @@ class _Painter:
         return pixels
 
     def _background(self) -> None:
-        d = self.dice
+        d = self.random
         grey = d.uniform(0.15, 0.9)[:, None]
         one = np.clip(grey + np.stack([d.bell(0.3) for _ in range(3)], axis=1), 0, 1)
         two = np.clip(one + np.stack([d.bell(0.35) for _ in range(3)], axis=1), 0, 1)
@@ -97,7 +144,7 @@ class _Painter:
         np.clip(self.picture, 0, 1, out=self.picture)
 
     def _body_and_hair(self) -> None:
-        d = self.dice
+        d = self.random
         self.width, self.height = 0.56 + d.bell(0.06), 0.76 + d.bell(0.06)
         self.centre_y = 0.08 + d.bell(0.02)
         long = np.maximum(self.feminine * d.chance(0.8), d.chance(0.08))
@@ -117,7 +164,7 @@ class _Painter:
         self._put(self.skin * 0.72, self._box(0, 0.9, 0.24, 0.35))  # the neck, in shadow
 
     def _head(self) -> None:
-        d = self.dice
+        d = self.random
         jaw = 1 - 0.16 * np.clip((self.y - _c(self.centre_y)) / 0.76, 0, 1) ** 2
         radius = np.sqrt(
             (self.x / (_c(self.width) * jaw)) ** 2 + ((self.y - _c(self.centre_y)) / _c(self.height)) ** 2
@@ -148,7 +195,7 @@ class _Painter:
         self._put(self.hair, front * _c(1 - self.bald))
 
     def _eyes(self) -> None:
-        d = self.dice
+        d = self.random
         apart, eye_y = 0.235 + d.bell(0.03), -0.03 + d.bell(0.025)
         width, opening = 0.105 + d.bell(0.02), 0.052 + d.bell(0.022)
         gaze_x, gaze_y = d.bell(0.04), d.bell(0.015)
@@ -181,7 +228,7 @@ class _Painter:
             self._put(self.hair * 0.62, brow * 0.9)
 
     def _nose(self) -> None:
-        d = self.dice
+        d = self.random
         width, tip = 0.085 + d.bell(0.03), 0.27 + d.bell(0.03)
         x = self.yaw * 1.5
         side = np.sign(self.light_x + 1e-9)
@@ -195,7 +242,7 @@ class _Painter:
             self._ellipse(self.skin * 0.35, x + nostril * width * 0.55, tip + 0.022, 0.024, 0.014, 0.85)
 
     def _mouth(self) -> None:
-        d = self.dice
+        d = self.random
         width, y, smile = 0.2 + d.bell(0.05), 0.46 + d.bell(0.03), d.uniform(-0.15, 0.9)
         full, open_ = 0.035 + 0.015 * self.feminine + d.bell(0.012), np.maximum(0, d.uniform(-0.6, 1)) * 0.055
         red = np.stack([d.uniform(0.02, 0.1), -d.uniform(0.06, 0.2), -d.uniform(0.04, 0.14)], axis=1)
@@ -214,7 +261,7 @@ class _Painter:
         self._ellipse(self.skin * 0.8, self.yaw * 1.2, y + 0.13, 0.12, 0.025, 0.5)
 
     def _glasses(self) -> None:
-        d = self.dice
+        d = self.random
         worn, thick, radius = d.chance(0.14), 0.013 + 0.014 * d.uniform(), 0.15 + d.bell(0.025)
         dark = np.stack([d.uniform(0, 0.3) for _ in range(3)], axis=1)
         apart, y = self.eye
@@ -225,7 +272,7 @@ class _Painter:
         self._put(dark, between * _c(worn))
 
     def _cover(self, distance: Floats) -> Floats:
-        """Share of a pixel inside, from the signed distance of its centre: the anti-aliasing."""
+        """Return the share of a pixel inside, from the signed distance of its centre: the anti-aliasing."""
         covered: Floats = np.clip(0.5 - distance / _c(self.pixel), 0, 1)
         return covered
 
@@ -239,7 +286,7 @@ class _Painter:
 
     def _ellipse(
         self,
-        colour: Floats,
+        color: Floats,
         x: Floats | float,
         y: Floats | float,
         rx: Floats | float,
@@ -247,7 +294,7 @@ class _Painter:
         opacity: Floats | float = 1.0,
     ) -> None:
         cover = self._ellipse_cover(x, y, rx, ry)
-        self._put(colour, cover * _c(np.broadcast_to(opacity, (self.count,))))
+        self._put(color, cover * _c(np.broadcast_to(opacity, (self.count,))))
 
     def _box(
         self, x: Floats | float, y: Floats | float, half_width: Floats | float, half_height: Floats | float
@@ -255,71 +302,25 @@ class _Painter:
         x, y, w, h = (_c(np.broadcast_to(v, (self.count,))) for v in (x, y, half_width, half_height))
         return self._cover(np.maximum(np.abs(self.x - x) - w, np.abs(self.y - y) - h))
 
-    def _put(self, colour: Floats, cover: Floats) -> None:
-        """Paint ``colour`` ``(N, 3)`` over the picture where ``cover`` is not 0."""
-        self._put_planes(_planes(colour), cover)
+    def _put(self, color: Floats, cover: Floats) -> None:
+        """Paint ``color`` ``(N, 3)`` over the picture where ``cover`` is not 0."""
+        self._put_planes(_planes(color), cover)
 
-    def _put_planes(self, colour: Floats, cover: Floats) -> None:
-        """The same for ``colour`` ``(3, N, H, W)``. Rows that no face of the chunk covers are left alone."""
+    def _put_planes(self, color: Floats, cover: Floats) -> None:
+        """Paint ``color`` ``(3, N, H, W)`` likewise. Rows that no face of the chunk covers are left alone."""
         (rows,) = np.nonzero(np.any(cover, axis=(0, 2)))
         if len(rows):
             band = np.s_[:, rows[0] : rows[-1] + 1]
-            for plane, value in zip(self.picture, colour, strict=True):
+            for plane, value in zip(self.picture, color, strict=True):
                 part = plane[band]
                 part += ((value if value.shape[1] == 1 else value[band]) - part) * cover[band]
 
 
 def _c(value: Floats) -> Floats:
-    """``(N,)`` -> ``(N, 1, 1)``."""
+    """Reshape ``(N,)`` to ``(N, 1, 1)``."""
     return np.asarray(value, dtype=np.float32)[:, None, None]
 
 
-def _planes(colour: Floats) -> Floats:
-    """``(N, 3)`` -> ``(3, N, 1, 1)``."""
-    return colour.T[:, :, None, None]
-
-
-# The numbers behind the procedural faces: drawn from an index alone, handed out in order.
-
-
-Floats = NDArray[Any]  # float32 throughout; the checker loses that at every clip and stack
-
-NUM_DRAWS = 192
-
-
-def face_draws(index: NDArray[np.int64], version: int) -> Floats:
-    """``(N, NUM_DRAWS)`` numbers in [0, 1), each row from the index alone."""
-    key = int.from_bytes(b"face", "big") + (version << 40)
-    rows = [np.random.Philox(key=[key, int(i)]).random_raw(NUM_DRAWS) for i in index]
-    unit: Floats = (np.stack(rows) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    return unit
-
-
-@dataclass
-class FaceRandom:
-    """Hands out columns of draws in order."""
-
-    draws: Floats
-    next: int = 0
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
-        """``(N,)`` in [``low``, ``high``)."""
-        self.next += 1
-        return low + (high - low) * self.draws[:, self.next - 1]
-
-    def bell(self, spread: float) -> Floats:
-        """Around 0, within +- ``spread``, denser in the middle."""
-        return (self.uniform() + self.uniform() + self.uniform() - 1.5) * (spread / 1.5)
-
-    def chance(self, p: float) -> Floats:
-        """``(N,)`` of 0 and 1, 1 with probability ``p``."""
-        return (self.uniform() < p).astype(np.float32)
-
-    def colour(self, palette: Floats, jitter: float = 0.04) -> Floats:
-        """``(N, 3)`` between neighbouring colours of a palette."""
-        at = self.uniform() * (len(palette) - 1)
-        low = at.astype(np.int64)
-        mix = (at - low)[:, None]
-        mixed = palette[low] * (1 - mix) + palette[low + 1] * mix
-        colour: Floats = np.clip(mixed + np.stack([self.bell(jitter) for _ in range(3)], axis=1), 0, 1)
-        return colour
+def _planes(color: Floats) -> Floats:
+    """Reshape ``(N, 3)`` to ``(3, N, 1, 1)``."""
+    return color.T[:, :, None, None]
