@@ -142,13 +142,17 @@ class RunConfig:
             refuse("seeds", "must be one or more numbers from 0")
 
     def batch_for(self, published_batch_size: int) -> int:
-        """Images per step for a model whose paper says ``published_batch_size``."""
+        """Return the images per step for a model whose paper says ``published_batch_size``.
+
+        >>> RunConfig().batch_for(96), RunConfig(track="faithful").batch_for(96), RunConfig(batch=8).batch_for(96)
+        (16, 96, 8)
+        """
         if isinstance(self.batch, int):
             return self.batch
         return published_batch_size if self.track == "faithful" else 16
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the settings as plain JSON values."""
         return {**dataclasses.asdict(self), "seeds": list(self.seeds), "metrics": list(self.metrics)}
 
 
@@ -180,7 +184,14 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
     """Return the settings of ``preset`` with ``overrides``; entries that are ``None`` count as not given.
 
     Raises:
-        UsageError: unknown preset or field (with suggestions), or a value out of range.
+        UsageError: unknown preset or field (with suggestions), or a value of a wrong type or out of range.
+
+    >>> resolve_config("paper", {"size": 64, "batch": None}).as_dict()["seeds"]
+    [0, 1, 2]
+    >>> resolve_config("quick", {"track": "banana"})
+    Traceback (most recent call last):
+        ...
+    bench.errors.UsageError: --track banana: must be one of 'uniform', 'faithful'
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: unknown{did_you_mean(preset, PRESETS)}")
@@ -195,7 +206,11 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
 
 
 def json_digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value, independent of the order of keys."""
+    """Return the hex SHA-256 of a JSON value, independent of the order of keys.
+
+    >>> json_digest({"size": 64, "seeds": (0, 1)}) == json_digest({"seeds": [0, 1], "size": 64})
+    True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 

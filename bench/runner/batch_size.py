@@ -39,6 +39,9 @@ def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
     """Return the largest batch up to ``limit`` that fits: any number up to 8, multiples of 8 above; 0 if none does.
 
     Doubles until it does not fit, then halves the gap: what fits must fit in smaller batches too.
+
+    >>> largest_fitting(lambda images: images <= 45, limit=100)
+    40
     """
     batches = [*range(1, min(limit, _GRAIN) + 1), *range(2 * _GRAIN, limit + 1, _GRAIN)]
     good, bad = -1, 0

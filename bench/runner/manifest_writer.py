@@ -109,6 +109,11 @@ def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
 
     Manifests of earlier versions name one place, as ``numerics``.
+
+    >>> places_of({"where": {"threads": 2}, "training": {"where": [{"threads": 8}]}})
+    [{'threads': 2}, {'threads': 8}]
+    >>> places_of({"numerics": {"threads": 2}, "training": None})
+    [{'threads': 2}]
     """
     evaluated = entry.get("where", entry.get("numerics"))
     trained = (entry.get("training") or {}).get("where", [])

@@ -272,7 +272,13 @@ def train_masks_for(request: Request, mask: str) -> str:
 
 
 def train_mask_names(train_mask: str) -> list[str]:
-    """Return the names a training mask stands for, sorted: the order in which a mixture is given does not matter."""
+    """Return the names a training mask stands for, sorted: the order in which a mixture is given does not matter.
+
+    >>> train_mask_names("paper") == train_mask_names("shapes,random-rect,center")
+    True
+    >>> train_mask_names("half+center")
+    ['center', 'half']
+    """
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
     return sorted(resolve_mask_names(given))
 
