@@ -105,6 +105,18 @@ class Manifest:
         self.store.write_manifest(self.value)
 
 
+def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a recorded cell was evaluated.
+
+    Raises:
+        TypeError: it does not say.
+    """
+    where = entry.get("where", entry.get("numerics"))
+    if not isinstance(where, dict):
+        raise TypeError("a cell does not say where it was computed")
+    return where
+
+
 def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
 

@@ -18,7 +18,7 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.keys import describe_where
-from bench.runner.manifest_writer import places_of
+from bench.runner.manifest_writer import evaluated_where, places_of
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
 from bench.runner.run_folder import RunFolder, read_manifest
@@ -91,7 +91,7 @@ def reproduce_experiment(
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
     try:
         asked = recorded_requests(record, name, data=data, models_from=models_from, allow_code=allow_code)
-        threads = places_of(record.cells[0])[0].get("threads")
+        threads = evaluated_where(record.cells[0]).get("threads")
         if isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # sums depend on it
         ready = [prepare_run(request, callbacks, root) for request in asked]
@@ -322,7 +322,7 @@ def recorded_requests(
             model_options=configs,
             models_from=tuple(models_from) or tuple(files),
             name=name,
-            device=places_of(record.cells[0])[0]["device"],
+            device=evaluated_where(record.cells[0])["device"],
             pictures=bool(settings.get("pictures", True)),
             allow_unreadable=True,  # the fingerprint is what counts
             command=("bench", "reproduce", str(record.path)),
