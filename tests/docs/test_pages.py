@@ -16,6 +16,8 @@ import pytest
 from bench.cli import cli
 from bench.cli.commands.run import run_command as run_command
 from bench.cli.config_file import options_from_mapping
+from bench.runner.slurm import read_slurm_config
+from models.external_program import load_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,13 +93,18 @@ def test_commands_in_sentences_exist_with_their_options(page: str, line: str) ->
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_python_and_toml_blocks_are_read(page: Path) -> None:
-    """Python compiles; TOML is TOML, and where it is a config file, ``bench run`` takes its keys."""
+def test_python_and_toml_blocks_are_read(page: Path, tmp_path: Path) -> None:
+    """Python compiles; TOML is read by what it is for: a program, Slurm, or the options of ``bench run``."""
     for body in blocks(page, "python", "py"):
         compile(body, str(page), "exec")
     for body in blocks(page, "toml"):
         table = tomllib.loads(body)
-        if not {"project", "tool", "build-system"} & set(table):
+        (tmp_path / "block.toml").write_text(body, encoding="utf-8")
+        if "command" in table:
+            load_program(f"exec:{tmp_path / 'block.toml'}")
+        elif "partition" in table:
+            read_slurm_config(tmp_path / "block.toml")
+        elif not {"project", "tool", "build-system"} & set(table):
             options_from_mapping(table, click.Context(run_command), str(page))
 
 
