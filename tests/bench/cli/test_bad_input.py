@@ -235,7 +235,9 @@ CASES = {
     ),
     "mask with grey": Case(
         RUN + "--mask files:masks",
-        "error: --mask: masks/m.png: 3 grey values; a mask must be binary (black = known, white = hole)",
+        "error: --mask: masks/m.png: 3 gray values, so its edges are smoothed; a mask must be binary (black = known, "
+        "white = hole): save it as PNG without smoothing, or give files:FOLDER?threshold=128 to read values from 128 "
+        "on as hole",
         prepare=mask("grey"),
     ),
     "mask all hole": Case(
