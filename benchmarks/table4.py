@@ -6,9 +6,9 @@
     OMP_NUM_THREADS=1 python benchmarks/table4.py run --data PATH/TO/celeba --stages ambiguities
 
 ``choose`` trains the four models at several learning rates with a seed of its own and scores validation images only.
-``run`` goes through every stage below, three seeds each, and scores the test images. Given again it goes on where it
-was: finished cells are kept, a training resumes at its checkpoint. ``--minutes`` stops it (as Ctrl-C does) after that
-long. ``--dry-run`` prints the commands.
+``run`` goes through every stage below, three seeds each, and scores the test images. Given again it
+continues where it was: finished cells are kept, a training resumes from its checkpoint. ``--minutes`` stops it (as
+Ctrl-C does) after that long. ``--dry-run`` prints the commands.
 
 On two cores, two processes of one thread train MGS-IIM 1.10 to 1.27 times as fast as one process of two threads
 (docs/measurements/perf-cpu.md): give ``OMP_NUM_THREADS=1`` and ``--jobs 2``, or two commands with ``--stages``
@@ -30,7 +30,7 @@ ABLATIONS = "mgs-iim-no-gate,mgs-iim-no-sn,mgs-iim-single-d,mgs-iim-no-skip"
 LEARNING_RATES = ("2e-4", "4e-4", "8e-4")
 #: The seed of ``choose``: none of those that are reported.
 CHOICE_SEED = 100
-#: Name of an experiment -> options of MGS-IIM that settle one of the paper's ambiguities the other way.
+#: Name of an experiment -> options of MGS-IIM that resolve one of the paper's ambiguities the other way.
 AMBIGUITIES = {
     "whole-image": ("--set", "mgs-iim.valid_weight=1"),
     "sgd": ("--track", "faithful"),
@@ -43,7 +43,7 @@ STAGES = ("table", "perceptual", "ablations", "ambiguities", "masks")
 
 
 def choices(options: argparse.Namespace) -> list[list[str]]:
-    """A run for each learning rate, on validation images."""
+    """List a run for each learning rate, on validation images."""
     return [
         [
             *(
@@ -64,7 +64,7 @@ def choices(options: argparse.Namespace) -> list[list[str]]:
 
 
 def stages(options: argparse.Namespace) -> list[list[str]]:
-    """The table, PConv with its published losses, what the claims need, the ambiguities, the other masks."""
+    """List the runs of the table, PConv with its published losses, the claims, the ambiguities and the other masks."""
     name = options.name
     common = ["--images-seen", str(options.images_seen), "--learning-rate", options.learning_rate]
     common += ["--seeds", options.seeds, "--metrics", "secondary"]

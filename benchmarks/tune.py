@@ -60,7 +60,7 @@ def tune(
 
 
 def record(model: str, scores: dict[float, float], images_seen: int) -> dict[str, Any]:
-    """What a training keeps of how its learning rate was chosen."""
+    """Describe how a learning rate was chosen, for its trainings to keep."""
     return {
         "learning_rate": max(scores, key=lambda rate: scores[rate]),
         "model": model,
