@@ -220,4 +220,5 @@ def _example(option: click.Option, example: Any) -> Any:
         return bool(option.secondary_opts)
     if isinstance(option.type, click.Choice):
         return option.type.choices[0]
-    return 1 if option.type in (click.INT, click.FLOAT) else ""
+    is_number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+    return 1 if is_number else ""
