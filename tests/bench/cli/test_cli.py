@@ -43,9 +43,11 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert any("Example" in page for page in pages)
 
 
-def test_every_command_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [name for name in COMMANDS if f"bench {name}" not in readme] == []
+def test_every_command_is_explained_on_a_page() -> None:
+    """The README names the main ones only; the generated reference has all, and counts for nothing here."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages if page.name != "commands.md")
+    assert [name for name in COMMANDS if f"bench {name}" not in text] == []
 
 
 def test_help_and_list_import_no_torch() -> None:
