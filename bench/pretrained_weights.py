@@ -1,6 +1,6 @@
-"""Published weights in torch's cache (``TORCH_HOME``): used as they are where cached, else fetched once.
+"""Published weights in torch's cache (``TORCH_HOME``): used as they are where cached, otherwise fetched once.
 
-What is neither cached nor downloadable is said to be so, with the reason, within seconds.
+Weights that are neither cached nor downloadable raise :class:`MetricUnavailableError` with the reason, within seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIMEOUT_SECONDS = 5.0
 
 
 class MetricUnavailableError(Exception):
-    """A metric cannot be computed here. The message is the reason, in one line."""
+    """Raised where a metric cannot be computed. The message is the reason, in one line."""
 
 
 def cached_file(url: str, name: str | None = None) -> Path:
@@ -79,7 +79,7 @@ def published_digest(file: Path) -> str:
 
 
 def _reach(url: str) -> None:
-    """Ask the server for the file's headers. In a thread, since no timeout covers the look-up of its name.
+    """Request the file's headers, in a thread: no socket timeout covers the name look-up.
 
     Raises:
         OSError, HTTPException: no answer in time, or a refusal.
@@ -104,7 +104,7 @@ def _reach(url: str) -> None:
 
 @contextlib.contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub passes no timeout of its own, so that a silent server would hold the run for ever."""
+    """Set the default socket timeout: torch.hub passes none, and a silent server would block the run forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -114,14 +114,18 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of an error's message."""
+    """Return the first sentence of an error's message.
+
+    >>> first_line(ValueError("cut off. Try again"))
+    'cut off'
+    """
     reason = getattr(error, "reason", error)
     lines = str(reason).strip().splitlines()
     return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
 
 
-#: ``altered``: readable weights, though not the published file (saved again by another program); ``damaged``: not
-#: even that.
+#: ``altered``: readable weights that are not the published file (saved again by another program); ``damaged``:
+#: not readable.
 State = Literal["cached", "missing", "altered", "damaged"]
 
 
@@ -132,8 +136,8 @@ class Backbone:
     Attributes:
         name: as ``bench weights fetch`` takes it.
         url: where it is published; its file's name ends in the first digits of its SHA-256.
-        needed_by: what is not to be had without it.
-        megabytes: about its size.
+        needed_by: metrics and losses that need it.
+        megabytes: approximate size.
         license: of the weights.
         file_name: in torch's cache, where it is not the address's own.
     """
@@ -142,16 +146,16 @@ class Backbone:
     url: str
     needed_by: str
     megabytes: int
-    license: str = ""
+    license: str = "license unknown"
     file_name: str | None = None
 
     @property
     def file(self) -> Path:
-        """Where torch keeps (or would keep) it."""
+        """Path in torch's cache, whether or not the file exists."""
         return cached_file(self.url, self.file_name)
 
     def state(self) -> State:
-        """How it stands; reads the whole file."""
+        """Check the cached file against its published digest; reads the whole file."""
         if not self.file.is_file():
             return "missing"
         try:
@@ -166,7 +170,7 @@ class Backbone:
 
 
 def list_backbones() -> dict[str, Backbone]:
-    """Name -> backbone; that of FID only where its package is installed, which knows the address."""
+    """List the backbones by name; torch-fidelity's only where it is installed, since it knows their addresses."""
     from torchvision import models
 
     def published(name: str, weights: Any, needed_by: str, megabytes: int) -> Backbone:
@@ -235,7 +239,7 @@ def load_imagenet_features(name: str) -> nn.Sequential:
 
 
 def select_backbones(names: tuple[str, ...]) -> list[Backbone]:
-    """The named backbones, or all.
+    """Return the named backbones, or all of them.
 
     Raises:
         UsageError: a name that is none (with suggestions).
@@ -248,7 +252,7 @@ def select_backbones(names: tuple[str, ...]) -> list[Backbone]:
 
 
 def fetch_backbone(backbone: Backbone, *, progress: bool = False) -> bool:
-    """Make sure that the published file is cached; one that is altered or damaged is replaced. Whether it was fetched.
+    """Make sure that the published file is cached, replacing an altered or damaged one; return whether it was fetched.
 
     Raises:
         BenchError: it cannot be downloaded, or not be written. What was cached before is still there.

@@ -71,7 +71,7 @@ def dists(images: ImageBatch) -> Tensor:
 
     Examples:
         >>> from bench.evaluation.image_batch import example_batch
-        >>> dists(example_batch()).numpy().round(4)  # needs the weights
+        >>> dists(example_batch()).numpy().round(4)  # needs the weights  # needs the extra dists
         array([0.2796])
     """
     return dists_distance(images.truth.device)(images.composite, images.truth)

@@ -1,6 +1,6 @@
-"""Evaluation: every model on the same held-out images and masks, one row an image.
+"""Evaluation: every model on the same held-out images and masks, one row per image.
 
-The batch size is fixed (it can move the last bit of a bf16 convolution), so no option changes the numbers.
+The batch size is fixed: it can change the last bit of a bf16 convolution, and no option may change the numbers.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PICTURE_POOL = 48
 
 @dataclass(frozen=True)
 class TestSet:
-    """What is evaluated: images, their masks, and which of them have their pictures kept.
+    """Images to evaluate, their masks, and the positions of those whose completions are kept.
 
     Attributes:
         images: the held-out images.
         masks: ``(N, H, W)`` uint8, 1 = hole, by image.
-        pool: positions of the images whose pictures are kept, drawn by seed before any metric is known.
+        pool: positions of the images whose completions are kept, drawn by seed before any metric is known.
         truths: features of the images for metrics of sets, filled by the first evaluation.
         face_box: where the images' faces lie, where they are aligned (:attr:`bench.data.Dataset.face_box`).
     """
@@ -51,12 +51,12 @@ class TestSet:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
         rows: per-image metric columns.
-        pictures: ``(P, H, W, 3)`` uint8, kept ones in the pool's order.
-        seconds: of completing.
+        pictures: ``(P, H, W, 3)`` uint8, the kept completions in the pool's order.
+        seconds: time that the model took to complete the images.
         sets: metric of sets -> its number over all images.
     """
 
@@ -67,7 +67,13 @@ class EvaluationResult:
 
 
 def sample_subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSet:
-    """``count`` images chosen by seed, in their own order; all of them for ``None``."""
+    """Choose ``count`` images by seed and keep their order; ``None`` keeps all.
+
+    Examples:
+        >>> images = ImageSet([f"{i}.png" for i in range(9)], np.zeros((9, 4, 4, 3), np.uint8))
+        >>> len(sample_subset(images, 3)), len(sample_subset(images, None))
+        (3, 9)
+    """
     if count is None or count >= len(images.ids):
         return images
     chosen = np.sort(seeded_permutation(len(images.ids), "test images", seed)[:count])
@@ -76,13 +82,18 @@ def sample_subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSe
 
 
 def identities_of(images: ImageSet) -> pd.arrays.IntegerArray:
-    """Who is shown, as results tables hold it: Int64, missing where it is not known."""
+    """Return the people shown as results tables hold them: Int64, missing where unknown."""
     who = np.full(len(images), UNKNOWN) if images.identities is None else images.identities
     return pd.arrays.IntegerArray(who.astype(np.int64), who == UNKNOWN)
 
 
 def image_sample(count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Positions of at most :data:`PICTURE_POOL` images among ``count``."""
+    """Draw the positions of at most :data:`PICTURE_POOL` images among ``count``.
+
+    Examples:
+        >>> image_sample(4).tolist(), len(image_sample(1000))
+        ([0, 1, 2, 3], 48)
+    """
     return np.sort(seeded_permutation(count, "pictures", seed)[:PICTURE_POOL])
 
 
@@ -103,7 +114,7 @@ def evaluate_model(
         compute: device and precision.
         ready: metric name -> function, from :func:`bench.evaluation.metrics.prepare_metrics`.
         sets: metrics of sets, from :func:`bench.evaluation.metrics.prepare_distribution_metrics`.
-        on_progress: told (images done, images in all).
+        on_progress: called with (images done, images in total).
     """
     model.networks.eval()
     columns: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ready}
@@ -140,7 +151,7 @@ def evaluate_model(
             if start + offset in pool:
                 kept[start + offset] = shown[offset].permute(1, 2, 0).cpu().numpy()
         on_progress(min(start + EVALUATION_BATCH, count), count)
-    # The batches are those of one process, dealt out; so are the numbers.
+    # Batches are the same as in one process, dealt out to several, so the numbers are the same too.
     for other in process_group.all_gather((columns, identical, kept, seconds, collector.features)):
         for name, parts in other[0].items():
             columns[name].update(parts)
@@ -167,7 +178,7 @@ def evaluate_model(
 
 
 def cluster_people(images: ImageSet) -> torch.Tensor | None:
-    """Number the people of the images, an unknown person as one more; ``None`` where no person is known."""
+    """Give each person of the images a number, and each unknown one another; ``None`` where none is known."""
     if images.identities is None:
         return None
     who = torch.from_numpy(np.asarray(images.identities, dtype=np.int64).copy())
@@ -178,14 +189,14 @@ def cluster_people(images: ImageSet) -> torch.Tensor | None:
 
 
 def _in_order(parts: dict[int, NDArray[Any]]) -> NDArray[Any]:
-    """What the batches gave, by their first image."""
+    """Join what the batches gave in the order of their first images."""
     return np.concatenate([parts[start] for start in sorted(parts)])
 
 
 def evaluation_batch(
     images: ImageSet, masks: NDArray[np.uint8], start: int, device: torch.device
 ) -> tuple[Batch, torch.Tensor]:
-    """The evaluation batch from position ``start``, and its truth as uint8 ``(N, 3, H, W)``."""
+    """Build the evaluation batch from position ``start``, and its truth as uint8 ``(N, 3, H, W)``."""
     stop = min(start + EVALUATION_BATCH, len(images.ids))
     raw = torch.from_numpy(np.array(images.pixels[start:stop])).to(device)
     truth = raw.permute(0, 3, 1, 2)
@@ -209,7 +220,7 @@ def validation_score(
     compute: Compute,
     metrics: Sequence[str],
 ) -> dict[str, float]:
-    """Mean metrics on a few held-out images, for the training log; chooses nothing."""
+    """Average metrics over a few held-out images for the training log; nothing is chosen by them."""
     ready, _ = prepare_metrics(metrics, compute.device)
     rows = evaluate_model(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
     return {name: float(rows[name].mean()) for name in metrics}

@@ -1,4 +1,4 @@
-"""Pictures of another program as a row of an experiment: the same images, the same masks, or refused."""
+"""Add pictures of another program to an experiment as a row of its own: on the same images and masks only."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ScoringTarget:
 
 
 def open_target(folder: Path, mask: str) -> ScoringTarget:
-    """The experiment in ``folder``, to add pictures completed on ``mask``.
+    """Open the experiment in ``folder`` to add pictures completed on ``mask``.
 
     Raises:
         UsageError: it has no results on that mask (with those that it has).
@@ -117,7 +117,7 @@ def add_external_row(
     source: str,
     command: tuple[str, ...],
 ) -> None:
-    """Put scored pictures into the experiment's table as a method of its own; of the same name, they replace it.
+    """Add scored pictures to the experiment's table as a method of its own, replacing one of the same name.
 
     It counts as one training of which nothing is known, so that no comparison with a trained model is decided.
 

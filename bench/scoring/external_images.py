@@ -1,8 +1,8 @@
-"""Pictures completed by any other program on our exported masks, scored as our own models are.
+"""Score pictures that any other program completed on our exported masks, as our own models are scored.
 
 A picture belongs to the test image whose id has the same path without its suffix (``000001.png`` to
 ``000001.jpg``), as ``bench masks export`` names its masks. Known pixels are taken from the truth, so that
-every method is judged on its hole alone; which pictures change them is said.
+every method is judged on its hole alone; pictures that change them are reported.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _ALIEN_LEVELS = 8.0
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """What scoring gave.
+    """The result of scoring.
 
     Attributes:
-        rows: one a picture, without what names the method.
-        findings: what was noticed.
+        rows: one per picture, without the columns that name the method.
+        findings: problems and remarks.
         pictures: ``(P, H, W, 3)`` uint8, composites of those images of the picture pool that were scored.
         sets: metric of sets -> its number over the scored images.
     """
@@ -133,7 +133,7 @@ def score_images(
 def as_result_rows(
     rows: pd.DataFrame, *, label: str, mask: str, size: int, model: str = EXTERNAL
 ) -> pd.DataFrame:
-    """Rows of :func:`score_images` as a results table (``docs/results-schema.md``): one external method, seed 0."""
+    """Turn rows of :func:`score_images` into a results table (``docs/results-schema.md``) of one external method."""
     named: dict[str, object] = {
         "model": model,
         "label": label,
@@ -186,7 +186,7 @@ class RejectedImage:
 
 @dataclass
 class MatchedImages:
-    """What was noticed about a folder of pictures.
+    """Problems and remarks about a folder of pictures.
 
     Attributes:
         found: images below the folder.

@@ -16,14 +16,14 @@ from bench.errors import BenchError
 def weights_command() -> None:
     """Show and fetch the published weights that LPIPS, FID and PConv's losses need.
 
-    They lie in torchvision's own cache (TORCH_HOME); what is there is never fetched again.
+    They are in torch's own cache (TORCH_HOME); a file that is there is never fetched again.
     """
 
 
 @weights_command.command("list", epilog="\b\nExample:\n  bench weights list")
 @json_option
 def list_weights(as_json: bool) -> None:
-    """Show which weights there are, what needs them, and whether they are cached and whole."""
+    """Show the known weights, what needs them, their license, and whether they are cached and intact."""
     from bench.pretrained_weights import select_backbones
 
     found = [(backbone, backbone.state()) for backbone in select_backbones(())]
@@ -32,7 +32,9 @@ def list_weights(as_json: bool) -> None:
         click.echo(json.dumps(listed, indent=1))
         return
     for backbone, state in found:
-        click.echo(f"{backbone.name:<11} {state:<8} {backbone.megabytes:>4} MB  {backbone.needed_by}")
+        click.echo(
+            f"{backbone.name:<11} {state:<8} {backbone.megabytes:>4} MB  {backbone.needed_by} [{backbone.license}]"
+        )
         click.echo(f"{'':<11} {backbone.file if state != 'missing' else backbone.url}")
 
 
@@ -50,7 +52,7 @@ def fetch(names: tuple[str, ...]) -> None:
     for backbone in pretrained_weights.select_backbones(names):
         try:
             new = pretrained_weights.fetch_backbone(backbone, progress=sys.stderr.isatty())
-            click.echo(f"{backbone.name}: {'fetched to' if new else 'is there already,'} {backbone.file}")
+            click.echo(f"{backbone.name}: {'fetched to' if new else 'is already cached:'} {backbone.file}")
         except BenchError as error:
             failed = True
             click.echo(f"failed: {error}", err=True)

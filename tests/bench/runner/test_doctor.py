@@ -66,7 +66,7 @@ def test_fetch_puts_the_published_file_where_torchvision_looks(published: Backbo
     assert published.file.parent == Path(torch.hub.get_dir()) / "checkpoints"
     assert torch.equal(torch.load(published.file, weights_only=True)["weight"], torch.ones(3))
     age = published.file.stat().st_mtime_ns
-    assert "is there already" in bench("weights", "fetch", "tiny").output
+    assert "is already cached" in bench("weights", "fetch", "tiny").output
     assert published.file.stat().st_mtime_ns == age
     assert json.loads(bench("weights", "list", "--json").output)[0]["state"] == "cached"
 
