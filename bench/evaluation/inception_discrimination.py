@@ -26,7 +26,7 @@ _NEWTON_STEPS = 100
         oracle="scikit-learn's LinearSVC(dual=False)",
         of="set",
         weights="Inception weights of 2015 (torch-fidelity, Apache-2.0)",
-        few_images="two sets of fewer images than 2,048 features can be separated, which gives 0",
+        few_images="it falls towards 0, which two sets of fewer images than 2,048 features give",
     ),
     features=inception_features,
 )
@@ -55,7 +55,7 @@ def p_ids(sets: FeatureSets) -> SetScore:
         oracle="scikit-learn's LinearSVC(dual=False)",
         of="set",
         weights="Inception weights of 2015 (torch-fidelity, Apache-2.0)",
-        few_images="two sets of fewer images than 2,048 features can be separated, which gives 0",
+        few_images="it falls towards 0, which two sets of fewer images than 2,048 features give",
     ),
     features=inception_features,
 )
