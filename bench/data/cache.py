@@ -30,6 +30,7 @@ from bench.data.sources import Source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError, DataError
 from masks.image_files import is_world_writable
+from reports.results.atomic_io import atomic_write
 
 #: Part of every file name: raised when the same files would be decoded to other pixels.
 CACHE_VERSION = 1
@@ -235,9 +236,8 @@ def _file_signature(path: Path) -> list[int]:
 
 
 def _write_sidecar(sidecar: Path, about: dict[str, Any]) -> None:
-    temporary = sidecar.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"version": CACHE_VERSION, **about}), encoding="utf-8")
-    temporary.replace(sidecar)
+    text = json.dumps({"version": CACHE_VERSION, **about})
+    atomic_write(sidecar, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def block_ranges(count: int) -> list[range]:

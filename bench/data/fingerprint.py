@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bench.data.cache import BLOCK, ImageCache, Images, reserve_space
 from bench.data.dataset import DataSpec, ImageSet
+from reports.results.atomic_io import atomic_write
 
 _IN_MEMORY = 2**30  # bytes of a split that is copied into memory
 
@@ -108,12 +109,9 @@ def _write(path: Path, statistics: DatasetStatistics, total: NDArray[np.int64]) 
         "duplicates": statistics.duplicates,
         "total": total.tolist(),
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # no space: computed again next time
-        temporary.unlink(missing_ok=True)
+    # Without space it is computed again next time.
+    with contextlib.suppress(OSError):
+        atomic_write(path, lambda temporary: temporary.write_text(json.dumps(value), encoding="utf-8"))
 
 
 def split_images(images: Images, rows: list[int]) -> Images:

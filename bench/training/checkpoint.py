@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from bench.errors import DiskError
+from reports.results.atomic_io import replace_durably
 
 FORMAT = "inpaint-bench checkpoint 1"
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
@@ -69,7 +70,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
         torch.save({"format": FORMAT, **state, "step": step}, writer)  # type: ignore[arg-type]
         writer.close()
         path = folder / f"checkpoint-{step:09d}-{writer.sha256.hexdigest()[:16]}.pt"
-        temporary.replace(path)
+        replace_durably(temporary, path)
     except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
         reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
         raise DiskError(f"cannot write a checkpoint to {folder}: {reason}") from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from reports.results.atomic_io import atomic_write
 
 
 class TrainLog:
@@ -18,9 +21,14 @@ class TrainLog:
         if not self.path.exists():
             return
         kept = [line for line in self.read() if line["step"] <= step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        atomic_write(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def sync(self) -> None:
+        """Flush the file to disk: with each checkpoint, so that a power cut loses no line that one rests on."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""

@@ -172,6 +172,7 @@ class Trainer:
             raise NonFiniteLossError(f"weights of the {network} are not finite after step {self.step - 1}")
         state = self.state_dict(complete=complete)  # on every process: pending losses are averaged over them
         if self.compute.process_group.is_main:
+            self.metric_logger.log.sync()
             checkpoint.save_checkpoint(self.folder, self.step, state, keep=1 if complete else 2)
         self.metric_logger.start_clock()
 
