@@ -201,6 +201,10 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need a CUDA device."""
+    """Prove training and metrics on a CUDA device, then print throughput, utilization and peak memory as JSON.
+
+    Takes about ten minutes; the JSON belongs into docs/measurements/.
+    """
     install(session, "-e", ".[dev]")
-    session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run("pytest", "-n", "0", "-m", "gpu", *session.posargs)
+    session.run("bench", "perf", "--device", "cuda", "--size", "160", "--steps", "20", "--no-plain", "--json")
