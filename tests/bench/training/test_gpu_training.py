@@ -30,8 +30,9 @@ pytestmark = [
 SIZE, BATCH = 64, 4
 PAPER = ["context-encoder", "glcic", "mgs-iim", "pconv"]
 TRAINED = [n for n, found in find_models().items() if not {"untrained", "classical"} & set(found.card.groups)]
-#: Largest relative difference of a logged loss from the CPU's float32, by precision: rounding, not another objective.
-TOLERANCE = {"fp32": 0.02, "tf32": 0.03, "bf16": 0.15, "fp16": 0.1}
+#: Largest relative difference of a logged loss from the CPU's float32, by precision. On a CPU bf16 stays within 0.005;
+#: fp16 within 0.09, since the first steps of a network are skipped until its scale is low enough.
+TOLERANCE = {"fp32": 0.005, "tf32": 0.01, "bf16": 0.02, "fp16": 0.12}
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_losses_follow_the_cpus(tmp_path: Path, cpu_losses: Any, name: str, prec
     for step, (ours, expected) in enumerate(zip(losses(tmp_path), cpu_losses(name), strict=True)):
         for term, value in expected.items():
             if term.endswith("/loss"):
-                assert ours[term] == pytest.approx(value, rel=TOLERANCE[precision], abs=0.02), (step, term)
+                assert ours[term] == pytest.approx(value, rel=TOLERANCE[precision], abs=1e-3), (step, term)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -171,7 +172,7 @@ def test_compiled_networks_train_as_eager_ones(
     for ours, expected in zip(losses(tmp_path), cpu_losses(name), strict=True):
         for term, value in expected.items():
             if term.endswith("/loss"):
-                assert ours[term] == pytest.approx(value, rel=0.03, abs=0.02), term
+                assert ours[term] == pytest.approx(value, rel=0.01, abs=1e-3), term
 
 
 def test_a_step_waits_for_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
+from bench.training.device import Compute
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
@@ -215,3 +216,34 @@ def test_a_validation_that_is_not_finite_ends_the_training_with_its_step(tmp_pat
     message = "validation's psnr_db is not finite after step 5; the last good checkpoint is of step 4"
     with pytest.raises(NonFiniteLossError, match=message):
         trainer.train()
+
+
+def test_fp16_resumes_bit_identical_with_its_scale(tmp_path: Path) -> None:
+    """On a CPU, which the command line refuses: the scaler is the same."""
+    fp16 = Compute(torch.device("cpu"), "fp16")
+    whole = toy_trainer(tmp_path / "whole", compute=fp16)
+    whole.train()
+    first = toy_trainer(tmp_path / "killed", compute=fp16)
+    kill_at(first, 7)
+    with pytest.raises(Killed):
+        first.train()
+    state = checkpoint.newest_checkpoint(tmp_path / "killed")
+    assert state is not None
+    assert state["train_step"]["scalers"].keys() == {"generator", "discriminator"}
+    second = toy_trainer(tmp_path / "killed", compute=fp16)
+    second.train()
+    assert same(weights(whole), weights(second))
+
+
+def test_an_overflow_skips_the_step_of_its_network_alone(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, compute=Compute(torch.device("cpu"), "fp16"))
+    scales = {"generator": 1e38, "discriminator": 1.0}
+    trainer.train_step._scalers = {n: torch.amp.GradScaler("cpu", init_scale=s) for n, s in scales.items()}
+    phase = trainer.optimizers.enter_phase(6)
+    before = weights(trainer)
+    trainer.train_step.run(phase, trainer.batches(6))
+    after = weights(trainer)
+    moved = {name for name in after if name.endswith("weight") and not torch.equal(before[name], after[name])}
+    assert any(name.startswith("discriminator") for name in moved)
+    assert not any(name.startswith("generator") for name in moved)
+    assert trainer.train_step._scalers["generator"].get_scale() < 1e38
