@@ -1,7 +1,7 @@
-"""``bench perf``: how fast each model trains and infers here, against what the machine can do. One JSON value.
+"""``bench perf``: measure how fast each model trains and infers, compared with what the machine can do.
 
-Every number of a run comes from that run: the rate of matrix products in both precisions, the step of the trainer
-itself, and the plain step (:mod:`bench.perf.reference_step`) of the same networks.
+Every number of a run is measured in that run: the rate of matrix products, the step of the trainer itself, and the
+reference step (:mod:`bench.perf.reference_step`) of the same networks.
 """
 
 from __future__ import annotations
@@ -34,23 +34,26 @@ from models.discovery import load_model
 from models.registry import ModelEntry
 
 SCHEMA = "inpaint-bench perf 1"
-_WARM_UP = 2  # steps not counted: memory is first touched, kernels are first chosen
-_IMAGES = 256  # of noise: no arithmetic here depends on what a picture shows
+#: Steps that are not counted: memory is touched and kernels are chosen for the first time.
+_WARM_UP = 2
+#: Images of noise: no arithmetic here depends on what an image shows.
+_IMAGES = 256
+#: Operators that ``--profile`` lists.
 _OPERATORS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerfConfig:
-    """What is measured.
+    """Settings of a measurement.
 
     Attributes:
         size: side of the images in pixels.
         batch: images per step.
-        steps: measured steps of each phase, after two that are not counted.
-        preset: of the models' configs.
+        steps: measured steps per phase, after two that are not counted.
+        preset: preset of the models' configs.
         device, precision, compile: as in ``bench run``.
-        plain: measure the plain step too.
-        profile: list the operators that take the time of a step.
+        plain: measure the reference step too.
+        profile: list the operators that take most of a step's time.
     """
 
     size: int = 64
@@ -70,10 +73,10 @@ def measure_models(
     models_from: Sequence[Path] = (),
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure every phase of every model that is trained; ``on_progress`` receives what comes next.
+    """Measure every phase of every trained model; call ``on_progress`` before each.
 
     Raises:
-        UsageError: the device or precision is not there.
+        UsageError: the device or the precision is not available.
         ModelError: a model is unknown, broken, or cannot take the size.
     """
     compute = select_device(config.device, config.precision)
@@ -82,7 +85,7 @@ def measure_models(
         entry.model.validate(entry.config(config.preset), config.size)
         entry.model.requirements(entry.config(config.preset))
     on_progress("matrix products")
-    # Over seconds: what else the machine does must not lower the rate that everything is compared with.
+    # Over seconds: a passing load must not lower the rate that everything is compared with.
     rates = {
         p: matrix_rate(Compute(compute.device, p), repeats=100)
         for p in dict.fromkeys(("bf16", "fp32", compute.precision))
@@ -135,7 +138,7 @@ class _Subject:
         )
 
     def measure(self) -> dict[str, Any]:
-        """Training by phase, then inference, then the plain steps."""
+        """Measure training by phase, then inference, then the reference steps."""
         name = self._entry.card.name
         cost = count_operations(self._entry.model, self._model_config, self._task, self._budget)
         memory = PeakMemory(self._compute)
@@ -222,7 +225,7 @@ class _Subject:
         }
 
     def _plain_seconds(self) -> dict[str, float]:
-        """Phase -> median seconds of the plain step."""
+        """Return phase -> median seconds of the reference step."""
         name, result = self._entry.card.name, {}
         model = self._entry.model(self._model_config, self._task)
         model.networks.to(self._compute.device).train()
@@ -246,7 +249,7 @@ class _Subject:
         return median(self._clock.seconds(a, b) for a, b in pairwise(marks))
 
     def _operators(self, model: InpaintingModel, phase: Phase) -> list[dict[str, Any]]:
-        """The operators of two steps by the time they take themselves, on the device, the longest first."""
+        """List the operators of two steps by their own time on the device, the longest first."""
         cuda = self._compute.device.type == "cuda"
         with torch.profiler.profile() as profile:
             _run_trainer(model, phase, self._batches, self._compute, 2)
@@ -261,13 +264,13 @@ class _Subject:
 
 
 class _EnoughError(Exception):
-    """Ends a training whose steps have been measured, before it writes a checkpoint."""
+    """Raised to end a training whose steps have been measured, before it writes a checkpoint."""
 
 
 def _run_trainer(
     model: InpaintingModel, phase: Phase, batches: BatchSource, compute: Compute, steps: int
 ) -> None:
-    """``steps`` steps of ``phase`` by the one trainer; ``batches`` is called once more when they are over."""
+    """Run ``steps`` steps of ``phase`` with the trainer; ``batches`` is called once more at the end."""
 
     def ending(step: int) -> Batch:
         batch = batches(step)
@@ -283,11 +286,8 @@ def _run_trainer(
             return
 
 
-# What ``bench perf`` measured, as the rows of a table.
-
-
 def perf_rows(result: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """The table's rows, as text by column."""
+    """Yield the rows of the terminal's table, as text by column."""
     for model in result["models"]:
         for phase in model["phases"]:
             plain = phase.get("times_plain")

@@ -1,7 +1,7 @@
-"""The plain step: what ``bench perf`` compares with.
+"""The reference step that ``bench perf`` compares with.
 
-The same networks, losses and order of networks, as a first program would run them: float32, eager, channels-first,
-torch's own layers with their default kernels, each kind of picture in a discriminator forward of its own, and
+It trains the same networks with the same losses in the same order, as a first implementation would: float32, eager,
+channels-first, torch's own layers with their default kernels, a discriminator forward for each kind of image, and
 torch's default optimizers (not fused).
 """
 
@@ -28,7 +28,7 @@ from models.layers.partial_conv import MaskedTensor, PartialConv2d, UpsampledPar
 
 
 def reference_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], None]:
-    """A function that takes one step of ``phase`` on a batch. Call it within :func:`without_custom_kernels`."""
+    """Return a function that runs one step of ``phase`` on a batch, for use in :func:`without_custom_kernels`."""
     parameters = {name: list(model.networks[name].parameters()) for name in phase.networks}
     built = {name: _optimizer(spec, parameters[name]) for name, spec in phase.optimizers.items()}
 
@@ -47,7 +47,7 @@ def reference_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], No
 
 @contextmanager
 def without_custom_kernels() -> Iterator[None]:
-    """While it lasts, the suite's layers compute as torch's do, whatever the shape."""
+    """Let the suite's layers compute as torch's own do, whatever the shape."""
     judge = DualDiscriminator.forward
 
     def judge_apart(

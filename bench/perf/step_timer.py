@@ -1,4 +1,4 @@
-"""What ``bench perf`` measures with: a clock for either kind of device, sections of a step."""
+"""Time the sections of a training step on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from models.base import InpaintingModel
 
 
 class DeviceTimer:
-    """Moments on the device's own timeline: nothing waits for it while a step runs."""
+    """Takes times on the device's own timeline, so that nothing waits for it while a step runs."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._cuda = device, device.type == "cuda"
 
     def mark(self) -> Any:
-        """Now, as seen by the device."""
+        """Return the present moment as the device sees it."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -30,18 +30,18 @@ class DeviceTimer:
         return event
 
     def wait(self) -> None:
-        """Let the device finish; marks may be read afterwards."""
+        """Wait for the device; marks may be read afterwards."""
         if self._cuda:
             torch.cuda.synchronize(self._device)
 
     def seconds(self, start: Any, end: Any) -> float:
-        """Between two marks."""
+        """Return the seconds between two marks."""
         return float(start.elapsed_time(end)) / 1e3 if self._cuda else float(end - start)
 
 
 @dataclass
 class _Step:
-    """Marks of one step: its start, and start and end of every section."""
+    """The marks of one step: its start, and start and end of every section."""
 
     start: Any
     sections: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class StepBreakdown:
-    """Medians over the measured steps, in seconds. What is in no section lies outside networks and optimizer."""
+    """Median seconds over the measured steps."""
 
     step: float
     forward: float
@@ -58,12 +58,12 @@ class StepBreakdown:
 
     @property
     def outside(self) -> float:
-        """Batches, compositing, the losses' own forward arithmetic, records, Python."""
+        """Seconds outside networks and optimizer: batches, compositing, the losses' forward pass, logging, Python."""
         return max(0.0, self.step - self.forward - self.backward - self.optimizer)
 
 
 class StepTimer:
-    """Times the steps of any loop over a model from outside, by hooks.
+    """Times the steps of any training loop from outside, through hooks.
 
     ``forward`` lasts from entering a network (or a frozen loss network) to leaving it, ``backward`` from the end of
     the model's loss to the last gradient, ``optimizer`` from entering to leaving ``step``. The backward pass of the
@@ -77,13 +77,13 @@ class StepTimer:
         self._gradient: Any = None
 
     def begin_step(self) -> None:
-        """To be called where a step starts, and once after the last."""
+        """Mark the start of a step; call it once more after the last."""
         self._close_backward()
         self._steps.append(_Step(self._clock.mark()))
 
     @contextmanager
     def watching(self, model: InpaintingModel) -> Iterator[None]:
-        """Hooks on networks, losses and optimizers while the context lasts."""
+        """Install hooks on networks, losses and optimizers while the context lasts."""
         loss = model.loss
 
         def timed_loss(*args: Any, **kwargs: Any) -> Any:
@@ -123,7 +123,7 @@ class StepTimer:
                 handle.remove()
 
     def split(self, skip: int) -> StepBreakdown:
-        """Medians over all whole steps but the first ``skip``."""
+        """Return medians over all complete steps but the first ``skip``."""
         self._clock.wait()
         pairs = list(zip(self._steps, self._steps[1:], strict=False))[skip:]
         totals = {

@@ -29,7 +29,7 @@ _TIMEOUT = datetime.timedelta(hours=1)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of one run. With a single process, every method returns its argument."""
+    """One process among those of a run. With a single process, every method returns its argument."""
 
     rank: int = 0
     world_size: int = 1
