@@ -63,21 +63,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests; arguments go to pytest."""
+    """Run the tests; arguments go to pytest."""
     install(session, "-e", ".[dev]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
-    """The tests on every supported Python."""
+    """Run the tests on every supported Python."""
     install(session, "-e", ".[dev]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def masks(session: nox.Session) -> None:
-    """The mask suite with NumPy and Pillow alone: the same golden digests on old and new Python and NumPy."""
+    """Test the masks with NumPy and Pillow alone: the same golden digests on old and new Python and NumPy."""
     numpy = "numpy~=1.26.4" if session.python == "3.12" else "numpy"
     session.install(numpy, "pillow", "pytest", "pytest-timeout", "hypothesis")
     session.run("python", "-c", "import numpy; print('NumPy', numpy.__version__)")
@@ -86,14 +86,14 @@ def masks(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation site into ``site/``: strictly, and without the network."""
+    """Build the documentation site into ``site/``: strictly, and without the network."""
     install(session, "-e", ".[docs]")
     session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "true"})
 
 
 @nox.session
 def smoke(session: nox.Session) -> None:
-    """The whole main job at preset ``smoke``, in a temporary folder."""
+    """Run the whole main job at preset ``smoke``, in a temporary folder."""
     install(session, "-e", ".")
     folder = session.create_tmp()
     session.chdir(folder)
@@ -130,7 +130,7 @@ def docker(session: nox.Session) -> None:
 
 @nox.session(python="3.11", venv_backend="uv")
 def minimums(session: nox.Session) -> None:
-    """The tests on the lowest declared versions; those warn of their own age, which is no fault of ours."""
+    """Run the tests on the lowest declared versions; those warn of their own age, which is no fault of ours."""
     session.install("--resolution=lowest-direct", "-e", ".[dev]")
     session.run("pytest", *OLD_WARNINGS, *session.posargs)
 
@@ -147,7 +147,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """The report in headless Chromium: it works, it overflows nowhere, axe and html-validate find nothing."""
+    """Open the report in headless Chromium: it works, it overflows nowhere, axe and html-validate find nothing."""
     if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
         session.error("needs Chromium (Debian: apt-get install chromium)")
     install(session, "-e", ".[dev,browser]")

@@ -40,7 +40,7 @@ def example_completions(count: int, size: int) -> ImageBatch:
 
 
 def ours(name: str, images: ImageBatch) -> float:
-    """The mean of one of our metrics."""
+    """Return the mean of one of our metrics."""
     return float(load_metric(name).compute(images).mean())
 
 
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def conventions_table(images: ImageBatch) -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     lines = ["| program | value | because |", "|---|--:|---|"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def write_experiment(folder: Path, images: int, models: int, masks: int) -> Path:
-    """An experiment's folder with random results."""
+    """Make an experiment's folder with random results."""
     names = [NAMES[i] if i < len(NAMES) else f"variant-{i}" for i in range(models)]
     cells = []
     for m, mask in enumerate(MASKS[:masks]):
@@ -98,7 +98,7 @@ def save_pool(path: Path, rng: np.random.Generator) -> None:
 
 
 def entry(cell: str, name: str, mask: str) -> dict[str, object]:
-    """The manifest's line of a cell."""
+    """Return the manifest's entry of a cell."""
     return {
         "cell": cell, "folder": f"cells/{cell}", "model": name, "label": name, "summary": "", "paper": "",
         "trained": name not in NAMES[4:], "mask": mask, "train_mask": "-" if name in NAMES[4:] else mask,
@@ -108,7 +108,7 @@ def entry(cell: str, name: str, mask: str) -> dict[str, object]:
 
 
 def manifest(cells: list[dict[str, object]], masks: tuple[str, ...], images: int) -> dict[str, object]:
-    """The manifest of an experiment on procedural faces."""
+    """Return the manifest of an experiment on procedural faces."""
     metrics = {"psnr_db": "dB", "ssim": "", "lpips_alex": "", "hole_psnr_db": "dB", "hole_mae": ""}
     return {
         "schema": 1, "experiment": "large", "created": "", "updated": "", "command": ["bench", "run"],

@@ -35,7 +35,7 @@ def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str,
 
 
 def commands_page() -> str:
-    """The command reference in Markdown."""
+    """Return the command reference in Markdown."""
     from bench.cli import cli
 
     context = click.Context(cli, info_name="bench", terminal_width=80)

@@ -457,7 +457,7 @@ def run_checks(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
 
 
 def _subject(entry: ModelEntry, check: str, problem: str) -> Any:
-    """The method that a problem is about; problems that name one begin with it."""
+    """Return the method that a problem is about; problems that name one begin with it."""
     method = next((m for m in ("complete", "loss", "phases") if problem.startswith(f"{m}(")), None)
     if problem.startswith("self.networks"):
         method = "__init__"

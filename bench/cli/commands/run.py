@@ -490,7 +490,7 @@ def _write_report(store: RunFolder, *, pictures: bool) -> Path:
 
 
 def _launcher(on: str | None, *, mixed: bool) -> Any:
-    """What ``--on`` names: ``None`` for this machine."""
+    """Return what ``--on`` names; ``None`` for this machine."""
     if on in (None, "local"):
         return None
     from bench.runner.slurm import SlurmLauncher, read_slurm_config
