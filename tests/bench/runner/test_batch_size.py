@@ -15,8 +15,10 @@ from bench.data import DataSpec, open_data
 from bench.errors import BenchError
 from bench.runner import batch_size
 from bench.runner.batch_size import fits_in_memory, largest_fitting
+from bench.runner.context import RunContext
 from bench.runner.plan import build_plan, load_models
 from bench.runner.run import run_experiment
+from bench.runner.run_folder import RunFolder
 from bench.training.device import Compute
 from models.base import Batch
 from tests.bench.runner.test_run import Recorder, request
@@ -99,5 +101,6 @@ def test_a_trial_steps_through_every_phase(
     monkeypatch.setattr(GLCIC, "loss", limited)
     asked = request(pictures_dir, ("glcic",))
     data = open_data(DataSpec(source=str(pictures_dir), size=64))
-    (plan,) = build_plan(asked, load_models(asked), data, CPU).trainings
+    context = RunContext(asked, data, CPU, RunFolder("trial"), Recorder())
+    (plan,) = build_plan(context, load_models(asked), data.test.ids).trainings
     assert largest_fitting(lambda n: fits_in_memory(plan, n, CPU), 8) == room

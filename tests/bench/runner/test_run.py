@@ -129,7 +129,7 @@ def test_settings_can_be_chosen_on_validation_images_alone(
     assert held_out
     assert not held_out & set(rows(tested)["image_id"])
     text = render_report(store.folder, workplace / "page", pictures=False).read_text(encoding="utf-8")
-    assert f"On {len(held_out)} validation image" in text
+    assert f"{len(held_out)} validation image" in text
     assert "for choosing settings by" in text
     with pytest.raises(UsageError, match="evaluate_on differ"):
         run_experiment(
