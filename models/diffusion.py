@@ -46,6 +46,7 @@ from models.base import (
     Phase,
     Task,
     composite,
+    send,
 )
 from models.config_fields import check_fields
 from models.errors import UnsupportedSizeError
@@ -266,7 +267,7 @@ class Diffusion(InpaintingModel):
         shape = batch.image.shape[1:]
         time = batch.draw(lambda count, generator: torch.rand(count, generator=generator))
         noise = batch.draw(lambda count, generator: torch.randn(count, *shape, generator=generator))
-        time, noise = (x.to(batch.image.device, non_blocking=True) for x in (time, noise))
+        time, noise = (send(x, batch.image.device) for x in (time, noise))
         image = batch.image * 2 - 1
         signal, spread = (x[:, None, None, None] for x in signal_and_noise(time))
         noisy = signal * image + spread * noise

@@ -298,11 +298,22 @@ def _apply(self: nn.Module, call: Callable[[Tensor], Tensor], recurse: bool = Tr
 
 
 def _tensor_backward(self: Tensor, gradient: Tensor | None = None, **options: Any) -> None:
-    """Stand for :meth:`torch.Tensor.backward` with ``inputs``."""
-    inputs: Sequence[Tensor] = options["inputs"]
+    """Stand for :meth:`torch.Tensor.backward`."""
+    inputs: Sequence[Tensor] = options.get("inputs") or _leaves(self)
     for tensor, gradient in zip(inputs, _walk_backward([self], inputs, create_graph=False), strict=True):
         if gradient is not None:
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+
+def _leaves(root: Tensor) -> list[Tensor]:
+    """Return the tensors at which the graph of ``root`` ends."""
+    seen, stack = set(), [torch.autograd.graph.get_gradient_edge(root).node]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack += [following for following, _ in node.next_functions if following is not None]
+    return [node.variable for node in seen if hasattr(node, "variable")]
 
 
 def _grad(

@@ -90,7 +90,7 @@ def test_command_writes_all_numbers_and_the_profile(tmp_path: Path) -> None:
         *options,
         "--no-plain",
         "--profile",
-        "--json",
+        "--output",
         str(output),
     ]
     done = CliRunner().invoke(cli, command)
