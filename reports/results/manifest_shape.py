@@ -6,6 +6,7 @@ rely on what is declared here; fields that are not declared are carried along an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -176,11 +177,9 @@ def _check(value: Any, kind: _Kind, where: str) -> str | None:
             if type(value) not in kinds:
                 return f"{where} is of another kind"
             # Integers of JSON have no end; those of tables and clocks have.
-            return (
-                f"{where} is out of range"
-                if isinstance(value, int | float) and not abs(value) < 1e18
-                else None
-            )
+            limit = math.inf if isinstance(value, float) else 10**18
+            out_of_range = isinstance(value, int | float) and not abs(value) < limit
+            return f"{where} is out of range" if out_of_range else None
 
 
 def _check_inside(folder: str, where: str) -> str | None:

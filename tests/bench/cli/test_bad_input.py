@@ -177,7 +177,7 @@ CASES = {
         "error: pconv.vgg_losses: 'on' is not one of 'required', 'off'",
     ),
     "size of a model": Case(
-        RUN + "--models context-encoder --size 100",
+        RUN.replace("--models mean", "--models context-encoder") + "--size 100",
         "error: --size 100: context-encoder: Context Encoder's layers fit 64, 128 and 160 px, not 100 "
         "(its 4 x 4 bottleneck)",
     ),
@@ -212,7 +212,7 @@ CASES = {
     ),
     "no zip": Case(
         RUN + "--data a.zip",
-        "error: --data a.zip: not a readable zip of pictures (File is not a zip file); get it again",
+        "error: --data a.zip: not a readable zip of images (File is not a zip file); get it again",
         prepare=text("a.zip", "no zip"),
     ),
     "truncated pictures": Case(
@@ -315,10 +315,10 @@ CASES = {
         prepare=cut("manifest.json"),
     ),
     # Pictures of one's own.
-    "no photo": Case("inpaint gone.png --mask masks --model biharmonic", "error: gone.png: no such picture"),
+    "no photo": Case("inpaint gone.png --mask masks --model biharmonic", "error: gone.png: no such image"),
     "truncated photo": Case(
         "inpaint photo.png --mask masks/m.png --model biharmonic",
-        "error: photo.png: not a picture (JPEG, PNG, BMP, WEBP, TIFF, PPM, GIF)",
+        "error: photo.png: not an image (JPEG, PNG, BMP, WEBP, TIFF, GIF, PPM)",
         prepare=photo_and_mask(b"\x89PNG\r\n"),
     ),
     "mask of another size than the photo": Case(
