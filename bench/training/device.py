@@ -46,8 +46,13 @@ class Compute:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context for one forward pass; leaving it drops autocast's cache of cast weights."""
-        dtype = _AUTOCAST.get(self.precision)
+        dtype = self.autocast_dtype
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """What autocast computes in; ``None`` without autocast."""
+        return _AUTOCAST.get(self.precision)
 
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Return a gradient scaler for one network; it does nothing unless the precision is fp16."""

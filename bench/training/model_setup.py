@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench.config import json_digest
 from bench.training.device import Compute
@@ -40,6 +41,11 @@ def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool =
     come back contiguous, and converting them took half of the optimizers' time.
     """
     compute.process_group.synchronize_batch_norm(model.networks, compute.device)
+    if compute.device.type == "cuda" and compute.autocast_dtype is not None:
+        # Autocast keeps the casts of weights with gradients; those of loss networks it would make in every forward.
+        for layer in model.frozen.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(compute.autocast_dtype)
     layout = torch.channels_last if compute.device.type == "cuda" else torch.contiguous_format
     for networks in (model.networks, model.frozen):
         networks.to(compute.device, memory_format=layout)  # type: ignore[call-overload]

@@ -6,6 +6,7 @@ A step may neither mix devices nor make the host wait. What this cannot show is 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -295,6 +296,40 @@ def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
     )
     with rehearse_cuda():
         assert batch_size.fits_in_memory(plan, 2, Compute(CUDA, "fp16"))
+
+
+@pytest.mark.parametrize("name", ["glcic", "pconv"])
+def test_weights_are_cast_once_per_update_and_frozen_ones_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbones: Path, name: str
+) -> None:
+    """A joint step casts the discriminator's weights before and after its update, and all others once."""
+    casts: Counter[str] = Counter()
+    dispatch = OperatorTrace.__torch_dispatch__
+
+    def counting(self: OperatorTrace, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ == "_to_copy" and self.stage == "cast" and args[0].dim() == 4:
+            casts[names.get(id(args[0]), "")] += 1
+        return dispatch(self, func, types, args, kwargs)
+
+    monkeypatch.setattr(OperatorTrace, "__torch_dispatch__", counting)
+    entry = load_model(name)
+    with rehearse_cuda() as trace:
+        with trace.during("build"):
+            model = entry.model(
+                entry.config("smoke", **({"vgg_losses": "required"} if name == "pconv" else {})),
+                Task(size=64),
+            )
+        trainer = rehearsed_trainer(trace, model, tmp_path, precision="bf16", resident=True, track="uniform")
+        frozen = {f"frozen {n}": p for n, p in model.frozen.named_parameters()}
+        names = {id(p): n for n, p in {**dict(model.networks.named_parameters()), **frozen}.items()}
+        with trace.during("build"):
+            last = trainer.schedule.num_steps - 1
+            batch, phase = trainer.batches(last), trainer.optimizers.enter_phase(last)
+        with trace.during("cast"):
+            trainer.train_step.run(phase, batch)
+    assert {n: c for n, c in casts.items() if n and c > 1 + n.startswith("discriminator")} == {}
+    assert not any(n.startswith("frozen") for n in casts)
+    assert any(n.startswith("generator") for n in casts)
 
 
 def test_several_gpus_use_torchs_own_batch_norm() -> None:
