@@ -150,6 +150,6 @@ def test_jobs_and_torchrun_are_not_given_together(pictures_dir: Path, workplace:
 
     many = Compute(torch.device("cpu"), "fp32", ProcessGroup(0, 2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "select_device", lambda *_: many)
+        patch.setattr(prepare, "select_device", lambda *_, **__: many)
         with pytest.raises(UsageError, match="--jobs trains on one device, torchrun on many"):
             run_experiment(replace(request(pictures_dir, ("mean",)), jobs=2), Recorder())
