@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from bench.api import expand_model_names
 from bench.cli import cli
 from bench.errors import UsageError
 from tests.reports.synthetic import make_experiment
@@ -60,7 +61,7 @@ def test_compare_prints_differences_and_refusals(runs: Path) -> None:
     assert "not compared: metric lpips_alex" in result.stderr
     page = Path("reports") / "compare" / "one+two" / "index.html"
     assert f"page: {page}" in result.output
-    assert "one less two" in page.read_text(encoding="utf-8")
+    assert "one - two" in page.read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="evaluated different images"):
         invoke("compare", "one", "real")
 
@@ -75,11 +76,9 @@ def test_ablate_hands_the_claims_models_and_every_option_to_run(monkeypatch: pyt
     assert given["preset"] == "paper"
     assert given["seeds"] == (("0", "1", "2"),)
     assert given["mask_names"] == (("center",),)
-    claimed, added = given["models"]
-    assert {"mgs-iim", "pconv", "glcic", "context-encoder", "mgs-iim-no-sn", "mgs-iim-no-skip"} <= set(
-        claimed
-    )
-    assert added == ("biharmonic",)
+    assert given["models"] == (("claims",), ("biharmonic",))
+    claimed = set(expand_model_names(["claims"], ()))
+    assert {"mgs-iim", "pconv", "glcic", "context-encoder", "mgs-iim-no-sn", "mgs-iim-no-skip"} <= claimed
 
 
 def test_an_experiment_without_results_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
