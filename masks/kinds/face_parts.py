@@ -7,13 +7,12 @@ no generator of such masks is published.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masks.kinds import MaskInfo, MaskKind, Masks, Raw, add_kind
+from masks.kinds import MaskInfo, Masks, Raw, register_mask
 from masks.raster import Canvas
 from masks.seeding import random_uniform
 
@@ -49,46 +48,14 @@ class Placement:
         canvas.polygons(np.arange(canvas.count), y * self.size, x * self.size)
 
 
-def _draw_eyes(canvas: Canvas, place: Placement) -> None:
-    for eye in (LEFT_EYE, RIGHT_EYE):
-        place.ellipse(canvas, eye, 0.105, 0.075)
+def _start(draws: Raw, size: int) -> tuple[Canvas, Placement]:
+    """Prepare an empty canvas and the place of the part in each image."""
+    dx, dy = (random_uniform(draws[:, i], -_SHIFT, _SHIFT) for i in (0, 1))
+    return Canvas(len(draws), size), Placement(size, dx, dy, random_uniform(draws[:, 2], *_SCALE))
 
 
-def _draw_nose(canvas: Canvas, place: Placement) -> None:
-    x, y = NOSE
-    bridge, wings = y - 0.13, y + 0.09
-    place.polygon(canvas, [(x - 0.035, bridge), (x + 0.035, bridge), (x + 0.1, wings), (x - 0.1, wings)])
-    place.ellipse(canvas, (x, y + 0.07), 0.105, 0.05)
-
-
-def _draw_mouth(canvas: Canvas, place: Placement) -> None:
-    place.ellipse(canvas, MOUTH, 0.165, 0.095)
-
-
-def _draw_lower_face(canvas: Canvas, place: Placement) -> None:
-    """Add what a medical mask covers: from the bridge of the nose to the chin."""
-    top, cheek, chin = NOSE[1] - 0.02, 0.80, 0.97
-    upper = [(0.22, top), (0.5, top - 0.04), (0.78, top)]
-    place.polygon(canvas, [*upper, (0.74, cheek), (0.6, chin), (0.4, chin), (0.26, cheek)])
-
-
-def _draw_glasses(canvas: Canvas, place: Placement) -> None:
-    for eye in (LEFT_EYE, RIGHT_EYE):
-        place.ellipse(canvas, eye, 0.13, 0.1)
-    left, right, y = LEFT_EYE[0], RIGHT_EYE[0], LEFT_EYE[1]
-    place.polygon(canvas, [(left, y - 0.04), (right, y - 0.04), (right, y), (left, y)])
-
-
-def _register(name: str, summary: str, add: Callable[[Canvas, Placement], None]) -> None:
-    def draw(draws: Raw, size: int) -> Masks:
-        dx, dy = (random_uniform(draws[:, i], -_SHIFT, _SHIFT) for i in (0, 1))
-        canvas = Canvas(len(draws), size)
-        add(canvas, Placement(size, dx, dy, random_uniform(draws[:, 2], *_SCALE)))
-        return canvas.fill()
-
-    # The digest of a mask's code is taken by its function: each part has its own.
-    draw.__name__ = draw.__qualname__ = f"draw_{name.replace('-', '_')}"
-    info = MaskInfo(
+def _info(name: str, summary: str) -> MaskInfo:
+    return MaskInfo(
         name=name,
         summary=summary,
         source="ours, on the landmarks of CelebA's aligned images",
@@ -96,11 +63,52 @@ def _register(name: str, summary: str, add: Callable[[Canvas, Placement], None])
         version=VERSION,
         needs_aligned_faces=True,
     )
-    add_kind(MaskKind(info, draw, 3))
 
 
-_register("eyes", "both eyes of an aligned face, two ellipses", _draw_eyes)
-_register("nose", "the nose of an aligned face", _draw_nose)
-_register("mouth", "the mouth of an aligned face, an ellipse", _draw_mouth)
-_register("lower-face", "what a medical mask covers of an aligned face", _draw_lower_face)
-_register("glasses", "both eyes and the bridge between them, as glasses cover them", _draw_glasses)
+@register_mask(_info("eyes", "both eyes of an aligned face, two ellipses"), num_draws=3)
+def draw_eyes(draws: Raw, size: int) -> Masks:
+    """Draw an ellipse over each eye."""
+    canvas, place = _start(draws, size)
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        place.ellipse(canvas, eye, 0.105, 0.075)
+    return canvas.fill()
+
+
+@register_mask(_info("nose", "the nose of an aligned face"), num_draws=3)
+def draw_nose(draws: Raw, size: int) -> Masks:
+    """Draw a trapezium from the bridge down to an ellipse over the wings."""
+    canvas, place = _start(draws, size)
+    x, y = NOSE
+    bridge, wings = y - 0.13, y + 0.09
+    place.polygon(canvas, [(x - 0.035, bridge), (x + 0.035, bridge), (x + 0.1, wings), (x - 0.1, wings)])
+    place.ellipse(canvas, (x, y + 0.07), 0.105, 0.05)
+    return canvas.fill()
+
+
+@register_mask(_info("mouth", "the mouth of an aligned face, an ellipse"), num_draws=3)
+def draw_mouth(draws: Raw, size: int) -> Masks:
+    """Draw an ellipse over the mouth."""
+    canvas, place = _start(draws, size)
+    place.ellipse(canvas, MOUTH, 0.165, 0.095)
+    return canvas.fill()
+
+
+@register_mask(_info("lower-face", "what a medical mask covers of an aligned face"), num_draws=3)
+def draw_lower_face(draws: Raw, size: int) -> Masks:
+    """Draw what a medical mask covers: from the bridge of the nose to the chin."""
+    canvas, place = _start(draws, size)
+    top, cheek, chin = NOSE[1] - 0.02, 0.80, 0.97
+    upper = [(0.22, top), (0.5, top - 0.04), (0.78, top)]
+    place.polygon(canvas, [*upper, (0.74, cheek), (0.6, chin), (0.4, chin), (0.26, cheek)])
+    return canvas.fill()
+
+
+@register_mask(_info("glasses", "both eyes and the bridge between them, as glasses cover them"), num_draws=3)
+def draw_glasses(draws: Raw, size: int) -> Masks:
+    """Draw an ellipse over each eye and the bridge between them."""
+    canvas, place = _start(draws, size)
+    for eye in (LEFT_EYE, RIGHT_EYE):
+        place.ellipse(canvas, eye, 0.13, 0.1)
+    left, right, y = LEFT_EYE[0], RIGHT_EYE[0], LEFT_EYE[1]
+    place.polygon(canvas, [(left, y - 0.04), (right, y - 0.04), (right, y), (left, y)])
+    return canvas.fill()

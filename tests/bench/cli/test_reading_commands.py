@@ -61,7 +61,7 @@ def test_compare_prints_differences_and_refusals(runs: Path) -> None:
     assert "not compared: metric lpips_alex" in result.stderr
     page = Path("reports") / "compare" / "one+two" / "index.html"
     assert f"page: {page}" in result.output
-    assert "one - two" in page.read_text(encoding="utf-8")
+    assert "one \u2212 two" in page.read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="evaluated different images"):
         invoke("compare", "one", "real")
 

@@ -85,7 +85,7 @@ def test_what_should_be_quick_imports_no_torch(workplace: Path) -> None:
 
 def test_list_claims_and_data_as_json(workplace: Path, pictures_dir: Path) -> None:
     everything = json.loads(bench("list", "--json").output)
-    assert list(everything) == ["models", "masks", "presets", "metrics"]
+    assert list(everything) == ["models", "masks", "data", "protocols", "presets", "metrics"]
     assert "center" in json.loads(bench("list", "masks", "--json").output)["masks"]
     make_experiment(workplace / "runs", name="kept", models=("mean",), pictures=0)
     verdicts = json.loads(bench("claims", "kept", "--json").output)

@@ -127,7 +127,7 @@ def test_one_cause_is_one_line_with_its_place(tmp_path: Path, fault: str) -> Non
     found, last = failures(tmp_path, edit)
     source = (tmp_path / "forgetful.py").read_text().splitlines()
     marks = {
-        "class": '@register("',
+        "class": "@register(",
         "complete": "def complete(",
         "loss": "def loss(",
         "error": "imagination",

@@ -184,15 +184,15 @@ def test_little_memory_and_disk(published: Backbone, monkeypatch: pytest.MonkeyP
 
 
 def test_data_is_looked_at(published: Backbone, pictures_dir: Path, workplace: Path) -> None:
-    assert checks(data=str(pictures_dir))[pictures_dir.name].found.startswith("60 pictures in ")
+    assert checks(data=str(pictures_dir))[pictures_dir.name].found.startswith("60 images in ")
     gone = checks(data="no/such")["no/such"]
     assert (gone.state, gone.found) == ("failed", "--data no/such: no such file or folder")
     picture = next(pictures_dir.iterdir()).read_bytes()
     with zipfile.ZipFile(workplace / "img_align_celeba.zip", "w") as archive:
         archive.writestr("img_align_celeba/000001.png", picture[: len(picture) // 2])
     found = checks(data=str(workplace))
-    assert found["official split"].remedy == "put list_eval_partition.txt beside the pictures"
-    assert found["identities"].remedy == "put identity_CelebA.txt beside the pictures"
+    assert found["official split"].remedy == "put list_eval_partition.txt beside the images"
+    assert found["identities"].remedy == "put identity_CelebA.txt beside the images"
     assert found["000001.png"].state == "warning"
     result = CliRunner().invoke(cli, ["doctor", "--data", "no/such"])
     assert result.exit_code == 1
