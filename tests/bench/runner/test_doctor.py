@@ -193,6 +193,6 @@ def test_data_is_looked_at(published: Backbone, pictures_dir: Path, workplace: P
     found = checks(data=str(workplace))
     assert found["official split"].remedy == "put list_eval_partition.txt beside the images"
     assert found["identities"].remedy == "put identity_CelebA.txt beside the images"
-    assert found["000001.png"].state == "warning"
+    assert found["000001.jpg"].state == "warning", found
     result = CliRunner().invoke(cli, ["doctor", "--data", "no/such"])
     assert result.exit_code == 1
