@@ -86,7 +86,7 @@ _SET_SCORE = _Table({"value": _MAYBE_NUMBER, "images": int})
 _EVALUATION = _Table(
     {},
     {
-        "seconds": _NUMBER, "images_per_second": _NUMBER, "numbers": (dict, NoneType),
+        "seconds": _MAYBE_NUMBER, "images_per_second": _MAYBE_NUMBER, "numbers": (dict, NoneType),
         "sets": _MapOf(_SET_SCORE),
     },
 )  # fmt: skip
@@ -98,7 +98,7 @@ _CELL = _Table(
     },
     {
         "summary": str, "paper": str, "track": str, "reason": _MAYBE_TEXT, "error": _MAYBE_TEXT,
-        "ambiguities": _ListOf(_AMBIGUITY), "resolutions": _ListOf(_AMBIGUITY), "numerics": dict,
+        "ambiguities": _ListOf(_AMBIGUITY), "resolutions": _ListOf(_AMBIGUITY), "numerics": (dict, NoneType),
     },
 )  # fmt: skip
 _PLANNED = _Table({"model": str, "label": str, "mask": str, "train_mask": str, "seed": int})

@@ -19,6 +19,8 @@ NAMES = (
     "image files",
     "file names",
     "zip members",
+    "lists",
+    "lists beside images",
 )
 
 
