@@ -65,14 +65,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
     """Run the tests on every supported Python."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -132,7 +132,7 @@ def docker(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the tests on the lowest declared versions; those warn of their own age, which is no fault of ours."""
     session.install("--resolution=lowest-direct", "-e", ".[dev]")
-    session.run("pytest", *OLD_WARNINGS, *session.posargs)
+    session.run("pytest", "-n", "auto", *OLD_WARNINGS, *session.posargs)
 
 
 @nox.session
