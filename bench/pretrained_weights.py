@@ -88,7 +88,7 @@ def _reach(url: str) -> None:
 
     def ask() -> None:
         try:
-            with urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_SECONDS):  # nosec B310 (published addresses)
+            with urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_SECONDS):  # nosec B310
                 outcome.append(None)
         except (OSError, HTTPException) as error:
             outcome.append(error)

@@ -118,7 +118,7 @@ def manifest(cells: list[dict[str, object]], masks: tuple[str, ...], images: int
         },
         "data": {
             "name": "faces", "title": "Procedural faces", "licence": "none needed", "procedural": True,
-            "fingerprint": "0", "evaluated": images, "skipped": [],
+            "fingerprint": "0", "train": 2000, "evaluated": images, "skipped": [],
         },
         "software": {}, "hardware": {}, "commit": None,
         "masks": {m: {"digest": "0", "mean_hole_ratio": 0.25, "summary": m} for m in masks},

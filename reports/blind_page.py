@@ -83,7 +83,7 @@ def render_blind_page(experiment_folder: Path, report_folder: Path, *, num_pairs
     values = {
         "context": context,
         "pairs": len(pairs),
-        "content": Markup(text),  # nosec B704 (no "<" is left in it)
+        "content": Markup(text),  # nosec B704
     }
     return write_page(report_folder / FILE_NAME, render_page("blind.html.j2", values))
 

@@ -185,4 +185,5 @@ def test_the_record_has_a_learning_curve_that_rises_with_the_images() -> None:
     curve = record["validation_psnr_db_by_images"]
     assert list(curve) == ["37", "150", "600"]
     assert curve["37"] < curve["150"] < curve["600"]
-    assert curve["600"] == max(record["validation_psnr_db"].values())
+    # The record of the grid is rounded for people, the curve is not.
+    assert round(curve["600"], 4) == max(record["validation_psnr_db"].values())

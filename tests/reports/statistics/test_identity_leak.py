@@ -121,7 +121,7 @@ def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     _page(folder, unseen_identities=[], duplicates=[])
     plain = render_report(folder, tmp_path / "report").read_text()
     assert "Every test image shows a person who is in training too" in plain
-    assert "No picture of one split is exactly equal to one of another" in plain
+    assert "No image of one split is exactly equal to one of another" in plain
 
 
 @pytest.mark.parametrize("everybody", [False, True])
