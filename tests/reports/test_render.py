@@ -312,8 +312,8 @@ def test_with_one_training_each_nothing_clears_the_baseline(default_page: tuple[
 def test_the_first_sentence_says_what_was_compared_beside_what(celeba_page: tuple[str, Elements]) -> None:
     text, page = celeba_page
     assert (
-        "Compares 3 inpainting models and 1 training-free baseline on 20,260 test images of CelebA at 160 × 160 px beside "
-        "Table 4 of Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization"
+        "Compares 3 inpainting models and 1 training-free baseline on 20,260 test images of CelebA at 160 × 160 px "
+        "beside Table 4 of Jiao et al., Image Inpainting based on Gated Convolution and Spectral Normalization"
     ) in page.text
     assert "1 May 2024" in page.text
     assert "Table 4, reproduced" in page.text
