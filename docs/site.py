@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the theme's offline plugin would load its worker from, and our copy of it.
-WORKER, OWN_WORKER = "https://unpkg.com/iframe-worker/shim", "assets/iframe-worker-shim.js"
+WORKER, OWN_WORKER = re.compile(r"https://[^\"]*/iframe-worker/shim"), "assets/iframe-worker-shim.js"
 OUTSIDE = re.compile(r"\[([^]]+)\]\(\.\./[^)]*\)")
 
 
@@ -62,9 +62,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
     """Load the search's worker from the site itself: nothing is fetched from elsewhere."""
-    return output.replace(WORKER, "../" * page.url.count("/") + OWN_WORKER)
+    return WORKER.sub("../" * page.url.count("/") + OWN_WORKER, output)
 
 
 def on_post_template(output: str, **_: Any) -> str:
     """Do the same on the page for addresses that do not exist, which has an address of its own."""
-    return output.replace(WORKER, f"/{OWN_WORKER}")
+    return WORKER.sub(f"/{OWN_WORKER}", output)

@@ -71,7 +71,7 @@ def format_date(text: str) -> str:
 
 
 def project_url() -> str:
-    """Return the project's address from the metadata of the installed package, or its page on PyPI."""
+    """Return the project's address from the metadata of the installed package; empty where it names none."""
     try:
         lines = metadata.metadata("inpaint-bench").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:
@@ -80,7 +80,7 @@ def project_url() -> str:
     for name in ("Homepage", "Repository", "Source"):
         if name in urls:
             return str(urls[name])
-    return "https://pypi.org/project/inpaint-bench/"
+    return ""
 
 
 def _subject(context: ReportContext) -> str:
