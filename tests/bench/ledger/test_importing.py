@@ -133,7 +133,7 @@ def test_missing_rows_second_manifests_and_other_files_are_named(
 
 
 @pytest.mark.parametrize(
-    "folder", ["../outside", "/tmp/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"]
+    "folder", ["../outside", "/elsewhere/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"]
 )
 def test_a_manifest_that_names_other_folders_writes_nothing(
     experiment: Experiment, tmp_path: Path, folder: str
