@@ -19,10 +19,12 @@ from models.base import Batch, InpaintingModel, Phase
 from models.contract import build_case
 from models.discovery import load_model
 
-torch.set_num_threads(1)
-# In double precision throughout: what remains is no rounding.
-torch.set_default_dtype(torch.float64)
-torch.Tensor.float = lambda self: self.double()  # type: ignore[method-assign]
+
+def compute_in_double_precision() -> None:
+    """Make float64 the type of everything, so that what remains of a difference is no rounding."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = lambda self: self.double()  # type: ignore[method-assign]
 
 
 def gradients(
@@ -42,6 +44,7 @@ def gradients(
 
 
 if __name__ == "__main__":
+    compute_in_double_precision()
     process_group = init_distributed()
     found: dict[str, float] = {}
     for name in ("context-encoder", "glcic", "pconv", "mgs-iim"):
