@@ -150,17 +150,22 @@ def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] |
     drawn = f"each image gets one of the {len(found.masks):,} masks, chosen by a digest of its id"
     if pair == "digest":
         return None, drawn
+    # A manifest counts only if it knows every image; where it knows some, the names below decide.
     if found.of_image and all(image_id in found.of_image for image_id in ids):
         return [
             found.of_image[i] for i in ids
         ], "each image gets the mask that the folder's manifest names for it"
     by_name = {_stem(mask): position for position, mask in enumerate(found.names)}
     bare = Counter(PurePosixPath(stem).name for stem in by_name)
+    # A bare name counts only where no other mask has it: guessing
+    # between a/1.png and b/1.png would pair wrongly in silence.
     by_bare = {PurePosixPath(s).name: p for s, p in by_name.items() if bare[PurePosixPath(s).name] == 1}
     places = [by_name.get(_stem(i), by_bare.get(PurePosixPath(_stem(i)).name)) for i in ids]
     missing = [i for i, place in zip(ids, places, strict=True) if place is None]
     if not missing:
         return [place for place in places if place is not None], "each image gets the mask of its name"
+    # Some names match, so the folder was meant to be paired by name.
+    # Drawing by digest now would hand images the masks of other images.
     if pair == "name" or len(missing) < len(ids):
         remedy = (
             "add it" if pair == "name" else f"add it, or give {name}{'&' if '?' in name else '?'}pair=digest"
@@ -200,6 +205,8 @@ def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> M
         raise MaskFileError(f"{PREFIX}{folder}: holds no images{'; ' * bool(left_out)}{left_out}")
     names = sorted(found.images, key=lambda name: PurePosixPath(name).parts)
     masks = np.stack([read_mask(path / name, size, reading) for name in names])
+    # Collections with black holes read as white would be scored without an error. Most published holes cover
+    # less than half of the image, so the usual mistake shows here.
     if (masks.mean(axis=(1, 2)) > 0.5).mean() > 0.5:
         warnings.warn(
             f"{escape_name(folder)}: most masks are mostly hole; here white is hole, so they may be inverted "
@@ -223,6 +230,7 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
     masks = []
     for name in names:
         _check_inside(path, name)
+        # Digests were taken at the size of the export, so the check comes before any resizing.
         mask = read_mask(path / name, None, MaskReading(invert=inverted))
         if mask_digest(mask) != digests.get(name):
             raise MaskFileError(f"{path / name}: differs from the manifest beside it; export the masks again")
@@ -241,6 +249,8 @@ def read_mask(path: Path, size: int | None = None, reading: MaskReading | None =
     """
     reading = reading or MaskReading()
     gray, alpha = _read_gray(path)
+    # Painting programs may leave the hole in the alpha channel and the color below it as it was. Which of the
+    # two is the mask cannot be told, so neither is taken.
     if alpha is not None and alpha.min() < 255:
         where = "only in its alpha channel" if gray.min() == gray.max() else "in its alpha channel too"
         raise MaskFileError(
@@ -268,7 +278,10 @@ def _read_gray(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             if image.format == "PNG":
                 image.verify()  # its checksums, which loading does not look at
+        # Opened again, because Pillow cannot load pixels after verify().
         with Image.open(path, formats=IMAGE_FORMATS) as image:
+            # Converting these to "L" clips at 255 instead of scaling: nearly
+            # every gray value would become white.
             if image.mode.startswith("I;16") or image.mode in ("I", "F"):
                 raise MaskFileError(f"{path}: mode {image.mode}; save the mask with 8 bits (black and white)")
             alpha = np.asarray(image.convert("RGBA"))[..., 3] if image.has_transparency_data else None
@@ -282,6 +295,8 @@ def _read_gray(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 def _two_valued(gray: NDArray[np.uint8], path: Path, remedy: str) -> Masks:
     """Return black and white as 0 and 1, or say what was found instead and what to do."""
     values = np.unique(gray)
+    # Masks saved as 0 and 1 look black in a viewer but are plainly
+    # meant. Two other values need the user's threshold.
     if np.isin(values, (0, 255)).all() or np.isin(values, (0, 1)).all():
         return (gray > 0).astype(np.uint8)
     if len(values) == 1:
@@ -311,6 +326,7 @@ def _fit(mask: Masks, path: Path, size: int, resize: str) -> Masks:
         raise MaskFileError(
             f"{found}; it is not square: crop it, or give --resize-masks stretch to distort it"
         )
+    # Nearest neighbor only: every other filter would make gray values, which are neither hole nor known.
     return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
 
 
@@ -361,6 +377,8 @@ def verify_export(folder: Path) -> Iterator[str]:
             yield f"{name}: missing"
             continue
         try:
+            # Over pixels, not bytes: a mask that was saved again by another
+            # PNG encoder is still the same mask.
             if name in masks:
                 found = mask_digest(read_mask(path, None, MaskReading(invert=inverted)))
             else:

@@ -108,6 +108,8 @@ def escape_name(name: str) -> str:
 def resolve_path(name: str) -> Path:
     """Return the path of a user's file or folder, given as it is or as :func:`escape_name` writes it."""
     path = Path(name).expanduser()
+    # A name that exists as given wins: files may have a real percent
+    # sign. lexists, so that a broken link counts as a name.
     if "%" in name and not os.path.lexists(path):
         raw = Path(os.fsdecode(unquote_to_bytes(name))).expanduser()
         if os.path.lexists(raw):
@@ -128,6 +130,7 @@ def find_files(root: Path) -> FoundFiles:
         links.sort(reverse=True)
         prefix, start = links.pop()
         _walk(prefix, start, found, links, visited)
+    # The file system's order differs between machines, and order decides splits and pairings.
     found.images.sort()
     found.others.sort()
     found.left_out.sort(key=lambda x: x.path)
@@ -143,6 +146,8 @@ def _walk(
         below, folder = pending.pop()
         try:
             state = folder.stat()
+            # Device and inode identify a folder under any name, so a link to
+            # a parent ends the walk instead of looping.
             if (state.st_dev, state.st_ino) in visited:
                 found.left_out.append(LeftOut(below.rstrip("/"), "a link to a folder that is read already"))
                 continue
@@ -184,6 +189,8 @@ def find_zip_members(names: Iterable[str]) -> FoundFiles:
             if is_image(path.name):
                 found.left_out.append(LeftOut(path.as_posix(), "hidden"))
         elif path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+            # A first part that ends in a colon is a drive of Windows, which
+            # PurePosixPath takes for a relative name.
             if is_image(path.name):
                 found.unsafe.append(member)
         elif path.as_posix() not in found.members:

@@ -22,101 +22,22 @@ Ints = NDArray[np.int64]
 # fmt: off
 _QUARTER = np.array(
     [
-        0,
-        572,
-        1144,
-        1715,
-        2286,
-        2856,
-        3425,
-        3993,
-        4560,
-        5126,
-        5690,
-        6252,
-        6813,
-        7371,
-        7927,
-        8481,
-        9032,
-        9580,
-        10126,
-        10668,
-        11207,
-        11743,
-        12275,
-        12803,
-        13328,
-        13848,
-        14365,
-        14876,
-        15384,
-        15886,
-        16384,
-        16877,
-        17364,
-        17847,
-        18324,
-        18795,
-        19261,
-        19720,
-        20174,
-        20622,
-        21063,
-        21498,
-        21926,
-        22348,
-        22763,
-        23170,
-        23571,
-        23965,
-        24351,
-        24730,
-        25102,
-        25466,
-        25822,
-        26170,
-        26510,
-        26842,
-        27166,
-        27482,
-        27789,
-        28088,
-        28378,
-        28660,
-        28932,
-        29197,
-        29452,
-        29698,
-        29935,
-        30163,
-        30382,
-        30592,
-        30792,
-        30983,
-        31164,
-        31336,
-        31499,
-        31651,
-        31795,
-        31928,
-        32052,
-        32166,
-        32270,
-        32365,
-        32449,
-        32524,
-        32588,
-        32643,
-        32688,
-        32723,
-        32748,
-        32763,
+            0,   572,  1144,  1715,  2286,  2856,  3425,  3993,  4560,  5126,
+         5690,  6252,  6813,  7371,  7927,  8481,  9032,  9580, 10126, 10668,
+        11207, 11743, 12275, 12803, 13328, 13848, 14365, 14876, 15384, 15886,
+        16384, 16877, 17364, 17847, 18324, 18795, 19261, 19720, 20174, 20622,
+        21063, 21498, 21926, 22348, 22763, 23170, 23571, 23965, 24351, 24730,
+        25102, 25466, 25822, 26170, 26510, 26842, 27166, 27482, 27789, 28088,
+        28378, 28660, 28932, 29197, 29452, 29698, 29935, 30163, 30382, 30592,
+        30792, 30983, 31164, 31336, 31499, 31651, 31795, 31928, 32052, 32166,
+        32270, 32365, 32449, 32524, 32588, 32643, 32688, 32723, 32748, 32763,
         32768,
     ],
     dtype=np.int64,
 )
 # fmt: on
+# The first quadrant mirrored and negated, so that opposite directions
+# are exactly opposite; shared ends are left out of every second part.
 _SINE = np.concatenate([_QUARTER, _QUARTER[-2::-1], -_QUARTER[1:], -_QUARTER[-2:0:-1]])
 
 
@@ -128,6 +49,7 @@ def unit_direction(degrees: Ints) -> tuple[Floats, Floats]:
     ([1.0, 0.0, -1.0], [0.0, 1.0, 0.0])
     """
     turned = degrees % 360
+    # Division by a power of two is exact.
     return _SINE[(turned + 90) % 360] / 32768.0, _SINE[turned] / 32768.0
 
 
@@ -173,6 +95,7 @@ class Canvas:
             crossed = np.nonzero((top[which] <= center) & (center <= np.maximum(y[:, i], y[:, j])[which]))[0]
             of = which[crossed]
             at = x[of, i] + (center[crossed] - y[of, i]) * (x[:, j] - x[:, i])[of] / rise[of]
+            # A convex polygon cuts a row in one span: from its leftmost to its rightmost crossing.
             low[crossed] = np.minimum(low[crossed], at)
             high[crossed] = np.maximum(high[crossed], at)
         self._spans(owner[which], row, low, high)
@@ -183,11 +106,13 @@ class Canvas:
         self.ellipses(owner, y1, x1, radius, radius)
         dy, dx = y1 - y0, x1 - x0
         length = np.sqrt(dy * dy + dx * dx)
+        # A stroke of length zero has no direction, and its two discs are the whole capsule.
         drawn = length > 0
         if not drawn.any():
             return
         owner, radius, dy, dx, length = owner[drawn], radius[drawn], dy[drawn], dx[drawn], length[drawn]
         y0, x0, y1, x1 = y0[drawn], x0[drawn], y1[drawn], x1[drawn]
+        # The normal of the segment, scaled to the radius: half the width to either side.
         ny, nx = dx / length * radius, -dy / length * radius
         self.polygons(
             owner,
@@ -215,6 +140,8 @@ class Canvas:
         first = np.clip(first, 0, self.size)
         many = np.maximum(np.clip(stop, 0, self.size) - first, 0)
         which = np.repeat(np.arange(len(many)), many)
+        # A running count, shifted for each primitive so that it starts
+        # again at the primitive's own first row.
         row = np.arange(len(which)) + (first - (np.cumsum(many) - many))[which]
         return which, row
 
@@ -227,6 +154,8 @@ class Canvas:
 
     def _spans(self, owner: Ints, row: Ints, low: Floats, high: Floats) -> None:
         """Add the pixels whose centers lie between real ends."""
+        # Clipped before the conversion, because infinity has no integer. The
+        # bounds are chosen so that a span outside the image comes out empty.
         first = np.ceil(np.clip(low, 0.5, self.size + 0.5) - 0.5).astype(np.int64)
         stop = np.floor(np.clip(high, -0.5, self.size - 0.5) - 0.5).astype(np.int64) + 1
         self._add(owner, row, first, stop)
@@ -234,6 +163,8 @@ class Canvas:
     def _add(self, owner: Ints, row: Ints, first: Ints, stop: Ints) -> None:
         some = np.nonzero(first < stop)[0]
         base = owner[some] * ((self.size + 1) * self.size) + row[some]
+        # A span adds one where it starts and subtracts one just behind its end.
+        # Column ``size`` takes the ends of spans that reach the border.
         self._start.append(base + first[some] * self.size)
         self._stop.append(base + stop[some] * self.size)
 

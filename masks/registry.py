@@ -54,6 +54,7 @@ class UnknownMaskError(ValueError):
 def _import_families() -> None:
     """Import every module of :mod:`masks.kinds`, which registers its kinds."""
     found = [module.name for module in pkgutil.iter_modules(kinds.__path__)]
+    # Importing registers, and KINDS keeps the order of registration: that of lists and tables.
     for name in dict.fromkeys([*(f for f in _FAMILIES if f in found), *found]):
         importlib.import_module(f"{kinds.__name__}.{name}")
 

@@ -26,15 +26,21 @@ def raw_bits(
     >>> bool(first[1, 0] == last[0, 0])
     True
     """
+    # A separator that no name contains, so that two different lists of names never join to the same text.
     prefix = _SEPARATOR.join(["masks", str(version), name, str(base_seed), stream, str(size), ""])
     start = hashlib.sha256(prefix.encode())
     out = np.empty((len(ids), draws), dtype=np.uint64)
     bits = np.random.Philox(key=0)
     state = bits.state
+    # Philox makes four numbers from a counter and hands them out from a buffer. Position 4 says that the
+    # buffer is used up, so the first number after setting a state comes from the new key. Setting a state
+    # costs a fraction of building a generator for every mask.
     state["buffer_pos"] = 4
     for row, image_id in enumerate(ids):
         key = start.copy()
         key.update(image_id.encode("utf-8", "surrogateescape"))
+        # Philox takes a key of 128 bits. The byte order is named, so
+        # that big-endian machines get the same masks.
         state["state"]["key"] = np.frombuffer(key.digest()[:16], dtype="<u8")
         state["state"]["counter"] = np.zeros(4, dtype=np.uint64)
         bits.state = state
@@ -51,6 +57,8 @@ def random_integer(
     [10, 15, 19]
     """
     span = np.asarray(high, dtype=np.int64) - np.asarray(low, dtype=np.int64)
+    # One draw for each number, whatever its range: rejection would remove a bias of at most range / 2^32, and
+    # make the place of every later draw depend on the values before it.
     scaled = ((draw >> np.uint64(32)) * span.astype(np.uint64)) >> np.uint64(32)
     return scaled.astype(np.int64) + np.asarray(low, dtype=np.int64)
 
@@ -61,6 +69,7 @@ def random_uniform(draw: NDArray[np.uint64], low: float = 0.0, high: float = 1.0
     >>> random_uniform(np.array([0, 2**63], dtype=np.uint64), -1, 1).tolist()
     [-1.0, 0.0]
     """
+    # 53 bits are what a double holds, so the conversion and the product with a power of two are exact.
     unit: NDArray[np.float64] = (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return unit * (high - low) + low
 
@@ -74,6 +83,8 @@ def random_normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
     [-6.0]
     """
     total = np.zeros(draws.shape[:-1], dtype=np.int64)
+    # Three numbers of 21 bits in each draw of 64. They are summed as integers,
+    # because the rounding of a sum of floats depends on its order.
     for shift in (0, 21, 42):
         total += ((draws >> np.uint64(shift)) & np.uint64(0x1FFFFF)).astype(np.int64).sum(axis=-1)
     return np.asarray(total * 2.0**-21 - 6.0, dtype=np.float64)

@@ -31,6 +31,8 @@ def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bo
     True
     """
     n = len(draws)
+    # A tenth of the bin is kept free at both ends, because the bisection below stops within 0.08 of the bin's
+    # width from its target: what it accepts lies in the bin.
     target = random_uniform(draws[:, 0], low + 0.1 * (high - low), high - 0.1 * (high - low))
     count = random_integer(draws[:, 1], 3, _STROKES + 1)
     d = draws[:, 2:].reshape(n, _STROKES, 6)
@@ -38,6 +40,7 @@ def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bo
     y0, x0 = (random_uniform(d[..., i], edge, 1 - edge) * size for i in (0, 1))
     if border:
         side = random_integer(d[:, 0, 5], 0, 4)
+        # On the center of the outermost pixels, so that even the thinnest stroke covers one of them.
         y0[:, 0] = np.where(side == 0, 0.5, np.where(side == 1, size - 0.5, y0[:, 0]))
         x0[:, 0] = np.where(side == 2, 0.5, np.where(side == 3, size - 0.5, x0[:, 0]))
     dx, dy = unit_direction(random_integer(d[..., 2], 0, 360))
@@ -53,11 +56,14 @@ def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bo
     def draw(width: Floats, some: Ints) -> Masks:
         chosen = used[some]
         canvas = Canvas(len(some), size)
+        # Half a pixel at least: a thinner stroke may pass between all pixel centers and cover nothing.
         radius = np.maximum((width[some][:, None] * share[some])[chosen], 0.5)
         at_y0, at_x0, at_y1, at_x1 = (a[some][chosen] for a in (y0, x0, y1, x1))
         canvas.capsules(np.nonzero(chosen)[0], at_y0, at_x0, at_y1, at_x1, radius)
         return canvas.fill() & inner
 
+    # The share grows with the width, pixel by pixel, so bisection finds the target up to that grain. 14
+    # halvings of the side are finer than any pixel.
     narrow, wide = np.zeros(n), np.full(n, float(size))
     masks = np.zeros((n, size, size), dtype=np.uint8)
     open_ = np.arange(n)
@@ -68,6 +74,8 @@ def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bo
         too_big = area > target[open_]
         wide[open_[too_big]] = width[open_[too_big]]
         narrow[open_[~too_big]] = width[open_[~too_big]]
+        # Masks that are good enough are not drawn again; each row
+        # narrows on its own, so a mask does not depend on its batch.
         open_ = open_[np.abs(area - target[open_]) > 0.08 * (high - low)]
         if not len(open_):
             break
@@ -86,6 +94,7 @@ def _register(low: int, high: int, *, border: bool) -> None:
         },
         version=VERSION,
     )
+    # The first bin starts at 1 %, as published: (0.01, 0.1].
     draw = partial(draw_irregular, low=max(low, 1) / 100, high=high / 100, border=border)
     add_kind(MaskKind(info, draw, _NUM_DRAWS))
 

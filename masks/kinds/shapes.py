@@ -88,6 +88,8 @@ def draw_shapes(draws: Raw, size: int) -> Masks:
     a, b = random_uniform(d[:, 3], 0.15, 0.4) * size, random_uniform(d[:, 4], 0.15, 0.4) * size
     canvas = Canvas(len(draws), size)
 
+    # The same two numbers are half-axes, sides or lengths, whichever kind a shape is: all kinds are drawn
+    # from one layout, and only those of the kind are used.
     box = kind == 0
     height, width = a[box].astype(np.int64), b[box].astype(np.int64)
     top, left = (y[box] - a[box] / 2).astype(np.int64), (x[box] - b[box] / 2).astype(np.int64)
@@ -133,6 +135,7 @@ def draw_half(draws: Raw, size: int) -> Masks:
     """Draw the left, right, upper or lower half."""
     which = random_integer(draws[:, 0], 0, 4)
     h = size // 2
+    # 0 left, 1 right, 2 upper, 3 lower. An odd side gives the hole the smaller half.
     top, left = np.where(which == 3, size - h, 0), np.where(which == 1, size - h, 0)
     height, width = np.where(which < 2, size, h), np.where(which < 2, h, size)
     return rasterize_boxes(size, top, left, height, width)
