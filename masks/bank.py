@@ -38,8 +38,8 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
     # multiple of 8 leaves padding bits at the end of a mask, never between its rows.
     packed = np.empty((count, -(-size * size // 8)), dtype=np.uint8)
     for turn, name in enumerate(names):
-        # An id is the place in the bank, not in the name's own share.
-        # Every mask can be drawn again from its place alone.
+        # An id is the place in the bank, not in the name's own share. Every mask can
+        # be drawn again from its place alone.
         ids = [f"training-{i}" for i in range(turn, count, len(names))]
         for start in range(0, len(ids), 1024):
             masks = registry.draw_masks(

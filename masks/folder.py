@@ -157,15 +157,15 @@ def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] |
         ], "each image gets the mask that the folder's manifest names for it"
     by_name = {_stem(mask): position for position, mask in enumerate(found.names)}
     bare = Counter(PurePosixPath(stem).name for stem in by_name)
-    # A bare name counts only where no other mask has it: guessing
-    # between a/1.png and b/1.png would pair wrongly in silence.
+    # A bare name counts only where no other mask has it: guessing between a/1.png and
+    # b/1.png would pair wrongly in silence.
     by_bare = {PurePosixPath(s).name: p for s, p in by_name.items() if bare[PurePosixPath(s).name] == 1}
     places = [by_name.get(_stem(i), by_bare.get(PurePosixPath(_stem(i)).name)) for i in ids]
     missing = [i for i, place in zip(ids, places, strict=True) if place is None]
     if not missing:
         return [place for place in places if place is not None], "each image gets the mask of its name"
-    # Some names match, so the folder was meant to be paired by name.
-    # Drawing by digest now would hand images the masks of other images.
+    # Some names match, so the folder was meant to be paired by name. Drawing by digest now would
+    # hand images the masks of other images.
     if pair == "name" or len(missing) < len(ids):
         remedy = (
             "add it" if pair == "name" else f"add it, or give {name}{'&' if '?' in name else '?'}pair=digest"
@@ -295,8 +295,8 @@ def _read_gray(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 def _two_valued(gray: NDArray[np.uint8], path: Path, remedy: str) -> Masks:
     """Return black and white as 0 and 1, or say what was found instead and what to do."""
     values = np.unique(gray)
-    # Masks saved as 0 and 1 look black in a viewer but are plainly
-    # meant. Two other values need the user's threshold.
+    # Masks saved as 0 and 1 look black in a viewer but are plainly meant. Two
+    # other values need the user's threshold.
     if np.isin(values, (0, 255)).all() or np.isin(values, (0, 1)).all():
         return (gray > 0).astype(np.uint8)
     if len(values) == 1:
@@ -377,8 +377,8 @@ def verify_export(folder: Path) -> Iterator[str]:
             yield f"{name}: missing"
             continue
         try:
-            # Over pixels, not bytes: a mask that was saved again by another
-            # PNG encoder is still the same mask.
+            # Over pixels, not bytes: a mask that was saved again by
+            # another PNG encoder is still the same mask.
             if name in masks:
                 found = mask_digest(read_mask(path, None, MaskReading(invert=inverted)))
             else:

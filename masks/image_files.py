@@ -108,8 +108,8 @@ def escape_name(name: str) -> str:
 def resolve_path(name: str) -> Path:
     """Return the path of a user's file or folder, given as it is or as :func:`escape_name` writes it."""
     path = Path(name).expanduser()
-    # A name that exists as given wins: files may have a real percent
-    # sign. lexists, so that a broken link counts as a name.
+    # A name that exists as given wins: files may have a real percent sign. lexists, so
+    # that a broken link counts as a name.
     if "%" in name and not os.path.lexists(path):
         raw = Path(os.fsdecode(unquote_to_bytes(name))).expanduser()
         if os.path.lexists(raw):
@@ -146,8 +146,8 @@ def _walk(
         below, folder = pending.pop()
         try:
             state = folder.stat()
-            # Device and inode identify a folder under any name, so a link to
-            # a parent ends the walk instead of looping.
+            # Device and inode identify a folder under any name, so a link to a
+            # parent ends the walk instead of looping.
             if (state.st_dev, state.st_ino) in visited:
                 found.left_out.append(LeftOut(below.rstrip("/"), "a link to a folder that is read already"))
                 continue

@@ -36,8 +36,8 @@ _QUARTER = np.array(
     dtype=np.int64,
 )
 # fmt: on
-# The first quadrant mirrored and negated, so that opposite directions
-# are exactly opposite; shared ends are left out of every second part.
+# The first quadrant mirrored and negated, so that opposite directions are exactly opposite; shared
+# ends are left out of every second part.
 _SINE = np.concatenate([_QUARTER, _QUARTER[-2::-1], -_QUARTER[1:], -_QUARTER[-2:0:-1]])
 
 
@@ -154,8 +154,8 @@ class Canvas:
 
     def _spans(self, owner: Ints, row: Ints, low: Floats, high: Floats) -> None:
         """Add the pixels whose centers lie between real ends."""
-        # Clipped before the conversion, because infinity has no integer. The
-        # bounds are chosen so that a span outside the image comes out empty.
+        # Clipped before the conversion, because infinity has no integer. The bounds are chosen so that a
+        # span outside the image comes out empty.
         first = np.ceil(np.clip(low, 0.5, self.size + 0.5) - 0.5).astype(np.int64)
         stop = np.floor(np.clip(high, -0.5, self.size - 0.5) - 0.5).astype(np.int64) + 1
         self._add(owner, row, first, stop)
@@ -163,8 +163,8 @@ class Canvas:
     def _add(self, owner: Ints, row: Ints, first: Ints, stop: Ints) -> None:
         some = np.nonzero(first < stop)[0]
         base = owner[some] * ((self.size + 1) * self.size) + row[some]
-        # A span adds one where it starts and subtracts one just behind its end.
-        # Column ``size`` takes the ends of spans that reach the border.
+        # A span adds one where it starts and subtracts one just behind its end. Column ``size`` takes the
+        # ends of spans that reach the border.
         self._start.append(base + first[some] * self.size)
         self._stop.append(base + stop[some] * self.size)
 

@@ -39,8 +39,8 @@ def raw_bits(
     for row, image_id in enumerate(ids):
         key = start.copy()
         key.update(image_id.encode("utf-8", "surrogateescape"))
-        # Philox takes a key of 128 bits. The byte order is named, so
-        # that big-endian machines get the same masks.
+        # Philox takes a key of 128 bits. The byte order is named, so that
+        # big-endian machines get the same masks.
         state["state"]["key"] = np.frombuffer(key.digest()[:16], dtype="<u8")
         state["state"]["counter"] = np.zeros(4, dtype=np.uint64)
         bits.state = state
@@ -83,8 +83,8 @@ def random_normal(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
     [-6.0]
     """
     total = np.zeros(draws.shape[:-1], dtype=np.int64)
-    # Three numbers of 21 bits in each draw of 64. They are summed as integers,
-    # because the rounding of a sum of floats depends on its order.
+    # Three numbers of 21 bits in each draw of 64. They are summed as integers, because the rounding of
+    # a sum of floats depends on its order.
     for shift in (0, 21, 42):
         total += ((draws >> np.uint64(shift)) & np.uint64(0x1FFFFF)).astype(np.int64).sum(axis=-1)
     return np.asarray(total * 2.0**-21 - 6.0, dtype=np.float64)

@@ -65,6 +65,7 @@ class ChannelConstant(nn.Module):
 
     def __init__(self, values: Sequence[float]) -> None:
         super().__init__()
+        # Not persistent: the value is the config's, and a saved copy could only disagree with it.
         self.register_buffer("value", torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self) -> Tensor:
@@ -149,6 +150,7 @@ class Batch:
             ids=self.ids[start:stop],
             generator=generator,
             offset=self.offset + start,
+            # A piece of a piece still belongs to the batch of the whole step.
             global_batch_size=len(self) if self.global_batch_size is None else self.global_batch_size,
             is_first_piece=self.is_first_piece and start == 0,
             image_ids=self.image_ids[start:stop],
@@ -202,6 +204,7 @@ class OptimizerSpec:
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
+        # Looks the name up, so that a typo fails here and not at the first step.
         schedule_factor(self.schedule, 0, 1)
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
@@ -293,6 +296,7 @@ class Budget:
         >>> Budget(num_steps=100).split({"completion": 0.18, "discriminator": 0.02, "joint": 0.8})
         {'completion': 18, 'discriminator': 2, 'joint': 80}
         """
+        # Fractions come out of subtractions such as 1 - 0.18 - 0.02, which do not sum to 1 exactly.
         if not math.isclose(sum(fractions.values()), 1.0):
             raise ValueError(f"phase fractions must sum to 1, not {sum(fractions.values())}")
         if self.steps_per_phase is not None:
@@ -300,6 +304,7 @@ class Budget:
         # At least one step each, so that a smoke run passes through every phase.
         steps = {name: max(1, round(self.num_steps * part)) for name, part in fractions.items()}
         longest = max(fractions, key=lambda name: fractions[name])
+        # With fewer steps than phases the remainder is negative, hence the lower bound.
         steps[longest] = max(1, steps[longest] + self.num_steps - sum(steps.values()))
         return steps
 

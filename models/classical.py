@@ -113,6 +113,7 @@ class MeanImage(TrainingFreeBaseline):
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return the mean image."""
+        # Moved here, since a baseline has no networks whose device somebody sets.
         return self._mean.to(image).unsqueeze(0).expand_as(image)
 
 
@@ -138,6 +139,8 @@ class Biharmonic(TrainingFreeBaseline):
         """Solve the equation; images that share a mask are solved together."""
         from skimage.restoration import inpaint_biharmonic
 
+        # float64, because the condition number of the biharmonic equations grows with
+        # the fourth power of the hole's side.
         images = image.detach().permute(0, 2, 3, 1).double().cpu().numpy()
         holes = mask[:, 0].cpu().numpy() > 0.5
         result = images.copy()
@@ -190,6 +193,8 @@ class OpenCVFill(TrainingFreeBaseline):
 
     def fill(self, image: Tensor, mask: Tensor) -> Tensor:
         """Fill image by image."""
+        # A caller of the library need not have asked; the bare import error
+        # would not say how to install OpenCV.
         self.requirements(self.config)
         import cv2
 

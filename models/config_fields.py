@@ -67,6 +67,7 @@ def fits_type(value: Any, hint: Any) -> bool:
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             return False
+        # TOML and JSON know lists only, so a list passes for a tuple.
         each = [parts[0]] * len(value) if parts[-1:] == (...,) else list(parts)
         return len(each) == len(value) and all(map(fits_type, value, each))
     if hint in (int, float):

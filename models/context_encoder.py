@@ -125,9 +125,12 @@ class Generator(nn.Module):
         small, w = size == 64, width
         # At 64 px one level less, so that the map still reaches 4 x 4 before the bottleneck.
         down = [3, w, 2 * w, 4 * w, 8 * w] if small else [3, w, w, 2 * w, 4 * w, 8 * w]
+        # Every deconvolution doubles the side, the last one (to RGB) too. The patch is half the image's side,
+        # so its decoder is one layer shorter.
         up = [8 * w, 4 * w, 2 * w] + ([] if small and not full else [w]) + ([w] if full and not small else [])
         encoder: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(itertools.pairwise(down)):
+            # No biases in either network: train.lua has them, and sets them to zero before every step.
             encoder.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
             # As in DCGAN, the first convolution has no batch-norm.
             encoder += [nn.BatchNorm2d(outputs)] if index else []
@@ -164,6 +167,7 @@ class Discriminator(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        # One shorter on the right: the last width has no successor.
         for index, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
             layers += [nn.BatchNorm2d(outputs)] if index else []
@@ -174,6 +178,7 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(N, 3, S, S)`` in [-1, 1] to logits ``(N,)``, float32."""
+        # The head leaves one logit for 64 and 128 pixels, and four for 160.
         return cast(Tensor, self.head(self.layers(image))).float().mean((1, 2, 3))
 
 
@@ -299,6 +304,7 @@ class ContextEncoder(InpaintingModel):
                     "discriminator": budget.optimizer(
                         OptimizerSpec(name="adam", learning_rate=2e-4, betas=(0.5, 0.999))
                     ),
+                    # Ten times the discriminator's rate, as train.lua sets it where 0 < wtl2 < 1.
                     "generator": budget.optimizer(
                         OptimizerSpec(name="adam", learning_rate=2e-3, betas=(0.5, 0.999))
                     ),
@@ -308,6 +314,7 @@ class ContextEncoder(InpaintingModel):
 
     def complete(self, batch: Batch) -> Completion:
         """Predict the whole image, or the patch, which ``raw`` shows in its place in the filled input."""
+        # Selected, not multiplied, so that nothing under the hole passes, not even NaN.
         filled = torch.where(batch.mask > 0.5, self.frozen["fill"](), batch.image)
         raw = (self.networks["generator"](filled * 2 - 1) + 1) / 2
         if self.box is not None:
@@ -334,6 +341,8 @@ class ContextEncoder(InpaintingModel):
             side, band = fake.shape[-1], self.config.overlap
             weight = band_weight(side, side, band, self.config.overlap_weight, fake.device)
         l2 = mse_over_pixels(fake, self._judged_part(batch.image), weight)
+        # Adversarial and L2 weight sum to 1 (wtl2), and belong to errors in [-1, 1],
+        # which are four times those in [0, 1].
         adversarial = generator_loss(discriminator(fake), "bce")
         loss = self.config.reconstruction_weight * l2 + self.config.adversarial_weight * adversarial
         return {"loss": loss, "reconstruction": l2, "adversarial": adversarial}
@@ -376,6 +385,7 @@ def _layers(network: nn.Module) -> list[Layer]:
             )
             notes.append([])
         elif isinstance(module, nn.BatchNorm2d | nn.LeakyReLU | nn.ReLU | nn.Tanh):
+            # Norm and activation belong to the row of the convolution before them.
             notes[-1].append(type(module).__name__.replace("2d", ""))
     return [
         Layer(**{**vars(row), "note": ", ".join(note) or "logits"})

@@ -77,10 +77,12 @@ def build_case(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
         mean_pixel=(0.5, 0.4, 0.3),
         mean_image=torch.rand(3, size, size, generator=random),
     )
+    # Forked, so that a check leaves the caller's random numbers where they were.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = entry.model(config, task)
     if model.needs_fit:
+        # Ten images to fit to and two to choose settings on.
         pixels = torch.randint(0, 256, (12, size, size, 3), generator=random, dtype=torch.uint8).numpy()
         holes = mask[:, 0].byte().numpy()
         model.fit(FitData(images=pixels[:10], validation=pixels[10:], validation_masks=holes))
@@ -242,6 +244,7 @@ def gradients_reach_parameters(case: ContractCase) -> str | None:
                 return f"loss({network!r}) must return a scalar under the key 'loss'"
             parameters = dict(case.model.networks[network].named_parameters())
             case.model.networks.zero_grad(set_to_none=True)
+            # As in the trainer: the generator's loss leaves no gradient in the discriminator.
             terms["loss"].backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
             reached |= {
                 f"{network}.{n}" for n, p in parameters.items() if p.grad is not None and p.grad.any()
@@ -277,6 +280,7 @@ def repeatable_outputs(case: ContractCase) -> str | None:
         single = torch.cat([_complete(case, part).composite for part in case.batch.split(1)])
     if not torch.equal(whole, again):
         return "two forwards in evaluation mode differ: something is drawn at random"
+    # Not bit for bit: kernels sum in another order for another batch size.
     if not torch.allclose(whole, single, atol=1e-4):
         return (
             "an image's completion depends on the others in its batch (batch statistics in evaluation mode?)"
@@ -349,6 +353,8 @@ def halves_average_to_the_whole(case: ContractCase) -> str | None:
     # Batch statistics of parts differ from those of the whole, which synchronized batch-norm takes care of.
     case.model.networks.eval()
     for whole, *parts in zip(_steps(case), _steps(case, 0), _steps(case, 1), strict=True):
+        # A gradient that is tiny beside the others consists of rounding errors,
+        # hence one scale for the whole network.
         largest = max((float(g.abs().max()) for g in whole.gradients.values() if g is not None), default=0.0)
         for name, gradient in whole.gradients.items():
             both = [g for part in parts if (g := part.gradients[name]) is not None]
@@ -366,6 +372,8 @@ def state_is_registered(case: ContractCase) -> str | None:
     """Require that every tensor of a network is a parameter or a buffer."""
     for name, module in case.model.networks.named_modules():
         for attribute, value in vars(module).items():
+            # Parameters and buffers lie in dictionaries of their own, so a tensor
+            # right among the attributes is neither.
             if isinstance(value, Tensor):
                 return (
                     f"{name}.{attribute} is a tensor but neither parameter nor buffer, so that it reaches no device, "
@@ -386,6 +394,7 @@ def _steps(case: ContractCase, image: int | None = None) -> Iterator[_Step]:
             seen = completion if network == "generator" else completion.detach()
             loss = case.model.loss(network, batch, seen, phase)["loss"]
             named = {n: p for n, p in case.model.networks[network].named_parameters() if p.requires_grad}
+            # Not backward(), which would add to .grad from one network to the next.
             gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
             drew = not torch.equal(before, batch.generator.get_state())
             yield _Step(phase.name, network, dict(zip(named, gradients, strict=True)), drew)
@@ -446,6 +455,7 @@ def run_checks(entry: ModelEntry, size: int, preset: str = "smoke", **changes: A
             problem = check(build_case(entry, size, preset, **changes))
         except Exception as error:  # a check that raises has found a problem; report the model's own message
             problem, where = f"{type(error).__name__}: {error}".splitlines()[0], failing_line(entry, error)
+            # The same line raised in an earlier check.
             if where in places:
                 yield CheckResult(name, None, skipped=True)
                 continue
@@ -478,5 +488,6 @@ def failing_line(entry: ModelEntry, error: BaseException) -> str:
         own = Path(inspect.getfile(entry.model)).resolve()
     except (OSError, TypeError):
         return ""
+    # An exception may come from deep inside torch; the author can act on the last line of the model itself.
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == own]
     return f"{own.name}:{frames[-1].lineno}" if frames else ""

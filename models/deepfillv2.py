@@ -155,6 +155,8 @@ def _init_weights(generator: nn.Module, gain: float) -> None:
     with torch.no_grad():
         for module in generator.modules():
             if isinstance(module, GatedConv2d):
+                # Gates start near one half, and no norm follows: Glorot's weights would let
+                # the signal fade from layer to layer.
                 module.conv.weight.mul_(gain)
 
 
@@ -169,6 +171,7 @@ class Generator(nn.Module):
         refined = 4 if self.sees_mask else 3
         self.coarse = GatedStack(4, COARSE, base)
         self.coarse_output = same_conv(self.coarse.out_channels, 3, 3)
+        # Both branches end at a quarter of the resolution, where their maps are concatenated.
         self.convolution_branch = GatedStack(refined, REFINE_CONVOLUTION, base)
         self.before_attention = GatedStack(refined, REFINE_BEFORE_ATTENTION, base, last=nn.ReLU())
         self.after_attention = GatedStack(self.before_attention.out_channels, REFINE_AFTER_ATTENTION, base)
@@ -182,7 +185,9 @@ class Generator(nn.Module):
         hole = mask > 0.5
         # Selected, not multiplied, so that nothing under the hole passes, not even NaN.
         known = torch.where(hole, 0.0, image * 2 - 1)
+        # float32 before the tanh: bfloat16 has too few levels near -1 and 1.
         coarse = torch.tanh(self.coarse_output(self.coarse(torch.cat([known, mask], dim=1))).float())
+        # The second network starts from the first one's composite: it refines the hole only.
         x = torch.where(hole, coarse, known)
         if self.sees_mask:
             x = torch.cat([x, mask], dim=1)
@@ -203,6 +208,7 @@ class PatchDiscriminator(nn.Sequential):
         channels = [4, *(scale_channels(c, width) for c in DISCRIMINATOR_CHANNELS)]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
+            # The last convolution has its leaky ReLU too, as in the published dis_conv.
             layers += [SpectralConv2d(before, after, 5, stride=2, padding=2), nn.LeakyReLU(LEAKY_SLOPE)]
         super().__init__(*layers)
 

@@ -91,6 +91,7 @@ def gaussian_noise(size: int, seed: int, sample: int, image_id: str) -> Tensor:
     """
     key = hashlib.sha256(f"noise\0{seed}\0{sample}\0{image_id}".encode()).digest()[:16]
     count = 3 * size * size
+    # Box-Muller makes numbers in pairs.
     raw = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count + count % 2)
     # The upper 53 bits as a number in (0, 1]: the logarithm of 0 does not exist.
     uniform = ((raw >> np.uint64(11)).astype(np.float64) + 1.0) / 2.0**53
@@ -120,6 +121,7 @@ class ResidualBlock(nn.Module):
         """Map ``(N, inputs, H, W)`` and ``(N, time_channels)`` to ``(N, outputs, H, W)``."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        # 1 + scale, so that a time layer that says nothing leaves the norm as it is.
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
         result: Tensor = h + self.skip(x)
         return result
@@ -162,11 +164,13 @@ class Denoiser(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(channels))
         self.middle = ResidualBlock(channels[-1], channels[-1], time_channels)
         self.attention = Attention(channels[-1])
+        # Twice the channels: each level takes the skip of its size beside its own input.
         self.up = nn.ModuleList(ResidualBlock(2 * c, c, time_channels) for c in reversed(channels))
         self.grow = nn.ModuleList(
             nn.Conv2d(b, a, 3, padding=1) for a, b in reversed(list(pairwise(channels)))
         )
         self.norm = nn.GroupNorm(_GROUPS, channels[0])
+        # v has three channels, each of 2 x 2 pixels.
         self.last = nn.Conv2d(channels[0], 12, 3, padding=1)
 
     def forward(self, noisy: Tensor, known: Tensor, mask: Tensor, time: Tensor) -> Tensor:
@@ -191,6 +195,7 @@ class Denoiser(nn.Module):
 def _sinusoids(time: Tensor, channels: int) -> Tensor:
     """Embed times ``(N,)`` in [0, 1] as ``(N, channels)`` sines and cosines of geometric frequencies."""
     rates = torch.exp(torch.linspace(0, math.log(1000), channels // 2, device=time.device))
+    # From a quarter turn over all of time, which tells early from late, to a thousand of them.
     angles = time[:, None] * rates * math.pi / 2
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -272,6 +277,7 @@ class Diffusion(InpaintingModel):
         signal, spread = (x[:, None, None, None] for x in signal_and_noise(time))
         noisy = signal * image + spread * noise
         v = self._predict(noisy, image, batch.mask, time)
+        # x = a x_t - s v, which holds for the exact v because a^2 + s^2 = 1.
         raw = (signal * noisy - spread * v + 1) / 2
         extras = {"v": v, "target": signal * noise - spread * image}
         return Completion(raw, composite(batch.image, raw, batch.mask), extras)
@@ -298,6 +304,7 @@ class Diffusion(InpaintingModel):
             v = self._predict(x, image, mask, now.expand(len(x)))
             # Clamped as in Palette's code: a prediction beyond the range of images pulls the next steps there.
             predicted = (signal * x - spread * v).clamp(-1, 1)
+            # The noise that x implies. Time 0 is only ever an end of a step, so the divisor is not zero.
             direction = (x - signal * predicted) / spread
             signal, spread = signal_and_noise(after)
             x = signal * predicted + spread * direction
@@ -306,6 +313,7 @@ class Diffusion(InpaintingModel):
     def _predict(self, noisy: Tensor, image: Tensor, mask: Tensor, time: Tensor) -> Tensor:
         """Run the network on the noisy hole and the known pixels, which carry no noise."""
         hole = mask > 0.5
+        # Zero is the middle of [-1, 1]; the mask tells it from a gray pixel.
         known = torch.where(hole, 0.0, image)
         v: Tensor = self.networks["generator"](torch.where(hole, noisy, known), known, mask, time)
         return v

@@ -61,6 +61,7 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
             listings[card.name] = ModelListing(card, path, module)
         return len(cards)
 
+    # Files that register nothing, such as this one, have no cards.
     for path in sorted(_PACKAGE.glob("*.py")):
         add(path, f"models.{path.stem}")
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
@@ -72,11 +73,13 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
         except Exception as error:
             # A broken package must not take the others with it: list its entry point, and fail when it is chosen.
             card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
+            # setdefault: a broken entry point must not hide a model of the same name that works.
             listings.setdefault(point.name, ModelListing(card, Path(point.module), point.module))
     for given in models_from:
         files = sorted(given.glob("*.py")) if given.is_dir() else [given]
         if not all(path.is_file() for path in files) or not files:
             raise InvalidModelError(f"--models-from {given}: no such file, or a folder without Python files")
+        # Resolved, since the path tells below whether a file has been imported already.
         if not sum(add(path.resolve(), "") for path in files):
             raise InvalidModelError(f"--models-from {given}: nothing there is decorated with @register(...)")
     return listings
@@ -96,6 +99,7 @@ def read_cards(path: Path) -> list[ModelCard]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             for call in node.decorator_list:
+                # By its bare name: what another name stands for is known only after an import.
                 if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "register":
                     cards.append(_card(call, path))
     return cards

@@ -56,10 +56,12 @@ def write_exported(pretrained: PretrainedModel, path: Path, form: str) -> float:
         ) from error
     worst = 0.0
     with torch.inference_mode():
+        # Neither is the batch size of the export, which a faulty exporter bakes into the file.
         for count in (1, 3):
             image, mask = _random_images(count, side)
             worst = max(worst, float((run(image, mask) - pretrained(image, mask)).abs().max()))
     allowed = 0.0 if form == "safetensors" else TOLERANCE
+    # Written so that NaN, which is not at most anything, is refused.
     if not worst <= allowed:
         raise InvalidWeightsError(
             f"{path}: computes other images than the model (difference {worst:.2g}, allowed {allowed})"
@@ -77,6 +79,7 @@ def require_onnx(form: str) -> None:
 
 def _export(pretrained: PretrainedModel, path: Path, form: str) -> None:
     count = torch.export.Dim("n")
+    # Two images: torch.export takes a dimension of one for a constant.
     program = torch.export.export(
         pretrained, _random_images(2, pretrained.size), dynamic_shapes=({0: count}, {0: count})
     )

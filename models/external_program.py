@@ -82,6 +82,8 @@ class ExternalProgram(TrainingFreeBaseline):
 
     def __init__(self, config: ExternalProgramConfig, task: Any) -> None:
         super().__init__(config, task)
+        # A program without a seed completes an image the same way in every
+        # training: one cached file serves all.
         self.seed = task.seed if self.is_seeded(config) else 0
         self._calls: list[dict[str, Any]] = []
 
@@ -157,6 +159,7 @@ class ExternalProgram(TrainingFreeBaseline):
                 content = written.read_bytes()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # Renamed, so that a killed evaluation leaves no half-written completion behind.
+                # The process number, because two processes may complete the same image at the same time.
                 temporary = target.with_suffix(f".{os.getpid()}.tmp")
                 temporary.write_bytes(content)
                 temporary.replace(target)
@@ -174,7 +177,9 @@ class ExternalProgram(TrainingFreeBaseline):
         try:
             done = subprocess.run(
                 command,
+                # Added to what is there: programs need PATH, HOME, and their own variables.
                 env={**os.environ, **dict(self.config.environment)},
+                # A program that asks a question fails at once instead of waiting out the time limit.
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=self.config.timeout_seconds,
@@ -187,6 +192,7 @@ class ExternalProgram(TrainingFreeBaseline):
         except OSError as error:
             raise ModelError(f"{command[0]} cannot be run: {error.strerror or error}") from error
         if done.returncode:
+            # The last line of a traceback or of a usage message is the one that says what is wrong.
             said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
             ending = f": {said[-1][:300]}" if said else ""
             raise ModelError(f"{command[0]} ended with exit code {done.returncode}{ending}")
@@ -220,6 +226,7 @@ def load_program(name: str) -> ModelEntry:
     )
     settings["digests"] = tuple(_file_digests(settings["command"]))
     try:
+        # Built for its checks alone, so that the message can name the file.
         ExternalProgramConfig(**settings)
     except (TypeError, ValueError) as error:
         raise InvalidModelError(f"{path}: {error}") from error
@@ -264,6 +271,7 @@ def _read(path: Path, size: Sequence[int]) -> NDArray[np.uint8]:
         with Image.open(path) as opened:
             image = np.asarray(opened.convert("RGB"))
     except (OSError, ValueError) as error:
+        # Out of the cache, or the next run would meet the same bad file without calling the program.
         path.unlink(missing_ok=True)
         raise ModelError(f"the program wrote something that is no image: {error}") from error
     if image.shape[:2] != tuple(size):

@@ -123,6 +123,7 @@ class CompletionNetwork(nn.Module):
         for number, row in enumerate(TABLE_1[:-1], start=1):
             blocks.append(
                 ConvBlock(
+                    # RGB and mask are four channels at any width.
                     4 if number == 1 else scale_channels(row.inputs, config.width),
                     scale_channels(row.outputs, config.width),
                     row.kernel,
@@ -309,6 +310,7 @@ def telea_and_poisson(completed: Tensor, mask: Tensor) -> Tensor:
 def _process_one(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import cv2
 
+    # The whole hole by fast marching first: its colors are the border condition of the blending.
     marched: Any = cv2.inpaint(image, hole, TELEA_RADIUS, cv2.INPAINT_TELEA)
     # seamlessClone takes no hole on the image's outermost pixels: they keep the fast marching's colors.
     inner = np.zeros_like(hole)
@@ -316,5 +318,7 @@ def _process_one(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[n
     left, top, width, height = cv2.boundingRect(inner)
     if min(width, height) < 2:
         return np.asarray(marched)
+    # seamlessClone places the middle of the hole's bounding box here,
+    # rounded like this: the hole stays in place.
     center = (left + width // 2, top + height // 2)
     return np.asarray(cv2.seamlessClone(image, marched, inner, center, cv2.NORMAL_CLONE))

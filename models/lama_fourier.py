@@ -119,6 +119,7 @@ class Generator(nn.Module):
         )
         up: list[nn.Module] = []
         for inputs, outputs in pairwise(reversed(widths)):
+            # With output_padding a stride-2 kernel of 3 doubles the side exactly.
             up.append(nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1))
             up += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         self.up = nn.Sequential(*up)
@@ -148,6 +149,8 @@ class PatchDiscriminator(nn.Module):
         channels = [3, *(width * multiple for multiple in DISCRIMINATOR_CHANNELS)]
         self.stages = nn.ModuleList()
         for number, (inputs, outputs) in enumerate(pairwise(channels), start=1):
+            # pix2pixHD pads by ceil((4 - 1) / 2) = 2, so every map is a
+            # pixel larger than half of the one before.
             layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, 2 if number < 5 else 1, padding=2)]
             layers += [nn.BatchNorm2d(outputs)] if number > 1 else []
             self.stages.append(nn.Sequential(*layers, nn.LeakyReLU(LEAKY_SLOPE)))
@@ -274,7 +277,10 @@ class LaMaFourier(InpaintingModel):
             fake, _ = discriminator(completion.raw)
             # A patch of the raw output counts as fake only where it is hole.
             hole = F.interpolate(batch.mask, size=fake.shape[2:], mode="nearest")
+            # softplus(-x) = -log sigmoid(x): eq. 4 on logits.
             adversarial = F.softplus(-real) + hole * F.softplus(fake) + (1 - hole) * F.softplus(-fake)
+            # Images do not mix but for batch-norm, so the gradient of the sum holds each image's own
+            # gradient. The graph is kept because R1 is itself differentiated.
             (slope,) = torch.autograd.grad(real.sum(), image, create_graph=True)
             r1 = slope.float().square().sum(dim=(1, 2, 3)).mean()
             return {
@@ -287,6 +293,7 @@ class LaMaFourier(InpaintingModel):
         weight = config.missing_weight * batch.mask + config.known_weight * (1 - batch.mask)
         l1 = weighted_l1(completion.raw, batch.image, weight)
         logits, features = discriminator(completion.raw)
+        # The features of the truth are a target that the generator cannot move.
         with torch.no_grad():
             real_features = discriminator(batch.image)[1]
         matching = torch.stack(

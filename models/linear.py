@@ -137,6 +137,7 @@ def plan_solve(config: LinearConfig, task: Task, num_images: int) -> Solve:
         )
 
     while images > 2 and solve(images).memory_bytes > config.memory_gib * 2**30:
+        # By steps, because the memory may fall by a jump where the solve changes from primal to kernel.
         images = max(2, images * 9 // 10)
     return solve(images)
 
@@ -212,6 +213,8 @@ class Linear(TrainingFreeBaseline):
         solve = plan_solve(self.config, self.task, len(data.images))
         if solve.images < 2:
             raise ModelError("linear needs at least two training images")
+        # Both forms share their eigenvalues, which are sums over pixels:
+        # lambda grows with the number of pixels.
         scale = (self.task.size / REFERENCE_SIZE) ** 2
         grid = [value * scale for value in self.config.ridge] if chosen is None else [chosen["ridge"]]
         pixels = data.images[: solve.images].reshape(solve.images, -1)
@@ -226,6 +229,8 @@ class Linear(TrainingFreeBaseline):
                 count = self.config.validation_images
             record = {"images": solve.images, "solve": solve.kind}
             if chosen is not None:
+                # An earlier fit for the same key has chosen: a later one must not choose
+                # otherwise, whatever the device rounds to.
                 record = dict(chosen)
                 best = grid[0]
             else:
@@ -284,6 +289,7 @@ class Linear(TrainingFreeBaseline):
         with torch.autocast(image.device.type, enabled=False):
             # Channels last, as the training images are stored.
             rows = image.float().permute(0, 2, 3, 1).flatten(1)
+            # Zeroed, so that the prediction cannot depend on the truth even by mistake.
             rows = torch.where(holes.flatten(1).repeat_interleave(3, 1), 0.0, rows)
             filled = self._complete(rows, holes.flatten(1))
         return filled.view(len(image), *image.shape[2:], 3).permute(0, 3, 1, 2).contiguous()
@@ -338,6 +344,8 @@ class FixedHoleRidge:
     def finish(self) -> None:
         """Turn the factorization into what completes images fastest, and free what that does not need."""
         if self.primal:
+            # One product an image from here on, instead of a solve. In the kernel form the map would be
+            # larger than the images it comes from.
             self.map = torch.cholesky_solve(self.products, self.factor)
             self.factor = self.products = torch.empty(0)
             self.known = self.hole = torch.empty(0, dtype=torch.uint8)
@@ -346,6 +354,8 @@ class FixedHoleRidge:
     def predict(self, images: Tensor, holes: Tensor) -> Tensor:
         """Map ``(N, V)`` images in [0, 1] to the same with the hole predicted; ``holes`` is not looked at."""
         known = images[:, self.known_columns] - self.known_mean
+        # finish() has made the map. While lambda is being chosen there is
+        # none, since each would be used once.
         if len(self.map):
             hole = known @ self.map
         elif self.primal:
@@ -394,6 +404,8 @@ class ChangingHoleRidge:
         inside = hole.repeat_interleave(3)
         if not bool(inside.any()):
             return [image for _ in ridges]
+        # The kernel over known pixels is the kernel over all minus that over
+        # the hole, which is the smaller product.
         hidden = self.rows[:, inside].contiguous()
         kernel = self.kernel.clone()
         _add_gram(kernel, hidden, sign=-1.0)
@@ -440,12 +452,14 @@ def _choose_ridge(
 
 def _mean_psnr(filled: Tensor, truth: Tensor, inside: Tensor) -> float:
     """Average the PSNR of composites (dB, peak 1) over images."""
+    # Over the whole composite, as the headline metric is; the bound stands for 100 dB.
     error = torch.where(inside, filled.clamp(0, 1) - truth, 0.0).square().mean(1).clamp(min=1e-10)
     return float((-10 * torch.log10(error)).mean())
 
 
 def _mean(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Average ``(n, V)`` bytes over images, in [0, 1]."""
+    # Whole numbers, so that the sum is exact however it is cut into pieces.
     total = np.zeros(pixels.shape[1], dtype=np.int64)
     for rows in _pieces(*pixels.shape):
         total += pixels[rows].sum(axis=0, dtype=np.int64)
@@ -485,6 +499,7 @@ def _cholesky(system: Tensor, ridge: float) -> Tensor:
     matrix = system.clone()
     matrix.diagonal().add_(ridge)
     factor: Tensor
+    # The form that reports failure, so that the message can name the option.
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         raise ModelError(

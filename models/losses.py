@@ -162,6 +162,7 @@ def dilate_mask(mask: Tensor, pixels: int = 1) -> Tensor:
     >>> dilate_mask(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])).tolist()
     [[[[0.0, 0.0, 1.0, 1.0]]]]
     """
+    # Max pooling pads with minus infinity, so the image's border does not count as hole.
     return F.max_pool2d(mask.float(), 2 * pixels + 1, stride=1, padding=pixels)
 
 
@@ -184,6 +185,7 @@ def require_vgg16(remedy: str) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # torchvision ends a file's name with the first digits of its SHA-256.
         digest = file.stem.rsplit("-", 1)[-1]
         torch.hub.download_url_to_file(_WEIGHTS.url, str(file), hash_prefix=digest, progress=False)
     except (OSError, RuntimeError) as error:
@@ -204,6 +206,7 @@ class VGG16Features(nn.Module):
         super().__init__()
         require_vgg16(remedy)
         try:
+            # Mapped: of the file's 528 MB only the first seven convolutions are read.
             state = torch.load(vgg16_file(), map_location="cpu", weights_only=True, mmap=True)
         except (OSError, RuntimeError) as error:
             raise MissingWeightsError(
@@ -215,6 +218,7 @@ class VGG16Features(nn.Module):
             for index, inputs, outputs in stage:
                 # On the meta device a layer allocates and draws nothing before its weights are assigned.
                 layer = nn.Conv2d(inputs, outputs, 3, padding=1, device="meta")
+                # Copied, so that the file is not kept mapped.
                 kept = {name: state[f"features.{index}.{name}"].clone() for name in ("weight", "bias")}
                 layer.load_state_dict(kept, assign=True)
                 layers += [layer, nn.ReLU(inplace=True)]

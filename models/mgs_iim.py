@@ -161,6 +161,7 @@ class MGSIIMConfig(ThreePhaseConfig):
             # Dilated and transposed rows keep their kind; the layer table notes where they are gated.
             if kind in ("conv", "gated"):
                 kind = "gated" if self.is_gated(number) else "conv"
+            # The row after a join reads both maps.
             if self.skips == "concat" and number - 1 in self.joins:
                 inputs *= 2
             rows.append(
@@ -399,6 +400,8 @@ class MGSIIM(ThreePhaseModel):
             self.task.size,
             self.local_size,
             branches=self.config.discriminators,
+            # One convolution more than the local branch (Tables 2 and 3), so that maps of
+            # 160 and 96 pixels both end at 3 x 3.
             global_depth=6,
             options=LayerOptions(
                 width=self.config.width,

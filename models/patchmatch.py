@@ -83,6 +83,7 @@ class PatchMatch(TrainingFreeBaseline):
         holes = (mask[:, 0] > 0.5).cpu().numpy()
         if holes.all(axis=(1, 2)).any():
             raise ModelError("patchmatch needs known pixels in every image")
+        # The library starts every call from this seed, so an image's place in the batch changes nothing.
         patchmatch.set_random_seed(self.config.seed)
         # Zero what is under the hole, so that nothing hidden can be read.
         filled = [

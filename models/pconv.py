@@ -109,6 +109,7 @@ class Level(nn.Module):
     def forward(self, *sources: MaskedTensor) -> MaskedTensor:
         """Apply the level to a map, in the decoder together with the skip."""
         features, valid = self.conv(*sources)
+        # Batch-norm moves the zeros in the hole, and the next level takes the product X * M for granted.
         return MaskedTensor.of(self.activation(self.norm(features)), valid)
 
 
@@ -122,6 +123,7 @@ class Generator(nn.Module):
 
     def __init__(self, levels: int, width: int) -> None:
         super().__init__()
+        # Doubled from level to level up to 512, as published.
         widths = [3] + [width * min(2**level, 8) for level in range(levels)]
         kernels = [7, 5, 5] + [3] * (levels - 3)
         self.encoder = nn.ModuleList(
@@ -136,6 +138,7 @@ class Generator(nn.Module):
         # From the deepest: each decoder layer takes its input, upsampled, and the encoder map of that size.
         self.decoder = nn.ModuleList(
             Level(
+                # The skip of the last layer is the image itself, with its three channels.
                 UpsampledPartialConv2d(widths[i + 1], widths[i], widths[i] if i else 3, bias=i == 0),
                 nn.BatchNorm2d(widths[i]) if i else nn.Identity(),
                 nn.LeakyReLU(0.2, inplace=True) if i else nn.Identity(),
@@ -144,6 +147,7 @@ class Generator(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, PartialConv2d):
+                # As in naoto0804's port.
                 nn.init.kaiming_normal_(module.weight, a=0.0, mode="fan_in")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -277,6 +281,7 @@ class PConv(InpaintingModel):
         part = self.config.fine_tune_fraction
         steps = budget.split({"train": 1.0 - part, "fine-tune": part})
         first = OptimizerSpec(name="adam", learning_rate=2e-4, betas=self.config.betas)
+        # The same kind of optimizer as before, so that Adam's moments are kept and only the rate changes.
         second = OptimizerSpec(name="adam", learning_rate=5e-5, betas=self.config.betas)
         return [
             Phase(name="train", num_steps=steps["train"], optimizers={"generator": budget.optimizer(first)}),
@@ -292,6 +297,7 @@ class PConv(InpaintingModel):
         """Zero the hole after normalization, mark it invalid, and run the generator."""
         # Zero after normalization, not before: the hole is then the mean of the range, as for padding.
         known = self._normalize(batch.image).masked_fill(batch.mask > 0.5, 0.0)
+        # The layers keep the paper's polarity: 1 = valid.
         output = self.networks["generator"](known, 1.0 - batch.mask)
         mean, std = self._statistics(output)
         raw = output * std + mean
@@ -300,6 +306,8 @@ class PConv(InpaintingModel):
     def loss(self, network: str, batch: Batch, completion: Completion, phase: Phase) -> dict[str, Tensor]:
         """Return eq. 7: ``valid + 6 hole + 0.05 perceptual + 120 style + 0.1 tv``."""
         config: PConvConfig = self.config
+        # Errors are taken in the network's range, as in the ports: the weights
+        # of eq. 7 are for errors of that size.
         image, raw, comp = (self._normalize(x) for x in (batch.image, completion.raw, completion.composite))
         valid = weighted_l1(raw, image, 1.0 - batch.mask)
         hole = weighted_l1(raw, image, batch.mask)

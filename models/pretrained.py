@@ -80,6 +80,7 @@ def build_pretrained(
     """
     if not entry.model.trained:
         raise InvalidWeightsError(f"{entry.card.name} is a training-free baseline: it has no weights")
+    # Completing needs no loss network, nor the weights that it would have to fetch.
     used = entry.model.completion_config(config)
     try:
         entry.model.validate(used, task.size)
@@ -87,6 +88,7 @@ def build_pretrained(
         with torch.device("meta"):
             expected = entry.model(used, task).networks["generator"].state_dict()
         _compare(expected, state)
+        # Weights are drawn and overwritten at once; the caller's random numbers must not move for that.
         with torch.random.fork_rng(devices=[]):
             model = entry.model(used, task)
         model.networks["generator"].load_state_dict(dict(state))
@@ -148,6 +150,7 @@ def tensors_digest(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # As bytes, since NumPy has no bfloat16.
         hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return hashed.hexdigest()
 
@@ -182,6 +185,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InvalidWeightsError(
             "damaged: its tensors do not match the digest in its card; download it again"
         )
+    # A digest shows that the file is what was written, not that what was written is of use.
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise InvalidWeightsError("holds numbers that are not finite")
     return about, state
@@ -202,6 +206,7 @@ def _described(about: Mapping[str, Any], models_from: Sequence[Path]) -> tuple[M
     except (TypeError, ValueError) as error:
         raise InvalidWeightsError(f"its card's config is not one of {name}: {_first_line(error)}") from error
     size, box, mean = task.get("size"), task.get("fixed_hole_box"), task.get("mean_pixel")
+    # A card is somebody else's text. type() rather than isinstance, since True is an int.
     if type(size) is not int or size not in _SIZES:
         raise InvalidWeightsError(f"its card says size {size!r}, not a side in pixels")
     if box is not None and not (isinstance(box, list) and len(box) == 4 and all(type(v) is int for v in box)):

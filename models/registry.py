@@ -57,6 +57,8 @@ class ModelEntry:
         for name in fields:
             if name not in known:
                 raise InvalidModelError(f"{self.card.name} has no option {name!r}{did_you_mean(name, known)}")
+        # Only what a user gave: presets and overrides stand in the model's
+        # own file, and the config checks them.
         hints = type_hints(self.model.Config)
         for name, value in changes.items():
             if name in hints and not fits_type(value, hints[name]):
@@ -129,12 +131,14 @@ def register(
     )
 
     def decorate(model: M) -> M:
+        # Late, because models.base needs torch, and listing models must not wait for it.
         from models.base import InpaintingModel
 
         if not (isinstance(model, type) and issubclass(model, InpaintingModel)):
             raise InvalidModelError(f"{name}: {model!r} is not a subclass of models.base.InpaintingModel")
         if not dataclasses.is_dataclass(getattr(model, "Config", None)):
             raise InvalidModelError(f"{name}: {model.__name__}.Config must be a dataclass")
+        # The same class again is no clash: a file may be loaded twice in one process, by a test for example.
         held = _ENTRIES.get(name)
         if held is not None and _origin(held.model) != _origin(model):
             raise DuplicateModelError(

@@ -171,6 +171,7 @@ class ThreePhaseModel(InpaintingModel):
         config, optimizer = self.config, budget.optimizer(self.faithful_optimizer())
         alone = {"completion": config.completion_fraction, "discriminator": config.discriminator_fraction}
         steps = budget.split({**alone, "joint": 1.0 - sum(alone.values())})
+        # The discriminator moves first in a joint step, so that the generator answers the updated one.
         networks = {
             "completion": ("generator",),
             "discriminator": ("discriminator",),
@@ -197,7 +198,10 @@ class ThreePhaseModel(InpaintingModel):
         # The completion phase trains the generator by squared error alone (algorithm 1, t < Tc).
         if "discriminator" not in phase.networks:
             return {"loss": error, "mse": error}
+        # Positions come from the masks alone: no gradient passes through where a
+        # crop is taken, only through its pixels.
         corners = hole_corners(batch.mask, self.local_size)
+        # Fakes alone: their batch-norm statistics are those of the fakes in the discriminator's own update.
         fake = self._discriminate(self._fake(completion), batch.mask, corners, advance=batch.is_first_piece)
         adversarial = generator_loss(fake, self.config.adversarial_loss)
         return {
@@ -240,6 +244,7 @@ class ThreePhaseModel(InpaintingModel):
     ) -> Tensor:
         """Compute the logits of images and of their crops at ``corners``."""
         if self.config.discriminator_input == "image+mask":
+            # Before the crop is taken, so that it shows the same part of the mask.
             image = torch.cat([image, mask], dim=1)
         local = crop_at(image, corners, self.local_size)
         logits: Tensor = self.networks["discriminator"](image, local, populations, advance)

@@ -41,8 +41,8 @@ def draw_freeform(draws: Raw, size: int) -> Masks:
     """
     n = len(draws)
     strokes = random_integer(draws[:, 0], 1, _STROKES + 1)
-    # Every stroke has places for the most vertices, used or not: what
-    # one number decides never moves the places of the others.
+    # Every stroke has places for the most vertices, used or not: what one number decides
+    # never moves the places of the others.
     each = draws[:, 1:].reshape(n, _STROKES, _PER_STROKE)
     head, tail = each[..., :6], each[..., 6:].reshape(n, _STROKES, _VERTICES, _PER_VERTEX)
     vertices = random_integer(head[..., 0], 4, 12)
@@ -55,8 +55,8 @@ def draw_freeform(draws: Raw, size: int) -> Masks:
     canvas = Canvas(n, size)
     owner = np.broadcast_to(np.arange(n)[:, None], y.shape)
     for v in range(_VERTICES):
-        # Walks run to the end for all strokes of the batch at once;
-        # segments beyond a stroke's own count are just not drawn.
+        # Walks run to the end for all strokes of the batch at once; segments beyond a
+        # stroke's own count are just not drawn.
         drawn = (v < vertices) & (np.arange(_STROKES) < strokes[:, None])
         angle = random_integer(tail[:, :, v, 0], low, high + 1)
         # Every second segment turns back, so a stroke zigzags instead of closing a circle.

@@ -74,8 +74,8 @@ def draw_irregular(draws: Raw, size: int, low: float, high: float, *, border: bo
         too_big = area > target[open_]
         wide[open_[too_big]] = width[open_[too_big]]
         narrow[open_[~too_big]] = width[open_[~too_big]]
-        # Masks that are good enough are not drawn again; each row
-        # narrows on its own, so a mask does not depend on its batch.
+        # Masks that are good enough are not drawn again; each row narrows on its own, so
+        # a mask does not depend on its batch.
         open_ = open_[np.abs(area - target[open_]) > 0.08 * (high - low)]
         if not len(open_):
             break

@@ -59,8 +59,8 @@ def draw_lama(draws: Raw, size: int, kind: LamaParameters) -> Masks:
     best, least = np.ones((n, size, size), dtype=np.uint8), np.ones(n)
     open_ = np.arange(n)
     for attempt in range(_TRIES):
-        # Every try has numbers of its own at a fixed place, so a mask
-        # does not depend on how often others were drawn.
+        # Every try has numbers of its own at a fixed place, so a mask does not
+        # depend on how often others were drawn.
         part = draws[open_, attempt * per_try : (attempt + 1) * per_try]
         masks = _draw_once(part, size, kind)
         area = hole_shares(masks)
@@ -113,8 +113,8 @@ def _draw_boxes(
     # max(1, ...) above is for sides, which must not vanish at small sizes; a margin of zero stays zero.
     margin = margin if kind.margin else 0
     height, width = random_integer(d[:, 0], low, high), random_integer(d[:, 1], low, high)
-    # A box that leaves no room between the margins is put at the
-    # first one: a range must hold at least one number.
+    # A box that leaves no room between the margins is put at the first one: a
+    # range must hold at least one number.
     top = random_integer(d[:, 2], margin, np.maximum(size - margin - height, margin) + 1)
     left = random_integer(d[:, 3], margin, np.maximum(size - margin - width, margin) + 1)
     canvas.boxes(owner, top, left, height, width)

@@ -99,13 +99,13 @@ def _draw_strokes(canvas: Canvas, each: Raw, number: NDArray[np.int64], flips: R
     head, tail = each[..., :6], each[..., 6:].reshape(n, most, _VERTICES, _PER_VERTEX)
     vertices = random_integer(head[..., 0], 4, 18)
     low, high = 72 - random_integer(head[..., 1], 0, 25), 72 + random_integer(head[..., 2], 0, 25)
-    # The publications' widths hold at 256 and at 512 pixels alike,
-    # so each set of counts is scaled from its own size.
+    # The publications' widths hold at 256 and at 512 pixels alike, so each set
+    # of counts is scaled from its own size.
     published_size = 256 if size < 384 else 512
     width = random_uniform(head[..., 3], 12.0, 48.0) * (size / published_size)
     y, x = random_uniform(head[..., 4]) * size, random_uniform(head[..., 5]) * size
-    # ``average_radius`` of the published code is the mean length of a segment;
-    # half of it is the standard deviation, and twice it the bound.
+    # ``average_radius`` of the published code is the mean length of a segment; half of it is the
+    # standard deviation, and twice it the bound.
     radius = np.sqrt(2.0 * size * size) / 8
     flip_y = ((flips >> np.uint64(63)) & np.uint64(1)).astype(bool)[:, None]
     flip_x = ((flips >> np.uint64(62)) & np.uint64(1)).astype(bool)[:, None]

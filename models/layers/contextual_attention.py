@@ -38,6 +38,7 @@ def contextual_attention(
         small = features[:, :, ::rate, ::rate]
         rows, columns = small.shape[2:]
         sought = F.unfold(small, 3, padding=1)  # (N, C * 9, L)
+        # Only the known side is normalized: the norm of a sought patch is the same for all its candidates.
         known = sought / sought.norm(dim=1, keepdim=True).clamp(min=_MIN_NORM)
         scores = torch.bmm(known.transpose(1, 2), sought)  # (N, L known, L sought)
         if fuse:
@@ -46,6 +47,8 @@ def contextual_attention(
         usable = (holes.amax(dim=1) < 0.5).float().unsqueeze(2)  # (N, L known, 1)
         # As published, unusable patches have score 0 before and weight 0 after the softmax: its sum includes them.
         weights = torch.softmax(scores * usable * softmax_scale, dim=1) * usable
+        # Windows of 2 * rate that step by rate cover each pixel four
+        # times, as the division at the end assumes.
         patches = F.unfold(features, 2 * rate, stride=rate, padding=rate // 2)  # (N, C * 4 * rate^2, L known)
         mixed = torch.bmm(patches, weights)
         rebuilt = F.fold(mixed, (height, width), 2 * rate, stride=rate, padding=rate // 2)
@@ -72,4 +75,6 @@ def fuse_scores(scores: Tensor) -> Tensor:
 
 def _diagonal_sum(matrix: Tensor) -> Tensor:
     padded = F.pad(matrix, (1, 1, 1, 1))
+    # The 3 x 3 identity as a kernel sums along the diagonal, so that a pair of
+    # positions gains from its shifted neighbors.
     return padded[:, :-2, :-2] + matrix + padded[:, 2:, 2:]

@@ -83,6 +83,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
+        # DeepFillv2's order says nothing of plain convolutions: they keep their batch-norm.
         self.order: Order = "norm-act" if order == "act-gate" and not gated else order
         self.conv: nn.Module
         if gated:
@@ -115,6 +116,7 @@ class ConvBlock(nn.Module):
             # Not in place: the gate's or the convolution's output may be needed by its own gradient.
             normed: Tensor = self.norm(self.activation(x))
             return normed
+        # In place: the gradient of batch-norm needs its input, not its output.
         return self.activation.in_place(self.norm(x))
 
 

@@ -55,6 +55,7 @@ class SmallMapConv2d(nn.Conv2d):
         padded, weight = F.pad(input, (padding,) * 4), self.weight
         if not weight.is_contiguous():
             padded, weight = padded.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        # The axis of columns in either layout; rows are the one before it.
         across = 3 if weight is self.weight else 2
         patches = torch.stack(
             [
@@ -82,6 +83,8 @@ class TapConv2d(SmallMapConv2d):
         if not (self.stride == (1, 1) and _trains_in_bf16(input) and self._pays(*input.shape[2:])):
             return super().convolve(input, bias)
         padding, dilation = self.padding, self.dilation
+        # Weight and bias are detached, so that autograd computes only the input's gradient here; the two
+        # others come from the function below.
         fixed = None if bias is None else bias.detach()
         output = F.conv2d(input, self.weight.detach(), fixed, padding=padding, dilation=dilation)
         result: Tensor = _WithTapGradient.apply(output, input.detach(), self.weight, bias, dilation[0])
@@ -90,6 +93,7 @@ class TapConv2d(SmallMapConv2d):
     def _pays(self, height: int, width: int) -> bool:
         overlap = 1.0
         for side in (height, width):
+            # A tap that is shifted by as much as the map's side meets nothing but padding.
             offsets = [
                 abs(self.dilation[0] * (i - self.kernel_size[0] // 2)) for i in range(self.kernel_size[0])
             ]
@@ -143,6 +147,7 @@ class _WithTapGradient(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             weight = tap_gradient(input, gradient, ctx.kernel, ctx.dilation).to(ctx.weight_dtype)
         if ctx.needs_input_grad[3]:
+            # A sum over all positions needs more digits than bfloat16 has.
             bias = gradient.sum((0, 2, 3), dtype=torch.float32).to(ctx.weight_dtype)
         return gradient, None, weight, bias, None
 

@@ -98,6 +98,7 @@ def _normalize(norm: nn.Module, x: Tensor, populations: int) -> Tensor:
     if populations == 1:
         normed: Tensor = norm(x)
         return normed
+    # One call a part also updates the running statistics once a part, as separate forwards would.
     return torch.cat([norm(part) for part in x.chunk(populations)])
 
 

@@ -25,11 +25,14 @@ class FourierUnit(nn.Module):
         """Map ``(N, C, H, W)`` to the same shape, in float32: half precision has no transform for most sizes."""
         height, width = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
+            # Orthonormal, so that the size of the numbers does not depend on the size of the map.
             spectrum = torch.fft.rfft2(x.float(), norm="ortho")
             # Real and imaginary part of a channel side by side, as in the authors' ffc.py.
             parts = torch.stack([spectrum.real, spectrum.imag], dim=2).flatten(1, 2)
             parts = torch.relu(self.norm(self.conv(parts)))
             real, imaginary = parts[:, 0::2].contiguous(), parts[:, 1::2].contiguous()
+            # The size is given, since spectra of an even width and of the
+            # odd one above it have the same shape.
             output: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
             return output
 

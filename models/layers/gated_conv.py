@@ -82,6 +82,7 @@ def same_conv(
 ) -> nn.Conv2d | nn.ConvTranspose2d:
     """Build a convolution with bias and output side ``ceil(side / stride)``, or ``side * stride`` if transposed."""
     if transposed:
+        # (side - 1) * stride - 2 * padding + kernel_size is side * stride exactly with this padding.
         padding = (kernel_size - stride) // 2
         return BiasedConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)
     padding = dilation * (kernel_size - 1) // 2

@@ -40,6 +40,8 @@ def hole_corners(mask: Tensor, side: int) -> Tensor:
     for across in (2, 1):  # rows that meet the hole, then columns
         meets = hole.any(dim=across).to(torch.uint8)
         length = meets.shape[1]
+        # argmax finds the first 1, and 0 where there is none, which makes the whole
+        # length the bounding box of an empty mask.
         first = meets.argmax(dim=1)
         last = length - 1 - meets.flip(1).argmax(dim=1)
         corners.append(((first + last + 1 - side) // 2).clamp(0, length - side))
@@ -72,6 +74,7 @@ def crop_at(image: Tensor, corners: Tensor, side: int) -> Tensor:
     """
     n, channels, _, width = image.shape
     offsets = torch.arange(side, device=image.device)
+    # Gathering takes a corner from each image; slices would have to read the corners on the host.
     rows = (corners[:, 0, None] + offsets).view(n, 1, side, 1).expand(n, channels, side, width)
     columns = (corners[:, 1, None] + offsets).view(n, 1, 1, side).expand(n, channels, side, side)
     return image.gather(2, rows).gather(3, columns)
