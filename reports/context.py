@@ -99,7 +99,7 @@ class ReportContext:
         self._names = names = unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
-        self.rows = _with_categories(_withunique_labels(experiment.rows, names))
+        self.rows = _with_categories(_with_unique_labels(experiment.rows, names))
         # In the order in which the masks were asked for, which is not always the order in which cells finished.
         present = dict.fromkeys(self.rows["mask"])
         asked = [mask for mask in self.settings["masks"] if mask in present]
@@ -324,7 +324,7 @@ def _group_of(cell: dict[str, Any]) -> str:
     return "ablations" if cell["model"].startswith(f"{PROPOSED}-") else "own"
 
 
-def _withunique_labels(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+def _with_unique_labels(rows: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
     if all(label == shown for (_, label, _), shown in names.items()):
         return rows
     keys = zip(rows["model"], rows["label"], rows["train_mask"], strict=True)

@@ -48,7 +48,7 @@ def _panel(context: ReportContext, mask: str) -> dict[str, Any] | None:
     baselines = context.ranking(mask, metric, trained=False)
     baseline = baselines[0] if baselines else None
     methods = [
-        _method(context, sample, method, metric, scores, baseline)
+        _method(context, mask, sample, method, metric, scores, baseline)
         for method, _ in sample.methods
         if method.trained and method.label in scores
     ]
@@ -57,6 +57,7 @@ def _panel(context: ReportContext, mask: str) -> dict[str, Any] | None:
 
 def _method(
     context: ReportContext,
+    mask: str,
     sample: MaskSample,
     method: MethodView,
     metric: MetricView,
@@ -66,7 +67,7 @@ def _method(
     own = scores[method.label]
     values = own.values.mean(axis=0)
     worst = worst_images(values, higher_is_better=metric.higher_is_better)
-    traits = _traits(context, own, scores, baseline)
+    traits = _traits(context, mask, own, scores, baseline)
     constant = [name for name in traits.columns if np.ptp(traits[name].to_numpy(dtype=float)) < 1e-9]
     contrasts = contrast_traits(traits.drop(columns=constant), worst, own.codes)
     other = baseline if baseline and any(m is baseline for m, _ in sample.methods) else None
@@ -93,11 +94,11 @@ def _worst_places(sample: MaskSample, label: str, metric: MetricView) -> list[in
 
 
 def _traits(
-    context: ReportContext, own: Scores, scores: dict[str, Scores], baseline: MethodView | None
+    context: ReportContext, mask: str, own: Scores, scores: dict[str, Scores], baseline: MethodView | None
 ) -> pd.DataFrame:
     """Return what is known of every image: the area of its hole, whether its person is new, how hard it is."""
-    rows = context.rows.drop_duplicates("image_id") if len(context.masks) == 1 else context.rows
-    rows = rows[rows["label"] == own.label] if len(context.masks) > 1 else rows
+    # Every mask has its own holes; all methods and trainings share them.
+    rows = context.rows[context.rows["mask"] == mask]
     table = pd.DataFrame(index=own.images)
     holes = rows.drop_duplicates("image_id").set_index("image_id")["hole_ratio"]
     table["hole"] = holes.reindex(own.images).to_numpy()

@@ -75,6 +75,23 @@ def test_the_report_leads_to_it_and_without_images_there_is_none(tmp_path: Path)
     assert not (tmp_path / "page" / "worst.html").exists(), "images that were to be left out do not stay"
 
 
+def test_each_mask_is_explained_by_its_own_holes(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs", models=("mgs-iim", "mean"), masks=("center", "shapes"), images=40
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        path = folder / cell["folder"] / "results.parquet"
+        rows = read_rows(path)
+        by_image = 0.1 + np.arange(len(rows)) / 100
+        write_rows(rows.assign(hole_ratio=0.25 if cell["mask"] == "center" else by_image), path)
+    path = render_worst_page(ReportContext(load_experiment(folder)), tmp_path / "page")
+    assert path is not None
+    text = Elements(path.read_text(encoding="utf-8")).text
+    assert text.count("Every hole covers 25.0 % of its image.") == 1, "that is true of the center mask alone"
+    assert text.count("area of the hole") == 1, "the other mask's holes differ, and are compared"
+
+
 def test_worst_images_follow_the_direction_of_the_metric() -> None:
     scores = np.arange(20.0)
     assert np.flatnonzero(worst_images(scores, higher_is_better=True)).tolist() == [0, 1]
