@@ -88,6 +88,8 @@ class CodeDigest:
         """Both closures as one."""
         modules = dict(self.modules)
         for name, part in other.modules.items():
+            # A module with a part in both gets a digest of the two; one whose parts agree keeps its own, and
+            # shows no change.
             modules[name] = part if modules.get(name, part) == part else _sha256(modules[name], part)
         return CodeDigest(_sha256(*sorted({self.digest, other.digest})), dict(sorted(modules.items())))
 
@@ -100,6 +102,8 @@ def place_of(function: Callable[..., Any] | type) -> Place:
     ('json.decoder', 'JSONDecoder.decode')
     """
     function = _unwrap(function)
+    # A function made inside another counts by that one, which holds its text; a lambda has no name to find,
+    # so all of its module counts.
     name = function.__qualname__.split(".<locals>")[0]
     return function.__module__, "" if "<lambda>" in name else name
 
@@ -108,6 +112,8 @@ def _unwrap(function: Any) -> Any:
     while True:
         if isinstance(function, functools.partial):
             function = function.func
+        # functools.wraps leaves a trace of the function below; a class may have that attribute without being
+        # a wrapper.
         elif hasattr(function, "__wrapped__") and not isinstance(function, type):
             function = function.__wrapped__
         else:
@@ -123,6 +129,8 @@ def bound_arguments(function: Any) -> list[str]:
     found = []
     while True:
         if isinstance(function, functools.partial):
+            # A callable that is bound is code: its place is followed, and its repr holds an address that
+            # changes with every run.
             found += [repr(a) for a in function.args if not callable(a)]
             found += [f"{k}={v!r}" for k, v in sorted(function.keywords.items()) if not callable(v)]
             function = function.func
@@ -150,6 +158,8 @@ class SourceTree:
         The user's modules are read anew each time.
         """
         tree = SourceTree(self._roots)
+        # Parsed modules are shared, but not the misses: a name that was not found here may lie in the user's
+        # folder.
         tree._modules = {name: module for name, module in self._modules.items() if module is not None}
         tree._definitions = dict(self._definitions)
         return tree, tree._add_file(path)
@@ -157,6 +167,8 @@ class SourceTree:
     def _add_file(self, path: Path) -> str:
         path = path.resolve()
         package, name = path.parent, path.stem
+        # The dotted name starts at the outermost folder with an __init__.py, where Python's own import would
+        # start.
         while (package / "__init__.py").is_file() and package != package.parent:
             name, package = f"{package.name}.{name}", package.parent
         for root in (package, path.parent):
@@ -174,6 +186,8 @@ class SourceTree:
             relative = Path(*name.split("."))
             candidates = [
                 root / place
+                # Our roots come before the user's: a file of the user's named like one of our modules never
+                # stands in for it.
                 for root in self._roots
                 for place in (relative.with_suffix(".py"), relative / "__init__.py")
             ]
@@ -220,18 +234,22 @@ class SourceTree:
 
     def definition(self, module: _Module, node: ast.AST) -> _Definition:
         """Digest one definition and list what it refers to; worked out once."""
+        # By identity, since nodes cannot be hashed by content; _Definition keeps the node alive for it.
         found = self._definitions.get(id(node))
         if found is None:
             found = self._definitions[id(node)] = self._examine(module, node)
         return found
 
     def _examine(self, module: _Module, node: ast.AST) -> _Definition:
+        # Imports inside of a function bind names in that function alone, and shadow those of the module.
         local = dict(module.imports_of(ast.walk(node)))
         canonical = _Canonical(lambda expression: self._resolve(module, expression, local))
         text = canonical.text(node)
         mentions = set()
         reached = canonical.reached | self._in_annotations(module, node, local)
         for part in ast.walk(node):
+            # Every attribute and string may be the name of a method or an entry: too many rather than too
+            # few.
             if isinstance(part, ast.Attribute):
                 mentions.add(part.attr)
             elif isinstance(part, ast.Constant) and isinstance(part.value, str):
@@ -247,6 +265,8 @@ class SourceTree:
                 for name in ast.walk(annotation) if isinstance(annotation, ast.AST) else ():
                     if isinstance(name, ast.Name | ast.Attribute):
                         target = self._resolve(module, name, local)
+                        # A chain a.b.c holds the nodes a and a.b as well: those resolve to modules, which
+                        # would lead to everything in them.
                         if target and target[1]:
                             found.add(target)
         return found
@@ -271,6 +291,7 @@ class SourceTree:
     def _follow(self, target: Place) -> Place | None:
         """Where an imported name is defined, through modules that only pass it on."""
         source, name = target
+        # Bounded, since two modules may import a name from each other.
         for _ in range(10):
             module = self.module(source)
             if module is None:
@@ -278,6 +299,7 @@ class SourceTree:
                 return (source, name) if not name and self._is_known_package(source) else None
             if not name or name in module.bindings:
                 return source, name
+            # Submodules come after names that the package binds itself, as in Python.
             if self.module(f"{source}.{name}"):
                 return f"{source}.{name}", ""
             if name not in module.imports:
@@ -330,6 +352,7 @@ class _Module:
     @cached_property
     def effects(self) -> list[ast.stmt]:
         """Statements that bind nothing: they count with anything of the module."""
+        # Walked without the guarded imports of TYPE_CHECKING, which never run.
         nodes = _flat(self.tree.body)
         return [n for n in nodes if not _bound_names(n) and not isinstance(n, ast.Import | ast.ImportFrom)]
 
@@ -343,6 +366,8 @@ class _Module:
                     body = [
                         s for s in node.body if not _is_method(s) and not set(_bound_names(s)) & _DESCRIPTIONS
                     ]
+                    # A copy: the original keeps its methods, which are digested one by one when they are
+                    # reached.
                     found.setdefault(name, []).append(
                         ast.ClassDef(
                             name=node.name,
@@ -371,6 +396,7 @@ class _Module:
         if not node.level:
             return node.module or ""
         parts = self.name.split("@")[0].split(".")
+        # A package's own file counts as one level below the package, so "." means the package itself there.
         keep = len(parts) - node.level + (self.path.name == "__init__.py")
         return ".".join([*parts[: max(keep, 0)], *([node.module] if node.module else [])])
 
@@ -379,9 +405,12 @@ def _flat(body: Iterable[ast.stmt], *, typing_only: bool = False) -> Iterator[as
     """Yield the statements of a module, including those under ``if``, ``try`` and ``with``, without docstrings."""
     for node in body:
         if isinstance(node, ast.If):
+            # Names imported for annotations alone still lead on, but are never part of what runs.
             if typing_only or "TYPE_CHECKING" not in ast.dump(node.test):
                 yield from _flat([*node.body, *node.orelse], typing_only=typing_only)
             if "TYPE_CHECKING" not in ast.dump(node.test):
+                # The condition decides which branch binds the name, so it counts with the module's other
+                # statements.
                 yield ast.copy_location(ast.Expr(node.test), node)
         elif isinstance(node, ast.Try):
             handlers = [s for handler in node.handlers for s in handler.body]
@@ -424,6 +453,7 @@ class _Search:
     ) -> None:
         self._tree, self._mentions = tree, set(mentions)
         self._waiting = list(places)
+        # Stops count as seen: whatever leads to them goes no further.
         self._seen: set[Place] = set(without)
         self._classes: list[_Class] = []
         self._digested: dict[str, set[str]] = {}
@@ -432,10 +462,13 @@ class _Search:
         for module, name in self._waiting:
             if self._tree.module(module) is None:
                 raise LookupError(f"no module {module!r} (looking for {name!r})")
+        # To a fixed point: a method reached late may mention another of a class reached early.
         while self._waiting or self._methods_wait() or self._entries_wait():
             while self._waiting:
                 self._visit(self._waiting.pop())
         parts = {name: _sha256(*sorted(texts)) for name, texts in sorted(self._digested.items())}
+        # A set: where the same definition was reached twice, or lies in another file, the whole digest is the
+        # same.
         every = sorted({text for texts in self._digested.values() for text in texts})
         return CodeDigest(_sha256(*every), parts)
 
@@ -444,6 +477,7 @@ class _Search:
         found = False
         for reached in self._classes:
             for method in _methods(reached.node):
+                # Special methods are called by operators and by Python itself, never by name.
                 wanted = reached.all_methods or method.name in self._mentions or _is_special(method.name)
                 if wanted and method.name not in reached.taken and method.name not in _DESCRIPTIONS:
                     reached.taken.add(method.name)
@@ -460,6 +494,7 @@ class _Search:
             for bound, nodes in module.bindings.items() if module else ():
                 decorators = [d for node in nodes for d in getattr(node, "decorator_list", ())]
                 entry = any(not _is_naming(decorator) for decorator in decorators)
+                # Entries may be mentioned as users spell them, with hyphens.
                 mentioned = bound in self._mentions or bound.replace("_", "-") in self._mentions
                 if entry and mentioned and (name, bound) not in self._seen:
                     self._waiting.append((name, bound))
@@ -475,10 +510,12 @@ class _Search:
         name = place[1]
         if not name:
             self._waiting += [(module.name, bound) for bound in module.bindings]
+            # An empty name stands for the whole module.
             return
         top, _, method = name.partition(".")
         if method:
             self._method(module, top, method)
+            # A method brings its class with it, whose frame holds the constants that the method reads.
             return
         if top in module.bindings:
             self._module_effects(module)
@@ -491,6 +528,7 @@ class _Search:
             self._visit_import(module.imports[top])
         elif self._tree.module(f"{module.name}.{top}"):
             self._waiting.append((f"{module.name}.{top}", ""))
+        # A module with __getattr__ may define anything, so all of it counts, as for "import *".
         elif name != "*" and "__getattr__" not in module.bindings:
             if top not in _module_attributes(module):
                 raise LookupError(f"{module.name} defines no {top!r}")
@@ -529,8 +567,10 @@ class _Search:
     def _digest(self, module: _Module, name: str, node: ast.AST) -> None:
         """Take in a definition, and queue what it refers to."""
         found = self._tree.definition(module, node)
+        # Mentions are global: whether the object that has the method is ours cannot be told from the text.
         self._mentions |= found.mentions
         self._waiting += found.reached
+        # Without "@path": where a user's file lies decides nothing.
         self._digested.setdefault(module.name.split("@")[0], set()).add(_sha256(name, found.text))
 
 
@@ -559,6 +599,7 @@ class _Canonical:
     def _node(self, node: ast.AST) -> str:
         if not self._is_variable(node) and (target := self._resolve(node)):
             self.reached.add(target)
+            # By name and not by module, so that a definition may move to another file.
             return f"<{target[1] or target[0].rpartition('.')[2]}>"
         if isinstance(node, ast.Import | ast.ImportFrom) or _is_text_alone(node):
             return ""
@@ -567,6 +608,7 @@ class _Canonical:
             return f"Raise({self.text(kind)})"
         if isinstance(node, ast.AnnAssign):
             value = self.text(node.value) if node.value else ""
+            # As a plain assignment, since annotations are not digested.
             return f"Assign([{self.text(node.target)}],{value})"
         fields = [
             f"{name}={self.text(value)}"
@@ -579,6 +621,7 @@ class _Canonical:
         """Whether a name, or a chain of attributes, begins with a variable of a function that we are in."""
         while isinstance(node, ast.Attribute):
             node = node.value
+        # A parameter that is named like a function of the module is not that function.
         return not isinstance(node, ast.Name) or any(node.id in scope for scope in self._scopes)
 
 
@@ -594,6 +637,7 @@ def _variables(node: ast.AST) -> set[str] | None:
     found = {a.arg for a in arguments if a}
     shared: set[str] = set()
     waiting: list[ast.AST] = list(node.body) if isinstance(node.body, list) else [node.body]
+    # Walked by hand and not by ast.walk: what inner functions and comprehensions store is theirs.
     while waiting:
         part = waiting.pop()
         if isinstance(part, ast.Global):

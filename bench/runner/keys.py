@@ -98,11 +98,16 @@ def training_code(
         mentions: names that settings choose from registries, such as that of a learning-rate schedule.
         tree: sources to read; this program's if not given.
     """
+    # The user's file is not in the program's tree; with it come the modules of its own folder.
     tree, place = model_place(model, tree or code_digest.program_source())
     if not model.trained:
+        # A baseline has no step, loader or schedule: a change there must not compute it again.
         return tree.closure([place], ["complete", "fit"])
+    # By function and not by name: two names may share one function with other arguments, which are added
+    # below.
     drawn = [masks.registry.mask_function(name) for name in train_masks]
     functions = [code_digest.place_of(function) for function in drawn]
+    # The trainer calls the methods by name from modules outside of this closure, so they are mentioned here.
     code = tree.closure([place, *_TRAINING_CODE, *functions], {*_MODEL_METHODS, *mentions}, _stops(functions))
     return _with_arguments(code, drawn)
 
@@ -112,6 +117,7 @@ def evaluation_code(mask: str, tree: SourceTree | None = None) -> CodeDigest:
     tree = tree or code_digest.program_source()
     drawn = masks.registry.mask_function(mask)
     function = code_digest.place_of(drawn)
+    # Features are collected only for metrics of sets, and belong to the keys of those.
     code = tree.closure([*_EVALUATION_CODE, function], (), [*_stops([function]), _OF_SETS])
     return _with_arguments(code, [drawn])
 
@@ -119,6 +125,7 @@ def evaluation_code(mask: str, tree: SourceTree | None = None) -> CodeDigest:
 def metric_code(metric: ImageMetric | DistributionMetric, tree: SourceTree | None = None) -> CodeDigest:
     """Return the digest of the code of one metric: its function, and what loads the weights that it needs."""
     tree = tree or code_digest.program_source()
+    # All callables of the entry: beside the function, its preparation, which loads weights and scales images.
     functions = [value for value in vars(metric).values() if callable(value)]
     places = [code_digest.place_of(function) for function in functions]
     module = metric.function.__module__
@@ -136,6 +143,7 @@ def _stops(functions: Iterable[Place]) -> list[Place]:
 def _with_arguments(code: CodeDigest, functions: Iterable[Callable[..., Any]]) -> CodeDigest:
     """Add what partial applications of the functions have fixed to a digest."""
     fixed = [code_digest.bound_arguments(function) for function in functions]
+    # Only where something is fixed, so that the digest of a plain function is that of its code.
     return dataclasses.replace(code, digest=json_digest([code.digest, fixed])) if any(fixed) else code
 
 
@@ -167,9 +175,11 @@ def describe_changes(old: Mapping[str, Any], new: Key) -> list[str]:
     parts = old.get("parts") or {}
     found = []
     if parts.get("code") != new.parts.get("code"):
+        # A record of another version may lack the parts by module; then "code" is all that can be said.
         modules = changed_modules(old.get("code") or {}, new.code)
         found.append("code of " + ", ".join(modules) if modules else "code")
     for name, value in new.parts.items():
+        # "training" is the digest of another key, whose own parts are compared instead.
         if name not in ("code", "training") and parts.get(name) != as_json(value):
             found += _describe_part(name, parts.get(name), as_json(value))
     return found

@@ -63,6 +63,7 @@ class Ownership:
             OwnedElsewhereError: a living process has it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Twice: the first attempt may find a lost owner's file, and the second creates ours.
         for _ in range(2):
             if self._create():
                 break
@@ -71,11 +72,14 @@ class Ownership:
                 raise OwnedElsewhereError(f"{self.path.parent} is being worked on by {owner}")
             # Renamed before it is removed: of two processes that find the owner lost, one rename fails.
             grave = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}")
+            # Where the rename fails, somebody else has cleared the file, and the second attempt decides
+            # between us.
             with contextlib.suppress(FileNotFoundError):
                 self.path.rename(grave)
                 grave.unlink()
         else:
             raise OwnedElsewhereError(f"{self.path.parent} was taken by another process just now")
+        # A daemon: a heartbeat must never keep a process alive that has ended its work.
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
@@ -84,9 +88,11 @@ class Ownership:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give it up."""
+        # The heartbeat ends first, so that it cannot touch the file of the next owner.
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        # After a long pause (a suspended machine) the file may be another's by now.
         if read_owner(self.path) == _this_process():
             self.path.unlink(missing_ok=True)
 
@@ -110,6 +116,8 @@ class Ownership:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_seconds):
+            # A missed heartbeat is no reason to stop: a network file system comes back, or the owner counts
+            # as lost.
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 
@@ -127,12 +135,15 @@ def heartbeat_age(path: Path) -> float:
 
     Clocks of two machines may differ by more than a heartbeat, so the age is taken against a file written just now.
     """
+    # A name of its own for every thread and host, so that two who ask at once do not remove each other's
+    # file.
     probe = path.with_name(f".clock-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
     try:
         probe.touch()
         now = probe.stat().st_mtime
         return now - path.stat().st_mtime
     except OSError:
+        # Unreadable means unknown, and an owner of unknown age must not be taken for a lost one.
         return 0.0
     finally:
         probe.unlink(missing_ok=True)
@@ -144,6 +155,7 @@ def _this_process() -> Owner:
 
 def _started(process: int) -> str:
     """When a process of this machine started, as the kernel counts it; empty where there is none of that number."""
+    # The start time tells a process from a later one that was given the same number.
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -154,6 +166,7 @@ def _started(process: int) -> str:
             os.kill(process, 0)
         except (ProcessLookupError, OverflowError):
             return ""
+        # It exists and is another user's.
         except PermissionError:
             pass
         return str(process)

@@ -69,10 +69,13 @@ def run_experiment(
 def execute_plan(prepared: PreparedRun, *, on: Launcher | None = None) -> RunOutcome:
     """Do what :func:`run_experiment` does, after :func:`bench.runner.prepare.prepare_run`."""
     store = prepared.context.store
+    # Only one process opens the folder: a second would find it locked.
     if not prepared.context.compute.process_group.is_main:
         _follow(prepared)
         return RunOutcome(store, 0, is_main=False)
     with store:
+        # All cells that are to come are on disk before the first is computed, so that a killed run shows what
+        # is missing.
         record = manifest_writer.open_or_create(prepared)
         record.add_planned(prepared.plan)
         callbacks = prepared.context.callbacks
@@ -84,6 +87,7 @@ def execute_plan(prepared: PreparedRun, *, on: Launcher | None = None) -> RunOut
 
 def _follow(prepared: PreparedRun) -> None:
     """Compute this process's share of whatever rank 0 trains and evaluates, until it says that all is done."""
+    # Rank 0 reports for all; two progress bars would fight over one terminal.
     silent = dataclasses.replace(prepared.context, callbacks=RunCallbacks())
     computer = CellComputer(dataclasses.replace(prepared, context=silent))
     while order := prepared.context.compute.process_group.broadcast(_Order(None)):
@@ -124,7 +128,9 @@ class _Job:
         self._announce()
         self._launch()
         failed = sum(not self._settle(cell) for cell in self._by_training())
+        # Also when every cell was done already: the others wait for this word from the start.
         self.context.compute.process_group.broadcast(_Order(None))
+        # In table order at the end only; while the run goes on, cells are appended as they finish.
         self.record.finish(self.plan)
         if elsewhere := self.record.elsewhere():
             self.callbacks.warn(
@@ -137,6 +143,7 @@ class _Job:
         """Say what there is to do."""
         runnable = [cell for cell in self.plan.cells if cell.what]
         open_cells = [cell for cell in runnable if self._lacks(cell) is not None]
+        # Asked of the cells that are open: weights that no open cell needs are not trained again.
         to_train = [plan for plan in unique_trainings(open_cells) if not is_trained(self.context, plan)]
         self._to_train = [plan.key for plan in to_train]
         images, compute = len(self.prepared.test_images.ids), self.context.compute
@@ -158,10 +165,14 @@ class _Job:
         else:
             return
         for unit in units:
+            # Read from disk, not passed in memory: a job may have ended on another machine, or before this
+            # process was restarted.
             outcome = read_outcome(self.store, unit)
             if outcome is not None and outcome.state == "failed":
                 failures = {**failures, **outcome.failures}
         self._failures = failures
+        # What the jobs stored is taken like the cells of an earlier run; what they left out is computed
+        # below.
         self._saved = self._read_saved()
 
     def _settle(self, cell: Cell) -> bool:
@@ -177,15 +188,20 @@ class _Job:
         if lacking is None:
             saved = self._saved[cell.key]
             assert saved is not None
+            # Masks are drawn again although nothing is computed: the manifest describes them, and the report
+            # shows them.
             self._describe_masks(cell.mask)
             self.record.add(saved.entry)
             return True
         if failure := self._failures.get(cell.key):
             return self._fail(cell, failure.reason, failure.error)
         process_group = self.context.compute.process_group
+        # Sent before the work begins: train and measure contain collective calls in which all processes must
+        # take part.
         process_group.broadcast(_Order(self.plan.cells.index(cell), tuple(lacking)))
         try:
             self._compute(cell, lacking)
+        # These concern the run and not the cell: the next cell would fail the same way.
         except (InterruptedTrainingError, UsageError, DiskError):
             raise
         except Exception as error:
@@ -193,6 +209,7 @@ class _Job:
                 raise  # it struck one process only, and the others wait for it: all end
             failure = describe_failure(error, self.store)
             return self._fail(cell, failure.reason, failure.error)
+        # Every process has a NaN at the same step, so that alone can be recorded and passed over.
         return True
 
     def _fail(self, cell: Cell, reason: str, error: str) -> bool:
@@ -202,6 +219,8 @@ class _Job:
 
     def _by_training(self) -> list[Cell]:
         """Cells in table order, those of one training together."""
+        # The first cell of a training gives the place of all, so the table's order is kept otherwise (sorted
+        # is stable).
         order: dict[str, int] = {}
         for cell in self.plan.cells:
             order.setdefault(cell.training.key if cell.training else cell.model, len(order))
@@ -209,6 +228,7 @@ class _Job:
 
     def _compute(self, cell: Cell, metrics: Sequence[str]) -> None:
         assert cell.training is not None
+        # 0 where the training is loaded, which is none of those that were announced.
         index = self._to_train.index(cell.training.key) + 1 if cell.training.key in self._to_train else 0
         self._computer.train(cell, index=index, of=len(self._to_train))
         self._describe_masks(cell.mask)
@@ -221,6 +241,7 @@ class _Job:
             test = self._computer.test_set(mask)
             self.record.add_mask(mask, test.masks)
             if self.context.request.pictures:
+                # Once a mask and not once a cell: all models are shown on the same images.
                 cell_files.save_shown_images(self.store, mask, test)
 
     def _lacks(self, cell: Cell) -> list[str] | None:

@@ -77,6 +77,8 @@ def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
 
     With ``--recompute``, one that was computed with other versions or on other hardware is not.
     """
+    # "complete" is asked of the checkpoint as well: with the record alone, the weights may have been removed
+    # to save space.
     record = read_training_record(context.store, plan)
     if record is None or (context.request.recompute and _is_from_elsewhere(record, context)):
         return False
@@ -99,6 +101,7 @@ def train_model(plan: TrainingPlan, context: RunContext, *, index: int = 0, of: 
     """
     compute, store, callbacks = context.compute, context.store, context.callbacks
     compiled = context.request.settings.compile
+    # Built even if it is loaded next: the state dict needs its modules, and seeds are cheap.
     model = build_model(plan.entry, plan.config, plan.task, plan.seed, compute, compiled=compiled)
     if not plan.entry.model.trained:
         return TrainedModel(
@@ -112,12 +115,16 @@ def train_model(plan: TrainingPlan, context: RunContext, *, index: int = 0, of: 
         model.networks.load_state_dict(state["networks"])
     else:
         callbacks.training_started(plan.label, index, of, schedule.num_steps)
+        # Before the model trains, so that the peak of an earlier cell does not count.
         memory = PeakMemory(compute)
         _train(model, schedule, plan, context)
         if _is_main(context):
+            # Only now, when the last checkpoint is on disk: this record is what marks a training as finished.
             record = _training_record(model, schedule, plan, context) | {"peak_memory_mb": memory.mebibytes()}
             write_checked_json(folder / "training.json", record)
             callbacks.training_done(plan.label, record["seconds"])
+    # Read back from disk, so that a fresh training and one that is taken over leave the same values in the
+    # manifest.
     return TrainedModel(plan, model, read_training_record(store, plan) if _is_main(context) else None)
 
 
@@ -130,6 +137,7 @@ def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] |
     record = read_training_record(context.store, plan)
     folder = context.store.training(plan.slug, plan.key)
     if record is not None and context.request.recompute and _is_from_elsewhere(record, context):
+        # Its checkpoint would be resumed otherwise, on other hardware than the one that it was computed on.
         remove_folder(folder)
         return None
     if record is None:
@@ -146,6 +154,8 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
     request, compute, callbacks = context.request, context.compute, context.callbacks
     settings, folder = request.settings, context.store.training(plan.slug, plan.key)
     names = train_mask_names(plan.train_mask)
+    # Drawn before the first step, of the seed alone: a resumed training has the same masks without storing
+    # them.
     bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
     batches = TrainingDataLoader(
         context.data.train.pixels[: settings.train_images],
@@ -155,6 +165,7 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
         flips=settings.flips,
         compute=compute,
     )
+    # Other processes do not write, so they need no log and no record of where they compute.
     log, origin = None, {"what": plan.key, "where": [context.where]}
     if _is_main(context):
         origin["where"] = _write_config(plan, context, schedule, bank.digest)
@@ -165,6 +176,7 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
         assert grid is not None
         context.callbacks.samples_drawn(plan.label, step, grid(step))
 
+    # Not less than one step, in trainings of fewer than ten.
     tenth = max(1, schedule.num_steps // 10)
     Trainer(
         model,
@@ -213,6 +225,7 @@ def _write_config(
 ) -> list[dict[str, Any]]:
     """Write ``config.json``, and return where the training is computed: one entry per machine that has a part in it."""
     folder = context.store.training(plan.slug, plan.key)
+    # Without a checkpoint nothing of an earlier attempt is left, and the machine of that attempt had no part.
     where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
     if where and where[-1] != context.where:
         differences = "; ".join(describe_where(where[-1], context.where))
@@ -220,6 +233,7 @@ def _write_config(
             f"{plan.label}: resumed on other software or hardware than it was begun on ({differences}); "
             "the training records both, and its numbers cannot be reproduced bit for bit"
         )
+    # A new entry only where the machine changed: a training that is resumed ten times on one machine has one.
     where = where if where and where[-1] == context.where else [*where, context.where]
     write_json(
         folder / "config.json",
@@ -260,6 +274,8 @@ def _validator(
     """Return the function that scores the model on validation images; ``None`` where the data have none."""
     if not context.data.validation.ids:
         return None
+    # The first images by seed and the first of the mixture's masks: the same for all models, so that curves
+    # compare.
     images = evaluator.sample_subset(context.data.validation, _VALIDATION_IMAGES)
     drawn = masks.registry.draw_masks(names[0], images.ids, context.data.size)
 
@@ -267,6 +283,8 @@ def _validator(
         try:
             return evaluator.validation_score(model, images, drawn, context.compute, ["psnr_db"])
         except NotFiniteError:
+            # NaN here, since the trainer turns it into an error that names the step and the last good
+            # checkpoint.
             return {"psnr_db": math.nan}
 
     return validate
@@ -277,6 +295,7 @@ def _training_record(
 ) -> dict[str, Any]:
     """Return what ``training.json`` records of a training that has ended."""
     folder = context.store.training(plan.slug, plan.key)
+    # The clock is the checkpoint's: it counts all attempts, and no time in which nothing was trained.
     state = checkpoint.newest_checkpoint(folder)
     seconds = float(state["metric_logger"]["seconds"]) if state else 0.0
     images_seen = schedule.num_steps * plan.batch_size
@@ -289,6 +308,7 @@ def _training_record(
     log = TrainLog(folder / "train.jsonl")
     return {
         "key": plan.key,
+        # From the checkpoint and not from this process, which may have continued the work of another machine.
         "where": (state or {}).get("origin", {}).get("where", [context.where]),
         "folder": str(folder.relative_to(context.store.folder)),
         "model": plan.entry.card.name,
@@ -306,5 +326,7 @@ def _training_record(
         },
         "multiply_accumulates": macs,
         "events": diagnostics.training_events(log.read()),
+        # The record vouches for the log as it was at the end; a report can tell when lines are missing or
+        # changed.
         "log": file_signature(log.path),
     }

@@ -49,6 +49,7 @@ class _HashingWriter:
             self._file.close()
 
     def close(self) -> None:
+        # A full disk or a network file system may refuse the bytes only when they are flushed.
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -60,6 +61,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     Raises:
         DiskError: the file cannot be written; earlier checkpoints stay.
     """
+    # In the same folder, since a rename across file systems is a copy; hidden, so that no reader takes it for
+    # a checkpoint.
     temporary = folder / f".checkpoint-{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     except OSError as error:
         raise DiskError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from error
     try:
+        # ``step`` comes last: the state may not override the number that the file's name carries.
         torch.save({"format": FORMAT, **state, "step": step}, writer)  # type: ignore[arg-type]
         writer.close()
         path = folder / f"checkpoint-{step:09d}-{writer.sha256.hexdigest()[:16]}.pt"
@@ -75,8 +79,11 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
         reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
         raise DiskError(f"cannot write a checkpoint to {folder}: {reason}") from error
     finally:
+        # A failed write gives its space back at once; after the rename there is nothing left to remove.
         writer.discard()
         temporary.unlink(missing_ok=True)
+    # Only when the new file is safely in place, so that a crash at any point leaves at least one good
+    # checkpoint.
     for old in [p for p in _files(folder) if p != path][max(0, keep - 1) :]:
         old.unlink(missing_ok=True)
     return path
@@ -94,7 +101,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
+            # By blocks: a checkpoint may be larger than the memory that is left beside a loaded model.
             while block := file.read(1 << 22):
+                # The digest is compared before anything is unpickled, so damaged bytes never reach the
+                # unpickler.
                 digest.update(block)
         if digest.hexdigest()[:16] != match[2]:
             raise CheckpointError(f"{path}: truncated or altered (its bytes do not match its name)")
@@ -134,5 +144,6 @@ def remove_stale_checkpoints(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
+    # Steps are padded to nine digits, so the order of names is the order of steps.
     """List the checkpoints, newest first."""
     return sorted((p for p in folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)), reverse=True)

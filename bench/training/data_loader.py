@@ -28,6 +28,8 @@ def random_stream(*names: object) -> np.random.Philox:
     >>> int(random_stream("order", 0, 0).random_raw()) == int(random_stream("order", 0, 0).random_raw())
     True
     """
+    # The separator occurs in no name, so ("a", "bc") and ("ab", "c") differ; "<u8" gives one key on any byte
+    # order.
     key = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return np.random.Philox(key=np.frombuffer(key[:16], dtype="<u8"))
 
@@ -98,18 +100,23 @@ class TrainingDataLoader:
         resident: bool | None = None,
     ) -> None:
         device, process_group = compute.device, compute.process_group
+        # The arrays are held beside their copies on the device: those are found by address, which must not be
+        # reused meanwhile.
         self.pixels, self.masks_packed, self.device = pixels, masks_packed, device
         self.batch_size, self.seed, self.flips = batch_size, seed, flips
         self._share = process_group.share_of(batch_size)
         self._first = process_group.rank * self._share
+        # From the highest bit down: NumPy's packbits puts the first pixel there.
         self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
         self._epoch = -1
         if resident is None:
             resident = is_resident(pixels.nbytes + masks_packed.nbytes, compute)
         self._fetch: Callable[[int], tuple[Tensor, ...]]
+        # Chosen once, here: the step's path below is then one call, with no branch on the device.
         if not resident:
             self._fetch = Prefetcher(self._rows, device)
         elif device.type == "cpu":
+            # Host memory is the device's memory: there is nothing to keep a copy of, and no transfer to hide.
             self._fetch = lambda step: copy_to_device(self._rows(step), device)
         else:
             copies = [resident_copy(array, device) for array in (pixels, masks_packed)]
@@ -121,9 +128,15 @@ class TrainingDataLoader:
         Images are float32 ``(B, 3, H, W)`` channels-last in [0, 1], masks ``(B, 1, H, W)``.
         """
         ids, flip, raw, bits = self._fetch(step)
+        # Bytes travel and become floats on the device, a quarter of the traffic; the permuted view is
+        # channels-last already.
         image = raw.permute(0, 3, 1, 2).float().div_(255)
         if self.flips:
+            # Both are computed and one is chosen: indexing by ``flip`` would make the host wait for the
+            # number of mirrored images.
             image = torch.where(flip.view(-1, 1, 1, 1), image.flip(-1), image)
+        # On the CPU whatever the device, so that a loss draws the same numbers everywhere; the shift keeps 63
+        # bits, a valid seed.
         generator = torch.Generator()
         generator.manual_seed(int(random_stream("losses", self.seed, step).random_raw() >> 1))
         mask = self._unpack(bits)
@@ -131,6 +144,7 @@ class TrainingDataLoader:
 
     def _rows(self, step: int) -> tuple[NDArray[np.generic], ...]:
         """Gather positions, flips, pixels and packed masks of ``step`` on the host."""
+        # The walk has no end: the prefetched step after the last one is valid too, and simply never used.
         ids, flip, masks = self._walk(step)
         return ids, flip, self.pixels[ids], self.masks_packed[masks]
 
@@ -144,16 +158,21 @@ class TrainingDataLoader:
         count = len(self.pixels)
         position = step * self.batch_size + self._first
         end, parts = position + self._share, []
+        # A batch may straddle two epochs, or hold several where there are fewer images than a batch has.
         while position < end:
             epoch, offset = divmod(position, count)
             if epoch != self._epoch:  # a new order every epoch
+                # All draws of an epoch at once, by position: what an image gets depends on neither batch size
+                # nor number of processes.
                 self._order = seeded_permutation(count, "order", self.seed, epoch)
                 flips = random_stream("flips", self.seed, epoch).random_raw(count) & np.uint64(1)
+                # The bias of the remainder is of the order of 1 in 2^50 for a bank of thousands of masks.
                 masks = random_stream("masks", self.seed, epoch).random_raw(count) % np.uint64(
                     len(self.masks_packed)
                 )
                 self._flip, self._mask = flips.astype(np.bool_), masks.astype(np.int64)
                 self._epoch = epoch
+            # What is cached is a function of the epoch alone, so a resumed training draws the same again.
             here = slice(offset, min(count, offset + end - position))
             parts.append((self._order[here], self._flip[here], self._mask[here]))
             position += here.stop - here.start
@@ -163,6 +182,7 @@ class TrainingDataLoader:
     def _unpack(self, packed: Tensor) -> Tensor:
         size = self.pixels.shape[1]
         bits = (packed.unsqueeze(-1) >> self._shifts) & 1
+        # Rows are packed to whole bytes, so the bits beyond size * size are padding.
         return bits.flatten(1)[:, : size * size].reshape(-1, 1, size, size).float()
 
 
@@ -189,12 +209,15 @@ _CHUNK_BYTES = 1 << 26
 
 def resident_copy(array: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return the copy of ``array`` on ``device``, made at the first call and shared while it is in use."""
+    # The address identifies an array without hashing gigabytes.
     key = (array.__array_interface__["data"][0], array.shape, array.strides, device)
     copy = _resident_copies.get(key)
     if copy is None:
         copy = torch.empty(array.shape, dtype=torch.uint8, device=device)
         rows = max(1, _CHUNK_BYTES // max(1, array[0].nbytes))
         for start in range(0, len(array), rows):
+            # Copied first: torch warns about memory maps, which are read-only, and a copy makes one
+            # sequential read of the file.
             copy[start : start + rows].copy_(torch.from_numpy(np.array(array[start : start + rows])))
         _resident_copies[key] = copy
     return copy
@@ -235,9 +258,12 @@ class Prefetcher:
         else:  # the first step, or a jump
             future = self._thread.submit(self._send, step)
         tensors, sent = future.result()
+        # Submitted only after the previous result was taken, so at most one batch is held beside that of the
+        # current step.
         self._ahead = step + 1, self._thread.submit(self._send, step + 1)
         if sent is not None:
             stream = torch.cuda.current_stream(self._device)
+            # The GPU waits, not the host: the step's kernels queue behind the copy.
             stream.wait_event(sent)
             for tensor in tensors:
                 tensor.record_stream(stream)  # its memory is not reused before the step has read it

@@ -73,6 +73,8 @@ class Compute:
             free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
             return float(free) * self.memory_share
         try:
+            # MemAvailable counts the file cache as free, which the memory-mapped pack would otherwise seem to
+            # fill.
             for line in Path("/proc/meminfo").read_text().splitlines():
                 if line.startswith("MemAvailable:"):
                     return float(line.split()[1]) * 1024 * self.memory_share
@@ -81,8 +83,9 @@ class Compute:
             return float("inf")
 
     def numerics(self) -> dict[str, Any]:
-        """Return what of the machine can change sums, and so enters every key."""
+        """Return what of the machine can change sums; it is recorded with every result and enters no key."""
         where: dict[str, Any] = {"device": self.device.type, "precision": self.precision}
+        # Without the build tag (+cpu, +cu124): the CUDA version is recorded by itself.
         where["torch"] = torch.__version__.split("+")[0]
         if self.device.type == "cpu":
             where["threads"] = torch.get_num_threads()
@@ -91,9 +94,11 @@ class Compute:
             where["gpu"] = torch.cuda.get_device_name(self.device)
             where["cuda"] = torch.version.cuda
             where["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        # Only where they apply: an absent entry is the default, so that older records compare as equal.
         if self.deterministic:
             where["deterministic"] = True
         if self.process_group.is_distributed:
+            # Each process sums its share first, so sums round differently with their number.
             where["processes"] = self.process_group.world_size
         return where
 
@@ -106,6 +111,7 @@ def select_device(
     Raises:
         UsageError: the device is not there, or it cannot compute in this precision.
     """
+    # First: with torchrun, the number of this process decides which GPU it takes.
     process_group = init_distributed()
     chosen = _find_device(device, process_group)
     if precision == "auto":
@@ -128,6 +134,7 @@ def select_device(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether ``error`` means that memory ran out; torch's CPU allocator raises a plain ``RuntimeError``."""
+    # MemoryError is NumPy's, when a batch is gathered on the host.
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -139,6 +146,7 @@ def supports_bf16(device: torch.device) -> bool:
     """Return whether the device multiplies bf16 in hardware; emulation is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # A cap on oneDNN's instructions hides the hardware from it, and it then emulates.
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper().startswith(("SSE", "AVX2", "AVX512_CORE_VNNI")):
         return False
     try:
@@ -159,6 +167,7 @@ def _find_device(device: str, process_group: ProcessGroup) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {device}: only cpu and cuda are supported")
     if chosen.type == "cpu":
+        # Without an index: torch takes "cpu" and "cpu:0" for two devices when it compares them.
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch finds no CUDA device here; give --device cpu")
@@ -169,6 +178,8 @@ def _find_device(device: str, process_group: ProcessGroup) -> torch.device:
             raise UsageError(
                 f"--device {device}: torchrun gives each process its own GPU; give --device cuda"
             )
+        # The rank counts over all machines, GPUs are numbered on each; LOCAL_RANK is missing under launchers
+        # other than torchrun.
         index = int(os.environ.get("LOCAL_RANK", process_group.rank))
         if index >= count:
             raise UsageError(f"torchrun started more processes than there are GPUs here ({count})")
@@ -218,7 +229,10 @@ def _keep_freed_memory() -> None:
         return
     trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
     try:
+        # Of the process itself, whichever C library it was linked with.
         libc = ctypes.CDLL(None)
+        # Large blocks get no mapping of their own, which free() would return at once, and the heap is not
+        # trimmed.
         libc.mallopt(mmap_max, 0)
         libc.mallopt(mmap_threshold, 2**30)
         libc.mallopt(trim_threshold, 2**31 - 1)

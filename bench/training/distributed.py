@@ -72,6 +72,7 @@ class ProcessGroup:
     def all_reduce_mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean of each scalar over the processes."""
         if self.is_distributed and values:
+            # Cloned, since the all-reduce writes in place and the caller may still hold the local values.
             values = {name: value.clone() for name, value in values.items()}
             self._average(list(values.values()))
         return values
@@ -80,6 +81,7 @@ class ProcessGroup:
         """Return the maximum of each number over the processes."""
         if not (self.is_distributed and values):
             return values
+        # On the CPU: these are a few numbers of the host, and gloo is initialized beside NCCL for them.
         tensor = torch.tensor(values)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return [int(v) for v in tensor]
@@ -110,10 +112,15 @@ class ProcessGroup:
         if not self.is_distributed:
             return
         synced = nn.SyncBatchNorm if device.type == "cuda" else SyncedBatchNorm2d
+        # Lists, because modules are replaced during the walk.
         for parent in list(networks.modules()):
             for name, child in parent.named_children():
+                # The exact class: a subclass may normalize differently, and the layers that replace it are
+                # subclasses themselves.
                 if type(child) is nn.BatchNorm2d:
                     replacement = synced(child.num_features, child.eps, child.momentum or 0.1)
+                    # The same tensors under the same names, so that seeds, checkpoints and optimizers notice
+                    # nothing.
                     replacement.weight, replacement.bias = child.weight, child.bias
                     replacement.running_mean, replacement.running_var = child.running_mean, child.running_var
                     replacement.num_batches_tracked = child.num_batches_tracked
@@ -128,6 +135,8 @@ class ProcessGroup:
             distributed.all_reduce(flat)
             flat /= self.world_size
         means = torch.split(flat, [t.numel() for t in tensors])
+        # Back into the gradients that the optimizer holds; one fused kernel instead of one copy per
+        # parameter.
         torch._foreach_copy_(tensors, [m.view_as(t) for m, t in zip(means, tensors, strict=True)])
 
 
@@ -138,9 +147,11 @@ SINGLE_PROCESS = ProcessGroup()
 def init_distributed() -> ProcessGroup:
     """Join the processes that ``torchrun`` started; return :data:`SINGLE_PROCESS` without it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    # torchrun with one process is a plain run, and its numbers and records must equal those of one.
     if world < 2:
         return SINGLE_PROCESS
     if not distributed.is_initialized():
+        # Two backends: tensors on the GPU go through NCCL, numbers and objects of the host through gloo.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=_TIMEOUT)
     return ProcessGroup(distributed.get_rank(), world)
@@ -148,6 +159,7 @@ def init_distributed() -> ProcessGroup:
 
 def exit_distributed(code: int) -> NoReturn:
     """End one of several processes at once: gloo's threads sometimes abort in the interpreter's teardown."""
+    # os._exit flushes nothing.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -158,6 +170,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
+        # Cloned: autograd forbids a function that changes its input without saying so.
         total = value.clone()
         distributed.all_reduce(total)
         return total
@@ -179,10 +192,13 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """Normalize ``(N, C, H, W)``; the result has the same shape and type."""
         if not self.training:
+            # In evaluation the running statistics are used, which are equal on all processes: nothing to
+            # exchange.
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        # bf16 has 8 bits of mantissa, too few for sums over a batch of images.
         value = input.float()
         count = value.numel() // value.shape[1] * distributed.get_world_size()
         mean = _SumOverProcesses.apply(value.sum((0, 2, 3))) / count
@@ -192,6 +208,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             momentum = self.momentum or 0.0
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, momentum)
+            # The running variance is the unbiased one and the normalizing variance is not, as in
+            # nn.BatchNorm2d.
             self.running_var.lerp_(variance * (count / max(count - 1, 1)), momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normalized: Tensor = centered * scale[:, None, None] + self.bias[:, None, None]

@@ -104,15 +104,18 @@ class MetricLogger:
         self._mark = now
 
     def record(self, network: str, terms: dict[str, Tensor], weight: float, step: int) -> None:
+        # Kept as tensors: reading a value here would make every step wait for the device.
         """Add ``weight * terms`` to the sums on the device; note the first step with a loss that is not finite."""
         for name, value in terms.items():
             key = f"{network}/{name}"
             value = value.detach().float().reshape(()) * weight
             self._sums[key] = self._sums[key] + value if key in self._sums else value
+        # The total is what is differentiated: a term that spoils it shows here.
         nonfinite = ~torch.isfinite(terms["loss"].detach()).reshape(())
         if network not in self._first_nonfinite:
             self._first_nonfinite[network] = torch.full_like(nonfinite, -1, dtype=torch.int64)
         first = self._first_nonfinite[network]
+        # Only the first step is of use in the message; chosen on the device, without a branch on the host.
         self._first_nonfinite[network] = torch.where((first < 0) & nonfinite, step, first)
 
     def report(self, step: int) -> None:
@@ -121,14 +124,20 @@ class MetricLogger:
         Raises:
             NonFiniteLossError: a loss was not finite.
         """
+        # Before the lines are written: train.jsonl and the page never show a NaN as a number.
         self.check_finite()
         self.stop_clock()
+        # A collective call, so it stands before the test for the main process: all must take part.
         self._sums = self.process_group.all_reduce_mean(self._sums)
+        # From the step, not from a counter: sums restored from a checkpoint count too. The last report may
+        # cover fewer steps.
         steps = (step - 1) % self._report_every + 1
         terms = {
             name: value / self._steps_trained(name.split("/")[0], step, steps)
             for name, value in zip(self._sums, _read(self._sums), strict=True)
         }
+        # Steps and time of this process since its last report; a resumed training has run only part of the
+        # interval.
         timed = step - self._reported
         pace = self._since_report / max(timed, 1)
         self._smooth = pace if self._smooth is None else self._smooth + _SMOOTHING * (pace - self._smooth)
@@ -165,6 +174,7 @@ class MetricLogger:
 
     def check_finite(self) -> None:
         """Raise :class:`NonFiniteLossError` if a loss was NaN or infinite; waits for the device."""
+        # The maximum: -1 where a process saw none, and all of them must stop if one did.
         firsts = self.process_group.all_reduce_max([int(v) for v in _read(self._first_nonfinite)])
         for network, step in zip(self._first_nonfinite, firsts, strict=True):
             if step >= 0:
@@ -173,6 +183,8 @@ class MetricLogger:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums since the previous report, and the seconds of training."""
+        # Averaged before saving: the checkpoint is written by one process and loaded by all, whatever their
+        # number then.
         self._sums = self.process_group.all_reduce_mean(self._sums)
         return {"sums": dict(self._sums), "seconds": self.seconds}
 
@@ -199,4 +211,5 @@ class MetricLogger:
 
 def _read(scalars: dict[str, Tensor]) -> list[float]:
     """Return the values of scalars on the device, in one transfer."""
+    # Stacked on the device first, since every transfer of its own costs a round trip.
     return [float(value) for value in torch.stack(list(scalars.values())).cpu()] if scalars else []

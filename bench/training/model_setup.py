@@ -26,6 +26,8 @@ def build_model(
         compute: device and process group.
         compiled: run its networks through ``torch.compile``.
     """
+    # Layers draw from torch's global generator; the caller's is left as it was. On the CPU, so all devices
+    # begin alike.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(json_digest(["weights", entry.card.name, seed])[:15], 16))
         model = entry.model(config, task)
@@ -40,6 +42,7 @@ def move_to_device(model: InpaintingModel, compute: Compute, *, compiled: bool =
     Activations are channels-last everywhere, since batches are. Weights are so on a GPU alone: on the CPU, gradients
     come back contiguous, and converting them took half of the optimizers' time.
     """
+    # Before the move and the compilation: the layers put in must be moved and compiled with the others.
     compute.process_group.synchronize_batch_norm(model.networks, compute.device)
     if compute.device.type == "cuda" and compute.autocast_dtype is not None:
         # Autocast keeps the casts of weights with gradients; those of loss networks it would make in every forward.

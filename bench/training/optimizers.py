@@ -69,6 +69,8 @@ class Optimizers:
         if index != self._phase_index:
             self._phase_index = index
             for network, spec in phase.optimizers.items():
+                # Compared by kind, which has no learning rate: PConv's fine-tuning lowers the rate and keeps
+                # Adam's moments.
                 if self._kinds.get(network) != spec.kind:
                     self.optimizers[network] = build_optimizer(spec, self.parameters[network])
                     self._kinds[network] = spec.kind
@@ -88,6 +90,8 @@ class Optimizers:
         optimizer = self.optimizers[network]
         spec = self.schedule.phase_at(step).optimizers[network]
         set_learning_rate(optimizer, spec.learning_rate_at(step, self.schedule.num_steps))
+        # Set to None, a network whose loss does not reach a parameter leaves it alone; zeros would still move
+        # it by momentum.
         optimizer.zero_grad(set_to_none=True)
         return optimizer
 
@@ -111,6 +115,8 @@ class Optimizers:
 
     def load_state_dict(self, state: dict[str, Any], step: int) -> None:
         """Continue from ``state``, which was taken after ``step`` steps."""
+        # The phases done so far are entered in order, since an optimizer may stem from an earlier one; the
+        # next is the loop's.
         for index in range(self.schedule.index_at(max(step - 1, 0)) + 1):
             self.enter_phase(self.schedule.start_of(index))
         for network, optimizer in self.optimizers.items():

@@ -43,11 +43,14 @@ class StopSignals:
             signal.signal(number, handler)
 
     def stop_if_asked(self, step: int) -> None:
+        # Called only after a checkpoint was written: whatever stops here can be continued.
         """Raise :class:`InterruptedTrainingError` if a signal arrived; ``step`` is the checkpointed step."""
         if self.signum:
             raise InterruptedTrainingError(self.signum, f"after step {step}")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
+        # Nothing else is done in a handler, which may run between any two bytecodes, in the middle of a write
+        # too.
         if self.signum:  # a second Ctrl-C ends the run at once, without a checkpoint
             raise KeyboardInterrupt
         self.signum = signum

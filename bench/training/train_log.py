@@ -20,6 +20,7 @@ class TrainLog:
         """Drop the lines of steps after ``step``, and a last line that a kill truncated."""
         if not self.path.exists():
             return
+        # Resuming repeats the steps after the checkpoint, which would log them a second time.
         kept = [line for line in self.read() if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         atomic_write(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -32,6 +33,8 @@ class TrainLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""
+        # Opened for every line: a rewind replaces the file, and a handle kept open would write on into the
+        # old one.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -41,6 +44,8 @@ class TrainLog:
             return []
         lines = []
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # A kill may leave half a line, or half a character: both must fail here, as JSON, and not while
+            # decoding.
             try:
                 line = json.loads(text)
             except ValueError:

@@ -60,11 +60,14 @@ class TrainStep:
             OutOfMemoryError: on the second out-of-memory error, or if a single image does not fit.
         """
         self.compute.mark_step_begin()
+        # A copy: names are struck off as they are done, so that a retry goes on where memory ran out.
         remaining = list(phase.networks)
         while remaining:
             try:
                 self._update_networks(remaining, phase, batch)
             except Exception as error:
+                # The retry waits for the loop: until this handler ends, the error's traceback keeps the
+                # failed step's tensors alive.
                 if not is_out_of_memory(error):
                     raise
                 self._halve_micro_batch(batch)
@@ -95,10 +98,14 @@ class TrainStep:
                 with self.compute.autocast():
                     seen = completion if network == "generator" else completion.detach()
                     terms = self.model.loss(network, part, seen, phase)
+                # The last part may be smaller; losses are means, so each part counts by its images.
                 weight = len(part) / len(batch)
                 loss = scaler.scale(terms["loss"] * weight)
+                # ``inputs`` confines the gradients: the generator's loss passes through the discriminator and
+                # leaves none there.
                 loss.backward(inputs=self.optimizers.parameters[network])  # type: ignore[no-untyped-call]
                 losses.append(({name: value.detach() for name, value in terms.items()}, weight))
+            # Once per network, after all parts: what is averaged is the gradient of the whole batch.
             self.compute.process_group.average_gradients(self.optimizers.parameters[network])
             scaler.step(optimizer)
             scaler.update()
@@ -108,10 +115,12 @@ class TrainStep:
             remaining.pop(0)
 
     def _complete(self, phase: Phase, batch: Batch) -> Completion:
+        # A phase that trains the discriminator alone needs no graph of the generator.
         with torch.set_grad_enabled("generator" in phase.optimizers), self.compute.autocast():
             return self.model.complete(batch)
 
     def _halve_micro_batch(self, batch: Batch) -> None:
+        # The last micro-batch of a batch may be the smaller one, and the setting may exceed the batch.
         used = min(self.micro_batch or len(batch), len(batch))
         # Processes would have to agree on the new size in the middle of a step, so several of them give up at once.
         if self._halved or used == 1 or self.compute.process_group.is_distributed:

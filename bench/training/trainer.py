@@ -112,6 +112,8 @@ class Trainer:
 
                 # Step.
                 self.train_step.run(phase, self.batches(self.step))
+                # Counted at once, so that everything below means "after this many steps", in names of
+                # checkpoints too.
                 self.step += 1
                 self.hooks.on_step(self.step)
                 complete = self.step == self.schedule.num_steps
@@ -122,6 +124,7 @@ class Trainer:
 
                 # Validate.
                 if validate and (complete or is_due(self.step, self.intervals.validate)):
+                    # A validation of broken weights takes seconds and would fail with a less helpful message.
                     self.metric_logger.check_finite()
                     with self._eval_mode():
                         self.metric_logger.log_validation(self.step, validate())
@@ -135,9 +138,13 @@ class Trainer:
                 asked = self._agree_on_checkpoint(saved_at, stop, reported=reported)
                 if complete or asked or is_due(self.step, self.intervals.checkpoint):
                     self.save_checkpoint(complete=complete)
+                    # Set after the write, so that a slow disk does not make checkpoints follow one another.
                     saved_at = time.perf_counter()
+                    # Only where all processes agreed: one that stops alone would leave the others waiting in
+                    # their next exchange.
                     if asked:
                         stop.stop_if_asked(self.step)
+            # A signal during the load of a complete training, or during its last checkpoint.
             stop.stop_if_asked(self.step)
 
     def state_dict(self, *, complete: bool = False) -> dict[str, Any]:
@@ -166,12 +173,16 @@ class Trainer:
         Raises:
             NonFiniteLossError: losses or weights are not finite; nothing is written.
         """
+        # Writing is no training time: rates in results would depend on the disk.
         self.metric_logger.stop_clock()
         self.metric_logger.check_finite()
+        # The losses of the step were finite, but its update may still have overflowed.
         if network := self.optimizers.first_nonfinite_network():
             raise NonFiniteLossError(f"weights of the {network} are not finite after step {self.step - 1}")
         state = self.state_dict(complete=complete)  # on every process: pending losses are averaged over them
         if self.compute.process_group.is_main:
+            # In this order: lines may outlive a checkpoint, since a resume drops them, but not the other way
+            # round.
             self.metric_logger.log.sync()
             checkpoint.save_checkpoint(self.folder, self.step, state, keep=1 if complete else 2)
         self.metric_logger.start_clock()
@@ -179,15 +190,19 @@ class Trainer:
     def restore_checkpoint(self) -> bool:
         """Load the newest checkpoint, if there is one; return whether that training is complete."""
         state = None
+        # One process decides what is resumed; others may see another state of a network file system.
         if self.compute.process_group.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.remove_stale_checkpoints(self.folder)
             state = checkpoint.newest_checkpoint(self.folder, warn=self.hooks.warn)
+            # The file format says nothing of the model: weights are loaded only into the training that wrote
+            # them.
             if state and state.get("origin", {}).get("what") != self.hooks.origin.get("what"):
                 self.hooks.warn(
                     f"{self.folder}: holds a checkpoint of another training; starting from step 0"
                 )
                 state = None
+            # -1 drops every line: a training that starts over must not continue an old log.
             self.metric_logger.log.rewind(state["step"] if state else -1)
         state = self.compute.process_group.broadcast(state)
         if state:
@@ -204,6 +219,7 @@ class Trainer:
         process_group = self.compute.process_group
         overdue = int(reported and time.perf_counter() - saved_at > self.intervals.checkpoint_seconds)
         if not process_group.is_distributed:
+            # Without other processes a signal is honored after the current step, not only at the next report.
             return bool(overdue or stop.signum)
         if not reported:
             return False
@@ -216,5 +232,6 @@ class Trainer:
         self.metric_logger.stop_clock()
         self.model.networks.eval()
         yield
+        # Not in a finally clause: after an error the training ends, and no step follows that needs the modes.
         self.optimizers.set_modes()
         self.metric_logger.start_clock()
