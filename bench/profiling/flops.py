@@ -50,6 +50,7 @@ class ModelCost:
 def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> InpaintingModel:
     """Build a model with shapes and parameter counts but without weights, quickly whatever its size."""
     with FakeTensorMode():
+        # The mean image is a real tensor, which fake ones may not be mixed with.
         return model(config, replace(task, mean_image=None))
 
 
@@ -57,6 +58,7 @@ def count_operations(model: type[InpaintingModel], config: Any, task: Task, budg
     """Count the operations of a model. Raise whatever the model raises on tensors without numbers."""
     with FakeTensorMode():
         built = model(config, replace(task, mean_image=None))
+        # Two images and not one, see _COUNTED; per image, costs are linear in them.
         batch = _blank_batch(_COUNTED, task.size)
         built.networks.train()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -66,6 +68,7 @@ def count_operations(model: type[InpaintingModel], config: Any, task: Task, budg
         steps, terms = {}, {}
         for phase in built.phases(budget):
             with FlopCounterMode(display=False) as counter:
+                # As a training step does: a phase without the generator keeps nothing for its backward.
                 with torch.set_grad_enabled("generator" in phase.optimizers):
                     completion = built.complete(batch)
                 for network in phase.optimizers:
@@ -84,6 +87,8 @@ def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, 
     """
     with FakeTensorMode():
         built = model(config, replace(task, mean_image=None))
+        # One image at a time, although the batch is larger: micro-batches and shares of processes may be
+        # single images.
         image, mask = torch.rand(1, 3, task.size, task.size), torch.zeros(1, 1, task.size, task.size)
         batch = Batch(image, mask, torch.arange(1), 0, torch.Generator())
         built.networks.train()
@@ -94,6 +99,7 @@ def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, 
                     built.loss(network, batch, completion.detach(), phase)
         except ValueError as error:
             return "more than 1 value per channel" in str(error)
+        # Nothing is known then, and a wrong refusal would be worse than an error in the first step.
         except Exception:  # a model that needs real numbers: training will tell
             return False
     return False
@@ -101,11 +107,13 @@ def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, 
 
 def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
     """Return the bytes that a generator forward saves for backward, without parameters."""
+    # Parameters are saved for backward too, but they are there anyway.
     own = {p.untyped_storage()._cdata for p in model.networks.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
+        # By storage, since views of one activation are saved several times.
         if storage._cdata not in own:
             kept[storage._cdata] = storage
         return tensor
@@ -125,12 +133,14 @@ def matrix_rate(compute: Compute, repeats: int = 5) -> float:
     a = torch.randn(size, size, device=compute.device).to(dtype)
     best = float("inf")
     for _ in range(repeats):
+        # Kernels run after the call has returned.
         if compute.device.type == "cuda":
             torch.cuda.synchronize(compute.device)
         began = time.perf_counter()
         a @ a
         if compute.device.type == "cuda":
             torch.cuda.synchronize(compute.device)
+        # The best and not the mean: other programs only ever slow it down.
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
 
@@ -175,11 +185,13 @@ def count_memory(
     with FakeTensorMode():
         built = model(config, replace(task, mean_image=None))
         built.networks.train()
+        # Two batch sizes are enough: what is kept is a straight line in the number of images.
         few, many = (_kept_in_steps(built, n, task.size, budget, compute) for n in (_COUNTED, 2 * _COUNTED))
         trained = sum(p.numel() * p.element_size() for p in built.networks.parameters())
         frozen = sum(p.numel() * p.element_size() for p in built.frozen.parameters())
     slopes = [(b - a) / _COUNTED for a, b in zip(few, many, strict=True)]
     lines = tuple((a - slope * _COUNTED, slope) for a, slope in zip(few, slopes, strict=True))
+    # Four copies of each, whatever the optimizer: an upper bound, and exact for Adam.
     return TrainingMemory(float(_WEIGHT_COPIES * trained + frozen), lines)
 
 
@@ -201,6 +213,7 @@ def _kept_in_steps(
         for network in phase.optimizers:
             kept: dict[int, int] = {}
 
+            # Bound as a default, since the loop gives every network a dictionary of its own.
             def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
                 kept.update(_storages([tensor]))
                 return tensor

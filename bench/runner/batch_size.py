@@ -43,9 +43,11 @@ def largest_fitting(fits: Callable[[int], bool], limit: int) -> int:
     >>> largest_fitting(lambda images: images <= 45, limit=100)
     40
     """
+    # Small batches are tried one by one, since a multiple of 8 would be a coarse step there.
     batches = [*range(1, min(limit, _GRAIN) + 1), *range(2 * _GRAIN, limit + 1, _GRAIN)]
     good, bad = -1, 0
     while bad < len(batches) and fits(batches[bad]):
+        # Doubling costs a logarithm of trials, and each of them builds a model.
         good, bad = bad, bisect_left(batches, 2 * batches[bad])
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -63,23 +65,30 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     """
     settings, compute = context.request.settings, context.compute
     processes = compute.process_group.world_size
+    # A batch that was given needs no trial, and the manifest of an earlier run is not asked.
     if settings.batch != "auto":
         return settings
     with contextlib.suppress(DamagedManifestError):  # it will be rebuilt from the cells
         old = context.store.read_manifest()
+        # An experiment keeps its batch, whatever fits today: its cells would not compare otherwise.
         if old is not None and isinstance(old["settings"]["batch"], int):
             return dataclasses.replace(settings, batch=old["settings"]["batch"])
     available = len(context.data.train.ids)
     limit = min(available, settings.train_images or available)
     if settings.steps_per_phase is None:
+        # A batch that leaves fewer steps than this would train worse for want of updates, not of memory.
         limit = max(1, min(limit, settings.images_seen // _STEPS))
+    # Only to learn which trainings there are; the smallest batch that the processes can share passes every
+    # check.
     request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=processes))
     trial = build_plan(dataclasses.replace(context, request=request), entries, [])
+    # One plan a model: seeds and masks change nothing about memory.
     plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
     # Images and masks first: a batch must fit beside what the training keeps on the device.
     pixels = context.data.train.pixels[: settings.train_images]
     mask_bank = np.zeros((settings.mask_bank, -(-(settings.size**2) // 8)), np.uint8)
     resident = keep_resident([pixels, mask_bank], compute)
+    # After the images: running out of memory there ends the run with an error of its own.
     if limit < processes:
         raise UsageError(f"--batch auto: {limit} images a step are fewer than the {processes} processes")
     batch = processes * largest_fitting(
@@ -100,25 +109,32 @@ def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     """Try a step of every phase on a GPU; estimate on a CPU, whose memory the system overcommits."""
     if compute.device.type == "cuda":
         fits = fits_in_memory(plan, images, compute)
+        # The allocator would otherwise keep the blocks of this trial, and the next would find less free
+        # memory.
         torch.cuda.empty_cache()
     else:
         needed = training_bytes(plan.entry.model, plan.config, plan.task, plan.budget, compute, images)
         fits = needed <= _SHARE * free_bytes(compute)
+    # A collective call: all processes must choose the same batch, so one that does not fit decides.
     return bool(min(compute.process_group.all_gather(fits)))
 
 
 def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     """Return whether a step of every phase with ``images`` images does not run out of memory."""
     size, device = plan.task.size, compute.device
+    # A hole of a quarter of the image is a common case; memory does not depend on where it is.
     mask = torch.zeros(images, 1, size, size, device=device)
     mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
     image = torch.rand(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    # Trials differ in length between processes, so a step here must not wait for the others.
     alone = dataclasses.replace(compute, process_group=type(compute.process_group)())
     model = build_model(plan.entry, plan.config, plan.task, plan.seed, alone)
     schedule = Schedule(model.phases(plan.budget))
     with tempfile.TemporaryDirectory() as folder:
         source = StepBatches(images, lambda step: batch)
         trainer = Trainer(model, schedule, source, alone, Path(folder), micro_batch=images)
+        # Every phase: the joint one holds the graphs of two networks, and the first has built no
+        # discriminator's state.
         for index in range(len(schedule.phases)):
             step = schedule.start_of(index)
             batch = Batch(image, mask, torch.arange(images), step, torch.Generator().manual_seed(0))
@@ -126,6 +142,7 @@ def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
                 trainer.train_step.run(trainer.optimizers.enter_phase(step), batch)
             except OutOfMemoryError:
                 return False
+            # The step split the batch to get through, so the whole of it did not fit.
             if trainer.train_step.micro_batch != images:
                 return False
     return True

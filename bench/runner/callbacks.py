@@ -113,6 +113,7 @@ class CallbackGroup(RunCallbacks):
         self.members = list(members)
 
     def _pass_on(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # A copy, since a member that fails is removed on the way.
         for member in list(self.members):
             try:
                 getattr(member, event)(*arguments)
@@ -120,6 +121,7 @@ class CallbackGroup(RunCallbacks):
                 raise
             except Exception as error:
                 self.members.remove(member)
+                # The warning goes through the group as well, without the member that is gone, so this ends.
                 self.warn(
                     f"{type(member).__name__}.{event} failed and is left out: {type(error).__name__}: {error}"
                 )
@@ -142,12 +144,14 @@ class ProtectedCallbacks(RunCallbacks):
         method = getattr(self._callbacks, name)
 
         def call(*arguments: Any, **keywords: Any) -> None:
+            # Only OSError: a full pipe or a closed terminal. A mistake in a callback must show.
             with contextlib.suppress(OSError):
                 method(*arguments, **keywords)
 
         return call
 
 
+# A function of its own, since a closure in the loop below would forward every method to the last event.
 def _forward(event: str) -> Any:
     def method(self: CallbackGroup, *arguments: Any) -> None:
         self._pass_on(event, arguments)
@@ -156,6 +160,7 @@ def _forward(event: str) -> Any:
     return method
 
 
+# Generated, so that an event added to the base class is forwarded without a second list.
 for _event in [name for name in vars(RunCallbacks) if not name.startswith("_")]:
     setattr(CallbackGroup, _event, _forward(_event))
 
@@ -174,6 +179,7 @@ def load_callbacks(names: Sequence[str]) -> list[RunCallbacks]:
     """
     from models.registry import did_you_mean
 
+    # Built-in names win over an installed package of the same name.
     points = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
     points |= {
         name: importlib.metadata.EntryPoint(name, value, ENTRY_POINT_GROUP)
@@ -183,6 +189,7 @@ def load_callbacks(names: Sequence[str]) -> list[RunCallbacks]:
     for name in names:
         if name not in points:
             raise UsageError(f"--callback {name}: unknown{did_you_mean(name, points)}")
+        # Made here and now: what cannot be imported must stop the command before it trains for hours.
         try:
             callbacks = points[name].load()()
         except BenchError:

@@ -61,9 +61,11 @@ def lacking_metrics(prepared: PreparedRun, saved: SavedCell | None) -> list[str]
     wanted, request = prepared.metric_code, prepared.context.request
     if saved is None:
         return list(wanted)
+    # Compared metric by metric, so that a new metric is added to a cell without measuring the others again.
     measured = saved.record.get("metrics", {})
     lacking = [n for n, code in wanted.items() if measured.get(n, {}).get("digest") != code.digest]
     incomplete = bool(lacking) or (request.pictures and not saved.has_images)
+    # A cell that is complete may come from anywhere; one that is not would get columns from two machines.
     if saved.entry.get("where") != prepared.context.where and (incomplete or request.recompute):
         return list(wanted)
     return lacking if incomplete else None
@@ -89,6 +91,7 @@ def save_cell(
     """
     context = prepared.context
     folder = context.store.cell(cell.slug, cell.key)
+    # lacking_metrics has asked for all metrics in this case, so nothing old is worth keeping.
     if before is not None and before.entry.get("where") != context.where:
         before = None
     measured = [name for name in prepared.metric_code if name in {*result.rows.columns, *result.sets}]
@@ -99,10 +102,12 @@ def save_cell(
         for name in measured
     }
     if before is not None:
+        # By position: load_cell has made sure that the rows are of the same images in the same order.
         old = [name for name in metric_columns(before.rows) if name not in result.rows]
         rows = rows.assign(**{name: before.rows[name].to_numpy() for name in old})
         metrics = before.record.get("metrics", {}) | metrics
         sets = before.entry["evaluation"].get("sets", {}) | sets
+    # Readers rely on the columns of primary metrics, also where weights for one were not to be had.
     rows = with_primary(rows)
     entry = manifest_writer.done_entry(prepared, cell, trained, result.seconds, cell_numbers(rows), sets)
     assert cell.what is not None
@@ -112,11 +117,13 @@ def save_cell(
         "metrics": metrics,
         "setup": manifest_writer.cell_setup(context) | {"masks": masks.bank.masks_digest(test.masks)},
     }
+    # Only images that the report shows are stored; all of them would take gigabytes.
     ids = np.array([test.images.ids[i] for i in test.pool])
     images = result.pictures if context.request.pictures else None
     if records := trained.model.records():
         lines = "".join(json.dumps(entry) + "\n" for entry in records)
         atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
+    # Everything else is on disk before cell.json, which says that it is.
     write_cell(folder, rows, entry | record, ids, images)
     return SavedCell(entry, record, rows, images is not None)
 
@@ -168,12 +175,14 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
         DamagedCellError: there was one, and its files are not what they were, or not this cell's.
     """
     if not (folder / "cell.json").is_file():
+        # Written last, so without it the cell was never finished, whatever else the folder holds.
         return None
     try:
         record = read_checked_json(folder / "cell.json")
         rows = read_rows(folder / "results.parquet")
         entry = {k: v for k, v in record.items() if k not in manifest_writer.CELL_RECORD}
         identity = {k: getattr(cell, k) for k in _IDENTITY}
+        # Folders are named by twelve digits of the key; copied or renamed ones are told by their content.
         if entry["status"] != "done" or {k: entry[k] for k in _IDENTITY} != identity:
             raise ValueError("cell.json is not of this cell")
         if cell.trained and cell.training and entry["training"]["key"] != cell.training.key:
@@ -184,6 +193,7 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
             raise ValueError("results.parquet is of another cell")
         if not numbers_agree(rows, entry["evaluation"].get("numbers")):
             raise ValueError("results.parquet does not hold the numbers of cell.json")
+        # The record's checksum covers the record alone; the table's numbers are held against those in it.
         has_images = (folder / "pictures.npz").exists()
         if has_images:
             _check_npz(folder / "pictures.npz")

@@ -33,11 +33,13 @@ def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
         yield contract.CheckResult(f"refused: {error}", None)
         return
     results = []
+    # Yielded one by one, since a check takes seconds and is shown as it ends.
     for result in contract.run_checks(entry, size):
         results.append(result)
         yield result
     if not entry.model.trained:
         return
+    # A model that cannot make one step would fail the next checks for the same reason, and longer.
     sound = not any(result.skipped for result in results)
     for name, check in {"training stays finite": check_training, "resume": check_resume}.items():
         if not sound:
@@ -58,6 +60,8 @@ def check_training(entry: ModelEntry, size: int) -> str | None:
         try:
             _trainer(entry, size, Path(folder), steps=_TRAINED_STEPS).train()
         except NonFiniteLossError as error:
+            # Up to the semicolon: the rest speaks of checkpoints, in a folder that is gone when the message
+            # is read.
             return str(error).split(";")[0]
     return None
 
@@ -81,6 +85,7 @@ def check_resume(entry: ModelEntry, size: int) -> str | None:
         whole = _trainer(entry, size, Path(folder) / "whole")
         whole.train()
         first = _trainer(entry, size, Path(folder) / "halves")
+        # Before the step and not in it, so that the last checkpoint is of the step before.
         first.batches = StepBatches(1, _killing(first.batches, first.schedule.num_steps // 2))
         with contextlib.suppress(_KilledError):
             first.train()
@@ -101,6 +106,7 @@ def _trainer(entry: ModelEntry, size: int, folder: Path, *, steps: int = 2) -> T
     schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=steps)))
 
     def batches(step: int) -> Batch:
+        # By step and not one generator for all: a resumed training draws what an undisturbed one draws.
         return replace(case.batch, step=step, generator=torch.Generator().manual_seed(step))
 
     compute = Compute(torch.device("cpu"), "fp32")
@@ -110,5 +116,6 @@ def _trainer(entry: ModelEntry, size: int, folder: Path, *, steps: int = 2) -> T
         StepBatches(len(case.batch), batches),
         compute,
         folder,
+        # A checkpoint after every step, so that the killed training resumes exactly where it stopped.
         intervals=Intervals(report=1, checkpoint=1),
     )

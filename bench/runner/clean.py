@@ -36,6 +36,7 @@ def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
     """Checkpoints of experiments that no process works in, those of finished trainings apart from the others."""
     found = []
     for folder in folders:
+        # Somebody trains there: the checkpoints are about to be needed, and sizes would be of a moment.
         if lock_holder(folder):
             continue
         for complete in (True, False):
@@ -43,6 +44,7 @@ def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
                 path
                 for training in sorted(folder.glob("trainings/*"))
                 if (training / "training.json").is_file() == complete
+                # A pattern that temporary files do not match: those are listed as leftovers.
                 for path in sorted(training.glob("checkpoint-*.pt"))
             ]
             if files:
@@ -56,6 +58,7 @@ def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
     """Temporary files that killed writers left in experiments that no process works in."""
     found = []
     for folder in folders:
+        # Looked for first: testing the lock of every folder would touch folders that have nothing to remove.
         files = tuple(p for p in sorted(folder.rglob(".*.tmp")) if p.is_file())
         if files and not lock_holder(folder):
             found.append(Removable("leftovers of killed processes", str(folder), files, "nothing"))
@@ -66,6 +69,7 @@ def find_image_caches(cache: Path) -> list[Removable]:
     """List the image caches."""
     found = []
     for array in sorted(cache.glob("*.npy")):
+        # An array, its description and its lock share a stem, and are of no use without each other.
         there = tuple(sorted(cache.glob(f"{array.stem}.*")))
         found.append(Removable("image cache", str(array.with_suffix("")), there, "decoded again when needed"))
     return found
@@ -83,6 +87,7 @@ def remove_files(what: Removable) -> int:
         DiskError: a file cannot be removed.
     """
     lock = next((path for path in what.files if path.suffix == ".lock"), None)
+    # The lock itself stays: removing a file that others lock would let two of them in at once.
     freed = 0
     try:
         with FileLock(lock, timeout=0) if lock else nullcontext():

@@ -46,6 +46,7 @@ def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         (r["step"], r["terms"]["discriminator/loss"]) for r in reports if "discriminator/loss" in r["terms"]
     ]
     for kind, there, meaning in _STATES:
+        # Runs of neighboring reports: a state that comes and goes is not the one that the paper speaks of.
         for inside, group in groupby(losses_of_discriminator, key=lambda pair: there(pair[1])):
             run = list(group)
             if inside and len(run) >= REPORTS and run[-1][0] - run[0][0] >= SHARE * last:
@@ -56,9 +57,11 @@ def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         loss = report["terms"].get("generator/loss")
         if loss is None:
             continue
+        # Losses may be negative or have a median of zero, so the magnitude is compared and zero left out.
         if len(losses) >= REPORTS and abs(loss) > DIVERGED * abs(median(losses)) > 0:
             detail = f"its loss is {loss:.3g}, more than {DIVERGED:.0f} times the median so far"
             found.append({"step": report["step"], "kind": "generator diverged", "detail": detail})
+            # Once is enough: after it, the median is of a training that has failed already.
             break
         losses.append(loss)
     return sorted(found, key=lambda event: int(event["step"]))

@@ -63,12 +63,14 @@ def _versions() -> Iterator[SystemCheck]:
     yield SystemCheck("versions", "python", "ok", f"{platform.python_version()} ({sys.executable})")
     extras: dict[str, list[Requirement]] = {}
     for text in importlib.metadata.requires("inpaint-bench") or ():
+        # Read from the installed metadata and not from pyproject.toml, which a wheel does not have.
         requirement = Requirement(text)
         extra = _extra(requirement)
         if extra is None:
             yield _package(requirement)
         elif extra != "dev":
             extras.setdefault(extra, []).append(requirement)
+    # An extra counts only as a whole: a part of one is usually there for the sake of another package.
     for extra, needed in extras.items():
         missing = [r.name for r in needed if _version(r.name) is None]
         if missing:
@@ -83,6 +85,8 @@ def _versions() -> Iterator[SystemCheck]:
 
 def _package(requirement: Requirement) -> SystemCheck:
     version = _version(requirement.name)
+    # A development version of torch satisfies a bound as well, although specifiers leave pre-releases out by
+    # default.
     if version is not None and requirement.specifier.contains(version, prereleases=True):
         return SystemCheck("versions", requirement.name, "ok", version)
     found = "not installed" if version is None else f"{version}, needed is {requirement.specifier}"
@@ -111,6 +115,7 @@ def _devices() -> Iterator[SystemCheck]:
     yield SystemCheck("devices", "cpu", "ok", f"{machine['cpu']}, {threads}")
     memory = {"cpu": float(str(machine["memory_gib"])) * _GIB}
     if not torch.cuda.is_available():
+        # The commonest mistake: a wheel of torch without CUDA on a machine that has a GPU.
         if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
             remedy = "install torch for your driver's CUDA: https://pytorch.org/get-started/locally"
             why = f"a driver is here, and torch {torch.__version__} finds no device"
@@ -139,6 +144,7 @@ def _precision(compute: Compute) -> Iterator[SystemCheck]:
         if dtype is torch.bfloat16 and not in_hardware:
             yield SystemCheck("precision", where, "ok", "not in hardware; --precision auto is fp32")
             continue
+        # Drawn on the CPU, so that every device multiplies the same numbers, and compared with float64.
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
         try:
@@ -177,8 +183,11 @@ def _folders() -> Iterator[SystemCheck]:
 
 
 def _folder(name: str, folder: Path, remedy: str, space: str) -> Iterator[SystemCheck]:
+    # The folder may not exist yet: its nearest parent decides whether it can be made.
     place = next(p for p in (folder, *folder.parents) if p.exists())
     try:
+        # The very steps of a run (create, lock, rename), since permission bits tell little on network file
+        # systems.
         with tempfile.TemporaryDirectory(dir=place, prefix=".inpaint-bench-doctor-") as trial:
             path = Path(trial) / "trial"
             with FileLock(Path(trial) / ".lock", timeout=0):
@@ -223,6 +232,8 @@ def _data(data: str) -> Iterator[SystemCheck]:
     yield SystemCheck("data", source.name, "ok", found)
     for what, known in (("official split", source.partition), ("identities", source.identities)):
         stem = source.kind.lists.get(what.removeprefix("official "))
+        # Only where a published split is usual: a folder of photos is not warned that it lacks CelebA's
+        # lists.
         if stem and not known and source.kind.published_split:
             name = f"{stem}.txt"
             remedy = f"put {name} beside the images"
@@ -230,6 +241,7 @@ def _data(data: str) -> Iterator[SystemCheck]:
         elif known:
             yield SystemCheck("data", what, "ok", f"known of {len(known):,} images")
     try:
+        # One image stands for all: decoding every file here would take as long as packing them.
         with decoding():
             decode_image(
                 read_bytes(source.place, source.paths[source.ids[0]]), DataSpec().size, DataSpec().crop

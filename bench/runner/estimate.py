@@ -27,6 +27,7 @@ def estimate_run(
         return RunEstimate((), (), _REPORT_SECONDS)
     costs: dict[Hashable, ModelCost] = {}
     try:
+        # Once for all seeds: counting runs the whole model, without data but with all its operations.
         for plan in (c.training for c in cells if c.training and c.trained):
             if _alike(plan) not in costs:
                 costs[_alike(plan)] = count_operations(plan.entry.model, plan.config, plan.task, plan.budget)
@@ -40,6 +41,7 @@ def estimate_run(
         training_seconds.append(_TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
     for cell in cells:
         assert cell.training is not None
+        # Metrics work on pixels, so their time grows with the area; it was measured at 64 px.
         seconds = _CELL_SECONDS + images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
         if cell.trained:
             seconds += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)

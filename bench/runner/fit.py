@@ -25,10 +25,13 @@ def fit_baseline(model: InpaintingModel, plan: TrainingPlan, context: RunContext
     """
     data, compute = context.data, context.compute
     path = context.store.folder / "fits" / f"{plan.slug}-{plan.key[:12]}.json"
+    # Made once: with other versions of a library a close choice might tip over, and rows of one cell would
+    # differ.
     chosen = None
     with contextlib.suppress(OSError, ValueError):  # never fitted, or damaged: choose again
         stored = read_checked_json(path)
         chosen = stored["chosen"] if stored.get("key") == plan.key else None
+    # A baseline is fitted for the mask that it is evaluated on, so there is one name.
     (mask,) = train_mask_names(plan.train_mask)
     record = model.fit(
         FitData(
@@ -39,6 +42,7 @@ def fit_baseline(model: InpaintingModel, plan: TrainingPlan, context: RunContext
         ),
         chosen,
     )
+    # After the fit, so that a file on disk always stands for a fit that came to its end.
     if chosen is None and compute.process_group.is_main:
         write_checked_json(path, {"key": plan.key, "where": [context.where], "chosen": record})
     return record

@@ -63,6 +63,7 @@ class _Relay(RunCallbacks):
     def training_step(self, label: str, step: int, num_steps: int) -> None:
         now = time.monotonic()
         # A queue of thousands of messages a second would help nobody.
+        # The last step is always sent, so that a display ends at 100 %.
         if step == num_steps or now - self._last_step > _STEP_SECONDS:
             self._last_step = now
             self._messages.put(("training_step", (self._numbered(label), step, num_steps)))
@@ -116,6 +117,7 @@ class _Memory:
         if slot.device not in self._free:
             self._free[slot.device] = self._measure(slot)
         used = self._used.get(slot.device, 0.0)
+        # The estimate may be wrong, so it never keeps a device idle.
         return not used or used + self.needed(unit) <= self._free[slot.device]
 
     def take(self, unit: WorkUnit, slot: Slot) -> None:
@@ -124,6 +126,7 @@ class _Memory:
 
     def give(self, unit: WorkUnit, slot: Slot) -> None:
         """Count it no more."""
+        # Sums of floats: without the bound, a rest below zero would look like room.
         self._used[slot.device] = max(0.0, self._used[slot.device] - self.needed(unit))
         if not any(self._used.values()):
             self._free.clear()  # measured anew: other programs come and go
@@ -157,6 +160,7 @@ def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
         InterruptedTrainingError: on a signal, once every job has written its checkpoint.
     """
     context = prepared.context
+    # Not "fork": a child would inherit CUDA's state, which it cannot use, and the threads' locks.
     spawn = multiprocessing.get_context("spawn")
     messages = spawn.Queue()
     waiting = list(enumerate(units, 1))
@@ -168,21 +172,29 @@ def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
             while running or (waiting and not stop.signum):
                 while waiting and free and not stop.signum and memory.fits(waiting[0][1], free[0]):
                     (number, unit), slot = waiting.pop(0), free.pop(0)
+                    # prepare_run has divided the threads by the number of slots already: this is one job's
+                    # share.
                     job = _Job(unit.key, number, len(units), torch.get_num_threads())
                     process = spawn.Process(target=_run_job, args=(portable_request(context), job, messages))
+                    # The child inherits the environment, and CUDA reads the variable once, when it starts.
                     with _visible_device(slot), hidden_main_module():
                         process.start()
                     memory.take(unit, slot)
                     running[process] = (unit, slot)
+                # Also the pause of this loop: it waits for the first message.
                 _relay(messages, context.callbacks)
                 for process, (unit, slot) in list(running.items()):
+                    # A process that ended is removed here whatever its exit code: unit.json says how its unit
+                    # ended.
                     if not process.is_alive():
                         running.pop(process)
                         memory.give(unit, slot)
                         free.append(slot)
                     elif stop.signum and process.pid not in stopped:
+                        # Once: a second signal would end the job without its checkpoint.
                         stopped.add(process.pid)
                         process.terminate()
+            # What the last jobs sent between the look at the queue and their end.
             _relay(messages, context.callbacks)
         finally:  # a second Ctrl-C, or an error here: no process is left behind
             for process in running:
@@ -198,7 +210,7 @@ def _visible_device(slot: Slot) -> Iterator[None]:
         yield
         return
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    # Indices count among the devices that this process sees.
+    # Indices count among the devices that this process sees; entries may be UUIDs, passed on as they are.
     names = before.split(",") if before else [str(i) for i in range(slot.device + 1)]
     os.environ["CUDA_VISIBLE_DEVICES"] = names[slot.device]
     try:
@@ -226,18 +238,22 @@ def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
     """Run one job, in a session of its own, so that a Ctrl-C reaches it once, through the process that started it."""
     os.setsid()
     _die_with_parent()
+    # Explicitly, since the child's torch would take every core.
     torch.set_num_threads(job.threads)
     request, root = portable
     if request.device.startswith("cuda:"):
         request = dataclasses.replace(request, device="cuda")  # it sees its own device only
     relay = _Relay(messages, job.number, job.of)
     try:
+        # Silent: data and warnings are those of the run, which has shown them once.
         prepared = prepare_run(request, RunCallbacks(), root)
         unit = find_unit(prepared, job.key)
+        # Somebody else has computed it between the start of this process and now.
         if unit is None:
             return
         context = dataclasses.replace(prepared.context, callbacks=relay)
         prepared = dataclasses.replace(prepared, context=context)
+        # As in a run without jobs, a resume on other hardware is a warning and no refusal.
         outcome = run_unit(prepared, unit, mixed=True, index=job.number, of=job.of)
         if outcome.state == "out of memory":
             relay.note(f"{unit.label} did not fit beside the others; it is computed alone")
@@ -254,6 +270,8 @@ def _die_with_parent() -> None:
         parent = multiprocessing.parent_process()
         assert parent is not None
         parent.join()
+        # SIGKILL, since a handler or a hanging kernel could delay anything else; what is lost resumes from a
+        # checkpoint.
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -78,6 +78,7 @@ class Manifest:
         """
         cells = [c for c in self.value["cells"] if not _replaces(entry, c)]
         self.value["cells"] = [*cells, entry]
+        # At once and not at the end: a killed run keeps every cell that it has announced as done.
         self.store.write_manifest(self.value)
 
     def add_planned(self, plan: Plan) -> None:
@@ -86,6 +87,7 @@ class Manifest:
             {"model": c.model, "label": c.label, "mask": c.mask, "train_mask": c.train_mask, "seed": c.seed}
             for c in plan.cells
         ]
+        # Kept from earlier commands: an experiment may grow by several, and each planned its own part.
         before = [c for c in self.value.get("planned", []) if c not in planned]
         self.value["planned"] = [*before, *planned]
         self.store.write_manifest(self.value)
@@ -100,6 +102,7 @@ class Manifest:
 
     def finish(self, plan: Plan) -> None:
         """Put the cells into table order."""
+        # Backwards, so that the first place of a model counts where it has several.
         order = {cell.model: i for i, cell in reversed(list(enumerate(plan.cells)))}
         self.value["cells"].sort(key=lambda c: (order.get(c["model"], len(order)), c["mask"], c["seed"]))
         self.store.write_manifest(self.value)
@@ -156,6 +159,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
                 f"{store.folder} holds results of another set-up ({', '.join(differing)} differ); "
                 "give another --name"
             )
+        # Settings of the last command alone would hide models and masks that earlier ones have added.
         for kind in ("models", "masks"):  # what the cells hold, whichever command added them
             held = [cell[kind[:-1]] for cell in old["cells"] if cell["train_mask"] != EXTERNAL]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
@@ -163,6 +167,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
     before = old or {}
     command = list(request.command)
     value = {
+        # Creation, commands and earlier cells are carried over; the rest describes the run of now.
         "experiment": store.name,
         "created": before.get("created", utc_timestamp()),
         "command": command,
@@ -170,6 +175,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "data": _describe_data(prepared),
         "software": provenance.software_versions(),
         "hardware": {**provenance.hardware_info(), **context.compute.numerics()},
+        # Each command once, in the order of its last use.
         "commands": [*(c for c in before.get("commands", []) if c != command), command],
         "options": [*(o for o in before.get("options", []) if o != options), options],
         "commit": provenance.git_commit(),
@@ -178,6 +184,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "metrics": _describe_metrics(prepared.unavailable),
         "cells": before.get("cells", []),
     }
+    # Only now, when the set-up has been found to be the same: nothing of another experiment is overwritten.
     store.write_manifest(value)
     if options:
         title = f"bench run --config {store.folder / CONFIG}: the options as resolved"
@@ -210,6 +217,7 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
         manifest = store.read_manifest()
     except DamagedManifestError as error:
         kept = store.manifest_path.with_name("manifest.damaged.json")
+        # Kept for whoever wants to know what happened, under a name that no reader looks for.
         store.manifest_path.replace(kept)
         warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and is rebuilt from the cells")
         manifest = None
@@ -233,16 +241,21 @@ def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None
     """Finished cells of this set-up that lie in the folder, newest last, with the digest of their masks."""
     found: list[tuple[dict[str, Any], str | None]] = []
     setup = cell_setup(context)
+    # Empty files are what a power cut leaves on some file systems.
     paths = [p for p in context.store.folder.glob("cells/*/cell.json") if p.stat().st_size]
+    # By time, so that of two cells of one name the newer replaces the older, as it did when they were
+    # written.
     for path in sorted(paths, key=lambda p: p.stat().st_mtime):
         try:
             record = read_checked_json(path)
             held = record.get("setup")
+            # Older cells do not say; their rows are checked when they are read.
             if held is not None and {k: held[k] for k in setup} != as_json(setup):
                 context.callbacks.warn(f"{path.parent}: left out, since it is of another set-up")
                 continue
             entry = {k: v for k, v in record.items() if k not in CELL_RECORD}
             earlier = [(e, d) for e, d in found if not _replaces(entry, e)]
+        # One damaged cell must not keep the others from being found.
         except (OSError, ValueError, KeyError, TypeError) as error:
             context.callbacks.warn(f"{path.parent}: left out, since it is damaged ({error})")
             continue
@@ -297,6 +310,7 @@ def options_as_toml(options: Mapping[str, Any], title: str) -> str:
     """
     lines, writable = [f"# {title}"], {}
     for name, value in options.items():
+        # One at a time, so that an option that cannot be written costs that option alone.
         try:
             tomli_w.dumps({name: value}).encode()
             writable[name] = value
@@ -345,7 +359,9 @@ def done_entry(
 def set_entry(score: SetScore, images: int) -> dict[str, Any]:
     """Record a number of a set of images, with its interval where the metric has one."""
     numbers = {"value": score.value, "low": score.low, "high": score.high}
+    # JSON has no NaN.
     kept = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+    # A metric without an interval has no entries for it, rather than two that say nothing.
     if kept["low"] is None:
         del kept["low"], kept["high"]
     return {**kept, "images": images}
@@ -389,5 +405,6 @@ def _entry(cell: Cell, status: str) -> dict[str, Any]:
 
 def _replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
     same = all(new[k] == old[k] for k in ("model", "mask", "seed"))
+    # "-" is what a cell without a training says; see the note at Manifest.add.
     unknown = any(c["status"] == "failed" and c["train_mask"] == "-" for c in (new, old))
     return same and (unknown or new["train_mask"] == old["train_mask"])

@@ -134,6 +134,7 @@ class Plan:
 
 def unique_trainings(cells: Iterable[Cell]) -> list[TrainingPlan]:
     """Return the trainings that the cells rest on, each once and in order; none for cells that do not apply."""
+    # A cell that does not apply rests on no training, although it has one planned to say why.
     needed = [c for c in cells if c.trained and c.not_applicable is None]
     return list({c.training.key: c.training for c in needed if c.training}.values())
 
@@ -147,6 +148,7 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
     Raises:
         UsageError: an unknown option, a size that no model can take, weights that are required and missing.
     """
+    # The masks first: they are cheap to check, and a misspelled one is the commonest mistake.
     _check_masks(request)
     unsupported: list[str] = []
     entries: dict[str, ModelEntry | str] = {}
@@ -159,6 +161,7 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
         try:
             entry = load_model(name, [Path(p) for p in request.models_from])
         except BrokenModelError as error:
+            # A user's file that does not import costs its own cells; the other models go on.
             entries[name] = str(error)
             continue
         try:
@@ -169,7 +172,9 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
             unsupported.append(f"--size {request.settings.size}: {name}: {error}")
         except (InvalidModelError, MissingPackageError, MissingWeightsError) as error:
             raise UsageError(str(error)) from error
+        # Also where the size does not suit: its cells are planned, and say that they do not apply.
         entries[name] = entry
+    # Where some models can take the size, the others' cells do not apply; where none can, the size is wrong.
     if unsupported and len(unsupported) == len(entries):
         raise UsageError(unsupported[0])
     return entries
@@ -191,6 +196,7 @@ def _check_masks(request: Request) -> None:
         UsageError: an unknown mask (with suggestions), or a mask image that cannot be used.
     """
     for option in ("--mask", "--train-mask"):
+        # Both, since a training mask may be another than those that are evaluated.
         try:
             given = request.masks
             if option == "--train-mask":
@@ -225,6 +231,7 @@ def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids
                     )
                 else:
                     cells.append(_plan_cell(context, entry, mask, seed, ids))
+    # Where nothing is left for a reason that an option removes, that is an error and not an empty table.
     refused = [cell.not_applicable for cell in cells]
     if refused and refused[0] and "batch normalization" in refused[0] and all(refused):
         raise UsageError(f"{request.models[0]}: {refused[0]}")
@@ -267,6 +274,7 @@ def train_masks_for(request: Request, mask: str) -> str:
         chosen = mask
     elif chosen == "auto":
         chosen = request.masks[0] if len(request.masks) == 1 else MIXTURE
+    # In one spelling, so that "paper" and its three names written out are one training and not two.
     names = train_mask_names(chosen)
     return MIXTURE if names == train_mask_names(MIXTURE) else "+".join(names)
 
@@ -279,6 +287,7 @@ def train_mask_names(train_mask: str) -> list[str]:
     >>> train_mask_names("half+center")
     ['center', 'half']
     """
+    # The name of a folder of masks may hold commas and pluses.
     given = [train_mask] if train_mask.startswith("files:") else train_mask.replace(",", "+").split("+")
     return sorted(resolve_mask_names(given))
 
@@ -287,8 +296,10 @@ def _unsuitable_batch(context: RunContext, training: TrainingPlan) -> str | None
     """Return why a model cannot be trained in parts of one image, if it would be."""
     if not training.entry.model.trained:
         return None
+    # The share of one process: batch normalization is applied to what one forward pass sees.
     own = context.compute.process_group.share_of(training.batch_size)  # refused before anything is trained
     at_once = min(context.request.settings.micro_batch or own, own)
+    # The last micro-batch is the smallest, and it is the one that would fail.
     if min(at_once, own % at_once or at_once) > 1:
         return None
     if not needs_several_images(training.entry.model, training.config, training.task, training.budget):
@@ -308,6 +319,7 @@ def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed
     settings, data = context.request.settings, context.data
     config = _config_of(context.request, entry)
     names = train_mask_names(train_mask)
+    # Only a mask alone can have a fixed hole: in a mixture, the model must cope with every kind.
     box = fixed_hole_box(names[0], settings.size) if len(names) == 1 else None
     task = Task(
         size=settings.size,
@@ -320,6 +332,7 @@ def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed
     optimizer = dataclasses.replace(
         UNIFORM_OPTIMIZER, learning_rate=settings.learning_rate, schedule=settings.schedule
     )
+    # At least one step, however large the batch.
     budget = Budget(
         num_steps=max(1, settings.images_seen // batch_size),
         track=settings.track,
@@ -339,6 +352,7 @@ def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed
         what=Key({}),
         fit_cost=entry.model.fit_cost(config, task, len(data.train.pixels[: settings.train_images])),
     )
+    # In two steps, since the key is made of the rest of the plan.
     return dataclasses.replace(plan, what=_training_key(context, plan))
 
 
@@ -350,6 +364,8 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
     parts: dict[str, Any] = {
         "model": plan.entry.card.name,
         "config": dataclasses.asdict(plan.config),
+        # In hexadecimal: a float's decimal text could differ between versions, and every bit of the mean
+        # counts.
         "task": {
             "size": plan.task.size,
             "box": plan.task.fixed_hole_box,
@@ -359,12 +375,14 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
         "train_images": settings.train_images,
         "code": code.digest,
     }
+    # A baseline that is computed from nothing but the image is the same whatever the mask.
     if model.trained or model.needs_fit:
         parts |= {
             "train_mask": names,
             "mask_content": [masks.registry.mask_content_digest(n, settings.size) for n in names],
             "mask_versions": [masks.registry.mask_info(n).version for n in names],
         }
+    # A baseline without a seed is one cell, and must not be computed again for another.
     if model.is_seeded(plan.config):
         parts["seed"] = plan.seed
     if model.trained:
@@ -373,6 +391,7 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
             "batch": plan.batch_size,
             "micro_batch": settings.micro_batch,
             "flips": settings.flips,
+            # A compiled network rounds otherwise; CUDA graphs replay the same kernels.
             "compile": settings.compile or settings.cuda_graphs,
             "mask_bank": settings.mask_bank,
         }
@@ -382,6 +401,7 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
 def _cell_key(context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str]) -> Key:
     """Everything that decides the completed test images of a cell."""
     code = _evaluation_code(mask)
+    # Through the training's key, everything that it rests on is part of this one.
     return Key(
         {
             "training": training.key,
@@ -397,6 +417,7 @@ def _cell_key(context: RunContext, training: TrainingPlan, mask: str, ids: Seque
 
 
 @cache
+# Reading and searching the sources takes tenths of a second, and each model has many cells.
 def _training_code(model: type[InpaintingModel], names: tuple[str, ...], schedule: str) -> CodeDigest:
     return training_code(model, names, [schedule])
 

@@ -68,6 +68,7 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     """Check everything that can be checked, open the data (packing them once) and plan the cells."""
     callbacks = ProtectedCallbacks(callbacks)
     wanted = expand_metrics(("primary", *request.settings.metrics))
+    # Before the data: a misspelled option must not wait for an hour of packing.
     entries = load_models(request)
     compute = select_device(
         request.device,
@@ -76,6 +77,8 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
         cuda_graphs=request.settings.cuda_graphs,
     )
     settings = request.settings
+    # Divided here and not only in the jobs: the number of threads is recorded with every result, and
+    # compared.
     if request.jobs != 1:
         if compute.process_group.is_distributed:
             raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
@@ -89,10 +92,12 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     )
     # One process packs, the others find the pack.
     data = open_data(spec, progress=callbacks.preparing) if compute.process_group.is_main else None
+    # Says only that the pack is there.
     compute.process_group.broadcast(None)
     data = data or open_data(spec)
     test_images = evaluator.sample_subset(evaluated_images(data, settings.evaluate_on), settings.test_images)
     unknown = len(test_images) - len(known_identities(test_images))
+    # Notes are of the data as a whole; the identities below are of the images that are evaluated.
     for note in data.notes:
         callbacks.warn(note)
     if unknown and "identities" in data.kind.lists and data.kind.published_split:
@@ -104,12 +109,14 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     for mask in request.masks:
         if mask.startswith(masks.folder.PREFIX):
             callbacks.note(masks.folder.pairing_rule(mask, test_images.ids, settings.size))
+    # Metrics are made ready before anything is trained: missing weights show now and not after the last step.
     ready, unavailable = prepare_metrics(wanted, compute.device, data.face_box)
     sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device, data.face_box)
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")
     context = RunContext(request, data, compute, RunFolder(experiment_name(request), root), callbacks)
+    # After the metrics, whose networks are on the device already, so that the batch fits beside them.
     settings = batch_size.resolve_auto_batch_size(context, entries)
     context = dataclasses.replace(context, request=dataclasses.replace(request, settings=settings))
     return PreparedRun(
@@ -142,10 +149,13 @@ def experiment_name(request: Request) -> str:
     models = "all" if list(request.models) == discovery.expand_models(["all"]) else "+".join(request.models)
     source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
     parts = [models, "+".join(request.masks), source, request.settings.preset]
+    # Compared with the preset and not with what was typed: an option given its default value changes no name.
     plain = resolve_config(request.settings.preset).as_dict()
     changed = {k: v for k, v in request.settings.as_dict().items() if v != plain[k] and k not in _UNNAMED}
     extra = {"set": {k: dict(v) for k, v in request.model_options.items()}, "settings": changed}
     if changed or request.model_options:
         parts.append(json_digest(extra)[:6])
+    # Models and data may hold slashes and colons.
     name = "-".join("".join(c if c.isalnum() or c in "+-_" else "_" for c in part) for part in parts)
+    # File systems limit names to 255 bytes, and this one becomes part of longer ones.
     return name if len(name) <= 80 else f"{name[:73]}-{json_digest(name)[:6]}"

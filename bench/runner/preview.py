@@ -54,8 +54,10 @@ def preview_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     Raises:
         UsageError, DataError: what ``run`` would raise before it starts.
     """
+    # The same preparation as a run's, so that whatever stops a run stops its preview with the same message.
     prepared = prepare_run(request, callbacks, root)
     context = prepared.context
+    # By name: the key of a changed cell is another, so its old folder can only be found through the manifest.
     recorded = _recorded_keys(context.store)
     cells = []
     left: list[Cell] = []
@@ -86,10 +88,12 @@ def _preview_cell(
     if cell.broken:
         return preview(f"cannot be imported: {cell.broken.splitlines()[0]}")
     if cell.not_applicable:
+        # Counted as done: nothing will be computed for it.
         return preview(f"not applicable: {cell.not_applicable}", done=True)
     folder = prepared.context.store.cell(cell.slug, cell.key)
     try:
         saved = cell_files.load_cell(folder, cell, prepared.test_images.ids)
+    # Left as it is: a preview touches nothing.
     except cell_files.DamagedCellError:
         return preview("damaged, to be evaluated again")
     lacking = cell_files.lacking_metrics(prepared, saved)
@@ -129,6 +133,7 @@ def _training_state(plan: TrainingPlan, context: RunContext) -> str:
     phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
     total = sum(phase.num_steps for phase in phases)
     folder = context.store.training(plan.slug, plan.key)
+    # Its checkpoint is of another machine and would not be resumed.
     if context.request.recompute and (folder / "training.json").is_file():
         return f"to train again here, {total:,} steps"
     state = checkpoint.newest_checkpoint(folder)
@@ -148,6 +153,7 @@ def _recorded_keys(store: RunFolder) -> dict[_CellName, dict[str, Any]]:
     """Name of each finished cell of the experiment -> what ``cell.json`` records of its key (nothing if it is old)."""
     try:
         manifest = store.read_manifest()
+    # A damaged manifest is the run's business; here it only means that nothing is known of earlier keys.
     except BenchError:
         return {}
     found = {}
@@ -170,4 +176,5 @@ def describe_recorded(recorded: Mapping[str, Any] | None, cell: Cell) -> list[st
     assert cell.what is not None
     assert cell.training is not None
     trained = describe_changes(recorded.get("training", {}), cell.training.what)
+    # A change of the data is part of both keys, and is said once.
     return list(dict.fromkeys([*trained, *describe_changes(recorded, cell.what)]))

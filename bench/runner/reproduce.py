@@ -87,23 +87,29 @@ def reproduce_experiment(
     if record.skipped:
         callbacks.note(f"Left out, made by other programs: {', '.join(record.skipped)}.")
     store = RunFolder(name, root)
+    # By the file and not by the name: the manifest may have been given by another path.
     if store.manifest_path.exists() and store.manifest_path.samefile(record.path):
         raise UsageError(f"--name {name}: is the experiment itself; give a fresh name")
     try:
         asked = recorded_requests(record, name, data=data, models_from=models_from, allow_code=allow_code)
+        # Before the runs are prepared, since their own record of where they compute holds the number of
+        # threads.
         threads = evaluated_where(record.cells[0]).get("threads")
         if isinstance(threads, int) and threads > 0:
             torch.set_num_threads(threads)  # sums depend on it
         ready = [prepare_run(request, callbacks, root) for request in asked]
         _check(record, ready, callbacks, exact=tolerance is None)
+    # A manifest may come from anybody: whatever it lacks must end in one line and not in a traceback.
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise BenchError(
             f"{record.path}: damaged ({type(error).__name__}: {error}); get a whole copy of it"
         ) from error
+    # Nothing is computed before all requests have been prepared and checked.
     for prepared in ready:
         execute_plan(prepared)
     made = store.read_manifest()
     assert made is not None
+    # By what makes a cell the same and not by key, which holds the code and may differ for good reason.
     again = {tuple(cell[k] for k in _IDENTITY): cell for cell in made["cells"]}
     comparison = _Comparison(store, ready[0].unavailable, tolerance)
     compared = [
@@ -129,12 +135,14 @@ def _check(
             f"the data are others ({manifest['data']['title']}, fingerprint "
             f"{manifest['data']['fingerprint'][:12]}; here {data.title}, {data.fingerprint[:12]}): give --data PATH"
         )
+    # If the images are others, so are all masks, and saying so of each would bury the reason.
     for mask in dict.fromkeys(m for prepared in ready for m in prepared.context.request.masks if not wrong):
         drawn = masks.bank.masks_digest(masks.registry.draw_masks(mask, ready[0].test_images.ids, data.size))
         if drawn != manifest["masks"][mask]["digest"]:
             wrong.append(
                 f"mask {mask} is drawn otherwise (here version {masks.registry.mask_info(mask).version})"
             )
+    # Each machine that had a part, in training or evaluation; differences that repeat are said once.
     places = (place for cell in record.cells for place in places_of(cell))
     elsewhere = "; ".join(dict.fromkeys(d for place in places for d in describe_where(place, context.where)))
     if elsewhere and exact:
@@ -148,6 +156,7 @@ def _check(
         raise UsageError(f"{record.path}: {'; '.join(wrong)}")
     version, commit = manifest.get("software", {}).get("inpaint-bench"), manifest.get("commit")
     now = provenance.git_commit()
+    # A note and no refusal: most commits change no number, and the comparison will tell.
     if (version, commit) != (provenance.software_versions()["inpaint-bench"], now):
         callbacks.note(f"Recorded with inpaint-bench {version} at commit {commit}, here {now}.")
 
@@ -185,11 +194,13 @@ class _Comparison:
 
 
 def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) -> tuple[str, str]:
+    # Both: two tables of other values may happen to have one mean.
     if was["mean"] == now["mean"] and was.get("digest") == now.get("digest"):
         return "equal", ""
     if was["mean"] == now["mean"]:
         reason = "the mean is equal, single images differ"
     else:
+        # Guarded against a recorded mean of zero.
         share = abs(now["mean"] - was["mean"]) / max(abs(was["mean"]), 1e-300)
         reason = f"by {now['mean'] - was['mean']:+.3g} ({share:.2%})"
     if tolerance is not None and abs(now["mean"] - was["mean"]) <= tolerance * abs(was["mean"]):
@@ -234,6 +245,7 @@ def read_record(path: Path, cell: str | None = None) -> RecordedRun:
         done = [c for c in manifest["cells"] if c["status"] == "done"]
         if cell is not None:
             names = {c["cell"] for c in done}
+            # With or without the digest at its end, which nobody types.
             done = [c for c in done if c["cell"] == cell or c["cell"].rpartition("-")[0] == cell]
             if not done:
                 raise UsageError(f"--cell {cell}: no finished cell of {path}{did_you_mean(cell, names)}")
@@ -264,8 +276,10 @@ def recorded_numbers(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, 
             ) from error
     sets = {name: {"mean": score["value"]} for name, score in cell["evaluation"].get("sets", {}).items()}
     found = {**kept, **sets}
+    # Read from a file that may have been edited: a text here would fail much later, in the arithmetic.
     if not all(isinstance(number["mean"], int | float | None) for number in found.values()):
         raise TypeError("a mean is not a number")
+    # Metrics that were not available have a mean of None, and nothing to compare.
     return {name: number for name, number in found.items() if number["mean"] is not None}
 
 
@@ -273,6 +287,7 @@ def recorded_code(record: RecordedRun) -> list[str]:
     """List the model files and programs that the record's cells need besides the installed models."""
     models = {cell["model"] for cell in record.cells}
     programs = sorted(model for model in models if model.startswith(PROGRAM_PREFIX))
+    # Programs always count as code; model files only where a model is not one of those installed here.
     if models <= {*programs, *find_models()}:
         return programs
     options = record.manifest.get("options", [])
@@ -300,6 +315,7 @@ def recorded_requests(
         UsageError: the manifest names code, which is neither given nor allowed.
     """
     manifest, settings = record.manifest, record.manifest["settings"]
+    # A manifest of another version may record settings that this one does not have.
     known = {field.name for field in fields(RunConfig)}
     common: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
@@ -307,6 +323,7 @@ def recorded_requests(
     common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(list_metrics())))
     code = recorded_code(record)
     files = [path for path in code if not path.startswith(PROGRAM_PREFIX)]
+    # One's own copy of a model file stands in for those that are named, but not for a program.
     unasked = [path for path in code if path not in files or not models_from]
     if unasked and not allow_code:
         raise UsageError(
@@ -338,14 +355,19 @@ _Group = tuple[str, tuple[str, ...], tuple[int, ...], int]
 def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[str, Any]]]:
     """Group cells by what one request can ask for: group -> model -> its config."""
     wanted: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+    # Untrained fills rest on no training mask, so they fit beside any.
     for cell in cells:
         trained_on = cell["train_mask"] if cell["trained"] else ""
+        # As text, since a config is a mapping and cannot be part of a key.
         key = (cell["model"], json.dumps(cell["config"]), trained_on)
         wanted.setdefault(key, set()).add((cell["mask"], cell["seed"]))
     groups: dict[_Group, dict[str, dict[str, Any]]] = {}
+    # Trained models first: fills then join their groups, and need no request of their own.
     for (model, config, trained_on), pairs in sorted(wanted.items(), key=lambda item: not item[0][2]):
         by_masks: dict[tuple[str, ...], list[int]] = {}
         for seed in sorted({seed for _, seed in pairs}):
+            # Seeds with the same masks go together; a request would otherwise compute pairs that were never
+            # asked for.
             by_masks.setdefault(tuple(sorted(m for m, s in pairs if s == seed)), []).append(seed)
         for names, seeds in by_masks.items():
             fields_of = restore_fields(json.loads(config))

@@ -20,6 +20,7 @@ from reports.results import atomic_io
 from reports.results import manifest as manifests
 
 RUNS, REPORTS = Path("runs"), Path("reports")
+# In a checkout, reports/ is also the package of that name: a page must not land in one of its folders.
 _RESERVED = {"results", "statistics", "claims", "sections", "templates"}
 
 
@@ -72,14 +73,18 @@ class RunFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Held by the operating system, so it needs no heartbeat; other machines are kept out of units by
+            # their owner files.
             lock = FileLock(self.folder / ".lock", timeout=0)
             lock.acquire()
+            # Beside the lock and not in it, since on some systems a locked file cannot be read.
             (self.folder / ".holder").write_text(f"{os.getpid()} on {socket.gethostname()}")
         except Timeout:
             holder = self.folder / ".holder"
             who = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
             raise BusyError(
                 f"{self.folder} is in use by another run{who}; wait for it or give another --name"
+            # The lock's timeout explains nothing to a reader of the traceback.
             ) from None
         except OSError as error:
             raise BenchError(f"{self.folder} cannot be written: {error.strerror or error}") from error
@@ -89,6 +94,7 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         """Release the folder."""
         if self._lock is not None:
+            # Before the release: after it, the note may be that of the next owner.
             (self.folder / ".holder").unlink(missing_ok=True)
             self._lock.release()
 
@@ -109,6 +115,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest with the time of this update."""
+        # The schema is last, so that a manifest that was read and extended is written as this version's.
         manifest = {**manifest, "schema": manifests.SCHEMA, "updated": utc_timestamp()}
         write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.manifest_checksum(manifest)})
 
@@ -153,6 +160,7 @@ def read_checked_json(path: Path) -> dict[str, Any]:
         ValueError: it is not JSON, or its content is not what was written.
     """
     value = json.loads(path.read_text(encoding="utf-8"))
+    # Damage and edits look the same, and neither may pass for a result.
     if not isinstance(value, dict) or value.get(manifests.SEAL) != manifests.manifest_checksum(value):
         raise ValueError(f"{path.name} does not hold what was written")
     del value[manifests.SEAL]
@@ -179,6 +187,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder of superseded results."""
+    # What cannot be removed is written over or found damaged later; neither is worth ending a run for.
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -34,6 +34,7 @@ class SampleGrid:
     def __init__(
         self, model: InpaintingModel, data: Dataset, mask: str, compute: Compute, folder: Path
     ) -> None:
+        # Held-out images, so that the grid shows what the model has learned and not what it has seen.
         held_out = data.validation if data.validation.ids else data.test
         images = evaluator.sample_subset(held_out, COUNT)
         drawn = masks.registry.draw_masks(mask, images.ids, data.size)
@@ -43,6 +44,7 @@ class SampleGrid:
     def __call__(self, step: int) -> NDArray[np.uint8]:
         """Complete, write and return the grid after ``step`` steps, ``(3 * S, N * S, 3)``."""
         truth = np.array(self._test.images.pixels)
+        # Without metrics: only the pictures are wanted. All processes take part, since evaluation is shared.
         completed = evaluator.evaluate_model(self._model, self._test, self._compute, {}).pictures
         masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GREY), truth)
         sheet: NDArray[np.uint8] = np.concatenate(

@@ -33,9 +33,11 @@ def list_slots(request: Request, compute: Compute) -> list[Slot]:
     """
     jobs, per_gpu = request.jobs, request.jobs_per_gpu
     if compute.device.type != "cuda":
+        # The affinity and not the number of cores: a container or a scheduler may grant a part of them.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return [Slot()] * (max(1, cores // _THREADS_PER_SLOT) if jobs == "auto" else jobs)
     named = request.device.partition(":")[2]
     devices = [int(named)] if named else list(range(torch.cuda.device_count()))
     count = len(devices) * per_gpu if jobs == "auto" else jobs
+    # In turn over the devices, so that the first jobs spread out before two share one.
     return [Slot(devices[i % len(devices)]) for i in range(count)]

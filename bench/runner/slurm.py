@@ -77,6 +77,7 @@ def read_slurm_config(path: Path, *, mixed: bool = False) -> SlurmConfig:
             own[name] = values.pop(name)
             if not isinstance(own[name], kind):  # type: ignore[arg-type]
                 raise UsageError(f"--on {path}: {name} = {own[name]!r} is of the wrong kind")
+    # Everything else goes to Slurm unseen, so only a table, which no parameter is, can be told as a mistake.
     for name, value in values.items():
         if isinstance(value, dict):
             known = [*kinds, *_GENERIC]
@@ -106,9 +107,11 @@ class UnitProcess:
         """End the command after its checkpoint, and have it called again."""
         from submitit.helpers import DelayedSubmission
 
+        # SIGTERM is what a run ends on after a checkpoint; the wait keeps the job alive until it is written.
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait()
+        # A new object: the process of this one must not be pickled.
         return DelayedSubmission(UnitProcess(self.command))
 
 
@@ -175,6 +178,7 @@ class _Watch:
         self.failures: dict[str, CellFailure] = {}
         self._folder = self.store.folder / "jobs"
         self._jobs = self._read_jobs()
+        # Jobs of an earlier command whose units are done, or no longer asked for.
         for key in list(self._jobs):
             if key not in self.open:
                 del self._jobs[key]
@@ -189,6 +193,7 @@ class _Watch:
         """Look at the queue and the folders until every unit has ended; yields after each look."""
         while True:
             queue = read_queue()
+            # A copy, since units that have ended are removed on the way.
             vanished = [unit for unit in list(self.open.values()) if self._has_vanished(unit, queue)]
             again = [unit for unit in vanished if self._jobs[unit.key].attempts < _ATTEMPTS]
             for unit in vanished:
@@ -206,24 +211,29 @@ class _Watch:
         """Take note of how a unit's job stands; true where it has left the queue and the unit has no outcome."""
         job, outcome = self._jobs[unit.key], read_outcome(self.store, unit)
         state = queue.get(job.job, "")
+        # A pending job was requeued: the outcome in its folder is of the attempt before, and it will run
+        # again.
         if outcome is not None and outcome.state in ("done", "failed") and not state.startswith("PENDING"):
             del self.open[unit.key]
             how = "done" if outcome.state == "done" else "failed"
             self.callbacks.note(f"{unit.name}: {how} on {outcome.host} after {outcome.seconds:.0f} s")
             return False
         if state:
+            # Told when the state changes, not at every look at the queue.
             if state != job.state:
                 owner = read_owner(unit.folder(self.store) / "owner")
                 on = f" on {owner.host}" if owner and state.startswith("RUNNING") else ""
                 self.callbacks.note(f"{unit.name}: job {job.job} {state.lower()}{on}")
             job.state, job.missing = state, 0
             return False
+        # Counted in a row: one look that misses a job says little, see _MISSING_POLLS.
         job.missing += 1
         return job.missing >= _MISSING_POLLS
 
     def _give_up(self, unit: WorkUnit) -> None:
         outcome, job = read_outcome(self.store, unit), self._jobs[unit.key]
         log = self._folder / f"{job.job}_0_log.err"
+        # The last lines only: they are shown in the report, and a log may be megabytes.
         last = log.read_text(errors="replace").strip().splitlines()[-20:] if log.is_file() else []
         reason = f"its job ended {job.attempts} times without an outcome (last: job {job.job}, log {log})"
         if outcome is not None and outcome.state == "out of memory":
@@ -236,11 +246,13 @@ class _Watch:
         """Submit one array of jobs, one for each unit."""
         if not units:
             return
+        # Imported where it is used: submitit is an extra.
         import submitit
 
         request, root = portable_request(self.prepared.context)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = write_request(request, root)
+        # submitit gives up requeueing after a number of time limits; a training may need hundreds.
         executor = submitit.AutoExecutor(folder=self._folder, cluster="slurm", slurm_max_num_timeout=1000)
         parameters = {
             name if name in _GENERIC or name.startswith("slurm_") else f"slurm_{name}": value
@@ -251,11 +263,14 @@ class _Watch:
             slurm_signal_delay_s=self.config.lead_seconds,
             slurm_setup=[*self.config.setup, *parameters.pop("slurm_setup", [])],
         )
+        # One array instead of a job each: schedulers count and limit submissions.
         with executor.batch():
             jobs = [executor.submit(UnitProcess(self._command(unit, path, root))) for unit in units]
         for unit, job in zip(units, jobs, strict=True):
             before = self._jobs.get(unit.key)
             self._jobs[unit.key] = _Submitted(job.job_id, (before.attempts if before else 0) + 1)
+        # On disk at once: if the head is killed now, the same command must find these jobs and not submit
+        # others.
         self._write_jobs()
         self.callbacks.note(f"submitted {len(units)} units to Slurm as {jobs[0].job_id.partition('_')[0]}")
 
@@ -284,6 +299,7 @@ def read_queue() -> dict[str, str]:
     Raises:
         BenchError: the controller does not answer.
     """
+    # --array lists the members of an array one by one, as jobs.json names them.
     command = ["squeue", "--noheader", "--array", "--me", "--format", "%i|%T|%r"]
     for attempt in range(5):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -299,5 +315,6 @@ def read_queue() -> dict[str, str]:
 
 def _sleep(seconds: float, stop: StopSignals) -> None:
     deadline = time.monotonic() + seconds
+    # In short naps, so that a signal is noticed at once and not at the next look.
     while time.monotonic() < deadline and not stop.signum:
         time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))

@@ -76,6 +76,7 @@ def read_status(folder: Path) -> RunStatus:
         for status, reason in [_status_of(c, folder)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
+    # A cell that was computed or has failed is not waiting, although it is still among the planned ones.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
     broken = {
         tuple(c[k] for k in ("model", "mask", "seed"))
@@ -88,6 +89,7 @@ def read_status(folder: Path) -> RunStatus:
             and tuple(planned[k] for k in ("model", "mask", "seed")) not in broken
         ):
             cells.append({**{k: planned[k] for k in fields}, "status": "waiting", "reason": None})
+    # Outside of runs/ no report folder belongs to an experiment; its own folder is no file, so none is shown.
     page = (
         folder.parent.parent / REPORTS / folder.name / "index.html"
         if folder.parent.name == RUNS.name
@@ -110,6 +112,7 @@ def read_status(folder: Path) -> RunStatus:
 def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
     """Status and reason of a recorded cell: one whose files are empty or gone is not done."""
     if entry["status"] == "done":
+        # Sizes and not contents: a status must be quick, and a run checks everything.
         for name in ("results.parquet", "cell.json"):
             path = folder / entry["folder"] / name
             if not (path.is_file() and path.stat().st_size):
@@ -125,6 +128,7 @@ def lock_holder(folder: Path) -> str | None:
         with FileLock(folder / ".lock", timeout=0):
             return None
     except Timeout:
+        # The holder writes its note after it has the lock, so the note may be missing for a moment.
         note = folder / ".holder"
         return note.read_text().strip() if note.is_file() else "unknown"
     except OSError:  # read-only: nobody can work in it
@@ -156,6 +160,3 @@ def _training(folder: Path) -> TrainingStatus:
         num_steps = 0
     logged = max((line["step"] for line in TrainLog(folder / "train.jsonl").read()), default=0)
     return TrainingStatus(folder.name, completed_steps(folder), logged, num_steps)
-
-
-# What a run would do: its cells, their states, and an estimate of time and memory for the rest.

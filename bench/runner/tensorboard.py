@@ -35,6 +35,7 @@ class TensorBoardCallbacks(RunCallbacks):
 
     def training_opened(self, label: str, folder: Path, step: int) -> None:
         """Open the event file; TensorBoard hides points after the resumed step."""
+        # A resumed training repeats the steps after its checkpoint, whose points would show twice.
         self._writers[label] = self._open(str(folder / "tensorboard"), purge_step=step + 1)
 
     def training_logged(self, label: str, line: Mapping[str, Any]) -> None:
@@ -43,6 +44,7 @@ class TensorBoardCallbacks(RunCallbacks):
             for name, value in line.get(kind, {}).items():
                 tag = name if kind == "terms" else f"validation/{name}"
                 self._writers[label].add_scalar(tag, value, line["step"])
+        # Flushed per report: whoever watches sees it now, and a killed run loses none.
         self._writers[label].flush()
 
     def samples_drawn(self, label: str, step: int, grid: NDArray[np.uint8]) -> None:

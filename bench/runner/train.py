@@ -77,11 +77,10 @@ def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
 
     With ``--recompute``, one that was computed with other versions or on other hardware is not.
     """
-    # "complete" is asked of the checkpoint as well: with the record alone, the weights may have been removed
-    # to save space.
     record = read_training_record(context.store, plan)
     if record is None or (context.request.recompute and _is_from_elsewhere(record, context)):
         return False
+    # The record alone is not enough: the weights may have been removed to save space.
     state = checkpoint.newest_checkpoint(context.store.training(plan.slug, plan.key))
     return state is not None and bool(state["complete"])
 
@@ -101,7 +100,7 @@ def train_model(plan: TrainingPlan, context: RunContext, *, index: int = 0, of: 
     """
     compute, store, callbacks = context.compute, context.store, context.callbacks
     compiled = context.request.settings.compile
-    # Built even if it is loaded next: the state dict needs its modules, and seeds are cheap.
+    # Built even where weights are loaded next: they need modules to go into.
     model = build_model(plan.entry, plan.config, plan.task, plan.seed, compute, compiled=compiled)
     if not plan.entry.model.trained:
         return TrainedModel(
@@ -154,8 +153,7 @@ def _train(model: InpaintingModel, schedule: Schedule, plan: TrainingPlan, conte
     request, compute, callbacks = context.request, context.compute, context.callbacks
     settings, folder = request.settings, context.store.training(plan.slug, plan.key)
     names = train_mask_names(plan.train_mask)
-    # Drawn before the first step, of the seed alone: a resumed training has the same masks without storing
-    # them.
+    # A function of the seed: a resumed training draws the same masks, so they need not be stored.
     bank = masks.bank.draw_bank(names, settings.mask_bank, settings.size, plan.seed)
     batches = TrainingDataLoader(
         context.data.train.pixels[: settings.train_images],
@@ -274,8 +272,7 @@ def _validator(
     """Return the function that scores the model on validation images; ``None`` where the data have none."""
     if not context.data.validation.ids:
         return None
-    # The first images by seed and the first of the mixture's masks: the same for all models, so that curves
-    # compare.
+    # Images by seed, with the first of the mixture's masks: the same for all models, so that curves compare.
     images = evaluator.sample_subset(context.data.validation, _VALIDATION_IMAGES)
     drawn = masks.registry.draw_masks(names[0], images.ids, context.data.size)
 

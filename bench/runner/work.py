@@ -115,6 +115,8 @@ def open_units(prepared: PreparedRun, saved: Mapping[str, cell_files.SavedCell |
     """
     cells: dict[str, list[Cell]] = {}
     for cell in prepared.plan.cells:
+        # Cells of failed model files and cells that do not apply are no work, and are recorded by the run
+        # itself.
         if cell.training and cell.what and cell_files.lacking_metrics(prepared, saved[cell.key]) is not None:
             cells.setdefault(cell.training.key, []).append(cell)
     units = []
@@ -141,6 +143,7 @@ def find_unit(prepared: PreparedRun, key: str) -> WorkUnit | None:
         raise UsageError(
             f"--what {key}: {'several units begin so' if known else 'this run has no such unit'}"
         )
+    # Read on this machine, at this time: what another worker has finished since is not computed again.
     saved = {cell.key: read_saved_cell(prepared, cell) for cell in prepared.plan.cells if cell.what}
     return next((unit for unit in open_units(prepared, saved) if unit.key in known), None)
 
@@ -160,6 +163,7 @@ class CellComputer:
         """Train, fit or load what the cell rests on."""
         assert cell.training is not None
         if self._trained is None or self._trained.plan.key != cell.training.key:
+            # Two models side by side would double the peak, and the peak of the second would count the first.
             self._trained = None  # free the last model's memory first
             self._trained = train_model(cell.training, self._context, index=index, of=of)
         return self._trained
@@ -172,6 +176,8 @@ class CellComputer:
             self._trained.model,
             self.test_set(cell.mask),
             self._context.compute,
+            # In the order of the run's metrics, whatever order the lacking ones are in, so that columns do
+            # not move.
             {name: function for name, function in self._prepared.metrics.items() if name in metrics},
             sets=[metric for metric in self._prepared.sets if metric.info.name in metrics],
             on_progress=lambda done, total: callbacks.evaluating(cell.label, cell.mask, done, total),
@@ -192,6 +198,7 @@ class CellComputer:
 
     def test_set(self, mask: str) -> evaluator.TestSet:
         """Return the test images with the masks of ``mask``."""
+        # Kept for the run: drawing masks takes longer than evaluating a small model on them.
         if mask not in self._tests:
             images = self._prepared.test_images
             drawn = masks.registry.draw_masks(mask, images.ids, self._context.data.size)
@@ -207,6 +214,8 @@ def read_saved_cell(prepared: PreparedRun, cell: Cell) -> cell_files.SavedCell |
         return cell_files.load_cell(folder, cell, prepared.test_images.ids)
     except cell_files.DamagedCellError as error:
         prepared.context.callbacks.warn(f"{error}; evaluating {cell.label} on {cell.mask} again")
+        # The folder goes as a whole: a damaged file beside a sound one would be found damaged again next
+        # time.
         remove_folder(folder)
         return None
 
@@ -217,8 +226,10 @@ def describe_failure(error: Exception, store: RunFolder) -> CellFailure:
     Raises:
         DiskError: nothing can be written any more, which ends the run instead.
     """
+    # No space, no quota, a read-only file system: the next cell could not be stored either.
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         raise DiskError(f"cannot write to {store.folder}: {error.strerror}") from error
+    # What was foreseen has a message of its own; of anything else, the type is half of the message.
     foreseen = isinstance(error, BenchError | ModelError)
     reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
     return CellFailure(reason, traceback.format_exc())
@@ -250,9 +261,12 @@ def run_unit(
         return outcome
 
     with Ownership(folder / "owner"):
+        # A record of an earlier attempt must not be taken for the outcome of this one if this process is
+        # killed.
         (folder / "unit.json").unlink(missing_ok=True)
         computer, failures = CellComputer(prepared), {}
         try:
+            # Inside of the ownership, and recorded: whoever waits for the unit learns why it was refused.
             _refuse_other_machine(unit, context, mixed=mixed)
             computer.train(unit.cells[0], index=index, of=of)
         except InterruptedTrainingError:
@@ -261,6 +275,7 @@ def run_unit(
         except (UsageError, DiskError):
             raise
         except Exception as error:
+            # Kept apart from failures: alone on the device, the unit may fit.
             if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
                 return ended(
                     "out of memory", {c.key: describe_failure(error, context.store) for c in unit.cells}
@@ -268,6 +283,8 @@ def run_unit(
             failure = describe_failure(error, context.store)
             return ended("failed", {cell.key: failure for cell in unit.cells})
         for cell in unit.cells:
+            # Read again after the training, which may have taken days: another machine may have evaluated
+            # meanwhile.
             saved = read_saved_cell(prepared, cell)
             lacking = cell_files.lacking_metrics(prepared, saved)
             if lacking is None:
@@ -285,6 +302,7 @@ def read_outcome(store: RunFolder, unit: WorkUnit) -> UnitOutcome | None:
     """Return how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
         record = json.loads((unit.folder(store) / "unit.json").read_text(encoding="utf-8"))
+        # A folder's name holds the start of the key only; the whole key is in the record.
         if record.pop("what") != unit.key:
             return None
         failures = {key: CellFailure(**failure) for key, failure in record.pop("failures").items()}
@@ -296,6 +314,7 @@ def read_outcome(store: RunFolder, unit: WorkUnit) -> UnitOutcome | None:
 def _refuse_other_machine(unit: WorkUnit, context: RunContext, *, mixed: bool) -> None:
     """Refuse to resume on other hardware or software: the numbers would be neither machine's."""
     folder = context.store.training(unit.slug, unit.key)
+    # Where there is no checkpoint, nothing has been begun that a change of machine could mix.
     where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
     if where and where[-1] != context.where and not mixed:
         differences = "; ".join(describe_where(where[-1], context.where))
@@ -310,6 +329,7 @@ def _refuse_other_machine(unit: WorkUnit, context: RunContext, *, mixed: bool) -
 
 def portable_request(context: RunContext) -> tuple[Request, Path]:
     """Return what another process needs to prepare the same run: the request under its name, and the root folder."""
+    # One job, and without options: those are the record of the command that a user gave, which this is not.
     request = dataclasses.replace(context.request, name=context.store.name, jobs=1, options={})
     return request, context.store.root
 
@@ -335,6 +355,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
     """
     try:
         settings = dict(value["settings"])
+        # JSON has no tuples, and settings compare and hash by type.
         for name in ("seeds", "metrics"):
             settings[name] = tuple(settings[name])
         fields = {**value, "settings": RunConfig(**settings)}
