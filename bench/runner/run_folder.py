@@ -84,7 +84,6 @@ class RunFolder:
             who = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
             raise BusyError(
                 f"{self.folder} is in use by another run{who}; wait for it or give another --name"
-            # The lock's timeout explains nothing to a reader of the traceback.
             ) from None
         except OSError as error:
             raise BenchError(f"{self.folder} cannot be written: {error.strerror or error}") from error
