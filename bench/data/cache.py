@@ -69,6 +69,7 @@ def cache_folder(spec: DataSpec) -> Path:
     """
     folder = spec.cache or default_cache_folder()
     try:
+        # The mode counts only where the folder is made now; one that was there is tested below.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         shared = is_world_writable(folder)
     except OSError as error:
@@ -86,6 +87,7 @@ def cache_folder(spec: DataSpec) -> Path:
 
 def default_cache_folder() -> Path:
     """Return ``$XDG_CACHE_HOME/inpaint-bench``, else the folder that the operating system has for caches."""
+    # The variable counts on every system, also where platformdirs would not look at it.
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "inpaint-bench"
     return user_cache_path("inpaint-bench", appauthor=False)
@@ -95,6 +97,7 @@ def cache_procedural_faces(
     spec: DataSpec, count: int, progress: ProgressCallback, *, verify: bool = False
 ) -> ImageCache:
     """Return procedural faces 0 to ``count - 1`` at the wanted size."""
+    # The version of the drawing code stands for the pixels, which are known before any is drawn.
     names = repr(("faces", procedural_faces.VERSION, CACHE_VERSION, spec.size, count))
     key = f"faces-{spec.size}-{hashlib.sha256(names.encode()).hexdigest()[:20]}"
     job = _Job(key, count, spec.size, "drawing faces", _DrawFaces(spec.size))
@@ -116,9 +119,11 @@ def cache_source(
         BenchError: no space, or a process died.
         DataError: with ``verify``, the file is not what was written; it is made again at its next use.
     """
+    # No pixels are read to find a cached file: names, sizes and times of the files stand for them.
     parts = (source.ids, source.file_signature(), CACHE_VERSION, spec.size, spec.crop)
     names = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape"))
     key = f"{source.name}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
+    # The name may be that of a user's folder, with any character in it.
     key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
     decode = _DecodeFiles(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
     job = _Job(key, len(source.ids), spec.size, "packing pictures", decode)
@@ -156,6 +161,8 @@ class _DecodeFiles:
     def __init__(
         self, place: Path, paths: dict[str, str], size: int, crop: str, center_side: int | None
     ) -> None:
+        # Lists and not the mapping: a block is a range of positions, and the whole is sent to every process
+        # once.
         self.place, self.ids, self.paths = place, list(paths), list(paths.values())
         self.size, self.crop, self.center_side = size, crop, center_side
 
@@ -178,15 +185,22 @@ def _open_or_fill(folder: Path, job: _Job, progress: ProgressCallback, verify: b
     path, sidecar = folder / f"{job.key}.npy", folder / f"{job.key}.json"
     partial = folder / f"{job.key}.partial"
     try:
+        # Held while filling: a second run waits and then finds the array, instead of decoding everything
+        # again.
         with FileLock(folder / f"{job.key}.lock"):
             about = _read_sidecar(path, sidecar, job.shape, verify)
             if about is None:
+                # First of all, so that a crash while the array is rewritten cannot leave a sidecar that
+                # vouches for it.
                 sidecar.unlink(missing_ok=True)
                 sums, skipped = fill_blocks(path, partial, job, progress)
                 about = {"skipped": [asdict(s) for s in skipped], "crc32": sums}
+                # After the last write to the array, since each one changes the signature.
                 about["stamp"] = _file_signature(path)
+                # The sidecar appears last, and only then the record of finished blocks is dispensable.
                 _write_sidecar(sidecar, about)
                 partial.unlink(missing_ok=True)
+        # Memory-mapped: a split is then a view, and several processes share the pages.
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except BrokenProcessPool as error:
         raise BenchError(
@@ -212,6 +226,7 @@ def _read_sidecar(path: Path, sidecar: Path, shape: tuple[int, ...], verify: boo
             return None
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return None
+    # Reading every pixel at each start would take longer than a small run, so the signature is asked first.
     if verify or about["stamp"] != signature:
         sums = block_checksums(images)
         if sums != known:
@@ -219,11 +234,13 @@ def _read_sidecar(path: Path, sidecar: Path, shape: tuple[int, ...], verify: boo
                 return None
             pairs = zip(block_ranges(shape[0]), sums, known, strict=True)
             first = next(rows.start for rows, now, then in pairs if now != then)
+            # Without the sidecar, the next use decodes the images again.
             sidecar.unlink()
             raise DataError(
                 f"the image cache {path} is not what was written, from picture {first + 1} of {shape[0]} on; it will "
                 "be made again at its next use, and results computed from it since are in doubt"
             )
+        # The pixels are as recorded under a new signature, so the next start need not sum them again.
         about["stamp"] = signature  # copied to another disk, say
         _write_sidecar(sidecar, about)
     return about
@@ -263,6 +280,7 @@ def fill_blocks(
         The checksum of each block, and the skipped images. All pixels are on the disk by then.
     """
     shape = job.shape
+    # Blocks are written in order of rows, so a count is all that a resume needs.
     done = _resume(path, partial, shape)
     if not done:
         partial.unlink(missing_ok=True)
@@ -271,6 +289,7 @@ def fill_blocks(
     todo = every[len(done) :]
     progress(job.what, sum(map(len, every[: len(done)])), shape[0])
     with partial.open("a", encoding="utf-8") as record, path.open("r+b") as file:
+        # The pool yields in order, so the record never names a block before those ahead of it.
         for rows, (checksum, skipped) in zip(todo, _map(_Writer(job.decode, path, shape), todo), strict=True):
             os.fsync(file.fileno())  # while the other processes decode
             entry = {"crc32": checksum, "skipped": [asdict(s) for s in skipped]}
@@ -283,6 +302,7 @@ def fill_blocks(
 
 def num_processes() -> int:
     """Return how many processes decode: one per core that this process may use, at most 16."""
+    # The affinity, since a container may grant fewer cores; 16, since a disk feeds no more.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 16)
 
@@ -295,7 +315,9 @@ def reserve_space(descriptor: int, num_bytes: int) -> None:
 
 def _create(path: Path, shape: tuple[int, int, int, int]) -> None:
     path.unlink(missing_ok=True)  # readers of the old one keep theirs
+    # Opened once for its header; the pixels are written as plain bytes below.
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    # A memory map of a sparse file on a full disk kills the process at a write, with no error to catch.
     with path.open("r+b") as file:
         reserve_space(file.fileno(), path.stat().st_size)
 
@@ -310,13 +332,16 @@ def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list
         if images.shape != shape:
             return done
         lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
+        # Not strict: there are fewer lines than blocks, which is why there is anything to resume.
         for line, rows in zip(lines, block_ranges(shape[0]), strict=False):
             if not line.endswith("\n"):
                 break
             entry = json.loads(line)
+            # The line may have reached the disk before the pixels did.
             if entry["crc32"] != crc32(images[rows.start : rows.stop].data):
                 break
             done.append(entry)
+        # What follows the last good line is cut off, so that new lines stand behind their own blocks.
         partial.write_text("".join(lines[: len(done)]), encoding="utf-8")
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return []
@@ -336,6 +361,7 @@ class _Writer:
         # Checksum and write each image while it is in the processor's cache. Written, not mapped: every mapped page
         # costs a page fault.
         with self.path.open("r+b") as file:
+            # From the end, since the length of the header in front is a matter of NumPy's.
             file.seek(-(count - rows.start) * black.nbytes, os.SEEK_END)
             for picture in self.decode(rows):
                 if isinstance(picture, Skipped):
@@ -360,6 +386,7 @@ def _write(rows: range) -> tuple[int, list[Skipped]]:
 
 def _map(writer: _Writer, todo: list[range]) -> Iterator[tuple[int, list[Skipped]]]:
     """Yield the blocks in order, by processes where there is enough to do to start them."""
+    # Starting processes that import everything takes longer than a few blocks.
     processes = num_processes()
     if processes < 2 or len(todo) < 4:
         yield from map(writer, todo)
@@ -367,6 +394,7 @@ def _map(writer: _Writer, todo: list[range]) -> Iterator[tuple[int, list[Skipped
     # 'fork' would copy a process that may hold locks of torch's threads.
     with (
         hidden_main_module(),
+        # Each process gets the writer once, as it starts; blocks are then sent as ranges.
         ProcessPoolExecutor(processes, get_context("forkserver"), _set_writer, (writer,)) as pool,
     ):
         yield from pool.map(_write, todo)

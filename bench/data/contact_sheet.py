@@ -33,6 +33,7 @@ def contact_sheet(dataset: Dataset, path: Path, *, columns: int = 12, rows: int 
     for number, (name, images) in enumerate(splits):
         top = number * (rows * cell + _LABEL)
         pen.text((_GAP, top + 2), f"{name}: {len(images):,}", fill="black")
+        # Evenly spaced, since neighbors in many data sets are of one person or one scene.
         chosen = np.linspace(0, len(images) - 1, min(columns * rows, len(images))).astype(int)
         for place, index in enumerate(chosen):
             row, column = divmod(place, columns)

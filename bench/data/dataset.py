@@ -22,7 +22,7 @@ class DataSpec:
     Attributes:
         source: ``faces`` (procedural) or a path: CelebA's folder or zip, or any folder of pictures.
         size: side of the squares in pixels.
-        crop: ``center`` (160 x 160 from the middle), ``resize`` (the largest centred square) or ``face`` (detected).
+        crop: ``center`` (160 x 160 from the middle), ``resize`` (the largest centered square) or ``face`` (detected).
         split: ``auto``, ``official``, ``paper``, ``identity`` or ``digest``.
         split_seed: names the digest of the seeded splits.
         cache: folder of decoded images; ``None`` is the user's cache folder.
@@ -112,6 +112,7 @@ class Dataset:
     @property
     def aligned_faces(self) -> bool:
         """Whether eyes, nose and mouth lie at the same place in every square."""
+        # A detected crop is centered on the face, but not turned or scaled by its landmarks.
         return self.kind.aligned_faces and self.crop != "face"
 
     @property
@@ -123,6 +124,7 @@ class Dataset:
     def unnamed_images(self) -> dict[str, int] | None:
         """Split -> number of images whose person is not known (``None``: of no image)."""
         sets = {"train": self.train, "validation": self.validation, "test": self.test}
+        # One split without a list means that the source has none; partly named splits have UNKNOWN entries.
         if any(images.identities is None for images in sets.values()):
             return None
         return {name: len(images) - len(known_identities(images)) for name, images in sets.items()}

@@ -42,6 +42,7 @@ def dataset_statistics(
 
     They are functions of the checksums and the splits' ids, which the file is named after.
     """
+    # The checksums stand for the pixels, so that the file is found without reading them.
     names = repr((spec.size, spec.crop, split, cache.checksums, [images.ids for images in sets]))
     digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
     path = cache.path.with_suffix(f".statistics-{digest[:20]}.json")
@@ -56,8 +57,10 @@ def dataset_statistics(
 def _fingerprint(spec: DataSpec, split: str, sets: list[ImageSet]) -> str:
     digest = hashlib.sha256(repr((spec.size, spec.crop, split)).encode())
     for images in sets:
+        # The list as a whole, whose text separates the names; surrogates stand for bytes that are no UTF-8.
         digest.update(repr(images.ids).encode("utf-8", "surrogateescape"))
         for start in range(0, len(images), BLOCK):
+            # Block by block: the array is larger than the memory, and may be no contiguous part of the map.
             digest.update(np.ascontiguousarray(images.pixels[start : start + BLOCK]).data)
     return digest.hexdigest()
 
@@ -68,10 +71,12 @@ def _duplicates(sets: list[ImageSet]) -> list[tuple[str, str]]:
     pairs = []
     for number, images in enumerate(sets):
         for image_id, pixels in zip(images.ids, images.pixels, strict=True):
+            # The checksum finds candidates only; equal pixels are what counts.
             alike = seen.setdefault(crc32(np.ascontiguousarray(pixels).data), [])
             first = next((other for other in alike if np.array_equal(other[2], pixels)), None)
             if first is None:
                 alike.append((number, image_id, pixels))
+            # Within a split, a duplicate gives nothing away; it is not noted, and the first one stays.
             elif first[0] != number:
                 pairs.append((first[1], image_id))
     return pairs
@@ -86,6 +91,7 @@ def _total(pixels: Images) -> NDArray[np.int64]:
 
 
 def _mean(total: NDArray[np.int64], images: ImageSet) -> NDArray[np.float64]:
+    # Guarded for an empty split, whose sum is zero.
     mean: NDArray[np.float64] = total / (255.0 * max(1, len(images)))
     return mean
 
@@ -94,6 +100,7 @@ def _read(path: Path, train: ImageSet) -> DatasetStatistics | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         total = np.array(known["total"], dtype=np.int64)
+        # A statistics file of another size would broadcast into a wrong mean without an error.
         if total.shape != train.pixels.shape[1:]:
             return None
         return DatasetStatistics(

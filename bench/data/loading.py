@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
             pack that is not what was written.
     """
     progress = progress or (lambda what, done, of: None)
+    # Before the files are listed, which takes minutes on a network file system.
     if spec.crop not in CROPS:
         raise DataError(f"--crop {spec.crop}: unknown{did_you_mean(spec.crop, CROPS)}")
     if spec.split not in splits.SPLITS:
@@ -47,20 +49,15 @@ def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
     pack = cache_procedural_faces(spec, sum(FACES_COUNTS), progress, verify=verify)
     ids = [f"face-{i:05d}" for i in range(sum(FACES_COUNTS))]
     first, second = FACES_COUNTS[0], FACES_COUNTS[0] + FACES_COUNTS[1]
+    # Views of one array: splits of drawn faces are ranges, whatever --split says.
     cuts = [slice(0, first), slice(first, second), slice(second, None)]
     sets = [ImageSet(ids[c], pack.images[c]) for c in cuts]
-    return _dataset(
-        spec,
-        sets,
-        pack,
-        kind=ProceduralFaces(),
-        name=ProceduralFaces.name,
-        title=ProceduralFaces.title,
-        split="by index",
-    )
+    kind = ProceduralFaces()
+    return _dataset(spec, sets, pack, kind, name=kind.name, title=kind.title, split="by index")
 
 
 def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify: bool) -> Dataset:
+    # Refused here, where one line says why, and not image by image after hours of decoding.
     _check_size(spec, source.kind)
     pack = cache_source(spec, source, progress, verify=verify)
     bad = {s.id for s in pack.skipped}
@@ -68,17 +65,20 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
     if len(bad) == len(source.ids):
         raise DataError(f"--data {source.place}: no picture can be used; the first: {_told(skipped[:1])}")
     total = len(source.ids) + len(source.unsafe)
+    # An image without a face is sound: it is left out, and does not count against the limit.
     unreadable = [s for s in skipped if s.reason != NO_FACE]
     if len(unreadable) > _UNREADABLE_LIMIT * total and not spec.allow_unreadable:
         raise DataError(
             f"--data {source.place}: {len(unreadable)} of {total} pictures cannot be used ({_told(unreadable[:5])}"
             f"{'; ...' if len(unreadable) > 5 else ''}); remove them, or give --allow-unreadable"
         )
+    # All ids, the skipped ones too: parts are aligned with the rows of the pack.
     name, parts = splits.assign_split(
         source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
     )
     sets = []
     for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
+        # Skipped images keep their black rows in the pack, so they are left out here.
         rows = [i for i, part in enumerate(parts) if part == wanted and source.ids[i] not in bad]
         ids = [source.ids[i] for i in rows]
         who = (
@@ -87,6 +87,7 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
             else None
         )
         sets.append(ImageSet(ids, split_images(pack.images, rows), who))
+    # Only validation may be empty: nothing but the choice of settings rests on it.
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
@@ -97,18 +98,8 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
             f"--split identity: {unnamed:,} of {len(source.ids):,} pictures have no name in the list; each counts as a "
             "person of its own"
         )
-    return _dataset(
-        spec,
-        sets,
-        pack,
-        kind=source.kind,
-        name=source.name,
-        title=source.title,
-        split=name,
-        skipped=skipped,
-        attributes=source.attributes,
-        notes=notes,
-    )
+    dataset = _dataset(spec, sets, pack, source.kind, name=source.name, title=source.title, split=name)
+    return dataclasses.replace(dataset, skipped=skipped, attributes=source.attributes, notes=notes)
 
 
 def _check_size(spec: DataSpec, kind: DataSource) -> None:
@@ -133,17 +124,16 @@ def _dataset(
     spec: DataSpec,
     sets: list[ImageSet],
     pack: ImageCache,
-    *,
     kind: DataSource,
+    *,
     name: str,
     title: str,
     split: str,
-    skipped: list[Skipped] | None = None,
-    attributes: dict[str, dict[str, bool]] | None = None,
-    notes: list[str] | None = None,
 ) -> Dataset:
-    facts = dataset_statistics(spec, split, sets, pack)
+    """Put together what every data set has; what only files on disk have, the caller adds."""
+    statistics = dataset_statistics(spec, split, sets, pack)
     shared = None
+    # Where nobody is named, it is not known whether anybody is on two sides.
     if sets[0].identities is not None and sets[2].identities is not None:
         shared = len(np.intersect1d(known_identities(sets[0]), known_identities(sets[2])))
     return Dataset(
@@ -156,14 +146,11 @@ def _dataset(
         train=sets[0],
         validation=sets[1],
         test=sets[2],
-        fingerprint=facts.fingerprint,
-        skipped=skipped or [],
+        fingerprint=statistics.fingerprint,
         shared_identities=shared,
-        duplicates=facts.duplicates,
-        attributes=attributes or {},
-        notes=notes or [],
-        mean_pixel=facts.mean.mean(axis=(0, 1)),
-        mean_image=facts.mean.astype(np.float32),
+        duplicates=statistics.duplicates,
+        mean_pixel=statistics.mean.mean(axis=(0, 1)),
+        mean_image=statistics.mean.astype(np.float32),
     )
 
 

@@ -48,9 +48,12 @@ def parse_list(content: bytes, place: str) -> NameList:
     >>> parse_list(b"\\xef\\xbb\\xbfimage_id,partition\\n000001.jpg,0\\n", "list.csv").rows
     {'000001.jpg': ['0']}
     """
+    # Empty lines are passed over after counting, so that line numbers in messages are those of an editor.
     lines = [
         (n, line) for n, line in enumerate(_decode(content, place).splitlines(), start=1) if line.strip()
     ]
+    # The first line of attribute lists is their length; a lone number elsewhere would be a name without a
+    # value.
     if len(lines) > 2 and lines[0][1].strip().isdigit():
         lines.pop(0)  # list_attr_celeba.txt: the number of images
         columns = _cells(lines.pop(0)[1], place)
@@ -68,6 +71,7 @@ def parse_list(content: bytes, place: str) -> NameList:
             wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
             raise DataError(f"{place}:{number}: expected {wanted}, found {escape_name(line[:60])!r}")
         name = escape_name(name)
+        # Lists are sometimes concatenated: a repetition does no harm as long as it says the same.
         if rows.setdefault(name, values) != values:
             raise DataError(f"{place}:{number}: {name} is listed twice with different values")
         line_numbers.setdefault(name, number)
@@ -82,6 +86,7 @@ def parse_numbers(listed: NameList) -> dict[str, int]:
     """
     numbers = {}
     for name, (value, *_) in listed.rows.items():
+        # isdigit alone takes digits of other scripts, and int() takes signs, spaces and underscores.
         if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= _MAX_VALUE):
             where = f"{listed.place}:{listed.line_numbers[name]}"
             raise DataError(f"{where}: expected 'NAME NUMBER', found {escape_name(f'{name} {value}'[:60])!r}")
@@ -98,9 +103,11 @@ def match_names(ids: Iterable[str], listed: Mapping[str, V]) -> dict[str, V]:
     {'a/1.png': 10, 'b/2.png': 30}
     """
     ids = list(ids)
+    # Whole names win, so that one image with its full name in the list is never taken by a bare one.
     exact = {i: listed[i] for i in ids if i in listed}
     if len(exact) == len(ids):
         return exact
+    # Copies often come with other suffixes (PNG for JPEG), or without their folders.
     bare_ids = Counter(map(_bare, ids))
     bare_listed = Counter(map(_bare, listed))
     by_bare = {_bare(name): value for name, value in listed.items() if bare_listed[_bare(name)] == 1}
@@ -130,16 +137,19 @@ def require_match(found: Mapping[str, V], ids: Sequence[str], listed: NameList) 
 
 def _decode(content: bytes, place: str) -> str:
     try:
+        # A byte-order mark decides; without one, UTF-16 looks like text full of zeros.
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return content.decode("utf-16")
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not readable as text ({error.reason})") from error
+    # Names are bytes to the file system: what is not UTF-8 must still match the name of its file.
     return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def _cells(line: str, place: str) -> list[str]:
     """Split a line at the first kind of separator that it holds."""
     line = line.strip()
+    # In this order: a file name may hold spaces, and a CSV cell may too.
     for separator in (",", ";", "\t"):
         if separator in line:
             try:

@@ -47,8 +47,10 @@ def face_draws(index: NDArray[np.int64], version: int) -> Floats:
     >>> bool((face_draws(np.array([3, 7]), 1)[1] == face_draws(np.array([7]), 1)[0]).all())
     True
     """
+    # The stream's name and version are one key, the index the other: faces never share draws.
     key = int.from_bytes(b"face", "big") + (version << 40)
     rows = [np.random.Philox(key=[key, int(i)]).random_raw(NUM_DRAWS) for i in index]
+    # 24 bits are what a float32 holds exactly, so the number is the same on every platform.
     unit: Floats = (np.stack(rows) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     return unit
 
@@ -62,6 +64,7 @@ class FaceRandom:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Floats:
         """Return ``(N,)`` in [``low``, ``high``)."""
+        # Counted also where a part is not drawn, so that each part has its own columns.
         self.next += 1
         return low + (high - low) * self.draws[:, self.next - 1]
 
@@ -87,6 +90,7 @@ def render_faces(indices: NDArray[np.int64] | list[int], size: int) -> NDArray[n
     """Return faces ``(len(indices), size, size, 3)`` uint8; face ``i`` depends on ``indices[i]`` and ``size`` only."""
     index = np.asarray(indices, dtype=np.int64)
     out = np.empty((len(index), size, size, 3), dtype=np.uint8)
+    # In chunks, which bounds the memory whatever the number of faces.
     for start in range(0, len(index), _CHUNK):
         part = index[start : start + _CHUNK]
         out[start : start + len(part)] = _Painter(face_draws(part, VERSION), size).paint()
@@ -115,7 +119,9 @@ class _Painter:
         x, y = self.x0 - _c(shift_x), self.y0 - _c(shift_y)
         self.x = (x * _c(cos) + y * _c(sin)) / _c(scale)
         self.y = (y * _c(cos) - x * _c(sin)) / _c(scale)
+        # The width of a pixel in the coordinates of the face, for the anti-aliasing.
         self.pixel = 2 / self.size / scale
+        # Back to front: each part covers those before it, and the order of draws is fixed by it.
         self._background()
         self._body_and_hair()
         self._head()
@@ -130,8 +136,8 @@ class _Painter:
 
     def _background(self) -> None:
         d = self.random
-        grey = d.uniform(0.15, 0.9)[:, None]
-        one = np.clip(grey + np.stack([d.bell(0.3) for _ in range(3)], axis=1), 0, 1)
+        gray = d.uniform(0.15, 0.9)[:, None]
+        one = np.clip(gray + np.stack([d.bell(0.3) for _ in range(3)], axis=1), 0, 1)
         two = np.clip(one + np.stack([d.bell(0.35) for _ in range(3)], axis=1), 0, 1)
         tilt = d.uniform(-1, 1)
         blend = np.clip(0.5 + 0.5 * (self.y0 + _c(tilt) * self.x0), 0, 1)
@@ -146,7 +152,7 @@ class _Painter:
     def _body_and_hair(self) -> None:
         d = self.random
         self.width, self.height = 0.56 + d.bell(0.06), 0.76 + d.bell(0.06)
-        self.centre_y = 0.08 + d.bell(0.02)
+        self.center_y = 0.08 + d.bell(0.02)
         long = np.maximum(self.feminine * d.chance(0.8), d.chance(0.08))
         self.fringe = d.uniform(-0.55, -0.3) - 0.08 * (1 - self.feminine)
         self.parting = d.bell(0.5)
@@ -156,7 +162,7 @@ class _Painter:
         self._ellipse(cloth, 0, 1.45, 1.0, 0.55)
         haired = 1 - self.bald
         self._ellipse(
-            self.hair * 0.8, 0, self.centre_y - 0.1, self.width + volume, self.height + volume * 0.9, haired
+            self.hair * 0.8, 0, self.center_y - 0.1, self.width + volume, self.height + volume * 0.9, haired
         )
         # Long hair falls beside the neck.
         beside = self._box(0, 0.75, self.width + volume * 0.9, 0.75)
@@ -165,9 +171,9 @@ class _Painter:
 
     def _head(self) -> None:
         d = self.random
-        jaw = 1 - 0.16 * np.clip((self.y - _c(self.centre_y)) / 0.76, 0, 1) ** 2
+        jaw = 1 - 0.16 * np.clip((self.y - _c(self.center_y)) / 0.76, 0, 1) ** 2
         radius = np.sqrt(
-            (self.x / (_c(self.width) * jaw)) ** 2 + ((self.y - _c(self.centre_y)) / _c(self.height)) ** 2
+            (self.x / (_c(self.width) * jaw)) ** 2 + ((self.y - _c(self.center_y)) / _c(self.height)) ** 2
         )
         self.head = self._cover((radius - 1) * 0.5)
         ear = self.skin * 0.86
@@ -190,6 +196,7 @@ class _Painter:
         low = np.clip((self.y - 0.3) * 6 - np.maximum(0, 0.5 - np.abs(self.x - _c(self.yaw)) * 1.6), 0, 1)
         self._put(self.hair * 0.85, low * self.head * _c(beard))
         # The hairline: a fringe that rises towards the parting.
+        # Never zero: the sign decides on which side the fringe rises.
         line = _c(self.fringe) + 0.25 * (self.x - _c(self.parting)) ** 2 * _c(np.sign(self.parting + 1e-9))
         front = self._cover((self.y - line) * 0.8) * self.head
         self._put(self.hair, front * _c(1 - self.bald))
@@ -272,7 +279,7 @@ class _Painter:
         self._put(dark, between * _c(worn))
 
     def _cover(self, distance: Floats) -> Floats:
-        """Return the share of a pixel inside, from the signed distance of its centre: the anti-aliasing."""
+        """Return the share of a pixel inside, from the signed distance of its center: the anti-aliasing."""
         covered: Floats = np.clip(0.5 - distance / _c(self.pixel), 0, 1)
         return covered
 
@@ -280,6 +287,7 @@ class _Painter:
         self, x: Floats | float, y: Floats | float, rx: Floats | float, ry: Floats | float
     ) -> Floats:
         x, y, rx, ry = (_c(np.broadcast_to(v, (self.count,))) for v in (x, y, rx, ry))
+        # Radii are random, and must not be zero or negative.
         rx, ry = np.maximum(rx, 1e-3), np.maximum(ry, 1e-3)
         radius = np.sqrt(((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2)
         return self._cover((radius - 1) * np.minimum(rx, ry))

@@ -32,6 +32,8 @@ def assign_split(
     >>> assign_split(ids, "paper", partition={}, identities={})
     ('paper', [2, 2, 0, 0, 0, 0, 0])
     """
+    # Here as well as in open_data: the function is called by itself too, and must not fall through to
+    # "digest".
     if split not in SPLITS:
         raise DataError(f"--split {split}: there are {', '.join(SPLITS)}")
     if split == "auto":
@@ -41,6 +43,7 @@ def assign_split(
             raise DataError(
                 "--split official needs a published split (CelebA: list_eval_partition.txt beside the pictures)"
             )
+        # A guess for the missing ones would mix the splits that others report numbers on.
         missing = [i for i in ids if i not in partition]
         if missing:
             raise DataError(
@@ -53,13 +56,16 @@ def assign_split(
             raise DataError(
                 "--split identity needs a list of people beside the pictures (CelebA: identity_CelebA.txt)"
             )
+        # By person and not by image, so that nobody is on two sides; an unnamed image is a person of its own.
         return split, [_by_share(f"identity {identities.get(i, i)}", seed, (0.90, 0.95)) for i in ids]
     if split == "paper":
+        # 5 % of the paper's 90 % are held out: 0.9 - 0.045.
         return split, [_by_share(i, seed, (0.855, 0.90)) for i in ids]
     return split, [_by_share(i, seed, (0.90, 0.95)) for i in ids]
 
 
 def _by_share(name: str, seed: int, limits: tuple[float, float]) -> int:
+    # A digest per name: adding or removing images moves none of the others.
     digest = hashlib.sha256(f"split\x1f{seed}\x1f{name}".encode("utf-8", "surrogateescape")).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     return TRAIN if share < limits[0] else VALIDATION if share < limits[1] else TEST

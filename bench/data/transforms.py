@@ -57,10 +57,13 @@ def decode_image(
     if not data:
         raise ImageError("empty file")
     try:
+        # Only formats that file names promise: the content of a file must not choose another decoder.
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            # From the header, before memory for the pixels is taken.
             if image.width * image.height > _MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels: too large")
             image.load()
+            # Rotation before cropping: the middle of a turned picture is elsewhere.
             return crop_and_resize(_rgb(_upright(image)), size, crop, center_side)
     except ImageError:
         raise
@@ -106,12 +109,15 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    # The common case costs no copy.
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         top = _range_of(values, image)
+        # To the nearest, since a mere cast would darken every picture by half a step.
         image = Image.fromarray(np.floor(values / top * 255 + 0.5).astype(np.uint8))
+    # On white, as viewers show it; hidden colors under full transparency may be anything.
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear)
@@ -124,6 +130,7 @@ def _range_of(values: NDArray[np.float64], image: Image.Image) -> float:
     Raises:
         ImageError: values that fit no usual range.
     """
+    # Pillow opens 16-bit PNG files as 16-bit or as 32-bit integers, depending on its version.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return 65535.0
     low, high = float(values.min()), float(values.max())
@@ -148,8 +155,10 @@ def _face(image: Image.Image) -> tuple[int, int, int, int]:
     )
     if not detected:
         raise ImageError(NO_FACE)
+    # The largest face is the one that the picture is of; the cascade finds spurious small ones.
     best = max(detected, key=lambda d: d["width"])
     side = min(int(best["width"] * 1.4), *image.size)
+    # Moved inside where it would cross the border, so that nothing is filled in.
     left = min(max(0, int(best["c"] + best["width"] / 2 - side / 2)), image.width - side)
     top = min(max(0, int(best["r"] + best["height"] / 2 - side / 2)), image.height - side)
     return left, top, left + side, top + side
@@ -157,6 +166,7 @@ def _face(image: Image.Image) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=1)
 def _detector() -> Any:
+    # Imported here: scikit-image takes a second, and only this crop needs it.
     from skimage import data
     from skimage.feature import Cascade
 

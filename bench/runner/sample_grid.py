@@ -17,7 +17,7 @@ from models.base import InpaintingModel
 
 #: Images of a sheet, chosen by seed.
 COUNT = 8
-_HOLE_GREY = 128
+_HOLE_GRAY = 128
 
 
 class SampleGrid:
@@ -46,7 +46,7 @@ class SampleGrid:
         truth = np.array(self._test.images.pixels)
         # Without metrics: only the pictures are wanted. All processes take part, since evaluation is shared.
         completed = evaluator.evaluate_model(self._model, self._test, self._compute, {}).pictures
-        masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GREY), truth)
+        masked = np.where(self._test.masks[..., None] > 0, np.uint8(_HOLE_GRAY), truth)
         sheet: NDArray[np.uint8] = np.concatenate(
             [np.concatenate(list(row), axis=1) for row in (masked, completed, truth)], axis=0
         )

@@ -23,6 +23,7 @@ __all__ = ["DataSource", "Source", "data_sources", "find_source", "read_bytes"]
 @lru_cache(maxsize=1)
 def data_sources() -> tuple[DataSource, ...]:
     """Return every data source that is recognized by its files, in the order in which they are asked."""
+    # All modules of the package, so that a new source is a new file and no entry in a list.
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     found = sorted(_concrete_sources(DataSource), key=lambda kind: (kind.order, kind.name))
@@ -35,16 +36,19 @@ def find_source(path: Path) -> Source:
     Raises:
         DataError: nothing is there, no image, or a list that cannot be read.
     """
+    # The zip may have been replaced since the last call in this process.
     forget_open_zip()
     path = resolve_path(str(path))
     if not path.exists():
         raise DataError(f"--data {path}: no such file or folder")
     tree = open_tree(path)
+    # By source first: a known data set in a zip wins over the folder of images around it.
     for kind in data_sources():
         for candidate in (tree, *tree.zips(kind.archives)):
             if (found := kind.select(candidate)) is not None:
                 return _describe(kind, candidate, found)
     # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
+    # Only a lone zip: of several, nobody could say which one is meant.
     zips = list(tree.zips())
     if len(zips) == 1:
         for kind in data_sources():
@@ -60,11 +64,13 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source
     """Put together what is known of the images."""
     notes = [sentence] if (sentence := tree.files.left_out_sentence()) else []
     paths: dict[str, str] = {}
+    # Sorted, so that of two files with one id the same one is kept on every file system.
     for image_id, path in sorted(found.items()):
         escaped = escape_name(image_id)
         if escaped in paths:
             notes.append(f"left out: {escaped}, which two pictures would be called")
         paths.setdefault(escaped, path)
+    # Again, since escaping may have changed the order; ids are sorted everywhere.
     paths = dict(sorted(paths.items()))
     unnamed = [image_id for image_id in paths if image_id not in found]
     if unnamed:
@@ -73,6 +79,7 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source
     if identities and len(identities) < len(paths):
         missing = len(paths) - len(identities)
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
+    # A list that is there and gives nothing would otherwise be passed over in silence.
     for what, stem in kind.lists.items():
         lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]
         if (

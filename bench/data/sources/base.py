@@ -52,11 +52,14 @@ class FileTree:
         wanted = [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
         here = [p for p in self.files.others if PurePosixPath(p).name.lower() in wanted]
         if here:
+            # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.
             path = min(here, key=lambda p: (p.count("/"), p))
             return parse_list(read_bytes(self.place, path, _MAX_LIST_BYTES), str(self.place / path))
+        # The folder around a zip is where the published downloads have the lists.
         if self.outer is not None:
             return self.outer.find_list(stem)
         for folder in beside:
+            # CelebA's own folders for its lists.
             for inner in ("", "Eval", "Anno"):
                 for suffix in _LIST_SUFFIXES:
                     path_there = folder / inner / (stem + suffix)
@@ -146,11 +149,13 @@ class DataSource(ABC):
         listed = tree.find_list(stem, self.beside(tree)) if stem else None
         if listed is None:
             return {}
+        # Checked before matching: a wrong number is a wrong list, whichever images it names.
         numbers = parse_numbers(listed)
         wrong = next((n for n, value in numbers.items() if highest is not None and value > highest), None)
         if wrong is not None:
             raise DataError(f"{listed.place}: {wrong} is in part {numbers[wrong]}; there are 0, 1 and 2")
         found = match_names(paths, numbers)
+        # A list for other images would leave every image without a value, and nobody would notice.
         require_match(found, list(paths), listed)
         return found
 
@@ -190,6 +195,7 @@ class Source:
 
     def file_signature(self) -> str:
         """Return a text that changes whenever files do; part of the name of the cache file."""
+        # A zip is one file: its own size and time stand for all members.
         if self.place.is_file():
             state = self.place.stat()
             return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.paths)}"
@@ -205,6 +211,7 @@ def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[
     """
     found = {}
     for image_id, path in paths.items():
+        # Folders only: an image may itself be called "test".
         part = next((parts[folder] for folder in PurePosixPath(path).parts[:-1] if folder in parts), None)
         if part is None:
             return {}
@@ -221,6 +228,7 @@ def hold_out_validation(partition: Mapping[str, int], name: str, share: float = 
 
     def is_held_out(image_id: str) -> bool:
         digest = hashlib.sha256(f"validation\x1f{name}\x1f{image_id}".encode()).digest()
+        # 32 bits of the digest: the share needs no more, and images come and go without changing the others.
         return int.from_bytes(digest[:4], "big") < limit
 
     return {i: 1 if part == 0 and is_held_out(i) else part for i, part in partition.items()}
@@ -253,6 +261,7 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
             raise OSError(f"larger than {limit >> 20} MiB")
         return file.read_bytes()
     archive, found = _open_zip(place)
+    # The size in the directory is checked before anything is decompressed.
     if archive.getinfo(found.members[path]).file_size > limit:
         raise OSError(f"larger than {limit >> 20} MiB")
     return archive.read(found.members[path])

@@ -63,6 +63,7 @@ class CelebA(DataSource):
     def beside(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
         place = tree.place.resolve()
+        # Lists may lie beside or above, but a folder of another name says nothing about its surroundings.
         if tree.place.is_dir() and place.name not in _FOLDERS:
             return []
         around = []
@@ -86,6 +87,7 @@ class CelebA(DataSource):
 def _by_id(paths: list[str]) -> dict[str, str]:
     """Image id -> path: ``000001.jpg`` whatever the folder and the format of the copy, JPEG first."""
     found: dict[str, str] = {}
+    # Sorted, so that where both formats are there, every machine takes the same file.
     for path in sorted(paths, key=lambda p: (PurePosixPath(p).suffix.lower() != ".jpg", p)):
         name = PurePosixPath(path)
         image_id = f"{name.stem}.jpg" if _SIX_DIGITS.fullmatch(name.stem) else name.name

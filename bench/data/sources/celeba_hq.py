@@ -43,6 +43,7 @@ class CelebAHQ(DataSource):
         """Take the numbered images below a folder of CelebA-HQ's name."""
         images = tree.files.images
         inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
+        # A folder that was renamed is still known by the mapping beside it.
         if not inside and (
             any(_FOLDER.fullmatch(name) for name in tree.folder_names[1:]) or tree.find_list(_MAPPING)
         ):
@@ -52,6 +53,7 @@ class CelebAHQ(DataSource):
             if number := _NUMBER.fullmatch(PurePosixPath(path).stem):
                 # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
                 first = int(any(_COUNTED_FROM_1.fullmatch(part) for part in PurePosixPath(path).parts[:-1]))
+                # Several sizes of one image may lie side by side; one of them is enough.
                 found.setdefault(f"{int(number[1]) - first:05d}.jpg", path)
         return found or None
 
@@ -67,6 +69,7 @@ class CelebAHQ(DataSource):
 
     def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
         mapping, listed = (tree.find_list(stem, self.beside(tree)) for stem in (_MAPPING, self.lists[what]))
+        # Without the mapping there is no way from a number to CelebA's lists.
         if mapping is None or listed is None:
             return {}
         values, originals = parse_numbers(listed), _originals(mapping)

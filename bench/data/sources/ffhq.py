@@ -38,15 +38,18 @@ class FFHQ(DataSource):
         numbered = [p for p in tree.files.images if _NUMBER.fullmatch(PurePosixPath(p).stem)]
         for wanted in _FOLDERS:
             pattern = re.compile(wanted, re.IGNORECASE)
+            # The user may have named the folder itself; the names above it count too.
             whole = any(pattern.fullmatch(name) for name in tree.folder_names[1:])
             inside = [
                 p for p in numbered if whole or any(map(pattern.fullmatch, PurePosixPath(p).parts[:-1]))
             ]
             if inside:
+                # Reversed, so that of two files with one number the first in order is kept.
                 return {f"{PurePosixPath(path).stem}.png": path for path in reversed(inside)}
         return None
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Divide by number, as ``ffhq-dataset-v2.json`` does."""
         published = {i: 0 if int(i[:5]) < _NUM_TRAINING else 2 for i in paths}
+        # A copy that holds training images only has no published split to follow.
         return hold_out_validation(published, self.name) if 2 in published.values() else {}

@@ -19,6 +19,7 @@ class Folder(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take every image; ids are paths below the first folder that holds more than one other folder."""
+        # A lone folder around everything comes from unpacking, and must not be part of the ids.
         start = len(common_folder([*tree.files.images, *tree.files.others]))
         return {path[start:]: path for path in tree.files.images} or None
 

@@ -30,7 +30,9 @@ class ParisStreetView(DataSource):
         for path in tree.files.images:
             folders = PurePosixPath(path).parts[:-1]
             if _TRAINING in folders or _TEST[1] in folders:
+                # The two folders use the same file names, so the part is in the id.
                 found[f"{'train' if _TRAINING in folders else 'test'}/{PurePosixPath(path).name}"] = path
+        # The evaluation folder alone is a folder of images like any other.
         return found if any(i.startswith("train/") for i in found) else None
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:

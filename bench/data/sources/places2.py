@@ -37,9 +37,12 @@ class Places2(DataSource):
         if not validation:
             return None
         training = [p for p in images if any(part in _TRAINING for part in PurePosixPath(p).parts[:-1])]
+        # The validation images are found by their names, since their folder is called otherwise in every
+        # copy.
         found = {PurePosixPath(p).name: p for p in reversed(validation)}
         for path in training:
             parts = PurePosixPath(path).parts
+            # Ids begin below the folder of the training images, so they are the same in every layout.
             start = next(k for k, part in enumerate(parts) if part in _TRAINING)
             found.setdefault("/".join(parts[start + 1 :]), path)
         return found
