@@ -44,6 +44,7 @@ def require_package_weights(url: str, name: str | None = None) -> Path:
         MetricUnavailableError: it is neither cached nor downloadable.
     """
     file = cached_file(url, name)
+    # A cached file is taken as it is: it may have been put there by hand, where there is no network.
     return file if file.is_file() else download_weights(url, name)
 
 
@@ -55,6 +56,7 @@ def download_weights(url: str, name: str | None = None, *, progress: bool = Fals
     """
     file = cached_file(url, name)
     try:
+        # Asked first: nothing in torch.hub limits the time of a name look-up.
         _reach(url)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _socket_timeout(_TIMEOUT_SECONDS):
@@ -75,6 +77,7 @@ def published_digest(file: Path) -> str:
     >>> published_digest(Path("vgg16-397923af.pth"))
     '397923af'
     """
+    # torchvision and torch-fidelity name files NAME-DIGEST, which torch.hub relies on as well.
     return file.stem.rsplit("-", 1)[-1]
 
 
@@ -95,6 +98,8 @@ def _reach(url: str) -> None:
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
+    # Twice: once for the look-up, once for the answer. A thread that is still stuck then ends with the
+    # process.
     asking.join(2 * _TIMEOUT_SECONDS)
     if not outcome:
         raise TimeoutError(f"no answer from {urlparse(url).hostname} in {2 * _TIMEOUT_SECONDS:.0f} s")
@@ -119,6 +124,7 @@ def first_line(error: BaseException) -> str:
     >>> first_line(ValueError("cut off. Try again"))
     'cut off'
     """
+    # A URLError hides the reason that a reader needs.
     reason = getattr(error, "reason", error)
     lines = str(reason).strip().splitlines()
     return lines[0].split(". ")[0].rstrip(".:") if lines else type(error).__name__
@@ -161,6 +167,7 @@ class Backbone:
         try:
             with self.file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            # The digest first: a file with the right one needs no look inside.
             if digest.startswith(published_digest(self.file)):
                 return "cached"
             torch.load(self.file, map_location="cpu", weights_only=True)
@@ -225,12 +232,15 @@ def load_imagenet_features(name: str) -> nn.Sequential:
     builders = {"alexnet": models.alexnet, "vgg16": models.vgg16, "squeezenet": models.squeezenet1_1}
     file = require_package_weights(list_backbones()[name].url)
     try:
+        # Cached files may have been put there by anybody, so nothing but tensors is loaded.
         state = torch.load(file, map_location="cpu", weights_only=True)
         # On no device, so that no initial weights are drawn (from a generator that a training may be using).
         with torch.device("meta"):
             features: nn.Sequential = builders[name](weights=None).features
         own = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+        # Assigned, since tensors on the device "meta" have no memory to copy into.
         features.load_state_dict(own, assign=True)
+    # Whatever is wrong with the file, the remedy is the same.
     except Exception as error:  # a reader of foreign bytes may raise anything
         raise MetricUnavailableError(
             f"{file.name} in torch's cache is not readable as these weights ({first_line(error)}); delete it"
@@ -257,6 +267,7 @@ def fetch_backbone(backbone: Backbone, *, progress: bool = False) -> bool:
     Raises:
         BenchError: it cannot be downloaded, or not be written. What was cached before is still there.
     """
+    # Altered and damaged ones are fetched again: whoever asks by name wants the published file.
     if backbone.state() == "cached":
         return False
     try:

@@ -60,11 +60,14 @@ class FeatureCollector:
     ) -> None:
         self._metrics = list(metrics)
         self._truths = truths if truths is not None else {}
+        # By name, so that metrics with one extractor run it once.
         self._extractors = {extractor_name(m): m.load_features(device) for m in self._metrics}
         #: (extractor's name, whether of truths) -> position of a batch's first image -> its features.
         self.features: dict[tuple[str, bool], dict[int, Tensor]] = {}
         for name in self._extractors:
             self.features[name, False] = {}
+            # Truths of these images may be known from another cell: their features are the same under every
+            # mask.
             if name not in self._truths:
                 self.features[name, True] = {}
 
@@ -87,9 +90,11 @@ class FeatureCollector:
             clusters: as in :class:`FeatureSets`.
         """
         whole = {
+            # In the order of images, whichever process or batch gave them: row i must belong to image i.
             key: torch.cat([batches[start] for start in sorted(batches)])
             for key, batches in self.features.items()
         }
+        # Put into the dictionary that cells share, so that the next one need not extract them.
         self._truths |= {name: features for (name, of_truths), features in whole.items() if of_truths}
         found = {}
         for metric in self._metrics:

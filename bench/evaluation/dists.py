@@ -40,6 +40,8 @@ def dists_distance(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     network = DistsNetwork().to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
+        # In float32 under any precision of the run: the weights were fitted so, and values of runs must
+        # compare.
         with torch.inference_mode(), without_autocast(device):
             parts = [
                 network(x.float().div(255), y.float().div(255))
@@ -91,7 +93,9 @@ class DistsNetwork(nn.Module):
         super().__init__()
         self.features = load_imagenet_features("vgg16")
         weights = _load_learned_weights()
+        # Normalized over all stages at once: the weights of texture and structure sum to 1.
         total = weights["alpha"].sum() + weights["beta"].sum()
+        # The image itself counts as the first stage.
         channels = [3, 64, 128, 256, 512, 512]
         self._alpha = torch.split(weights["alpha"] / total, channels, dim=1)
         self._beta = torch.split(weights["beta"] / total, channels, dim=1)
@@ -107,6 +111,7 @@ class DistsNetwork(nn.Module):
             texture = (2 * mean_x * mean_y + _C) / (mean_x**2 + mean_y**2 + _C)
             var_x = ((x - mean_x) ** 2).mean([2, 3], keepdim=True)
             var_y = ((y - mean_y) ** 2).mean([2, 3], keepdim=True)
+            # By the mean of products, as the authors' code has it, and not by products of differences.
             covariance = (x * y).mean([2, 3], keepdim=True) - mean_x * mean_y
             structure = (2 * covariance + _C) / (var_x + var_y + _C)
             weighted = alpha.to(x.device) * texture + beta.to(x.device) * structure
@@ -115,6 +120,7 @@ class DistsNetwork(nn.Module):
 
     def _maps(self, image: Tensor) -> list[Tensor]:
         """Extract the image itself and the maps of five stages."""
+        # The image itself is compared unscaled; only the network's input is standardized.
         maps, hidden = [image], (image - self.mean) / self.std
         for index, layer in enumerate(self.features):
             hidden = _l2_pool(hidden) if isinstance(layer, nn.MaxPool2d) else layer(hidden)
@@ -131,6 +137,7 @@ def _l2_pool(maps: Tensor) -> Tensor:
     window = torch.outer(taps, taps) / 4
     channels = maps.shape[1]
     weights = window.expand(channels, 1, 3, 3)
+    # The authors' constant, which keeps the gradient of the root finite.
     return (F.conv2d(maps**2, weights, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
 
 
@@ -140,6 +147,7 @@ def _load_learned_weights() -> dict[str, Tensor]:
         raise MetricUnavailableError("torchmetrics is not installed; pip install 'inpaint-bench[dists]'")
     file = Path(spec.origin).parent / "functional" / "image" / "dists_models" / "weights.pt"
     try:
+        # Weights are data: a file that holds anything but tensors is refused.
         weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
         return {name: weights[name].detach() for name in ("alpha", "beta")}
     except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:

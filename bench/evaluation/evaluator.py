@@ -76,6 +76,7 @@ def sample_subset(images: ImageSet, count: int | None, seed: int = 0) -> ImageSe
     """
     if count is None or count >= len(images.ids):
         return images
+    # Sorted, so that the subset keeps the order of the whole and its pixels are read in one direction.
     chosen = np.sort(seeded_permutation(len(images.ids), "test images", seed)[:count])
     identities = None if images.identities is None else images.identities[chosen]
     return ImageSet([images.ids[i] for i in chosen], images.pixels[chosen], identities)
@@ -116,7 +117,11 @@ def evaluate_model(
         sets: metrics of sets, from :func:`bench.evaluation.metrics.prepare_distribution_metrics`.
         on_progress: called with (images done, images in total).
     """
+    # Running statistics of batch normalization: an image's completion must not depend on its neighbors in the
+    # batch.
     model.networks.eval()
+    # By position of the batch's first image: several processes fill them in turns, and they are joined in
+    # order.
     columns: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ready}
     identical: dict[int, NDArray[np.bool_]] = {}
     kept: dict[int, NDArray[np.uint8]] = {}
@@ -131,10 +136,12 @@ def evaluate_model(
         began = time.perf_counter()
         with torch.inference_mode(), compute.autocast():
             completion = model.complete(batch)
+        # Kernels run on after the call has returned; without this, the time would be that of launching them.
         if compute.device.type == "cuda":
             torch.cuda.synchronize(compute.device)
         seconds += time.perf_counter() - began
         with torch.inference_mode():
+            # Outside of autocast: rounding to levels, and every metric, is done in float32 or float64.
             shown = to_uint8(completion.composite)
             pictures = ImageBatch(
                 truth=truth,
@@ -144,6 +151,7 @@ def evaluate_model(
                 face_box=test.face_box,
             )
             for name, function in ready.items():
+                # On the CPU at once: results of a whole test set would take memory that the model needs.
                 columns[name][start] = function(pictures).double().cpu().numpy()
             collector.add(start, pictures)
             identical[start] = (shown == truth).flatten(1).all(1).cpu().numpy()
@@ -157,6 +165,7 @@ def evaluate_model(
             columns[name].update(parts)
         identical.update(other[1])
         kept.update(other[2])
+        # Processes work side by side, so the slowest one is the time that it took.
         seconds = max(seconds, other[3])
         collector.merge(other[4])
     frame = {name: _in_order(parts) for name, parts in columns.items()}
@@ -184,6 +193,7 @@ def cluster_people(images: ImageSet) -> torch.Tensor | None:
     who = torch.from_numpy(np.asarray(images.identities, dtype=np.int64).copy())
     unknown = who == UNKNOWN
     # Below every known number, and each another.
+    # Taken together, all unknown images would count as one person.
     who[unknown] = who.min() - 1 - torch.arange(int(unknown.sum()))
     return who
 
@@ -198,9 +208,11 @@ def evaluation_batch(
 ) -> tuple[Batch, torch.Tensor]:
     """Build the evaluation batch from position ``start``, and its truth as uint8 ``(N, 3, H, W)``."""
     stop = min(start + EVALUATION_BATCH, len(images.ids))
+    # Copied: a memory map is read-only, which torch warns about.
     raw = torch.from_numpy(np.array(images.pixels[start:stop])).to(device)
     truth = raw.permute(0, 3, 1, 2)
     mask = torch.from_numpy(np.array(masks[start:stop])).to(device).unsqueeze(1).float()
+    # A model that draws while it completes gets the same numbers for every cell.
     generator = torch.Generator().manual_seed(0)
     batch = Batch(
         truth.float().div(255),
@@ -221,6 +233,8 @@ def validation_score(
     metrics: Sequence[str],
 ) -> dict[str, float]:
     """Average metrics over a few held-out images for the training log; nothing is chosen by them."""
+    # The metrics were prepared before the training, so this finds them loaded.
     ready, _ = prepare_metrics(metrics, compute.device)
+    # Not empty, since pictures are stacked; nobody looks at it.
     rows = evaluate_model(model, TestSet(images, masks, np.arange(1)), compute, ready).rows
     return {name: float(rows[name].mean()) for name in metrics}

@@ -45,7 +45,9 @@ def inception_features(device: torch.device) -> FeatureExtractor:
     network = network.to(device)
 
     def features(images: Tensor, face_box: FaceBox | None = None) -> Tensor:
+        # One image's features must not depend on the precision of the run that is measured.
         with torch.inference_mode(), without_autocast(device):
+            # On the CPU: features of a whole test set are kept until its last batch.
             return network(images.contiguous())[0].cpu()  # type: ignore[no-any-return]
 
     return features
@@ -122,6 +124,7 @@ def _registered_extractor(name: str, layer: str, device: torch.device, source: P
     """Build an extractor of torch-fidelity's registry; ``source`` is what an error names."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+    # DINOv2 is loaded by torch.hub from the folder of its code, and takes no path of weights.
     weights = {"feature_extractor_weights_path": str(source)} if source.is_file() else {}
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and overwritten at once
@@ -210,7 +213,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         return float("nan")
     x, y = _factor(a), _factor(b)
     root = torch.linalg.svdvals(x @ y.T).sum()
+    # In float64: the distance is a small difference of large traces.
     between = (a.double().mean(dim=0) - b.double().mean(dim=0)).square().sum()
+    # Rounding may leave a tiny negative number where the two sets are equal.
     return float((between + x.square().sum() + y.square().sum() - 2 * root).clamp(min=0))
 
 
@@ -218,6 +223,7 @@ def _factor(features: Tensor) -> Tensor:
     """Factor the sample covariance as ``F^T F`` with at most D rows."""
     centered = features.double() - features.double().mean(dim=0)
     centered /= (len(features) - 1) ** 0.5
+    # With more images than features, the triangle of a QR has the same F^T F, and the SVD above stays small.
     if len(centered) > centered.shape[1]:
         centered = torch.linalg.qr(centered, mode="r").R
     return centered

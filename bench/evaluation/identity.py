@@ -51,10 +51,12 @@ def face_embedding(device: torch.device) -> Embed:
     def embed(images: Tensor, face_box: FaceBox | None = None) -> Tensor:
         assert face_box is not None, "metrics of faces are prepared for aligned faces only"
         chips = [_cut_face(image, face_box) for image in images.permute(0, 2, 3, 1).cpu().numpy()]
+        # By content: truths come again with every cell, and unchanged pixels need no new embedding.
         keys = [hashlib.sha256(chip.tobytes()).digest() for chip in chips]
         for key, chip in zip(keys, chips, strict=True):
             if key not in kept:
                 kept[key] = np.array(network.compute_face_descriptor(chip))
+        # Stacked before anything is dropped, so that this batch has all of its own.
         found = np.stack([kept[key] for key in keys])
         while len(kept) > _KEPT:
             kept.popitem(last=False)
@@ -125,11 +127,13 @@ def identity_verified(sets: FeatureSets) -> SetScore:
         0.75
     """
     count = len(sets.truth)
+    # Without names, every image is a person of its own.
     clusters = torch.arange(count) if sets.clusters is None else sets.clusters
     threshold = acceptance_threshold(sets.truth, clusters)
     if math.isnan(threshold):
         return SetScore(float("nan"))
     accepted = ((sets.composite - sets.truth).norm(dim=1) < threshold).double()
+    # Images of one person stand or fall together, so the interval counts people and not images.
     low, high = _wilson_interval(accepted, clusters)
     return SetScore(float(accepted.mean()), low, high)
 
@@ -151,6 +155,7 @@ def acceptance_threshold(truth: Tensor, clusters: Tensor, rate: float = FALSE_AC
     if not pairs:
         return float("nan")
     distances = torch.cat(closest).sort().values
+    # With few pairs, rate * pairs is below 1, and the threshold is that of the closest pair.
     place = min(int(rate * pairs), pairs - 1)
     return float(distances[place])
 
@@ -162,6 +167,7 @@ def _wilson_interval(accepted: Tensor, clusters: Tensor) -> tuple[float, float]:
     people = int(codes.max()) + 1
     of_person = torch.zeros(people, dtype=torch.float64).index_add_(0, codes, accepted - rate)
     variance = float(of_person.square().sum()) / count**2
+    # More trials than images there cannot be; a spread of zero says nothing, and people are counted instead.
     trials = min(rate * (1 - rate) / variance, count) if variance > 0 else people
     z = NormalDist().inv_cdf(0.975)
     center = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
@@ -174,6 +180,7 @@ def _cut_face(image: NDArray[np.uint8], face_box: FaceBox) -> NDArray[np.uint8]:
     x, y, side = (part * image.shape[1] for part in face_box)
     box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
     size = (_CHIP, _CHIP)
+    # EXTENT resamples with fractional corners, and fills with black where the box leaves the image.
     chip = Image.fromarray(image).transform(size, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
     return np.array(chip)
 

@@ -68,12 +68,15 @@ def u_ids(sets: FeatureSets) -> SetScore:
         0.0
     """
     truth, composite = _decisions(sets)
+    # Zero counts as wrong for a truth only, so that a classifier that decides nothing is wrong on half of
+    # all.
     wrong = (truth <= 0).double().mean() + (composite > 0).double().mean()
     return SetScore(float(wrong / 2))
 
 
 def _decisions(sets: FeatureSets) -> tuple[Tensor, Tensor]:
     """Fit the classifier to both sets; return its decisions on truths and composites, positive for *real*."""
+    # In float64, as the oracle's solver computes.
     features = torch.cat([sets.truth, sets.composite]).double()
     labels = torch.cat([torch.ones(len(sets.truth)), -torch.ones(len(sets.composite))]).double()
     weights = fit_linear_svm(features, labels)
@@ -96,15 +99,19 @@ def fit_linear_svm(features: Tensor, labels: Tensor, c: float = 1.0) -> Tensor:
     Returns:
         ``(D + 1,)``, the intercept last.
     """
+    # A column of ones, whose weight is penalized like the others, as liblinear does.
     inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
     weights = features.new_zeros(inputs.shape[1])
     identity = torch.eye(inputs.shape[1], dtype=features.dtype, device=features.device)
+    # All images at first: the first solution is that of least squares.
     active = torch.ones(len(inputs), dtype=torch.bool, device=features.device)
     for _ in range(_NEWTON_STEPS):
         x, y = inputs[active], labels[active]
+        # The regularization keeps the system solvable with fewer images than features.
         solution = torch.linalg.solve(identity + 2 * c * x.T @ x, 2 * c * x.T @ y)
         weights = _line_search(weights, solution - weights, inputs, labels, c)
         found = labels * (inputs @ weights) < 1
+        # The set alone may repeat while the line search still cuts steps short.
         if torch.equal(found, active) and torch.allclose(weights, solution, rtol=1e-10, atol=1e-12):
             break
         active = found
@@ -122,4 +129,5 @@ def _line_search(weights: Tensor, step: Tensor, inputs: Tensor, labels: Tensor, 
         moved = weights + step * 0.5**halvings
         if objective(moved) <= before:
             return moved
+    # No step lowers the objective any more: this is the minimum, up to rounding.
     return weights

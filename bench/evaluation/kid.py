@@ -55,6 +55,7 @@ def kid(sets: FeatureSets) -> SetScore:
     by_row, within = _kernel_sums(sets.truth.double(), sets.composite.double(), codes, people)
     total = by_row.sum()
     value = float(total / (count * (count - 1)))
+    # The spread between people cannot be told from fewer than three.
     if people < 3:
         return SetScore(value)
     # Leaving out a person takes away the pairs of that person's images with all others, twice, and those among them.
@@ -78,6 +79,7 @@ def _kernel_sums(x: Tensor, y: Tensor, codes: Tensor, people: int) -> tuple[Tens
     for start in range(0, len(x), _ROWS):
         rows = slice(start, min(start + _ROWS, len(x)))
         pairs = _kernel(x[rows], x) + _kernel(y[rows], y) - _kernel(x[rows], y) - _kernel(y[rows], x)
+        # An image with itself, and with its own completion, is no pair of the U-statistic.
         pairs[torch.arange(len(pairs)), torch.arange(rows.start, rows.stop)] = 0
         by_row[rows] = pairs.sum(dim=1)
         same = codes[rows, None] == codes[None, :]

@@ -159,12 +159,14 @@ class LpipsNetwork(nn.Module):
         linear = load_linear_weights(backbone)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
+        # As buffers, so that they move to the device with the network and are no parameters.
         for place in range(len(self._layers)):
             self.register_buffer(f"linear{place}", linear[f"lin{place}.model.1.weight"])
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Compute the distances ``(N, 1, 1, 1)`` of two batches: equation 1 of the paper."""
+        # Layers are added one by one in the package's order, to be equal to the last bit.
         distance = torch.zeros((), device=a.device)
         for place, (x, y) in enumerate(zip(self._maps(a), self._maps(b), strict=True)):
             weights: Tensor = getattr(self, f"linear{place}")
@@ -179,6 +181,7 @@ class LpipsNetwork(nn.Module):
             hidden = layer(hidden)
             if index in self._layers:
                 length = torch.sqrt(torch.sum(hidden**2, dim=1, keepdim=True))
+                # Added to the length, as in the package, and not under the root.
                 maps.append(hidden / (length + 1e-10))
             if index == self._layers[-1]:
                 break

@@ -78,6 +78,7 @@ class ImageMetric:
     @property
     def compute(self) -> ImageFunction:
         """The function as evaluations call it."""
+        # Metrics with weights are networks, which do profit from several threads.
         return self.function if self.load else _on_one_thread(self.function)
 
 
@@ -111,6 +112,7 @@ def image_metric(
     """
 
     def register(function: _Function) -> _Function:
+        # A second import of the file replaces its own entry; two files with one name are found by the scan.
         _REGISTERED[info.name] = ImageMetric(info, function, load)  # type: ignore[arg-type]
         return function
 
@@ -164,6 +166,7 @@ def load_metric(name: str) -> ImageMetric | DistributionMetric:
     Raises:
         UnknownMetricError: no such metric.
     """
+    # Through the listing first, so that an unknown name ends in a suggestion and not in an import error.
     (name,) = expand_metrics([name])
     importlib.import_module(find_metrics()[name].module)
     return _REGISTERED[name]
@@ -188,6 +191,7 @@ def expand_metrics(names: Iterable[str]) -> list[str]:
             wanted.add(name)
         else:
             raise UnknownMetricError(f"no metric {name!r}{did_you_mean(name, [*known, *GROUPS])}")
+    # In the order of tables, whatever order they were asked for in: columns and keys must not depend on it.
     return [name for name in known if name in wanted]
 
 
@@ -214,6 +218,7 @@ def prepare_metrics(
     for metric in map(load_metric, _names_of("image", names)):
         assert isinstance(metric, ImageMetric)
         try:
+            # The cheap test first: weights of a metric that cannot apply are not fetched.
             _check_images(metric.info, face_box)
             if metric.load:
                 metric.load(device)
@@ -263,9 +268,11 @@ def _on_one_thread(function: ImageFunction) -> ImageFunction:
         import torch
 
         threads = torch.get_num_threads()
+        # On a GPU the host only launches kernels.
         if threads == 1 or images.truth.is_cuda:
             return function(images)
         torch.set_num_threads(1)
+        # Restored in every case: the number of threads is part of where results are computed.
         try:
             return function(images)
         finally:
@@ -278,6 +285,7 @@ def _on_one_thread(function: ImageFunction) -> ImageFunction:
 def _scan(folders: tuple[str, ...]) -> Sequence[tuple[str, MetricListing]]:
     """Read the decorators in every module of ``folders``; the order is that of tables."""
     found: dict[str, MetricListing] = {}
+    # iter_modules sees what other distributions add to this package, which a listing of the folder would not.
     for place in pkgutil.iter_modules(folders):
         spec = place.module_finder.find_spec(place.name, None)
         if spec is None or spec.origin is None:
@@ -316,6 +324,8 @@ def _read_file(path: Path, module: str) -> list[MetricListing]:
 def _read_info(call: ast.Call, path: Path) -> MetricInfo:
     """Evaluate the literals of ``@image_metric(MetricInfo(...))``; nothing of the file is run."""
     try:
+        # A call with literals only: the file's code is not run, so that a listing needs no torch and trusts
+        # no one.
         (info,) = call.args
         assert isinstance(info, ast.Call)
         read = MetricInfo(**{str(k.arg): ast.literal_eval(k.value) for k in info.keywords})
@@ -323,6 +333,7 @@ def _read_info(call: ast.Call, path: Path) -> MetricInfo:
         raise InvalidMetricError(
             f"{path}:{call.lineno}: the argument must be MetricInfo(...) with literal keywords ({error})"
         ) from error
+    # The decorator decides how the function is called, and the info what tables do with its number.
     if read.of != _DECORATORS[call.func.id]:  # type: ignore[attr-defined]
         raise InvalidMetricError(
             f"{path}:{call.lineno}: {read.name}: of={read.of!r} under the other decorator"

@@ -79,6 +79,7 @@ def raw_psnr_db(images: ImageBatch) -> Tensor:
         >>> raw_psnr_db(example_batch()).numpy().round(2)
         array([34.15])
     """
+    # Rounded and clamped like the composite, so that the two columns differ in the known pixels alone.
     raw = to_uint8(images.raw, "the model's output outside the hole (raw_psnr_db)")
     squared_error = _squared_error(raw, images.truth)
     return _decibels(sum_by_image(squared_error) / squared_error[0].numel(), images)
@@ -169,4 +170,5 @@ def _squared_error(a: Tensor, b: Tensor) -> Tensor:
 def _decibels(mean_squared_error: Tensor, images: ImageBatch) -> Tensor:
     """Convert to PSNR; :func:`psnr_cap_db` for identical images (and for no others: it is never reached)."""
     height, width = images.truth.shape[-2:]
+    # Equal images have an error of 0 and infinitely many decibels; the clamp gives them their number.
     return (20 * torch.log10(255 / mean_squared_error.sqrt())).clamp(max=psnr_cap_db(height * width))

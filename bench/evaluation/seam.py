@@ -41,10 +41,12 @@ def seam(images: ImageBatch) -> Tensor:
 
 def _mean_step(image: Tensor, mask: Tensor) -> Tensor:
     """Average the absolute steps across the border: ``(N,)`` float64, in levels."""
+    # Levels are unsigned, and their differences are not.
     levels = image.short()
     total = torch.zeros(len(image), dtype=torch.float64, device=image.device)
     pairs = torch.zeros_like(total)
     for axis in (-2, -1):
+        # 1 where exactly one of two neighbors is in the hole: the pair lies across the border.
         across = mask.diff(dim=axis).abs()
         # Sums of whole numbers below 2^24, each image's in float64: exact on every device.
         total += (levels.diff(dim=axis).abs() * across).double().sum(dim=(1, 2, 3))

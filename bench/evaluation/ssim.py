@@ -56,6 +56,7 @@ def gaussian_window(sigma: float = 1.5, radius: int = 5) -> Window:
         (5, 1.0)
     """
     weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    # Normalized by their own sum, as SciPy's filter is, and not by the formula's constant.
     return Window(tuple(weight / sum(weights) for weight in weights), 1.0)
 
 
@@ -114,6 +115,7 @@ def hole_ssim(images: ImageBatch) -> Tensor:
         >>> hole_ssim(example_batch()).numpy().round(4)
         array([0.8748])
     """
+    # The map has no values at the image's border, so the mask is cut to the same region.
     inner = slice(GAUSSIAN_11.radius, -GAUSSIAN_11.radius)
     return hole_mean(images.shared(gaussian_map), images.mask[..., inner, inner])
 
@@ -177,6 +179,7 @@ def _luma(image: Tensor) -> Tensor:
 
 def weighted_means(planes: Tensor, window: Window) -> Tensor:
     """Average float64 ``(..., H, W)`` under the window: ``(..., H - 2 r, W - 2 r)`` with r its radius."""
+    # The products below are NumPy's, which cannot see a tensor on the GPU.
     if not planes.is_cuda:
         return _by_products(planes, window.taps)
     for axis in (-2, -1):
@@ -200,6 +203,7 @@ def _by_products(planes: Tensor, taps: tuple[float, ...]) -> Tensor:
     The products are NumPy's: with torch's the whole map took half as long again.
     """
     *leading, height, width = planes.shape
+    # Only means whose window fits: no padding is ever seen.
     rows, columns = height - len(taps) + 1, width - len(taps) + 1
     source = planes.reshape(-1, height, width).numpy()
     means_of_rows = np.empty((len(source), rows, width))
@@ -218,6 +222,7 @@ def _blocks(count: int, taps: tuple[float, ...]) -> list[tuple[slice, slice, NDA
     The last block may overlap the one before it and compute the same means twice.
     """
     size = min(_BLOCK, count)
+    # The last block is moved back instead of being cut short, so that all blocks share one matrix.
     starts = [*range(0, count - size, size), count - size]
     reach, weights = len(taps) - 1, _banded(taps, size)
     return [(slice(i, i + size), slice(i, i + size + reach), weights) for i in starts]
@@ -253,8 +258,10 @@ def ssim_map(x: Tensor, y: Tensor, window: Window = GAUSSIAN_11, data_range: flo
     count, channels, height, width = x.shape
     if min(height, width) < len(window.taps):
         raise ValueError(f"SSIM's window of {len(window.taps)} needs larger images than {height} x {width}")
+    # All at once on a GPU: looking for differing regions would make the host wait for each image.
     if x.is_cuda:
         return ssim_formula(x.double(), y.double(), window, data_range)
+    # One is the similarity of equal windows, which are left as they are below.
     found = torch.ones(
         (count, channels, height - 2 * window.radius, width - 2 * window.radius), dtype=torch.float64
     )
@@ -270,6 +277,7 @@ def _fill(out: Tensor, x: Tensor, y: Tensor, window: Window, data_range: float) 
     Working image by image also stays in the cache.
     """
     reach = 2 * window.radius
+    # In any channel: the region is one rectangle for all three.
     differs = (x != y).any(dim=0)
     rows, columns = _reached(differs.any(dim=1), reach), _reached(differs.any(dim=0), reach)
     if rows is None or columns is None:
@@ -286,6 +294,7 @@ def _reached(differs: Tensor, reach: int) -> slice | None:
     positions = differs.nonzero()
     if len(positions) == 0:
         return None
+    # A pixel is seen by the windows that begin up to reach before it.
     return slice(max(0, int(positions[0]) - reach), min(len(differs) - reach, int(positions[-1]) + 1))
 
 
@@ -315,9 +324,11 @@ def ssim_formula(x: Tensor, y: Tensor, window: Window, data_range: float) -> Ten
     planes = x.new_empty((4, *x.shape))
     torch.add(x, y, out=planes[0])
     torch.sub(x, y, out=planes[1])
+    # Squares are formed before filtering, since the mean of squares is what variances need.
     torch.mul(planes[:2], planes[:2], out=planes[2:])
     filtered = weighted_means(planes, window)
     means, variances = filtered[:2], filtered[2:]
+    # The means are not needed themselves, only their squares.
     means.square_()
     variances.sub_(means)
     if window.covariance_norm != 1:

@@ -55,6 +55,7 @@ def list_jobs(photo: Path, mask: Path, output: Path | None, *, overwrite: bool =
         jobs = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
     else:
         jobs = _jobs_of_folder(photo, mask, output or Path(f"{photo.resolve().name}-inpainted"))
+    # Before the first image is completed, so that no result is written if another would be lost.
     _check_outputs(jobs, overwrite=overwrite)
     return jobs
 
@@ -70,10 +71,12 @@ def _jobs_of_folder(photo: Path, mask: Path, output: Path) -> list[InpaintJob]:
     )
     jobs = []
     for path in map(Path, found.images):
+        # Masks are usually PNG files beside JPEG photos, so the suffix does not count.
         name = path.with_suffix("")
         own = masks.get(name) if mask.is_dir() else mask
         problem = None if own else f"{photo / path}: no mask {mask / name}.png (masks are matched by name)"
         jobs.append(InpaintJob(photo / path, own or mask / f"{name}.png", output / f"{name}.png", problem))
+    # Where no image has a mask, the user has named the wrong folder.
     if all(job.problem for job in jobs):
         raise DataError(str(jobs[0].problem))
     return jobs
@@ -81,6 +84,7 @@ def _jobs_of_folder(photo: Path, mask: Path, output: Path) -> list[InpaintJob]:
 
 def _check_outputs(jobs: list[InpaintJob], *, overwrite: bool) -> None:
     """Refuse outputs that would lose something of the user's."""
+    # Resolved, since two spellings or a link may mean one file.
     targets = [job.output.resolve() for job in jobs]
     sources = {path.resolve() for job in jobs for path in (job.photo, job.mask)}
     for job, target in zip(jobs, targets, strict=True):
@@ -109,6 +113,7 @@ def run_jobs(
     for number, job in enumerate(jobs, start=1):
         try:
             complete_image(job, completer, threshold=threshold)
+        # Its message names the file already.
         except DataError as error:
             failures += 1
             on_failure(str(error))
@@ -134,5 +139,6 @@ def complete_image(job: InpaintJob, completer: ImageCompleter, *, threshold: int
         raise DataError(job.problem)
     photo = read_photo(job.photo)
     hole = read_hole(job.mask, photo, threshold=threshold)
+    # Written only when it is complete, so that a result is never half a picture.
     result = photo.completed(complete_tiled(completer, photo.rgb, hole), hole)
     atomic_write(job.output, result.save)

@@ -49,6 +49,7 @@ def load_completer(
         if model is None or seed is not None or train_mask is not None:
             raise UsageError("give --model biharmonic, or --from EXPERIMENT (or a weights file)")
         return load_baseline(model, compute, models_from)
+    # A name with this suffix is meant as a file, even if it is missing: the error should say so.
     if Path(source).is_file() or source.endswith(".safetensors"):
         return load_weights_file(Path(source), model, compute, models_from)
     return load_from_experiment(open_experiment(source), model, seed, train_mask, compute, models_from)
@@ -62,6 +63,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
     """
     try:
         entry = discovery.load_model(name, models_from)
+        # Fitting needs a training split, which one photo does not give.
         if entry.model.trained or entry.model.needs_fit or name in _NEED_DATA:
             need = (
                 "is trained: give --from EXPERIMENT or a weights file"
@@ -74,6 +76,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
     except ModelError as error:
         raise UsageError(str(error)) from error
 
+    # Built for each size, since windows of a photo differ and a baseline costs nothing to build.
     def complete(image: Tensor, mask: Tensor) -> Tensor:
         model = entry.model(config, Task(size=image.shape[-1]))
         batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
@@ -113,6 +116,7 @@ def load_from_experiment(
         UsageError: none, or several.
     """
     found = trained_weights.stored_trainings(experiment, [name] if name else [], seed, train_mask)
+    # Several seeds of one model are no question: any of them will do, see below.
     if name is None and len({t.model for t in found}) > 1:
         there = ", ".join(dict.fromkeys(t.model for t in found))
         raise UsageError(f"{experiment.name} holds several models; give --model, one of: {there}")

@@ -39,13 +39,16 @@ class Photo:
         colors = self.pixels[..., : 3 if self.pixels.shape[2] > 2 else 1]
         return np.broadcast_to(colors / np.float32(top), (*self.pixels.shape[:2], 3)).astype(np.float32)
 
+    # The original stays as it is: a caller may complete it with several masks.
     def completed(self, filled: NDArray[np.float32], hole: NDArray[np.bool_]) -> Photo:
         """Return this photo with ``filled`` ``(H, W, 3)`` in the hole, which becomes opaque; the rest is unchanged."""
         pixels, top = self.pixels.copy(), np.iinfo(self.pixels.dtype).max
+        # In float64: gray is a weighted sum, and 16 bits leave float32 little room.
         inside = filled[hole].astype(np.float64)
         if pixels.shape[2] < 3:
             inside = inside @ _LUMA[:, None]
         levels = np.rint(np.clip(inside, 0, 1) * top).astype(pixels.dtype)
+        # Only where there is a hole: every other byte of the photo is the owner's.
         pixels[hole, : levels.shape[1]] = levels
         if pixels.shape[2] in (2, 4):
             pixels[hole, -1] = top
@@ -67,12 +70,15 @@ def read_photo(path: Path) -> Photo:
     """
     try:
         with warnings.catch_warnings():
+            # Warnings about odd metadata are none of the user's business; that of a bomb is an error.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 if image.format == "PNG":
                     image.verify()  # its checksums, which loading ignores
+            # Opened again: verify leaves the file unusable.
             with Image.open(path, formats=FORMATS) as image:
+                # Read from the header, before memory for the pixels is taken.
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{path}: {image.width} x {image.height} pixels, at most {MAX_PIXELS // 10**6} million"
@@ -82,6 +88,8 @@ def read_photo(path: Path) -> Photo:
                     raise DataError(f"{path}: holds {frames} images; give one of them")
                 image.load()
                 upright = ImageOps.exif_transpose(image)
+                # EXIF does not travel: its orientation was applied, and it may hold where the photo was
+                # taken.
                 extra = {k: v for k in ("icc_profile", "dpi") if (v := image.info.get(k))}
                 if image.mode == "CMYK":
                     extra.pop("icc_profile", None)  # it describes inks
@@ -108,9 +116,12 @@ def read_hole(path: Path, photo: Photo, *, threshold: int | None = None) -> NDAr
         DataError: unreadable, smoothed without a threshold, of another size, no hole, or all hole.
     """
     try:
+        # Without a threshold, anything but black and white is refused, since every threshold would be a
+        # guess.
         hole = folder.read_mask(path).astype(bool) if threshold is None else _read_gray(path) >= threshold
     except folder.MaskFileError as error:
         advice = ""
+        # The message of a smoothed mask alone asks for the advice.
         if "gr" in str(error) and "values" in str(error):
             advice = "; give --threshold 128, or save it as PNG without smoothing" + (
                 " (JPEG blurs edges)" if path.suffix.lower() in (".jpg", ".jpeg") else ""
@@ -125,6 +136,7 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if not image.has_transparency_data:
+                # On black: what is transparent was not painted over.
                 return np.asarray(image.convert("L"))
             black = Image.new("RGBA", image.size, "black")
             return np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("L"))
@@ -159,6 +171,7 @@ def as_hole(mask: NDArray[Any] | Image.Image | str | Path, photo: Photo) -> NDAr
     if isinstance(mask, str | Path):
         return read_hole(Path(mask), photo)
     array = np.asarray(mask)
+    # Any channel: a mask that was drawn in color is a mask.
     hole: NDArray[np.bool_] = np.asarray(np.atleast_3d(array).astype(bool).any(axis=-1))
     _check_hole(hole, photo, "mask")
     return hole
@@ -179,11 +192,13 @@ def _check_hole(hole: NDArray[np.bool_], photo: Photo, what: str) -> None:
 
 def _levels(image: Image.Image, path: Path) -> NDArray[Any]:
     if image.mode.startswith("I;16"):
+        # 16-bit gray is the only deep mode whose range is certain.
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode in ("I", "F"):
         raise DataError(
             f"{path}: mode {image.mode} has no fixed levels; save it with 8 bits (or 16-bit gray)"
         )
+    # A palette may name one color as transparent without having an alpha channel.
     has_alpha = "A" in image.mode or "transparency" in image.info
     if image.mode in ("1", "L", "LA"):
         image = image.convert("LA" if has_alpha else "L")

@@ -48,6 +48,7 @@ class ImageCompleter:
     def windows(self, hole: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Window]]:
         """Find the parts of the hole and the windows to show for them."""
         if self.size is None:
+            # Baselines look at the border of the hole only, so little context is enough.
             return plan_windows(hole, 32, 1.5, centered=False)
         # Two pixels of the reduced window more: a reduced hole is at most that much larger than half of it.
         context = CONTEXT * self.size / (self.size - 4) if self.centered else CONTEXT
@@ -62,12 +63,16 @@ def complete_tiled(
     Raises:
         BenchError: the model failed on it.
     """
+    # Replaced by the nearest known pixels, since resizing mixes neighbors into each other.
     nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
+    # Windows are cut from this picture; the result below keeps the photo's own pixels.
     shown = rgb[tuple(nearest)]
     labels, windows = completer.windows(hole)
+    # Every window is filled from known pixels, never from another window: the order does not matter.
     result = rgb.copy()
     by_side: dict[int, list[Window]] = {}
     for window in windows:
+        # Squares of one side form a batch, whatever their windows' sides were.
         side = completer.size or min(window.side, UNTRAINED_SIDE)
         by_side.setdefault(side, []).append(window)
     for side, group in by_side.items():
@@ -88,10 +93,12 @@ def _square(
     part, inside = shown[np.ix_(rows, columns)], hole[np.ix_(rows, columns)]
     if window.side == side:
         return part, inside
+    # Any share of a hole makes a reduced pixel a hole: a known pixel must be wholly known.
     covered = _resize(inside.astype(np.float32), side, Image.Resampling.BOX) > 0
     if window.side < side:  # enlarged: a box of less than a pixel is no cover
         covered = _resize(inside.astype(np.float32), side, Image.Resampling.BILINEAR) > 0
     planes = [_resize(part[..., c], side, Image.Resampling.BICUBIC) for c in range(3)]
+    # Bicubic resampling overshoots at edges.
     return np.clip(np.stack(planes, axis=-1), 0, 1), covered
 
 
@@ -106,6 +113,7 @@ def _complete(
             output = completer.complete(image, mask)
     except ModelError as error:
         raise BenchError(str(error)) from error
+    # A number that is not finite would become some level all the same.
     if not bool(output.isfinite().all()):
         raise BenchError("the model made numbers that are not finite")
     completed: NDArray[np.float32] = output.float().permute(0, 2, 3, 1).cpu().numpy()
@@ -116,24 +124,28 @@ def _paste(
     result: NDArray[np.float32], labels: NDArray[np.int32], window: Window, square: NDArray[np.float32]
 ) -> None:
     """Write the window's own parts of the hole, enlarged to the image's pixels."""
+    # A window may reach over the border; what lies outside of the image is dropped.
     top, left = max(window.top, 0), max(window.left, 0)
     bottom = min(window.top + window.side, labels.shape[0])
     right = min(window.left + window.side, labels.shape[1])
     if square.shape[0] != window.side:
         planes = [_resize(square[..., c], window.side, Image.Resampling.BICUBIC) for c in range(3)]
         square = np.clip(np.stack(planes, axis=-1), 0, 1)
+    # A window may hold other parts of the hole, which are filled from windows of their own.
     own = np.isin(labels[top:bottom, left:right], window.parts)
     seen = square[top - window.top : bottom - window.top, left - window.left : right - window.left]
     result[top:bottom, left:right][own] = seen[own]
 
 
 def _resize(plane: NDArray[np.float32], side: int, how: Any) -> NDArray[np.float32]:
+    # Plane by plane: Pillow resizes floats in one channel only.
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
     return np.asarray(image.resize((side, side), how))
 
 
 def _mirrored(start: int, count: int, length: int) -> NDArray[np.int64]:
     """Return indices ``start .. start + count - 1`` folded back into ``0 .. length - 1``, the border pixel repeated."""
+    # A period is the image and its mirror image, so windows larger than the image repeat both.
     folded = np.arange(start, start + count) % (2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
@@ -173,8 +185,10 @@ def plan_windows(
     Returns:
         The label of each pixel, ``(H, W)``, 0 where known; and the windows, largest part first.
     """
+    # With diagonals: a stroke one pixel wide is one part.
     labels, _ = ndimage.label(hole, structure=np.ones((3, 3)))
     boxes = [(s[0].start, s[0].stop, s[1].start, s[1].stop) for s in ndimage.find_objects(labels)]
+    # The largest first, so that it chooses its window before small ones share it.
     order = sorted(range(len(boxes)), key=lambda i: -_longer(boxes[i]))
     windows: list[Window] = []
     taken = np.zeros(len(boxes), dtype=bool)
@@ -184,6 +198,7 @@ def plan_windows(
             continue
         window = _around(boxes[i], hole.shape, size, context, centered)
         parts = [i]
+        # Near a window's border a model sees little context, unless that border is the image's own.
         if window.side <= size and not centered:
             inner = window.side // 8
             inside = (
@@ -195,6 +210,7 @@ def plan_windows(
             )
             parts = sorted({i, *np.flatnonzero(inside).tolist()})
         taken[parts] = True
+        # Labels begin at 1; 0 is what is known.
         windows.append(Window(window.top, window.left, window.side, tuple(p + 1 for p in parts)))
     return labels.astype(np.int32), windows
 
@@ -210,6 +226,7 @@ def _around(
     top = (box[0] + box[1] - side) // 2
     left = (box[2] + box[3] - side) // 2
     if not centered:
+        # Moved inside the image where that leaves real pixels instead of mirrored ones.
         top, left = (_inside(a, side, length) for a, length in ((top, shape[0]), (left, shape[1])))
     return Window(top, left, side, ())
 

@@ -46,6 +46,7 @@ def stored_trainings(
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in experiment.done():
+        # Several cells rest on one training: its folder is what makes it one.
         if cell.get("training"):
             groups.setdefault(cell["training"]["folder"], []).append(cell)
     found = [
@@ -61,6 +62,7 @@ def stored_trainings(
     ]
     if not found:
         raise UsageError(f"{experiment.name} holds no finished training of a model")
+    # A wrong name is told with a suggestion, a wrong combination with the list of those that there are.
     names = list(dict.fromkeys(t.model for t in found))
     for name in models:
         if name not in names:
@@ -84,6 +86,8 @@ def load_trained_model(
     Raises:
         BenchError: its weights or its config are gone, damaged, or of a model that is not known.
     """
+    # From the training's own record and not from its manifest: the config is that with which the weights were
+    # made.
     try:
         text = (training.folder / "config.json").read_text(encoding="utf-8")
         record = json.loads(text)
@@ -99,10 +103,12 @@ def load_trained_model(
             f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
         ) from error
     state = checkpoint.newest_checkpoint(training.folder)
+    # Weights from the middle of a training belong to no number that was reported.
     if state is None or not state.get("complete"):
         raise BenchError(
             f"{training.folder}: the weights are gone or damaged; the experiment's own command trains them again"
         )
+    # Discriminators are needed for training alone, and stay behind.
     prefix = "generator."
     weights = {k.removeprefix(prefix): v for k, v in state["networks"].items() if k.startswith(prefix)}
     try:
@@ -119,6 +125,7 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
     data, rows = manifest["data"], experiment.rows
     metrics = {}
     for cell in training.cells:
+        # By all that makes a cell, so that no mean is over the rows of another.
         mine = rows[
             (rows["model"] == cell["model"])
             & (rows["label"] == cell["label"])
@@ -129,6 +136,7 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
         known = {name: mine[name].mean() for name in manifest["metrics"] if name in mine}
         metrics[cell["mask"]] = {
             "images": len(mine),
+            # NaN is the only number that differs from itself; JSON has none.
             **{name: round(float(v), 6) for name, v in known.items() if v == v},
         }
     return {
@@ -171,6 +179,7 @@ def export_weights(loaded: pretrained.PretrainedModel, stem: Path, form: str) ->
     path = stem.with_name(stem.name + interchange.SUFFIXES[form])
     difference = 0.0
 
+    # Within the atomic write: the file takes its place only after it has computed the same images.
     def write(temporary: Path) -> None:
         nonlocal difference
         difference = interchange.write_exported(loaded, temporary, form)
@@ -181,5 +190,6 @@ def export_weights(loaded: pretrained.PretrainedModel, stem: Path, form: str) ->
         raise UsageError(str(error)) from error
     except ModelError as error:
         raise BenchError(str(error)) from error
+    # The card after the weights, so that a card never describes a file that is not there.
     write_json(path.with_suffix(".json"), loaded.card)
     return path, difference

@@ -35,8 +35,10 @@ def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, li
             try:
                 folder = entry
                 if entry.is_file():
+                    # Unpacked apart, since two bundles may hold experiments of one name.
                     folder = import_experiment([entry], runs=Path(unpacked) / str(number))
                 experiments.append(load_experiment(folder))
+            # One bad entry must not keep the others off the page, which names it with the reason.
             except (BenchError, ExperimentError) as error:
                 problems.append((entry.name, str(error)))
         written = render_leaderboard(experiments, problems, page)
@@ -44,6 +46,7 @@ def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, li
 
 
 def _find_entries(place: Path) -> list[Path]:
+    # A place may itself be an entry, and is then not searched for others.
     if place.is_file() or (place / "manifest.json").is_file():
         return [place]
     folders = [path.parent for path in sorted(place.glob("*/manifest.json"))]

@@ -34,16 +34,19 @@ def import_experiment(paths: Sequence[Path], *, name: str | None = None, runs: P
         UsageError: the files cannot be read (:func:`read_kept_files`), or there is an experiment of that name.
     """
     kept = read_kept_files(paths)
+    # The name is checked although it is in the manifest, which may come from anybody: it becomes a folder's.
     name = check_name(name or kept.manifest["experiment"])
     target = runs / name
     if target.exists():
         raise UsageError(f"{target} exists; give another --name")
+    # Folders are the manifest's words too, and must not lead outside of the experiment.
     _check_folders(kept.manifest)
     runs.mkdir(parents=True, exist_ok=True)
     # A folder that is cut off half-way must never look like an experiment.
     temporary = runs / f".{name}.{os.getpid()}.import"
     try:
         _write(kept, name, temporary)
+        # One rename publishes everything: until then, no command sees the folder.
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -59,6 +62,7 @@ def _check_folders(manifest: dict[str, Any]) -> None:
             parts = PurePosixPath(folder).parts
             if len(parts) != 2 or parts[0] != kind:
                 raise UsageError(f"the manifest names {folder!r}, which is no folder of {kind}")
+    # Two trainings may share a folder, since several cells rest on one; two cells may not.
     if len(set(cells)) != len(cells):
         raise UsageError("the manifest names one folder for two cells")
 
@@ -68,6 +72,7 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
     for cell, rows in zip(done, kept.cells, strict=True):
         (folder / cell["folder"]).mkdir(parents=True)
         write_rows(rows, folder / cell["folder"] / "results.parquet")
+    # By key and not by folder: keys tell trainings apart whatever their folders are called.
     if kept.curves is not None:
         by_key = dict(iter(kept.curves.groupby("training", sort=False)))
         for training in {c["training"]["key"]: c["training"] for c in done if c["training"]}.values():
@@ -76,6 +81,8 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
                 text = "".join(json.dumps(line) + "\n" for line in _log_lines(by_key[training["key"]]))
                 (folder / training["folder"] / "train.jsonl").write_text(text, encoding="utf-8")
     manifest = kept.manifest
+    # Sealed anew only where something was changed: otherwise the checksum is still the one that was
+    # published.
     if name != manifest["experiment"]:
         manifest = {**manifest, "experiment": name}
         manifest[SEAL] = manifest_checksum(manifest)
@@ -85,9 +92,11 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
 def _log_lines(curves: pd.DataFrame) -> list[dict[str, Any]]:
     """Turn the curves of one training back into the lines of its log."""
     lines = []
+    # Sorted by step and kind, so that a step's losses come before its validation, as they were logged.
     for _, part in curves.groupby(["step", "kind"], sort=True):
         first = part.iloc[0]
         kind = first["kind"]
+        # JSON has no NaN; readers of logs take null for a number that was not finite.
         values = {t: None if math.isnan(v) else v for t, v in zip(part["term"], part["value"], strict=True)}
         line = {
             "step": int(first["step"]),

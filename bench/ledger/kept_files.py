@@ -72,12 +72,15 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
         UsageError: a file is missing, damaged or none of these; there is not one manifest; rows of a finished cell
             are missing, or are not the numbers that the manifest records.
     """
+    # The manifest is read from a file by the same function as any other, so parts of a bundle are unpacked
+    # first.
     with tempfile.TemporaryDirectory() as folder:
         unpacked: list[Path] = []
         for path in paths:
             if not path.is_file():
                 raise UsageError(f"{path}: no such file")
             unpacked += _unpack(path, Path(folder)) if zipfile.is_zipfile(path) else [path]
+        # By suffix, since a bundle and loose files come under any name; the tables are told by their columns.
         manifests = [path for path in unpacked if path.suffix == ".json"]
         if len(manifests) != 1:
             raise UsageError(
@@ -89,8 +92,10 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
         except ManifestError as error:
             raise UsageError(str(error)) from error
         tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
+    # Columns beyond the known ones are allowed: newer versions may add some.
     curves = [table for _, table in tables if set(CURVE_COLUMNS) <= set(table.columns)]
     rows = [(path, table) for path, table in tables if set(_CELL_KEY) <= set(table.columns)]
+    # A file that fits nothing is a mistake of the caller's, and must not be passed over.
     for path, table in tables:
         if not {"term", "image_id"} & set(table.columns):
             raise UsageError(f"{path}: neither rows nor curves of an experiment")
@@ -112,12 +117,15 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
     found = []
     try:
         with zipfile.ZipFile(bundle) as archive:
+            # Of two entries with one name, the last is what readers of zip files take.
             there = {info.filename: info for info in archive.infolist()}
             for name in (MANIFEST, ROWS, CURVES):
                 if name not in there:
                     continue
+                # The header is asked before anything is unpacked: a few kilobytes may unpack to terabytes.
                 if there[name].file_size > _LARGEST_PART:
                     raise UsageError(f"{bundle}: {name} would unpack to more than {_LARGEST_PART >> 30} GiB")
+                # Named by us and not by the archive, so that no entry can leave the folder.
                 target = folder / f"{bundle.stem}-{name}"
                 with archive.open(name) as source:
                     # The header's size may lie: never read more than it says.
@@ -163,6 +171,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the rows of each finished cell, checked against the manifest's numbers."""
+    # Grouped with the label: two configurations of one model are two cells.
     by_cell = dict(iter(rows.groupby(_CELL_KEY, sort=False, observed=True)))
     found = []
     for cell in manifest["cells"]:
@@ -179,6 +188,7 @@ def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataF
             # Joined tables have the columns of all cells; a cell has those that it recorded.
             other = [c for c in part.columns if c not in recorded and c not in {c.name for c in COLUMNS}]
             part = part.drop(columns=other)
+        # Every number is held against the manifest, whose checksum was compared above.
         if not numbers_agree(part, recorded):
             raise UsageError(f"the rows of {cell['cell']} are not the numbers that the manifest records")
         found.append(part)

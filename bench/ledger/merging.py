@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def merge_experiments(
         experiments = [load_experiment(folder) for folder in folders]
     except ExperimentError as error:
         raise UsageError(str(error)) from error
-    for other in experiments[1:]:
-        _check_fit(experiments[0], other)
+    # Every pair: two that both fit the first may share a mask that the first does not have.
+    for one, other in combinations(experiments, 2):
+        _check_fit(one, other)
     chosen = _choose_cells(experiments)
     manifest = _joined_manifest(experiments, [dict(cell) for _, cell in chosen], name)
     for cell in manifest["cells"]:
@@ -64,6 +66,7 @@ def merge_experiments(
             cell["training"] = {**cell["training"], "tuning": dict(tuning[cell["model"]])}
     manifest[SEAL] = manifest_checksum(manifest)
     runs.mkdir(parents=True, exist_ok=True)
+    # Under a hidden name until it is whole, as for an import.
     temporary = runs / f".{name}.{os.getpid()}.merge"
     try:
         _copy_files(chosen, experiments, temporary)
@@ -80,11 +83,13 @@ def _check_fit(a: Experiment, b: Experiment) -> None:
     differing = []
     if one["data"]["fingerprint"] != other["data"]["fingerprint"]:
         differing.append("images")
+    # Settings that one of them does not have count as differing, unless they may differ.
     settings = {*one["settings"], *other["settings"]} - _FREE
     differing += [key for key in sorted(settings) if one["settings"].get(key) != other["settings"].get(key)]
     for mask in {*one["masks"]} & {*other["masks"]}:
         if one["masks"][mask]["digest"] != other["masks"][mask]["digest"]:
             differing.append(f"mask {mask}")
+    # A metric may have changed its meaning between versions under the same name.
     for metric in {*one["metrics"]} & {*other["metrics"]}:
         if one["metrics"][metric]["convention"] != other["metrics"][metric]["convention"]:
             differing.append(f"convention of {metric}")
@@ -98,6 +103,7 @@ def _choose_cells(experiments: Sequence[Experiment]) -> list[tuple[Experiment, d
     for experiment in experiments:
         for cell in experiment.cells:
             key = tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed"))
+            # A finished cell replaces one that failed or does not apply elsewhere.
             if key not in chosen or chosen[key][1]["status"] != "done":
                 chosen[key] = (experiment, cell)
             elif cell["status"] == "done" and _numbers(*chosen[key]) != _numbers(experiment, cell):
@@ -115,6 +121,7 @@ def _numbers(experiment: Experiment, cell: dict[str, Any]) -> Any:
     ]
     own = own[own["train_mask"] == cell["train_mask"]].sort_values("image_id")
     shared = [c for c in ("image_id", "psnr_db", "ssim", "lpips_alex") if c in own]
+    # NaN is unequal to itself, and would make equal cells look different.
     return own[shared].astype(object).where(own[shared].notna(), None).to_numpy().tolist()
 
 
@@ -127,20 +134,24 @@ def _joined_manifest(
     for key in _JOINED:
         settings[key] = list(dict.fromkeys(v for m in manifests for v in m["settings"].get(key, [])))
     rates = {m["settings"].get("learning_rate") for m in manifests}
+    # Where they differ, each training's own record says its rate.
     settings["learning_rate"] = rates.pop() if len(rates) == 1 else None
     joined = {
         **first,
         "experiment": name,
         "updated": utc_timestamp(),
         "settings": settings,
+        # Backwards, so that the first experiment's description wins.
         "masks": {k: v for m in reversed(manifests) for k, v in m["masks"].items()},
         "metrics": {k: v for m in reversed(manifests) for k, v in m["metrics"].items()},
         "commands": [c for m in manifests for c in m.get("commands", [])],
         "options": [o for m in manifests for o in m.get("options", [])],
+        # What is planned in one of them is not planned in the new one.
         "planned": [],
         "merged": [{"experiment": e.name, "sha256": e.manifest.get(SEAL)} for e in experiments],
         "cells": cells,
     }
+    # The seal is of the first experiment's content, and is made anew at the end.
     joined.pop(SEAL, None)
     return joined
 
@@ -159,6 +170,7 @@ def _copy_files(
             if source and (source / name).is_file():
                 (folder / training["folder"]).mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, folder / training["folder"] / name)
+    # Backwards, so that the first experiment's pictures stay where several have some.
     for experiment in reversed(experiments):
         if (experiment.folder / "pictures").is_dir():
             shutil.copytree(experiment.folder / "pictures", folder / "pictures", dirs_exist_ok=True)

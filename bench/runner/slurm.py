@@ -258,10 +258,12 @@ class _Watch:
             name if name in _GENERIC or name.startswith("slurm_") else f"slurm_{name}": value
             for name, value in self.config.parameters.items()
         }
+        # Taken out first: submitit's own spelling of the same setting would be given twice.
+        setup = [*self.config.setup, *parameters.pop("slurm_setup", [])]
         executor.update_parameters(
             **{"name": f"bench-{self.store.name}"[:60], **parameters},
             slurm_signal_delay_s=self.config.lead_seconds,
-            slurm_setup=[*self.config.setup, *parameters.pop("slurm_setup", [])],
+            slurm_setup=setup,
         )
         # One array instead of a job each: schedulers count and limit submissions.
         with executor.batch():

@@ -72,6 +72,20 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "runs").glob("*"))
 
 
+def test_every_pair_must_fit_together(tmp_path: Path) -> None:
+    """Two that both fit the first may share a mask that the first does not have, drawn otherwise."""
+    parts = [
+        make_experiment(tmp_path, name=name, models=(model,), masks=(mask,), mask_digest=digest, **CELEBA)  # type: ignore[arg-type]
+        for name, model, mask, digest in (
+            ("first", "mgs-iim", "center", "ab"),
+            ("second", "glcic", "half", "ab"),
+            ("third", "pconv", "half", "cd"),
+        )
+    ]
+    with pytest.raises(UsageError, match="second and third do not fit together: they differ in mask half"):
+        merge_experiments(parts, "all", runs=tmp_path / "runs")
+
+
 def test_a_tuned_learning_rate_is_kept_and_the_verdict_says_so(tmp_path: Path) -> None:
     models = ("context-encoder", "glcic", "pconv", "mgs-iim")
     parts, tuning = [], {}
