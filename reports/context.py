@@ -83,7 +83,7 @@ class ReportContext:
 
     Args:
         experiment: as read from its folder.
-        title: heading of the page; the experiment's name by default.
+        title: heading of the page; by default the one kept with the experiment, or its name.
         embed_images: whether sections may embed images of the data set.
     """
 
@@ -91,7 +91,7 @@ class ReportContext:
         self, experiment: Experiment, *, title: str | None = None, embed_images: bool = True
     ) -> None:
         self.experiment = experiment
-        self.title = title or experiment.name
+        self.title = title or experiment.title or experiment.name
         self.embed_images = embed_images
         self.manifest = experiment.manifest
         self.settings: dict[str, Any] = self.manifest["settings"]

@@ -12,7 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import ManifestError, read_manifest
 from reports.results.metric_info import MetricInfo
+from reports.results.title import read_title
 from reports.sections.headline import short_headline
 from reports.statistics.intervals import MIN_SEEDS
 
@@ -49,6 +50,7 @@ class IndexEntry:
         best: mean of the best trained model (else baseline) in the headline's metric.
         headline: in one line.
         problem: why it could not be read.
+        title: heading of its page where it has one of its own.
     """
 
     name: str
@@ -65,6 +67,7 @@ class IndexEntry:
     best: float | None = None
     headline: str = ""
     problem: str = ""
+    title: str = ""
 
 
 def render_index(runs_folder: Path, reports_folder: Path) -> Path:
@@ -86,7 +89,8 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
         entry = cached.get(path.parent.name, {}).get(signature)
         if entry is None:
             entry = make_entry(path.parent)
-        entries.append(entry)
+        # Not kept with the line: a title changes without the manifest.
+        entries.append(replace(entry, title=read_title(path.parent)))
         kept[entry.name] = {"signature": signature, "entry": asdict(entry)}
     entries.sort(key=lambda entry: entry.updated, reverse=True)
     pages = {path.parent.name for path in reports_folder.glob("*/index.html")}

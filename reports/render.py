@@ -27,7 +27,7 @@ def render_report(
         experiment_folder: holds ``manifest.json``; only read.
         report_folder: created where it is missing.
         pictures: whether to embed images of the data set.
-        title: heading of the page; the experiment's name by default.
+        title: heading of the page; by default the one kept with the experiment, or its name.
 
     Returns:
         The page's path.

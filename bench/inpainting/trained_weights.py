@@ -114,7 +114,8 @@ def load_trained_model(
     try:
         entry = discovery.load_model(training.model, models_from)
         config = entry.model.Config(**pretrained.restore_fields(fields))
-        return pretrained.build_pretrained(entry, config, task, weights, _about(experiment, training, record))
+        described = {**_about(experiment, training, record), "paper": entry.card.paper}
+        return pretrained.build_pretrained(entry, config, task, weights, described)
     except (ModelError, TypeError, ValueError) as error:
         raise BenchError(f"{training.folder}: {error}") from error
 

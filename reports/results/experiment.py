@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from reports.results.manifest import ManifestError, read_manifest
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import COLUMNS, SchemaError, metric_columns, numbers_agree, read_rows
+from reports.results.title import read_title
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
 CURVE_COLUMNS = (
@@ -70,6 +71,7 @@ class Experiment:
             ``validation``, ``phase`` is ``""`` for validation.
         cells: the manifest's cells, finished or not.
         log_problems: key of each training whose log is not what was written, or missing -> what is wrong with it.
+        title: heading that ``bench report --title`` gave its pages; empty where none was given.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Experiment:
     curves: pd.DataFrame
     cells: list[dict[str, Any]]
     log_problems: dict[str, str] = field(default_factory=dict)
+    title: str = ""
 
     @property
     def masks(self) -> list[str]:
@@ -146,7 +149,9 @@ def load_experiment(folder: Path) -> Experiment:
         primary = [name for name, info in metric_infos(manifest).items() if info.group == "primary"]
         rows = pd.DataFrame(columns=[*(c.name for c in COLUMNS), *primary])
     curves, problems = _read_curves(folder, cells)
-    return Experiment(manifest["experiment"], folder, manifest, rows, curves, cells, problems)
+    return Experiment(
+        manifest["experiment"], folder, manifest, rows, curves, cells, problems, read_title(folder)
+    )
 
 
 #: Fields that a cell's rows and its entry in the manifest share.

@@ -15,6 +15,7 @@ from reports.blind_page import BlindPageError, choose_pairs, render_blind_page
 from reports.context import ReportContext
 from reports.images import load_sample
 from reports.results.experiment import load_experiment
+from reports.results.title import write_title
 from tests.reports.synthetic import make_experiment
 from tests.reports.test_render import Elements
 
@@ -98,3 +99,4 @@ def test_the_command_writes_it(folder: Path, tmp_path: Path, monkeypatch: pytest
     assert stop.value.code == 0
     assert (tmp_path / "reports" / "synthetic" / "blind.html").is_file()
     assert "<h1>Ours</h1>" in (tmp_path / "reports" / "synthetic" / "index.html").read_text(encoding="utf-8")
+    write_title(folder, "")

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import pytest
 
 import reports
+from bench.cli import main
 from reports.render import render_report
 from reports.results.experiment import ExperimentError
 from reports.results.schema import read_rows, write_rows
@@ -356,6 +357,35 @@ def test_another_title_is_shown_with_the_experiments_name(tmp_path: Path) -> Non
     assert "<title>Does it &lt;hold&gt;? · inpaint-bench</title>" in text
     assert "<h1>Does it &lt;hold&gt;?</h1>" in text
     assert "experiment <code>synthetic</code>" in text
+
+
+def test_a_title_given_once_stays_with_the_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    monkeypatch.chdir(tmp_path)
+
+    def heading(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(["report", "synthetic", *arguments])
+        assert stop.value.code == 0
+        page = (tmp_path / "reports" / "synthetic" / "index.html").read_text(encoding="utf-8")
+        return page[page.index("<h1>") + 4 : page.index("</h1>")]
+
+    assert heading() == "synthetic"
+    assert heading("--title", "Who fills best?") == "Who fills best?"
+    # As 'bench run' renders it, which knows of no title; and in the list of experiments.
+    assert "<h1>Who fills best?</h1>" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    assert "Who fills best?" in (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
+    assert heading("--title", "") == "synthetic"
+    assert "Who fills best?" not in (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"title": 3}', "\udcff"])
+def test_a_damaged_title_is_none(tmp_path: Path, content: str) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    (folder / "title.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    assert "<h1>synthetic</h1>" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
 
 
 def test_methods_and_masks_have_one_order_in_every_table_and_legend(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from bench.cli.options import NameList, flatten_names, models_from_option
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench export-weights all-center-faces-quick --model mgs-iim\n"
-    "  bench export-weights all-center-faces-quick --format onnx --output exported"
+    "  bench export-weights all-center-faces-quick --format onnx --output exported\n"
+    "  bench export-weights all-center-celeba-paper --model mgs-iim --seed 0 --hub-card"
 )
 @click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
@@ -39,6 +40,11 @@ from bench.cli.options import NameList, flatten_names, models_from_option
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder to write to.  [default: weights/EXPERIMENT]",
 )
+@click.option(
+    "--hub-card",
+    is_flag=True,
+    help="Also write a model card for the Hugging Face Hub (README.md) there; nothing is uploaded.",
+)
 @models_from_option
 def export_weights_command(
     experiment: str,
@@ -47,23 +53,32 @@ def export_weights_command(
     train_mask: str | None,
     form: str,
     output: Path | None,
+    hub_card: bool,
     models_from: tuple[str, ...],
 ) -> None:
     """Export the trained generators of EXPERIMENT (a name in runs/, or a path).
 
     Each becomes one file, and a readable card beside it (.json): model, configuration, data with fingerprint,
-    metrics, licence note. Each file is read back and must compute the same images.
+    metrics, licence note. Each file is read back and must compute the same images. With --hub-card the folder can be
+    pushed to the Hugging Face Hub as it is.
     """
     from bench.experiments import open_experiment
     from bench.inpainting import trained_weights
+    from bench.inpainting.hub_card import ExportedWeights, write_hub_card
     from bench.progress import format_bytes
 
     source = open_experiment(experiment)
+    exported = []
     folder = output or Path("weights") / source.name
     for training in trained_weights.stored_trainings(source, flatten_names(models), seed, train_mask):
         loaded = trained_weights.load_trained_model(source, training, [Path(p) for p in models_from])
         path, difference = trained_weights.export_weights(loaded, folder / training.name, form)
+        exported.append(ExportedWeights(path, loaded.card))
         same = (
             "the same images, bit for bit" if difference == 0 else f"the same images within {difference:.0e}"
         )
         click.echo(f"{path}  {training.label}, {format_bytes(path.stat().st_size)}; {same}")
+    if hub_card:
+        click.echo(
+            f"{write_hub_card(folder, exported, source.manifest, form=form)}  card for the Hugging Face Hub"
+        )

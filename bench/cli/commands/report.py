@@ -19,7 +19,9 @@ from bench.errors import UsageError
 @click.option(
     "--pictures/--no-pictures", default=None, help="Embed pictures of the data (default: as in the last run)."
 )
-@click.option("--title", help="Heading of the page (default: the experiment's name).")
+@click.option(
+    "--title", help="Heading of the page, kept for later pages of EXPERIMENT; '' gives it back its name."
+)
 @click.option(
     "--blind", is_flag=True, help="Also write a page on which people choose between unnamed completions."
 )
@@ -50,6 +52,8 @@ def report_command(
     if pictures is None:
         pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
     try:
+        if title is not None:
+            _keep_title(folder, title)
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures, title=title)
         render_index(RUNS, REPORTS)
         click.echo(f"report: {page}")
@@ -64,3 +68,14 @@ def report_command(
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or figures}: {error.strerror or error}") from error
+
+
+def _keep_title(folder: Path, title: str) -> None:
+    """Keep the heading with the experiment; where it cannot be written, this page alone has it."""
+    from reports.results.title import write_title
+
+    try:
+        write_title(folder, title)
+    except OSError as error:
+        reason = error.strerror or error
+        click.secho(f"note: this page alone has the title: {folder}: {reason}", fg="yellow", err=True)

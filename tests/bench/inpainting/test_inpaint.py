@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,10 +293,15 @@ def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: P
     )
     run_experiment(request, RunCallbacks())
     runner = CliRunner()
-    exported = runner.invoke(cli, ["export-weights", "t"], catch_exceptions=False)
+    exported = runner.invoke(cli, ["export-weights", "t", "--hub-card"], catch_exceptions=False)
     assert "bit for bit" in exported.stdout
     (weights,) = Path("weights/t").glob("*.safetensors")
-    assert '"psnr_db"' in weights.with_suffix(".json").read_text()
+    about = json.loads(weights.with_suffix(".json").read_text())
+    header = yaml.safe_load(Path("weights/t/README.md").read_text().split("---\n")[1])
+    measured = header["model-index"][0]["results"][0]["metrics"]
+    assert [m["value"] for m in measured if m["type"] == "psnr"] == [about["metrics"]["center"]["psnr_db"]]
+    assert weights.name in Path("weights/t/README.md").read_text()
+    assert about["paper"] in Path("weights/t/README.md").read_text()
     photo, mask = write(Path("p.png")), write_mask(Path("m.png"))
     common = ["inpaint", str(photo), "--mask", str(mask)]
     for source, output in (("t", "a.png"), (str(weights), "b.png")):

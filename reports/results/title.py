@@ -1,0 +1,42 @@
+"""The heading that somebody gave an experiment's pages: kept in its folder, so that every later page has it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from reports.results.atomic_io import atomic_write
+
+#: Beside the manifest, which a run writes anew.
+FILE_NAME = "title.json"
+
+
+def read_title(folder: Path) -> str:
+    """Return the heading kept in an experiment's folder; empty where there is none, or none that can be read.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_title(folder, "Does Table 4 hold?")
+        >>> read_title(folder), read_title(folder / "other")
+        ('Does Table 4 hold?', '')
+    """
+    try:
+        record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    title = record.get("title") if isinstance(record, dict) else None
+    return title if isinstance(title, str) else ""
+
+
+def write_title(folder: Path, title: str) -> None:
+    """Keep a heading in an experiment's folder; an empty one takes the kept one away.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = folder / FILE_NAME
+    if title:
+        atomic_write(path, lambda p: p.write_text(json.dumps({"title": title}) + "\n", encoding="utf-8"))
+    else:
+        path.unlink(missing_ok=True)
