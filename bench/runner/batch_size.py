@@ -14,7 +14,7 @@ import torch
 
 from bench.config import RunConfig
 from bench.errors import BenchError, UsageError
-from bench.profiling.flops import training_bytes
+from bench.profiling.flops import needs_several_images, training_bytes
 from bench.runner.context import RunContext
 from bench.runner.plan import TrainingPlan, build_plan
 from bench.runner.run_folder import DamagedManifestError
@@ -78,9 +78,10 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     if settings.steps_per_phase is None:
         # A batch that leaves fewer steps than this would train worse for want of updates, not of memory.
         limit = max(1, min(limit, settings.images_seen // _STEPS))
-    # Only to learn which trainings there are; the smallest batch that the processes can share passes every
-    # check.
-    request = dataclasses.replace(context.request, settings=dataclasses.replace(settings, batch=processes))
+    # Only to learn which trainings there are. Two images a process: with one, the plan would leave out the models
+    # whose batch normalization needs several, and the batch would be found without them.
+    least = dataclasses.replace(settings, batch=2 * processes)
+    request = dataclasses.replace(context.request, settings=least)
     trial = build_plan(dataclasses.replace(context, request=request), entries, [])
     # One plan a model: seeds and masks change nothing about memory.
     plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
@@ -121,6 +122,9 @@ def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:
 
 def fits_in_memory(plan: TrainingPlan, images: int, compute: Compute) -> bool:
     """Return whether a step of every phase with ``images`` images does not run out of memory."""
+    # A single image, which batch normalization may refuse, fits if two do; a training of one is refused by the plan.
+    if images == 1 and needs_several_images(plan.entry.model, plan.config, plan.task, plan.budget):
+        images = 2
     size, device = plan.task.size, compute.device
     # A hole of a quarter of the image is a common case; memory does not depend on where it is.
     mask = torch.zeros(images, 1, size, size, device=device)

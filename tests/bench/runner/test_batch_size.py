@@ -73,6 +73,36 @@ def test_auto_is_one_number_for_the_experiment_and_is_told(
     assert again.trained == []
 
 
+def test_a_model_that_needs_several_images_is_among_the_trials(
+    workplace: Path, pictures_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Context Encoder's batch normalization refuses a single image; the batch must fit it all the same."""
+    tried: list[str] = []
+
+    def counted(model: Any, *arguments: Any) -> float:
+        tried.append(model.__name__)
+        return float(arguments[-1])
+
+    monkeypatch.setattr(batch_size, "training_bytes", counted)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _: 5 / batch_size._SHARE)  # five images
+    asked = request(pictures_dir, ("context-encoder", "glcic"), batch="auto", images_seen=1600)
+    data = open_data(DataSpec(source=str(pictures_dir), size=64))
+    context = RunContext(asked, data, CPU, RunFolder("auto"), Recorder())
+    assert batch_size.resolve_auto_batch_size(context, load_models(asked)).batch == 5
+    assert set(tried) == {"ContextEncoder", "GLCIC"}
+
+
+def test_one_image_of_such_a_model_fits_if_two_do(
+    workplace: Path, pictures_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(pictures_dir, ("context-encoder",), batch=2)
+    data = open_data(DataSpec(source=str(pictures_dir), size=64))
+    context = RunContext(asked, data, CPU, RunFolder("trial"), Recorder())
+    (plan,) = build_plan(context, load_models(asked), data.test.ids).trainings
+    assert fits_in_memory(plan, 1, CPU)
+    assert fits_in_memory(plan, 2, CPU)
+
+
 def test_not_even_one_is_a_clear_error(
     workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
