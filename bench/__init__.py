@@ -49,12 +49,14 @@ __all__ = [
     "score",
 ]
 
+# Before anything else: the modules imported later use these packages by their plain names.
 import_sibling_packages(Path(__file__).resolve().parents[1])
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of the API when it is first used."""
     if name in __all__:
+        # Imported on first use, since the API brings pandas with it.
         from bench import api
 
         return getattr(api, name)

@@ -95,11 +95,13 @@ class Experiment:
             DataError: the experiment kept no pictures, or has no such mask.
         """
         masks = self._stored.masks
+        # The first mask: most experiments have one.
         mask = mask or (masks[0] if masks else "")
         pool = self._stored.pictures(mask)
         if pool is None:
             raise DataError(f"{self.name} keeps no pictures of mask {mask!r}; its masks: {', '.join(masks)}")
         hole = pool.mask[:count, ..., None] > 0
+        # The gray that holes have in reports.
         columns = [pool.image[:count], np.where(hole, np.uint8(218), pool.image[:count])]
         columns += [composite[:count] for composite in pool.composites.values()]
         grid = np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
@@ -187,6 +189,7 @@ def run(
     from bench.runner.callbacks import CallbackGroup
     from bench.runner.run import run_experiment
 
+    # Settings are written as Python users write them, and recorded as the command line would have them.
     settings, config = _resolve(preset, settings)
     options = {"data": str(data), "preset": preset, **settings}
     with _usage_errors():
@@ -206,6 +209,7 @@ def run(
     with contextlib.ExitStack() as stack:
         members = list(callbacks)
         if progress:
+            # First, so that the line on the terminal is there before a tracker's.
             members.insert(0, stack.enter_context(ConsoleCallbacks(procedural=data == "faces")))
         outcome = run_experiment(request, CallbackGroup(members), Path(root))
     return Experiment(outcome.store.folder)
@@ -329,11 +333,13 @@ def inpaint(
 
     pixels = photo.as_photo(image)
     hole = photo.as_hole(mask, pixels)
+    # In float32 like the command, so that both give the same image.
     compute, files = select_device(device, "fp32"), [Path(p) for p in models_from]
     completer = model_source.load_completer(
         None if source is None else str(source), model or (None if source else "biharmonic"), compute, files
     )
     completed = pixels.completed(tiling.complete_tiled(completer, pixels.rgb, hole), hole)
+    # By way of rgb, since a photo may be gray or have 16 bits, and the API promises 8-bit RGB.
     return np.rint(completed.rgb * 255).astype(np.uint8)
 
 
@@ -421,6 +427,7 @@ def summary_table(rows: pd.DataFrame, metrics: Sequence[str] | None = None) -> p
     from reports.results.schema import metric_columns
     from reports.statistics.summary import method_name, summarize
 
+    # Headline metrics first, since a notebook cuts off wide tables on the right.
     there = metric_columns(rows)
     wanted = list(
         metrics or [*(m for m in _HEADLINE if m in there), *(m for m in there if m not in _HEADLINE)]
@@ -430,6 +437,7 @@ def summary_table(rows: pd.DataFrame, metrics: Sequence[str] | None = None) -> p
     for (mask, label, train_mask), part in summary.groupby(["mask", "label", "train_mask"], sort=False):
         record: dict[str, Any] = {"mask": mask, "method": method_name(summary, label, train_mask)}
         for line in part.to_dict("records"):
+            # A metric that was not measured in this cell has no mean to show.
             if line["n_images"]:
                 record[line["metric"]] = line["mean"]
                 record[f"{line['metric']}_low"], record[f"{line['metric']}_high"] = line["low"], line["high"]
@@ -437,6 +445,7 @@ def summary_table(rows: pd.DataFrame, metrics: Sequence[str] | None = None) -> p
             {**record, "n_images": int(part["n_images"].max()), "n_seeds": int(part["n_seeds"].max())}
         )
     table = pd.DataFrame(records)
+    # Counts last: they are the same for most rows.
     counts = [name for name in ("n_images", "n_seeds") if name in table]
     return table[[*(name for name in table if name not in counts), *counts]]
 
@@ -477,6 +486,7 @@ def _resolve(preset: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], 
         elif isinstance(value, list | range):
             plain[name] = tuple(value)
     config = resolve_config(preset, plain)
+    # None means "all" here, and "not given" to resolve_config.
     if "test_images" in plain and plain["test_images"] is None:  # all, which is not the preset's
         config = dataclasses.replace(config, test_images=None)
     return plain, config
@@ -498,6 +508,7 @@ def _command_line(
     words = ["bench", "run", "--models", ",".join(models), "--mask", ",".join(masks)]
     for key, value in options.items():
         flag = key.replace("_", "-")
+        # Flags have a name for each of their two values.
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
@@ -512,6 +523,7 @@ def _readable(table: pd.DataFrame) -> str:
     for column in [str(c) for c in table if f"{c}_low" in table]:
         digits = 2 if column.endswith("_db") else 4
         shown[column] = [
+            # NaN is the only number that differs from itself.
             "n/a" if mean != mean else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
             for mean, low, high in zip(
                 table[column], table[f"{column}_low"], table[f"{column}_high"], strict=True

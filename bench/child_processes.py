@@ -20,6 +20,7 @@ def hidden_main_module() -> Iterator[None]:
     hidden: dict[str, Any] = {
         name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
     }
+    # multiprocessing looks at __spec__ even where __file__ is missing.
     main.__spec__ = None
     try:
         yield

@@ -107,11 +107,14 @@ class RunConfig:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        # By the option's name: most settings are given on the command line, and Python users find it as
+        # easily.
         def refuse(name: str, why: str) -> None:
             value = getattr(self, name)
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise UsageError(f"--{name.replace('_', '-')} {shown}: {why}")
 
+        # Types first, so that the comparisons below cannot fail on a text.
         for name, hint in type_hints(type(self)).items():
             if not fits_type(getattr(self, name), hint):
                 refuse(name, f"must be {describe_type(hint)}")
@@ -130,6 +133,7 @@ class RunConfig:
             "checkpoint_every",
         ):
             value = getattr(self, name)
+            # None and "auto" are not numbers, and are allowed where the type says so.
             if isinstance(value, int) and value < 1:
                 refuse(name, "must be at least 1")
         if not SIZES[0] <= self.size <= SIZES[1]:
@@ -200,6 +204,7 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
     for name, value in (overrides or {}).items():
         if name not in known:
             raise UsageError(f"unknown setting {name!r}{did_you_mean(name, known)}")
+        # A list from a file or from JSON; settings are tuples, so that they can be hashed.
         if value is not None:
             fields[name] = tuple(value) if isinstance(value, list) else value
     return RunConfig(**fields)
@@ -211,6 +216,7 @@ def json_digest(value: Any) -> str:
     >>> json_digest({"size": 64, "seeds": (0, 1)}) == json_digest({"seeds": [0, 1], "size": 64})
     True
     """
+    # Separators and order are fixed, so that equal values have equal digests on every Python.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -218,6 +224,7 @@ def json_digest(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    # A set has no order of its own.
     if isinstance(value, (tuple, set, frozenset)):
         return sorted(value) if isinstance(value, (set, frozenset)) else list(value)
     raise TypeError(f"{type(value).__name__} cannot enter a digest")

@@ -88,16 +88,20 @@ class DemoSession:
             stored = open_experiment(experiment)
             settings = stored.manifest["settings"]
             source = data or stored.manifest["data"]["source"]
+            # The experiment's own size, crop and split: its models have seen no other images.
             spec = DataSpec(source=source, **{k: settings[k] for k in ("size", "crop", "split")})
+            # An experiment without results has no mask yet.
             self.masks = stored.masks or self.masks
             for training in _one_a_model(stored_trainings(stored)):
                 self.methods[training.label] = load_from_experiment(
                     stored, training.model, training.seed, training.train_mask, self.compute, models_from
                 )
+        # Baselines come last, so that trained models stand side by side.
         self.methods |= {
             BASELINES[0]: ImageCompleter(_mean_of_known, None, False, self.compute),
             BASELINES[1]: load_baseline("biharmonic", self.compute),
         }
+        # Test images only: what a model has trained on would flatter it.
         self.images: ImageSet = sample_subset(open_data(spec).test, _IMAGES)
         self.size = spec.size
         self._metrics, self.unavailable = prepare_metrics(METRICS, self.compute.device)
@@ -129,6 +133,7 @@ class DemoSession:
     def _complete_one(self, completer: ImageCompleter, image: Pixels, hole: Hole) -> Pixels:
         """Complete as in evaluation where the image has the model's size, else by windows as ``bench inpaint``."""
         photo = Photo(image, {})
+        # Only then are the pixels those of the evaluation; every other hole goes through windows.
         as_evaluated = completer.size in (None, self.size) and self.size == image.shape[0] == image.shape[1]
         if as_evaluated and (
             not completer.centered or np.array_equal(hole, self.draw_mask("center", "", image.shape[:2]))
@@ -164,6 +169,7 @@ def _one_a_model(trainings: Sequence[StoredTraining]) -> list[StoredTraining]:
 def _mean_of_known(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Fill the hole with the mean of each image's known pixels."""
     known = 1 - mask
+    # Guarded for an image that is all hole, whose mean does not matter.
     mean = (image * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp(min=1)
     return torch.where(mask > 0.5, mean, image)
 
@@ -188,15 +194,18 @@ def painted_hole(layers: Sequence[Image.Image | None], shape: tuple[int, int]) -
     for layer in layers:
         if layer is None:
             continue
+        # Any opacity counts: the brush's edge is soft, and known pixels must not be under it.
         touched = np.asarray(layer.convert("RGBA"))[..., 3] > 0
         rows = np.arange(touched.shape[0]) * shape[0] // touched.shape[0]
         columns = np.arange(touched.shape[1]) * shape[1] // touched.shape[1]
+        # Several canvas pixels fall on one pixel of the image; one that was touched is enough.
         np.logical_or.at(hole, (rows[:, None], columns[None, :]), touched)
     return hole
 
 
 def _enlarged(image: Pixels) -> Image.Image:
     """Enlarge the image for the canvas by a whole factor."""
+    # By whole factors, so that a painted edge lies between pixels.
     scale = max(1, _CANVAS // max(image.shape[:2]))
     return Image.fromarray(image.repeat(scale, axis=0).repeat(scale, axis=1))
 
@@ -226,6 +235,7 @@ def build_page(session: DemoSession) -> Any:
     def load(image: Image.Image | None) -> tuple[_Chosen, dict[str, Any]]:
         if image is None:
             return choose(names[0])
+        # Reduced for the browser; a demo on a photo of 12 megapixels would take minutes.
         image.thumbnail((_LARGEST, _LARGEST))
         pixels = np.round(as_photo(image).rgb * 255).astype(np.uint8)
         return _Chosen("loaded image", pixels, False), _canvas(pixels)
@@ -239,6 +249,7 @@ def build_page(session: DemoSession) -> Any:
         try:
             results = session.complete(chosen.pixels, hole, truth_known=chosen.truth_known)
         except BenchError as error:
+            # As an error of Gradio's, which shows the sentence without a traceback.
             raise gradio.Error(str(error), print_exception=False) from error
         shown = np.where(hole[..., None], np.uint8(218), chosen.pixels)
         gallery = [(Image.fromarray(shown), "input")] + [
@@ -315,6 +326,7 @@ def _number(value: float | None, metric: str) -> str:
 def _import_gradio() -> Any:
     import os
 
+    # Before the import, which is when Gradio reads it.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio

@@ -20,6 +20,8 @@ def find_experiment(name: str) -> Path:
     from bench.runner.run_folder import RUNS
     from models.registry import did_you_mean
 
+    # A path wins over a name, so that an experiment outside of runs/ can be meant even if one of that name is
+    # there.
     folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
     if not (folder / "manifest.json").is_file():
         there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]

@@ -72,6 +72,7 @@ class RunClock:
         return sum(parts) + self.estimate.overhead
 
     def share_done(self) -> float:
+        # Counted from what this run took: parts that an earlier run did are not in it.
         """Share of the whole run that is done, from 0 to 1."""
         spent = sum(self._seconds.values())
         return spent / max(spent + self.seconds_left(), 1e-9)
@@ -101,6 +102,7 @@ class _DetailColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Join what fits, and leave the losses out first."""
+        # Measured anew each time, since a terminal may be resized.
         width = self._console.width - _LABEL_WIDTH - _BAR_WIDTH - 5  # a spinner and the gaps between columns
         return Text(fit_parts(task.fields["parts"], task.fields["extras"], width))
 
@@ -128,6 +130,7 @@ def fit_parts(parts: Iterable[str], extras: Iterable[str], width: int) -> str:
     line = ""
     for part in (*parts, *extras):
         longer = f"{line}  {part}" if line else part
+        # The parts behind one that does not fit matter less, so none of them takes its place.
         if len(longer) > width:
             break
         line = longer
@@ -163,6 +166,7 @@ class ConsoleCallbacks(RunCallbacks):
         self._evaluation = (-1, 0.0)  # index and start of the current one
 
     def __enter__(self) -> ConsoleCallbacks:
+        # Lines of --verbose would tear a display that is drawn over and over.
         """Start the live display where there is a terminal or a notebook."""
         if _can_redraw(self.console) and not self.quiet and not self.verbose:
             self._live = Progress(
@@ -179,9 +183,11 @@ class ConsoleCallbacks(RunCallbacks):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop the live display, and say how long it took."""
+        # Bars of what was interrupted would stay on the screen as if they were running.
         if self._live:
             for task in list(self._live.task_ids):
                 self._live.remove_task(task)
+            # Not after an error, which is the last thing to be read.
             self._live.stop()
         if self._clock and value is None:
             self.note(f"finished in {format_duration(time.monotonic() - self._clock.began)}")
@@ -210,18 +216,21 @@ class ConsoleCallbacks(RunCallbacks):
             "this machine."
         )
         open_cells = cells - cached if estimate is None else len(estimate.evaluations)
+        # Without an estimate there is a clock all the same, for the time that the run took.
         self._counts = {"training": [0, trainings], "evaluation": [0, open_cells]}
         self._clock = RunClock(estimate or RunEstimate((), (), 0.0))
         self._show_run()
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         """Announce a training."""
+        # A job's messages come under its number, those of a run without jobs under the label.
         self._last = time.perf_counter()
         for name in (label, f"[{index}/{of}] {label}"):  # as trainings side by side call themselves
             self._trainings[name] = (index - 1, time.monotonic(), None)
         self.note(f"[{index}/{of}] training {label}: {num_steps:,} steps")
 
     def training_step(self, label: str, step: int, num_steps: int) -> None:
+        # A step of a training that was never announced: a tracker may call this by itself.
         """Move the bar by a step; the first call says where a resumed training continues."""
         index, began, first = self._trainings.get(label, (len(self._trainings), time.monotonic(), None))
         if first is None:
@@ -251,6 +260,7 @@ class ConsoleCallbacks(RunCallbacks):
     def evaluating(self, label: str, mask: str, done: int, of: int) -> None:
         """Images scored."""
         index = self._counts["evaluation"][0]
+        # A moment earlier, so that the first report does not divide by zero.
         if index != self._evaluation[0]:
             self._evaluation = index, time.monotonic() - 1e-3
         self._advance("evaluation", index, done / max(of, 1), time.monotonic() - self._evaluation[1])
@@ -270,6 +280,7 @@ class ConsoleCallbacks(RunCallbacks):
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
         """Print a failed cell in one line; the traceback is in the manifest and the report."""
+        # Only while the error is handled: a failure of a job comes without its traceback.
         self.console.print(f"failed: {label} on {mask}: {reason}", markup=False, style="red", soft_wrap=True)
         if self.verbose and sys.exc_info()[0]:
             self.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
@@ -284,6 +295,7 @@ class ConsoleCallbacks(RunCallbacks):
         if not (self._live and self._clock):
             return
         left = format_duration(self._clock.seconds_left())
+        # An estimate of nothing would show 100 % from the start.
         counts = [f"{done}/{of} {kind}s" for kind, (done, of) in self._counts.items() if of]
         known = bool(self._clock.estimate.seconds)
         share = self._clock.share_done() if known else 0.0
@@ -309,9 +321,11 @@ class ConsoleCallbacks(RunCallbacks):
         assert self._live is not None
         if key not in self._tasks:
             self._tasks[key] = self._live.add_task(what, total=of, parts=parts, extras=extras or [])
+        # A bar is moved at every step, and the losses of the last report stay beside it.
         if extras is None:
             fields = next(t.fields for t in self._live.tasks if t.id == self._tasks[key])
             parts, extras = [*parts, *fields["parts"][len(parts) :]], fields["extras"]
+        # Removed once it is full, except for the run's own, which stays until the end.
         self._live.update(self._tasks[key], completed=done, parts=parts, extras=extras)
         if done >= of and key != "run":
             self._live.remove_task(self._tasks.pop(key))

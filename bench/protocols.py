@@ -173,6 +173,7 @@ def apply_protocol(protocol: Protocol, given: Mapping[str, Any]) -> dict[str, An
     """
     fixed = protocol.options()
     for name, value in given.items():
+        # Only options that the protocol fixes: everything else is the user's to choose.
         if name in fixed and value != fixed[name]:
             shown = ",".join(value) if isinstance(value, tuple) else value
             wanted = ",".join(fixed[name]) if isinstance(fixed[name], tuple) else fixed[name]

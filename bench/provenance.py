@@ -21,6 +21,7 @@ _NUMERIC_LIBRARIES = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
 def software_versions() -> dict[str, str]:
     """Versions of Python, of this package, and of what the numbers depend on."""
     versions = {"inpaint-bench": __version__, "python": platform.python_version()}
+    # From the installed metadata, since importing the packages takes seconds.
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -43,6 +44,7 @@ def git_commit() -> str | None:
     """Git commit of the checkout this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
     folder = Path(__file__).parent
 
+    # A time limit, because git may wait for a lock or a network file system.
     def git(*args: str) -> str:
         done = subprocess.run(
             ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=True
@@ -50,8 +52,11 @@ def git_commit() -> str | None:
         return done.stdout.strip()
 
     try:
+        # A package that was installed from a wheel may lie in somebody else's checkout, whose commit says
+        # nothing.
         if not (folder.parent / ".git").exists():
             return None
+        # Untracked files are left out: runs/ and notes beside the code change no number.
         return git("rev-parse", "--short=12", "HEAD") + (
             "+" if git("status", "--porcelain", "--untracked-files=no") else ""
         )
@@ -79,6 +84,7 @@ def _cpu_name() -> str:
 
 
 def _memory_bytes() -> int:
+    # Windows has no sysconf.
     if sys.platform == "win32" or not hasattr(os, "sysconf"):
         return 0
     try:

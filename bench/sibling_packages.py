@@ -25,9 +25,12 @@ def import_sibling_packages(root: Path) -> None:
     """
     for name in NAMES:
         loaded = sys.modules.get(name)
+        # A package that is loaded is asked where it came from, since the path may have changed since.
         spec = loaded.__spec__ if loaded else importlib.util.find_spec(name)
         if spec is None or _lies_in(root, name, spec.origin):
+            # A missing package is left to the import that needs it, whose message is Python's own.
             continue
+        # A namespace package has no origin, but locations.
         foreign = _describe(spec.origin, list(spec.submodule_search_locations or []))
         if loaded:
             raise ImportError(
@@ -35,6 +38,7 @@ def import_sibling_packages(root: Path) -> None:
                 "rename it, or start Python in another directory"
             )
         _import_from(root, name)
+        # In the command no code but ours imports, so nobody is surprised.
         if not _is_command():
             warnings.warn(
                 f"'import {name}' means inpaint-bench's package now, not {foreign}; rename that to use both",
@@ -54,6 +58,7 @@ def _describe(origin: str | None, locations: list[str]) -> str:
 def _import_from(root: Path, name: str) -> None:
     """Import ``name`` with ``root`` first on the path, and leave the path as it was."""
     before = sys.path[:]
+    # First on the path only for this import: everything else is found as the user has it.
     sys.path.insert(0, str(root))
     try:
         importlib.import_module(name)

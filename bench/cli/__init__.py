@@ -122,9 +122,11 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: expected errors are one line on standard error and an exit code."""
+    # Read here too, since click has no context any more where errors are printed.
     debug = "--debug" in (sys.argv[1:] if args is None else args)
     with command_process():
         code = _exit_code(args, debug=debug)
+    # One of several processes leaves out the interpreter's teardown.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from bench.training.distributed import exit_distributed
 
@@ -136,6 +138,7 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     """Run the command and say how it ended, as ``docs/architecture.md`` lists exit codes."""
     code: object
     try:
+        # Not standalone: click would exit by itself, and print its errors in its own way.
         code = cli.main(args=args, prog_name="bench", standalone_mode=False)
     except SystemExit as leaving:  # a command that has its own exit code
         code = leaving.code
@@ -144,6 +147,7 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:
         click.echo("interrupted; finished work is kept: give the same command again to continue", err=True)
+        # Code 130 is what a shell gives for Ctrl-C.
         return stop.exit_code if isinstance(stop, TerminatedError) else 130
     except BenchError as error:
         if debug:
@@ -160,8 +164,10 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
 
 def _unexpected(error: Exception) -> str:
     """Describe in one line an error that no command expects; finished work is kept."""
+    # Outside of a training step, which halves its micro-batch instead.
     if isinstance(error, MemoryError):
         return "out of memory; give a smaller --batch or --micro-batch, or less at once"
+    # The message of strerror alone, without the number in brackets that str() puts before it.
     if isinstance(error, OSError) and error.strerror:
         return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}"
     line = (str(error).strip() or "no message").splitlines()[0]

@@ -51,6 +51,7 @@ def config_option(function: Any) -> Any:
 
 def _use(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
+        # As defaults of click, so that what is given on the command line wins, and click checks the values.
         ctx.default_map = {**(ctx.default_map or {}), **read_config_file(path, ctx)}
 
 
@@ -71,9 +72,13 @@ def refuse_code_from_file(ctx: click.Context) -> None:
     """
     if ctx.params.get("allow_code"):
         return
+    # A value from the command line was typed by the user; one that only the file names was perhaps never
+    # read.
     for name, option in _CODE_OPTIONS.items():
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP and (given := ctx.params[name]):
             names = [name for value in given for name in ([value] if isinstance(value, str) else value)]
+            # Models by name are known to this program; only those with the prefix run a program of
+            # somebody's.
             values = ",".join(n for n in names if option != "--models" or n.startswith(PROGRAM_PREFIX))
             if not values:
                 continue
@@ -106,11 +111,13 @@ def options_from_mapping(given: Mapping[str, Any], ctx: click.Context, where: st
     known = option_keys(ctx.command)
     defaults: dict[str, Any] = {}
     for key, value in given.items():
+        # Underscores are taken as well: both spellings are common in files.
         option = known.get(key.replace("_", "-"))
         if option is None or option.name is None:
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
         try:
             defaults[option.name] = _plain(value, option)
+            # Checked here and not when the option is used, so that the message can name the file and the key.
             option.type_cast_value(ctx, defaults[option.name])
         except (click.BadParameter, ValueError, OverflowError) as error:
             message = error.message if isinstance(error, click.BadParameter) else str(error)
@@ -128,6 +135,7 @@ def _plain(value: Any, option: click.Option) -> Any:
         flat = {f"{model}.{field}": v for model, fields in value.items() for field, v in fields.items()}
         if wrong := [name for name, v in flat.items() if not isinstance(v, (str, int, float, list))]:
             raise ValueError(f"{wrong[0]} is neither a text, a number, true, false nor a list")
+        # As the text that the command line takes, so that one parser reads both.
         return [f"{name}={v!r}" for name, v in flat.items()]
     if option.is_flag:
         if not isinstance(value, bool):
@@ -141,6 +149,7 @@ def _plain(value: Any, option: click.Option) -> Any:
 
 
 def _scalar(value: Any) -> str:
+    # A bool is an int to Python, and "1" is not what true means.
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"{value!r} is neither a text nor a number")
     return str(value)
@@ -161,6 +170,8 @@ def resolved_options(
         value = replace.get(str(option.name), params.get(str(option.name)))
         if option.multiple and isinstance(value, (list, tuple)):
             value = [v for part in value for v in (part if isinstance(part, (list, tuple)) else (part,))]
+        # A flag without an opposite is off where it is not written; one with an opposite may be on by
+        # default.
         off = value is False and not option.secondary_opts
         if value is not None and not off and value not in ([], {}):
             values[key] = value
@@ -206,6 +217,7 @@ def config_template(
 
 def _line(key: str, value: Any) -> str:
     """Write a key and its value on one line, lists among them."""
+    # tomli-w spreads lists over several lines; a template reads better with one.
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     literals = [tomli_w.dumps({"x": item}).removeprefix("x = ").rstrip("\n") for item in items]
     return (

@@ -26,9 +26,11 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
     from reports.statistics.ranking import describe_ranking
 
     experiment = load_experiment(folder)
+    # Without a finished cell there is nothing to average, and pandas would complain.
     means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
     if as_json:
         facts = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
+        # JSON alone on standard output: another program reads it.
         click.echo(json.dumps({**facts, "means": means}, indent=1))
         return
     console = Console(highlight=False)
@@ -45,6 +47,7 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
         for note in notes[mask]:
             console.print(note, soft_wrap=True, markup=False)
     manifest = experiment.manifest
+    # Said after the numbers, where somebody who copies the table sees it.
     if manifest["data"]["procedural"]:
         console.print(
             "These are procedural faces, not real results: give --data PATH for CelebA or a folder of images.",
@@ -73,6 +76,7 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
     sets = summarize_distribution_metrics(experiment.cells)
     of_sets = list(dict.fromkeys(sets["metric"])) if len(sets) else []
     names = [*primary, *of_sets]
+    # Per-image metrics and metrics of sets come from different places, and are one table to a reader.
     summary = pd.concat([summarize(experiment.rows, primary), sets])
     found, notes = [], {}
     for mask in experiment.masks:
@@ -99,6 +103,7 @@ def print_preview(request: Request, *, as_json: bool) -> None:
     from bench.runner.preview import preview_run
 
     with ConsoleCallbacks() as callbacks:
+        # Callbacks print to standard error, so that JSON on standard output stays whole.
         planned = preview_run(request, callbacks)
     if as_json:
         click.echo(json.dumps({**asdict(planned), "folder": str(planned.folder)}, indent=1))

@@ -27,6 +27,7 @@ class NameList(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         """Split one occurrence."""
+        # A default is a tuple already, and click passes it through here as well.
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(",") if part.strip())
@@ -69,6 +70,8 @@ def data_option(function: F) -> F:
         default="faces",
         show_default="the embedded procedural faces",
         metavar="PATH",
+        # A path may hold bytes that are no UTF-8; from here on it is text that every file and message can
+        # hold.
         callback=lambda ctx, param, value: escape_name(value),
         help="CelebA (its folder or .zip), or any folder of images.",
     )(function)
@@ -120,6 +123,7 @@ def preset_default(field: str, words: str | None = None) -> str:
         ('64; paper: 160', 'center', 'yes')
     """
     default = next(f.default for f in fields(RunConfig) if f.name == field)
+    # The class default is the preset quick's, so only the other presets are named.
     shown = [words or _in_words(default)]
     shown += [
         f"{preset}: {_in_words(changed[field])}" for preset, changed in PRESETS.items() if field in changed
@@ -139,6 +143,7 @@ def _in_words(value: Any) -> str:
 
 def cut_options(function: F) -> F:
     """``--crop``, ``--split`` and ``--allow-unreadable`` of commands that look at data alone."""
+    # Decorators apply from the inside out, so the last one here is shown first.
     for option in (
         click.option("--allow-unreadable", is_flag=True, help="Continue although over 1 % cannot be read."),
         click.option(
@@ -159,6 +164,7 @@ def square_options(function: F) -> F:
 
 
 def models_from_option(function: F) -> F:
+    # Stated in the help as well: whoever is given a command line should know that it runs a file.
     """``--models-from``, the same for every command."""
     return click.option(
         "--models-from",
@@ -202,14 +208,17 @@ def with_own_names(command: click.Command, arguments: Sequence[str]) -> list[str
         UsageError: an option that other programs have and this one has not; the message says what to give.
     """
     if isinstance(command, click.Group):
+        # Options belong to the subcommand, which has a list of its own.
         sub = command.commands.get(arguments[0]) if arguments else None
         return list(arguments) if sub is None else [arguments[0], *with_own_names(sub, arguments[1:])]
     known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
     translated: list[str] = []
     for position, word in enumerate(arguments):
+        # What follows "--" are values, whatever they look like.
         if word == "--":
             return [*translated, *arguments[position:]]
         name, equals, value = word.partition("=")
+        # An alias never hides an option that the command really has.
         if name not in known and ALIASES.get(name) in known:
             word = f"{ALIASES[name]}{equals}{value}"
         elif name not in known and name in _INSTEAD and _INSTEAD[name][0] in known:
@@ -245,6 +254,7 @@ def complete_masks(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    # Only the name after the last comma is being typed; the shell replaces the whole word.
     before, comma, last = incomplete.rpartition(",")
     return [CompletionItem(before + comma + name) for name in dict.fromkeys(names) if name.startswith(last)]
 

@@ -29,6 +29,7 @@ class TerminatedError(BaseException):
 @contextlib.contextmanager
 def command_process() -> Iterator[None]:
     """Set streams, warnings and signals for a command, and restore them when it ends."""
+    # Everything is put back, since main() may be called from a test or another program.
     before = sys.stdout, sys.stderr, warnings.showwarning
     sys.stdout, sys.stderr = _command_stream(sys.stdout), _command_stream(sys.stderr)
     warnings.showwarning = _warn  # type: ignore[assignment]
@@ -36,6 +37,7 @@ def command_process() -> Iterator[None]:
         with _termination_signals():
             yield
     finally:
+        # Flushed before they are replaced: what is buffered would be lost with the wrapper.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         sys.stdout, sys.stderr, warnings.showwarning = before
@@ -48,6 +50,7 @@ def _termination_signals() -> Iterator[None]:
     A signal that the parent ignores stays ignored: that is what ``nohup`` does with SIGHUP.
     """
     previous: dict[signal.Signals, Any] = {}
+    # Python allows signal handlers in the main thread only.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -68,6 +71,7 @@ class _PipeWriter(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         try:
+            # The reader has left; claiming that all was written lets the command end in its own way.
             return super().write(data) or 0
         except BrokenPipeError:
             return len(memoryview(data).cast("B"))
@@ -79,13 +83,16 @@ def _command_stream(stream: TextIO) -> TextIO:
         return stream
     codecs.register(_seven_bit)
     ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+    # File names that the encoding cannot express are printed as escapes, instead of ending the command.
     stream.reconfigure(encoding="seven_bit" if ascii_only else None, errors="backslashreplace")
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except (OSError, ValueError):  # no file behind it
         return stream
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        # Only pipes and sockets lose their reader; files and terminals keep the stream that they have.
         return stream
+    # Both write to one descriptor: what the old stream holds must come first.
     stream.flush()
     raw = _PipeWriter(stream.fileno(), "wb", closefd=False)
     return io.TextIOWrapper(

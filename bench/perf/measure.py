@@ -79,8 +79,10 @@ def measure_models(
         UsageError: the device or the precision is not available.
         ModelError: a model is unknown, broken, or cannot take the size.
     """
+    # Once for all models, so that every number of the table is from the same device and precision.
     compute = select_device(config.device, config.precision)
     entries = [load_model(name, models_from) for name in models]
+    # All are checked before the first is measured, which takes minutes.
     for entry in entries:
         entry.model.validate(entry.config(config.preset), config.size)
         entry.model.requirements(entry.config(config.preset))
@@ -119,12 +121,15 @@ class _Subject:
         on_progress: Callable[[str], None],
     ) -> None:
         self._entry, self._config, self._compute, self._on_progress = entry, config, compute, on_progress
+        # Enough steps for every phase to have some; one step of each kind is what is measured.
         self._matrix_rate = matrix_flops_per_second
         self._budget = Budget(num_steps=1000)
         side = config.size // 2
         hole = Box((config.size - side) // 2, (config.size - side) // 2, side, side)
         self._task = Task(size=config.size, fixed_hole_box=hole)
         self._clock = DeviceTimer(compute.device)
+        # Noise from a raw stream: no arithmetic depends on what the images show, but they must not be
+        # constant either.
         pixels = np.frombuffer(
             np.random.Philox(key=0).random_raw(_IMAGES * config.size**2 * 3 // 8 + 1), "u1"
         )
@@ -150,6 +155,7 @@ class _Subject:
         peak = memory.mebibytes()
         self._on_progress(f"{name}: inference")
         inference = self._inference(model, cost)
+        # Freed first: the plain model is as large, and both together may not fit.
         del model
         if self._config.plain:
             plain = self._plain_seconds()
@@ -170,6 +176,8 @@ class _Subject:
         return self._entry.config(self._config.preset)
 
     def _build(self) -> InpaintingModel:
+        # A seed of its own, so that the measured weights are the same each time and the caller's stream is
+        # left alone.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(json_digest(["perf", self._entry.card.name])[:15], 16))
             model = self._entry.model(self._model_config, self._task)
@@ -177,6 +185,8 @@ class _Subject:
 
     def _training(self, model: InpaintingModel, phase: Phase, cost: ModelCost) -> dict[str, Any]:
         timer = StepTimer(self._clock)
+        # Watched from outside: the trainer that is measured is the one that trains, without a line for the
+        # measurement.
         with timer.watching(model):
             _run_trainer(model, phase, self._marking(timer), self._compute, _WARM_UP + self._config.steps)
         split = timer.split(skip=_WARM_UP)
@@ -195,12 +205,14 @@ class _Subject:
             "matrix_share": flops / split.step / self._matrix_rate,
             "networks_matrix_share": flops / networks / self._matrix_rate,
         }
+        # In a run of its own, since profiling slows down what it watches.
         if self._config.profile:
             result["operators"] = self._operators(model, phase)
         return result
 
     def _marking(self, timer: StepTimer) -> BatchSource:
         def batches(step: int) -> Batch:
+            # The trainer asks for a batch first in every step, so that call marks where one begins.
             timer.begin_step()
             return self._batches(step)
 
@@ -231,6 +243,7 @@ class _Subject:
         model.networks.to(self._compute.device).train()
         model.frozen.to(self._compute.device)
         batch = self._batches(0)
+        # Channels-first, as a first implementation would have it.
         batch = replace(batch, image=batch.image.contiguous())
         with without_custom_kernels():
             for phase in model.phases(self._budget):
@@ -240,11 +253,13 @@ class _Subject:
         return result
 
     def _median_seconds(self, call: Callable[[], object]) -> float:
+        # The first call allocates, compiles and chooses kernels.
         call()  # warm
         marks = [self._clock.mark()]
         for _ in range(max(2, self._config.steps)):
             call()
             marks.append(self._clock.mark())
+        # Marks are on the device's timeline, and can be read only when it has come that far.
         self._clock.wait()
         return median(self._clock.seconds(a, b) for a, b in pairwise(marks))
 
@@ -253,6 +268,7 @@ class _Subject:
         cuda = self._compute.device.type == "cuda"
         with torch.profiler.profile() as profile:
             _run_trainer(model, phase, self._batches, self._compute, 2)
+            # The profile ends with the context: kernels that are still running would be missing.
             self._clock.wait()
         field = "self_device_time_total" if cuda else "self_cpu_time_total"
         events = sorted(profile.key_averages(), key=lambda event: -getattr(event, field))
@@ -274,10 +290,12 @@ def _run_trainer(
 
     def ending(step: int) -> Batch:
         batch = batches(step)
+        # After the batch was made, so that the last step is closed by a mark like the others.
         if step == steps:
             raise _EnoughError
         return batch
 
+    # One step more than is measured, so that the trainer does not end by itself and write a checkpoint.
     schedule = Schedule([replace(phase, num_steps=steps + 1)])
     with tempfile.TemporaryDirectory() as folder:
         try:

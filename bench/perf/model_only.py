@@ -63,6 +63,7 @@ def model_performance(
     precision = "bf16" if config.precision == "auto" else config.precision
     entries = [entry for entry in (load_model(name, models_from) for name in models) if entry.model.trained]
     results = []
+    # All first: one model that cannot take the size should not cost the count of the others.
     for entry in entries:
         entry.model.validate(entry.config(config.preset), settings.size)
         entry.model.requirements(entry.config(config.preset))
@@ -117,7 +118,9 @@ def _count_phases(
 ) -> Iterator[tuple[str, int, list[Operator], int]]:
     """Yield name, number of steps, operators of a step and waits of the host in it, for every phase."""
     size, model_config = settings.size, entry.config(settings.preset)
+    # The center hole, as in training on the mask that all models take.
     task = Task(size=size, fixed_hole_box=Box(size // 4, size // 4, size // 2, size // 2))
+    # Zeros: on a pretended device, nothing looks at numbers.
     pixels = np.zeros((batch, size, size, 3), np.uint8)
     with rehearse_cuda() as trace, tempfile.TemporaryDirectory() as folder:
         compute = Compute(torch.device("cuda", 0), precision)
@@ -135,6 +138,7 @@ def _count_phases(
         trainer = Trainer(model, Schedule(phases), batches, compute, Path(folder))
         for index, phase in enumerate(phases):
             step = trainer.schedule.start_of(index)
+            # The optimizers' state is made in the first step and belongs to no other.
             with trace.during("first step"):  # makes the optimizers' state
                 trainer.train_step.run(trainer.optimizers.enter_phase(step), batches(step))
             with trace.during(phase.name):

@@ -35,6 +35,7 @@ def reference_step(model: InpaintingModel, phase: Phase) -> Callable[[Batch], No
     def step(batch: Batch) -> None:
         with torch.set_grad_enabled("generator" in phase.optimizers):
             completion = model.complete(batch)
+        # Networks in the phase's order, as the trainer does: the work is the same, only the way differs.
         for network, optimizer in built.items():
             optimizer.zero_grad()
             seen = completion if network == "generator" else completion.detach()
@@ -62,6 +63,7 @@ def without_custom_kernels() -> Iterator[None]:
     def upsample_first(self: UpsampledPartialConv2d, below: MaskedTensor, skip: MaskedTensor) -> MaskedTensor:
         return PartialConv2d.forward(self, below.upsample(), skip)
 
+    # Replaced in the classes, since a model's layers exist already when its step is measured.
     plain: list[tuple[Any, str, Any]] = [
         (MatrixConv2d, "forward", nn.Conv2d.forward),
         (MatrixConvTranspose2d, "forward", nn.ConvTranspose2d.forward),
@@ -72,6 +74,7 @@ def without_custom_kernels() -> Iterator[None]:
         (DualDiscriminator, "forward", judge_apart),
         (gated_conv, "_dense", lambda half: half),
     ]
+    # Kept to be put back: whatever is measured next must be ours again.
     kept = [getattr(owner, name) for owner, name, _ in plain]
     for owner, name, value in plain:
         setattr(owner, name, value)

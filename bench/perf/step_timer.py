@@ -23,6 +23,7 @@ class DeviceTimer:
 
     def mark(self) -> Any:
         """Return the present moment as the device sees it."""
+        # Times of the host would be those of launching kernels, not of running them.
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -78,12 +79,14 @@ class StepTimer:
 
     def begin_step(self) -> None:
         """Mark the start of a step; call it once more after the last."""
+        # The backward of the last network is open until something begins after it.
         self._close_backward()
         self._steps.append(_Step(self._clock.mark()))
 
     @contextmanager
     def watching(self, model: InpaintingModel) -> Iterator[None]:
         """Install hooks on networks, losses and optimizers while the context lasts."""
+        # The bound method, which is put back by deleting the instance's own.
         loss = model.loss
 
         def timed_loss(*args: Any, **kwargs: Any) -> Any:
@@ -92,9 +95,11 @@ class StepTimer:
             self._open = self._clock.mark()
             return terms
 
+        # The last gradient that arrives ends the backward; earlier marks are overwritten.
         def gradient_arrived(_: Any) -> None:
             self._gradient = self._clock.mark()
 
+        # A stack, since networks may call each other.
         entered: list[Any] = []
         networks = [*model.networks.values(), *model.frozen.values()]
         handles: list[Any] = []
@@ -104,6 +109,7 @@ class StepTimer:
             )
             handles.append(network.register_forward_hook(lambda *_: self._add("forward", entered.pop())))
             for parameter in network.parameters():
+                # Frozen networks take no gradient, and have no hook to wait for.
                 if parameter.requires_grad:
                     handle = parameter.register_post_accumulate_grad_hook(gradient_arrived)  # type: ignore[no-untyped-call]
                     handles.append(handle)
@@ -112,6 +118,7 @@ class StepTimer:
             self._close_backward()
             entered.append(self._clock.mark())
 
+        # Global hooks: optimizers are made in the first step of a phase, after this.
         handles.append(register_optimizer_step_pre_hook(optimizer_enters))
         handles.append(register_optimizer_step_post_hook(lambda *_: self._add("optimizer", entered.pop())))
         model.loss = timed_loss  # type: ignore[method-assign]
@@ -125,6 +132,7 @@ class StepTimer:
     def split(self, skip: int) -> StepBreakdown:
         """Return medians over all complete steps but the first ``skip``."""
         self._clock.wait()
+        # A step ends where the next begins, so the last mark closes a step without opening one.
         pairs = list(zip(self._steps, self._steps[1:], strict=False))[skip:]
         totals = {
             name: median(
@@ -135,6 +143,7 @@ class StepTimer:
         return StepBreakdown(step=median(self._clock.seconds(a.start, b.start) for a, b in pairs), **totals)
 
     def _close_backward(self) -> None:
+        # Both are needed: a loss without a gradient (a phase that trains another network) is no backward.
         if self._open is not None and self._gradient is not None:
             self._add("backward", self._open, self._gradient)
         self._open = self._gradient = None

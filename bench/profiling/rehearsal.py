@@ -98,6 +98,7 @@ class OperatorTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note_wait(self, reason: str) -> None:
         """Record that the host would wait here."""
+        # The line in this project that led to the operator, not the one in torch that ran it.
         frames = reversed(traceback.extract_stack(limit=60))
         ours = ((Path(f.filename), f.lineno) for f in frames if f.filename != __file__)
         file, line = next(((f, n) for f, n in ours if f.is_relative_to(_ROOT)), (_ROOT / "torch", 0))
@@ -116,16 +117,20 @@ class OperatorTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         inputs = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         on_gpu = any(x.device.type == "cuda" for x in inputs)
+        # Noted before it runs, while the stack still shows who asked.
         if name in _READS and on_gpu:
             self.note_wait(name)
+        # A number must come back, or the code under rehearsal could not go on.
         if name == "_local_scalar_dense":
             return _plausible_number(inputs[0])
         if name == "_to_copy" and kwargs.get("device") is not None:
             inputs[0].constant = None  # type: ignore[attr-defined]  # or its known value would be copied for real
         on_host = any(x.device.type == "cpu" and x.dim() for x in inputs)
+        # Indexing by an index on the host copies it to the device first.
         if name in ("index", "index_put", "index_put_") and on_gpu and on_host:
             self.note_wait(f"{name} with an index on the host")
         result = None
+        # Fused optimizers have no fake implementation: their arguments are checked, and nothing is computed.
         if name.startswith("_fused_"):
             _check_fused(name, inputs)
         else:
@@ -133,6 +138,7 @@ class OperatorTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = [x for x in tree_flatten(result)[0] if isinstance(x, Tensor)]
         if name in ("_to_copy", "copy_"):
             self._note_copy(name, args, kwargs, outputs)
+        # A read returns nothing on the device, but it did run there.
         if any(x.device.type == "cuda" for x in outputs) or (on_gpu and not outputs):
             self._count(func, name, args, kwargs, inputs, outputs, result)
         return result
@@ -158,6 +164,7 @@ class OperatorTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs: list[Tensor],
         result: Any,
     ) -> None:
+        # Views and allocations launch no kernel, and move no bytes.
         returns = func._schema.returns
         is_view = bool(returns) and all(
             r.alias_info is not None and not r.alias_info.is_write for r in returns
@@ -166,6 +173,7 @@ class OperatorTrace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         count_flops = flop_registry.get(func.overloadpacket)
         flops = float(count_flops(*args, **kwargs, out_val=result)) if count_flops else 0.0
+        # By identity, so that a tensor that is read and written in place counts once.
         tensors = {id(x): x for x in [*inputs, *outputs]}.values()
         num_bytes = sum(x.numel() * x.element_size() for x in tensors)
         dtype = (outputs or inputs)[0].dtype
@@ -186,6 +194,7 @@ def rehearse_cuda() -> Iterator[OperatorTrace]:
     with contextlib.ExitStack() as stack:
         # Entered first: it prepares device guards for a machine without a GPU.
         stack.enter_context(FakeTensorMode())
+        # Patched after the fake mode is entered and undone before it is left, in reverse.
         for owner, name, value in _replacements(trace):
             stack.enter_context(mock.patch.object(owner, name, value))
         stack.enter_context(trace)
@@ -272,6 +281,7 @@ class _SameThread:
 
 
 def _pin_memory(self: Tensor, device: object = None) -> Tensor:
+    # A view, so that the mark is on this tensor alone.
     pinned = self.view_as(self)
     pinned._rehearsed_pinned = True  # type: ignore[attr-defined]
     return pinned
@@ -280,6 +290,7 @@ def _pin_memory(self: Tensor, device: object = None) -> Tensor:
 def _numpy(self: Tensor, *, force: bool = False) -> NDArray[Any]:
     if self.device.type == "cuda" and not force:
         raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+    # Zeros of the right kind, since a fake tensor has no memory to look into.
     return np.zeros(self.shape, str(self.dtype).removeprefix("torch."))
 
 
@@ -299,6 +310,7 @@ def _apply(self: nn.Module, call: Callable[[Tensor], Tensor], recurse: bool = Tr
 
 def _tensor_backward(self: Tensor, gradient: Tensor | None = None, **options: Any) -> None:
     """Stand for :meth:`torch.Tensor.backward`."""
+    # Without inputs, gradients go to every leaf, as in torch.
     inputs: Sequence[Tensor] = options.get("inputs") or _leaves(self)
     for tensor, gradient in zip(inputs, _walk_backward([self], inputs, create_graph=False), strict=True):
         if gradient is not None:
@@ -338,22 +350,27 @@ def _walk_backward(
     edge = torch.autograd.graph.get_gradient_edge
     targets: list[tuple[Any, int]] = [(e.node, e.output_nr) for e in map(edge, inputs)]
     starts: list[tuple[Any, int]] = [(e.node, e.output_nr) for e in map(edge, roots)]
+    # Only nodes on the way to an input are run, as the engine does for backward(inputs=...).
     needed = _nodes_leading_to({node for node, _ in targets}, [node for node, _ in starts])
     waiting_for: dict[Any, int] = defaultdict(int)
     for node in needed:
         for following, _ in node.next_functions:
             if following in needed:
+                # A node runs when all gradients that flow into it have arrived.
                 waiting_for[following] += 1
     arriving: dict[Any, dict[int, Tensor]] = defaultdict(dict)
     for (node, slot), root in zip(starts, roots, strict=True):
         arriving[node][slot] = torch.ones_like(root)
     order = itertools.count()
+    # A root to which other roots lead must wait for them.
     ready: list[tuple[int, int, Any]] = [
         (0, next(order), node) for node in {node for node, _ in starts} if not waiting_for[node]
     ]
+    # With create_graph, the formulas are recorded themselves: gradient penalties differentiate them again.
     with torch.set_grad_enabled(create_graph):
         while ready:
             _, _, node = heapq.heappop(ready)
+            # An input's own node is where the walk ends.
             if not any(following in needed for following, _ in node.next_functions):
                 continue
             gradients = _call(node, arriving[node])
@@ -363,6 +380,7 @@ def _walk_backward(
                 if gradient is not None:
                     gradient, sums = _fit(gradient, following, slot), arriving[following]
                     sums[slot] = sums[slot] + gradient if slot in sums else gradient
+                # Also where no gradient came: otherwise the node would wait for it forever.
                 waiting_for[following] -= 1
                 if not waiting_for[following]:
                     # The engine runs the latest forward operator first.
@@ -376,6 +394,7 @@ def _fit(gradient: Tensor, node: Any, slot: int) -> Tensor:
         return gradient
     if gradient.device.type != expected[slot].device.type:
         raise RuntimeError(f"a gradient on {gradient.device} for {node.name()} on {expected[slot].device}")
+    # Broadcasting in the forward is undone by a sum, which the engine does between nodes.
     if gradient.shape != expected[slot].shape:
         gradient = gradient.sum_to_size(expected[slot].shape)
     return gradient if gradient.dtype == expected[slot].dtype else gradient.to(expected[slot].dtype)
@@ -384,10 +403,12 @@ def _fit(gradient: Tensor, node: Any, slot: int) -> Tensor:
 def _nodes_leading_to(targets: set[Any], starts: list[Any]) -> set[Any]:
     """Return the nodes on a path from ``starts`` to ``targets``."""
     leads: dict[Any, bool] = {}
+    # With a stack of its own: graphs of deep networks exceed Python's limit for recursion.
     stack = [(node, False) for node in starts]
     while stack:
         node, expanded = stack.pop()
         following = [n for n, _ in node.next_functions if n is not None]
+        # Second visit: everything that follows has been decided.
         if expanded:
             leads[node] = node in targets or any(leads.get(n, False) for n in following)
         elif node not in leads:

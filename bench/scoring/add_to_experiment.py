@@ -67,6 +67,7 @@ class ScoringTarget:
                 f"here {data.title}, {data.fingerprint[:12]}): leave out --size, --crop and --split, and give "
                 "--data PATH where the data have moved"
             )
+        # The order too, which is that of the experiment's rows.
         if list(images.ids) != self.ids:
             raise UsageError(
                 f"{where}: it evaluated {len(self.ids):,} images, these are {len(images):,} (or others): "
@@ -86,11 +87,13 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
         BenchError: its manifest or results are not readable.
     """
     folder = folder.resolve()
+    # The folder's own place decides, since the command may be given a path from anywhere.
     store = RunFolder(folder.name, folder.parent.parent)
     if store.folder != folder:
         raise UsageError(f"--into {folder}: not an experiment in a folder runs/")
     manifest = store.read_manifest()
     assert manifest is not None, "the caller found it"
+    # Rows of other programs do not say which images the experiment evaluates.
     done = [c for c in manifest["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
     cell = next((c for c in done if c["mask"] == mask), None)
     if cell is None:
@@ -104,6 +107,7 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
     except SchemaError as error:
         raise BenchError(str(error)) from error
     measured = {*metric_columns(rows), *(cell["evaluation"].get("sets") or {})}
+    # The metrics that the experiment has, so that the new row has no gaps in its table.
     metrics = [name for name in list_metrics() if name in measured]
     return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
 
@@ -144,6 +148,7 @@ def add_external_row(
     table = as_result_rows(scored.rows, model=model, label=label, mask=target.mask, size=settings["size"])
     measured = cell_numbers(table)
     slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}"
+    # By content, since there is no key: scoring the same pictures again gives the same folder.
     folder = target.store.cell(slug, json_digest(measured))
     entry = {
         "cell": folder.name,
@@ -173,11 +178,14 @@ def add_external_row(
     with target.store:
         value = target.store.read_manifest()  # again: now nobody else writes
         assert value is not None
+        # The same images as the experiment's own cells keep, so that galleries stand side by side.
         ids = np.array(images.ids)[image_sample(len(images))]
+        # Where the experiment keeps no pictures, the new row does not either.
         kept = (target.store.folder / "pictures" / f"{mask_file_name(target.mask)}.npz").is_file()
         write_cell(folder, table, entry, ids, scored.pictures if kept else None)
         told = list(command)
         value["commands"] = [*(c for c in value.get("commands", []) if c != told), told]
+        # Read before the manifest changes; their folders go after it no longer names them.
         before = [c for c in value["cells"] if c["model"] == model and c["mask"] == target.mask]
         Manifest(target.store, value).add(entry)
         for old in before:

@@ -79,20 +79,24 @@ def score_images(
     """
     findings = MatchedImages()
     files = match_images(folder, images.ids, findings, suffix=suffix)
+    # Truths are not shared here: their features are extracted for the images that were found only.
     collector = FeatureCollector(sets, device)
     count = len(images)
     positions: list[int] = []
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*ready, "identical")}
     pool, kept_pictures = set(image_sample(count).tolist()), []
+    # In the batches of an evaluation, whatever is missing, so that metrics see the same shapes.
     for start in range(0, count, EVALUATION_BATCH):
         block = [i for i in range(start, min(start + EVALUATION_BATCH, count)) if images.ids[i] in files]
         read = {
             i: read_image(folder, files[images.ids[i]], images.pixels.shape[1:3], findings) for i in block
         }
+        # What cannot be read has left a finding; the others are scored.
         kept = [i for i in block if read[i] is not None]
         if kept:
             given = np.stack([picture for i in kept if (picture := read[i]) is not None])
             truth, hole = np.asarray(images.pixels[kept]), masks[kept].astype(bool)
+            # Before compositing, which would hide what the program did outside the hole.
             _compare_known(given, truth, hole, [files[images.ids[i]] for i in kept], findings)
             composite = np.where(hole[..., None], given, truth)
             pictures = ImageBatch(
@@ -108,6 +112,7 @@ def score_images(
                 collector.add(start, pictures)
             columns["identical"].append((composite == truth).all(axis=(1, 2, 3)))
             kept_pictures += [composite[j] for j, i in enumerate(kept) if i in pool]
+            # Positions and not ids: identities, masks and people are aligned with the test images.
             positions += kept
     if not positions:
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
@@ -157,6 +162,7 @@ def _compare_known(
     files: Sequence[str],
     findings: MatchedImages,
 ) -> None:
+    # In 16 bits: differences of unsigned levels would wrap around.
     difference = np.abs(given.astype(np.int16) - truth).mean(axis=-1)
     levels = [d[~h].mean() if not h.all() else 0.0 for d, h in zip(difference, hole, strict=True)]
     findings.changed += [file for file, level in zip(files, levels, strict=True) if level > 0]
@@ -256,6 +262,7 @@ def match_images(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of pictures")
+    # Two ids that differ in their suffix would claim one picture.
     if len({_bare(image_id) for image_id in ids}) < len(ids):
         raise UsageError(
             f"{folder}: some test images differ in their suffix only, so pictures cannot be matched"
@@ -270,14 +277,17 @@ def match_images(
     findings.left_out = [left_out.path for left_out in found.left_out]
     findings.found = sorted(there)
     by_name: dict[str, str] = {}
+    # PNG first: where a program wrote both, the lossless one is what it made.
     ordered = sorted(there, key=lambda f: (not f.lower().endswith(".png"), f))
     # The exact name first, then LaMa's, which calls its result x_mask001.png.
     for name_of in (_bare, lambda file: _MASK_SUFFIX.sub("", _bare(file))):
         for file in ordered:
             if _bare(file).endswith(suffix):
                 by_name.setdefault(name_of(file).removesuffix(suffix), file)
+    # Layouts without folders join the parts of an id by underscores.
     matched = {i: by_name.get(_bare(i)) or by_name.get(flat_stem(i)) for i in ids}
     files = {image_id: file for image_id, file in matched.items() if file}
+    # Only if nothing matched by path: mixing both would pair images of different folders.
     if not files:
         files = _match_file_names(by_name, ids)
         findings.by_file_name = list(files.values())
@@ -292,6 +302,7 @@ def _match_file_names(by_name: Mapping[str, str], ids: Sequence[str]) -> dict[st
     files: dict[str, str] = {}
     for name, file in by_name.items():
         last = PurePosixPath(name).name
+        # Two files with one name: nobody could say which one belongs to the image.
         if files.setdefault(last, file) != file:
             return {}
     images = {PurePosixPath(_bare(image_id)).name: image_id for image_id in ids}
@@ -312,11 +323,13 @@ def read_image(
     try:
         with Image.open(folder / file) as stored:
             lossy = _is_lossy(stored, folder / file)
+            # Some programs write rotated pictures with a tag, and others look at the tag.
             image = ImageOps.exif_transpose(stored)
             if image.size != (width, height):
                 raise ValueError(f"{image.width} x {image.height} pixels instead of {width} x {height}")
             if image.mode not in _DEPTHS:
                 raise ValueError(f"mode {image.mode} instead of 8 bits")
+            # An alpha channel that is opaque everywhere says nothing and is dropped.
             if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                 raise ValueError("transparent in places: give it without alpha")
             pixels = np.asarray(image.convert("RGB"))
@@ -342,6 +355,7 @@ def _is_lossless_webp(path: Path) -> bool:
     """Whether the picture is in a chunk ``VP8L``; profiles may stand before it."""
     with path.open("rb") as stream:
         stream.seek(12)  # "RIFF", size, "WEBP"
+        # Chunks are padded to an even length.
         while len(head := stream.read(8)) == 8:
             name, length = head[:4], int.from_bytes(head[4:], "little")
             if name in (b"VP8 ", b"VP8L"):

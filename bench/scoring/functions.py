@@ -68,6 +68,7 @@ def score_function(
         parts = []
         for start in range(0, count, EVALUATION_BATCH):
             places = range(start, min(start + EVALUATION_BATCH, count))
+            # In the batches of an evaluation, since their size can change the last bit of a metric on a GPU.
             truth = np.asarray(task.images.pixels[start : start + EVALUATION_BATCH])
             holes = task.holes[start : start + EVALUATION_BATCH].astype(bool)
             completed = np.stack(
@@ -109,6 +110,7 @@ def score_folder(
     """
     if len(mask_names) != 1:
         raise UsageError(f"{folder}: a folder holds completions of one mask; {len(mask_names)} were given")
+    # Checked first: a folder has no way to say which of several masks it was completed on.
     (task,) = _tasks(mask_names, config, data, metrics, device, callbacks)
     scored = score_images(folder, task.images, task.holes, task.metrics, task.device)
     for sentence in scored.findings.sentences():
@@ -126,6 +128,7 @@ def _tasks(
 ) -> Iterator[ScoringTask]:
     spec = DataSpec(source=data, size=config.size, crop=config.crop, split=config.split)
     dataset = open_data(spec, progress=callbacks.preparing)
+    # The test images of a run with the same settings.
     images = sample_subset(evaluated_images(dataset, config.evaluate_on), config.test_images)
     where = select_device(device).device
     ready, unavailable = prepare_metrics(expand_metrics(("primary", *metrics)), where, dataset.face_box)
@@ -142,7 +145,9 @@ def _call(
 ) -> NDArray[np.uint8]:
     """Complete one image; the function never sees what lies under the hole."""
     image = np.where(hole[..., None], np.uint8(0), truth)
+    # A copy, so that a function that writes into its mask cannot change what is scored.
     completed = np.asarray(function(image, hole.copy()))
+    # Nothing is converted: a float image could be meant as [0, 1] or as levels.
     if completed.shape != truth.shape or completed.dtype != np.uint8:
         raise UsageError(
             f"{image_id}: the function returned {completed.dtype} of shape {completed.shape}; "

@@ -175,11 +175,14 @@ def export_test_set(
         UsageError: a folder that holds files, an id that would leave it, two ids with one file name, a full disk.
     """
     files_of = {i: _file_names(i, layout, with_images=images is not None) for i in ids}
+    # Counted for masks, which have a file in every layout.
     name, times = Counter(names["mask"] for names in files_of.values()).most_common(1)[0]
     if times > 1:
         raise UsageError(f"two images would have the mask file {name}")
     folder = folder.expanduser().resolve()
+    # Beside its place, so that one rename publishes the whole folder.
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    # Masks alone are for any program, in this suite's own convention.
     hole = layout.hole if images is not None else "white"
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -187,6 +190,7 @@ def export_test_set(
         digests: dict[str, str] = {}
         for row, (names, mask) in enumerate(zip(files_of.values(), masks, strict=True)):
             _write(temporary / names["mask"], mask_png(mask, hole_is_white=hole == "white"))
+            # Of the mask's pixels and not of the file: another PNG encoder gives other bytes.
             digests[names["mask"]] = mask_digest(mask)
             for role in ("truth", "masked") if images is not None else ():
                 content = _image_png(np.asarray(images[row]), mask if role == "masked" else None)  # type: ignore[index]
@@ -195,6 +199,7 @@ def export_test_set(
         if images is not None and layout.script:
             _write(temporary / "complete.py", layout.script.encode())
             digests["complete.py"] = hashlib.sha256(layout.script.encode()).hexdigest()
+        # Written last, and sealed: a folder without a sound manifest was not written to its end.
         manifest = {**settings, "hole": hole, "layout": layout.name, "images": files_of, "files": digests}
         text = json.dumps({**manifest, "digest": manifest_digest(manifest)}, indent=1)
         _write(temporary / MANIFEST, f"{text}\n".encode())
@@ -208,6 +213,7 @@ def export_test_set(
     return folder / MANIFEST
 
 
+# Ids may hold folders, which some programs do not search.
 def _file_names(image_id: str, layout: Layout, *, with_images: bool) -> dict[str, str]:
     """Return the file of each role for an image."""
     path = mask_image_name(image_id)

@@ -21,5 +21,6 @@ def ablate_command(options: tuple[str, ...]) -> None:
     from bench.cli.options import with_own_names
     from reports.claims.paper import MASK
 
+    # Aliases are replaced here: the group does so only for the command that was typed.
     words = ["--models", "claims", "--mask", MASK, *with_own_names(run, options)]
     run.main(words, "bench run", standalone_mode=False)

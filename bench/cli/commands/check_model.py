@@ -46,6 +46,7 @@ def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[s
     for size in sizes or (64, 160):
         for result in check_model(entry, size):
             results.append(result)
+            # A skipped check has no result to show; how many there were is said at the end.
             if not result.skipped:
                 click.echo(_line(result, size))
     passed = sum(result.passed for result in results)

@@ -36,8 +36,10 @@ def claims_command(experiment: str, as_json: bool) -> None:
     verdicts = evaluate_claims(opened)
     if as_json:
         records = [_record(verdict) for verdict in verdicts]
+        # allow_nan=False: a NaN that slipped through would make the output unreadable to strict parsers.
         click.echo(json.dumps(_without_nan(records), indent=1, allow_nan=False))
         return
+    # What all verdicts have in common is said once, before them.
     shared = shared_shortfalls(verdicts)
     if shared:
         click.echo("departures from the paper's set-up, which every verdict carries:")

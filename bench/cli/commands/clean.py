@@ -43,11 +43,13 @@ def clean_command(
         found += clean.find_leftovers(folders)
     if checkpoints or everything:
         found += clean.find_checkpoints(folders)
+    # Packs belong to no experiment, so naming experiments leaves them alone unless they are asked for.
     if packs or (everything and not experiments):
         found += clean.find_image_caches(cache_folder(DataSpec()))
     if not found:
         click.echo("nothing to remove")
         return
+    # Without a terminal, the question would read end-of-file and look like a refusal.
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError(
             "bench clean asks before it removes, and there is no terminal; give --yes or --dry-run"

@@ -49,6 +49,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
         raise UsageError(str(error)) from error
     for other, comparison in zip(others, compared, strict=True):
         _print(first, other, comparison)
+    # Names as folders may be long or hold slashes; the page is found again by the same ones.
     folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
     page = render_comparison(experiments, compared, folder)
     render_index(RUNS, REPORTS)
@@ -57,6 +58,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
 
 def _print(first: str, second: str, compared: ExperimentComparison) -> None:
     """One table, with what it leaves out."""
+    # On standard error, so that the table on standard output can be piped.
     for refusal in compared.refused:
         click.echo(f"not compared: {refusal}", err=True)
     if compared.differences.empty:
@@ -78,6 +80,7 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
             names.get(row["verdict"], str(row["verdict"])),
         )
     Console(highlight=False, markup=False).print(table)
+    # One line a reason, since many pairs usually share one.
     for reason, rows in compared.differences.groupby("reason", sort=False):
         if reason:
             of = ", ".join(

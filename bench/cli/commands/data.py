@@ -55,6 +55,7 @@ def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: 
         click.echo(json.dumps(_as_values(dataset), indent=1))
     else:
         _print(dataset, everything)
+    # With --json, standard output holds nothing but JSON.
     if verify:
         click.echo("verified: every pixel is as it was packed", err=as_json)
     if sheet:
@@ -151,6 +152,7 @@ def download(what: str, folder: str) -> None:
 
     try:
         place.mkdir(parents=True, exist_ok=True)
+        # torchvision checks the files' digests itself, and takes a folder that is complete as it is.
         CelebA(str(place), split="all", target_type="identity", download=True)
     except Exception as error:  # gdown and torchvision raise what their servers make them
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

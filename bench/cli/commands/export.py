@@ -45,6 +45,7 @@ def export_command(experiment: str, form: str, table: str, output: Path | None) 
     from bench.runner.run_folder import atomic_write
     from reports.export import export_tables
 
+    # Bytes: two of the formats are not text, and the others keep their line ends on every system.
     stdout = sys.stdout.buffer
     if form in ("parquet", "bundle") and output is None and stdout.isatty():
         raise UsageError(f"--format {form}: give --output FILE (it is not text)")
@@ -54,4 +55,5 @@ def export_command(experiment: str, form: str, table: str, output: Path | None) 
         stdout.write(content)
     else:
         atomic_write(output, lambda path: path.write_bytes(content))
+        # On standard error: standard output may be where another export goes.
         click.echo(f"written: {output}", err=True)

@@ -39,6 +39,7 @@ def list_command(kind: str | None, check: bool, as_json: bool, models_from: tupl
         name: _models(models_from) if name == "models" else sections[name]()
         for name in ([kind] if kind else KINDS)
     }
+    # The check's own lines go to standard error, so that JSON stays readable.
     if as_json:
         click.echo(json.dumps({name: dict(rows) for name, rows in listed.items()}, indent=1))
         sys.exit(1 if check and _check(models_from) else 0)
@@ -74,6 +75,7 @@ def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
         listings = find_models([Path(p) for p in models_from])
     except ModelError as error:
         raise UsageError(str(error)) from error
+    # By the card's first group, so that the paper's four models come first.
     order = {"paper": 0, "untrained": 1, "classical": 2, "modern": 3, "ablations": 4}
     cards = sorted(
         (listing.card for listing in listings.values()),

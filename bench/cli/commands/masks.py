@@ -121,6 +121,7 @@ def export(
 
     with ConsoleCallbacks() as callbacks:
         dataset = open_data(DataSpec(source=data, size=size, **choice), progress=callbacks.preparing)
+    # As in a run: the same number gives the same images.
     images = sample_subset(dataset.test, None if test_images == "all" else test_images)
     settings: dict[str, object] = {
         "base_seed": seed,
@@ -131,6 +132,7 @@ def export(
         "data_fingerprint": dataset.fingerprint,
     }
     try:
+        # One mask a folder: names of files are those of the images.
         (name,) = resolve_mask_names([name])
         masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
         settings |= {"mask": name, "mask_version": registry.mask_info(name).version}

@@ -23,8 +23,10 @@ def new_model_command(name: str, output: Path | None) -> None:
     from models.discovery import find_models
     from models.template import template_source
 
+    # The name becomes a class, a file and part of folders, so it is held to what all of them can be.
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise UsageError(f"{name!r}: give lower-case words joined by dashes, for example my-unet")
+    # A model of the user's own under a known name would be refused by every later command.
     if name in find_models():
         raise UsageError(f"{name!r} is taken by a model of this package; give another name")
     path = Path(output or f"{name.replace('-', '_')}.py")

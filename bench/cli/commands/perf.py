@@ -107,6 +107,7 @@ def perf_command(
 def _measure(names: list[str], paths: list[Path], options: dict[str, Any]) -> dict[str, Any]:
     from bench.perf.measure import PerfConfig, measure_models
 
+    # What was not given is left to the config's own defaults.
     given = {name: value for name, value in options.items() if value is not None}
     return measure_models(names, PerfConfig(**given), paths, on_progress=_say("measuring"))
 

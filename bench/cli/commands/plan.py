@@ -79,8 +79,10 @@ def plan_command(
         experiment, mask = _open_pilot(pilot, metric, mask)
         spreads, found = _pilot_spreads(experiment, metric, mask)
         models = num_models or found
+        # Hours of the pilot are for its number of models.
         seconds, per_image = _pilot_seconds(experiment, mask, models / found, images_seen)
         source = f"measured on {experiment.name}, mask {mask}, {found} trained models"
+    # More or fewer images than the pilot's are extrapolated from its noise.
     counts = [round(spreads[0].n_images * share) for share in _SHARES]
     pairs = models * (models - 1) // 2
     lines = plan_experiment(
@@ -120,6 +122,7 @@ def _pilot_spreads(experiment: Experiment, metric: str, mask: str) -> tuple[list
     from reports.statistics.scores import group_scores
 
     grouped = group_scores(experiment.rows[experiment.rows["mask"] == mask], metric)
+    # A spread between trainings takes two seeds of a method at least.
     methods = [m for m in grouped.values() if m.trained and len(m.seeds) > 1 and m.values.size]
     spreads = pair_spreads(methods)
     if not spreads:
@@ -139,6 +142,7 @@ def _pilot_seconds(
         training = cell["training"]
         if not training or not training.get("seconds"):
             continue
+        # Time is proportional to the images seen, whatever the batch.
         factor = images_seen / training["images_seen"] if images_seen else 1.0
         trainings.setdefault(cell["label"], []).append(training["seconds"] * factor)
         speed = (cell["evaluation"] or {}).get("images_per_second")

@@ -49,6 +49,8 @@ def report_command(
     from reports.results.experiment import ExperimentError
 
     folder = find_experiment(experiment)
+    # As in the last run: whoever chose to keep pictures out of the page must not get them in by rendering it
+    # again.
     if pictures is None:
         pictures = bool(read_manifest(folder / "manifest.json")["settings"].get("pictures", True))
     try:
@@ -61,6 +63,7 @@ def report_command(
             click.echo(f"blind comparison: {render_blind_page(folder, page.parent)}")
         if figures:
             written = save_figures(folder, figures)
+            # Each figure is written twice.
             click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
         if pdf:
             click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")

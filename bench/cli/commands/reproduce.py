@@ -67,6 +67,7 @@ def reproduce_command(
 
     path = manifest if manifest.is_file() else find_experiment(str(manifest)) / "manifest.json"
     record = read_record(path, cell)
+    # The suffix must fit into the longest name that is allowed.
     fresh = name or f"{record.manifest['experiment'][:94]}-again"
     with ConsoleCallbacks(quiet=quiet) as callbacks:
         done = suite.reproduce_experiment(

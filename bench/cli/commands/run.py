@@ -350,9 +350,12 @@ def run_command(
     from bench.runner.callbacks import CallbackGroup, load_callbacks
     from bench.runner.run import run_experiment
 
+    # Before anything that the file names is imported.
     refuse_code_from_file(click.get_current_context())
     others.pop("allow_code")
+    # What belongs to the request is taken out; what remains are fields of the settings.
     asked = {k: others.pop(k) for k in _REQUEST_OPTIONS}
+    # The protocol first: settings are resolved from the options that it fixes.
     if protocol is not None:
         fixed = _protocol_options(protocol, asked["data"], mask_names, test_images, others)
         mask_names, test_images = (fixed.pop("mask_names"),), fixed.pop("test_images")
@@ -366,6 +369,7 @@ def run_command(
         "test_images": _count(test_images),
     }
     config = resolve_config(preset, overrides)
+    # "all" is None in the settings, and None there means "not given", so it is put in afterwards.
     if test_images == "all":
         config = replace(config, test_images=None)
     request = _request(
@@ -377,13 +381,16 @@ def run_command(
     if plan_only:
         _print_units(request, as_json=as_json)
         return
+    # Made before the data are opened: a missing package or an unreadable file must show at once.
     launcher = _launcher(on, mixed=mixed)
     trackers = load_callbacks((*(["tensorboard"] if tensorboard else []), *flatten_names(callback_names)))
     with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=request.data == "faces") as console:
         outcome = run_experiment(request, CallbackGroup([console, *trackers]), on=launcher)
+        # The other processes of torchrun have nothing to print and nothing to write.
         if not outcome.is_main:
             return
         console.note("writing the report")
+        # Inside the callbacks' context, so that the bars are gone only when the page is there.
         page = _write_report(outcome.store, pictures=request.pictures)
     print_summary(outcome.store.folder, page, failed=outcome.failed, as_json=as_json)
     sys.exit(1 if outcome.failed else 0)
@@ -400,6 +407,7 @@ def _protocol_options(
     given = {
         k: v
         for k, v in asked.items()
+        # Only what the user gave can contradict a protocol; defaults give way to it.
         if ctx.get_parameter_source(k) is not click.core.ParameterSource.DEFAULT
     }
     protocol = find_protocol(name)
@@ -442,10 +450,12 @@ def _request(
     from bench.api import expand_model_names
     from bench.runner.run_folder import check_name
 
+    # Checked before models are looked for: a slash in a name is a common mistake, and cheap to find.
     if asked["name"] is not None:
         check_name(asked["name"])
     chosen_models = expand_model_names(models, asked["models_from"])
     asked_masks = masks = tuple(resolve_mask_names(mask_names))
+    # The parameter belongs to the mask's name, so that it enters keys and records like any other.
     if resize_masks:
         masks = tuple(
             f"{m}{'&' if '?' in m else '?'}resize={resize_masks}" if m.startswith("files:") else m
@@ -466,6 +476,7 @@ def _request(
         masks=masks,
         settings=config,
         model_options=model_options,
+        # Escaped, since the manifest is UTF-8 and arguments may be any bytes.
         command=("bench", *map(escape_name, sys.argv[1:])),
         options=resolved_options(ctx.command, ctx.params, resolved),
     )
@@ -506,6 +517,7 @@ def _print_units(request: Any, *, as_json: bool) -> None:
     from bench.runner.prepare import prepare_run
     from bench.runner.work import open_units, portable_request, read_saved_cell, write_request
 
+    # Without callbacks: the listing is read by programs.
     prepared = prepare_run(request, RunCallbacks())
     saved = {cell.key: read_saved_cell(prepared, cell) for cell in prepared.plan.cells if cell.what}
     units = open_units(prepared, saved)
@@ -523,6 +535,7 @@ def _print_units(request: Any, *, as_json: bool) -> None:
 def _numbers(names: tuple[str, ...]) -> tuple[int, ...] | None:
     try:
         return tuple(int(n) for n in names) or None
+    # None for nothing given, so that the preset's seeds apply.
     except ValueError:
         raise UsageError(f"--seeds {','.join(names)}: give numbers, for example 0,1,2") from None
 
@@ -539,6 +552,7 @@ def _assignments(given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         model, dot, field = target.partition(".")
         if not (equals and dot and model and field):
             raise UsageError(f"--set {text!r}: give MODEL.FIELD=VALUE, for example pconv.hole_weight=3")
+        # Numbers, booleans and tuples are written as in Python; whatever is none of these is a text.
         try:
             parsed = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -102,11 +102,13 @@ def score_command(
     metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
     where = select_device(device).device
     spec = DataSpec(source=data, size=size, crop=crop, split=split)
+    # Opened before the data: an experiment or mask that is not there should not cost an hour of packing.
     target = adding.open_target(find_experiment(into), mask) if into else None
     evaluate_on = "test"
     if target is not None:
         settings = target.manifest["settings"]
         asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
+        # What was typed wins over the experiment's own, and is then checked against its fingerprint.
         given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
         spec = replace(target.spec, **given)
         size, evaluate_on = spec.size, settings.get("evaluate_on", "test")
@@ -125,6 +127,7 @@ def score_command(
         drawn = registry.draw_masks(chosen[0], images.ids, size)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    # After the masks are drawn and before anything is scored: other data, images or masks are refused.
     if target is not None:
         target.check(dataset, images, drawn)
     ready, unavailable = prepare_metrics(metrics, where, dataset.face_box)
@@ -133,6 +136,7 @@ def score_command(
     scored = scoring.score_images(
         predictions, images, drawn, ready, where, sets=sets, face_box=dataset.face_box, suffix=suffix
     )
+    # On standard error, so that the table alone is on standard output.
     click.echo(f"{predictions}: {scored.findings.summary(len(images))}", err=True)
     for sentence in scored.findings.sentences():
         click.secho(f"note: {sentence}", fg="yellow", err=True)
@@ -160,6 +164,7 @@ def score_command(
 
 def _is_given(name: str) -> bool:
     source = click.get_current_context().get_parameter_source(name)
+    # Both kinds of default: a value that nobody typed must not override the experiment's.
     return source is not None and source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
@@ -172,6 +177,7 @@ def _report(store: RunFolder, *, pictures: bool) -> None:
 
     try:
         page = render_report(store.folder, store.report_folder, pictures=pictures)
+        # The overview lists runs/ of this folder; an experiment elsewhere is not in it.
         if store.folder.parent == RUNS.resolve():
             render_index(RUNS, REPORTS)
     except ExperimentError as error:

@@ -33,6 +33,7 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
     from models.discovery import load_model
     from models.errors import ModelError
 
+    # As in a run on the center mask, whose hole is known to the model.
     box = None if all_masks else Box(size // 4, size // 4, size // 2, size // 2)
     task = Task(size=size, fixed_hole_box=box)
     try:
@@ -44,6 +45,7 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
     settings = resolve_config(preset)
     batch_size = settings.batch_for(entry.model.published_batch_size)
     budget = Budget(num_steps=max(1, settings.images_seen // batch_size), track=settings.track)
+    # Built without weights: a model of hundreds of megabytes is shown at once.
     built = shapes_only(entry.model, config, task)
 
     click.secho(f"{entry.card.label} ({entry.card.name})", bold=True)

@@ -33,6 +33,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     from bench.runner.status import read_status
 
     if experiment is None:
+        # Folders with cells and without a manifest too: a manifest that was lost is worth an error.
         places = [path for name in ("manifest.json", "cells") for path in RUNS.glob(f"*/{name}")]
         folders = sorted({path.parent for path in places})
     else:
@@ -43,6 +44,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
         try:
             found.append(read_status(folder))
         except BenchError as error:
+            # Of many experiments, one that cannot be read must not hide the others.
             if experiment is not None:
                 raise
             click.echo(f"error: {error}", err=True)
@@ -57,6 +59,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
         _list(found)
     else:
         _show(found[0])
+    # So that a script notices damage without reading the text.
     if unreadable or any(status.counts["damaged"] for status in found):
         sys.exit(1)
 

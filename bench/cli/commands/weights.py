@@ -49,6 +49,7 @@ def fetch(names: tuple[str, ...]) -> None:
     from bench import pretrained_weights
 
     failed = False
+    # Each by itself: what can be fetched is, also where another server does not answer.
     for backbone in pretrained_weights.select_backbones(names):
         try:
             new = pretrained_weights.fetch_backbone(backbone, progress=sys.stderr.isatty())

@@ -60,12 +60,14 @@ def work_command(
         named = " ".join(f"--models-from {path}" for path in missing)
         raise UsageError(f"{request_file} names model files; give them too: {named}")
     with ConsoleCallbacks(verbose=True) as callbacks:
+        # One unit is one job, whatever the run was planned with.
         prepared = prepare_run(dataclasses.replace(request, jobs=1), callbacks, root)
         unit = find_unit(prepared, what)
         if unit is None:
             callbacks.note("nothing is left to compute")
             return
         outcome = run_unit(prepared, unit, mixed=mixed)
+    # Cells of one training usually fail for one reason, which is said once.
     for failure in {failure.reason: failure for failure in outcome.failures.values()}.values():
         click.echo(f"error: {failure.reason}", err=True)
     sys.exit(0 if outcome.state == "done" else 1)
