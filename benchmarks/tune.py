@@ -1,6 +1,7 @@
 """Tune the learning rate of each model on validation images, then score each at its own: a second column.
 
     python benchmarks/tune.py --data PATH/TO/celeba --images-seen 6400 --name table4-64
+    python benchmarks/tune.py --data PATH/TO/celeba --images-seen 6400 --trial-images-seen 1600 --name table4-64
 
 Every model is tried on the same grid with a seed of its own and scored on validation images. Where the best is at an
 end of the grid, the grid is extended by a factor of two for every model, until the best of each lies inside. The
@@ -89,15 +90,19 @@ def main() -> None:
     parser.add_argument("--grid", default=",".join(f"{rate:g}" for rate in GRID))
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--images-seen", type=int, default=6400, help="budget of each training and trial")
+    parser.add_argument("--images-seen", type=int, default=6400, help="budget of each training")
+    parser.add_argument("--trial-images-seen", type=int, help="budget of each trial: that of a training")
     parser.add_argument("--mask", default="center")
     parser.add_argument("--seeds", default="0,1,2", help="of the trainings that are reported")
     parser.add_argument("--test-images", default="all")
+    parser.add_argument("--metrics", default="secondary", help="of the trainings that are reported")
+    parser.add_argument("--jobs", default="1", help="trainings of one model side by side")
     parser.add_argument("--name", default="table4-64")
     options = parser.parse_args()
+    trial_images_seen = options.trial_images_seen or options.images_seen
     models, name = options.models.split(","), f"{options.name}-tuned"
     common = ["--data", options.data, "--preset", options.preset, "--size", str(options.size)]
-    common += ["--images-seen", str(options.images_seen), "--mask", options.mask, "--no-pictures"]
+    common += ["--mask", options.mask, "--no-pictures", "--jobs", options.jobs]
 
     def score(model: str, rate: float) -> float:
         trial = f"{name}-trial-{model}-{rate:g}"
@@ -106,6 +111,8 @@ def main() -> None:
             model,
             "--learning-rate",
             f"{rate:g}",
+            "--images-seen",
+            str(trial_images_seen),
             "--seeds",
             str(TRIAL_SEED),
             "--name",
@@ -115,7 +122,7 @@ def main() -> None:
         return float(load_experiment(Path("runs") / trial).rows["psnr_db"].mean())
 
     scores = tune(models, [float(rate) for rate in options.grid.split(",")], score)
-    tuning = {model: record(model, of, options.images_seen) for model, of in scores.items()}
+    tuning = {model: record(model, of, trial_images_seen) for model, of in scores.items()}
     parts = []
     for model, chosen in tuning.items():
         parts.append(Path("runs") / f"{name}-{model}")
@@ -127,7 +134,16 @@ def main() -> None:
             "--seeds",
             options.seeds,
         ]
-        words += ["--metrics", "secondary", "--test-images", options.test_images, "--name", parts[-1].name]
+        words += [
+            "--images-seen",
+            str(options.images_seen),
+            "--metrics",
+            options.metrics,
+            "--test-images",
+            options.test_images,
+            "--name",
+            parts[-1].name,
+        ]
         bench_run([*words, *common])
     folder = merge_experiments(parts, name, tuning=tuning)
     (folder / "tuning.json").write_text(json.dumps(tuning, indent=1) + "\n", encoding="utf-8")

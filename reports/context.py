@@ -28,7 +28,7 @@ from reports.statistics.summary import distribution_note, summarize, summarize_d
 #: Order of methods in tables and legends. ``own`` is every model that is in no group of the registry.
 GROUPS = ("paper", "ablations", "modern", "own", "external", "untrained")
 
-#: Below this many images seen the ranking of trained models is called noise.
+#: Below this many images seen, training has hardly begun, and the report cautions so.
 FEW_IMAGES_SEEN = 100_000
 
 
@@ -247,7 +247,7 @@ class ReportContext:
 
     @property
     def budget_is_small(self) -> bool:
-        """Return whether so few images were seen that the ranking of trained models is noise."""
+        """Return whether so few images were seen that a longer training may well reverse the ranking."""
         seen = [m.training["images_seen"] for m in self.methods if m.training]
         return bool(seen) and min(seen) < FEW_IMAGES_SEEN
 

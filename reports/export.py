@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -208,12 +208,20 @@ def claims_table(experiment: Experiment) -> pd.DataFrame:
     )
 
 
-def readable_summary(experiment: Experiment, form: str) -> str:
-    """Format the summary, one table a mask: a line for each method, ``mean [low, high]`` under each metric."""
-    infos = experiment.metrics
+def readable_summary(
+    experiment: Experiment, form: str, *, metrics: Mapping[str, MetricInfo] | None = None
+) -> str:
+    """Format the summary, one table a mask: a line for each method, ``mean [low, high]`` under each metric.
+
+    Args:
+        experiment: what to show.
+        form: ``markdown`` or ``latex``.
+        metrics: columns, all that were measured by default.
+    """
+    infos = experiment.metrics if metrics is None else metrics
     summary = _summary(experiment, [name for name in infos if name in experiment.rows.columns])
     there = set(summary["metric"])
-    metrics = [info for name, info in infos.items() if name in there]
+    columns = [info for name, info in infos.items() if name in there]
     blocks = []
     for mask, part in summary.groupby("mask", sort=False, observed=True):
         lines = []
@@ -221,13 +229,14 @@ def readable_summary(experiment: Experiment, form: str) -> str:
             by_metric = of.set_index("metric")
             shown = method_name(part, label, train_mask)
             seeds = str(int(of["n_seeds"].max()))
-            lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in metrics)])
-        headings = ["model", "trainings", *(metric.title for metric in metrics)]
-        body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(metrics)))
+            lines.append([shown, seeds, *(_with_interval(by_metric, m) for m in columns)])
+        headings = ["model", "trainings", *(metric.title for metric in columns)]
+        body = _RENDER[form]([headings, *lines], "l" + "r" * (1 + len(columns)))
         caption = f"Mask {mask}, {experiment.manifest['data']['title']}, {_images(part)} images."
         notes = [
             distribution_note(infos[name], n, interval=has_interval)
             for name, n, has_interval in _set_sizes(experiment, str(mask))
+            if name in infos
         ]
         if form == "markdown":
             blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")

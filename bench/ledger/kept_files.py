@@ -19,7 +19,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from reports.results.experiment import CURVE_COLUMNS, Experiment
-from reports.results.manifest import ManifestError, read_manifest
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.schema import COLUMNS, SchemaError, numbers_agree, validate_rows
 
 MANIFEST, ROWS, CURVES = "manifest.json", "rows.parquet", "curves.parquet"
@@ -45,8 +45,11 @@ class KeptFiles:
 
 
 def pack_bundle(experiment: Experiment) -> bytes:
-    """Pack an experiment into one file; the same experiment gives the same bytes."""
-    manifest = (experiment.folder / MANIFEST).read_bytes()
+    """Pack an experiment into one file; the same experiment gives the same bytes.
+
+    A bundle travels, so its manifest names files by their last part only (:func:`without_folders`).
+    """
+    manifest = manifest_text(without_folders(experiment.manifest)).encode()
     parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -54,6 +57,30 @@ def pack_bundle(experiment: Experiment) -> bytes:
             # ZipInfo's default date, not the clock's.
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def without_folders(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest with every absolute path in its commands and data cut to its last part, sealed anew.
+
+    >>> manifest = {"command": ["bench", "run", "--data", "/home/ada/celeba"], "data": {"source": "/home/ada/celeba"}}
+    >>> without_folders(manifest)["command"]
+    ['bench', 'run', '--data', 'celeba']
+    """
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [cut(part) for part in value]
+        if not isinstance(value, str):
+            return value
+        # `files:/home/ada/masks` and `exec:/home/ada/program.toml` hold a path after their kind.
+        kind, colon, path = value.rpartition(":")
+        return f"{kind}{colon}{Path(path).name}" if Path(path).is_absolute() else value
+
+    bare = {**manifest, "data": {k: cut(v) if k == "source" else v for k, v in manifest["data"].items()}}
+    bare |= {key: cut(manifest[key]) for key in ("command", "commands", "options") if key in manifest}
+    return {**bare, SEAL: manifest_checksum(bare)}
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -224,9 +224,7 @@ def headline_cautions(context: ReportContext) -> list[str]:
     if context.budget_is_small:
         seen = min(m.training["images_seen"] for m in context.methods if m.training)
         found.append(
-            f"At {seen:,} images seen the ranking of trained models is noise: another seed may reverse it."
-            if fewest < MIN_SEEDS
-            else f"{seen:,} images seen are far from the end of training: with a longer one the ranking may be "
+            f"{seen:,} images seen are far from the end of training: with a longer one the ranking may be "
             "another, whatever the intervals say of this one."
         )
     if 0 < fewest < MIN_SEEDS:

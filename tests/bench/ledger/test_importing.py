@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
-from bench.ledger.kept_files import pack_bundle
+from bench.ledger.kept_files import pack_bundle, without_folders
 from reports.claims.verdicts import evaluate_claims
 from reports.export import export_tables
 from reports.results.experiment import Experiment, load_experiment
@@ -55,12 +57,39 @@ def test_what_was_kept_comes_back_as_it_was(experiment: Experiment, tmp_path: Pa
     back = load_experiment(import_experiment(files, runs=tmp_path / "runs"))
     pd.testing.assert_frame_equal(back.rows, experiment.rows)
     pd.testing.assert_frame_equal(back.curves, experiment.curves)
-    assert back.manifest == experiment.manifest
+    assert back.manifest == (
+        without_folders(experiment.manifest) if form == "bundle" else experiment.manifest
+    )
     assert [vars(v) for v in evaluate_claims(back)] == [vars(v) for v in evaluate_claims(experiment)]
 
 
 def test_a_bundle_is_the_same_bytes_each_time(experiment: Experiment) -> None:
     assert pack_bundle(experiment) == pack_bundle(experiment)
+
+
+def test_a_bundle_does_not_tell_where_its_maker_keeps_files(experiment: Experiment) -> None:
+    private = {
+        **experiment.manifest,
+        "command": [
+            "bench",
+            "run",
+            "--data",
+            "/home/ada/celeba",
+            "--mask",
+            "files:/home/ada/masks",
+            "--name",
+            "a:b",
+        ],
+        "options": [{"data": "/home/ada/celeba", "models": ["exec:/home/ada/program.toml", "mgs-iim"]}],
+        "data": {**experiment.manifest["data"], "source": "/home/ada/celeba"},
+    }
+    packed = pack_bundle(replace(experiment, manifest=private))
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    assert "/home" not in json.dumps(manifest)
+    assert manifest["command"][3:] == ["celeba", "--mask", "files:masks", "--name", "a:b"]
+    assert manifest["options"] == [{"data": "celeba", "models": ["exec:program.toml", "mgs-iim"]}]
+    assert manifest[SEAL] == manifest_checksum(manifest)
 
 
 def test_the_commands_go_round(
@@ -133,7 +162,8 @@ def test_missing_rows_second_manifests_and_other_files_are_named(
 
 
 @pytest.mark.parametrize(
-    "folder", ["../outside", "/elsewhere/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"]
+    "folder",
+    ["../outside", "/elsewhere/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"],
 )
 def test_a_manifest_that_names_other_folders_writes_nothing(
     experiment: Experiment, tmp_path: Path, folder: str

@@ -1,0 +1,178 @@
+"""Render the numbers of ``docs/results.md`` and the README's results from the kept files.
+
+    python benchmarks/results_page.py keep table4-64-6400 table4-64-3200 ...
+    python benchmarks/results_page.py
+    python benchmarks/results_page.py --check
+
+``keep`` packs experiments of ``runs/`` as bundles into ``docs/measurements/`` (manifest, rows and curves, without paths
+of the machine). Without it every block between ``<!-- KIND: NAMES -->`` and ``<!-- end -->`` on the pages is made anew
+from those bundles by the rules of this version, and the learning curves are drawn; ``--check`` compares the pages
+only. Kinds of block:
+
+- ``table``: means with 95 % intervals of one or more experiments, in one table;
+- ``one-change``: a table of experiments that differ in one thing each, as ``NAME = words; NAME = words``;
+- ``findings``: the opening of the report;
+- ``claims``: what ``bench claims NAME`` prints;
+- ``cost``: seconds of every training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from click.testing import CliRunner
+
+from bench.cli.commands.claims import claims_command
+from bench.ledger.importing import import_experiment
+from bench.ledger.kept_files import pack_bundle
+from reports.context import ReportContext
+from reports.export import as_markdown, readable_summary
+from reports.results.experiment import Experiment, load_experiment
+from reports.sections.headline import headline_sentences
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "docs" / "measurements"
+PAGES = (ROOT / "docs" / "results.md", ROOT / "README.md")
+#: Columns of the pages' tables; every metric is in the bundles.
+METRICS = ("psnr_db", "ssim", "lpips_alex", "raw_psnr_db")
+_BLOCK = re.compile(r"(<!-- ([a-z-]+): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_RUNS = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def kept_folder(name: str) -> Path:
+    """Import an experiment's kept files into a temporary folder."""
+    bundle = KEPT / f"{name}.zip"
+    files = [bundle] if bundle.is_file() else sorted(KEPT.glob(f"{name}-manifest.json"))
+    files += [] if bundle.is_file() else sorted(KEPT.glob(f"{name}-rows.parquet"))
+    return import_experiment(files, runs=Path(_RUNS.name))
+
+
+@functools.cache
+def kept_experiment(name: str) -> Experiment:
+    return load_experiment(kept_folder(name))
+
+
+def summary_lines(name: str) -> list[list[str]]:
+    """Return heading and lines of an experiment's table as cells of text."""
+    metrics = {key: info for key, info in kept_experiment(name).metrics.items() if key in METRICS}
+    text = readable_summary(kept_experiment(name), "markdown", metrics=metrics)
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("| :--")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def render_table(names: str) -> str:
+    """Join the tables of several experiments; a line that an earlier one has is left out."""
+    tables = [summary_lines(name) for name in re.split(r",\s*", names)]
+    lines: dict[str, list[str]] = {}
+    for line in (line for table in tables for line in table[1:]):
+        lines.setdefault(line[0], line)
+    return _markdown([tables[0][0], *lines.values()])
+
+
+def render_one_change(names: str) -> str:
+    """Set the one trained model of several experiments side by side, each under the words for what was changed."""
+    lines = []
+    for part in names.split(";"):
+        name, words = (text.strip() for text in part.split("="))
+        name, _, label = name.partition("#")
+        heading, *rows = summary_lines(name)
+        chosen = [row for row in rows if row[0] == label] if label else rows[:1]
+        lines += [[words, *row[1:]] for row in chosen]
+    return _markdown([["", *heading[1:]], *lines])
+
+
+def render_findings(name: str) -> str:
+    """List the report's opening sentences."""
+    context = ReportContext(kept_experiment(name), embed_images=False)
+    return "\n".join(f"- {sentence}" for sentence in headline_sentences(context)) + "\n"
+
+
+def render_claims(name: str) -> str:
+    """Return what ``bench claims`` prints of the kept evidence."""
+    result = CliRunner().invoke(claims_command, [str(kept_folder(name))], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return f"```text\n{result.output}```\n"
+
+
+def render_cost(name: str) -> str:
+    """List the seconds of every training by seed."""
+    cells = pd.DataFrame(
+        {"model": c["label"], "seed": c["seed"], "seconds": round(c["training"]["seconds"])}
+        for c in kept_experiment(name).cells
+        if c["status"] == "done" and c["training"]
+    )
+    by_model = cells.sort_values("seed").groupby("model", sort=False)["seconds"]
+    return _markdown(
+        [["model", "seconds by seed"], *([m, ", ".join(map(str, of))] for m, of in by_model)], right=False
+    )
+
+
+def _markdown(table: list[list[str]], *, right: bool = True) -> str:
+    return as_markdown(table, "l" + ("r" if right else "l") * (len(table[0]) - 1)).rstrip("\n") + "\n"
+
+
+RENDERERS: dict[str, Callable[[str], str]] = {
+    "table": render_table,
+    "one-change": render_one_change,
+    "findings": render_findings,
+    "claims": render_claims,
+    "cost": render_cost,
+}
+
+
+def render(page: str) -> str:
+    """Make every block of a page anew."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{RENDERERS[m[2]](m[3])}{m[4]}" if m[2] in RENDERERS else m[0], page)
+
+
+def keep(names: list[str]) -> None:
+    """Pack experiments of ``runs/`` as bundles."""
+    for name in names:
+        (KEPT / f"{name}.zip").write_bytes(pack_bundle(load_experiment(Path("runs") / name)))
+
+
+def draw_curves(name: str) -> None:
+    """Draw the learning curves of an experiment beside its linear baseline."""
+    from reports.render import save_figures
+
+    with tempfile.TemporaryDirectory() as folder:
+        written = save_figures(kept_folder(name), Path(folder))
+        curve = next((p for p in written if p.suffix == ".svg" and "validation" in p.name), None)
+        if curve:
+            (KEPT / f"{name}-validation.svg").write_bytes(curve.read_bytes())
+
+
+def main() -> None:
+    """Keep experiments, write the pages, or compare them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="keep NAME", help="pack these experiments")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a page is not up to date")
+    options = parser.parse_args()
+    if options.names:
+        if options.names[0] != "keep":
+            parser.error("give 'keep NAME ...', or nothing")
+        return keep(options.names[1:])
+    stale = False
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        rendered = render(page)
+        stale |= rendered != page
+        if not options.check:
+            path.write_text(rendered, encoding="utf-8")
+            for name in re.findall(r"measurements/([\w-]+)-validation\.svg", page):
+                draw_curves(name)
+    sys.exit(int(stale and options.check))
+
+
+if __name__ == "__main__":
+    main()
