@@ -9,7 +9,7 @@ of the machine). Without it every block between ``<!-- KIND: NAMES -->`` and ``<
 from those bundles by the rules of this version, and the learning curves are drawn; ``--check`` compares the pages
 only. Kinds of block:
 
-- ``table``: means with 95 % intervals of one or more experiments, in one table;
+- ``table``: means with 95 % intervals of one or more experiments in one table, as ``NAME, NAME | METRIC METRIC``;
 - ``one-change``: a table of experiments that differ in one thing each, as ``NAME = words; NAME = words``;
 - ``findings``: the opening of the report;
 - ``claims``: what ``bench claims NAME`` prints;
@@ -23,7 +23,7 @@ import functools
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,9 +60,9 @@ def kept_experiment(name: str) -> Experiment:
     return load_experiment(kept_folder(name))
 
 
-def summary_lines(name: str) -> list[list[str]]:
+def summary_lines(name: str, columns: Sequence[str] = METRICS) -> list[list[str]]:
     """Return heading and lines of an experiment's table as cells of text."""
-    metrics = {key: info for key, info in kept_experiment(name).metrics.items() if key in METRICS}
+    metrics = {key: info for key, info in kept_experiment(name).metrics.items() if key in columns}
     text = readable_summary(kept_experiment(name), "markdown", metrics=metrics)
     lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("| :--")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -70,7 +70,8 @@ def summary_lines(name: str) -> list[list[str]]:
 
 def render_table(names: str) -> str:
     """Join the tables of several experiments; a line that an earlier one has is left out."""
-    tables = [summary_lines(name) for name in re.split(r",\s*", names)]
+    names, _, columns = (part.strip() for part in names.partition("|"))
+    tables = [summary_lines(name, columns.split() or METRICS) for name in re.split(r",\s*", names)]
     lines: dict[str, list[str]] = {}
     for line in (line for table in tables for line in table[1:]):
         lines.setdefault(line[0], line)
