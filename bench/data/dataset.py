@@ -100,9 +100,9 @@ class Dataset:
     mean_image: NDArray[np.float32]
 
     @property
-    def licence(self) -> str:
+    def license(self) -> str:
         """Whose images these are and on what terms, in one line."""
-        return self.kind.licence
+        return self.kind.license
 
     @property
     def procedural(self) -> bool:

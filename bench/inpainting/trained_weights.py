@@ -153,13 +153,13 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
         },
         "data": {k: data[k] for k in ("title", "fingerprint", "split", "train", "licence", "procedural")},
         "metrics": metrics,
-        "licence": _licence(data),
+        "licence": _license(data),
         "software": manifest["software"],
         "commit": manifest["commit"],
     }
 
 
-def _licence(data: dict[str, Any]) -> str:
+def _license(data: dict[str, Any]) -> str:
     """State the terms of the data for whoever passes the weights on."""
     if data["procedural"]:
         return "Trained on procedural faces drawn by inpaint-bench: no images of real people; MIT like the program."

@@ -269,7 +269,7 @@ def _describe_data(prepared: PreparedRun) -> dict[str, Any]:
     return {
         "name": data.name,
         "title": data.title,
-        "licence": data.licence,
+        "licence": data.license,
         "procedural": data.procedural,
         "claims_dataset": data.kind.claims_dataset,
         "aligned_faces": data.aligned_faces,

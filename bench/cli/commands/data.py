@@ -73,7 +73,7 @@ def _as_values(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "title": dataset.title,
-        "licence": dataset.licence,
+        "licence": dataset.license,
         "homepage": dataset.kind.homepage,
         "size": dataset.size,
         "crop": dataset.crop,
@@ -95,7 +95,7 @@ def _as_values(dataset: Dataset) -> dict[str, Any]:
 def _print(dataset: Dataset, everything: bool) -> None:
     lines = {
         "data": dataset.title,
-        "licence": dataset.licence,
+        "license": dataset.license,
         "pictures": f"{_count(dataset):,}",
         "squares": f"{dataset.size} x {dataset.size} pixels, crop {dataset.crop}",
         "split": f"{dataset.split_name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "

@@ -59,7 +59,7 @@ def export_weights_command(
     """Export the trained generators of EXPERIMENT (a name in runs/, or a path).
 
     Each becomes one file, and a readable card beside it (.json): model, configuration, data with fingerprint,
-    metrics, licence note. Each file is read back and must compute the same images. With --hub-card the folder can be
+    metrics, license note. Each file is read back and must compute the same images. With --hub-card the folder can be
     pushed to the Hugging Face Hub as it is.
     """
     from bench.experiments import open_experiment

@@ -143,7 +143,7 @@ def export(
     click.echo(f"wrote {len(masks):,} masks{' with their images' * with_images} to {folder}")
     if with_images:
         if not dataset.procedural:
-            click.echo(f"images: {dataset.licence}")
+            click.echo(f"images: {dataset.license}")
         click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), size)}")
         click.echo(f"then: bench score {folder}-results --data {data} --mask {name} --size {size}")
 

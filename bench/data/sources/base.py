@@ -89,7 +89,7 @@ class DataSource(ABC):
     #: As the report calls it.
     title: ClassVar[str]
     #: Whose images these are and on what terms, in one line.
-    licence: ClassVar[str]
+    license: ClassVar[str]
     #: Where to get it.
     homepage: ClassVar[str] = ""
     #: The layouts that are recognized, for the documentation.

@@ -23,7 +23,7 @@ class CelebA(DataSource):
 
     name = "celeba"
     title = "CelebA (aligned)"
-    licence = (
+    license = (
         "CelebA (Liu et al., ICCV 2015): for non-commercial research only, not for redistribution; "
         "do not pass on a page with these pictures"
     )

@@ -25,7 +25,7 @@ class CelebAHQ(DataSource):
 
     name = "celeba-hq"
     title = "CelebA-HQ"
-    licence = (
+    license = (
         "CelebA-HQ (Karras et al., ICLR 2018), made from CelebA: for non-commercial research only, not for "
         "redistribution; do not pass on a page with these pictures"
     )

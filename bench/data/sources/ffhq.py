@@ -19,7 +19,7 @@ class FFHQ(DataSource):
 
     name = "ffhq"
     title = "FFHQ"
-    licence = (
+    license = (
         "FFHQ (Karras et al., CVPR 2019): CC BY-NC-SA 4.0 by NVIDIA; each photo under its own license, given in "
         "ffhq-dataset-v2.json"
     )

@@ -11,7 +11,7 @@ class Folder(DataSource):
 
     name = "folder"
     title = "Folder"
-    licence = "Your own pictures: pass the page on only if you may."
+    license = "Your own pictures: pass the page on only if you may."
     layout = "any folder or zip, searched with its sub-folders"
     order = 100
     center_side = 160

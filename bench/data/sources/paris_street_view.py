@@ -15,7 +15,7 @@ class ParisStreetView(DataSource):
 
     name = "paris-street-view"
     title = "Paris StreetView"
-    licence = (
+    license = (
         "Paris StreetView (Doersch et al., SIGGRAPH 2012; Pathak et al., CVPR 2016): from the authors on request, for "
         "research only; do not pass on a page with these pictures"
     )

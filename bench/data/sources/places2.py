@@ -16,7 +16,7 @@ class Places2(DataSource):
 
     name = "places2"
     title = "Places2 (Places365-Standard)"
-    licence = (
+    license = (
         "Places2 (Zhou et al., TPAMI 2018): the images keep their owners' copyright, for non-commercial research and "
         "education only; do not pass on a page with these pictures"
     )

@@ -10,7 +10,7 @@ class ProceduralFaces(DataSource):
 
     name = "faces"
     title = "Procedural faces (embedded test bed, not real data)"
-    licence = "Drawn by this program; free to use."
+    license = "Drawn by this program; free to use."
     layout = "nothing to get: drawn when needed"
     published_split = "2,000 / 128 / 272 images, by index"
     aligned_faces = True

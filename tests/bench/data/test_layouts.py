@@ -184,7 +184,7 @@ def test_every_layout_of_celeba_is_the_same_data(
     (tmp_path / "there").mkdir()
     data = opened(make(tmp_path / "there"))
     assert (data.name, data.title, data.split_name) == ("celeba", "CelebA (aligned)", "official")
-    assert "non-commercial" in data.licence
+    assert "non-commercial" in data.license
     for images_of, part in ((data.train, 0), (data.validation, 1), (data.test, 2)):
         assert images_of.ids == [i for i in IDS if PART[i] == part]
         assert np.array_equal(images_of.identities, [WHO[i] for i in images_of.ids])
@@ -411,7 +411,7 @@ def test_a_data_source_is_one_class(tmp_path: Path, opened: Opener, monkeypatch:
     class Moons(DataSource):
         name = "moons"
         title = "Moons of a test"
-        licence = "Free."
+        license = "Free."
         published_split = "every third image"
         order = 1
         aligned_faces = True
@@ -427,7 +427,7 @@ def test_a_data_source_is_one_class(tmp_path: Path, opened: Opener, monkeypatch:
     data_sources.cache_clear()
     try:
         data = opened(images(tmp_path / "moons"))
-        assert (data.name, data.title, data.licence, data.split_name) == (
+        assert (data.name, data.title, data.license, data.split_name) == (
             "moons",
             "Moons of a test",
             "Free.",
@@ -448,7 +448,7 @@ def test_every_source_says_whose_it_is_and_how_it_is_recognized() -> None:
     assert kinds[-1].name == "folder"
     for kind in kinds:
         assert kind.title
-        assert kind.licence
+        assert kind.license
         assert kind.layout
         if kind.name not in ("faces", "folder"):
             assert kind.homepage.startswith("https://")
@@ -509,7 +509,7 @@ def test_ffhq_is_divided_by_number(tmp_path: Path, opened: Opener, layout: str) 
     assert abs(sum(share) / 10_000 - 0.02) < 4 * np.sqrt(0.02 * 0.98 / 10_000)
     assert 1 <= len(data.validation) <= 16
     assert len(data.train) + len(data.validation) == 400
-    assert not data.licence.startswith("Your own")
+    assert not data.license.startswith("Your own")
 
 
 def test_places2_tests_on_the_published_validation_images(tmp_path: Path, opened: Opener) -> None:

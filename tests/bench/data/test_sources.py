@@ -78,7 +78,7 @@ def test_celeba_folder_and_zip_are_the_same_data(celeba: Path, celeba_zip: Path,
     assert [len(s) for s in (folder.train, folder.validation, folder.test)] == [60, 8, 12]
     assert folder.split_name == "official"
     assert folder.name == zipped.name == "celeba"
-    assert "non-commercial" in folder.licence
+    assert "non-commercial" in folder.license
     assert folder.train.identities is not None
     assert folder.train.identities.tolist() == [IDENTITY[i] for i in folder.train.ids]
     assert folder.shared_identities == 12  # every person of the test split is in the training split too
@@ -127,7 +127,7 @@ def test_every_layout_of_celeba_is_known_as_celeba(
         given = celeba / where
     data = opened(given)
     assert (data.name, data.split_name, data.shared_identities) == ("celeba", "official", 12)
-    assert "non-commercial" in data.licence
+    assert "non-commercial" in data.license
 
 
 def test_any_folder_is_searched_recursively(celeba: Path, tmp_path: Path, opened: Opener) -> None:
