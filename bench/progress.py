@@ -72,8 +72,8 @@ class RunClock:
         return sum(parts) + self.estimate.overhead
 
     def share_done(self) -> float:
-        # Counted from what this run took: parts that an earlier run did are not in it.
         """Share of the whole run that is done, from 0 to 1."""
+        # Counted from what this run took: parts that an earlier run did are not in it.
         spent = sum(self._seconds.values())
         return spent / max(spent + self.seconds_left(), 1e-9)
 
@@ -166,8 +166,8 @@ class ConsoleCallbacks(RunCallbacks):
         self._evaluation = (-1, 0.0)  # index and start of the current one
 
     def __enter__(self) -> ConsoleCallbacks:
-        # Lines of --verbose would tear a display that is drawn over and over.
         """Start the live display where there is a terminal or a notebook."""
+        # Lines of --verbose would tear a display that is drawn over and over.
         if _can_redraw(self.console) and not self.quiet and not self.verbose:
             self._live = Progress(
                 SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
@@ -230,7 +230,6 @@ class ConsoleCallbacks(RunCallbacks):
         self.note(f"[{index}/{of}] training {label}: {num_steps:,} steps")
 
     def training_step(self, label: str, step: int, num_steps: int) -> None:
-        # A step of a training that was never announced: a tracker may call this by itself.
         """Move the bar by a step; the first call says where a resumed training continues."""
         index, began, first = self._trainings.get(label, (len(self._trainings), time.monotonic(), None))
         if first is None:

@@ -164,8 +164,8 @@ def square_options(function: F) -> F:
 
 
 def models_from_option(function: F) -> F:
-    # Stated in the help as well: whoever is given a command line should know that it runs a file.
     """``--models-from``, the same for every command."""
+    # Stated in the help as well: whoever is given a command line should know that it runs a file.
     return click.option(
         "--models-from",
         multiple=True,

@@ -103,9 +103,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             # By blocks: a checkpoint may be larger than the memory that is left beside a loaded model.
             while block := file.read(1 << 22):
-                # The digest is compared before anything is unpickled, so damaged bytes never reach the
-                # unpickler.
                 digest.update(block)
+        # Before anything is unpickled, so that damaged bytes never reach the unpickler.
         if digest.hexdigest()[:16] != match[2]:
             raise CheckpointError(f"{path}: truncated or altered (its bytes do not match its name)")
         with warnings.catch_warnings():
@@ -144,6 +143,6 @@ def remove_stale_checkpoints(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    # Steps are padded to nine digits, so the order of names is the order of steps.
     """List the checkpoints, newest first."""
+    # Steps are padded to nine digits, so the order of names is the order of steps.
     return sorted((p for p in folder.glob("checkpoint-*.pt") if _NAME.fullmatch(p.name)), reverse=True)

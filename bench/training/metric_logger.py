@@ -104,8 +104,8 @@ class MetricLogger:
         self._mark = now
 
     def record(self, network: str, terms: dict[str, Tensor], weight: float, step: int) -> None:
-        # Kept as tensors: reading a value here would make every step wait for the device.
         """Add ``weight * terms`` to the sums on the device; note the first step with a loss that is not finite."""
+        # Kept as tensors: reading a value here would make every step wait for the device.
         for name, value in terms.items():
             key = f"{network}/{name}"
             value = value.detach().float().reshape(()) * weight

@@ -30,7 +30,6 @@ class Schedule:
 
     def index_at(self, step: int) -> int:
         """Return the index of the phase of ``step`` (from 0); the last phase for ``step == num_steps``."""
-        # A model has a handful of phases: a linear search is enough.
         for index, end in enumerate(self._ends):
             if step < end:
                 return index

@@ -43,8 +43,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def stop_if_asked(self, step: int) -> None:
-        # Called only after a checkpoint was written: whatever stops here can be continued.
         """Raise :class:`InterruptedTrainingError` if a signal arrived; ``step`` is the checkpointed step."""
+        # Called only after a checkpoint was written: whatever stops here can be continued.
         if self.signum:
             raise InterruptedTrainingError(self.signum, f"after step {step}")
 

@@ -66,10 +66,10 @@ class TrainStep:
             try:
                 self._update_networks(remaining, phase, batch)
             except Exception as error:
-                # The retry waits for the loop: until this handler ends, the error's traceback keeps the
-                # failed step's tensors alive.
                 if not is_out_of_memory(error):
                     raise
+                # The retry waits for the loop: until this handler ends, the error's traceback keeps the
+                # failed step's tensors alive.
                 self._halve_micro_batch(batch)
 
     def state_dict(self) -> dict[str, Any]:
