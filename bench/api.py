@@ -95,7 +95,6 @@ class Experiment:
             DataError: the experiment kept no pictures, or has no such mask.
         """
         masks = self._stored.masks
-        # The first mask: most experiments have one.
         mask = mask or (masks[0] if masks else "")
         pool = self._stored.pictures(mask)
         if pool is None:

@@ -187,8 +187,8 @@ class ConsoleCallbacks(RunCallbacks):
         if self._live:
             for task in list(self._live.task_ids):
                 self._live.remove_task(task)
-            # Not after an error, which is the last thing to be read.
             self._live.stop()
+        # Not after an error, which is the last thing to be read.
         if self._clock and value is None:
             self.note(f"finished in {format_duration(time.monotonic() - self._clock.began)}")
 
@@ -216,15 +216,15 @@ class ConsoleCallbacks(RunCallbacks):
             "this machine."
         )
         open_cells = cells - cached if estimate is None else len(estimate.evaluations)
-        # Without an estimate there is a clock all the same, for the time that the run took.
         self._counts = {"training": [0, trainings], "evaluation": [0, open_cells]}
+        # Without an estimate there is a clock all the same, for the time that the run took.
         self._clock = RunClock(estimate or RunEstimate((), (), 0.0))
         self._show_run()
 
     def training_started(self, label: str, index: int, of: int, num_steps: int) -> None:
         """Announce a training."""
-        # A job's messages come under its number, those of a run without jobs under the label.
         self._last = time.perf_counter()
+        # A job's messages come under its number, those of a run without jobs under the label.
         for name in (label, f"[{index}/{of}] {label}"):  # as trainings side by side call themselves
             self._trainings[name] = (index - 1, time.monotonic(), None)
         self.note(f"[{index}/{of}] training {label}: {num_steps:,} steps")
@@ -279,8 +279,8 @@ class ConsoleCallbacks(RunCallbacks):
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
         """Print a failed cell in one line; the traceback is in the manifest and the report."""
-        # Only while the error is handled: a failure of a job comes without its traceback.
         self.console.print(f"failed: {label} on {mask}: {reason}", markup=False, style="red", soft_wrap=True)
+        # Only while the error is handled: a failure of a job comes without its traceback.
         if self.verbose and sys.exc_info()[0]:
             self.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
 
@@ -294,8 +294,8 @@ class ConsoleCallbacks(RunCallbacks):
         if not (self._live and self._clock):
             return
         left = format_duration(self._clock.seconds_left())
-        # An estimate of nothing would show 100 % from the start.
         counts = [f"{done}/{of} {kind}s" for kind, (done, of) in self._counts.items() if of]
+        # An estimate of nothing would show 100 % from the start.
         known = bool(self._clock.estimate.seconds)
         share = self._clock.share_done() if known else 0.0
         parts = [f"{share:.0%}", f"{left} left"] if known else []
@@ -324,8 +324,8 @@ class ConsoleCallbacks(RunCallbacks):
         if extras is None:
             fields = next(t.fields for t in self._live.tasks if t.id == self._tasks[key])
             parts, extras = [*parts, *fields["parts"][len(parts) :]], fields["extras"]
-        # Removed once it is full, except for the run's own, which stays until the end.
         self._live.update(self._tasks[key], completed=done, parts=parts, extras=extras)
+        # Removed once it is full, except for the run's own, which stays until the end.
         if done >= of and key != "run":
             self._live.remove_task(self._tasks.pop(key))
 

@@ -71,9 +71,9 @@ class _PipeWriter(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         try:
-            # The reader has left; claiming that all was written lets the command end in its own way.
             return super().write(data) or 0
         except BrokenPipeError:
+            # The reader has left; claiming that all was written lets the command end in its own way.
             return len(memoryview(data).cast("B"))
 
 

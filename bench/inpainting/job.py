@@ -139,6 +139,5 @@ def complete_image(job: InpaintJob, completer: ImageCompleter, *, threshold: int
         raise DataError(job.problem)
     photo = read_photo(job.photo)
     hole = read_hole(job.mask, photo, threshold=threshold)
-    # Written only when it is complete, so that a result is never half a picture.
     result = photo.completed(complete_tiled(completer, photo.rgb, hole), hole)
     atomic_write(job.output, result.save)

@@ -39,7 +39,6 @@ class Photo:
         colors = self.pixels[..., : 3 if self.pixels.shape[2] > 2 else 1]
         return np.broadcast_to(colors / np.float32(top), (*self.pixels.shape[:2], 3)).astype(np.float32)
 
-    # The original stays as it is: a caller may complete it with several masks.
     def completed(self, filled: NDArray[np.float32], hole: NDArray[np.bool_]) -> Photo:
         """Return this photo with ``filled`` ``(H, W, 3)`` in the hole, which becomes opaque; the rest is unchanged."""
         pixels, top = self.pixels.copy(), np.iinfo(self.pixels.dtype).max
@@ -136,8 +135,8 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if not image.has_transparency_data:
-                # On black: what is transparent was not painted over.
                 return np.asarray(image.convert("L"))
+            # On black: what is transparent was not painted over.
             black = Image.new("RGBA", image.size, "black")
             return np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("L"))
     except Exception as error:  # a decoder of damaged bytes may raise anything

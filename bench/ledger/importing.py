@@ -62,7 +62,7 @@ def _check_folders(manifest: dict[str, Any]) -> None:
             parts = PurePosixPath(folder).parts
             if len(parts) != 2 or parts[0] != kind:
                 raise UsageError(f"the manifest names {folder!r}, which is no folder of {kind}")
-    # Two trainings may share a folder, since several cells rest on one; two cells may not.
+    # A training's folder may repeat, since several cells rest on one; a cell's own may not.
     if len(set(cells)) != len(cells):
         raise UsageError("the manifest names one folder for two cells")
 

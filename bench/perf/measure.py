@@ -121,15 +121,13 @@ class _Subject:
         on_progress: Callable[[str], None],
     ) -> None:
         self._entry, self._config, self._compute, self._on_progress = entry, config, compute, on_progress
-        # Enough steps for every phase to have some; one step of each kind is what is measured.
         self._matrix_rate = matrix_flops_per_second
+        # Enough steps for every phase to have some; one step of each kind is what is measured.
         self._budget = Budget(num_steps=1000)
         side = config.size // 2
         hole = Box((config.size - side) // 2, (config.size - side) // 2, side, side)
         self._task = Task(size=config.size, fixed_hole_box=hole)
         self._clock = DeviceTimer(compute.device)
-        # Noise from a raw stream: no arithmetic depends on what the images show, but they must not be
-        # constant either.
         pixels = np.frombuffer(
             np.random.Philox(key=0).random_raw(_IMAGES * config.size**2 * 3 // 8 + 1), "u1"
         )

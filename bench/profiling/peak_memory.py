@@ -17,9 +17,9 @@ class PeakMemory:
     """Measures peak memory from construction: of the GPU, or on Linux of the process beyond what it had before."""
 
     def __init__(self, compute: Compute) -> None:
+        self._compute, self._before = compute, 0.0
         # Unreachable models of earlier cells are freed first, so that they are not part of what was there
         # before.
-        self._compute, self._before = compute, 0.0
         gc.collect()
         if compute.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -39,8 +39,8 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self._compute.device) / 2**20
         # NaN is the only number that differs from itself.
         if self._before != self._before:
-            # The kernel's counters are approximate, and may contradict each other by some pages.
             return None
+        # The kernel's counters are approximate, and may contradict each other by some pages.
         return max(0.0, _status("VmHWM") - self._before)
 
 

@@ -97,7 +97,6 @@ def model_step(operators: Iterable[CountedOperator], gpu: GPU, *, tf32: bool = F
         computing = operator.flops / (ARITHMETIC_SHARE * rate)
         moving = operator.num_bytes / (BANDWIDTH_SHARE * gpu.bytes_per_second)
         seconds += max(computing, moving)
-        # Counted by what limits each operator, to say what limits the step as a whole.
         arithmetic += computing if computing >= moving else 0.0
         memory += moving if moving > computing else 0.0
         count += 1

@@ -65,7 +65,6 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     """
     settings, compute = context.request.settings, context.compute
     processes = compute.process_group.world_size
-    # A batch that was given needs no trial, and the manifest of an earlier run is not asked.
     if settings.batch != "auto":
         return settings
     with contextlib.suppress(DamagedManifestError):  # it will be rebuilt from the cells
@@ -89,7 +88,6 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     pixels = context.data.train.pixels[: settings.train_images]
     mask_bank = np.zeros((settings.mask_bank, -(-(settings.size**2) // 8)), np.uint8)
     resident = keep_resident([pixels, mask_bank], compute)
-    # After the images: running out of memory there ends the run with an error of its own.
     if limit < processes:
         raise UsageError(f"--batch auto: {limit} images a step are fewer than the {processes} processes")
     batch = processes * largest_fitting(

@@ -191,9 +191,9 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
             raise ValueError("results.parquet is of other images")
         if any(set(rows[k]) != {v} for k, v in identity.items()):
             raise ValueError("results.parquet is of another cell")
+        # The record's checksum covers the record alone; the table's numbers are held against those in it.
         if not numbers_agree(rows, entry["evaluation"].get("numbers")):
             raise ValueError("results.parquet does not hold the numbers of cell.json")
-        # The record's checksum covers the record alone; the table's numbers are held against those in it.
         has_images = (folder / "pictures.npz").exists()
         if has_images:
             _check_npz(folder / "pictures.npz")

@@ -87,11 +87,11 @@ def remove_files(what: Removable) -> int:
         DiskError: a file cannot be removed.
     """
     lock = next((path for path in what.files if path.suffix == ".lock"), None)
-    # The lock itself stays: removing a file that others lock would let two of them in at once.
     freed = 0
     try:
         with FileLock(lock, timeout=0) if lock else nullcontext():
             for path in what.files:
+                # The lock itself stays: removing a file that others lock would let two of them in at once.
                 if path != lock and path.exists():
                     freed += path.lstat().st_size
                     path.unlink()

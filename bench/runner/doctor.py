@@ -62,8 +62,8 @@ def examine_system(data: str = FACES) -> Iterator[SystemCheck]:
 def _versions() -> Iterator[SystemCheck]:
     yield SystemCheck("versions", "python", "ok", f"{platform.python_version()} ({sys.executable})")
     extras: dict[str, list[Requirement]] = {}
+    # Read from the installed metadata and not from pyproject.toml, which a wheel does not have.
     for text in importlib.metadata.requires("inpaint-bench") or ():
-        # Read from the installed metadata and not from pyproject.toml, which a wheel does not have.
         requirement = Requirement(text)
         extra = _extra(requirement)
         if extra is None:

@@ -205,11 +205,11 @@ class _Job:
         except (InterruptedTrainingError, UsageError, DiskError):
             raise
         except Exception as error:
+            # Every process has a NaN at the same step, so that alone can be recorded and passed over.
             if process_group.is_distributed and not isinstance(error, NonFiniteLossError):
                 raise  # it struck one process only, and the others wait for it: all end
             failure = describe_failure(error, self.store)
             return self._fail(cell, failure.reason, failure.error)
-        # Every process has a NaN at the same step, so that alone can be recorded and passed over.
         return True
 
     def _fail(self, cell: Cell, reason: str, error: str) -> bool:

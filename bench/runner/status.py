@@ -76,7 +76,6 @@ def read_status(folder: Path) -> RunStatus:
         for status, reason in [_status_of(c, folder)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
-    # A cell that was computed or has failed is not waiting, although it is still among the planned ones.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
     broken = {
         tuple(c[k] for k in ("model", "mask", "seed"))

@@ -198,7 +198,7 @@ class CellComputer:
 
     def test_set(self, mask: str) -> evaluator.TestSet:
         """Return the test images with the masks of ``mask``."""
-        # Kept for the run: drawing masks takes longer than evaluating a small model on them.
+        # Kept for the run: every cell of a mask has the same images and masks.
         if mask not in self._tests:
             images = self._prepared.test_images
             drawn = masks.registry.draw_masks(mask, images.ids, self._context.data.size)

@@ -170,7 +170,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        # Cloned: autograd forbids a function that changes its input without saying so.
+        # Cloned: autograd must be told of a function that changes its input.
         total = value.clone()
         distributed.all_reduce(total)
         return total

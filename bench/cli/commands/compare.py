@@ -49,7 +49,6 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
         raise UsageError(str(error)) from error
     for other, comparison in zip(others, compared, strict=True):
         _print(first, other, comparison)
-    # Names as folders may be long or hold slashes; the page is found again by the same ones.
     folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
     page = render_comparison(experiments, compared, folder)
     render_index(RUNS, REPORTS)

@@ -55,7 +55,6 @@ def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: 
         click.echo(json.dumps(_as_values(dataset), indent=1))
     else:
         _print(dataset, everything)
-    # With --json, standard output holds nothing but JSON.
     if verify:
         click.echo("verified: every pixel is as it was packed", err=as_json)
     if sheet:

@@ -78,7 +78,6 @@ def inpaint_command(
     files = [Path(p) for p in models_from]
     completer = load_completer(source, model, compute, files, seed=seed, train_mask=train_mask)
     failed = 0
-    # One image fails with its own error; in a folder the others go on.
     if photo.is_file():
         job.complete_image(jobs[0], completer, threshold=threshold)
     else:

@@ -121,7 +121,6 @@ def export(
 
     with ConsoleCallbacks() as callbacks:
         dataset = open_data(DataSpec(source=data, size=size, **choice), progress=callbacks.preparing)
-    # As in a run: the same number gives the same images.
     images = sample_subset(dataset.test, None if test_images == "all" else test_images)
     settings: dict[str, object] = {
         "base_seed": seed,

@@ -79,7 +79,7 @@ def plan_command(
         experiment, mask = _open_pilot(pilot, metric, mask)
         spreads, found = _pilot_spreads(experiment, metric, mask)
         models = num_models or found
-        # Hours of the pilot are for its number of models.
+        # The pilot's hours are for its own number of models, so they are scaled.
         seconds, per_image = _pilot_seconds(experiment, mask, models / found, images_seen)
         source = f"measured on {experiment.name}, mask {mask}, {found} trained models"
     # More or fewer images than the pilot's are extrapolated from its noise.

@@ -63,7 +63,6 @@ def report_command(
             click.echo(f"blind comparison: {render_blind_page(folder, page.parent)}")
         if figures:
             written = save_figures(folder, figures)
-            # Each figure is written twice.
             click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
         if pdf:
             click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")

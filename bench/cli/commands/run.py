@@ -534,8 +534,8 @@ def _print_units(request: Any, *, as_json: bool) -> None:
 
 def _numbers(names: tuple[str, ...]) -> tuple[int, ...] | None:
     try:
+        # None for nothing given, so that the preset's seeds apply.
         return tuple(int(n) for n in names) or None
-    # None for nothing given, so that the preset's seeds apply.
     except ValueError:
         raise UsageError(f"--seeds {','.join(names)}: give numbers, for example 0,1,2") from None
 
