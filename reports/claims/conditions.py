@@ -31,6 +31,7 @@ def _size(settings: _Settings, data: _Settings) -> str:
 
 
 def _recipe(settings: _Settings, data: _Settings) -> str:
+    # Here and below: what an older manifest does not say is not held against it.
     if settings.get("track", "faithful") == "faithful":
         return ""
     rate = settings.get("learning_rate")
@@ -71,6 +72,7 @@ def _split(settings: _Settings, data: _Settings) -> str:
 
 
 def _train_images(settings: _Settings, data: _Settings) -> str:
+    # A limit above the size of the split limits nothing.
     images = min(settings.get("train_images") or data["train"], data["train"])
     if images >= _ENOUGH * PAPER_TRAIN_IMAGES:
         return ""
@@ -129,6 +131,7 @@ def model_shortfalls(experiment: Experiment, claim: Claim, trained_on: str | Non
         done = [c for c in cells_of(experiment, claim, model) if c["status"] == "done"]
         for label in dict.fromkeys(c["label"] for c in done if c["config"].get("vgg_losses") == "off"):
             short.append(f"{label} lacks published losses")
+        # vgg_losses has been named in words already.
         altered = {k: v for k, v in option_assignments(experiment, model).items() if k != "vgg_losses"}
         short += [f"{model} with {field} = {value}" for field, value in altered.items()]
         rates = {rate for c in done if (rate := tuned_learning_rate(c)) is not None}
@@ -157,6 +160,7 @@ def common_train_mask(grouped: GroupedScores, claim: Claim) -> str | None:
         for model in claim.models
     ]
     shared = sorted(set.intersection(*by_model))
+    # Sorted above, so that the choice does not depend on the order of a set.
     return claim.mask if claim.mask in shared else next(iter(shared), None)
 
 
@@ -203,6 +207,11 @@ def command_for_cells(
     ]  # fmt: skip
     for option in _REPEATED:
         value = given.get(option, settings.get(option.replace("-", "_")))
+        if option == "batch" and value == "auto":
+            # The number that was found then is part of the experiment's
+            # set-up; without it the command is refused.
+            value = settings.get("batch")
+        # The other options are "auto" unless somebody says otherwise.
         if value not in (None, "auto"):
             words += [f"--{option}", str(value)]
     words += [] if settings.get("flips", True) else ["--no-flips"]
@@ -228,6 +237,7 @@ def option_assignments(experiment: Experiment, model: str) -> dict[str, Any]:
     """Return the fields of a model's config that were set by hand (``--set``) when it was last computed."""
     found: dict[str, Any] = {}
     for options in experiment.manifest.get("options") or []:
+        # The last command that computed the model decides.
         if model in options.get("models", []):
             found = options.get("set", {}).get(model, {})
     return found

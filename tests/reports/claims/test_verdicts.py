@@ -439,6 +439,17 @@ def test_a_command_repeats_what_its_experiment_was_run_with(tmp_path: Path) -> N
     assert run_command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
 
 
+def test_a_command_repeats_the_batch_that_was_found_automatically(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path, models=("mgs-iim", "mgs-iim-no-skip"), procedural=False, seeds=(0,), pictures=0
+    )
+    with manifest_of(folder) as manifest:
+        manifest["settings"]["batch"] = 24
+        manifest["options"] = [{"models": ["mgs-iim", "mgs-iim-no-skip"], "batch": "auto"}]
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["skip-connections"]
+    assert "--batch 24" in found.command
+
+
 def test_trainings_on_other_masks_do_not_count_as_seeds(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path, models=("mgs-iim", "mgs-iim-no-gate"), procedural=False, preset="paper", size=160,
