@@ -110,7 +110,9 @@ def choose_pairs(samples: dict[str, MaskSample], num_pairs: int) -> list[Pair]:
         pairs.sort(key=_digest)
         disagreeing = [p for p in pairs if p.disagreement]
         agreeing = [p for p in pairs if not p.disagreement]
+        # One of each in turn, as long as both last: the first half of the pairs are contested ones.
         pairs[:] = [p for both in itertools.zip_longest(disagreeing, agreeing) for p in both if p is not None]
+    # A pair of each two models in turn, so that a cut at any place leaves all equally often.
     in_turns = (pair for turn in itertools.zip_longest(*found.values()) for pair in turn if pair is not None)
     return list(itertools.islice(in_turns, num_pairs))
 
@@ -137,13 +139,16 @@ def _content(context: ReportContext, samples: dict[str, MaskSample], pairs: Sequ
     for pair in pairs:
         sample = samples[pair.mask]
         if (pair.mask, pair.place) not in images:
+            # Completions that no pair shows would only make the page larger.
             wanted = {
                 label for p in pairs if (p.mask, p.place) == (pair.mask, pair.place) for label in (p.a, p.b)
             }
             row = sample.row(pair.place, [], only=wanted)
             scores = {
                 label: [
-                    None if value != value else float(value) for value in sample.scores[label][pair.place]
+                    # JSON has no NaN.
+                    None if value != value else float(value)
+                    for value in sample.scores[label][pair.place]
                 ]
                 for label in wanted
             }
@@ -160,6 +165,7 @@ def _content(context: ReportContext, samples: dict[str, MaskSample], pairs: Sequ
     metrics = next(iter(samples.values())).metrics
     return {
         "experiment": context.experiment.name,
+        # Choices are kept in the browser under this key: those of other pairs are not mistaken for them.
         "key": hashlib.sha256("|".join(map(_digest, pairs)).encode()).hexdigest()[:12],
         "metrics": [{"title": m.title, "digits": m.digits, "up": m.higher_is_better} for m in metrics],
         "labels": labels,

@@ -42,6 +42,7 @@ def compare_all_pairs(
             found.append(compare_experiments(first, other, metrics))
         except ComparisonError as error:
             reasons.append(str(error))
+            # Kept in its place: pages pair comparisons with experiments by position.
             found.append(nothing_in_common(str(error)))
     if len(reasons) == len(others):
         raise ComparisonError("; ".join(reasons))
@@ -175,6 +176,7 @@ def _set_up(experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     fields = [(part, k) for part in _PARTS for e in experiments for k in e.manifest.get(part, {})]
     for part, key in dict.fromkeys(fields):
         values = [plain_value(e.manifest.get(part, {}).get(key)) for e in experiments]
+        # Lists of files and people say nothing that could be read in a table.
         if len(set(values)) > 1 and key not in ("skipped", "duplicates", "unseen_identities"):
             rows.append({"name": f"{part}: {key.replace('_', ' ')}", "values": values})
     commits = [plain_value(e.manifest.get("commit")) for e in experiments]

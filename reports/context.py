@@ -128,6 +128,7 @@ class ReportContext:
 
     @cached_property
     def _distribution_summary(self) -> pd.DataFrame:
+        # Under this report's labels, which tell apart what the manifest calls the same.
         named = [
             c | {"label": self._names[c["model"], c["label"], c["train_mask"]]} for c in self.experiment.cells
         ]
@@ -183,6 +184,7 @@ class ReportContext:
             if trained in (None, m.trained)
         ]
         known = [(float(v["mean"]), m) for v, m in found if v is not None]
+        # By the mean alone: of equal ones a pair would go on to compare the methods, which have no order.
         known.sort(key=lambda item: item[0], reverse=metric.higher_is_better)
         return [m for _, m in known]
 
@@ -197,6 +199,8 @@ class ReportContext:
                 order = self.ranking(mask, metric)
                 pairs = [(order[0].label, m.label) for m in order[1:]] if order else []
                 trained = self.ranking(mask, metric, trained=True)
+                # Tables mark what is tied with the best of all; sentences compare with the best
+                # trained model, which may be another.
                 if trained and trained[0] is not order[0]:
                     pairs += [(trained[0].label, m.label) for m in trained[1:]]
                 if pairs:
@@ -271,11 +275,13 @@ def unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str
     """
     keys = list(dict.fromkeys((c["model"], c["label"], c["train_mask"]) for c in cells))
     on = {(c["model"], c["label"], c["mask"], c["train_mask"]) for c in cells}
+    # Counted a mask at a time: a label trained on each mask for itself has one training mask on each.
     per_mask = Counter((model, label, mask) for model, label, mask, _ in on)
     several = {(model, label) for (model, label, _), count in per_mask.items() if count > 1}
     models = {label: {m for m, other, _ in keys if other == label} for _, label, _ in keys}
     result = {}
     for model, label, train_mask in keys:
+        # Two models may have been given one label; then their names tell them apart.
         shown = f"{label} [{model}]" if len(models[label]) > 1 else label
         result[model, label, train_mask] = (
             f"{shown}, trained on {train_mask}" if (model, label) in several else shown

@@ -95,10 +95,12 @@ def _alignment_of_cells(table: Sequence[Sequence[str]]) -> str:
 
 def _harmless(cell: str) -> str:
     is_number = cell.replace(".", "", 1).replace("-", "", 2).replace("+", "", 1).replace("e", "", 1).isdigit()
+    # Negative numbers begin like a formula, and must stay numbers.
     return "'" + cell if cell[:1] in "=+-@\t\r" and cell and not is_number else cell
 
 
 def _markdown(cell: str) -> str:
+    # The backslash comes first, or it would escape those that follow.
     for mark in "\\|`*_<>":
         cell = cell.replace(mark, "\\" + mark)
     cell = cell.replace("](", "\\](")  # a link; an interval's brackets stand as they are
@@ -241,6 +243,7 @@ def readable_summary(
         if form == "markdown":
             blocks.append("\n\n".join([caption, body.rstrip("\n"), *notes]) + "\n")
         else:
+            # Comments of LaTeX, so that the table can be input as it is.
             blocks.append("\n".join([f"% {line}" for line in (caption, *notes)]) + f"\n{body}")
     return "\n".join(blocks)
 
@@ -275,6 +278,7 @@ def _json(experiment: Experiment, table: str, records: pd.DataFrame) -> str:
         "settings": manifest["settings"],
         "metrics": manifest["metrics"],
         "table": table,
+        # JSON has no NaN, and a column of floats cannot hold None.
         "records": records.astype(object).where(records.notna(), None).to_dict("records"),
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"

@@ -151,6 +151,7 @@ def load_sample(context: ReportContext, mask: str) -> MaskSample | None:
     for method in context.methods:
         cells = [c for c in method.done if c["mask"] == mask and c["cell"] in stored.composites]
         if cells:
+            # Pictures are of one training, and scores beside them must be of the same one.
             methods.append((method, min(cells, key=lambda c: int(c["seed"]))["cell"]))
     metrics = [m for m in context.measured if m.group == "primary"] or context.measured[:1]
     names = [m.name for m in metrics]
@@ -199,12 +200,14 @@ def choose_images(
         return list(found.values())
     places = np.flatnonzero(known)
     means = table[:, places].mean(axis=0)
+    # The upper middle where there are two: an image, not an average of two.
     at(places[np.argsort(means, kind="stable")[len(places) // 2]]).rules.append("median")
     if len(scores) > 1:
         spread = np.ptp(table[:, places], axis=0)
         for widest in np.argsort(-spread, kind="stable")[:NUM_DISAGREEMENT]:
             at(places[widest]).rules.append("most disagreement")
     signed = table if higher_is_better else -table
+    # Two loops, so that all best images stand before all worst ones.
     for label, values in zip(scores, signed, strict=True):
         at(places[np.argmax(values[places])]).best_of.append(label)
     for label, values in zip(scores, signed, strict=True):
@@ -215,6 +218,7 @@ def choose_images(
 def image_uri(image: Pixels) -> str:
     """Encode an image ``(H, W, 3)`` or ``(H, W, 4)`` as the data URL of a lossless WebP file."""
     buffer = io.BytesIO()
+    # Lossless WebP takes quality for effort, and method for how hard it searches.
     Image.fromarray(image).save(buffer, format="WEBP", lossless=True, quality=60, method=3)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
@@ -230,5 +234,6 @@ def hole_uri(completion: Pixels, truth: Pixels, mask: Pixels) -> str:
     # A composite keeps every known pixel; where one does not, the reader must see it.
     opaque = (mask > 0) | (completion != truth).any(axis=-1)
     alpha = np.where(opaque, 255, 0).astype(np.uint8)
+    # Transparent pixels all alike, because they cost nothing then.
     shown = np.where(opaque[..., None], completion, 0).astype(np.uint8)
     return image_uri(np.concatenate([shown, alpha[..., None]], axis=-1))

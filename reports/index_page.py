@@ -86,12 +86,14 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
             signature = _signature(path)
         except FileNotFoundError:  # removed in the meantime
             continue
+        # A manifest that has changed has another signature, and misses.
         entry = cached.get(path.parent.name, {}).get(signature)
         if entry is None:
             entry = make_entry(path.parent)
         # Not kept with the line: a title changes without the manifest.
         entries.append(replace(entry, title=read_title(path.parent)))
         kept[entry.name] = {"signature": signature, "entry": asdict(entry)}
+    # ISO 8601 times in one time zone sort as texts.
     entries.sort(key=lambda entry: entry.updated, reverse=True)
     pages = {path.parent.name for path in reports_folder.glob("*/index.html")}
     context = {"entries": entries, "pages": pages, "comparisons": _comparisons(reports_folder)}
@@ -123,6 +125,7 @@ def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
     """Return folder and title of every page that ``bench compare`` wrote, by title."""
     found = []
     for path in (reports_folder / "compare").glob("*/index.html"):
+        # The title is near the top; pages of megabytes are not read whole.
         head = path.read_text(encoding="utf-8", errors="replace")[:2000]
         title = re.search("<title>(.*?) · ", head, re.DOTALL)
         found.append((path.parent.name, html.unescape(title[1]) if title else path.parent.name))
@@ -188,6 +191,7 @@ def _from_numbers(manifest: Mapping[str, Any]) -> tuple[float | None, str] | Non
             key = (bool(cell["trained"]), labels[cell["model"], cell["label"], cell["train_mask"]])
             means[key].append(number["mean"])
     trained = {label: values for (is_trained, label), values in means.items() if is_trained}
+    # With two models of three trainings a pair may be decided, which takes the rows.
     if sum(len(values) >= MIN_SEEDS for values in trained.values()) > 1:
         return None
     averages = {
@@ -195,6 +199,7 @@ def _from_numbers(manifest: Mapping[str, Any]) -> tuple[float | None, str] | Non
     }
     if not averages:
         averages = {label: sum(values) / len(values) for (_, label), values in means.items()}
+    # PSNR, of which higher is better.
     best = max(averages, key=lambda label: averages[label])
     metric = MetricInfo.from_record("psnr_db", manifest["metrics"].get("psnr_db", {}))
     score = f"{metric.format_value(averages[best])} {metric.unit}"

@@ -71,6 +71,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                 if not math.isnan(line["mean"])
             }
             model = str(lines["model"].iloc[0])
+            # The paper's number stands only beside what it is a number of.
             reported = {}
             if mask == MASK and is_claims_dataset(manifest["data"]):
                 numbers = {metric: published_value(model, metric) for metric in metrics}
@@ -105,6 +106,7 @@ def render_leaderboard(
     rows = [row for experiment in experiments for row in leaderboard_rows(experiment)]
     infos: dict[str, MetricInfo] = {}
     for experiment in experiments:
+        # Where several experiments describe a metric, the first one's words stand.
         infos |= {name: info for name, info in experiment.metrics.items() if name not in infos}
     shown = [info for name, info in infos.items() if any(name in row.values for row in rows)]
     values = {"rows": rows, "metrics": shown, "problems": problems}

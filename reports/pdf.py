@@ -42,6 +42,8 @@ def print_pdf(page: Path, target: Path) -> Path:
             "--headless",
             "--disable-gpu",
             "--no-sandbox",  # the page is ours, and root in a container has no sandbox
+            # A profile of its own, or a browser that is open already would
+            # take the page over and print nothing.
             f"--user-data-dir={folder}/profile",
             "--no-pdf-header-footer",
             f"--print-to-pdf={printed}",
@@ -51,6 +53,7 @@ def print_pdf(page: Path, target: Path) -> Path:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ChromiumError(f"{browser} did not print {page}: {error}") from error
+        # The file decides: an exit code of zero comes without one, too.
         if not printed.is_file():
             said = (done.stderr.strip().splitlines() or ["no word"])[-1]
             raise ChromiumError(f"{browser} did not print {page} (exit {done.returncode}): {said}")

@@ -36,6 +36,8 @@ def plot_ecdf(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], xla
         xlabel: metric with unit.
     """
     figure, axes = new_figure()
+    # Quantiles instead of a step an image: the same curve at the figure's
+    # resolution, whatever the number of images.
     for label, values in scores.items():
         (line,) = axes.plot(np.quantile(values, _QUANTILES), _QUANTILES, label=label, **styles[label].line())
         add_hint(line, f"{label}: median {np.median(values):.4g}")
@@ -76,6 +78,7 @@ def plot_violins(scores: Mapping[str, Floats], styles: Mapping[str, LineStyle], 
     )
     axes.set(xlabel=xlabel, ylabel="")
     axes.tick_params(axis="y", length=0)
+    # seaborn sets labels of its own, which are not wrapped.
     axes.set_yticks(range(len(picked)), labels=[_wrap(label) for label in picked])
     axes.grid(visible=False, axis="y")
     return figure
@@ -120,6 +123,7 @@ def _draw_forest(axes: Axes, part: pd.DataFrame, styles: Mapping[str, LineStyle]
             [place, place],
             color=style.color,
             linewidth=2.4,
+            # Ends without caps, which would make the interval look longer than it is.
             solid_capstyle="butt",
         )
         (point,) = axes.plot(
@@ -146,6 +150,7 @@ def _draw_forest(axes: Axes, part: pd.DataFrame, styles: Mapping[str, LineStyle]
             )
             add_hint(hollow, f"{line['b']}: {published:.4g} in the paper")
     axes.set_yticks(range(len(part)), labels=[_wrap(str(label)) for label in part["b"]])
+    # Upside down: the first row on top, as in a table.
     axes.set_ylim(len(part) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
@@ -211,6 +216,7 @@ def plot_seeds(
         add_hint(bar, text)
         for edge in (start, end):
             axes.axvline(edge, color=INK, linewidth=0.7, linestyle=(0, (2, 3)))
+        # Above the first model, at the places of numbers below zero.
         places, labels = [-1, *places], [text, *labels]
     axes.set_yticks(places, labels=labels)
     axes.set_ylim(len(means) - 0.4, -0.6 - above)
@@ -300,6 +306,7 @@ def plot_loss_by_phase(curves: pd.DataFrame, style: LineStyle, phase_ends: Seque
         if len(part):
             axes.plot(part["step"], part["value"], label=name, **how)
             positive &= bool((part["value"] > 0).all())
+    # Hinge losses may be negative, which a logarithmic axis would leave out.
     if positive and len(curves) and curves["value"].max() > 10 * curves["value"].min():
         axes.set_yscale("log")
         _plain_log(axes.yaxis)
@@ -330,6 +337,7 @@ def plot_validation(
     """
     figure, axes = new_figure()
     unit, divisor = ("minutes", 60.0) if curves["seconds"].max() < 7200 else ("hours", 3600.0)
+    # Trainings reach a step at different times; a band needs one place for each step.
     at = curves.groupby(["label", "step"], sort=False)[x].transform("mean") / (
         divisor if x == "seconds" else 1
     )
@@ -340,6 +348,7 @@ def plot_validation(
             part,
             x="at",
             y="value",
+            # All values at a step: from the lowest training to the highest.
             errorbar=("pi", 100),
             label=str(label),
             legend=False,
@@ -365,6 +374,7 @@ def plot_validation(
         add_hint(
             line, f"{label}: " + ", ".join(f"{score:.4g} from {count:,}" for count, score in scores.items())
         )
+        # From all of its training images, as the baseline is evaluated.
         level = list(scores.values())[-1]
         axes.axhline(level, color=style.color, linewidth=1.0, linestyle=(0, (4, 3)))
         # The legend of the section names what was trained; the baseline is named at its line.

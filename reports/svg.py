@@ -95,6 +95,7 @@ def marker_path(style: LineStyle, x: float = 17.0, y: float = 6.0, size: float =
     """
     marker = MarkerStyle(style.marker)
     outline = marker.get_path().transformed(marker.get_transform())
+    # SVG counts y downwards.
     polygons = [np.asarray(polygon) * (size, -size) + (x, y) for polygon in outline.to_polygons()]
     return "".join("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in polygon) + "Z" for polygon in polygons)
 
@@ -114,15 +115,20 @@ def to_svg(figure: Figure, name: str) -> str:
     """
     buffer = io.StringIO()
     salt = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    # A salt of the name makes identifiers the same in every run, and different
+    # from those of other figures on the page.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
         figure.savefig(
             buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = buffer.getvalue()
+    # What stands before <svg belongs to files of their own, and a style element
+    # would be refused by the page's policy.
     text = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S
     )
     text = re.sub(rf'<g id="{_HINT}([^"]+)">', _title, text)
+    # Only what is referred to keeps an identifier.
     used = set(re.findall(r"""(?:href="|url\()#([^")]+)""", text))
     text = re.sub(r"<[^<>]+>", lambda tag: _clean(tag.group(), salt, used), text)
     return re.sub(r"\s*\n\s*", " ", text).strip()
@@ -135,8 +141,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for artist in figure.findobj(lambda part: (part.get_gid() or "").startswith(_HINT)):
+        # Hints are for the page; in a file they would be identifiers of hundreds of letters.
         artist.set_gid(None)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+    # Letters as paths: a paper's reader may not have the font.
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
         for axes in figure.axes:
             handles, labels = axes.get_legend_handles_labels()
@@ -156,9 +164,11 @@ def _clean(tag: str, salt: str, used: set[str]) -> str:
     tag = re.sub(r"font: (?:(\d+) )?([\d.]+)px [^;\"]*", _font, tag)
     tag = re.sub(r"; font-family: [^;\"]*", "", tag)
     tag = re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)  # a hundredth of a point is finer than any screen
+    # Colors that no model has, so that nothing else is replaced.
     for stand_in, variable in _VARIABLES.items():
         tag = tag.replace(stand_in, variable)
     if tag.startswith("<svg"):
+        # Inside HTML the name space is implied, and the style sheet decides the size.
         tag = re.sub(r' (?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", tag)
         tag = tag.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)
     return tag

@@ -68,6 +68,8 @@ def _method(
     values = own.values.mean(axis=0)
     worst = worst_images(values, higher_is_better=metric.higher_is_better)
     traits = _traits(context, mask, own, scores, baseline)
+    # A trait that is the same everywhere tells nothing apart; its difference would be zero
+    # with an interval of rounding errors.
     constant = [name for name in traits.columns if np.ptp(traits[name].to_numpy(dtype=float)) < 1e-9]
     contrasts = contrast_traits(traits.drop(columns=constant), worst, own.codes)
     other = baseline if baseline and any(m is baseline for m, _ in sample.methods) else None
@@ -89,6 +91,7 @@ def _worst_places(sample: MaskSample, label: str, metric: MetricView) -> list[in
     """Return the positions of a method's worst images in the stored sample, worst first."""
     own = sample.scores[label][:, 0]
     signed = own if metric.higher_is_better else -own
+    # Images without a score go last, and out.
     order = np.argsort(np.where(np.isnan(signed), np.inf, signed), kind="stable")
     return [int(place) for place in order[:_NUM_SHOWN] if not np.isnan(own[place])]
 
@@ -103,6 +106,7 @@ def _traits(
     holes = rows.drop_duplicates("image_id").set_index("image_id")["hole_ratio"]
     table["hole"] = holes.reindex(own.images).to_numpy()
     unseen = context.data.get("unseen_identities")
+    # Only where everybody is known: unknown people are neither seen nor new.
     if unseen and own.identities.notna().all():
         table["new person"] = own.identities.isin(list(unseen)).to_numpy(dtype=float)
     if baseline is not None and own.images.isin(scores[baseline.label].images).all():

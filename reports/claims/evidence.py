@@ -141,18 +141,22 @@ def compare_size(pair: ModelPair, margin: EquivalenceMargin, comparisons: int) -
     assert published is not None, "a claim of size has a published difference"
     low, high = margin.limits(comparison)
     against = f"published {pair.show(published, unit=True)}, margin {pair.show(low)} to {pair.show(high)}"
+    # First, because a difference may be decided to be smaller than published and still be of the same size.
     if low <= line.low and line.high <= high:
         return pair.evidence("within the margin", "for", against)
+    # For one further training of each model, since one is what the paper had.
     wide = _estimate(pair, 1 - ALPHA / comparisons, single=True)
     if line.verdict != "inconclusive" and (line.difference > 0) != (published > 0):
         return pair.evidence("opposite sign", "against", against)
     if not math.isnan(wide.low) and not wide.low <= published <= wide.high:
+        # Larger means further in the direction that was published, whatever its sign.
         in_its_direction = line.difference if published > 0 else -line.difference
         relation: Relation = "smaller" if in_its_direction < abs(published) else "larger"
         return pair.evidence(relation, "against", against)
     spread = measure_spread(pair.a, pair.b)
     needed = None
     if spread is not None:
+        # The interval must fit between the nearer limit and the observed difference.
         room = min(line.difference - low, high - line.difference)
         needed = seeds_to_fit(spread, room, at_least=len(pair.a.seeds) + 1)
     note = f"{against}; the interval is not within the margin"
@@ -166,6 +170,7 @@ def _undecided(pair: ModelPair, needed: int | None) -> str:
     if math.isnan(line.p_value):
         return line.reason or "no interval"
     text = "the interval includes zero" if line.low <= 0 <= line.high else line.reason
+    # A gap is a distance, without a sign.
     text += f"; a gap of {pair.show(line.smallest_gap, unit=True).lstrip('+')} would have been decided"
     if needed is None:
         return f"{text}; {MAX_SEEDS} trainings of each would not decide a difference of this size"
@@ -210,6 +215,8 @@ def validation_fluctuation(curves: pd.DataFrame, model: str, train_mask: str | N
     for seed, curve in chosen.sort_values("step").groupby("seed"):
         late = curve.loc[curve["step"] > curve["step"].max() / 2, "value"].to_numpy(dtype=np.float64)
         if len(late) >= MIN_VALIDATIONS:
+            # Steps between neighbors, not the deviation from a mean: a curve
+            # that climbs steadily is not unstable.
             found[str(seed)] = float(np.sqrt(np.mean(np.square(np.diff(late)))))
     return pd.Series(found, dtype="float64")
 
@@ -231,6 +238,7 @@ def compare_stability(
                 f"no training of {name} logged {MIN_VALIDATIONS} differing validations in its second half, "
                 "by which its stability is judged"
             )
+    # Fluctuations are positive and skewed, so they are compared by their ratio, on logarithms.
     ratio, low, high = welch_ratio(np.log(a.to_numpy()), np.log(b.to_numpy()))
     first, second = (
         str(curves.loc[curves["model"] == name, "label"].iloc[0])
@@ -291,6 +299,8 @@ def _fisher(a: int, of_a: int, b: int, of_b: int) -> float:
         return math.comb(of_a, x) * math.comb(of_b, a + b - x)
 
     possible = range(max(0, a + b - of_b), min(of_a, a + b) + 1)
+    # Compared as whole numbers: rounded probabilities of equally likely
+    # tables might differ in the last digit.
     return sum(w for x in possible if (w := ways(x)) <= ways(a)) / math.comb(of_a + of_b, a + b)
 
 
@@ -306,6 +316,7 @@ def welch_ratio(a: Floats, b: Floats, confidence: float = CONFIDENCE) -> tuple[f
     if min(len(a), len(b)) < 2:
         return float(np.exp(difference)), float("nan"), float("nan")
     parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    # Welch and Satterthwaite; without any spread the interval has no width, whatever the degrees of freedom.
     df = parts.sum() ** 2 / (parts**2 / [len(a) - 1, len(b) - 1]).sum() if parts.sum() > 0 else np.inf
     half = float(special.stdtrit(df, 0.5 + confidence / 2) * np.sqrt(parts.sum()))
     ratio, low, high = (float(np.exp(v)) for v in (difference, difference - half, difference + half))

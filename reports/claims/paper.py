@@ -64,6 +64,8 @@ class EquivalenceMargin:
         published = comparison.published
         assert published is not None, "a claim of size has a published difference"
         floor = _LEAST_MARGIN[comparison.metric]
+        # Sorted, since a negative difference turns the limits round; rounded, so
+        # that 0.4 does not print as 0.4000000001.
         shares = sorted((published * self.least, published * self.most))
         return round(min(shares[0], published - floor), 6), round(max(shares[1], published + floor), 6)
 
@@ -205,6 +207,7 @@ def published_table() -> pd.DataFrame:
     """
     source = resources.files("reports.claims").joinpath("published.csv")
     with source.open(encoding="utf-8") as file:
+        # Empty pages stay empty texts instead of NaN.
         return pd.read_csv(file, dtype={"section": str, "page": str}, keep_default_na=False)
 
 

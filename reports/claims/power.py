@@ -54,10 +54,12 @@ class Spread:
         return Spread(
             self.offset_a,
             self.offset_b,
+            # Both fall with the number of images, as variances of means do; the offsets of trainings do not.
             self.interaction_a * factor,
             self.interaction_b * factor,
             self.images * factor,
             n_images,
+            # There is no interval below two people.
             max(2, round(self.clusters / factor)),
         )
 
@@ -95,6 +97,8 @@ def _seed_variances(scores: Scores, codes: NDArray[np.int64], clusters: int) -> 
     residual = scores.values - scores.values.mean(axis=0) - (means - means.mean())[:, None]
     sums = cluster_sums(residual, codes, clusters) / scores.values.shape[1]
     few = clusters / (clusters - 1)
+    # The variance that the means of trainings would show from interaction
+    # alone; what they show beyond it is offset.
     interaction = few * float(np.square(sums).sum()) / (len(scores.seeds) - 1)
     return max(0.0, float(means.var(ddof=1)) - interaction), interaction
 
@@ -162,9 +166,11 @@ def detection_probability(spread: Spread, seeds: int, difference: float, p: floa
     error = math.sqrt(spread.images + true_a + true_b)
     if error == 0.0:
         return 1.0 if difference else 0.0
+    # The middles of equally likely parts of the chi-square distribution, as multiples of the true variance.
     shown = special.chdtri(seeds - 1, 1 - (np.arange(_QUANTILES) + 0.5) / _QUANTILES) / (seeds - 1)
     shown_a, shown_b = (side.ravel() for side in np.meshgrid(true_a * shown, true_b * shown))
     half = _half_widths(spread, seeds, shown_a, shown_b, p)
+    # In its own direction only: the other tail would be a wrong decision.
     return float(special.ndtr((abs(difference) - half) / error).mean())
 
 
@@ -178,6 +184,7 @@ def _side_variances(spread: Spread, seeds: int) -> tuple[float, float]:
 
 def _half_widths(spread: Spread, seeds: int, side_a: Floats, side_b: Floats, p: float) -> Floats:
     """Half widths of :func:`reports.statistics.intervals.seed_interval` for many pairs of variances."""
+    # The steps of Estimate.half_width for arrays.
     v_seeds = np.maximum(side_a + side_b, np.finfo(float).tiny)
     variance = spread.images + v_seeds
     # Either sum of squares vanishes without a spread between trainings, where the quantile is the images'.
@@ -214,9 +221,11 @@ def seeds_to_decide(
         >>> seeds_to_decide(ASSUMED_SPREAD, 0.001) is None
         True
     """
+    # Images set a floor to the error that no number of trainings lowers.
     if detection_probability(spread, MAX_SEEDS, difference, p) < power:
         return None
     # Power grows with the number of trainings, so it is bisected.
+    # high always suffices and low never does: the answer is where they meet.
     low, high = at_least - 1, MAX_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
@@ -305,6 +314,7 @@ def plan_experiment(
             PlanLine(
                 count,
                 seeds,
+                # If one pair is out of reach, so is the noisiest.
                 max(known) if len(known) == len(counts) else None,
                 0.0 if seeds is None else detection_probability(typical, seeds, detect, p),
                 hours,

@@ -98,6 +98,8 @@ class _Judge:
     def verdict(self, claim: Claim) -> Verdict:
         experiment = self.experiment
         data = experiment.manifest["data"]
+        # In order of what a reader can mend: the data, missing models, different training
+        # masks, damaged logs, too few trainings.
         if not is_claims_dataset(data):
             what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
             command = conditions.command_on_celeba(claim)
@@ -107,6 +109,7 @@ class _Judge:
             command = conditions.command_for_cells(experiment, claim, list(missing), seeds)
             reason = "needs results of " + ", ".join(missing.values())
             return Verdict(claim, "not tested", "neither", reason, (), tuple(missing.values()), command)
+        # Before the curves, because diverged trainings leave none that could be compared.
         if claim.test == "stability" and (divergence := compare_divergence(experiment.cells, claim)):
             return self._decide(claim, [divergence], None)
         grouped = self.scores(claim.comparisons[0].metric)
@@ -117,6 +120,7 @@ class _Judge:
         if isinstance(findings, str):
             return self._untested(claim, findings)
         counts = {model: len(_scores(grouped, model, claim, trained_on).seeds) for model in claim.models}
+        # Findings are shown all the same, without a verdict.
         if few := {model: count for model, count in counts.items() if count < MIN_SEEDS}:
             reason = f"fewer than {MIN_SEEDS} trainings: " + ", ".join(f"{m} has {n}" for m, n in few.items())
             command = conditions.command_for_cells(experiment, claim, claim.models, list(range(MIN_SEEDS)))
@@ -156,6 +160,7 @@ class _Judge:
             if problem := self._log_problem(claim, trained_on):
                 return problem
             curves = self.experiment.curves
+            # One comparison that cannot be made leaves the claim untested.
             found = [compare_stability(curves, c, trained_on) for c in claim.comparisons]
             return next(
                 (f for f in found if isinstance(f, str)), [f for f in found if not isinstance(f, str)]
@@ -195,6 +200,7 @@ class _Judge:
     ) -> dict[tuple[_MethodKey, _MethodKey], PairedDifference]:
         """All pairs of trained models of a metric and mask, both ways round."""
         if (metric, mask) not in self._families:
+            # All trained models, not the claim's alone, so that its p-values are those of every table.
             methods = [s for (on, _, _), s in self.scores(metric).items() if on == mask and s.trained]
             lines = compare_families(methods, higher_is_better=higher_is_better)
             self._families[metric, mask] = lines | {(b, a): line.reversed() for (a, b), line in lines.items()}

@@ -28,12 +28,15 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         >>> path.read_text(), [p.name for p in path.parent.iterdir()]
         ('kept', ['note.txt'])
     """
+    # Beside the target, because a rename is atomic only within a file system; hidden, so
+    # that no reader takes it for a result.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         replace_durably(temporary, path)
     finally:
+        # After a success there is nothing left to remove.
         temporary.unlink(missing_ok=True)
 
 

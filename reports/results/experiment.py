@@ -122,6 +122,7 @@ class Experiment:
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
                     raise ExperimentError(f"{file}: shows other images than {path}; {_IMAGES_REMEDY}")
+                # In the pool's order: cells store their images in the order in which they were evaluated.
                 composites[cell["cell"]] = kept["composite"][[place[i] for i in ids]]
         return StoredImages(ids, pool["image"], pool["mask"], composites)
 
@@ -167,6 +168,7 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
         raise ExperimentError(str(error)) from error
     for name in _SHARED:
         found = table[name].unique().tolist()
+        # A file without rows has nothing to disagree with.
         if found != [cell[name]] and found:
             raise ExperimentError(
                 f"{path}: rows of {name} {found[0]!r} where the manifest says {cell[name]!r}; "
@@ -186,6 +188,7 @@ def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> di
         **{c: {} for c in columns if c not in manifest["metrics"]},
     }
     found = {name: MetricInfo.from_record(name, record) for name, record in records.items()}
+    # A stable sort: within each group the manifest's order stays.
     return dict(sorted(found.items(), key=lambda item: item[1].group != "primary"))
 
 
@@ -273,6 +276,7 @@ _IMAGES_REMEDY = "delete it: the report is then made without these images, and t
 def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Load arrays that belong together, one row each for every image."""
     try:
+        # No pickles: they run code, and the archive may come from anywhere.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in names}
             if len({len(array) for array in found.values()}) != 1:

@@ -37,6 +37,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        # An OSError's own text repeats the path, which the message names already.
         reason = getattr(error, "strerror", None) or error
         raise DamagedManifestError(f"{path}: not readable as a manifest ({reason}); {_REMEDY}") from error
     if not isinstance(manifest, dict) or "schema" not in manifest:
@@ -46,6 +47,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path}: schema {manifest['schema']!r}, this version reads {SCHEMA}; "
             "run the experiment again under another --name"
         )
+    # The shape first: its message says what is wrong, where a digest only says that something is.
     problem = find_problem(manifest)
     if problem is None and SEAL in manifest and manifest[SEAL] != manifest_checksum(manifest):
         problem = "its content is not what was written"

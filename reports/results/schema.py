@@ -127,6 +127,7 @@ def _typed(values: pd.Series, kind: Kind, where: str, *, gaps: bool = False) -> 
     try:
         match kind:
             case "text":
+                # astype(str) below would write anything as text.
                 if not all(isinstance(v, str) for v in values.unique()):
                     raise TypeError
                 return values.astype(str)
@@ -135,10 +136,12 @@ def _typed(values: pd.Series, kind: Kind, where: str, *, gaps: bool = False) -> 
                     raise TypeError
                 return values.astype(bool)
             case "number":
+                # Would become 0 and 1 without a word.
                 if pd.api.types.is_bool_dtype(values):
                     raise TypeError
                 return values.astype("float64")
             case _:
+                # A column of nothing but gaps has no integer type.
                 if not pd.api.types.is_integer_dtype(values) and values.notna().any():
                     raise TypeError
                 return values.astype("Int64" if kind == "optional integer" else "int64")
@@ -154,6 +157,7 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
         OSError: the disk is full or the folder cannot be written.
     """
     table = pa.Table.from_pandas(validate_rows(rows, str(path)), preserve_index=False)
+    # pandas' own entry stays: it restores types that Arrow does not know.
     metadata = {
         **(table.schema.metadata or {}),
         _METADATA_KEY: str(SCHEMA_VERSION).encode(),
@@ -175,6 +179,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SchemaError(f"{path}: no such results file; run the experiment's command again")
     try:
+        # Without partitioning, or a folder called ``a=b`` on the way to the file would become a column.
         table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
         frame = table.to_pandas()
     except Exception as error:  # a reader of damaged bytes may raise anything
@@ -215,10 +220,13 @@ def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
         >>> numbers_agree(rows.assign(psnr_db=[20.0, 25.0000001]), numbers)
         False
     """
+    # No file name holds a zero byte, so the text cannot be cut in two ways.
     ids = "\0".join(rows["image_id"]).encode("utf-8", "surrogateescape")
     found: dict[str, dict[str, Any]] = {}
     for name in metric_columns(rows):
+        # The byte order is named, so that the digest is the same on every machine.
         values = rows[name].to_numpy(dtype="<f8")
+        # The exact sum, rounded once: any order of adding gives the same mean.
         mean = math.fsum(values) / len(values) if np.isfinite(values).all() else math.nan
         digest = hashlib.sha256(ids + b"\0" + values.tobytes()).hexdigest()
         found[name] = {"mean": None if math.isnan(mean) else mean, "digest": digest}

@@ -44,6 +44,7 @@ def _mask(context: ReportContext, mask: str) -> dict[str, Any]:
             if len(scores) > 1:
                 found.append(_wins(scores, metric, name))
             ratios = context.rows[context.rows["mask"] == mask].drop_duplicates("image_id")["hole_ratio"]
+            # Below half a percent of the image holes differ by rounding to pixels only.
             if ratios.max() - ratios.min() > 0.005:
                 found.append(_hole(context, mask, metric, styles, name))
             else:
@@ -97,6 +98,7 @@ def _forest(
     t = t.assign(published=[_published_difference(context, mask, metric, best, str(b)) for b in t["b"]])
     baselines = [m.label for m in context.methods if not m.trained]
     drawn = plots.plot_paired_forest(t, styles, metric.title, baselines=baselines)
+    # What a bar is over depends on the trainings of both sides, so one figure may have both kinds.
     kinds = set(t["interval"])
     caption = (
         "Bars: 95 % intervals over seeds and images."
@@ -130,6 +132,7 @@ def _wins(scores: dict[str, Scores], metric: MetricView, name: str) -> Plot:
             continue
         one, other = scores[a].on(images), scores[b].on(images)
         wins[i, k] = probability_of_superiority(sign * one.values, sign * other.values)
+        # Ties count half on both sides, so the two sum to one.
         wins[k, i] = 1 - wins[i, k]
     table = pd.DataFrame(wins, index=labels, columns=labels)
     share = table.mean(axis=1)
@@ -148,6 +151,7 @@ def _hole(context: ReportContext, mask: str, metric: MetricView, styles: dict[st
     for method in context.methods_on(mask):
         rows = context.rows[(context.rows["mask"] == mask) & (context.rows["label"] == method.label)]
         rows = rows[["hole_ratio", metric.name]].dropna().sort_values("hole_ratio", kind="stable")
+        # Equal counts, at least five images a bin where there are that many.
         bins = np.arange(len(rows)) * min(_BINS, max(1, len(rows) // 5)) // max(len(rows), 1)
         table = rows.groupby(bins).mean()
         binned[method.label] = table.rename(columns={"hole_ratio": "ratio", metric.name: "value"})

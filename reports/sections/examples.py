@@ -19,6 +19,7 @@ def build_examples(context: ReportContext) -> dict[str, Any] | None:
         sample = load_sample(context, mask)
         if sample is not None:
             place = sample.median()
+            # Why an image stands here is said by the same words as in the gallery.
             reasons = next((c.reasons(len(sample.scores)) for c in sample.choose() if c.place == place), [])
             panels.append({"mask": mask, "row": sample.row(place, reasons)})
     if not panels:

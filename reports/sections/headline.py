@@ -221,6 +221,8 @@ def headline_cautions(context: ReportContext) -> list[str]:
             "better on them than it is. Results are numbers of test images."
         )
     fewest, most = _seeds(context)
+    # With too few seeds the order itself is chance; with enough of them it is
+    # real, of models that are far from done.
     if context.budget_is_small:
         seen = min(m.training["images_seen"] for m in context.methods if m.training)
         found.append(

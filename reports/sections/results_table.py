@@ -75,6 +75,7 @@ def build_results_table(context: ReportContext) -> dict[str, Any]:
 
 def metric_words(context: ReportContext, convention: str) -> str:
     """Write a metric's convention without column names: those become the headings of the table."""
+    # Longest first, so that no name is replaced inside a longer one.
     for metric in sorted(context.metrics, key=lambda m: -len(m.name)):
         convention = re.sub(rf"\b{re.escape(metric.name)}\b", metric.heading, convention)
     return convention[:1].upper() + convention[1:]
@@ -95,7 +96,9 @@ def _groups(context: ReportContext, mask: str, clearances: Sequence[Clearance]) 
     for metric in _all_metrics(context):
         columns = ["ours"]
         if published and metric.name in _PAPER_METRICS:
+            # A difference to other images, or to another budget, would be read as a result.
             columns = ["paper", "ours", "difference"] if context.comparable else ["paper", "ours"]
+        # The bar is judged by the first metric alone: a test for each would need a correction of its own.
         if clearances and metric is context.measured[0]:
             columns.append(f"over {clearances[0].baseline}")
         groups.append(ColumnGroup(metric, tuple(columns)))
@@ -117,6 +120,7 @@ def _table(context: ReportContext, mask: str) -> dict[str, Any]:
     ]
     header = ["Model", *(_column_name(g.metric, column) for g in groups for column in g.columns)]
     plain = [[r["method"].label, *(v.text for v in r["values"])] for r in rows]
+    # The CSV has every digit, what is copied for a paper those of the page.
     exact = [
         [r["method"].label, *("" if v.sort is None else repr(v.sort) for v in r["values"])] for r in rows
     ]
@@ -205,6 +209,7 @@ def _ours(context: ReportContext, mask: str, method: MethodView, metric: MetricV
 
 
 def _paper(metric: MetricView, published: float | None) -> TableValue:
+    # As many digits as the paper prints.
     digits = metric.digits + 2 if metric.unit == "dB" else metric.digits
     return TableValue("–" if published is None else f"{published:.{digits}f}", published)
 

@@ -31,6 +31,7 @@ def build_seeds(context: ReportContext) -> dict[str, Any] | None:
     title = (
         "Seeds and spread"
         if lead is None
+        # A metric without a unit leaves a space before the comma.
         else f"{metrics[0].show(lead)} {metrics[0].unit}, or noise?".replace(" ,", ",")
     )
     seeds = context.settings["seeds"]
@@ -68,6 +69,7 @@ def _plot(context: ReportContext, mask: str, metric: MetricView) -> Plot | None:
         by_model = {m.model: m.label for m in methods}
         highest = max(methods, key=lambda m: _mean(context, mask, m.label, metric))
         end = _mean(context, mask, by_model.get(PROPOSED, highest.label), metric)
+        # The bar ends at the model that the paper puts first, or at the highest where that was not trained.
         bar = (end - lead, end, f"the paper’s lead: {metric.show(lead)} {metric.unit}".strip())
     words = "; ".join(
         f"{m.label} "
@@ -94,6 +96,7 @@ def _spread(context: ReportContext, mask: str, metric: MetricView) -> str:
         return ""
     variances = [float(s.values.mean(axis=1).var(ddof=1)) for s in scores]
     weights = [len(s.seeds) - 1 for s in scores]
+    # Pooled as in an analysis of variance: weighted by degrees of freedom.
     spread = float(np.sqrt(np.average(variances, weights=weights)))
     text = (
         f"Trainings of one model that differ only in their seed spread by {metric.show(spread)} {metric.unit}".rstrip()
@@ -102,6 +105,7 @@ def _spread(context: ReportContext, mask: str, metric: MetricView) -> str:
     lead = _published_lead(context, mask, metric)
     if lead is None or spread == 0:
         return text + "."
+    # The difference of two independent trainings has twice the variance of one.
     ratio = lead / (np.sqrt(2) * spread)
     of_difference = f"{metric.show(np.sqrt(2) * spread)} {metric.unit}".rstrip()
     return (

@@ -19,7 +19,9 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
     data = m["data"]
     return {
         "commands": [
-            shlex.join(str(part) for part in c) for c in m.get("commands") or [m.get("command", [])]
+            # Older manifests hold the last command only.
+            shlex.join(str(part) for part in c)
+            for c in m.get("commands") or [m.get("command", [])]
         ],
         "numerics": _numerics(context),
         "settings": [(k, plain_value(v)) for k, v in m["settings"].items()],
@@ -49,6 +51,7 @@ def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]
     for method in context.methods:
         for cell in method.done:
             if numerics := cell.get("where", cell.get("numerics")):
+                # A dictionary is no key; its sorted text is.
                 held, _ = grouped.setdefault(repr(sorted(numerics.items())), ({}, numerics))
                 held.setdefault(method.label, []).append(cell["mask"])
     alone = len(grouped) == 1
@@ -80,6 +83,7 @@ def _configs(context: ReportContext) -> list[dict[str, Any]]:
         values = [plain_value(_config(m)[name]) if name in _config(m) else None for m in methods]
         known = {v for v in values if v is not None}
         rows.append({"name": name, "values": values, "differs": len(known) > 1 or None in values})
+    # False sorts before True, and stable sorting keeps the order of the fields.
     return sorted(rows, key=lambda row: not row["differs"])
 
 

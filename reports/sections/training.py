@@ -73,6 +73,7 @@ def _validation(
         return []
     table = pd.concat(tables, ignore_index=True)
     last = (
+        # The last value of each training first: trainings may end at different steps.
         table.groupby(["label", "training"], sort=False)["value"].last().groupby("label", sort=False).mean()
     )
     ends = ", ".join(f"{label} {value:.2f}" for label, value in last.items())
@@ -146,6 +147,7 @@ def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
 
 def _scores(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:
     part = curves[(curves["training"] == training["key"]) & (curves["kind"] == "term")].dropna(subset="value")
+    # By their names, whatever a model calls its terms beside the loss.
     part = part[part["term"].str.startswith("discriminator/") & part["term"].str.contains("score|real|fake")]
     if part.empty:
         return []
@@ -170,6 +172,7 @@ def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:
 
     def pick(part: pd.DataFrame) -> pd.DataFrame:
         step = -(-len(part) // most)
+        # Backwards and back, so that the last point is always among those kept.
         return part.iloc[::-1].iloc[::step].iloc[::-1]
 
     return pd.concat([pick(part) for _, part in curves.groupby("term", sort=False)], ignore_index=True)

@@ -43,6 +43,7 @@ def cluster_codes(identities: ArrayLike) -> tuple[NDArray[np.int64], int]:
     codes, uniques = pd.factorize(pd.Series(identities), use_na_sentinel=True)
     codes = codes.astype(np.int64)
     unknown = codes < 0
+    # Counted on from the known people, so that no two images of unknown persons share a number.
     codes[unknown] = len(uniques) + np.arange(int(unknown.sum()))
     return codes, len(uniques) + int(unknown.sum())
 
@@ -81,6 +82,7 @@ def cluster_bootstrap_means(
         ((1000, 1), [1.0, 2.0, 3.0])
     """
     count = int(codes.max()) + 1
+    # Sums of clusters are all that a resample needs: drawing a cluster twice adds its sum and its size twice.
     totals = np.vstack([cluster_sums(values, codes, count), np.bincount(codes, minlength=count)])
     # A report needs the same draws once for each metric and mask, so small sets of them are cached.
     cached = resamples * count <= _CACHED_VALUES
@@ -100,6 +102,7 @@ def _weights(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint1
         drawn = _integers(bits, size * count, count).reshape(size, count)
         # Offsetting each resample by its row turns one bincount into a histogram for every resample.
         drawn += np.arange(size, dtype=np.int64)[:, None] * count
+        # 16 bits hold every count: a cluster is drawn about once in a resample, and never 65,536 times.
         yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.uint16)
 
 
@@ -142,11 +145,15 @@ def percentile_interval(
     if clusters < 2:
         nothing = np.full(resampled.shape[1], np.nan)
         return nothing, nothing.copy()
+    # The lower tail, negated: close to 1 the upper one has no digits left.
     t = float(-special.stdtrit(clusters - 1, (1 - confidence) / 2))
     if clusters < FEW_CLUSTERS:
+        # Resampled means scatter by s / sqrt(n) with the variance divided by n
+        # instead of n - 1: the root makes up for it.
         half = t * math.sqrt(clusters / (clusters - 1)) * resampled.std(axis=0)
         middle = resampled.mean(axis=0)
         return middle - half, middle + half
+    # Of a normal resampling distribution, the percentile that reaches as far as the t interval.
     tail = float(special.ndtr(-t * math.sqrt(clusters / (clusters - 1))))
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
     return low, high
@@ -179,8 +186,10 @@ def bootstrap_p_value(resampled: Floats, clusters: int) -> float:
             return 1.0 if middle == 0.0 else 0.0
         t = abs(middle) / (deviation * expand)
     else:
+        # Resamples at zero count on both sides, which can only make p larger.
         beyond = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
         # One resample is added to both sides, so that a finite number of resamples never claims p = 0.
         tail = min(0.5, (beyond + 1) / (len(resampled) + 1))
+        # The expansion of percentile_interval backwards: from the percentile to t, and from t to p below.
         t = float(-special.ndtri(tail)) / expand
     return float(2 * special.stdtr(clusters - 1, -t))

@@ -70,6 +70,7 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
             lines = correct_family(list(compared.values()), FAMILY)
             for key, line in zip(compared, lines, strict=True):
                 about = dict(zip(("mask", "label", "train_mask"), key, strict=True))
+                # Both sides have the same label; the names of the experiments tell them apart.
                 records.append(about | {"metric": metric} | vars(line) | {"a": a.name, "b": b.name})
     refused += _only_in_one(a, b, masks)
     if not records:
@@ -103,6 +104,7 @@ def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
             return f"only {other.name} has it"
     if a.manifest["masks"][mask]["digest"] != b.manifest["masks"][mask]["digest"]:
         return "different masks were drawn, or for different images (their digests differ)"
+    # The digest is of the masks; an experiment may have been evaluated on fewer images than another.
     if set(a.rows.loc[a.rows["mask"] == mask, "image_id"]) != set(
         b.rows.loc[b.rows["mask"] == mask, "image_id"]
     ):
@@ -119,6 +121,8 @@ def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
         unavailable = experiment.manifest["metrics"].get(metric, {}).get("unavailable")
         if unavailable:
             return f"not available in {experiment.name}: {unavailable}"
+    # The same name by another convention is another number: SSIM's
+    # conventions are further apart than most models.
     one, other = (e.manifest["metrics"].get(metric, {}).get("convention") for e in (a, b))
     return "" if one == other else f"different conventions ({one}; {other})"
 

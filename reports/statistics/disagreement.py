@@ -66,15 +66,18 @@ def find_order_disagreements(
         ('mean image', 'psnr_db', 'mean color', 'distance')
     """
     table = paired_differences(rows, list(directions), higher_is_better=directions, resamples=resamples)
+    # Not corrected for the number of pairs: this finds where to look, and ``decided`` says what holds.
     clear = table[(table["low"] > 0) | (table["high"] < 0)]
     found = []
     for _, pair in clear.groupby(["mask", "a", "b"], sort=False, observed=True):
         lines = pair.to_dict("records")
         for line, other in itertools.combinations(lines, 2):
+            # A positive difference prefers a only where higher is better.
             prefers_a, other_prefers_a = (
                 (one["difference"] > 0) == directions[str(one["metric"])] for one in (line, other)
             )
             if prefers_a != other_prefers_a:
+                # Told from the side of the first metric: its favorite comes first, whichever method was a.
                 found.append(_disagreement(line, other, swap=not prefers_a))
     return sorted(found, key=lambda item: not item.decided)
 

@@ -57,6 +57,7 @@ def identity_leak(
             fill = next((fills[name] for name in REFERENCES if name in fills), None)
             for scores in methods:
                 if (
+                    # What an external program was trained on is not known.
                     scores.trained
                     and scores.train_mask != EXTERNAL
                     and (line := _line(scores, fill, new, resamples))
@@ -76,16 +77,20 @@ def _line(
         return None
     values = scores.values.mean(axis=0)[None]
     if fill is not None and scores.images.isin(fill.images).all():
+        # The second row is what is left of each image's score without its difficulty.
         values = np.vstack([values, values[0] - fill.on(scores.images).values.mean(axis=0)])
     codes = [cluster_codes(people[group])[0] for group in groups]
     counts = [int(c.max()) + 1 for c in codes]
     means = [values[:, group].mean(axis=1) for group in groups]
     # The groups share no person, so they are independent samples.
     drawn: list[Floats] = [
+        # A seed for each group, or equal numbers of people would be drawn alike.
         cluster_bootstrap_means(values[:, group], code, resamples=resamples, seed=seed)
         for seed, (group, code) in enumerate(zip(groups, codes, strict=True))
     ]
     difference = means[0] - means[1]
+    # The smaller group limits what is known: its number of people gives the
+    # degrees of freedom, on the safe side.
     low, high = percentile_interval(drawn[0] - drawn[1], min(counts))
     has_net = len(values) > 1 and fill is not None
     return {

@@ -63,6 +63,7 @@ class Estimate:
         quantile = _quantile(self.degrees_of_freedom, p)
         if self.seeds[0] > 0:
             parts = (self.images, self.seeds)
+            # Cochran and Cox: each component's own quantile, weighted by its share of the variance.
             weighted = sum(v * _quantile(df, p) for v, df in parts) / sum(v for v, _ in parts)
             quantile = (quantile + weighted) / 2
             quantile += tail_share(p) * max(0.0, _quantile(self.fewest, p) - quantile)
@@ -110,6 +111,8 @@ def _group(scores: Floats, codes: NDArray[np.int64], clusters: int) -> _Group:
     scores = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     sizes = np.bincount(codes, minlength=clusters)
     means = scores.mean(axis=1)
+    # A cluster's part of the mean's error. The mean is a ratio of sums, and this its linear form: squares of
+    # the parts add up to the variance, whatever the sizes of the clusters.
     influence = (cluster_sums(scores, codes, clusters) - means[:, None] * sizes) / scores.shape[1]
     return _Group(means, influence)
 
@@ -154,19 +157,24 @@ def seed_interval(
         per_cluster = per_cluster - second.influence.mean(axis=0)
     if clusters < 2:
         return Estimate(value, np.nan, np.nan, np.nan, np.nan)
+    # Without bias for few clusters, as n - 1 does for single values.
     few = clusters / (clusters - 1)
     v_images = few * float(np.square(per_cluster).sum())
     # (variance, degrees of freedom) of images, then of each method's seeds
     terms = [(v_images, clusters - 1.0)]
     shared, shared_terms = 0.0, []
     for group in groups:
+        # One training shows no spread between trainings.
         if group.seeds < 2:
             continue
         spread_of_seeds = float(group.means.var(ddof=1))
+        # One more training scatters by all of its variance around the mean, as in any prediction interval.
         further = spread_of_seeds if single_training else 0.0
         terms.append((spread_of_seeds / group.seeds + further, group.seeds - 1.0))
+        # What is left after each image's average over the trainings is their interaction with images.
         residual = group.influence - group.influence.mean(axis=0)
         within = few * float(np.square(residual).sum()) / (group.seeds * (group.seeds - 1))
+        # Degrees of freedom of an interaction in a table of trainings by clusters.
         shared_terms.append((within, (group.seeds - 1.0) * (clusters - 1.0)))
         shared += within
     # The interaction is in both components and counts once. What images add beyond it may come out negative by
@@ -176,14 +184,19 @@ def seed_interval(
     variance = net + v_seeds
     if variance == 0.0:
         return Estimate(value, value, value, 0.0, np.inf)
+    # Satterthwaite's denominator. The share that is subtracted is
+    # uncertain as well, so it enters with a plus.
     spread = sum(v**2 / df for v, df in [*terms, *shared_terms])
     # A sum has at least the degrees of freedom of its worst term; with a difference in it the formula can fall below.
     fewest = min(d for _, d in terms)
     df = max(variance**2 / spread, fewest)
+    # Of the trainings' part alone, which Cochran and Cox's average weights as one component.
     df_seeds = v_seeds**2 / sum(v**2 / d for v, d in terms[1:]) if v_seeds > 0 else np.inf
     error = float(np.sqrt(variance))
+    # A negative part has no weight in that average.
     images, seeds = (max(net, 0.0), clusters - 1.0), (v_seeds, float(df_seeds))
     bare = Estimate(value, np.nan, np.nan, error, float(df), images, seeds, fewest)
+    # One formula for the interval, the p-value and the smallest gap, so that the three always agree.
     half = bare.half_width(1 - confidence)
     return dataclasses.replace(bare, low=value - half, high=value + half)
 

@@ -24,6 +24,8 @@ def holm_correction(p_values: ArrayLike) -> Floats:
     corrected = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
+    # The smallest p-value answers for all, the next for one fewer, and so
+    # on; none may fall below one before it.
     factors = len(order) - np.arange(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return corrected

@@ -146,6 +146,7 @@ def measure_difference(
     resampled: Floats | None = None,
 ) -> Comparison:
     """Measure the difference of two methods, without a verdict; the arguments are :func:`compare_scores`'."""
+    # Paired: the others say nothing about the difference.
     images = a.images.intersection(b.images, sort=False)
     if not len(images):
         nan = math.nan
@@ -157,6 +158,8 @@ def measure_difference(
     a, b = a.on(images), b.on(images)
     codes, clusters = cluster_codes(a.identities)
     paired = a.values.mean(axis=0) - b.values.mean(axis=0)
+    # Only superiority and effect are turned so that larger is better; the
+    # difference keeps the metric's own sign.
     sign = 1.0 if higher_is_better else -1.0
     low, high, kind, p_value, reach = _interval(a, b, codes, clusters, resamples, resampled)
     few = [side for side in (a, b) if side.trained and len(side.seeds) < MIN_SEEDS]
@@ -190,6 +193,8 @@ def _interval(
     a: Scores, b: Scores, codes: NDArray[np.int64], clusters: int, resamples: int, resampled: Floats | None
 ) -> tuple[float, float, str, float, Callable[[float], float]]:
     """Return limits, what they are over, p-value and reach of ``a`` minus ``b``."""
+    # Trainings count only where every trained side has two of them, and baselines have none. Everything else
+    # is about these very trainings, and images alone are resampled.
     if all(len(side.seeds) > 1 or not side.trained for side in (a, b)) and (a.trained or b.trained):
         estimate = seed_interval(a.values, codes, b.values)
         return estimate.low, estimate.high, "seeds and images", estimate.p_value(), estimate.half_width
@@ -219,6 +224,8 @@ def correct_family(compared: Sequence[Comparison], family: str) -> list[PairedDi
     found = []
     for comparison, p_holm, threshold in zip(compared, corrected, thresholds, strict=True):
         line = comparison.line
+        # The widest interval that Holm would have judged this comparison by: a difference just
+        # beyond its reach would have been decided.
         gap = math.nan if math.isnan(threshold) else comparison.reach(float(threshold))
         verdict, reason = _verdict(comparison, float(p_holm), size)
         found.append(
@@ -316,6 +323,7 @@ def _compare_methods(
         wanted = list(itertools.combinations(methods, 2))
     else:
         wanted = [(by_label[a], by_label[b]) for a, b in chosen if a in by_label and b in by_label]
+    # The correction needs every p-value of the families that the wanted pairs belong to.
     families = {_family(a, b) for a, b in wanted}
     keys = {frozenset((a.key, b.key)) for a, b in wanted}
 
@@ -328,6 +336,8 @@ def _compare_methods(
     names = method_names(methods)
     found = []
     for a, b in wanted:
+        # Each pair is measured once, in the order of the methods, and turned round
+        # where it was asked for the other way.
         line = corrected.get((a.key, b.key)) or corrected[b.key, a.key].reversed()
         found.append(dataclasses.replace(line, a=names[a.key], b=names[b.key]))
     return found

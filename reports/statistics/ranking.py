@@ -160,6 +160,8 @@ def compare_with_baseline(
     trained = sorted((m for m in methods if m.trained), key=_mean, reverse=higher_is_better)
     if not baselines or not trained:
         return []
+    # The best one is picked on these very images, which can only raise the
+    # bar, so picking it needs no correction.
     best = (max if higher_is_better else min)(baselines, key=_mean)
     compared = [
         measure_difference(m, best, higher_is_better=higher_is_better, resamples=resamples) for m in trained
@@ -224,6 +226,7 @@ def describe_ranking(rows: pd.DataFrame, metric: str = "psnr_db", heading: str =
 
 
 def _why(undecided: Sequence[Clearance]) -> str:
+    # What stands before the colon is general; the names and numbers behind it differ from model to model.
     reasons = dict.fromkeys(c.difference.reason.split(":")[0] for c in undecided)
     return f" ({_join(list(reasons))})" if len(reasons) == 1 and next(iter(reasons)) else ""
 

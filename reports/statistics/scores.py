@@ -89,15 +89,18 @@ def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], 
         ((0, 1), ['a', 'b'], [[26.0, 27.0], [25.0, 24.0]])
     """
     if rows["identity"].isna().any():
+        # All known identities of an image are the same, and min() skips those that are missing.
         named = rows.groupby("image_id")["identity"].min()
         rows = rows.assign(identity=rows["image_id"].map(named).astype("Int64"))
     needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
     grouped = {}
+    # Columns may be categories, of which only the combinations that occur make groups.
     for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
         seeds, images, identities, values = _aligned(part, metric)
         measured = ~np.isnan(values).all(axis=1)
         if measured.any() and not measured.all():
             seeds, values = tuple(np.array(seeds)[measured].tolist()), values[measured]
+        # Only images that every training has, or the means of trainings would be over different images.
         known = np.flatnonzero(~np.isnan(values).any(axis=0))
         if len(known) < len(images):
             images, identities, values = images[known], identities.iloc[known], values[:, known]

@@ -55,6 +55,7 @@ def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
         grouped = group_scores(rows, metric)
         for mask in dict.fromkeys(key[0] for key in grouped):
             methods = [scores for key, scores in grouped.items() if key[0] == mask]
+            # Several trainings have an interval in closed form: only single ones are resampled.
             shared = resample_together([m for m in methods if len(m.seeds) == 1], resamples)
             records += [
                 {"mask": mask, "metric": metric, **_line(m, resamples, shared.get(m.key))} for m in methods
@@ -64,6 +65,7 @@ def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
         "n_images", "n_identities", "n_seeds", "seed_sd", "n_capped",
     ]  # fmt: skip
     table = pd.DataFrame(records, columns=columns)
+    # Metrics were taken one after another; the lines of a method belong together, in the order of the rows.
     order = {key: i for i, key in enumerate(dict.fromkeys(zip(table["mask"], table["label"], strict=True)))}
     place = pd.Series([order[k] for k in zip(table["mask"], table["label"], strict=True)], dtype="int64")
     return table.iloc[place.argsort(kind="stable")].reset_index(drop=True)
@@ -175,6 +177,7 @@ def _distribution_interval(scores: pd.DataFrame) -> dict[str, Any]:
         low, high = scores[["low", "high"]].iloc[0]
         return {"low": float(low), "high": float(high), "interval": "images"}
     spread = float(scores["value"].std(ddof=1)) / np.sqrt(count)
+    # Both are half widths of independent errors, so their squares add.
     reach = float(np.hypot(stats.t.ppf(0.975, count - 1) * spread, over_images))
     mean = float(scores["value"].mean())
     return {"low": mean - reach, "high": mean + reach, "interval": "seeds and images"}

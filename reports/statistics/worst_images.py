@@ -81,8 +81,11 @@ def contrast_traits(
         # A resample may hold no image of one group; it says nothing about the difference.
         drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
         low = high = float("nan")
+        # Percentiles of a minority of resamples would describe only those that happened to hold both groups.
         if len(drawn) > resamples // 2:
+            # The quotient of two resampled means is the mean over the group's images in that resample.
             gaps = (drawn[:, 0] / drawn[:, 1] - drawn[:, 2] / drawn[:, 3])[:, None]
+            # The group with fewer people decides how far the interval must be expanded.
             clusters = min(len(np.unique(codes[group])) for group in (worst, ~worst))
             limits = percentile_interval(gaps, clusters)
             low, high = float(limits[0][0]), float(limits[1][0])
