@@ -33,6 +33,7 @@ def example_completions(count: int, size: int) -> ImageBatch:
     for image in made:
         image[hole] = image[~hole].mean(axis=0)
         smooth = gaussian_filter(image.astype(float), (size / 32, size / 32, 0))
+        # Only the hole is blurred: known pixels stay those of the truth, as in every composite.
         image[hole] = np.rint(smooth[hole])
     planes = [torch.from_numpy(x).permute(0, 3, 1, 2).contiguous() for x in (truth, made)]
     mask = torch.from_numpy(hole).float().expand(count, 1, size, size)
@@ -52,7 +53,9 @@ def luma(images: torch.Tensor, weights: tuple[float, float, float], offset: floa
 
 def matlab_ssim(images: ImageBatch) -> float:
     """MATLAB's ``ssim`` of ``rgb2gray`` images: Gaussian of 11 (sigma 1.5), borders replicated, the whole map."""
+    # rgb2gray keeps 8 bits.
     gray = [luma(x, (0.2989, 0.5870, 0.1140)).round() for x in (images.composite, images.truth)]
+    # Padded by the window's radius, the valid region is the size of the image: MATLAB's whole map.
     padded = [torch.nn.functional.pad(x, (5, 5, 5, 5), mode="replicate") for x in gray]
     return float(mean_ssim(padded[0], padded[1]).mean())
 
@@ -157,9 +160,11 @@ def conventions_table(images: ImageBatch) -> str:
     """Return the table in Markdown."""
     lines = ["| program | value | because |", "|---|--:|---|"]
     with warnings.catch_warnings():
+        # Programs warn about some of these calls; what they return all the same is compared.
         warnings.simplefilter("ignore")
         for program, why, value in rows(images):
             number = value()
+            # Decibels or a score, by their size.
             digits = 2 if number > 5 else 4
             lines.append(f"| {program} | {number:.{digits}f} | {why} |")
     return "\n".join(lines) + "\n"

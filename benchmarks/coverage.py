@@ -56,6 +56,7 @@ class World:
         """``(N,)`` person of each image."""
         images = np.full(self.people, self.per_person)
         if self.unequal:
+            # A fixed seed: the sizes belong to the world, and do not change from repeat to repeat.
             images = np.random.default_rng(0).geometric(1 / self.per_person, self.people)
         return np.repeat(np.arange(self.people), images)
 
@@ -75,6 +76,7 @@ class World:
         spread = self.seed_b if second and self.seed_b is not None else self.seed
         offset = rng.normal(0, spread, (count, 1))
         if self.skewed:
+            # Mean 0 and the same standard deviation as the normal one, with its tail below.
             offset = spread * (1 - rng.exponential(1.0, (count, 1)))
         if self.collapse:
             offset = offset - (rng.random((count, 1)) < self.collapse)
@@ -111,10 +113,12 @@ def hierarchical(
 ) -> tuple[float, float]:
     """Compute the plain hierarchical bootstrap, for comparison: trainings, then people, percentile limits."""
     people = int(codes.max()) + 1
+    # A multinomial draw is how often each person comes up among as many draws as there are people.
     weights = rng.multinomial(people, np.full(people, 1 / people), size=500) / people
     means = []
     for side in (a, b):
         by_person = np.stack([np.bincount(codes, row) for row in side]) / np.bincount(codes)
+        # Trainings are drawn anew in every resample, people are shared by both methods, which pairs them.
         drawn = rng.integers(0, len(side), (500, len(side)))
         means.append(np.take_along_axis(weights @ by_person.T, drawn, axis=1).mean(axis=1))
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
@@ -140,10 +144,9 @@ def between_trainings(
 ) -> dict[str, float]:
     """Shares over ``repeats`` comparisons of two methods whose true difference is ``difference`` dB.
 
-    ``covered``: the two-component interval holds the truth. ``mean``: that for the mean of one method. ``less a
-    fill``: that for its difference to something untrained.
-    ``excludes zero``: the comparison is decided. ``hierarchical``, ``images only``: coverage of two other
-    intervals.
+    ``covered``: the two-component interval holds the truth. ``mean``: the interval for the mean of one method does.
+    ``minus a baseline``: the interval for its difference from a training-free baseline does. ``excludes zero``: the
+    comparison is decided. ``hierarchical``, ``images only``: coverage of two other intervals.
     """
     rng = np.random.default_rng(seed)
     codes, mean = world.codes, world.mean_offset
@@ -153,17 +156,21 @@ def between_trainings(
     for _ in range(repeats):
         hard, harder = world.difficulty(rng), world.difficulty(rng)
         a = difference + hard + world.trainings(rng, seeds)
+        # The methods share most of an image's difficulty, not all of it.
         b = hard + 0.3 * harder + world.trainings(rng, seeds, second=True)
         estimate = seed_interval(a, codes, b)
         shares["covered"] += estimate.low <= difference <= estimate.high
         shares["excludes zero"] += not estimate.low <= 0 <= estimate.high
         alone = seed_interval(a, codes)
         shares["mean"] += alone.low <= difference + mean <= alone.high
+        # A baseline has the images' difficulty and no trainings.
         over = seed_interval(a, codes, (hard + 0.3 * harder)[None])
         shares["minus a baseline"] += over.low <= difference + mean <= over.high
         if compare:
             low, high = hierarchical(a, codes, b, rng)
             shares["hierarchical"] += low <= difference <= high
+            # Averages in the place of trainings: a single row each, whose
+            # spread between seeds cannot be seen.
             paired = seed_interval(a.mean(axis=0), codes, b.mean(axis=0))
             shares["images only"] += paired.low <= difference <= paired.high
     return {name: count / repeats for name, count in shares.items()}
@@ -201,6 +208,7 @@ def print_coverage(repeats: int) -> None:
     print("| one training | cluster bootstrap | bootstrap over images |\n|---|---|---|")
     for people, per_person in ((300, 5), (1000, 20), (40, 5), (12, 5), (5, 5), (2, 5)):
         world = World(people=people, per_person=per_person)
+        # A quarter of the repeats for the world with 20,000 images.
         clustered, naive = one_training(world, repeats if people < 1000 else max(1, repeats // 4))
         print(f"| {people} people x {per_person} | {clustered:.1%} | {naive:.1%} |", flush=True)
     print("\n| world | seeds | difference | minus a baseline | mean | hierarchical bootstrap | images only |")
@@ -285,6 +293,7 @@ def main() -> None:
     names = options.tables.split(",")
     if unknown := set(names) - set(TABLES):
         parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+    # Binomial, at the shares that are hoped for.
     error, family = (100 * np.sqrt(p * (1 - p) / options.repeats) for p in (0.95, 0.06))
     print(f"{options.repeats} repeats; standard error {error:.1f} points at 95 %, {family:.1f} at 6 %.")
     for name in names:

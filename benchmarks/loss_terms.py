@@ -5,7 +5,7 @@
 For each term: its value, its weight in the loss, the norm of its weighted gradient with respect to the generator's
 weights as a share of the sum over all terms, and the cosine of that gradient with the gradient of the squared error
 inside the hole, which is what PSNR of the composite measures (1: the same direction; 0: indifferent; below: against).
-float32, networks in training mode, training images, centre hole; the finished weights.
+float32, networks in training mode, training images, center hole; the finished weights.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
     state = checkpoint.newest_checkpoint(options.training)
     assert state is not None, "no checkpoint"
     model.networks.load_state_dict(state["networks"])
+    # As while training: batch-norm with the statistics of the batch.
     model.networks.train()
 
     data = open_data(DataSpec(source=options.data, size=task.size))
@@ -61,12 +62,14 @@ def main() -> None:
     )
 
     weights = [w for w in model.networks["generator"].parameters() if w.requires_grad]
+    # The last phase, in which every term is there.
     phase = model.phases(Budget(num_steps=100))[-1]
     completion = model.complete(batch)
     terms = dict(model.loss("generator", batch, completion, replace(phase)))
     loss = terms.pop("loss")
 
     def pull(value: torch.Tensor) -> torch.Tensor:
+        # The graph is kept, since all terms share one forward.
         found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
         return torch.cat(
             [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, weights, strict=True)]
@@ -75,6 +78,8 @@ def main() -> None:
     error = pull(mse_over_weights(completion.raw, image, batch.mask))
     pulls = {}
     for name, value in terms.items():
+        # The loss is linear in its terms, so its derivative is the weight.
+        # Terms that are only logged have none.
         (weight,) = torch.autograd.grad(loss, value, retain_graph=True, allow_unused=True)
         pulls[name] = (value.item(), 0.0 if weight is None else weight.item(), pull(value))
     total = sum(abs(weight) * float(g.norm()) for _, weight, g in pulls.values())

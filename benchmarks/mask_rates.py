@@ -25,6 +25,7 @@ def main() -> None:
     ids = [str(i) for i in range(options.count)]
     rates = {}
     for name in registry.mask_names():
+        # A draw that is not timed, for what is set up only once.
         registry.draw_masks(name, ids[:8], options.size)
         seconds = []
         for _ in range(3):

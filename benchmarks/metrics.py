@@ -1,6 +1,6 @@
 """PSNR and SSIM of a batch against a plain scikit-image loop, on the same cores.
 
-"centre hole" are composites, known pixels equal, as every model here gives; "everywhere" are pictures that
+"center hole" are composites, known pixels equal, as every model here gives; "everywhere" are pictures that
 differ in every pixel, the worst case.
 
     OMP_NUM_THREADS=1 python benchmarks/metrics.py
@@ -82,7 +82,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|")
     for size in options.sizes:
-        for where in ("centre hole", "everywhere"):
+        for where in ("center hole", "everywhere"):
             print(_row(size, where, options.repeats))
     print("\n| size | part, where pictures differ everywhere | ms / image |")
     print("|---|---|---|")
@@ -96,6 +96,7 @@ def _row(size: int, where: str, repeats: int) -> str:
     deviation = np.abs(_ours(pictures) - _scikit_image(truth, made)).max()
     loop, batched = [], []
     for _ in range(repeats):
+        # In turn, so that load from elsewhere slows both.
         loop.append(_seconds(lambda: _scikit_image(truth, made)))
         batched.append(_seconds(lambda: _ours(pictures)))
     a, b = (1000 * statistics.median(times) / BATCH for times in (loop, batched))
@@ -147,7 +148,8 @@ def _parts(size: int, repeats: int) -> dict[str, float]:
 def _pictures(size: int, where: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8], ImageBatch]:
     truth = render_faces(list(range(BATCH)), size)
     made = truth.copy()
-    hole = slice(size // 4, size // 4 + size // 2) if where == "centre hole" else slice(None)
+    hole = slice(size // 4, size // 4 + size // 2) if where == "center hole" else slice(None)
+    # Shifted by three pixels, and the last bit flipped, so that flat areas differ too.
     made[:, hole, hole] = np.roll(truth, 3, axis=2)[:, hole, hole] ^ 1
     planes = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in (truth, made)]
     pictures = ImageBatch(planes[0], planes[1], planes[1].float() / 255, torch.ones(BATCH, 1, size, size))

@@ -37,11 +37,13 @@ def decode_block(place: Path, ids: list[str]) -> int:
 
 def write(path: Path, num_bytes: int) -> None:
     """Write as many bytes, in pieces of 16 MiB, until they are on the disk."""
+    # Random bytes: a file system that compresses would write zeros in no time.
     piece = os.urandom(2**24)
     with path.open("wb") as file:
         for start in range(0, num_bytes, len(piece)):
             file.write(piece[: num_bytes - start])
         file.flush()
+        # Else the time would be that of a copy into memory.
         os.fsync(file.fileno())
 
 
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     source, processes = find_source(given.data), num_processes()
+    # Blocks, or passing single names between processes would be most of the work.
     blocks = [source.ids[i : i + 256] for i in range(0, len(source.ids), 256)]
     plain, packed, written = [], [], []
     for _ in range(given.repeats):
@@ -61,6 +64,7 @@ def main() -> None:
         if processes == 1:
             list(map(partial(decode_block, source.place), blocks))
         else:
+            # As packing starts its processes.
             with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
                 list(pool.map(partial(decode_block, source.place), blocks))
         plain.append(time.perf_counter() - start)
@@ -70,6 +74,7 @@ def main() -> None:
         packed.append(time.perf_counter() - start)
         (pack,) = folder.glob("*.npy")
         num_bytes = pack.stat().st_size
+        # Removed before the plain write, so that both find the same room on the disk.
         pack.unlink()
         start = time.perf_counter()
         write(folder / "plain", num_bytes)
@@ -80,6 +85,7 @@ def main() -> None:
     print("|---|---|---|")
     timings = {"plain decoding": plain, "packing": packed, f"writing {num_bytes / 1e9:.2f} GB": written}
     for name, seconds in timings.items():
+        # The shortest time is the one least disturbed.
         print(f"| {name} | {min(seconds):.1f} | {len(source.ids) / min(seconds):,.0f} |")
     print(f"\npacking takes {min(packed) / min(plain):.2f} times as long as plain decoding")
 

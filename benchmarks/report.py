@@ -38,6 +38,7 @@ def main() -> None:
         page = render_report(experiment, Path(folder) / "reports" / "large")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         megabytes = page.stat().st_size / 1e6
+    # Kilobytes on Linux.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{args.images:,} images x {args.models} models x {args.masks} masks: "
@@ -52,6 +53,7 @@ def write_experiment(folder: Path, images: int, models: int, masks: int) -> Path
     for m, mask in enumerate(MASKS[:masks]):
         rng = np.random.default_rng(m)
         hardness = rng.normal(0, 2, images)
+        # One mask with equal holes, as the center, and others with different ones: both paths of the page.
         ratio = np.full(images, 0.25) if m == 0 else rng.uniform(0.05, 0.5, images)
         save_pool(folder / "pictures" / f"{mask}.npz", rng)
         for i, name in enumerate(names):
@@ -59,6 +61,8 @@ def write_experiment(folder: Path, images: int, models: int, masks: int) -> Path
             place = folder / "cells" / cell
             place.mkdir(parents=True)
             write_rows(rows(name, mask, 22 + 0.3 * i + hardness, ratio, rng), place / "results.parquet")
+            # Noise of a narrow range: that of all values would not
+            # compress at all, as no real completion does.
             fill = rng.integers(0, 256, (POOL, SIZE, SIZE, 3), dtype=np.uint8) // 8 + 100
             np.savez(place / "pictures.npz", ids=ids(POOL), composite=fill.astype(np.uint8))
             cells.append(entry(cell, name, mask))
@@ -70,6 +74,7 @@ def rows(name: str, mask: str, mean: np.ndarray, ratio: np.ndarray, rng: np.rand
     """One cell's results: five images a person."""
     count = len(mean)
     psnr = mean - 8 * (ratio - 0.25) + rng.normal(0, 0.4, count)
+    # Metrics that agree with one another, as real ones mostly do.
     ssim = 1 - 0.5 * 10 ** (-psnr / 40)
     return pd.DataFrame(
         {
@@ -88,7 +93,7 @@ def ids(count: int) -> np.ndarray:
 
 
 def save_pool(path: Path, rng: np.random.Generator) -> None:
-    """Gradients with noise, and a centre hole."""
+    """Gradients with noise, and a center hole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     gradient = np.linspace(40, 200, SIZE)[None, :, None, None] + rng.uniform(-40, 40, (POOL, 1, SIZE, 3))
     image = np.clip(gradient + rng.normal(0, 8, (POOL, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)

@@ -35,6 +35,7 @@ def main() -> None:
     print("|---|---|---|")
     for people in (options.people, None):
         rows = scores(options.images, options.models, people)
+        # In this order: the means draw the resamples that the differences then find in the cache.
         means, differences = (
             _seconds(partial(f, rows, ["psnr_db"])) for f in (summarize, paired_differences)
         )

@@ -25,7 +25,7 @@ import sys
 import time
 
 FOUR = "context-encoder,glcic,pconv,mgs-iim"
-FILLS = "mean,mean-image,biharmonic"
+BASELINES = "mean,mean-image,biharmonic"
 ABLATIONS = "mgs-iim-no-gate,mgs-iim-no-sn,mgs-iim-single-d,mgs-iim-no-skip"
 LEARNING_RATES = ("2e-4", "4e-4", "8e-4")
 #: The seed of ``choose``: none of those that are reported.
@@ -68,14 +68,16 @@ def stages(options: argparse.Namespace) -> list[list[str]]:
     name = options.name
     common = ["--images-seen", str(options.images_seen), "--learning-rate", options.learning_rate]
     common += ["--seeds", options.seeds, "--metrics", "secondary"]
+    # The ablations go into the table's own experiment, where they are compared with its MGS-IIM.
     main = ["--mask", "center", "--name", name, *common]
+    # A crop of the bare hole, half of the side; the default shows a ring around it.
     local = {64: "local-32", 160: "local-80"}.get(options.size)
     ambiguities: dict[str, tuple[str, str]] = {}
     if local:
         ambiguities[local] = ("--set", f"mgs-iim.local_size={local.removeprefix('local-')}")
     ambiguities |= AMBIGUITIES
     found = {
-        "table": [["--models", f"{FOUR},{FILLS}", *main]],
+        "table": [["--models", f"{FOUR},{BASELINES}", *main]],
         # Under a name of its own: one experiment holds one version of a model.
         "perceptual": [
             [
@@ -89,7 +91,7 @@ def stages(options: argparse.Namespace) -> list[list[str]]:
             for what, how in ambiguities.items()
         ],
         "masks": [
-            ["--models", f"{FOUR},{FILLS}", "--mask", mask, "--name", f"{name}-{mask}", *common]
+            ["--models", f"{FOUR},{BASELINES}", "--mask", mask, "--name", f"{name}-{mask}", *common]
             for mask in ("random-rect", "shapes", "freeform")
         ],
     }
@@ -135,6 +137,7 @@ def main() -> None:
         try:
             code = process.wait(None if left == float("inf") else left)
         except subprocess.TimeoutExpired:
+            # The run writes a checkpoint before it ends, so it is waited for without a limit.
             process.send_signal(signal.SIGTERM)
             process.wait()
             sys.exit("time is up; give the command again to go on")

@@ -52,6 +52,7 @@ def tune(
             for rate in rates:
                 if rate not in scores[model]:
                     scores[model][rate] = score(model, rate)
+        # All models get the extended grid, or one of them would have been given more tries than the others.
         best = {max(of, key=lambda rate, of=of: of[rate]) for of in scores.values()}  # type: ignore[misc]
         ends = [rates[0] / 2] * (rates[0] in best) + [rates[-1] * 2] * (rates[-1] in best)
         if not ends:
@@ -105,6 +106,7 @@ def main() -> None:
     common += ["--mask", options.mask, "--no-pictures", "--jobs", options.jobs]
 
     def score(model: str, rate: float) -> float:
+        # An experiment for each trial, so that a repeated command finds what is done.
         trial = f"{name}-trial-{model}-{rate:g}"
         words = [
             "--models",
@@ -125,6 +127,7 @@ def main() -> None:
     tuning = {model: record(model, of, trial_images_seen) for model, of in scores.items()}
     parts = []
     for model, chosen in tuning.items():
+        # An experiment has one learning rate, so each model gets its own, and they are merged afterwards.
         parts.append(Path("runs") / f"{name}-{model}")
         words = [
             "--models",

@@ -33,7 +33,7 @@ optimizer               Adadelta, batch 96               faithful track: learnin
                                                          1.0
 fill                    mean pixel of the training data  the same                         fill
 post-processing         Telea, then Poisson blending     none; or the published one, and  post_processing
-                                                         so labelled
+                                                         so labeled
 ======================  ===============================  ===============================  ======================
 """
 
