@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bench.errors import UsageError
 from models.config_fields import describe_type, fits_type, type_hints
-from models.learning_rates import SCHEDULES, UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE
+from models.learning_rate_schedules import SCHEDULES, UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE
 from models.registry import did_you_mean
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -58,7 +58,7 @@ class RunConfig:
         micro_batch: at most this many images at once; gradients are accumulated over the batch.
         steps_per_phase: exactly this many steps for every phase, instead of ``images_seen``.
         learning_rate: of the uniform track's Adam, at the first step.
-        schedule: how the uniform track's learning rate changes (:data:`models.learning_rates.SCHEDULES`).
+        schedule: how the uniform track's learning rate changes (:data:`models.learning_rate_schedules.SCHEDULES`).
         seeds: one training each.
         flips: mirror half of the training images.
         precision: ``auto`` is bf16 autocast where the device computes in it, else fp32; or one by name

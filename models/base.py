@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.learning_rates import UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE, schedule_factor
+from models.learning_rate_schedules import UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE, schedule_factor
 
 Track = Literal["uniform", "faithful"]
 
@@ -194,7 +194,7 @@ class OptimizerSpec:
         learning_rate: the base rate, which ``schedule`` scales.
         betas: Adam's decay rates of the two moments.
         momentum: SGD's momentum.
-        schedule: name of a schedule in :data:`models.learning_rates.SCHEDULES`.
+        schedule: name of a schedule in :data:`models.learning_rate_schedules.SCHEDULES`.
     """
 
     name: Literal["adam", "adadelta", "sgd"]

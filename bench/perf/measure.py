@@ -26,7 +26,7 @@ from bench.profiling.peak_memory import PeakMemory
 from bench.training.data_loader import BatchSource, StepBatches, TrainingDataLoader
 from bench.training.device import Compute, select_device
 from bench.training.model_setup import move_to_device
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from bench.training.trainer import Trainer
 from masks import bank
 from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task

@@ -21,7 +21,7 @@ from bench.profiling.roofline import GPUS, model_step
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.model_setup import move_to_device
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from bench.training.trainer import Trainer
 from models.base import Box, Budget, Task
 from models.discovery import load_model

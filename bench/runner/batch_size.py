@@ -21,7 +21,7 @@ from bench.runner.run_folder import DamagedManifestError
 from bench.training.data_loader import StepBatches, keep_resident
 from bench.training.device import Compute
 from bench.training.model_setup import build_model
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
 from models.base import Batch

@@ -13,7 +13,7 @@ import torch
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.metric_logger import NonFiniteLossError
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models import contract
 from models.base import Batch, Budget

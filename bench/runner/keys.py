@@ -34,7 +34,7 @@ _TRAINING_CODE: tuple[Place, ...] = (
     ("bench.training.train_step", "TrainStep.run"),
     ("bench.training.optimizers", "Optimizers.enter_phase"),
     ("bench.training.optimizers", "Optimizers.set_modes"),
-    ("bench.training.schedule", "Schedule"),
+    ("bench.training.phase_schedule", "Schedule"),
     ("bench.training.data_loader", "TrainingDataLoader"),
     ("bench.training.device", "select_device"),
     ("bench.training.model_setup", "build_model"),

@@ -34,7 +34,7 @@ from bench.runner.sample_grid import SampleGrid
 from bench.training import checkpoint
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.model_setup import build_model
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import InpaintingModel

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.training import checkpoint
 from bench.training.distributed import SINGLE_PROCESS, ProcessGroup
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from bench.training.train_log import TrainLog
 
 #: Weight of the newest report in the smoothed rate from which the remaining time is estimated.

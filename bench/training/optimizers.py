@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from models.base import OptimizerSpec, Phase
 
 

@@ -14,7 +14,7 @@ from bench.training.data_loader import BatchSource
 from bench.training.device import Compute
 from bench.training.metric_logger import MetricLogger, NonFiniteLossError, Progress
 from bench.training.optimizers import Optimizers
-from bench.training.schedule import Intervals, Schedule, is_due
+from bench.training.phase_schedule import Intervals, Schedule, is_due
 from bench.training.signals import StopSignals
 from bench.training.train_log import TrainLog
 from bench.training.train_step import TrainStep

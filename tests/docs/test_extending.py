@@ -32,7 +32,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bench/evaluation/hole_bias.py").write_text(example("A metric"))
     (folder / "bench/data/sources/tiles.py").write_text(example("A data source"))
     (folder / "masks/kinds/bands.py").write_text(example("A mask"))
-    schedules = folder / "models/learning_rates.py"
+    schedules = folder / "models/learning_rate_schedules.py"
     text = schedules.read_text()
     end = text.index("def schedule_factor")
     schedules.write_text(f"{text[:end]}{example('A learning-rate schedule')}\n\n{text[end:]}")

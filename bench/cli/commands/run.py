@@ -35,7 +35,7 @@ from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config,
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
 from masks.image_files import escape_name
-from models.learning_rates import SCHEDULES
+from models.learning_rate_schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from bench.runner.run_folder import RunFolder

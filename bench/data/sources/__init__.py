@@ -44,12 +44,12 @@ def find_source(path: Path) -> Source:
     tree = open_tree(path)
     # By source first: a known data set in a zip wins over the folder of images around it.
     for kind in data_sources():
-        for candidate in (tree, *tree.zips(kind.archives)):
+        for candidate in (tree, *tree.open_zips(kind.zip_names)):
             if (found := kind.select(candidate)) is not None:
                 return _describe(kind, candidate, found)
     # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
     # Only a lone zip: of several, nobody could say which one is meant.
-    zips = list(tree.zips())
+    zips = list(tree.open_zips())
     if len(zips) == 1:
         for kind in data_sources():
             if (found := kind.select(zips[0])) is not None:

@@ -70,7 +70,7 @@ class FileTree:
                         )
         return None
 
-    def zips(self, names: Sequence[str] | None = None) -> Iterator[FileTree]:
+    def open_zips(self, names: Sequence[str] | None = None) -> Iterator[FileTree]:
         """Open the zips of those names that lie in this folder; all zips for ``None``."""
         for path in self.files.others if self.place.is_dir() else ():
             name = PurePosixPath(path).name.lower()
@@ -99,7 +99,7 @@ class DataSource(ABC):
     #: Sources are asked in ascending order; the folder of any images comes last.
     order: ClassVar[int] = 10
     #: Zips to look into, in lower case.
-    archives: ClassVar[tuple[str, ...]] = ()
+    zip_names: ClassVar[tuple[str, ...]] = ()
     #: Side of ``--crop center`` in pixels; ``None`` is the largest centered square.
     center_side: ClassVar[int | None] = None
     #: The largest square that an image holds, where all have one size.
@@ -126,7 +126,7 @@ class DataSource(ABC):
         """Return name and title of these images."""
         return self.name, self.title
 
-    def beside(self, tree: FileTree) -> list[Path]:
+    def list_folders(self, tree: FileTree) -> list[Path]:
         """Return folders outside the tree in which lists may lie."""
         return [tree.place.resolve().parent] if tree.place.is_file() else []
 
@@ -146,7 +146,7 @@ class DataSource(ABC):
         self, tree: FileTree, what: str, paths: Mapping[str, str], highest: int | None = None
     ) -> dict[str, int]:
         stem = self.lists.get(what)
-        listed = tree.find_list(stem, self.beside(tree)) if stem else None
+        listed = tree.find_list(stem, self.list_folders(tree)) if stem else None
         if listed is None:
             return {}
         # Checked before matching: a wrong number is a wrong list, whichever images it names.

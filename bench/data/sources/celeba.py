@@ -30,7 +30,7 @@ class CelebA(DataSource):
     homepage = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
     layout = "`img_align_celeba/` or its zip, at any depth, with `list_eval_partition.txt` or `.csv`"
     published_split = "162,770 / 19,867 / 19,962 images, no person on two sides"
-    archives = ("img_align_celeba.zip",)
+    zip_names = ("img_align_celeba.zip",)
     center_side = 160
     largest_side = 178
     aligned_faces = True
@@ -56,11 +56,13 @@ class CelebA(DataSource):
             return _by_id(images)
         # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
         numbered = [p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)]
-        listed = [tree.find_list(self.lists[what], self.beside(tree)) for what in ("split", "identities")]
+        listed = [
+            tree.find_list(self.lists[what], self.list_folders(tree)) for what in ("split", "identities")
+        ]
         ids = _by_id(numbered)
         return _by_id(images) if any(x and match_names(ids, x.rows) for x in listed) else None
 
-    def beside(self, tree: FileTree) -> list[Path]:
+    def list_folders(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
         place = tree.place.resolve()
         # Lists may lie beside or above, but a folder of another name says nothing about its surroundings.
@@ -74,7 +76,7 @@ class CelebA(DataSource):
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
         """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists."""
-        listed = tree.find_list(self.lists["attributes"], self.beside(tree))
+        listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
         if listed is None:
             return {}
         found = match_names(paths, listed.rows)

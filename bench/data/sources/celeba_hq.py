@@ -68,7 +68,9 @@ class CelebAHQ(DataSource):
         return self._of_celeba(tree, paths, "identities")
 
     def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
-        mapping, listed = (tree.find_list(stem, self.beside(tree)) for stem in (_MAPPING, self.lists[what]))
+        mapping, listed = (
+            tree.find_list(stem, self.list_folders(tree)) for stem in (_MAPPING, self.lists[what])
+        )
         # Without the mapping there is no way from a number to CelebA's lists.
         if mapping is None or listed is None:
             return {}

@@ -19,7 +19,7 @@ from bench.perf.reference_step import reference_step, without_custom_kernels
 from bench.profiling.flops import count_operations
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models.base import Batch, Box, Budget, Task
 from models.contract import ContractCase, build_case

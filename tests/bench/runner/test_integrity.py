@@ -17,7 +17,7 @@ from bench.runner.run_folder import RunFolder, file_signature, read_checked_json
 from bench.runner.status import read_status
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
-from bench.training.schedule import Intervals
+from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from models.base import Batch
 from reports.results.experiment import ExperimentError, load_experiment

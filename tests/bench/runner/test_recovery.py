@@ -22,7 +22,7 @@ from bench.runner.run_folder import RunFolder, read_manifest
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
 from bench.training.metric_logger import NonFiniteLossError
-from bench.training.schedule import Intervals
+from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from bench.training.train_log import TrainLog
 from models.base import Batch

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import Compute
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 

@@ -28,7 +28,7 @@ from bench.training.data_loader import StepBatches, TrainingDataLoader
 from bench.training.device import Compute
 from bench.training.distributed import ProcessGroup, SyncedBatchNorm2d
 from bench.training.model_setup import move_to_device
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
 from models.discovery import find_models, load_model

@@ -15,7 +15,7 @@ import torch
 from bench.training.data_loader import StepBatches, TrainingDataLoader
 from bench.training.device import Compute, select_device, supports_bf16
 from bench.training.model_setup import move_to_device
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch, Box, Budget, Task

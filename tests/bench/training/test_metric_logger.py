@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.runner.callbacks import CallbackGroup, load_callbacks
 from bench.runner.run import run_experiment
 from bench.training.metric_logger import MetricLogger, Progress
-from bench.training.schedule import Schedule
+from bench.training.phase_schedule import Schedule
 from bench.training.train_log import TrainLog
 from models.base import OptimizerSpec, Phase
 from tests.bench.runner.test_run import Recorder, request, rows

@@ -11,7 +11,7 @@ import torch
 from bench.runner import diagnostics
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
-from bench.training.schedule import Intervals
+from bench.training.phase_schedule import Intervals
 from bench.training.train_step import OutOfMemoryError
 from bench.training.trainer import Trainer
 from models.base import Batch

@@ -15,7 +15,7 @@ from bench.cli import cli
 from bench.data.procedural_faces import render_faces
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.device import select_device
-from bench.training.schedule import Intervals, Schedule
+from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from masks import bank
 from models import discovery

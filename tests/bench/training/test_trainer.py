@@ -14,7 +14,7 @@ from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.metric_logger import NonFiniteLossError
-from bench.training.schedule import Intervals
+from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from models.base import OptimizerSpec
-from models.learning_rates import SCHEDULES, schedule_factor
+from models.learning_rate_schedules import SCHEDULES, schedule_factor
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
@@ -34,5 +34,5 @@ def test_an_unknown_schedule_is_refused_where_it_is_named() -> None:
 
 
 def test_the_names_are_known_without_importing_torch() -> None:
-    code = "import models.learning_rates, sys; sys.exit('torch' in sys.modules)"
+    code = "import models.learning_rate_schedules, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
