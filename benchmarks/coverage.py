@@ -135,6 +135,7 @@ def one_training(world: World, repeats: int, seed: int = 0) -> tuple[float, floa
             low, high = percentile_interval(
                 cluster_bootstrap_means(values, codes, resamples=1000, seed=repeat), int(codes.max()) + 1
             )
+            # The truth is 0: difficulty has mean zero.
             covered[place] += low[0] <= 0 <= high[0]
     return covered[0] / repeats, covered[1] / repeats
 

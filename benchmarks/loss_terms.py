@@ -71,6 +71,7 @@ def main() -> None:
     def pull(value: torch.Tensor) -> torch.Tensor:
         # The graph is kept, since all terms share one forward.
         found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+        # A term that does not reach a weight pulls at it with zero.
         return torch.cat(
             [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, weights, strict=True)]
         )

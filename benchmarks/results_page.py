@@ -43,6 +43,7 @@ PAGES = (ROOT / "docs" / "results.md", ROOT / "README.md")
 #: Columns of the pages' tables; every metric is in the bundles.
 METRICS = ("psnr_db", "ssim", "lpips_alex", "raw_psnr_db")
 _BLOCK = re.compile(r"(<!-- ([a-z-]+): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+# For as long as the process: imported experiments are shared by all blocks.
 _RUNS = tempfile.TemporaryDirectory()
 
 
@@ -50,6 +51,7 @@ _RUNS = tempfile.TemporaryDirectory()
 def kept_folder(name: str) -> Path:
     """Import an experiment's kept files into a temporary folder."""
     bundle = KEPT / f"{name}.zip"
+    # Evidence of earlier versions was kept as loose files.
     files = [bundle] if bundle.is_file() else sorted(KEPT.glob(f"{name}-manifest.json"))
     files += [] if bundle.is_file() else sorted(KEPT.glob(f"{name}-rows.parquet"))
     return import_experiment(files, runs=Path(_RUNS.name))
@@ -74,6 +76,7 @@ def render_table(names: str) -> str:
     tables = [summary_lines(name, columns.split() or METRICS) for name in re.split(r",\s*", names)]
     lines: dict[str, list[str]] = {}
     for line in (line for table in tables for line in table[1:]):
+        # By name, so that a baseline that every experiment has stands once.
         lines.setdefault(line[0], line)
     return _markdown([tables[0][0], *lines.values()])
 
@@ -83,6 +86,7 @@ def render_one_change(names: str) -> str:
     lines = []
     for part in names.split(";"):
         name, words = (text.strip() for text in part.split("="))
+        # NAME#LABEL names a line; the first line is the one trained model otherwise.
         name, _, label = name.partition("#")
         heading, *rows = summary_lines(name)
         chosen = [row for row in rows if row[0] == label] if label else rows[:1]
@@ -92,6 +96,7 @@ def render_one_change(names: str) -> str:
 
 def render_findings(name: str) -> str:
     """List the report's opening sentences."""
+    # Bundles hold no images.
     context = ReportContext(kept_experiment(name), embed_images=False)
     return "\n".join(f"- {sentence}" for sentence in headline_sentences(context)) + "\n"
 
@@ -131,6 +136,8 @@ RENDERERS: dict[str, Callable[[str], str]] = {
 
 def render(page: str) -> str:
     """Make every block of a page anew."""
+    # A function, since a replacement text would take backslashes in the output for references. Comments of
+    # other kinds are left alone.
     return _BLOCK.sub(lambda m: f"{m[1]}{RENDERERS[m[2]](m[3])}{m[4]}" if m[2] in RENDERERS else m[0], page)
 
 
@@ -170,6 +177,7 @@ def main() -> None:
         stale |= rendered != page
         if not options.check:
             path.write_text(rendered, encoding="utf-8")
+            # Only those that a page shows.
             for name in re.findall(r"measurements/([\w-]+)-validation\.svg", page):
                 draw_curves(name)
     sys.exit(int(stale and options.check))

@@ -130,6 +130,7 @@ def main() -> None:
         print(shlex.join(command), flush=True)
         if options.dry_run:
             continue
+        # The time is for all stages together, so each gets what the ones before it left.
         left = end - time.monotonic()
         if left <= 0:
             sys.exit("time is up; give the command again to go on")

@@ -110,9 +110,9 @@ def choose_pairs(samples: dict[str, MaskSample], num_pairs: int) -> list[Pair]:
         pairs.sort(key=_digest)
         disagreeing = [p for p in pairs if p.disagreement]
         agreeing = [p for p in pairs if not p.disagreement]
-        # One of each in turn, as long as both last: the first half of the pairs are contested ones.
+        # Alternately, as long as both last, so that half of the pairs are contested ones.
         pairs[:] = [p for both in itertools.zip_longest(disagreeing, agreeing) for p in both if p is not None]
-    # A pair of each two models in turn, so that a cut at any place leaves all equally often.
+    # One pair of every two models in turn, so that a cut anywhere leaves all of them equally often.
     in_turns = (pair for turn in itertools.zip_longest(*found.values()) for pair in turn if pair is not None)
     return list(itertools.islice(in_turns, num_pairs))
 

@@ -63,6 +63,7 @@ def render_comparison(
         The page's path.
     """
     first, *others = experiments
+    # Headings and digits as the first experiment describes them.
     metrics = {m.name: m for m in ReportContext(first).metrics}
     pairs = (
         (cell["model"], line["label"])

@@ -298,6 +298,7 @@ def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]
 
     def place(shown: str) -> tuple[int, int]:
         model = grouped[shown][0]["model"]
+        # As in Table 4; what it does not have follows in the order of the cells.
         in_table = order.index(model) if model in order else len(order)
         return GROUPS.index(_group_of(grouped[shown][0])), in_table
 

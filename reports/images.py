@@ -234,6 +234,6 @@ def hole_uri(completion: Pixels, truth: Pixels, mask: Pixels) -> str:
     # A composite keeps every known pixel; where one does not, the reader must see it.
     opaque = (mask > 0) | (completion != truth).any(axis=-1)
     alpha = np.where(opaque, 255, 0).astype(np.uint8)
-    # Transparent pixels all alike, because they cost nothing then.
+    # Transparent pixels are zeroed, because equal pixels compress to next to nothing.
     shown = np.where(opaque[..., None], completion, 0).astype(np.uint8)
     return image_uri(np.concatenate([shown, alpha[..., None]], axis=-1))

@@ -71,7 +71,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                 if not math.isnan(line["mean"])
             }
             model = str(lines["model"].iloc[0])
-            # The paper's number stands only beside what it is a number of.
+            # Published numbers are of CelebA and the center mask, and stand beside nothing else.
             reported = {}
             if mask == MASK and is_claims_dataset(manifest["data"]):
                 numbers = {metric: published_value(model, metric) for metric in metrics}

@@ -44,7 +44,7 @@ def _environment() -> Environment:
     environment.globals["asset"] = _asset
     environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704
     environment.globals["content_policy"] = content_policy
-    # A picture for elements whose real one a script puts in: without any ``src`` the HTML is not valid.
+    # Stands in until a script sets the real image: an ``img`` without ``src`` is not valid HTML.
     environment.globals["transparent"] = image_uri(np.zeros((1, 1, 4), np.uint8))
     environment.globals["marker"] = svg.marker_path
     return environment

@@ -75,6 +75,7 @@ def line_styles(entrants: Iterable[tuple[str, str]]) -> dict[str, LineStyle]:
     for model, label in entrants:
         if label in result:
             continue
+        # Once only: two labels of one model must not look the same.
         if model in KNOWN and model not in taken:
             result[label] = KNOWN[model]
             taken.add(model)

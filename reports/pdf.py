@@ -53,7 +53,7 @@ def print_pdf(page: Path, target: Path) -> Path:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ChromiumError(f"{browser} did not print {page}: {error}") from error
-        # The file decides: an exit code of zero comes without one, too.
+        # The file decides: an exit code of zero may come without one.
         if not printed.is_file():
             said = (done.stderr.strip().splitlines() or ["no word"])[-1]
             raise ChromiumError(f"{browser} did not print {page} (exit {done.returncode}): {said}")

@@ -103,6 +103,7 @@ def plot_paired_forest(
     figure = Figure(
         figsize=(WIDTH, _height(len(differences)) + 0.5 * (len(panels) - 1)), layout="constrained"
     )
+    # Heights follow the numbers of rows, so that rows are equally far apart in both panels.
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[len(p) + 0.6 for p in panels])[
         :, 0
     ]
@@ -179,6 +180,7 @@ def plot_seeds(
     for place, line in enumerate(means.to_dict("records")):
         style = styles[line["label"]]
         own = trainings[trainings["label"] == line["label"]]
+        # Dots below the interval, not on it, or the mean's marker would hide them.
         for dot in own.to_dict("records"):
             (artist,) = axes.plot(
                 [dot["value"]],
@@ -216,7 +218,7 @@ def plot_seeds(
         add_hint(bar, text)
         for edge in (start, end):
             axes.axvline(edge, color=INK, linewidth=0.7, linestyle=(0, (2, 3)))
-        # Above the first model, at the places of numbers below zero.
+        # Place -1: above the first model, whose place is 0.
         places, labels = [-1, *places], [text, *labels]
     axes.set_yticks(places, labels=labels)
     axes.set_ylim(len(means) - 0.4, -0.6 - above)
@@ -260,6 +262,7 @@ def plot_win_matrix(wins: pd.DataFrame) -> Figure:
     """
     count = len(wins)
     figure, axes = new_figure(WIDTH, max(HEIGHT, 1.3 + 0.3 * count))
+    # Letters above the columns: whole names would not fit beside each other.
     codes = [_letter(i) for i in range(count)]
     shown = 100 * wins.to_numpy(dtype=float)
     sns.heatmap(
@@ -267,6 +270,7 @@ def plot_win_matrix(wins: pd.DataFrame) -> Figure:
         ax=axes,
         vmin=0,
         vmax=100,
+        # The same to people with and without color blindness, and in gray.
         cmap="cividis",
         annot=True,
         fmt=".0f",
@@ -278,6 +282,7 @@ def plot_win_matrix(wins: pd.DataFrame) -> Figure:
         xticklabels=codes,
         yticklabels=[f"{_wrap(label)}  {code}" for code, label in zip(codes, wins.index, strict=True)],
     )
+    # seaborn writes texts only where the matrix is not masked, in the order of the matrix.
     for text, value in zip(axes.texts, shown[~np.isnan(shown)], strict=True):
         text.set_color("black" if value > _DARK_BELOW else "white")
     axes.grid(visible=False)

@@ -71,7 +71,7 @@ def save_figures(experiment_folder: Path, folder: Path) -> list[Path]:
     for section in find_sections():
         for plot in find_plots(section.build(context)):
             name = stem = re.sub(r"[^a-z0-9]+", "-", plot.name.lower()).strip("-")[:100]
-            # Names may fall together once they are shortened to letters of file names.
+            # Different names may become one when they are reduced to what file names may hold.
             while name in used:
                 name = f"{stem}-{len(used)}"
             used.add(name)

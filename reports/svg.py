@@ -38,6 +38,7 @@ WIDTH, HEIGHT = 4.7, 3.1
 _STYLE: Any = {
     "font.size": 9.5,
     "font.family": "sans-serif",
+    # Comes with matplotlib, so that texts are measured alike on every machine.
     "font.sans-serif": ["DejaVu Sans"],
     "axes.titlesize": 10.0,
     "axes.titleweight": "bold",
@@ -53,12 +54,14 @@ _STYLE: Any = {
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.axisbelow": True,
+    # Numbers as they are, not as differences to one in the corner of the figure.
     "axes.formatter.useoffset": False,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    # A dollar sign in a name is a dollar sign.
     "text.parse_math": False,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
@@ -69,6 +72,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 9.0,
     "lines.linewidth": 1.7,
+    # Text stays text, which can be searched, and takes the font of the page.
     "svg.fonttype": "none",
 }
 
@@ -122,8 +126,7 @@ def to_svg(figure: Figure, name: str) -> str:
             buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = buffer.getvalue()
-    # What stands before <svg belongs to files of their own, and a style element
-    # would be refused by the page's policy.
+    # The XML prolog belongs in a standalone file only, and the page's policy would refuse a style element.
     text = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S
     )

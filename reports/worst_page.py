@@ -46,6 +46,7 @@ def _panel(context: ReportContext, mask: str) -> dict[str, Any] | None:
     metric = context.measured[0]
     scores = context.scores(mask, metric.name)
     baselines = context.ranking(mask, metric, trained=False)
+    # The best baseline, as a measure of how hard an image is without any training.
     baseline = baselines[0] if baselines else None
     methods = [
         _method(context, mask, sample, method, metric, scores, baseline)

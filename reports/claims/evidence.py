@@ -141,7 +141,7 @@ def compare_size(pair: ModelPair, margin: EquivalenceMargin, comparisons: int) -
     assert published is not None, "a claim of size has a published difference"
     low, high = margin.limits(comparison)
     against = f"published {pair.show(published, unit=True)}, margin {pair.show(low)} to {pair.show(high)}"
-    # First, because a difference may be decided to be smaller than published and still be of the same size.
+    # First, because a precise difference may exclude the published value and still be of the same size.
     if low <= line.low and line.high <= high:
         return pair.evidence("within the margin", "for", against)
     # For one further training of each model, since one is what the paper had.

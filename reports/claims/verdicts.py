@@ -98,8 +98,7 @@ class _Judge:
     def verdict(self, claim: Claim) -> Verdict:
         experiment = self.experiment
         data = experiment.manifest["data"]
-        # In order of what a reader can mend: the data, missing models, different training
-        # masks, damaged logs, too few trainings.
+        # The first obstacle is the one that is named: the data, missing models, different training masks, damaged logs, too few trainings.
         if not is_claims_dataset(data):
             what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
             command = conditions.command_on_celeba(claim)

@@ -244,6 +244,7 @@ def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, An
     recorded = signature if isinstance(signature, dict) else {}
     if "sha256" in recorded and hashlib.sha256(content).hexdigest() != recorded["sha256"]:
         kept = content.count(b"\n")
+        # The number of lines tells a log that was cut off from one that was altered.
         if kept != recorded.get("lines"):
             return records, f"log incomplete: {kept} of {recorded.get('lines')} lines"
         return records, "log changed since it was written"

@@ -61,6 +61,7 @@ def _plots(context: ReportContext) -> list[Plot]:
     if metric is None or mask is None:
         return []
     styles = {m.label: m.style for m in context.methods}
+    # Column by position in _columns, and its unit in that of the axis.
     costs = (
         ("parameters", "parameters of the generator (millions)", 0, 1e6),
         ("time", "training time (minutes)", 3, 60.0),

@@ -221,8 +221,6 @@ def headline_cautions(context: ReportContext) -> list[str]:
             "better on them than it is. Results are numbers of test images."
         )
     fewest, most = _seeds(context)
-    # With too few seeds the order itself is chance; with enough of them it is
-    # real, of models that are far from done.
     if context.budget_is_small:
         seen = min(m.training["images_seen"] for m in context.methods if m.training)
         found.append(
@@ -262,6 +260,7 @@ def _facts(context: ReportContext) -> list[tuple[str, str]]:
         (f"{context.evaluated_on} images", f"{context.data['evaluated']:,}"),
     ]
     if seen:
+        # Models may have been trained for different numbers of images.
         shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
         facts.append(("images seen", shown))
         facts.append(("seeds", ", ".join(str(s) for s in context.settings["seeds"])))

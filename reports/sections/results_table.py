@@ -137,7 +137,9 @@ def _table(context: ReportContext, mask: str) -> dict[str, Any]:
             {"name": "Markdown", "text": as_markdown([header, *plain])},
             {"name": "LaTeX", "text": as_latex([header, *plain])},
         ],
+        # A data URL, since the page has no server and its policy admits no script that would make a file.
         "csv": "data:text/csv;charset=utf-8," + quote(csv),
+        # Names of masks may hold slashes and colons.
         "file": re.sub(r"[^\w.+-]+", "_", f"{context.experiment.name}-{mask}.csv"),
         "missing": _missing(context, mask),
         "notes": context.distribution_notes(mask),
@@ -222,6 +224,7 @@ def _over_baseline(metric: MetricView, clearance: Clearance | None) -> TableValu
     words = {"clears": "clears the baseline", "falls short": "falls short of the baseline"}
     limits = f"{metric.show(line.low, sign=True)} to {metric.show(line.high, sign=True)}"
     return TableValue(
+        # A mark beside the number: color alone is lost in print.
         text=f"{_STANDING[clearance.status]} {metric.show(line.difference, sign=True)}",
         sort=line.difference,
         interval="" if line.interval == "none" else limits,

@@ -46,6 +46,7 @@ def _published_lead(context: ReportContext, mask: str, metric: MetricView) -> fl
     values = table[table["metric"] == metric.name].set_index("model")["value"]
     if PROPOSED not in values.index or len(values) < 2:
         return None
+    # The runner-up, whichever of the other models it is.
     return float(values[PROPOSED] - values.drop(PROPOSED).max())
 
 

@@ -30,6 +30,7 @@ def build_verdicts(context: ReportContext) -> dict[str, Any]:
         "counts": [(outcome, counts[outcome]) for outcome in MEANINGS if counts[outcome]],
         "meanings": [(o, m) for o, m in MEANINGS.items() if counts[o]],
         "shortfalls": shared_shortfalls(verdicts),
+        # One reason for all is said once, not beside every claim.
         "common": reasons.pop() if len(reasons) == 1 else "",
     }
 

@@ -43,7 +43,7 @@ def cluster_codes(identities: ArrayLike) -> tuple[NDArray[np.int64], int]:
     codes, uniques = pd.factorize(pd.Series(identities), use_na_sentinel=True)
     codes = codes.astype(np.int64)
     unknown = codes < 0
-    # Counted on from the known people, so that no two images of unknown persons share a number.
+    # Numbered after the known people, so that no two images of unknown persons share a number.
     codes[unknown] = len(uniques) + np.arange(int(unknown.sum()))
     return codes, len(uniques) + int(unknown.sum())
 
@@ -108,6 +108,8 @@ def _weights(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint1
 
 @lru_cache(maxsize=1)
 def _cached_weights(count: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    # Only the last set is kept: the next metric or mask has the same people, and two sets would double the
+    # memory.
     return list(_weights(count, resamples, seed))
 
 

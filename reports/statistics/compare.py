@@ -104,7 +104,7 @@ def _why_not(a: Experiment, b: Experiment, mask: str) -> str:
             return f"only {other.name} has it"
     if a.manifest["masks"][mask]["digest"] != b.manifest["masks"][mask]["digest"]:
         return "different masks were drawn, or for different images (their digests differ)"
-    # The digest is of the masks; an experiment may have been evaluated on fewer images than another.
+    # Masks that are one fixed box have the same digest for any images of that number.
     if set(a.rows.loc[a.rows["mask"] == mask, "image_id"]) != set(
         b.rows.loc[b.rows["mask"] == mask, "image_id"]
     ):

@@ -57,8 +57,8 @@ def identity_leak(
             fill = next((fills[name] for name in REFERENCES if name in fills), None)
             for scores in methods:
                 if (
-                    # What an external program was trained on is not known.
                     scores.trained
+                    # What an external program was trained on is not known.
                     and scores.train_mask != EXTERNAL
                     and (line := _line(scores, fill, new, resamples))
                 ):

@@ -356,6 +356,7 @@ def _measure_all(
     compared = {}
     for a, b in itertools.combinations(methods, 2):
         if needed(a, b):
+            # Only of equal images: otherwise the pair has draws of its own, over those that both have.
             known = a.key in shared and b.key in shared and a.images.equals(b.images)
             resampled = shared[a.key] - shared[b.key] if known else None
             compared[a.key, b.key] = measure_difference(

@@ -160,8 +160,7 @@ def compare_with_baseline(
     trained = sorted((m for m in methods if m.trained), key=_mean, reverse=higher_is_better)
     if not baselines or not trained:
         return []
-    # The best one is picked on these very images, which can only raise the
-    # bar, so picking it needs no correction.
+    # The best one is picked on these very images, which can only raise the bar for a model that clears it.
     best = (max if higher_is_better else min)(baselines, key=_mean)
     compared = [
         measure_difference(m, best, higher_is_better=higher_is_better, resamples=resamples) for m in trained

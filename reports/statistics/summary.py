@@ -170,6 +170,7 @@ def _number(value: float | None) -> float:
 def _distribution_interval(scores: pd.DataFrame) -> dict[str, Any]:
     """Return ``low``, ``high`` and ``interval`` of the mean over the trainings in ``scores``."""
     count = len(scores)
+    # NaN where a metric has no interval: the mean of gaps is a gap.
     over_images = float(((scores["high"] - scores["low"]) / 2).mean())
     if np.isnan(over_images):
         return {"low": np.nan, "high": np.nan, "interval": "none"}
