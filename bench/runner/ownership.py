@@ -68,7 +68,7 @@ class Ownership:
             if self._create():
                 break
             owner = read_owner(self.path)
-            if owner is not None and not self._is_lost(owner):
+            if owner is not None and not is_lost(self.path, owner, self._lost_seconds):
                 raise OwnedElsewhereError(f"{self.path.parent} is being worked on by {owner}")
             # Renamed before it is removed: of two processes that find the owner lost, one rename fails.
             grave = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}")
@@ -108,12 +108,6 @@ class Ownership:
             written.unlink(missing_ok=True)
         return True
 
-    def _is_lost(self, owner: Owner) -> bool:
-        """Whether the owner has ended: known at once on this machine, by the age of its heartbeat on another."""
-        if owner.host == socket.gethostname():
-            return _started(owner.process) != owner.started
-        return heartbeat_age(self.path) > self._lost_seconds
-
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_seconds):
             # A missed heartbeat is no reason to stop: a network file system comes back, or the owner counts
@@ -128,6 +122,13 @@ def read_owner(path: Path) -> Owner | None:
         return Owner(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def is_lost(path: Path, owner: Owner, lost_seconds: float = LOST_SECONDS) -> bool:
+    """Return whether an owner has ended: known at once on this machine, by the age of its heartbeat on another."""
+    if owner.host == socket.gethostname():
+        return _started(owner.process) != owner.started
+    return heartbeat_age(path) > lost_seconds
 
 
 def heartbeat_age(path: Path) -> float:

@@ -12,7 +12,6 @@ results are the content-addressed folders on the shared file system; submitit's 
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from bench.errors import BenchError, UsageError
 from bench.runner.ownership import read_owner
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import write_json
+from bench.runner.unit_status import job_log, read_jobs
 from bench.runner.work import CellFailure, WorkUnit, portable_request, read_outcome, write_request
 from bench.training.signals import InterruptedTrainingError, StopSignals
 from models.registry import did_you_mean
@@ -177,6 +177,8 @@ class _Watch:
         self.open = {unit.key: unit for unit in units}
         self.failures: dict[str, CellFailure] = {}
         self._folder = self.store.folder / "jobs"
+        self._names = {unit.key: unit.name for unit in units}
+        self._changed = False
         self._jobs = self._read_jobs()
         # Jobs of an earlier command whose units are done, or no longer asked for.
         for key in list(self._jobs):
@@ -203,6 +205,8 @@ class _Watch:
                 names = ", ".join(f"{unit.name} (job {self._jobs[unit.key].job})" for unit in again)
                 self.callbacks.warn(f"vanished from the queue without an outcome, submitted again: {names}")
                 self._submit(again)
+            if self._changed:  # for "bench status", which asks no queue
+                self._write_jobs()
             if not self.open:
                 return
             yield
@@ -221,6 +225,7 @@ class _Watch:
         if state:
             # Told when the state changes, not at every look at the queue.
             if state != job.state:
+                self._changed = True
                 owner = read_owner(unit.folder(self.store) / "owner")
                 on = f" on {owner.host}" if owner and state.startswith("RUNNING") else ""
                 self.callbacks.note(f"{unit.name}: job {job.job} {state.lower()}{on}")
@@ -232,7 +237,7 @@ class _Watch:
 
     def _give_up(self, unit: WorkUnit) -> None:
         outcome, job = read_outcome(self.store, unit), self._jobs[unit.key]
-        log = self._folder / f"{job.job}_0_log.err"
+        log = job_log(self.store.folder, job.job)
         # The last lines only: they are shown in the report, and a log may be megabytes.
         last = log.read_text(errors="replace").strip().splitlines()[-20:] if log.is_file() else []
         reason = f"its job ended {job.attempts} times without an outcome (last: job {job.job}, log {log})"
@@ -284,15 +289,16 @@ class _Watch:
         return [*command, "--root", str(root), *named, *mixed]
 
     def _read_jobs(self) -> dict[str, _Submitted]:
-        try:
-            stored = json.loads((self.store.folder / "jobs.json").read_text(encoding="utf-8"))
-            return {key: _Submitted(str(j["job"]), int(j["attempts"])) for key, j in stored.items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}
+        stored = read_jobs(self.store.folder)
+        return {key: _Submitted(j["job"], j["attempts"], state=j["state"]) for key, j in stored.items()}
 
     def _write_jobs(self) -> None:
-        stored = {key: {"job": j.job, "attempts": j.attempts} for key, j in self._jobs.items()}
+        stored = {
+            key: {"job": j.job, "attempts": j.attempts, "name": self._names[key], "state": j.state}
+            for key, j in self._jobs.items()
+        }
         write_json(self.store.folder / "jobs.json", stored)
+        self._changed = False
 
 
 def read_queue() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The status of an experiment, read from its folder: cells, unfinished trainings, size, the process that uses it.
+"""The status of an experiment, read from its folder: cells, unfinished trainings, units of work, size, holder.
 
 Imports no torch.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
@@ -42,6 +43,7 @@ class RunStatus:
         cells: every cell that was planned: model, label, mask, train_mask, seed, status, reason. ``waiting`` ones are
             not started or being trained; of ``damaged`` ones, files are empty or gone.
         trainings: those that are not complete.
+        units: units of work that were submitted or begun, with ``--jobs`` and ``--on``.
         holder: process that works in the folder, if one does.
         num_bytes: what the folder takes.
         report: the page, if it is written.
@@ -52,6 +54,7 @@ class RunStatus:
     updated: str
     cells: list[dict[str, Any]]
     trainings: list[TrainingStatus]
+    units: list[UnitStatus]
     holder: str | None
     num_bytes: int
     report: Path | None
@@ -102,6 +105,7 @@ def read_status(folder: Path) -> RunStatus:
         trainings=[
             _training(f) for f in sorted(folder.glob("trainings/*")) if not (f / "training.json").is_file()
         ],
+        units=read_units(folder),
         holder=lock_holder(folder),
         num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,

@@ -13,8 +13,10 @@ from bench.cli.options import json_option
 
 if TYPE_CHECKING:
     from bench.runner.status import RunStatus
+    from bench.runner.unit_status import UnitStatus
 
 _ORDER = ("done", "waiting", "failed", "damaged", "not-applicable")
+_STAGE_COLORS = {"running": "green", "queued": "yellow", "stopped": "yellow", "lost": "red", "failed": "red"}
 _COLORS = {"done": "green", "failed": "red", "damaged": "red", "waiting": "yellow"}
 
 
@@ -94,9 +96,42 @@ def _show(status: RunStatus) -> None:
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
+    _show_units(status.units)
     click.echo(f"  report         {status.report or 'not written: bench report ' + status.name}")
     if any(status.counts[state] for state in ("waiting", "failed", "damaged")):
         click.echo(f"  continue with  bench run --config runs/{status.name}/config.toml")
+
+
+def _show_units(units: list[UnitStatus]) -> None:
+    """Print how units of work stand: a line for each that has not finished."""
+    from bench.runner.unit_status import UNIT_STAGES
+
+    if not units:
+        return
+    counts = {stage: sum(unit.stage == stage for unit in units) for stage in UNIT_STAGES}
+    click.echo(
+        f"  units          {len(units)}: {', '.join(f'{n} {stage}' for stage, n in counts.items() if n)}"
+    )
+    for stage in UNIT_STAGES:
+        for unit in units:
+            if unit.stage == stage != "finished":
+                click.secho(f"    {stage:<13}{_describe_unit(unit)}", fg=_STAGE_COLORS.get(stage))
+
+
+def _describe_unit(unit: UnitStatus) -> str:
+    """Return a unit's name, its job, where it is, and why it failed."""
+    words = [unit.name]
+    if unit.job:
+        times = f", submitted {unit.attempts} times" if unit.attempts > 1 else ""
+        queue = f" {unit.queue.lower()}" if unit.queue and unit.stage in ("queued", "stopped") else ""
+        words.append(f"job {unit.job}{queue}{times}")
+    if unit.where:
+        words.append(f"{'no heartbeat of' if unit.stage == 'lost' else 'on'} {unit.where}")
+    if unit.reason:
+        words.append(unit.reason)
+    if unit.log and unit.stage in ("failed", "lost"):
+        words.append(f"log {unit.log}")
+    return "; ".join(words)
 
 
 def _summary(status: RunStatus) -> str:

@@ -1,0 +1,131 @@
+"""``bench status`` of units of work: queued, running where, stopped, lost, failed with its log, finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.runner.ownership import Ownership
+from bench.runner.unit_status import UnitStatus, read_units
+from bench.runner.work import CellFailure, UnitOutcome
+from tests.bench.cli.test_cli import bench
+
+
+def submit(folder: Path, name: str, job: str, state: str, attempts: int = 1) -> None:
+    """Note a job as the head does."""
+    path = folder / "jobs.json"
+    jobs = json.loads(path.read_text()) if path.exists() else {}
+    jobs[f"key-of-{name}"] = {"job": job, "attempts": attempts, "name": name, "state": state}
+    path.write_text(json.dumps(jobs))
+
+
+def end(folder: Path, name: str, outcome: UnitOutcome) -> None:
+    """Note an outcome as a worker does."""
+    place = folder / "units" / name
+    place.mkdir(parents=True, exist_ok=True)
+    record = dataclasses.asdict(outcome) | {"what": f"key-of-{name}"}
+    (place / "unit.json").write_text(json.dumps(record))
+
+
+def by_name(folder: Path) -> dict[str, UnitStatus]:
+    return {unit.name: unit for unit in read_units(folder)}
+
+
+def test_a_unit_is_followed_from_the_queue_to_its_end(tmp_path: Path) -> None:
+    assert read_units(tmp_path) == []
+    submit(tmp_path, "a", "7_0", "PENDING (Resources)")
+    assert by_name(tmp_path)["a"] == UnitStatus(
+        "a", "queued", job="7_0", queue="PENDING (Resources)", attempts=1
+    )
+    with Ownership(tmp_path / "units/a/owner"):
+        running = by_name(tmp_path)["a"]
+        assert (running.stage, running.where) == (
+            "running",
+            f"process {os.getpid()} on {socket.gethostname()}",
+        )
+    end(tmp_path, "a", UnitOutcome("interrupted", host="n1", seconds=3.0))
+    assert by_name(tmp_path)["a"].stage == "stopped"
+    end(tmp_path, "a", UnitOutcome("done", host="n2", seconds=5.0))
+    ended = by_name(tmp_path)["a"]
+    assert (ended.stage, ended.where, ended.seconds) == ("finished", "n2", 5.0)
+
+
+def test_a_failed_unit_has_its_reason_and_its_log(tmp_path: Path) -> None:
+    submit(tmp_path, "b", "8", "RUNNING", attempts=2)
+    failure = CellFailure("RuntimeError: no such loss", "Traceback ...")
+    end(tmp_path, "b", UnitOutcome("failed", {"one": failure, "two": failure}, host="n1", seconds=1.0))
+    assert by_name(tmp_path)["b"].log is None  # there is none yet
+    log = tmp_path / "jobs" / "8_0_log.err"
+    log.parent.mkdir()
+    log.write_text("Traceback ...")
+    failed = by_name(tmp_path)["b"]
+    assert (failed.stage, failed.reason, failed.log) == ("failed", "RuntimeError: no such loss", str(log))
+
+
+def test_an_owner_without_a_heartbeat_is_lost(tmp_path: Path) -> None:
+    submit(tmp_path, "c", "9", "RUNNING")
+    owner = tmp_path / "units/c/owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text(json.dumps({"host": "elsewhere", "process": 1, "started": "1"}))
+    assert by_name(tmp_path)["c"].stage == "running"
+    os.utime(owner, (time.time() - 600, time.time() - 600))
+    lost = by_name(tmp_path)["c"]
+    assert (lost.stage, lost.where) == ("lost", "process 1 on elsewhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"k": 3}', '{"k": {"job": "1"}}', '{"k": {"job": "1", "attempts": "x"}}']
+)
+def test_a_damaged_list_of_jobs_holds_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "jobs.json").write_text(text)
+    assert read_units(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"state": "done"}', '{"state": "done", "failures": [], "host": "", "seconds": 1}']
+)
+def test_a_damaged_outcome_is_none(tmp_path: Path, text: str) -> None:
+    submit(tmp_path, "d", "9", "RUNNING")
+    (tmp_path / "units/d").mkdir(parents=True)
+    (tmp_path / "units/d/unit.json").write_text(text)
+    assert by_name(tmp_path)["d"].stage == "queued"
+
+
+def test_a_list_of_jobs_of_an_earlier_version_names_units_by_their_keys(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text(json.dumps({"0123456789abcdef": {"job": "3", "attempts": 1}}))
+    assert [(unit.name, unit.job) for unit in read_units(tmp_path)] == [("0123456789ab", "3")]
+
+
+def test_bench_status_shows_units_and_their_jobs(workplace: Path, pictures_dir: Path, unet: Path) -> None:
+    words = ["run", "--models", "mean", "--data", str(pictures_dir), "--preset", "smoke", "--name", "kept"]
+    assert bench(*words).exit_code == 0
+    assert "units" not in bench("status", "kept").output
+    folder = Path("runs/kept")
+    submit(folder, "glcic-1", "12_0", "RUNNING")
+    submit(folder, "glcic-2", "12_1", "PENDING (Priority)", attempts=2)
+    submit(folder, "glcic-3", "12_2", "RUNNING")
+    end(
+        folder,
+        "glcic-3",
+        UnitOutcome("failed", {"one": CellFailure("no such loss", "")}, host="n2", seconds=1.0),
+    )
+    (folder / "jobs").mkdir()
+    (folder / "jobs/12_2_0_log.err").write_text("")
+    end(folder, "mean-4", UnitOutcome("done", host="n2", seconds=1.0))
+    with Ownership(folder / "units/glcic-1/owner"):
+        output = bench("status", "kept").output
+        listed: dict[str, Any] = json.loads(bench("status", "kept", "--json").output)
+    assert "units          4: 1 running, 1 queued, 1 failed, 1 finished" in output
+    here = f"process {os.getpid()} on {socket.gethostname()}"
+    assert f"running      glcic-1; job 12_0; on {here}" in output
+    assert "queued       glcic-2; job 12_1 pending (priority), submitted 2 times" in output
+    assert "failed       glcic-3; job 12_2; on n2; no such loss; log runs/kept/jobs/12_2_0_log.err" in output
+    assert "mean-4" not in output  # what has finished needs no line
+    assert [unit["stage"] for unit in listed["units"]] == ["running", "queued", "failed", "finished"]
