@@ -98,7 +98,8 @@ class _Judge:
     def verdict(self, claim: Claim) -> Verdict:
         experiment = self.experiment
         data = experiment.manifest["data"]
-        # The first obstacle is the one that is named: the data, missing models, different training masks, damaged logs, too few trainings.
+        # The first obstacle is the one that is named: the data, missing models, different training
+        # masks, damaged logs, too few trainings.
         if not is_claims_dataset(data):
             what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
             command = conditions.command_on_celeba(claim)

@@ -108,8 +108,8 @@ def _weights(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint1
 
 @lru_cache(maxsize=1)
 def _cached_weights(count: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
-    # Only the last set is kept: the next metric or mask has the same people, and two sets would double the
-    # memory.
+    # Only the last set is kept: the next metric or mask has the same people,
+    # and two sets would double the memory.
     return list(_weights(count, resamples, seed))
 
 
