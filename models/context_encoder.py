@@ -339,6 +339,7 @@ class ContextEncoder(InpaintingModel):
         weight: Tensor | float = 1.0
         if self.box is not None:
             side, band = fake.shape[-1], self.config.overlap
+            # Only the patch has the band: the random-region code does not weight (useOverlapPred=0).
             weight = band_weight(side, side, band, self.config.overlap_weight, fake.device)
         l2 = mse_over_pixels(fake, self._judged_part(batch.image), weight)
         # Adversarial and L2 weight sum to 1 (wtl2), and belong to errors in [-1, 1],

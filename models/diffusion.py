@@ -322,6 +322,7 @@ class Diffusion(InpaintingModel):
         """Return the mean squared error of v in the hole."""
         # A sample has no v: in evaluation mode the loss takes a forward of its own.
         extras = completion.extras or self._denoise_once(batch).extras
+        # Known pixels are given, and an error there would teach the network to copy.
         error = mse_over_weights(extras["v"], extras["target"], batch.mask)
         return {"loss": error}
 

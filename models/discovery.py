@@ -195,6 +195,7 @@ def _import(listing: ModelListing) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{listing.path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Before the file runs: dataclasses look up the module of their class by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

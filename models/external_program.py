@@ -128,7 +128,9 @@ class ExternalProgram(TrainingFreeBaseline):
     def _cached(self, picture: NDArray[np.uint8], hole: NDArray[np.uint8]) -> Path:
         """Where the completion of this image under this mask is kept."""
         config = self.config
+        # Everything besides the pixels that decides what the program writes.
         call = repr((config.command, config.mode, config.environment, config.digests, self.seed))
+        # With the shape, since other images may hold the same bytes in other rows.
         content = hashlib.sha256(picture.tobytes() + hole.tobytes() + repr(picture.shape).encode())
         folder = (
             platformdirs.user_cache_path("inpaint-bench") / "external-programs" / _sha256(call.encode())[:16]
@@ -221,6 +223,7 @@ def load_program(name: str) -> ModelEntry:
     about = {key: str(described.pop(key)) for key in _DESCRIPTION if key in described}
     label = about.get("label", about.get("name", path.stem))
     settings = {**described, "command": _words(described.get("command"), path)}
+    # Sorted, so that the order of lines in the file changes no key.
     settings["environment"] = tuple(
         sorted((k, str(v)) for k, v in dict(described.get("environment", {})).items())
     )

@@ -289,6 +289,8 @@ class PConv(InpaintingModel):
                 name="fine-tune",
                 num_steps=steps["fine-tune"],
                 optimizers={"generator": budget.optimizer(second)},
+                # The zeros of holes enter batch-norm's statistics; for that reason the
+                # paper freezes the encoder's at the end.
                 frozen_batch_norm=("generator.encoder",),
             ),
         ]

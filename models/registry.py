@@ -83,6 +83,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     '; there are: glcic, pconv'
     """
     known = list(known)
+    # Lower case, as all names of this package are.
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near) + "?"

@@ -161,6 +161,7 @@ def _content(context: ReportContext, samples: dict[str, MaskSample], pairs: Sequ
                 "scores": scores,
             }
     order = list(images)
+    # In table order, whatever the order of the pairs.
     labels = [m.label for m in context.methods if any(m.label in (p.a, p.b) for p in pairs)]
     metrics = next(iter(samples.values())).metrics
     return {

@@ -43,6 +43,7 @@ def contextual_attention(
         scores = torch.bmm(known.transpose(1, 2), sought)  # (N, L known, L sought)
         if fuse:
             scores = fuse_scores(scores.view(n, rows, columns, rows, columns)).reshape_as(scores)
+        # A patch is usable if none of its nine positions is hole.
         holes = F.unfold(mask.float()[:, :, ::rate, ::rate], 3, padding=1)
         usable = (holes.amax(dim=1) < 0.5).float().unsqueeze(2)  # (N, L known, 1)
         # As published, unusable patches have score 0 before and weight 0 after the softmax: its sum includes them.

@@ -85,6 +85,7 @@ def same_conv(
         # (side - 1) * stride - 2 * padding + kernel_size is side * stride exactly with this padding.
         padding = (kernel_size - stride) // 2
         return BiasedConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding)
+    # Half of the dilated kernel's reach to either side.
     padding = dilation * (kernel_size - 1) // 2
     layer = TapConv2d if stride == 1 else nn.Conv2d
     return layer(in_channels, out_channels, kernel_size, stride, padding, dilation)

@@ -55,6 +55,7 @@ def random_corners(
 
     They are drawn on the CPU from ``generator``, so that they are the same on every device.
     """
+    # The upper end is exclusive: the last position is size - side.
     corners = torch.randint(0, size - side + 1, (count, 2), generator=generator)
     if device.type == "cuda":  # from pageable memory the copy might wait for the device
         corners = corners.pin_memory()

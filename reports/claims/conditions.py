@@ -214,6 +214,7 @@ def command_for_cells(
         # The other options are "auto" unless somebody says otherwise.
         if value not in (None, "auto"):
             words += [f"--{option}", str(value)]
+    # Flags are words without a value.
     words += [] if settings.get("flips", True) else ["--no-flips"]
     words += ["--compile"] if settings.get("compile") else []
     if metrics := settings.get("metrics"):

@@ -113,6 +113,7 @@ class MetricInfo:
         """Format a value with this metric's digits and a typographic minus; ``missing`` for none or NaN."""
         if value is None or math.isnan(value):
             return missing
+        # The typographic minus is as wide as a plus, so that signed columns line up.
         return f"{value:{'+' if sign else ''}.{self.digits}f}".replace("-", "−")
 
     def as_record(self) -> dict[str, Any]:
@@ -132,6 +133,7 @@ class MetricInfo:
         4
         """
         unit = str(record.get("unit") or "")
+        # A metric of somebody's own may come without heading and digits.
         heading, digits, group = _BEFORE_HEADINGS.get(name, (name, 2 if unit == "dB" else 4, "secondary"))
         low, high = record.get("value_range") or (None, None)
         return cls(

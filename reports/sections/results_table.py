@@ -186,6 +186,7 @@ def _ours(context: ReportContext, mask: str, method: MethodView, metric: MetricV
     if line is None:
         why = metric.unavailable or "no value"
         return TableValue("n/a" if metric.unavailable else "–", None, hint=why)
+    # There is one: this method has a value.
     best = context.ranking(mask, metric)[0]
     pair = None if best is method else context.difference(mask, metric.name, best.label, method.label)
     interval = "" if line["interval"] == "none" else f"{metric.show(line['low'])}–{metric.show(line['high'])}"

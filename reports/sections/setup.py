@@ -91,6 +91,7 @@ def _ambiguities(context: ReportContext, *, deviation: bool) -> list[tuple[str, 
     """Map labels to their ambiguities of one kind; variants of a model that share all of them are named together."""
     grouped: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
     for method in context.methods:
+        # All cells of a method have the same ambiguities.
         cell = method.cells[0]
         # Experiments of earlier versions call them "resolutions".
         found = cell.get("ambiguities", cell.get("resolutions", []))

@@ -22,6 +22,7 @@ def build_training(context: ReportContext) -> dict[str, Any]:
         validations = _validation(context, curves, trainings, styles)
         losses, scores = [], []
         for method, training in trainings:
+            # One training a method: the losses of other seeds look alike, and would fill the page.
             if training["first"]:
                 losses += _losses(method, training, curves)
                 scores += _scores(method, training, curves)

@@ -47,6 +47,7 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
     """
     _same_images(a, b)
     refused, masks = [], []
+    # Masks of either, so that one that the other lacks is named among the refused.
     for mask in dict.fromkeys([*a.masks, *b.masks]):
         reason = _why_not(a, b, mask)
         if reason:

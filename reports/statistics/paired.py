@@ -251,6 +251,7 @@ def _verdict(comparison: Comparison, p_holm: float, size: int) -> tuple[str, str
     if p_holm < ALPHA:
         a_is_better = (line.difference > 0) == comparison.higher_is_better
         return ("a better" if a_is_better else "b better"), ""
+    # Decided if it were the only comparison, but not among so many.
     if line.p_value < ALPHA:
         return "inconclusive", f"not after Holm's correction for {size} comparisons (p = {p_holm:.2g})"
     return "inconclusive", "the interval includes zero"

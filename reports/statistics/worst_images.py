@@ -44,6 +44,7 @@ def worst_images(scores: Floats, *, higher_is_better: bool, share: float = WORST
     >>> worst_images(np.array([30.0, 21.0, 25.0]), higher_is_better=True).tolist()
     [False, True, False]
     """
+    # Stable, so that ties are broken by the order of the images and the choice is always the same.
     order = np.argsort(scores if higher_is_better else -scores, kind="stable")
     worst = np.zeros(len(scores), dtype=bool)
     worst[order[: max(1, round(share * len(scores)))]] = True
