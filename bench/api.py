@@ -517,7 +517,7 @@ def _command_line(
 
 
 def _readable(table: pd.DataFrame) -> str:
-    """Means with their intervals in one cell, as HTML."""
+    """Format means with their intervals in one cell, as HTML."""
     shown = table.copy()
     for column in [str(c) for c in table if f"{c}_low" in table]:
         digits = 2 if column.endswith("_db") else 4

@@ -85,7 +85,7 @@ class CodeDigest:
     modules: dict[str, str]
 
     def __or__(self, other: CodeDigest) -> CodeDigest:
-        """Both closures as one."""
+        """Combine both closures into one."""
         modules = dict(self.modules)
         for name, part in other.modules.items():
             # A module with a part in both gets a digest of the two; one whose parts agree keeps its own, and
@@ -95,7 +95,7 @@ class CodeDigest:
 
 
 def place_of(function: Callable[..., Any] | type) -> Place:
-    """Where a function or class is defined; wrappers and partial applications are looked through.
+    """Return where a function or class is defined; look through wrappers and partial applications.
 
     >>> import json
     >>> place_of(json.JSONDecoder.decode)
@@ -211,7 +211,7 @@ class SourceTree:
         return _Search(self, places, mentions, without).run()
 
     def is_foreign(self, module: _Module, base: ast.expr) -> bool:
-        """Whether a base class is of another library, which may call methods by names that we do not see."""
+        """Return whether a base class is of another library, which may call methods by names that we do not see."""
         text = base.value if isinstance(base, ast.Subscript) else base
         if isinstance(text, ast.Name) and text.id in module.bindings:
             return any(
@@ -289,7 +289,7 @@ class SourceTree:
         return None
 
     def _follow(self, target: Place) -> Place | None:
-        """Where an imported name is defined, through modules that only pass it on."""
+        """Return where an imported name is defined, through modules that only pass it on."""
         source, name = target
         # Bounded, since two modules may import a name from each other.
         for _ in range(10):
@@ -618,7 +618,7 @@ class _Canonical:
         return f"{type(node).__name__}({','.join(fields)})"
 
     def _is_variable(self, node: ast.AST) -> bool:
-        """Whether a name, or a chain of attributes, begins with a variable of a function that we are in."""
+        """Return whether a name, or a chain of attributes, begins with a variable of an enclosing function."""
         while isinstance(node, ast.Attribute):
             node = node.value
         # A parameter that is named like a function of the module is not that function.
@@ -654,7 +654,7 @@ def _variables(node: ast.AST) -> set[str] | None:
 
 
 def _variables_of_own(node: ast.AST) -> bool:
-    """Whether what is stored in a node is stored in the scope around it."""
+    """Return whether what is stored in a node is stored in the scope around it."""
     return not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp)
 
 

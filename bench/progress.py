@@ -64,7 +64,7 @@ class RunClock:
         self.estimate = RunEstimate(tuple(seconds), self.estimate.evaluations, self.estimate.overhead)
 
     def seconds_left(self) -> float:
-        """Seconds that are left."""
+        """Estimate the seconds that are left."""
         parts = (
             self._left("training", self.estimate.trainings),
             self._left("evaluation", self.estimate.evaluations),
@@ -245,7 +245,7 @@ class ConsoleCallbacks(RunCallbacks):
             self._draw(label, label, step, num_steps, [f"{step:,}/{num_steps:,}"])
 
     def training_progress(self, label: str, progress: TrainingProgress) -> None:
-        """Phase, step, images/s, time left and losses."""
+        """Show phase, step, images/s, time left and losses."""
         losses = [
             f"{k.removesuffix('/loss')} {v:.4g}" for k, v in progress.terms.items() if k.endswith("/loss")
         ]
@@ -257,7 +257,7 @@ class ConsoleCallbacks(RunCallbacks):
         self._show(label, label, progress.step, progress.num_steps, parts, extras)
 
     def evaluating(self, label: str, mask: str, done: int, of: int) -> None:
-        """Images scored."""
+        """Show how many images are scored."""
         index = self._counts["evaluation"][0]
         # A moment earlier, so that the first report does not divide by zero.
         if index != self._evaluation[0]:
@@ -331,7 +331,7 @@ class ConsoleCallbacks(RunCallbacks):
 
 
 def _can_redraw(console: Console) -> bool:
-    """Whether lines can be drawn again: on a terminal, and in a notebook that has widgets."""
+    """Return whether lines can be drawn again: on a terminal, and in a notebook that has widgets."""
     if console.is_jupyter:
         return importlib.util.find_spec("ipywidgets") is not None
     return console.is_terminal

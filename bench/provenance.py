@@ -19,7 +19,7 @@ _NUMERIC_LIBRARIES = ("numpy", "scipy", "scikit-image", "torchvision", "lpips")
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python, of this package, and of what the numbers depend on."""
+    """Return the versions of Python, of this package, and of what the numbers depend on."""
     versions = {"inpaint-bench": __version__, "python": platform.python_version()}
     # From the installed metadata, since importing the packages takes seconds.
     for package in _PACKAGES:
@@ -31,7 +31,7 @@ def software_versions() -> dict[str, str]:
 
 
 def hardware_info() -> dict[str, object]:
-    """Processor, cores, memory (GiB) and operating system."""
+    """Describe processor, cores, memory (GiB) and operating system."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
@@ -41,7 +41,7 @@ def hardware_info() -> dict[str, object]:
 
 
 def git_commit() -> str | None:
-    """Git commit of the checkout this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
+    """Return the commit this package runs from, with ``+`` if files differ from it; ``None`` outside git."""
     folder = Path(__file__).parent
 
     # A time limit, because git may wait for a lock or a network file system.

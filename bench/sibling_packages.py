@@ -67,6 +67,6 @@ def _import_from(root: Path, name: str) -> None:
 
 
 def _is_command() -> bool:
-    """Whether this process is the ``bench`` command, in which no code but ours imports by these names."""
+    """Return whether this process is the ``bench`` command, in which no code but ours imports by these names."""
     program = sys.argv[0] if sys.argv else ""
     return program == "-m" or Path(program).parent.name == "bench" or Path(program).stem == "bench"

@@ -27,7 +27,7 @@ _CODE_OPTIONS = {"models": "--models", "models_from": "--models-from", "callback
 
 
 def option_keys(command: click.Command) -> dict[str, click.Option]:
-    """Key in a file -> the option it stands for: the option's long name without dashes in front."""
+    """Map each key in a file to its option: the option's long name without dashes in front."""
     named = {}
     for option in command.params:
         if isinstance(option, click.Option):
@@ -38,7 +38,7 @@ def option_keys(command: click.Command) -> dict[str, click.Option]:
 
 
 def config_option(function: Any) -> Any:
-    """``--config FILE``: the options in FILE become the defaults of the command's own."""
+    """Add ``--config FILE``: the options in FILE become the defaults of the command's own."""
     return click.option(
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -56,7 +56,7 @@ def _use(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
 
 
 def allow_code_option(function: Any) -> Any:
-    """``--allow-code``: run the programs that a file names."""
+    """Add ``--allow-code``: run the programs that a file names."""
     return click.option(
         "--allow-code",
         is_flag=True,
@@ -107,7 +107,7 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
 
 
 def options_from_mapping(given: Mapping[str, Any], ctx: click.Context, where: str) -> dict[str, Any]:
-    """As :func:`read_config_file`, of values already parsed; ``where`` begins every message."""
+    """Do what :func:`read_config_file` does with values already parsed; ``where`` begins every message."""
     known = option_keys(ctx.command)
     defaults: dict[str, Any] = {}
     for key, value in given.items():

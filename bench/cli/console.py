@@ -29,9 +29,9 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
     # Without a finished cell there is nothing to average, and pandas would complain.
     means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
     if as_json:
-        facts = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
+        about = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
         # JSON alone on standard output: another program reads it.
-        click.echo(json.dumps({**facts, "means": means}, indent=1))
+        click.echo(json.dumps({**about, "means": means}, indent=1))
         return
     console = Console(highlight=False)
     for mask in dict.fromkeys(row["mask"] for row in means):
@@ -61,7 +61,7 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
 
 
 def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """One entry a method and mask, in table order, and notes by mask; what was not measured is ``None``."""
+    """Return one entry per method and mask, in table order, and notes by mask; ``None`` where not measured."""
     import pandas as pd
 
     from reports.statistics.summary import (

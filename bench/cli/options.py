@@ -59,7 +59,7 @@ class NumberOrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def flatten_names(values: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """One list of names, without repetition, in the order given."""
+    """Join names into one list, without repetition, in the order given."""
     return tuple(dict.fromkeys(name for group in values for name in group))
 
 
@@ -78,7 +78,7 @@ def data_option(function: F) -> F:
 
 
 def size_option(default: int) -> Callable[[F], F]:
-    """``--size``, with the command's default."""
+    """Add ``--size``, with the command's default."""
     return click.option(
         "--size",
         default=default,
@@ -89,24 +89,24 @@ def size_option(default: int) -> Callable[[F], F]:
 
 
 def device_option(function: F) -> F:
-    """``--device``."""
+    """Add ``--device``."""
     return click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")(function)
 
 
 def json_option(function: F) -> F:
-    """``--json``: print JSON on standard output instead of a table."""
+    """Add ``--json``: print JSON on standard output instead of a table."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 def quiet_option(function: F) -> F:
-    """``--quiet``."""
+    """Add ``--quiet``."""
     return click.option("--quiet", "-q", is_flag=True, help="Print only results, warnings and failures.")(
         function
     )
 
 
 def output_option(help_text: str, **attributes: Any) -> Callable[[F], F]:
-    """``--output`` and ``-o``, a path."""
+    """Add ``--output`` and ``-o``, a path."""
     attributes.setdefault("type", click.Path(dir_okay=False, path_type=Path))
     return click.option("--output", "-o", help=help_text, **attributes)
 
@@ -142,7 +142,7 @@ def _in_words(value: Any) -> str:
 
 
 def cut_options(function: F) -> F:
-    """``--crop``, ``--split`` and ``--allow-unreadable`` of commands that look at data alone."""
+    """Add ``--crop``, ``--split`` and ``--allow-unreadable``, for commands that look at data alone."""
     # Decorators apply from the inside out, so the last one here is shown first.
     for option in (
         click.option("--allow-unreadable", is_flag=True, help="Continue although over 1 % cannot be read."),
@@ -159,12 +159,12 @@ def cut_options(function: F) -> F:
 
 
 def square_options(function: F) -> F:
-    """:func:`cut_options` and ``--size``."""
+    """Add :func:`cut_options` and ``--size``."""
     return size_option(64)(cut_options(function))
 
 
 def models_from_option(function: F) -> F:
-    """``--models-from``, the same for every command."""
+    """Add ``--models-from``, the same for every command."""
     # Stated in the help as well: whoever is given a command line should know that it runs a file.
     return click.option(
         "--models-from",
@@ -231,14 +231,14 @@ def with_own_names(command: click.Command, arguments: Sequence[str]) -> list[str
 
 
 def complete_experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Experiments in ``runs/``."""
+    """Offer the experiments in ``runs/``."""
     from bench.runner.run_folder import RUNS
 
     return _items((p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))), incomplete)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Models and their groups; after a comma, the next of a list."""
+    """Offer models and their groups; after a comma, the next of a list."""
     from models.discovery import find_models
 
     listings = find_models([])
@@ -247,7 +247,7 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_masks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Mask names and groups; after a comma, the next of a list."""
+    """Offer mask names and groups; after a comma, the next of a list."""
     from masks.registry import mask_names
 
     return _items([*mask_names(), "paper", "all"], incomplete)

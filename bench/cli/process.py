@@ -78,7 +78,7 @@ class _PipeWriter(io.FileIO):
 
 
 def _command_stream(stream: TextIO) -> TextIO:
-    """``stream`` made safe for any file name, any encoding, and a reader that leaves early."""
+    """Make ``stream`` safe for any file name, any encoding, and a reader that leaves early."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     codecs.register(_seven_bit)
@@ -101,7 +101,7 @@ def _command_stream(stream: TextIO) -> TextIO:
 
 
 def _seven_bit(name: str) -> codecs.CodecInfo | None:
-    """ASCII under another name: to a stream whose encoding is called "ascii", click writes UTF-8."""
+    """Provide ASCII under another name: to a stream whose encoding is called "ascii", click writes UTF-8."""
     if name != "seven_bit":
         return None
     plain = codecs.lookup("ascii")

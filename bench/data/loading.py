@@ -27,12 +27,12 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
 
     Args:
         spec: what is wanted.
-        progress: told (what, done, of).
-        verify: sum every pixel of a pack that is there, whatever the file's stamp says.
+        progress: called with (what, done, total).
+        verify: recompute the checksums of a cached file, whatever its signature.
 
     Raises:
-        DataError: nothing readable, too much unreadable, an unknown crop or split, an empty split, with ``verify`` a
-            pack that is not what was written.
+        DataError: nothing readable, too much unreadable, an unknown crop or split, or an empty split; with
+            ``verify``, a cached file that is not what was written.
     """
     progress = progress or (lambda what, done, of: None)
     # Before the files are listed, which takes minutes on a network file system.

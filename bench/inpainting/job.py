@@ -108,7 +108,7 @@ def run_jobs(
     on_progress: Callable[[int, int], None],
     on_failure: Callable[[str], None],
 ) -> int:
-    """Do every job; report one that fails and continue with the others. Returns how many failed."""
+    """Do every job, and return how many failed; report one that fails and continue with the others."""
     failures = 0
     for number, job in enumerate(jobs, start=1):
         try:

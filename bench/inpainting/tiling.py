@@ -58,7 +58,7 @@ class ImageCompleter:
 def complete_tiled(
     completer: ImageCompleter, rgb: NDArray[np.float32], hole: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """``rgb`` ``(H, W, 3)`` in [0, 1] with the hole filled; every window is filled from known pixels alone.
+    """Fill the hole of ``rgb``, ``(H, W, 3)`` in [0, 1]; every window is filled from known pixels alone.
 
     Raises:
         BenchError: the model failed on it.
@@ -232,5 +232,5 @@ def _around(
 
 
 def _inside(start: int, side: int, length: int) -> int:
-    """Shifted into the image, or centered on it where the window is the longer."""
+    """Shift into the image, or center on it where the window is longer."""
     return (length - side) // 2 if side >= length else min(max(start, 0), length - side)

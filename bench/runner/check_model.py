@@ -80,7 +80,7 @@ def _killing(batches: Callable[[int], Batch], at: int) -> Callable[[int], Batch]
 
 
 def check_resume(entry: ModelEntry, size: int) -> str | None:
-    """Two steps of every phase, killed in the middle and resumed, end with the weights of an undisturbed training."""
+    """Check that a training killed in the middle and resumed ends with the weights of an undisturbed one."""
     with tempfile.TemporaryDirectory() as folder:
         whole = _trainer(entry, size, Path(folder) / "whole")
         whole.train()

@@ -33,7 +33,7 @@ class Removable:
 
 
 def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
-    """Checkpoints of experiments that no process works in, those of finished trainings apart from the others."""
+    """Find checkpoints of experiments that no process works in, those of finished trainings apart from the others."""
     found = []
     for folder in folders:
         # Somebody trains there: the checkpoints are about to be needed, and sizes would be of a moment.
@@ -55,7 +55,7 @@ def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
 
 
 def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
-    """Temporary files that killed writers left in experiments that no process works in."""
+    """Find temporary files that killed writers left in experiments that no process works in."""
     found = []
     for folder in folders:
         # Looked for first: testing the lock of every folder would touch folders that have nothing to remove.
@@ -76,7 +76,7 @@ def find_image_caches(cache: Path) -> list[Removable]:
 
 
 def find_experiments(names: Iterable[Path] = ()) -> list[Path]:
-    """Folders of the named experiments, or of all under ``runs/``."""
+    """Find the folders of the named experiments, or of all under ``runs/``."""
     return list(names) or [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
 
 

@@ -33,7 +33,7 @@ _STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 
 
 def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, in order of steps.
+    """Return ``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, by step.
 
     Events that the trainer logged itself (memory that ran out) are among them.
     """

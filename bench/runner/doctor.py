@@ -51,7 +51,7 @@ class SystemCheck:
 
 
 def examine_system(data: str = FACES) -> Iterator[SystemCheck]:
-    """Every check, in the order in which they are shown; ``data`` is what ``--data`` of a run would be."""
+    """Yield every check in the order shown; ``data`` is what a run would take as ``--data``."""
     yield from _versions()
     yield from _devices()
     yield from _folders()
@@ -123,9 +123,9 @@ def _devices() -> Iterator[SystemCheck]:
         else:
             yield SystemCheck("devices", "cuda", "ok", "none; runs use the CPU")
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        facts = torch.cuda.get_device_properties(index)
-        yield SystemCheck("devices", f"cuda:{index}", "ok", f"{facts.name}, CUDA {torch.version.cuda}")
-        memory[f"cuda:{index}"] = facts.total_memory
+        properties = torch.cuda.get_device_properties(index)
+        yield SystemCheck("devices", f"cuda:{index}", "ok", f"{properties.name}, CUDA {torch.version.cuda}")
+        memory[f"cuda:{index}"] = properties.total_memory
     chosen = {device: select_device(device) for device in memory}
     for compute in chosen.values():
         yield from _precision(compute)
@@ -171,7 +171,7 @@ def _enough(check: SystemCheck, free: float, limits: tuple[int, int], remedy: st
 
 
 def _folders() -> Iterator[SystemCheck]:
-    """Permission to write, to lock and to rename, and free space, wherever a run writes."""
+    """Check permission to write, lock and rename, and free space, wherever a run writes."""
     here = Path.cwd()
     move = "work in a folder of your own"
     yield from _folder("results", here / RUNS, move, "free space, or work in a folder on another disk")

@@ -54,7 +54,7 @@ def estimate_run(
 def estimate_memory_bytes(
     trainings: Sequence[TrainingPlan], compute: Compute, micro_batch: int | None
 ) -> float | None:
-    """Of the largest of the trainings; 0 if there are none, ``None`` if a model cannot be counted."""
+    """Estimate the memory of the largest training; 0 for none, ``None`` if a model cannot be counted."""
     try:
         return max(
             (

@@ -148,7 +148,7 @@ def _with_arguments(code: CodeDigest, functions: Iterable[Callable[..., Any]]) -
 
 
 def model_place(model: type[InpaintingModel], tree: SourceTree) -> tuple[SourceTree, Place]:
-    """Where a model's class is defined, and a tree that knows its file."""
+    """Return a tree that knows the file of a model's class, and where in it the class is defined."""
     known = tree.module(model.__module__)
     if known is not None:
         return tree, (model.__module__, model.__qualname__)
@@ -186,7 +186,7 @@ def describe_changes(old: Mapping[str, Any], new: Key) -> list[str]:
 
 
 def changed_modules(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Names of modules whose part of the code differs, or that only one of two closures has."""
+    """Name the modules whose part of the code differs, or that only one of two closures has."""
     return sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
 
 

@@ -113,7 +113,7 @@ class _Memory:
         self._used: dict[int | None, float] = {}
 
     def fits(self, unit: WorkUnit, slot: Slot) -> bool:
-        """Whether the unit fits beside those on its device; the first on a device always does."""
+        """Return whether the unit fits beside those on its device; the first on a device always does."""
         if slot.device not in self._free:
             self._free[slot.device] = self._measure(slot)
         used = self._used.get(slot.device, 0.0)

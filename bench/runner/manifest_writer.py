@@ -121,7 +121,7 @@ def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
+    """Return where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
 
     Manifests of earlier versions name one place, as ``numerics``.
 
@@ -201,7 +201,7 @@ def cell_setup(context: RunContext) -> dict[str, Any]:
 
 
 def _differing(old: Mapping[str, Any], context: RunContext) -> list[str]:
-    """Names of what a recorded set-up has otherwise than this run."""
+    """Name what a recorded set-up has otherwise than this run."""
     defaults = RunConfig().as_dict()  # of settings that the older program did not have
     setup = cell_setup(context)
     recorded = old["settings"]
@@ -238,7 +238,7 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
 
 
 def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None]]:
-    """Finished cells of this set-up that lie in the folder, newest last, with the digest of their masks."""
+    """Read the finished cells of this set-up in the folder, newest last, with the digest of their masks."""
     found: list[tuple[dict[str, Any], str | None]] = []
     setup = cell_setup(context)
     # Empty files are what a power cut leaves on some file systems.

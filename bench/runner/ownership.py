@@ -132,7 +132,7 @@ def is_lost(path: Path, owner: Owner, lost_seconds: float = LOST_SECONDS) -> boo
 
 
 def heartbeat_age(path: Path) -> float:
-    """Seconds since the last heartbeat, by the clock of the file system rather than of this machine.
+    """Return the seconds since the last heartbeat, by the clock of the file system rather than of this machine.
 
     Clocks of two machines may differ by more than a heartbeat, so the age is taken against a file written just now.
     """
@@ -155,7 +155,7 @@ def _this_process() -> Owner:
 
 
 def _started(process: int) -> str:
-    """When a process of this machine started, as the kernel counts it; empty where there is none of that number."""
+    """Return when a process of this machine started, as the kernel counts it; empty where there is none."""
     # The start time tells a process from a later one that was given the same number.
     try:
         stat = Path(f"/proc/{process}/stat").read_text()

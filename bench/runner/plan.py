@@ -357,7 +357,7 @@ def _plan_training(context: RunContext, entry: ModelEntry, train_mask: str, seed
 
 
 def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
-    """Everything that decides a training's numbers; of a training-free baseline, far less."""
+    """Collect everything that decides a training's numbers; of a training-free baseline, far less."""
     settings, names = context.request.settings, train_mask_names(plan.train_mask)
     model = plan.entry.model
     code = _training_code(model, tuple(names), plan.budget.uniform_optimizer.schedule)
@@ -399,7 +399,7 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
 
 
 def _cell_key(context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str]) -> Key:
-    """Everything that decides the completed test images of a cell."""
+    """Collect everything that decides the completed test images of a cell."""
     code = _evaluation_code(mask)
     # Through the training's key, everything that it rests on is part of this one.
     return Key(

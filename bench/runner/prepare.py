@@ -143,7 +143,7 @@ def evaluated_images(data: Dataset, evaluate_on: str) -> ImageSet:
 
 
 def experiment_name(request: Request) -> str:
-    """``--name``, or a readable one from models, masks, data and preset, with a digest of whatever else was changed."""
+    """Return ``--name``, or a readable name from models, masks, data and preset, with a digest of other changes."""
     if request.name:
         return request.name
     models = "all" if list(request.models) == discovery.expand_models(["all"]) else "+".join(request.models)

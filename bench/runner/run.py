@@ -218,7 +218,7 @@ class _Job:
         return False
 
     def _by_training(self) -> list[Cell]:
-        """Cells in table order, those of one training together."""
+        """Return the cells in table order, those of one training together."""
         # The first cell of a training gives the place of all, so the table's order is kept otherwise (sorted
         # is stable).
         order: dict[str, int] = {}

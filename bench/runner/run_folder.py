@@ -119,11 +119,11 @@ class RunFolder:
         write_json(self.manifest_path, {**manifest, manifests.SEAL: manifests.manifest_checksum(manifest)})
 
     def training(self, slug: str, key: str) -> Path:
-        """Folder of a training; ``key`` is the digest of what decides its numbers."""
+        """Return the folder of a training; ``key`` is the digest of what decides its numbers."""
         return self.folder / "trainings" / f"{slug}-{key[:12]}"
 
     def cell(self, slug: str, key: str) -> Path:
-        """Folder of a cell."""
+        """Return the folder of a cell."""
         return self.folder / "cells" / f"{slug}-{key[:12]}"
 
 
@@ -167,7 +167,7 @@ def read_checked_json(path: Path) -> dict[str, Any]:
 
 
 def file_signature(path: Path) -> dict[str, Any]:
-    """Lines and SHA-256 of a text file; no lines where it is missing."""
+    """Return the lines and SHA-256 of a text file; no lines where it is missing."""
     content = path.read_bytes() if path.is_file() else b""
     return {"lines": content.count(b"\n"), "sha256": hashlib.sha256(content).hexdigest()}
 

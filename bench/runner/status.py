@@ -113,7 +113,7 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
-    """Status and reason of a recorded cell: one whose files are empty or gone is not done."""
+    """Return status and reason of a recorded cell: one whose files are empty or gone is not done."""
     if entry["status"] == "done":
         # Sizes and not contents: a status must be quick, and a run checks everything.
         for name in ("results.parquet", "cell.json"):
@@ -145,7 +145,7 @@ def completed_steps(training: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    """Sum the bytes of all files below a folder; files that vanish meanwhile count nothing."""
     total = 0
     for path in folder.rglob("*"):
         try:

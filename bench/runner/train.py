@@ -73,7 +73,7 @@ def read_training_record(store: RunFolder, plan: TrainingPlan) -> dict[str, Any]
 
 
 def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
-    """Whether a training has ended and is taken as it is: its record is there, and its weights can be read.
+    """Return whether a training has ended and is taken as it is: its record is there, and its weights can be read.
 
     With ``--recompute``, one that was computed with other versions or on other hardware is not.
     """

@@ -66,7 +66,7 @@ class WorkUnit:
         return f"{self.slug}-{self.key[:12]}"
 
     def folder(self, store: RunFolder) -> Path:
-        """Where its owner and its outcome are recorded."""
+        """Return where its owner and its outcome are recorded."""
         return store.folder / "units" / self.name
 
     def as_json(self) -> dict[str, Any]:

@@ -318,7 +318,7 @@ def _bare(name: str) -> str:
 def read_image(
     folder: Path, file: str, size: tuple[int, ...], findings: MatchedImages
 ) -> NDArray[np.uint8] | None:
-    """``(H, W, 3)`` uint8, or ``None`` and a finding."""
+    """Read ``(H, W, 3)`` uint8, or return ``None`` and note a finding."""
     height, width = size
     try:
         with Image.open(folder / file) as stored:
@@ -352,7 +352,7 @@ def _is_lossy(image: Image.Image, path: Path) -> bool:
 
 
 def _is_lossless_webp(path: Path) -> bool:
-    """Whether the picture is in a chunk ``VP8L``; profiles may stand before it."""
+    """Return whether the picture is in a chunk ``VP8L``; profiles may stand before it."""
     with path.open("rb") as stream:
         stream.seek(12)  # "RIFF", size, "WEBP"
         # Chunks are padded to an even length.

@@ -159,7 +159,7 @@ def _call(
 def _measure(
     task: ScoringTask, truth: NDArray[np.uint8], completed: NDArray[np.uint8], holes: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    """Metric columns of a batch; known pixels are taken from the truth, as for every other method."""
+    """Compute the metric columns of a batch; known pixels come from the truth, as for every other method."""
     composite = np.where(holes[..., None], completed, truth)
 
     def tensor(images: NDArray[np.uint8]) -> torch.Tensor:

@@ -59,7 +59,7 @@ def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[s
 
 
 def _line(result: CheckResult, size: int) -> str:
-    """One check in one line, with the place in the author's file."""
+    """Format one check as one line, with the place in the author's file."""
     if result.problem is None:
         return f"{click.style('ok  ', fg='green')} {size:>4} px  {result.check}"
     where = f"{result.where}: " if result.where else ""

@@ -56,7 +56,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
 
 
 def _print(first: str, second: str, compared: ExperimentComparison) -> None:
-    """One table, with what it leaves out."""
+    """Print one table, and what it leaves out."""
     # On standard error, so that the table on standard output can be piped.
     for refusal in compared.refused:
         click.echo(f"not compared: {refusal}", err=True)

@@ -53,7 +53,7 @@ def list_command(kind: str | None, check: bool, as_json: bool, models_from: tupl
 
 
 def _columns(rows: list[tuple[str, str]], width: int) -> str:
-    """Names and their lines side by side, wrapped to ``width`` characters."""
+    """Format names and their lines side by side, wrapped to ``width`` characters."""
     indent = min(max(len(name) for name, _ in rows) + 4, width // 2)
     wrapped = (
         textwrap.fill(

@@ -87,7 +87,7 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
 
 
 def _terms(names: tuple[str, ...], config: Any) -> str:
-    """``mse + 0.0004 adversarial``: each term with its config field ``TERM_weight``, if it has one."""
+    """Format ``mse + 0.0004 adversarial``: each term with its config field ``TERM_weight``, if it has one."""
     parts = []
     for name in names:
         if name.endswith("_score"):  # logged, not minimised

@@ -87,7 +87,7 @@ class CelebA(DataSource):
 
 
 def _by_id(paths: list[str]) -> dict[str, str]:
-    """Image id -> path: ``000001.jpg`` whatever the folder and the format of the copy, JPEG first."""
+    """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy, JPEG first."""
     found: dict[str, str] = {}
     # Sorted, so that where both formats are there, every machine takes the same file.
     for path in sorted(paths, key=lambda p: (PurePosixPath(p).suffix.lower() != ".jpg", p)):

@@ -79,5 +79,5 @@ class CelebAHQ(DataSource):
 
 
 def _originals(mapping: NameList) -> dict[str, str]:
-    """Image id -> CelebA's name, from lines ``idx orig_idx orig_file``."""
+    """Map ids to CelebA's names, from lines ``idx orig_idx orig_file``."""
     return {f"{int(index):05d}.jpg": values[-1] for index, values in mapping.rows.items() if index.isdigit()}
