@@ -12,6 +12,8 @@ results are the content-addressed folders on the shared file system; submitit's 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -34,6 +36,8 @@ from models.registry import did_you_mean
 
 #: Settings that submitit knows for every scheduler; all others are handed to Slurm.
 _GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "name")
+#: What schedulers warn a job with before its time is up; submitit handles one of them.
+_WARNINGS = {signal.SIGUSR1, signal.SIGUSR2}
 #: A unit whose job vanishes or ends without an outcome this often has failed.
 _ATTEMPTS = 3
 #: The queue may not list a job for a moment after its submission, nor its outcome be visible at once over NFS.
@@ -99,8 +103,14 @@ class UnitProcess:
 
     def __call__(self) -> int:
         """Run the command to its end and return its exit code; how the unit ended is in its folder."""
-        # The job's own Python paths are not the unit's business; its environment is.
-        self._process = subprocess.Popen(self.command)
+        # Slurm may signal every process of a job, and these signals end a process that expects none. A blocked signal
+        # stays blocked in the child, and one for this process is only delayed; ignoring it would lose it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _WARNINGS)
+        try:
+            self._process = subprocess.Popen(self.command)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _wait_for_end(self._process)
         return self._process.wait()
 
     def checkpoint(self) -> Any:
@@ -108,11 +118,21 @@ class UnitProcess:
         from submitit.helpers import DelayedSubmission
 
         # SIGTERM is what a run ends on after a checkpoint; the wait keeps the job alive until it is written.
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
+            _wait_for_end(self._process)
         # A new object: the process of this one must not be pickled.
         return DelayedSubmission(UnitProcess(self.command))
+
+
+def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process without reaping it.
+
+    ``checkpoint`` runs in a signal handler, in the middle of ``__call__``: there ``Popen.wait`` would wait for ever for
+    the lock that the interrupted ``Popen.wait`` holds.
+    """
+    with contextlib.suppress(ChildProcessError):  # it has been reaped already
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 @dataclass
