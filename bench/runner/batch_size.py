@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,14 +87,15 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     # Images and masks first: a batch must fit beside what the training keeps on the device.
     pixels = context.data.train.pixels[: settings.train_images]
     mask_bank = np.zeros((settings.mask_bank, -(-(settings.size**2) // 8)), np.uint8)
-    resident = keep_resident([pixels, mask_bank], compute)
     if limit < processes:
         raise UsageError(f"--batch auto: {limit} images a step are fewer than the {processes} processes")
-    batch = processes * largest_fitting(
-        lambda images: all(_fits(plan, images, compute) for plan in plans),
-        limit // processes,
-    )
-    del resident
+    with _limited_memory(compute):
+        resident = keep_resident([pixels, mask_bank], compute)
+        batch = processes * largest_fitting(
+            lambda images: all(_fits(plan, images, compute) for plan in plans),
+            limit // processes,
+        )
+        del resident
     if batch == 0:
         raise BenchError("--batch auto: not even one image fits into memory; give a smaller --size")
     why = (
@@ -102,6 +103,20 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     )
     context.callbacks.note(f"--batch auto: {batch} images a step, {why}.")
     return dataclasses.replace(settings, batch=batch)
+
+
+@contextlib.contextmanager
+def _limited_memory(compute: Compute) -> Iterator[None]:
+    """Let trial steps fill this process's share of a GPU and no more, where several jobs are to use it."""
+    if compute.device.type != "cuda" or compute.memory_share == 1.0:
+        yield
+        return
+    _, total = torch.cuda.mem_get_info(compute.device)
+    torch.cuda.set_per_process_memory_fraction(compute.available_bytes() / total, compute.device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, compute.device)
 
 
 def _fits(plan: TrainingPlan, images: int, compute: Compute) -> bool:

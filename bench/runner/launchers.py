@@ -96,12 +96,13 @@ class _Relay(RunCallbacks):
 
 @dataclass(frozen=True)
 class _Job:
-    """One unit in a process of its own: its key, its number among how many, and its threads."""
+    """One unit in a process of its own: its key, its number among how many, its threads, its share of memory."""
 
     key: str
     number: int
     of: int
     threads: int
+    memory_share: float
 
 
 class _Memory:
@@ -145,10 +146,11 @@ class _Memory:
         return (training or 0.0) + resident + _PROCESS_BYTES
 
     def _measure(self, slot: Slot) -> float:
+        # All of the device: its jobs are counted one by one.
+        whole = dataclasses.replace(self._context.compute, memory_share=1.0)
         if slot.device is None:
-            return free_bytes(self._context.compute)
-        device = torch.device("cuda", slot.device)
-        return free_bytes(dataclasses.replace(self._context.compute, device=device))
+            return free_bytes(whole)
+        return free_bytes(dataclasses.replace(whole, device=torch.device("cuda", slot.device)))
 
 
 def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
@@ -172,9 +174,10 @@ def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
             while running or (waiting and not stop.signum):
                 while waiting and free and not stop.signum and memory.fits(waiting[0][1], free[0]):
                     (number, unit), slot = waiting.pop(0), free.pop(0)
-                    # prepare_run has divided the threads by the number of slots already: this is one job's
-                    # share.
-                    job = _Job(unit.key, number, len(units), torch.get_num_threads())
+                    # prepare_run has divided threads and memory by the number of slots already: these are one
+                    # job's shares.
+                    share = context.compute.memory_share
+                    job = _Job(unit.key, number, len(units), torch.get_num_threads(), share)
                     process = spawn.Process(target=_run_job, args=(portable_request(context), job, messages))
                     # The child inherits the environment, and CUDA reads the variable once, when it starts.
                     with _visible_device(slot), hidden_main_module():
@@ -246,7 +249,7 @@ def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
     relay = _Relay(messages, job.number, job.of)
     try:
         # Silent: data and warnings are those of the run, which has shown them once.
-        prepared = prepare_run(request, RunCallbacks(), root)
+        prepared = prepare_run(request, RunCallbacks(), root, share=job.memory_share)
         unit = find_unit(prepared, job.key)
         # Somebody else has computed it between the start of this process and now.
         if unit is None:

@@ -29,7 +29,7 @@ from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
 from bench.runner.context import RunContext
 from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
-from bench.runner.slots import list_slots
+from bench.runner.slots import list_slots, memory_share
 from bench.training.device import select_device
 from models import discovery
 
@@ -64,8 +64,17 @@ class PreparedRun:
         return {name: keys.metric_code(load_metric(name)) for name in names}
 
 
-def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) -> PreparedRun:
-    """Check everything that can be checked, open the data (packing them once) and plan the cells."""
+def prepare_run(
+    request: Request, callbacks: RunCallbacks, root: Path = Path(), *, share: float = 1.0
+) -> PreparedRun:
+    """Check everything that can be checked, open the data (packing them once) and plan the cells.
+
+    Args:
+        request: what to run.
+        callbacks: of whoever watches.
+        root: what ``runs/`` and ``reports/`` lie in.
+        share: part of the device's memory that this process may plan with, beside other jobs of one run.
+    """
     callbacks = ProtectedCallbacks(callbacks)
     wanted = expand_metrics(("primary", *request.settings.metrics))
     # Before the data: a misspelled option must not wait for an hour of packing.
@@ -82,7 +91,10 @@ def prepare_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
     if request.jobs != 1:
         if compute.process_group.is_distributed:
             raise UsageError("--jobs trains on one device, torchrun on many: give one of them")
-        torch.set_num_threads(max(1, torch.get_num_threads() // len(list_slots(request, compute))))
+        slots = list_slots(request, compute)
+        torch.set_num_threads(max(1, torch.get_num_threads() // len(slots)))
+        share = memory_share(slots)
+    compute = dataclasses.replace(compute, memory_share=share)
     spec = DataSpec(
         source=request.data,
         size=settings.size,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,3 +43,12 @@ def list_slots(request: Request, compute: Compute) -> list[Slot]:
     count = len(devices) * per_gpu if jobs == "auto" else jobs
     # In turn over the devices, so that the first jobs spread out before two share one.
     return [Slot(devices[i % len(devices)]) for i in range(count)]
+
+
+def memory_share(slots: Sequence[Slot]) -> float:
+    """Return the share of a device's memory that each job may plan with: the same for all, so that batches agree.
+
+    >>> memory_share([Slot(0), Slot(1), Slot(0)])
+    0.5
+    """
+    return 1.0 / max(Counter(slot.device for slot in slots).values())

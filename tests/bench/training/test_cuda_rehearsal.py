@@ -5,11 +5,15 @@ A step may neither mix devices nor make the host wait. What this cannot show is 
 
 from __future__ import annotations
 
+import os
+import queue
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +21,17 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
+from bench.data import DataSpec, open_data
 from bench.data.dataset import ImageSet
 from bench.evaluation import evaluator
 from bench.evaluation.lpips import lpips_distance
 from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
 from bench.profiling.rehearsal import OperatorTrace, rehearse_cuda
-from bench.runner import batch_size
+from bench.runner import batch_size, launchers, prepare
+from bench.runner.context import RunContext
+from bench.runner.plan import load_models
+from bench.runner.run_folder import RunFolder
+from bench.runner.work import open_units
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches, TrainingDataLoader
 from bench.training.device import Compute
@@ -33,6 +42,7 @@ from bench.training.trainer import Trainer, TrainerHooks
 from models.base import Batch, Box, Budget, InpaintingModel, Phase, Task
 from models.discovery import find_models, load_model
 from models.errors import MissingWeightsError
+from tests.bench.runner.test_run import Recorder, request
 from tests.bench.runner.toy_model import SIZE, Toy, ToyConfig
 
 PINNED = re.search(
@@ -287,8 +297,6 @@ def test_every_metric_scores_images_on_the_device(backbones: Path) -> None:
 def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from types import SimpleNamespace
-
     entry = load_model("glcic")
     task = Task(size=64)
     plan: Any = SimpleNamespace(
@@ -296,6 +304,76 @@ def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
     )
     with rehearse_cuda():
         assert batch_size.fits_in_memory(plan, 2, Compute(CUDA, "fp16"))
+
+
+def test_batch_auto_divides_a_gpu_among_its_jobs(
+    workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rehearsed device has room for 32 images; its allocator refuses what is beyond a process's fraction."""
+    fractions, trial = [1.0], batch_size.fits_in_memory
+
+    def fits(plan: Any, images: int, compute: Compute) -> bool:
+        return images <= 32 * fractions[-1] and trial(plan, images, compute)
+
+    monkeypatch.setattr(batch_size, "fits_in_memory", fits)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda fraction, device: fractions.append(fraction)
+    )
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), batch="auto", images_seen=10**6)
+    data, entries = open_data(DataSpec(source=str(pictures_dir), size=64)), load_models(asked)
+    found = {}
+    for share in (1.0, 0.5, 0.25):
+        compute = Compute(CUDA, "bf16", memory_share=share)
+        context = RunContext(asked, data, compute, RunFolder("shared"), Recorder())
+        with rehearse_cuda():
+            found[share] = batch_size.resolve_auto_batch_size(context, entries).batch
+    assert found == {1.0: 32, 0.5: 16, 0.25: 8}
+    assert fractions == [1.0, 0.5, 1.0, 0.25, 1.0]  # given back each time
+
+
+@pytest.mark.parametrize(
+    ("jobs", "per_gpu", "share"), [("auto", 1, 1.0), ("auto", 3, 1 / 3), (4, 1, 0.5), (2, 1, 1.0)]
+)
+def test_the_launcher_gives_each_job_its_share_of_a_gpu(
+    workplace: Path,
+    pictures_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: Any,
+    per_gpu: int,
+    share: float,
+) -> None:
+    """Two rehearsed GPUs: jobs are dealt out over them, and each is told what it may plan with."""
+    started: list[tuple[str | None, float]] = []
+
+    class Process:
+        pid, is_alive = 1, staticmethod(lambda: False)
+
+        def __init__(self, target: object, args: tuple[Any, ...]) -> None:
+            self.job = args[1]
+
+        def start(self) -> None:
+            started.append((os.environ.get("CUDA_VISIBLE_DEVICES"), self.job.memory_share))
+
+    spawn = SimpleNamespace(Process=Process, Queue=queue.Queue)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(launchers.multiprocessing, "get_context", lambda _: spawn)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(prepare, "select_device", lambda *_, **__: Compute(CUDA, "fp32"))
+    monkeypatch.setattr(prepare, "prepare_metrics", lambda *_: ({}, {}))
+    monkeypatch.setattr(prepare, "prepare_distribution_metrics", lambda *_: ([], {}))
+    asked = replace(
+        request(pictures_dir, ("context-encoder",), seeds=tuple(range(6))),
+        jobs=jobs,
+        jobs_per_gpu=per_gpu,
+        device="cuda",
+    )
+    prepared = prepare.prepare_run(asked, Recorder())
+    assert prepared.context.compute.memory_share == pytest.approx(share)
+    units = open_units(prepared, dict.fromkeys([cell.key for cell in prepared.plan.cells]))
+    launchers.run_in_slots(prepared, units)
+    assert sorted(started) == [(gpu, pytest.approx(share)) for gpu in ("0", "1") for _ in range(3)]
 
 
 @pytest.mark.parametrize("name", ["glcic", "pconv"])
