@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Results": {
         "report": "Render an experiment's report again.",
+        "blind": "Join what readers chose on blind pages.",
         "claims": "Say which claims of the paper hold.",
         "compare": "Compare two experiments, paired by image.",
         "score": "Score images made by any other program.",

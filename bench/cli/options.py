@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.cli.config_file import option_keys
-from bench.config import PRESETS, SIZES, RunConfig
+from bench.config import PRESETS, SIZES, RunConfig, resolve_config
 from bench.errors import UsageError
 from masks.image_files import escape_name
 
@@ -77,15 +77,48 @@ def data_option(function: F) -> F:
     )(function)
 
 
-def size_option(default: int) -> Callable[[F], F]:
-    """Add ``--size``, with the command's default."""
+def preset_option(function: F) -> F:
+    """Add ``--preset``: whose defaults the other settings take (:func:`bench.config.resolve_config` checks the name)."""
     return click.option(
-        "--size",
-        default=default,
+        "--preset",
+        default="quick",
         show_default=True,
-        type=click.IntRange(*SIZES),
-        help="Side of the images in pixels.",
+        help=f"Defaults of the settings: {', '.join(PRESETS)}.",
+    )(function)
+
+
+def size_option(kind: click.ParamType = click.IntRange(*SIZES)) -> Callable[[F], F]:  # type: ignore[type-arg,unused-ignore]  # noqa: B008
+    """Add ``--size``; ``None`` where it is not given: :func:`with_preset` fills in the preset's."""
+    return click.option(
+        "--size", type=kind, show_default=preset_default("size"), help="Side of the images in pixels."
     )
+
+
+def test_images_option(function: F) -> F:
+    """Add ``--test-images``; ``None`` where it is not given, as :func:`size_option`."""
+    return click.option(
+        "--test-images",
+        type=NumberOrWord("all"),
+        show_default=preset_default("test_images"),
+        help="Number of evaluated images, chosen by seed.",
+    )(function)
+
+
+def with_preset(preset: str, **given: Any) -> dict[str, Any]:
+    """Return settings, those that were not given as ``preset`` has them; ``"all"`` is ``None``.
+
+    Raises:
+        UsageError: there is no such preset.
+
+    Example:
+        >>> with_preset("paper", size=None, crop="face", test_images=None)
+        {'size': 160, 'crop': 'face', 'test_images': None}
+        >>> with_preset("quick", size=None, test_images="all")
+        {'size': 64, 'test_images': None}
+    """
+    settings = resolve_config(preset)
+    filled = {name: getattr(settings, name) if value is None else value for name, value in given.items()}
+    return {name: None if value == "all" else value for name, value in filled.items()}
 
 
 def device_option(function: F) -> F:
@@ -142,25 +175,28 @@ def _in_words(value: Any) -> str:
 
 
 def cut_options(function: F) -> F:
-    """Add ``--crop``, ``--split`` and ``--allow-unreadable``, for commands that look at data alone."""
+    """Add ``--crop`` and ``--split``; ``None`` where they are not given, as :func:`size_option`."""
     # Decorators apply from the inside out, so the last one here is shown first.
     for option in (
-        click.option("--allow-unreadable", is_flag=True, help="Continue although over 1 % cannot be read."),
         click.option(
-            "--split",
-            default="auto",
-            show_default=True,
-            help="auto, official, paper, identity or digest.",
+            "--split", show_default=preset_default("split"), help="auto, official, paper, identity or digest."
         ),
-        click.option("--crop", default="center", show_default=True, help="center, resize or face."),
+        click.option("--crop", show_default=preset_default("crop"), help="center, resize or face."),
     ):
         function = option(function)
     return function
 
 
+def unreadable_option(function: F) -> F:
+    """Add ``--allow-unreadable``."""
+    return click.option(
+        "--allow-unreadable", is_flag=True, help="Continue although over 1 % of the images cannot be read."
+    )(function)
+
+
 def square_options(function: F) -> F:
-    """Add :func:`cut_options` and ``--size``."""
-    return size_option(64)(cut_options(function))
+    """Add ``--preset``, ``--size`` and :func:`cut_options` with ``--allow-unreadable``, for data alone."""
+    return preset_option(size_option()(cut_options(unreadable_option(function))))
 
 
 def models_from_option(function: F) -> F:

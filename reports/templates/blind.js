@@ -42,6 +42,7 @@
     one("right").src = image.completions[right];
     for (const id of ["choose-left", "choose-right", "choose-tie"]) one(id).disabled = done === all;
     if (done === all) one("said").textContent = "That was the last pair. Thank you: export your choices below.";
+    one("export").download = `choices-${state.reader}.csv`;
     one("export").href = "data:text/csv;charset=utf-8," + encodeURIComponent(csv());
     if (!one("results").hidden) results();
   };

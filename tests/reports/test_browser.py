@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from reports.blind_choices import read_choices
 from reports.blind_page import render_blind_page
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
@@ -298,6 +299,10 @@ def test_a_blind_comparison_keeps_choices_and_exports_them_as_rows(
         )
         cell = page.locator("#models-body td").first.inner_text()
         assert re.fullmatch(r"\d+ % \[\d+, \d+\], n = \d+", cell)
+    assert download.value.suggested_filename == f"choices-{rows[0]['reader']}.csv"
+    joined = read_choices([tmp_path / "choices.csv"])
+    assert len(joined) == 6
+    assert set(joined["a"]) | set(joined["b"]) <= set(labels)
 
 
 def test_a_model_keeps_its_name_while_its_row_scrolls(chromium: Any, pages: dict[str, Path]) -> None:

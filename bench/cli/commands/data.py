@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import data_option, square_options
+from bench.cli.options import data_option, square_options, with_preset
 from bench.errors import BenchError, DataError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def data_command() -> None:
     """
 
 
-@data_command.command(epilog="\b\nExample:\n  bench data prepare --data ~/celeba --size 160")
+@data_command.command(epilog="\b\nExample:\n  bench data prepare --data ~/celeba --preset paper")
 @data_option
 @square_options
 def prepare(data: str, **choice: Any) -> None:
@@ -40,7 +40,7 @@ def prepare(data: str, **choice: Any) -> None:
 @data_command.command(
     epilog="\b\nExamples:\n"
     "  bench data info --data ~/celeba\n"
-    "  bench data info --data ~/celeba --split identity --size 160 --sheet sheet.png"
+    "  bench data info --data ~/celeba --split identity --preset paper --sheet sheet.png"
 )
 @data_option
 @square_options
@@ -163,8 +163,9 @@ def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
     from bench.data import DataSpec, open_data
     from bench.progress import ConsoleCallbacks
 
+    spec = DataSpec(source=data, **with_preset(**choice))
     with ConsoleCallbacks() as callbacks:
-        return open_data(DataSpec(source=data, **choice), progress=callbacks.preparing, verify=verify)
+        return open_data(spec, progress=callbacks.preparing, verify=verify)
 
 
 def _count(dataset: Dataset) -> int:

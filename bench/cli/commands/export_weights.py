@@ -12,17 +12,16 @@ from bench.cli.options import NameList, flatten_names, models_from_option
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  bench export-weights all-center-faces-quick --model mgs-iim\n"
+    "  bench export-weights all-center-faces-quick --models mgs-iim\n"
     "  bench export-weights all-center-faces-quick --format onnx --output exported\n"
-    "  bench export-weights all-center-celeba-paper --model mgs-iim --seed 0 --hub-card"
+    "  bench export-weights all-center-celeba-paper --models mgs-iim --seed 0 --hub-card"
 )
 @click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
-    "--model",
-    "models",
+    "--models",
     multiple=True,
     type=NameList(),
-    help="Only these models. Commas or repetition.  [default: all]",
+    help="Only these models, by name.  [default: all]",
 )
 @click.option("--seed", type=int, help="Only trainings with this seed.")
 @click.option("--train-mask", help="Only trainings on this mask or mixture.")

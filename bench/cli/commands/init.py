@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.config import PRESETS
+from bench.cli.options import preset_option
 from bench.errors import UsageError
 
 #: Shown for options that have no default.
@@ -29,13 +29,7 @@ _EXAMPLES = {
 @click.argument(
     "file", required=False, default="experiment.toml", type=click.Path(dir_okay=False, path_type=Path)
 )
-@click.option(
-    "--preset",
-    default="quick",
-    show_default=True,
-    type=click.Choice(list(PRESETS)),
-    help="Whose settings are used.",
-)
+@preset_option
 def init_command(file: Path, preset: str) -> None:
     """Write FILE (experiment.toml), a commented config file with every option of "bench run"."""
     from bench.cli.commands.run import run_command as run

@@ -8,8 +8,19 @@ from typing import Any
 
 import click
 
-from bench.cli.options import NameList, NumberOrWord, cut_options, data_option, flatten_names
-from bench.config import resolve_mask_names
+from bench.cli.options import (
+    NameList,
+    cut_options,
+    data_option,
+    flatten_names,
+    output_option,
+    preset_option,
+    size_option,
+    test_images_option,
+    unreadable_option,
+    with_preset,
+)
+from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
 
 
@@ -33,21 +44,14 @@ def masks_command() -> None:
 )
 @click.option(
     "--size",
-    default=160,
+    default=RunConfig().size,
     show_default=True,
     type=click.IntRange(32, 1024),
     help="Side of the masks in pixels.",
 )
 @click.option("--count", default=8, show_default=True, type=click.IntRange(1, 64), help="Masks of each kind.")
-@click.option(
-    "--output",
-    "-o",
-    default="masks.png",
-    show_default=True,
-    type=click.Path(dir_okay=False),
-    help="PNG to write.",
-)
-def preview(names: Any, size: int, count: int, output: str) -> None:
+@output_option("PNG to write.", default="masks.png", show_default=True)
+def preview(names: Any, size: int, count: int, output: Path) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
     from masks import registry
     from masks.folder import mask_preview
@@ -56,8 +60,8 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
         resolved = resolve_mask_names(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
         content = mask_preview([(name, registry.draw_masks(name, ids, size)) for name in resolved])
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        Path(output).write_bytes(content)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(content)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     click.echo(f"wrote {output}")
@@ -65,22 +69,16 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 
 @masks_command.command(
     epilog="\b\nExamples:\n"
-    "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
+    "  bench masks export --data ~/celeba --mask center --preset paper masks-center\n"
     "  bench masks export --mask lama-thick --size 256 --with-images --layout lama for-lama"
 )
 @data_option
 @click.option("--mask", "name", required=True, help="One mask name.")
-@click.option(
-    "--size",
-    default=160,
-    show_default=True,
-    type=click.IntRange(32, 1024),
-    help="Side of the masks in pixels.",
-)
-@click.option(
-    "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
-)
+@preset_option
+@size_option(click.IntRange(32, 1024))
+@test_images_option
 @cut_options
+@unreadable_option
 @click.option(
     "--seed",
     default=0,
@@ -100,13 +98,16 @@ def preview(names: Any, size: int, count: int, output: str) -> None:
 def export(
     data: str,
     name: str,
-    size: int,
+    preset: str,
+    size: int | None,
     test_images: Any,
+    crop: str | None,
+    split: str | None,
+    allow_unreadable: bool,
     seed: int,
     with_images: bool,
     layout: str,
     folder: str,
-    **choice: Any,
 ) -> None:
     """Write the test images' masks to FOLDER as PNG, with a manifest of digests.
 
@@ -119,12 +120,16 @@ def export(
     from bench.scoring.test_set import LAYOUTS, export_test_set, program_command
     from masks import registry
 
+    given = {"size": size, "crop": crop, "split": split, "test_images": test_images}
+    chosen = with_preset(preset, **given)
+    num_images, side = chosen.pop("test_images"), chosen["size"]
     with ConsoleCallbacks() as callbacks:
-        dataset = open_data(DataSpec(source=data, size=size, **choice), progress=callbacks.preparing)
-    images = sample_subset(dataset.test, None if test_images == "all" else test_images)
+        spec = DataSpec(source=data, allow_unreadable=allow_unreadable, **chosen)
+        dataset = open_data(spec, progress=callbacks.preparing)
+    images = sample_subset(dataset.test, num_images)
     settings: dict[str, object] = {
         "base_seed": seed,
-        "size": size,
+        "size": side,
         "crop": dataset.crop,
         "split": dataset.split_name,
         "data": dataset.name,
@@ -133,7 +138,7 @@ def export(
     try:
         # One mask a folder: names of files are those of the images.
         (name,) = resolve_mask_names([name])
-        masks = registry.draw_masks(name, images.ids, size, base_seed=seed)
+        masks = registry.draw_masks(name, images.ids, side, base_seed=seed)
         settings |= {"mask": name, "mask_version": registry.mask_info(name).version}
         pixels = images.pixels if with_images else None
         export_test_set(Path(folder), images.ids, masks, settings, images=pixels, layout=LAYOUTS[layout])
@@ -143,8 +148,10 @@ def export(
     if with_images:
         if not dataset.procedural:
             click.echo(f"images: {dataset.license}")
-        click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), size)}")
-        click.echo(f"then: bench score {folder}-results --data {data} --mask {name} --size {size}")
+        click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), side)}")
+        same = {"preset": None if preset == RunConfig().preset else preset, **given}
+        words = [f" --{key.replace('_', '-')} {value}" for key, value in same.items() if value is not None]
+        click.echo(f"then: bench score {folder}-results --data {data} --mask {name}{''.join(words)}")
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")

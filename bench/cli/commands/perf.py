@@ -17,8 +17,12 @@ from bench.cli.options import (
     json_option,
     models_from_option,
     output_option,
+    preset_default,
+    preset_option,
+    size_option,
+    with_preset,
 )
-from bench.config import PRESETS, Precision
+from bench.config import Precision
 from bench.errors import UsageError
 
 
@@ -37,16 +41,15 @@ from bench.errors import UsageError
     show_default="paper",
     help="Model names or groups (see 'bench list').",
 )
-@click.option("--size", type=click.IntRange(1), show_default="64", help="Side of the images in pixels.")
-@click.option("--batch", show_default="16", type=click.IntRange(1), help="Images per step.")
-@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, per phase.")
+@preset_option
+@size_option()
 @click.option(
-    "--preset",
-    default="quick",
-    show_default=True,
-    type=click.Choice(list(PRESETS)),
-    help="Whose settings are used.",
+    "--batch",
+    type=click.IntRange(1),
+    show_default=preset_default("batch", "16; with --model-only on the faithful track the paper's own"),
+    help="Images per step.",
 )
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Measured, per phase.")
 @device_option
 @click.option(
     "--precision",
@@ -59,8 +62,7 @@ from bench.errors import UsageError
 @click.option(
     "--model-only",
     is_flag=True,
-    help="With --device cuda: count a step's operators and model its time on known GPUs; needs no GPU. Size and "
-    "batch are the preset's unless given.",
+    help="With --device cuda: count a step's operators and model its time on known GPUs; needs no GPU.",
 )
 @click.option("--plain/--no-plain", default=True, help="Compare with the plain fp32 step.")
 @click.option("--profile", is_flag=True, help="Which operators the time goes to, by phase.")
@@ -107,8 +109,9 @@ def perf_command(
 def _measure(names: list[str], paths: list[Path], options: dict[str, Any]) -> dict[str, Any]:
     from bench.perf.measure import PerfConfig, measure_models
 
-    # What was not given is left to the config's own defaults.
-    given = {name: value for name, value in options.items() if value is not None}
+    chosen = with_preset(options["preset"], size=options["size"], batch=options["batch"])
+    # What has no default in the preset is left to the config's own.
+    given = {name: value for name, value in {**options, **chosen}.items() if value is not None}
     return measure_models(names, PerfConfig(**given), paths, on_progress=_say("measuring"))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli import options
+from bench.cli.options import json_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SHARES = (0.25, 1.0, 4.0)
 
 @click.command(
     epilog="\b\nExamples:\n  bench plan --pilot all-center-celeba-quick --detect 0.2\n"
-    "  bench plan --detect 0.2 --models 4"
+    "  bench plan --detect 0.2 --num-models 4"
 )
 @click.option(
     "--pilot",
@@ -35,8 +36,7 @@ _SHARES = (0.25, 1.0, 4.0)
 @click.option("--metric", default="psnr_db", show_default=True, help="Metric column.")
 @click.option("--mask", help="Mask.  [default: center, or the pilot's first]")
 @click.option(
-    "--models",
-    "num_models",
+    "--num-models",
     type=click.IntRange(2),
     help="Trained models to compare, all pairs.  [default: the pilot's, or 4]",
 )
@@ -48,7 +48,7 @@ _SHARES = (0.25, 1.0, 4.0)
     help="How often the difference should be decided.",
 )
 @click.option("--images-seen", type=click.IntRange(1), help="Budget of a training, for the hours.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def plan_command(
     pilot: str | None,
     detect: float,

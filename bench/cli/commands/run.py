@@ -23,15 +23,20 @@ from bench.cli.options import (
     GroupedCommand,
     NameList,
     NumberOrWord,
+    cut_options,
     data_option,
     device_option,
     flatten_names,
     json_option,
     models_from_option,
     preset_default,
+    preset_option,
     quiet_option,
+    size_option,
+    test_images_option,
+    unreadable_option,
 )
-from bench.config import PRESETS, Precision, Request, RunConfig, resolve_config, resolve_mask_names
+from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
 from masks.image_files import escape_name
@@ -126,7 +131,7 @@ GROUPS = {
     metavar="NAME",
     help="Fix size, crop, split, masks and test images as a named protocol does ('bench list protocols').",
 )
-@click.option("--preset", default="quick", show_default=True, help=f"Defaults: {', '.join(PRESETS)}.")
+@preset_option
 @click.option("--name", help="Name of the experiment.  [default: made from models, mask, data and preset]")
 @click.option(
     "--seeds",
@@ -135,12 +140,7 @@ GROUPS = {
     show_default=preset_default("seeds"),
     help="Train once per seed.",
 )
-@click.option(
-    "--size",
-    type=int,
-    show_default=preset_default("size"),
-    help="Side of the images in pixels.",
-)
+@size_option(click.INT)
 @click.option(
     "--track",
     type=click.Choice(["uniform", "faithful"]),
@@ -200,12 +200,7 @@ GROUPS = {
     show_default=preset_default("evaluate_on"),
     help="Images to score; use 'validation' to choose settings.",
 )
-@click.option(
-    "--test-images",
-    type=NumberOrWord("all"),
-    show_default=preset_default("test_images"),
-    help="Number of these images to score, chosen by seed.",
-)
+@test_images_option
 @click.option(
     "--metrics",
     multiple=True,
@@ -213,13 +208,8 @@ GROUPS = {
     show_default=preset_default("metrics"),
     help="Metrics besides the primary ones: names, 'primary', 'secondary' or 'all'.",
 )
-@click.option(
-    "--split", show_default=preset_default("split"), help="auto, official, paper, identity or digest."
-)
-@click.option("--crop", show_default=preset_default("crop"), help="center, resize or face.")
-@click.option(
-    "--allow-unreadable", is_flag=True, help="Continue although over 1 % of the images cannot be read."
-)
+@cut_options
+@unreadable_option
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),

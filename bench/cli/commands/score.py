@@ -11,7 +11,18 @@ import click
 from click.core import ParameterSource
 
 from bench.cli import options
-from bench.cli.options import NameList, NumberOrWord, data_option, flatten_names
+from bench.cli.options import (
+    NameList,
+    cut_options,
+    data_option,
+    device_option,
+    flatten_names,
+    output_option,
+    preset_option,
+    size_option,
+    test_images_option,
+    with_preset,
+)
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 
@@ -22,19 +33,17 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog="\b\nExamples:\n"
-    "  bench masks export --data ~/celeba --mask center --size 160 masks-center\n"
-    "  bench score my-results --data ~/celeba --mask center --size 160 --output my-results.parquet\n"
+    "  bench masks export --data ~/celeba --mask center --preset paper masks-center\n"
+    "  bench score my-results --data ~/celeba --mask center --preset paper --output my-results.parquet\n"
     "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'"
 )
 @click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
 @data_option
 @click.option("--mask", required=True, help="The mask that the pictures were completed on (one name).")
-@click.option("--size", default=160, show_default=True, type=click.IntRange(16, 1024), help="As exported.")
-@click.option("--crop", default="center", show_default=True, help="center, resize or face.")
-@click.option("--split", default="auto", show_default=True, help="auto, official, paper, identity or digest.")
-@click.option(
-    "--test-images", type=NumberOrWord("all"), default="all", show_default=True, help="As in 'bench run'."
-)
+@preset_option
+@size_option(click.IntRange(16, 1024))
+@cut_options
+@test_images_option
 @click.option(
     "--suffix",
     default="",
@@ -53,23 +62,19 @@ if TYPE_CHECKING:
     "--into",
     metavar="EXPERIMENT",
     shell_complete=options.complete_experiments,
-    help="Add the row to the table and the report of an experiment, whose data, size, crop, split, test images and "
-    "metrics then need not be given; scored again under the same label, it replaces the row.",
+    help="Add the row to the table and the report of an experiment, whose data, preset, size, crop, split, test images "
+    "and metrics then need not be given; scored again under the same label, it replaces the row.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1 ...")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the rows, one an image (Parquet).",
-)
+@device_option
+@output_option("Write the rows, one an image (Parquet).")
 def score_command(
     predictions: Path,
     data: str,
     mask: str,
-    size: int,
-    crop: str,
-    split: str,
+    preset: str,
+    size: int | None,
+    crop: str | None,
+    split: str | None,
     test_images: Any,
     suffix: str,
     label: str | None,
@@ -101,7 +106,9 @@ def score_command(
 
     metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
     where = select_device(device).device
-    spec = DataSpec(source=data, size=size, crop=crop, split=split)
+    chosen = with_preset(preset, size=size, crop=crop, split=split, test_images=test_images)
+    num_images = chosen.pop("test_images")
+    spec = DataSpec(source=data, **chosen)
     # Opened before the data: an experiment or mask that is not there should not cost an hour of packing.
     target = adding.open_target(find_experiment(into), mask) if into else None
     evaluate_on = "test"
@@ -111,20 +118,18 @@ def score_command(
         # What was typed wins over the experiment's own, and is then checked against its fingerprint.
         given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
         spec = replace(target.spec, **given)
-        size, evaluate_on = spec.size, settings.get("evaluate_on", "test")
+        evaluate_on = settings.get("evaluate_on", "test")
         if not _is_given("test_images"):
-            test_images = settings["test_images"] or "all"
+            num_images = settings["test_images"]
         if not _is_given("names"):
             metrics = target.metrics
     dataset = open_data(spec)
-    images = sample_subset(
-        evaluated_images(dataset, evaluate_on), None if test_images == "all" else test_images
-    )
+    images = sample_subset(evaluated_images(dataset, evaluate_on), num_images)
     try:
-        chosen = resolve_mask_names([mask])
-        if len(chosen) != 1:
-            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(chosen)} are meant")
-        drawn = registry.draw_masks(chosen[0], images.ids, size)
+        named = resolve_mask_names([mask])
+        if len(named) != 1:
+            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(named)} are meant")
+        drawn = registry.draw_masks(named[0], images.ids, spec.size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     # After the masks are drawn and before anything is scored: other data, images or masks are refused.
@@ -143,11 +148,13 @@ def score_command(
     for name, reason in unavailable.items():
         click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
     title = label or predictions.resolve().name
-    _print(f"{title} on {dataset.title}, mask {chosen[0]}", len(images), scored, metrics)
+    _print(f"{title} on {dataset.title}, mask {named[0]}", len(images), scored, metrics)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_rows(scoring.as_result_rows(scored.rows, label=title, mask=chosen[0], size=size), output)
+            write_rows(
+                scoring.as_result_rows(scored.rows, label=title, mask=named[0], size=spec.size), output
+            )
         except OSError as error:
             raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
         click.echo(f"rows: {output}")

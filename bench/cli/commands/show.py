@@ -8,24 +8,19 @@ from typing import Any
 import click
 
 from bench.cli import options
-from bench.cli.options import models_from_option, size_option
-from bench.config import PRESETS
+from bench.cli.options import models_from_option, preset_option, size_option
 from bench.errors import UsageError
 
 
-@click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --size 64 --preset quick")
+@click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --preset paper")
 @click.argument("model", shell_complete=options.complete_models)
-@size_option(160)
-@click.option(
-    "--preset",
-    default="paper",
-    show_default=True,
-    type=click.Choice(list(PRESETS)),
-    help="Whose settings are used.",
-)
+@preset_option
+@size_option()
 @click.option("--all-masks", is_flag=True, help="As built for masks other than the center hole.")
 @models_from_option
-def show_command(model: str, size: int, preset: str, all_masks: bool, models_from: tuple[str, ...]) -> None:
+def show_command(
+    model: str, size: int | None, preset: str, all_masks: bool, models_from: tuple[str, ...]
+) -> None:
     """Show a model's layers, parameters, multiply-accumulates, phases, sources and ambiguities."""
     from bench.config import resolve_config
     from bench.profiling.flops import count_operations, shapes_only
@@ -33,6 +28,8 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
     from models.discovery import load_model
     from models.errors import ModelError
 
+    settings = resolve_config(preset)
+    size = settings.size if size is None else size
     # As in a run on the center mask, whose hole is known to the model.
     box = None if all_masks else Box(size // 4, size // 4, size // 2, size // 2)
     task = Task(size=size, fixed_hole_box=box)
@@ -42,7 +39,6 @@ def show_command(model: str, size: int, preset: str, all_masks: bool, models_fro
         entry.model.validate(config, size)
     except ModelError as error:
         raise UsageError(str(error)) from error
-    settings = resolve_config(preset)
     batch_size = settings.batch_for(entry.model.published_batch_size)
     budget = Budget(num_steps=max(1, settings.images_seen // batch_size), track=settings.track)
     # Built without weights: a model of hundreds of megabytes is shown at once.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from bench.cli import COMMANDS, cli
+from bench.cli.options import NameList, preset_default
+from bench.config import PRESETS, RunConfig, resolve_config
 
 
 def options() -> Iterator[tuple[str, click.Option]]:
@@ -51,3 +56,69 @@ def test_shared_options_have_one_help_and_one_default(name: str) -> None:
 
 def test_every_option_has_a_help_text() -> None:
     assert [(words, o.opts) for words, o in options() if not o.help] == []
+
+
+#: Commands whose size is of no test set: a sheet of masks, and a check at the size of every preset.
+_SIZES_OF_THEIR_OWN = {"masks preview", "check-model"}
+
+
+@pytest.mark.parametrize("name", ["size", "crop", "split", "test_images"])
+def test_settings_come_from_the_preset_in_every_command(name: str) -> None:
+    """The default is the preset's, so that the masks, images and scores of several commands belong together."""
+    found = {
+        words: o for words, o in options() if o.name == name and words not in _SIZES_OF_THEIR_OWN | {"demo"}
+    }
+    assert len(found) > 2
+    assert {words for words, o in found.items() if o.show_default != preset_default(name)} == set()
+    # click's own sign for an option without a default is given to no command as a value.
+    assert {
+        words for words, o in found.items() if o.get_default(click.Context(click.Command("x"))) is not None
+    } == set()
+    with_preset = {words for words, o in options() if "--preset" in o.opts}
+    assert set(found) <= with_preset
+    assert len({o.help for o in found.values()}) == 1
+
+
+def test_the_preset_is_the_same_option_everywhere() -> None:
+    found = [(o.default, o.help, o.type.name) for _, o in options() if "--preset" in o.opts]
+    assert len(found) > 5
+    assert len(set(found)) == 1
+    assert found[0][0] == RunConfig().preset
+
+
+def test_the_sizes_of_other_commands_are_those_of_presets() -> None:
+    sizes = {words: o for words, o in options() if "--size" in o.opts and words in _SIZES_OF_THEIR_OWN}
+    assert sizes["masks preview"].default == RunConfig().size
+    presets = " and ".join(str(s) for s in sorted({resolve_config(p).size for p in PRESETS}))
+    assert f"[default: {presets}]" in (sizes["check-model"].help or "")
+
+
+def test_the_same_words_give_the_same_images(pictures_dir: Path, tmp_path: Path) -> None:
+    """``masks export`` without settings writes the masks of a ``run`` without settings: same ids, size and split."""
+    same = ["--data", str(pictures_dir), "--preset", "smoke"]
+    folder = tmp_path / "exported"
+    done = CliRunner().invoke(cli, ["masks", "export", *same, "--mask", "center", str(folder)])
+    assert done.exit_code == 0, done.output
+    settings = resolve_config("smoke")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["size"] == settings.size
+    assert manifest["crop"] == settings.crop
+    assert len(list(folder.rglob("*.png"))) == settings.test_images
+
+
+@pytest.mark.parametrize("long", ["--models", "--metrics", "--seeds", "--callback"])
+def test_plural_options_take_names_with_commas_and_repetition(long: str) -> None:
+    found = [(words, o) for words, o in options() if long in o.opts]
+    assert found
+    assert {words for words, o in found if not (isinstance(o.type, NameList) and o.multiple)} == set()
+
+
+def test_json_has_one_help() -> None:
+    said = {words: o.help for words, o in options() if "--json" in o.opts}
+    assert {words for words, text in said.items() if not (text or "").startswith("Print JSON")} == set()
+
+
+def test_outputs_are_paths() -> None:
+    found = {words: o for words, o in options() if "--output" in o.opts}
+    assert len(found) > 5
+    assert {words for words, o in found.items() if not isinstance(o.type, click.Path)} == set()
