@@ -78,7 +78,7 @@ def data_option(function: F) -> F:
 
 
 def preset_option(function: F) -> F:
-    """Add ``--preset``: whose defaults the other settings take (:func:`bench.config.resolve_config` checks the name)."""
+    """Add ``--preset``, whose values are the defaults of the other settings."""
     return click.option(
         "--preset",
         default="quick",
@@ -87,14 +87,21 @@ def preset_option(function: F) -> F:
     )(function)
 
 
-def size_option(kind: click.ParamType = click.IntRange(*SIZES)) -> Callable[[F], F]:  # type: ignore[type-arg,unused-ignore]  # noqa: B008
-    """Add ``--size``; ``None`` where it is not given: :func:`with_preset` fills in the preset's."""
+def size_option(kind: Any = None) -> Callable[[F], F]:
+    """Add ``--size``; ``None`` where it is not given: :func:`with_preset` fills in the preset's.
+
+    Args:
+        kind: click's type; by default every size that a run takes.
+    """
     return click.option(
-        "--size", type=kind, show_default=preset_default("size"), help="Side of the images in pixels."
+        "--size",
+        type=kind or click.IntRange(*SIZES),
+        show_default=preset_default("size"),
+        help="Side of the images in pixels.",
     )
 
 
-def test_images_option(function: F) -> F:
+def scored_images_option(function: F) -> F:
     """Add ``--test-images``; ``None`` where it is not given, as :func:`size_option`."""
     return click.option(
         "--test-images",

@@ -15,8 +15,8 @@ from bench.cli.options import (
     flatten_names,
     output_option,
     preset_option,
+    scored_images_option,
     size_option,
-    test_images_option,
     unreadable_option,
     with_preset,
 )
@@ -76,7 +76,7 @@ def preview(names: Any, size: int, count: int, output: Path) -> None:
 @click.option("--mask", "name", required=True, help="One mask name.")
 @preset_option
 @size_option(click.IntRange(32, 1024))
-@test_images_option
+@scored_images_option
 @cut_options
 @unreadable_option
 @click.option(

@@ -32,8 +32,8 @@ from bench.cli.options import (
     preset_default,
     preset_option,
     quiet_option,
+    scored_images_option,
     size_option,
-    test_images_option,
     unreadable_option,
 )
 from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
@@ -200,7 +200,7 @@ GROUPS = {
     show_default=preset_default("evaluate_on"),
     help="Images to score; use 'validation' to choose settings.",
 )
-@test_images_option
+@scored_images_option
 @click.option(
     "--metrics",
     multiple=True,

@@ -19,8 +19,8 @@ from bench.cli.options import (
     flatten_names,
     output_option,
     preset_option,
+    scored_images_option,
     size_option,
-    test_images_option,
     with_preset,
 )
 from bench.config import resolve_mask_names
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @preset_option
 @size_option(click.IntRange(16, 1024))
 @cut_options
-@test_images_option
+@scored_images_option
 @click.option(
     "--suffix",
     default="",
