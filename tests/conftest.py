@@ -14,6 +14,10 @@ import pytest
 # costs more CPU time than it saves, in this process and in every one that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Many tests start the program anew. Where bytecode is not written, each of those processes would compile every module
+# again, which takes longer than what most of them do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # nohup, and shells that start a job in the background, have SIGINT ignored, and every child inherits that. The
 # commands under test must get the disposition that a terminal gives them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
