@@ -73,6 +73,7 @@ class RunConfig:
         evaluate_on: ``test``, or ``validation`` to choose settings by without a look at the test images.
         test_images: evaluate only this many of those images, chosen by seed (``None``: all).
         metrics: measured besides the primary ones: names or groups (``bench list metrics``).
+        samples_per_image: completions that a stochastic model draws of each image; others have one.
         mask_bank: training masks drawn before training.
         report_every: steps between readings of the losses, at most a tenth of a training.
         validate_every: steps between validations, at most a tenth of a training (``None``: just that).
@@ -101,6 +102,7 @@ class RunConfig:
     evaluate_on: Literal["test", "validation"] = "test"
     test_images: int | None = 500
     metrics: tuple[str, ...] = ("hole_psnr_db", "hole_mae")
+    samples_per_image: int = 1
     mask_bank: int = 8192
     report_every: int = 10
     validate_every: int | None = None
@@ -120,7 +122,7 @@ class RunConfig:
                 refuse(name, f"must be {describe_type(hint)}")
         if self.preset not in PRESETS:
             refuse("preset", "there are " + ", ".join(PRESETS))
-        for name in ("images_seen", "report_every", "mask_bank"):
+        for name in ("images_seen", "report_every", "mask_bank", "samples_per_image"):
             if getattr(self, name) < 1:
                 refuse(name, "must be at least 1")
         for name in (

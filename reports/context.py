@@ -19,7 +19,7 @@ from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
 from reports.results.metric_info import MetricInfo
-from reports.results.schema import EXTERNAL, metric_columns
+from reports.results.schema import EXTERNAL, mean_over_samples, metric_columns
 from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.paired import paired_differences
 from reports.statistics.scores import Scores, group_scores
@@ -99,7 +99,8 @@ class ReportContext:
         self._names = names = unique_labels(experiment.cells)
         self.methods = _methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
-        self.rows = _with_categories(_with_unique_labels(experiment.rows, names))
+        #: One row an image: several samples of a stochastic model count by their mean.
+        self.rows = _with_categories(_with_unique_labels(mean_over_samples(experiment.rows), names))
         # In the order in which the masks were asked for, which is not always the order in which cells finished.
         present = dict.fromkeys(self.rows["mask"])
         asked = [mask for mask in self.settings["masks"] if mask in present]
@@ -128,11 +129,23 @@ class ReportContext:
 
     @cached_property
     def _distribution_summary(self) -> pd.DataFrame:
-        # Under this report's labels, which tell apart what the manifest calls the same.
-        named = [
+        return summarize_distribution_metrics(self.named_cells)
+
+    @cached_property
+    def named_cells(self) -> list[dict[str, Any]]:
+        """Return the manifest's cells under this report's labels, which tell apart what the manifest calls the same."""
+        return [
             c | {"label": self._names[c["model"], c["label"], c["train_mask"]]} for c in self.experiment.cells
         ]
-        return summarize_distribution_metrics(named)
+
+    @cached_property
+    def sample_rows(self) -> pd.DataFrame:
+        """Return the rows of methods with several samples of an image, a row each, with the labels of the report."""
+        rows = self.experiment.rows
+        if "sample" not in rows.columns or not (rows["sample"] > 0).any():
+            return rows.head(0)
+        several = rows.groupby(["mask", "label", "train_mask"], observed=True)["sample"].transform("max") > 0
+        return _with_unique_labels(rows[several], self._names)
 
     @cached_property
     def distribution_metrics(self) -> list[MetricView]:

@@ -16,6 +16,7 @@ from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
 from reports.statistics.paired import paired_differences
+from reports.statistics.samples import sample_spread, summarize_samples
 from reports.statistics.summary import (
     distribution_note,
     distribution_scores,
@@ -112,7 +113,7 @@ def _latex(cell: str) -> str:
 
 
 FORMATS = ("csv", "parquet", "json", "markdown", "latex")
-TABLES = ("summary", "rows", "curves", "differences", "claims")
+TABLES = ("summary", "rows", "curves", "differences", "claims", "samples")
 
 
 def export_tables(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
@@ -172,6 +173,8 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
             return _summary(experiment, metrics)
         case "differences":
             return paired_differences(rows, metrics, higher_is_better=experiment.higher_is_better)
+        case "samples":
+            return samples_table(experiment)
         case _:
             return claims_table(experiment)
 
@@ -183,9 +186,26 @@ def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
     if not len(of_sets):
         return of_images
     # Counts stay whole numbers where metrics of sets have none.
-    counts = ["n_images", "n_identities", "n_seeds", "n_capped"]
+    counts = ["n_images", "n_identities", "n_seeds", "n_samples", "n_capped"]
     both = pd.concat([of_images.astype(dict.fromkeys(counts, "Int64")), of_sets], ignore_index=True)
     return both.astype({name: "Int64" for name in counts if name in both})
+
+
+def samples_table(experiment: Experiment) -> pd.DataFrame:
+    """Describe methods with several samples of each image, by metric; empty where there are none.
+
+    Columns: those of :func:`reports.statistics.samples.summarize_samples`, then ``diversity`` (mean LPIPS between
+    samples in the hole), ``inside`` (share of the hole where the truth lies between the samples) and
+    ``expected_inside``, means over the trainings.
+    """
+    metrics = metric_columns(experiment.rows)
+    table = summarize_samples(experiment.rows, metrics, experiment.higher_is_better)
+    spread = sample_spread(experiment.cells)
+    if table.empty or spread.empty:
+        return table
+    keys, values = ["mask", "model", "label", "train_mask"], ["diversity", "inside", "expected_inside"]
+    means = spread.groupby(keys, sort=False, as_index=False)[values].mean()
+    return table.astype(dict.fromkeys(keys, object)).merge(means, on=keys, how="left")
 
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:

@@ -53,6 +53,8 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
             "These are procedural faces, not real results: give --data PATH for CelebA or a folder of images.",
             soft_wrap=True,
         )
+    for line in describe_samples(experiment):
+        console.print(line, soft_wrap=True, markup=False)
     for line in describe_ranking(experiment.rows):
         console.print(line, soft_wrap=True, markup=False)
     if failed:
@@ -92,6 +94,29 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
             if len(of)
         ]
     return found, notes
+
+
+def describe_samples(experiment: Experiment) -> list[str]:
+    """Say of each stochastic model with several samples what its samples say, a sentence a mask."""
+    from reports.statistics.samples import sample_spread, summarize_samples
+
+    metric = next((m for m in experiment.metrics.values() if m.group == "primary"), None)
+    if metric is None:
+        return []
+    table = summarize_samples(experiment.rows, [metric.name], experiment.higher_is_better)
+    spread = sample_spread(experiment.cells)
+    lines = []
+    for line in table.to_dict("records"):
+        own = spread[(spread["mask"] == line["mask"]) & (spread["label"] == line["label"])]
+        diversity = f"{own['diversity'].mean():.4f}" if own["diversity"].notna().any() else "n/a"
+        inside, expected = (f"{100 * own[name].mean():.0f} %" for name in ("inside", "expected_inside"))
+        mean, best = (f"{line[name]:.{metric.digits}f}" for name in ("mean", "best_of_samples"))
+        lines.append(
+            f"{line['label']} on {line['mask']}: mean over {line['n_samples']} samples, {metric.title} {mean} "
+            f"(the best sample of each image, an oracle: {best}); LPIPS between samples in the hole {diversity}; "
+            f"truth inside the spread {inside}, {expected} if calibrated."
+        )
+    return lines
 
 
 def _number(mean: float | None, metric: MetricInfo) -> str:

@@ -136,7 +136,7 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
         ]
         known = {name: mine[name].mean() for name in manifest["metrics"] if name in mine}
         metrics[cell["mask"]] = {
-            "images": len(mine),
+            "images": mine["image_id"].nunique(),
             # NaN is the only number that differs from itself; JSON has none.
             **{name: round(float(v), 6) for name, v in known.items() if v == v},
         }

@@ -22,6 +22,7 @@ _FREE = {
     "learning_rate",
     "pictures",
     "metrics",
+    "samples_per_image",
     "report_every",
     "validate_every",
     "checkpoint_every",
@@ -119,7 +120,7 @@ def _numbers(experiment: Experiment, cell: dict[str, Any]) -> Any:
     own = rows[
         (rows["label"] == cell["label"]) & (rows["mask"] == cell["mask"]) & (rows["seed"] == cell["seed"])
     ]
-    own = own[own["train_mask"] == cell["train_mask"]].sort_values("image_id")
+    own = own[own["train_mask"] == cell["train_mask"]].sort_values(["image_id", "sample"])
     shared = [c for c in ("image_id", "psnr_db", "ssim", "lpips_alex") if c in own]
     # NaN is unequal to itself, and would make equal cells look different.
     return own[shared].astype(object).where(own[shared].notna(), None).to_numpy().tolist()

@@ -18,6 +18,7 @@ import masks.bank
 from bench.errors import DiskError
 from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
+from bench.evaluation.samples import SampleSpread
 from bench.runner import manifest_writer
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
@@ -78,6 +79,7 @@ def save_cell(
     result: EvaluationResult,
     test: TestSet,
     before: SavedCell | None,
+    spread: SampleSpread | None = None,
 ) -> SavedCell:
     """Write a finished cell: rows, images, and last ``cell.json``, which marks it as finished.
 
@@ -88,6 +90,7 @@ def save_cell(
         result: what was measured now.
         test: the images.
         before: the cell as it was; metrics that were not measured now are kept.
+        spread: how the samples differ, where there are several of an image.
     """
     context = prepared.context
     folder = context.store.cell(cell.slug, cell.key)
@@ -96,7 +99,9 @@ def save_cell(
         before = None
     measured = [name for name in prepared.metric_code if name in {*result.rows.columns, *result.sets}]
     rows = _identify(result.rows, cell, prepared)
-    sets = {name: manifest_writer.set_entry(score, len(rows)) for name, score in result.sets.items()}
+    images = len(test.images)
+    sets = {name: manifest_writer.set_entry(score, images) for name, score in result.sets.items()}
+    samples = manifest_writer.samples_entry(spread, cell.samples, test.images) if spread else None
     metrics = {
         name: {"digest": prepared.metric_code[name].digest, "code": prepared.metric_code[name].modules}
         for name in measured
@@ -109,7 +114,9 @@ def save_cell(
         sets = before.entry["evaluation"].get("sets", {}) | sets
     # Readers rely on the columns of primary metrics, also where weights for one were not to be had.
     rows = with_primary(rows)
-    entry = manifest_writer.done_entry(prepared, cell, trained, result.seconds, cell_numbers(rows), sets)
+    entry = manifest_writer.done_entry(
+        prepared, cell, trained, result.seconds, cell_numbers(rows), sets, samples
+    )
     assert cell.what is not None
     assert cell.training is not None
     record = {
@@ -119,13 +126,13 @@ def save_cell(
     }
     # Only images that the report shows are stored; all of them would take gigabytes.
     ids = np.array([test.images.ids[i] for i in test.pool])
-    images = result.pictures if context.request.pictures else None
+    pictures = result.pictures if context.request.pictures else None
     if records := trained.model.records():
         lines = "".join(json.dumps(entry) + "\n" for entry in records)
         atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
     # Everything else is on disk before cell.json, which says that it is.
-    write_cell(folder, rows, entry | record, ids, images)
-    return SavedCell(entry, record, rows, images is not None)
+    write_cell(folder, rows, entry | record, ids, pictures)
+    return SavedCell(entry, record, rows, pictures is not None)
 
 
 def _identify(rows: pd.DataFrame, cell: Cell, prepared: PreparedRun) -> pd.DataFrame:
@@ -140,6 +147,7 @@ def _identify(rows: pd.DataFrame, cell: Cell, prepared: PreparedRun) -> pd.DataF
         "mask": cell.mask,
         "train_mask": cell.train_mask,
         "size": settings.size,
+        **({} if "sample" in rows else {"sample": 0}),
     }
     return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in constant.items()}), rows], axis=1)
 
@@ -187,7 +195,7 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
             raise ValueError("cell.json is not of this cell")
         if cell.trained and cell.training and entry["training"]["key"] != cell.training.key:
             raise ValueError("cell.json is of another training")
-        if rows["image_id"].tolist() != list(ids):
+        if rows["image_id"].tolist() != list(ids) * cell.samples:
             raise ValueError("results.parquet is of other images")
         if any(set(rows[k]) != {v} for k, v in identity.items()):
             raise ValueError("results.parquet is of another cell")

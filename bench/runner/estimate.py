@@ -42,9 +42,11 @@ def estimate_run(
     for cell in cells:
         assert cell.training is not None
         # Metrics work on pixels, so their time grows with the area; it was measured at 64 px.
-        seconds = _CELL_SECONDS + images * _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
+        per_image = _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
+        seconds = _CELL_SECONDS + cell.samples * images * per_image
         if cell.trained:
-            seconds += images * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
+            completions = images * cell.samples
+            seconds += completions * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
         if (fit := cell.training.fit_cost) is not None:
             seconds += (fit.flops + images * fit.flops_per_image) / (rate * _FIT_SHARE)
         cell_seconds.append(seconds)

@@ -46,6 +46,8 @@ _EVALUATION_CODE: tuple[Place, ...] = (
     ("bench.training.model_setup", "build_model"),
     ("masks.registry", "draw_masks"),
 )
+#: The same where several samples of an image are drawn.
+_SAMPLES_CODE: tuple[Place, ...] = (("bench.evaluation.samples", "evaluate_samples"), *_EVALUATION_CODE[1:])
 #: Methods of a model that are called by others.
 _MODEL_METHODS = ("phases", "complete", "loss")
 #: Where every search stops: tables of all masks and metrics, whose entries count one by one; names, which keys hold as
@@ -112,13 +114,16 @@ def training_code(
     return _with_arguments(code, drawn)
 
 
-def evaluation_code(mask: str, tree: SourceTree | None = None) -> CodeDigest:
+def evaluation_code(
+    mask: str, tree: SourceTree | None = None, *, several_samples: bool = False
+) -> CodeDigest:
     """Return the digest of the code that completes test images under ``mask``, besides model and metrics."""
     tree = tree or code_digest.program_source()
     drawn = masks.registry.mask_function(mask)
     function = code_digest.place_of(drawn)
+    evaluation = _SAMPLES_CODE if several_samples else _EVALUATION_CODE
     # Features are collected only for metrics of sets, and belong to the keys of those.
-    code = tree.closure([*_EVALUATION_CODE, function], (), [*_stops([function]), _OF_SETS])
+    code = tree.closure([*evaluation, function], (), [*_stops([function]), _OF_SETS])
     return _with_arguments(code, [drawn])
 
 

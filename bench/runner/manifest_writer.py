@@ -15,10 +15,13 @@ import masks.bank
 import masks.registry
 from bench import provenance
 from bench.config import RunConfig
+from bench.data import ImageSet
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
 from bench.evaluation.distributions import SetScore
+from bench.evaluation.evaluator import identities_of
 from bench.evaluation.metrics import list_metrics
+from bench.evaluation.samples import SampleSpread, expected_inside
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
 from bench.runner.plan import Cell, Plan
@@ -32,6 +35,8 @@ from bench.runner.run_folder import (
 )
 from bench.runner.train import TrainedModel
 from reports.results.schema import EXTERNAL
+from reports.statistics.bootstrap import cluster_codes
+from reports.statistics.intervals import seed_interval
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
@@ -43,6 +48,7 @@ _MAY_DIFFER = {
     "split",  # the fingerprint of the data says what it came to
     "train_mask",
     "metrics",
+    "samples_per_image",  # each cell says how many it has
     "report_every",
     "validate_every",
     "checkpoint_every",
@@ -326,6 +332,7 @@ def done_entry(
     seconds: float,
     numbers: Mapping[str, Any],
     sets: Mapping[str, Any],
+    samples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest's entry of a finished cell.
 
@@ -336,8 +343,9 @@ def done_entry(
         seconds: of completing the test images.
         numbers: mean and digest by metric, from :func:`reports.results.schema.cell_numbers`.
         sets: value and number of images by metric of sets.
+        samples: how the samples of a stochastic model differ, from :func:`samples_entry`.
     """
-    store, images = prepared.context.store, len(prepared.test_images.ids)
+    store, images = prepared.context.store, len(prepared.test_images.ids) * cell.samples
     folder = store.cell(cell.slug, cell.key)
     return {
         **_entry(cell, "done"),
@@ -352,7 +360,31 @@ def done_entry(
             "images_per_second": images / max(seconds, 1e-9),
             "numbers": dict(numbers),
             "sets": dict(sets),
+            **({"samples": dict(samples)} if samples else {}),
         },
+    }
+
+
+def samples_entry(spread: SampleSpread, count: int, images: ImageSet) -> dict[str, Any]:
+    """Record how the samples of a stochastic model differ: means over the images, with 95 % intervals over people.
+
+    Args:
+        spread: by image.
+        count: samples of each image.
+        images: the test images.
+    """
+    codes, _ = cluster_codes(identities_of(images))
+
+    def mean(values: NDArray[np.float64]) -> dict[str, Any]:
+        estimate = seed_interval(values[None], codes)
+        return set_entry(SetScore(estimate.value, estimate.low, estimate.high), len(images))
+
+    diversity = spread.diversity
+    return {
+        "count": count,
+        "diversity": {"reason": diversity} if isinstance(diversity, str) else mean(diversity),
+        "inside": mean(spread.inside),
+        "expected_inside": expected_inside(count),
     }
 
 

@@ -88,6 +88,7 @@ class Cell:
         what: everything that decides the completed images; ``None`` if the cell cannot be computed.
         not_applicable: why it cannot be computed.
         broken: the traceback of a model's file that does not import.
+        samples: completions of each image; more than one of stochastic models alone.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Cell:
     what: Key | None = None
     not_applicable: str | None = None
     broken: str | None = None
+    samples: int = 1
 
     @property
     def key(self) -> str:
@@ -249,14 +251,16 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
         or _unsuitable_batch(context, training)
         or entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
     )
+    samples = context.request.settings.samples_per_image if entry.model.stochastic else 1
     return Cell(
         model=entry.card.name,
         label=training.label,
         mask=mask,
         seed=seed,
         training=training,
-        what=None if reason else _cell_key(context, training, mask, ids),
+        what=None if reason else _cell_key(context, training, mask, ids, samples),
         not_applicable=reason,
+        samples=samples,
     )
 
 
@@ -398,12 +402,17 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
     return Key(parts, code.modules)
 
 
-def _cell_key(context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str]) -> Key:
+def _cell_key(
+    context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str], samples: int = 1
+) -> Key:
     """Collect everything that decides the completed test images of a cell."""
-    code = _evaluation_code(mask)
+    code = _evaluation_code(mask, several_samples=samples > 1)
+    # One sample is what every evaluation was before there were several: its key stays as it was.
+    several = {"samples": samples} if samples > 1 else {}
     # Through the training's key, everything that it rests on is part of this one.
     return Key(
         {
+            **several,
             "training": training.key,
             "mask": mask,
             "mask_content": masks.registry.mask_content_digest(mask, context.data.size),
@@ -423,5 +432,5 @@ def _training_code(model: type[InpaintingModel], names: tuple[str, ...], schedul
 
 
 @cache
-def _evaluation_code(mask: str) -> CodeDigest:
-    return evaluation_code(mask)
+def _evaluation_code(mask: str, *, several_samples: bool = False) -> CodeDigest:
+    return evaluation_code(mask, several_samples=several_samples)

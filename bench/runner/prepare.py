@@ -34,7 +34,7 @@ from bench.training.device import select_device
 from models import discovery
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
-_UNNAMED = ("seeds", "precision", "metrics")
+_UNNAMED = ("seeds", "precision", "metrics", "samples_per_image")
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,9 @@ def recorded_requests(
             models=tuple(configs),
             masks=mask_names,
             data=data or manifest["data"]["source"],
-            settings=RunConfig(**{**common, "train_mask": train_mask, "seeds": seeds}),
+            settings=RunConfig(
+                **{**common, "train_mask": train_mask, "seeds": seeds, "samples_per_image": samples}
+            ),
             model_options=configs,
             models_from=tuple(models_from) or tuple(files),
             name=name,
@@ -344,26 +346,29 @@ def recorded_requests(
             allow_unreadable=True,  # the fingerprint is what counts
             command=("bench", "reproduce", str(record.path)),
         )
-        for (train_mask, mask_names, seeds, _), configs in _together(record.cells).items()
+        for (train_mask, mask_names, seeds, samples, _), configs in _together(record.cells).items()
     ]
 
 
-#: Training mask, masks, seeds; and a number that keeps apart two configs of one model.
-_Group = tuple[str, tuple[str, ...], tuple[int, ...], int]
+#: Training mask, masks, seeds, samples of an image; and a number that keeps apart two configs of one model.
+_Group = tuple[str, tuple[str, ...], tuple[int, ...], int, int]
 
 
 def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[str, Any]]]:
     """Group cells by what one request can ask for: group -> model -> its config."""
-    wanted: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
+    wanted: dict[tuple[str, str, str, int], set[tuple[str, int]]] = {}
     # Untrained fills rest on no training mask, so they fit beside any.
     for cell in cells:
         trained_on = cell["train_mask"] if cell["trained"] else ""
+        samples = (cell["evaluation"].get("samples") or {}).get("count", 1)
         # As text, since a config is a mapping and cannot be part of a key.
-        key = (cell["model"], json.dumps(cell["config"]), trained_on)
+        key = (cell["model"], json.dumps(cell["config"]), trained_on, samples)
         wanted.setdefault(key, set()).add((cell["mask"], cell["seed"]))
     groups: dict[_Group, dict[str, dict[str, Any]]] = {}
     # Trained models first: fills then join their groups, and need no request of their own.
-    for (model, config, trained_on), pairs in sorted(wanted.items(), key=lambda item: not item[0][2]):
+    for (model, config, trained_on, samples), pairs in sorted(
+        wanted.items(), key=lambda item: not item[0][2]
+    ):
         by_masks: dict[tuple[str, ...], list[int]] = {}
         for seed in sorted({seed for _, seed in pairs}):
             # Seeds with the same masks go together; a request would otherwise compute pairs that were never
@@ -371,7 +376,7 @@ def _together(cells: Sequence[dict[str, Any]]) -> dict[_Group, dict[str, dict[st
             by_masks.setdefault(tuple(sorted(m for m, s in pairs if s == seed)), []).append(seed)
         for names, seeds in by_masks.items():
             fields_of = restore_fields(json.loads(config))
-            _place(groups, model, fields_of, (trained_on, names, tuple(seeds)))
+            _place(groups, model, fields_of, (trained_on, names, tuple(seeds), samples))
     return groups
 
 
@@ -379,16 +384,16 @@ def _place(
     groups: dict[_Group, dict[str, dict[str, Any]]],
     model: str,
     config: dict[str, Any],
-    where: tuple[str, tuple[str, ...], tuple[int, ...]],
+    where: tuple[str, tuple[str, ...], tuple[int, ...], int],
 ) -> None:
     """Put a model into the group where it belongs; an untrained fill (trained on nothing) into any with its masks."""
-    trained_on, names, seeds = where
+    trained_on, names, seeds, samples = where
     if not trained_on:
         for group, configs in groups.items():
             if group[1] == names and model not in configs:
                 configs[model] = config
                 return
     number = 0
-    while model in groups.get((trained_on or "auto", names, seeds, number), {}):
+    while model in groups.get((trained_on or "auto", names, seeds, samples, number), {}):
         number += 1
-    groups.setdefault((trained_on or "auto", names, seeds, number), {})[model] = config
+    groups.setdefault((trained_on or "auto", names, seeds, samples, number), {})[model] = config

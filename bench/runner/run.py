@@ -149,10 +149,21 @@ class _Job:
         images, compute = len(self.prepared.test_images.ids), self.context.compute
         foreseen = estimate.estimate_run(to_train, open_cells, images, compute)
         done = len(runnable) - len(open_cells)
+        self._tell_of_samples(runnable)
         for cell in open_cells:
             if cell.training and cell.training.fit_cost:
                 self.callbacks.note(f"{cell.label} on {cell.mask}: {cell.training.fit_cost.note}")
         self.callbacks.planned(len(to_train), len(self.plan.cells), done, foreseen)
+
+    def _tell_of_samples(self, cells: Sequence[Cell]) -> None:
+        """Say which models have one completion of an image, where several are asked for."""
+        asked = self.context.request.settings.samples_per_image
+        alone = dict.fromkeys(cell.label for cell in cells if cell.samples == 1)
+        if asked > 1 and alone:
+            self.callbacks.note(
+                f"--samples-per-image {asked} has no effect on {', '.join(alone)}: a deterministic model has one "
+                "completion of an image, and is evaluated once"
+            )
 
     def _launch(self) -> None:
         """With ``--jobs`` or ``--on``, have units of work computed by other processes or machines."""

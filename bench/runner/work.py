@@ -21,7 +21,7 @@ from typing import Any, Literal
 import masks.registry
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, DiskError, UsageError
-from bench.evaluation import evaluator
+from bench.evaluation import evaluator, samples
 from bench.runner import cell_files
 from bench.runner.context import RunContext
 from bench.runner.keys import describe_where
@@ -168,29 +168,38 @@ class CellComputer:
             self._trained = train_model(cell.training, self._context, index=index, of=of)
         return self._trained
 
-    def measure(self, cell: Cell, metrics: Sequence[str]) -> evaluator.EvaluationResult:
-        """Complete the test images with what :meth:`train` gave last, and measure ``metrics``."""
+    def measure(
+        self, cell: Cell, metrics: Sequence[str]
+    ) -> tuple[evaluator.EvaluationResult, samples.SampleSpread | None]:
+        """Complete the test images with what :meth:`train` gave last, and measure ``metrics``.
+
+        Returns:
+            The result, and how the samples differ where the cell has several.
+        """
         assert self._trained is not None
         callbacks = self._context.callbacks
-        return evaluator.evaluate_model(
-            self._trained.model,
-            self.test_set(cell.mask),
-            self._context.compute,
-            # In the order of the run's metrics, whatever order the lacking ones are in, so that columns do
-            # not move.
-            {name: function for name, function in self._prepared.metrics.items() if name in metrics},
-            sets=[metric for metric in self._prepared.sets if metric.info.name in metrics],
-            on_progress=lambda done, total: callbacks.evaluating(cell.label, cell.mask, done, total),
-        )
+
+        def progress(done: int, total: int) -> None:
+            callbacks.evaluating(cell.label, cell.mask, done, total)
+
+        model, test, compute = self._trained.model, self.test_set(cell.mask), self._context.compute
+        # In the order of the run's metrics, whatever order the lacking ones are in, so that columns do not move.
+        ready = {name: function for name, function in self._prepared.metrics.items() if name in metrics}
+        sets = [metric for metric in self._prepared.sets if metric.info.name in metrics]
+        if cell.samples > 1:
+            return samples.evaluate_samples(
+                model, test, compute, ready, cell.samples, sets=sets, on_progress=progress
+            )
+        return evaluator.evaluate_model(model, test, compute, ready, sets=sets, on_progress=progress), None
 
     def save(
         self, cell: Cell, metrics: Sequence[str], before: cell_files.SavedCell | None
     ) -> cell_files.SavedCell:
         """Measure ``metrics`` and store the cell; what ``before`` has besides is kept."""
-        result = self.measure(cell, metrics)
+        result, spread = self.measure(cell, metrics)
         assert self._trained is not None
         saved = cell_files.save_cell(
-            self._prepared, cell, self._trained, result, self.test_set(cell.mask), before
+            self._prepared, cell, self._trained, result, self.test_set(cell.mask), before, spread
         )
         means = {name: float(saved.rows[name].mean()) for name in self._prepared.metrics}
         self._context.callbacks.cell_done(cell.label, cell.mask, means)

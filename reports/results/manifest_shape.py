@@ -51,7 +51,8 @@ _SETTINGS = _Table(
         "learning_rate": _MAYBE_NUMBER, "batch": (int, str, NoneType), "micro_batch": _MAYBE_WHOLE,
         "steps_per_phase": _MAYBE_WHOLE, "flips": bool, "precision": str, "compile": bool, "split": str,
         "crop": str, "train_mask": str, "train_images": _MAYBE_WHOLE, "test_images": _MAYBE_WHOLE,
-        "evaluate_on": str, "pictures": bool, "validate_every": _MAYBE_WHOLE, "report_every": int,
+        "evaluate_on": str, "pictures": bool, "samples_per_image": int,
+        "validate_every": _MAYBE_WHOLE, "report_every": int,
     },
 )  # fmt: skip
 _SKIPPED = _Table({"id": str, "reason": str})
@@ -83,11 +84,17 @@ _TRAINING = _Table(
     },
 )  # fmt: skip
 _SET_SCORE = _Table({"value": _MAYBE_NUMBER, "images": int})
+_SAMPLE_MEAN = _Table(
+    {}, {"value": _MAYBE_NUMBER, "low": _MAYBE_NUMBER, "high": _MAYBE_NUMBER, "images": int, "reason": str}
+)
+_SAMPLES = _Table(
+    {"count": int, "diversity": _SAMPLE_MEAN, "inside": _SAMPLE_MEAN, "expected_inside": _NUMBER}
+)
 _EVALUATION = _Table(
     {},
     {
         "seconds": _MAYBE_NUMBER, "images_per_second": _MAYBE_NUMBER, "numbers": (dict, NoneType),
-        "sets": _MapOf(_SET_SCORE),
+        "sets": _MapOf(_SET_SCORE), "samples": _SAMPLES,
     },
 )  # fmt: skip
 _AMBIGUITY = _Table({"topic": str, "published": str, "resolved": str}, {"field": str, "deviation": bool})

@@ -52,6 +52,11 @@ COLUMNS = (
     Column("track", "text", "`uniform` or `faithful`"),
     Column("preset", "text", "`smoke`, `quick` or `paper`"),
     Column("seed", "integer", "seed of the training; a training-free baseline has one"),
+    Column(
+        "sample",
+        "integer",
+        "number of the completion, from 0, where a stochastic model drew several of an image; 0 of all others",
+    ),
     Column("mask", "text", "mask evaluated on"),
     Column(
         "train_mask",
@@ -69,8 +74,8 @@ COLUMNS = (
     Column("identical", "boolean", "the 8-bit composite equals the truth, so PSNR is at its cap"),
 )
 
-#: One row for each combination.
-KEY = ("label", "model", "seed", "mask", "train_mask", "image_id")
+#: One row for each combination. Rows of earlier versions have no ``sample``: it is 0.
+KEY = ("label", "model", "seed", "sample", "mask", "train_mask", "image_id")
 
 #: Value of ``train_mask`` where nothing was trained.
 UNTRAINED = "-"
@@ -97,6 +102,8 @@ def validate_rows(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
         SchemaError: a column is missing, of a wrong type or has gaps; a metric is infinite; a row comes
             twice.
     """
+    if "sample" not in rows.columns:
+        rows = rows.assign(sample=0)  # of versions that drew one completion of an image
     missing = [name for name in _NAMES if name not in rows.columns]
     if missing:
         raise SchemaError(f"{where}: column {', '.join(missing)} is missing")
@@ -113,6 +120,8 @@ def validate_rows(rows: pd.DataFrame, where: str = "results") -> pd.DataFrame:
     table = pd.DataFrame(typed).reset_index(drop=True)
     if not ((table["hole_ratio"] > 0) & (table["hole_ratio"] <= 1)).all():
         raise SchemaError(f"{where}: hole_ratio must lie in (0, 1]")
+    if (table["sample"] < 0).any():
+        raise SchemaError(f"{where}: sample must not be negative")
     # Of one cell the images alone tell the rows apart, and are looked through much faster than the whole key.
     if not table["image_id"].is_unique and (repeated := table.duplicated(list(KEY))).any():
         first = table[repeated].iloc[0]
@@ -201,6 +210,28 @@ def read_rows(path: Path) -> pd.DataFrame:
             f"{path}: damaged (its columns are not what was written); delete its folder and run again"
         )
     return validate_rows(frame, str(path))
+
+
+def mean_over_samples(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average the samples of each image, so that one row an image is left; the same rows where there is one sample.
+
+    An image is ``identical`` where all of its samples are; ``sample`` is 0.
+
+    Examples:
+        >>> rows = pd.DataFrame({"image_id": ["a", "a", "b"], "sample": [0, 1, 0], "psnr_db": [20.0, 23.0, 25.0]})
+        >>> mean_over_samples(rows)["psnr_db"].tolist()
+        [21.5, 25.0]
+    """
+    if "sample" not in rows.columns or not (rows["sample"] > 0).any():
+        return rows
+    key = [name for name in KEY if name != "sample" and name in rows.columns]
+    grouped = rows.groupby(key, sort=False, observed=True)
+    first = grouped.head(1).reset_index(drop=True).assign(sample=0)
+    averaged = grouped[metric_columns(rows)].mean()
+    columns: dict[str, Any] = {name: averaged[name].to_numpy() for name in averaged.columns}
+    if "identical" in rows.columns:
+        columns["identical"] = grouped["identical"].all().to_numpy()
+    return first.assign(**columns)
 
 
 def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.results.schema import UNTRAINED
+from reports.results.schema import UNTRAINED, mean_over_samples
 from reports.statistics.bootstrap import Floats, cluster_bootstrap_means, cluster_codes
 
 #: Columns that identify a line of a table: a method on a mask.
@@ -32,6 +33,7 @@ class Scores:
         images: ``(N,)`` image names.
         identities: ``(N,)`` Int64, NA where unknown.
         capped: pairs of training and image whose composite equals the truth.
+        samples: completions of each image that ``values`` are the means of.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Scores:
     images: pd.Index
     identities: pd.Series
     capped: int
+    samples: int = 1
 
     @property
     def trained(self) -> bool:
@@ -70,14 +73,15 @@ class Scores:
             images,
             self.identities.iloc[place],
             self.capped,
+            self.samples,
         )
 
 
 def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], Scores]:
     """Group rows by (mask, label, train_mask), in the order of the rows.
 
-    A training without a single finite value is dropped and does not count as a seed. Where some rows of an image name
-    the person and others do not, the name counts for all of them.
+    Of several samples of an image the mean counts. A training without a single finite value is dropped and does not
+    count as a seed. Where some rows of an image name the person and others do not, the name counts for all of them.
 
     Examples:
         >>> rows = pd.DataFrame(
@@ -93,6 +97,10 @@ def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], 
         named = rows.groupby("image_id")["identity"].min()
         rows = rows.assign(identity=rows["image_id"].map(named).astype("Int64"))
     needed = [*METHOD, "model", "seed", "image_id", "identity", "identical", metric]
+    samples: dict[Any, int] = {}
+    if "sample" in rows.columns:
+        samples = (rows.groupby(list(METHOD), observed=True)["sample"].max() + 1).to_dict()
+        rows = mean_over_samples(rows[[*needed, "sample"]])
     grouped = {}
     # Columns may be categories, of which only the combinations that occur make groups.
     for key, part in rows[needed].groupby(list(METHOD), sort=False, observed=True):
@@ -113,6 +121,7 @@ def group_scores(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str, str], 
             images=images,
             identities=identities,
             capped=int(part["identical"].sum()),
+            samples=int(samples.get(key, 1)),
         )
     return grouped  # type: ignore[return-value]
 

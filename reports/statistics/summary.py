@@ -40,8 +40,8 @@ def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
 
     Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``mean`` (over seeds of the mean over
     images), ``low`` and ``high`` (95 %), ``interval``, ``n_images``, ``n_identities`` (clusters; images
-    without a known person count one each), ``n_seeds``, ``seed_sd`` (of the seeds' means; NaN for one), and
-    ``n_capped`` (rows whose composite equals the truth).
+    without a known person count one each), ``n_seeds``, ``n_samples`` (of each image, averaged first), ``seed_sd`` (of
+    the seeds' means; NaN for one), and ``n_capped`` (pairs of training and image whose composites equal the truth).
 
     ``interval`` says what the limits are about: ``images`` is a cluster bootstrap over the images of this one
     training; ``seeds and images`` is the two-component interval, which is about the method.
@@ -62,7 +62,7 @@ def summarize(rows: pd.DataFrame, metrics: Sequence[str], *, resamples: int = 10
             ]
     columns = [
         "mask", "model", "label", "train_mask", "metric", "mean", "low", "high", "interval",
-        "n_images", "n_identities", "n_seeds", "seed_sd", "n_capped",
+        "n_images", "n_identities", "n_seeds", "n_samples", "seed_sd", "n_capped",
     ]  # fmt: skip
     table = pd.DataFrame(records, columns=columns)
     # Metrics were taken one after another; the lines of a method belong together, in the order of the rows.
@@ -75,7 +75,8 @@ def _line(scores: Scores, resamples: int, resampled: Floats | None) -> dict[str,
     about = {"model": scores.model, "label": scores.label, "train_mask": scores.train_mask}
     nothing = {
         "mean": np.nan, "low": np.nan, "high": np.nan, "interval": "none", "seed_sd": np.nan,
-        "n_images": 0, "n_identities": 0, "n_seeds": len(scores.seeds), "n_capped": scores.capped,
+        "n_images": 0, "n_identities": 0, "n_seeds": len(scores.seeds), "n_samples": scores.samples,
+        "n_capped": scores.capped,
     }  # fmt: skip
     if scores.values.size == 0:
         return {**about, **nothing}

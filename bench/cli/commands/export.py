@@ -27,10 +27,11 @@ from bench.errors import UsageError
 )
 @click.option(
     "--table",
-    type=click.Choice(["summary", "rows", "curves", "differences", "claims"]),
+    type=click.Choice(["summary", "rows", "curves", "differences", "claims", "samples"]),
     default="summary",
     show_default=True,
-    help="Means with intervals, one row an image, what trainings logged, all pairs of methods, or the verdicts.",
+    help="Means with intervals, one row an image, what trainings logged, all pairs of methods, the verdicts, or what "
+    "several samples of an image say.",
 )
 @click.option(
     "--output",

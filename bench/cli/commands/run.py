@@ -47,7 +47,17 @@ if TYPE_CHECKING:
 
 #: Heading -> options, in ``--help`` and in the file of ``bench init``.
 GROUPS = {
-    "What is compared": ("models", "mask", "resize-masks", "data", "seeds", "metrics", "set", "models-from"),
+    "What is compared": (
+        "models",
+        "mask",
+        "resize-masks",
+        "data",
+        "seeds",
+        "samples-per-image",
+        "metrics",
+        "set",
+        "models-from",
+    ),
     "The experiment": (
         "preset",
         "protocol",
@@ -139,6 +149,12 @@ GROUPS = {
     type=NameList(),
     show_default=preset_default("seeds"),
     help="Train once per seed.",
+)
+@click.option(
+    "--samples-per-image",
+    type=int,
+    show_default=preset_default("samples_per_image"),
+    help="Completions that a stochastic model draws of each image; tables show their mean.",
 )
 @size_option(click.INT)
 @click.option(

@@ -1,0 +1,76 @@
+"""Stochastic models: the mean over samples, what the best sample would give, how samples differ, and calibration."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from reports.context import MetricView, ReportContext
+from reports.sections import ReportSection
+from reports.statistics.samples import sample_spread, summarize_samples
+
+
+def build_samples(context: ReportContext) -> dict[str, Any] | None:
+    """Build the view of ``sections/samples.html.j2``; ``None`` where no model drew several samples of an image."""
+    metrics = {m.name: m for m in context.measured if m.group == "primary"} or {
+        m.name: m for m in context.measured[:1]
+    }
+    directions = {m.name: m.higher_is_better for m in metrics.values()}
+    table = summarize_samples(context.sample_rows, list(metrics), directions)
+    if table.empty:
+        return None
+    lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    spread = sample_spread(context.named_cells)
+    return {
+        "metrics": [
+            {"metric": metric, "lines": [_line(context, metric, x) for x in lines if x["metric"] == name]}
+            for name, metric in metrics.items()
+        ],
+        "spread": [_spread(context, x) for x in spread.to_dict("records")],
+        "several_masks": table["mask"].nunique() > 1,
+        "several_seeds": int(table["n_seeds"].max()) > 1,
+    }
+
+
+def _line(context: ReportContext, metric: MetricView, line: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "mask": line["mask"],
+        "method": context.by_label[line["label"]],
+        "samples": line["n_samples"],
+        "images": line["n_images"],
+        "mean": metric.show(line["mean"]),
+        "interval": ""
+        if math.isnan(line["low"])
+        else f"{metric.show(line['low'])}–{metric.show(line['high'])}",
+        "best": metric.show(line["best_of_samples"]),
+        # Standard errors are small beside the metric: two digits more than it is shown with.
+        "errors": [_error(metric, line[f"se_{level}"]) for level in ("training", "image", "sample")],
+        "sample_sd": _error(metric, line["sample_sd"]),
+    }
+
+
+def _error(metric: MetricView, value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.{metric.digits + 1}f}"
+
+
+def _spread(context: ReportContext, line: dict[str, Any]) -> dict[str, Any]:
+    def shown(name: str, digits: int, scale: float = 1.0) -> dict[str, str]:
+        value, low, high = (scale * line[key] for key in (name, f"{name}_low", f"{name}_high"))
+        limits = "" if math.isnan(low) else f"{low:.{digits}f}–{high:.{digits}f}"
+        return {"text": "n/a" if math.isnan(value) else f"{value:.{digits}f}", "interval": limits}
+
+    return {
+        "mask": line["mask"],
+        "method": context.by_label[line["label"]],
+        "seed": line["seed"],
+        "samples": line["n_samples"],
+        "diversity": shown("diversity", 4),
+        "inside": shown("inside", 1, 100),
+        "expected": f"{100 * line['expected_inside']:.1f}",
+        "narrow": line["inside_high"] < line["expected_inside"],
+        "wide": line["inside_low"] > line["expected_inside"],
+        "reason": line["reason"],
+    }
+
+
+SECTION = ReportSection("samples", "Several samples of an image", 37, build_samples)
