@@ -15,6 +15,7 @@ from reports.claims.verdicts import evaluate_claims
 from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
+from reports.statistics.attributes import summarize_by_attribute
 from reports.statistics.paired import paired_differences
 from reports.statistics.samples import sample_spread, summarize_samples
 from reports.statistics.summary import (
@@ -116,23 +117,33 @@ FORMATS = ("csv", "parquet", "json", "markdown", "latex")
 TABLES = ("summary", "rows", "curves", "differences", "claims", "samples")
 
 
-def export_tables(experiment: Experiment, table: str = "summary", form: str = "csv") -> bytes:
+def export_tables(
+    experiment: Experiment, table: str = "summary", form: str = "csv", *, by_attribute: Sequence[str] = ()
+) -> bytes:
     """Export one of :data:`TABLES` of an experiment in one of :data:`FORMATS`, as the bytes of a file.
 
     ``summary`` in Markdown and LaTeX is laid out for reading, a line a method; everything else is one record
     a line with every digit. JSON names the experiment, its data and its settings besides the records; missing
-    values are ``null``.
+    values are ``null``. With ``by_attribute``, the summary is one for the images with each of these attributes and one
+    for those without (:func:`reports.statistics.attributes.summarize_by_attribute`), a record a line in every format.
 
     Raises:
-        ValueError: an unknown table or format.
+        ValueError: an unknown table or format, or an attribute that the experiment's images do not have.
     """
     if table not in TABLES:
         raise ValueError(f"unknown table {table!r}; there are {', '.join(TABLES)}")
     if form not in FORMATS:
         raise ValueError(f"unknown format {form!r}; there are {', '.join(FORMATS)}")
+    if by_attribute:
+        records = attribute_summary(experiment, by_attribute)
+        return _as_file(experiment, "by attribute", records, form)
     if table == "summary" and form in ("markdown", "latex"):
         return readable_summary(experiment, form).encode()
-    records = _records(experiment, table)
+    return _as_file(experiment, table, _records(experiment, table), form)
+
+
+def _as_file(experiment: Experiment, table: str, records: pd.DataFrame, form: str) -> bytes:
+    """Write records in one of :data:`FORMATS`."""
     match form:
         case "parquet":
             buffer = io.BytesIO()
@@ -206,6 +217,28 @@ def samples_table(experiment: Experiment) -> pd.DataFrame:
     keys, values = ["mask", "model", "label", "train_mask"], ["diversity", "inside", "expected_inside"]
     means = spread.groupby(keys, sort=False, as_index=False)[values].mean()
     return table.astype(dict.fromkeys(keys, object)).merge(means, on=keys, how="left")
+
+
+def attribute_summary(experiment: Experiment, names: Sequence[str]) -> pd.DataFrame:
+    """Average every metric over the images with and without each attribute.
+
+    Args:
+        experiment: as read from its folder.
+        names: attributes; ``all`` stands for every one.
+
+    Raises:
+        ValueError: none are known of these images, or not that one.
+    """
+    attributes = experiment.attributes
+    if attributes.empty:
+        raise ValueError(
+            f"{experiment.name}: no attributes of its images are known (CelebA has them in list_attr_celeba.txt; "
+            "put it beside the images and run the command again, which computes nothing)"
+        )
+    chosen = list(attributes.columns) if list(names) == ["all"] else list(names)
+    if unknown := [name for name in chosen if name not in attributes.columns]:
+        raise ValueError(f"no attribute {unknown[0]!r}; there are {', '.join(attributes.columns)}")
+    return summarize_by_attribute(experiment.rows, attributes, metric_columns(experiment.rows), chosen)
 
 
 def claims_table(experiment: Experiment) -> pd.DataFrame:

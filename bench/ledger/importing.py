@@ -15,6 +15,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.ledger.kept_files import KeptFiles, manifest_text, read_kept_files
 from bench.runner.run_folder import RUNS, check_name
+from reports.results.attributes import write_attributes
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import write_rows
 
@@ -80,6 +81,8 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
                 (folder / training["folder"]).mkdir(parents=True, exist_ok=True)
                 text = "".join(json.dumps(line) + "\n" for line in _log_lines(by_key[training["key"]]))
                 (folder / training["folder"] / "train.jsonl").write_text(text, encoding="utf-8")
+    if kept.attributes is not None:
+        write_attributes(kept.attributes, folder)
     manifest = kept.manifest
     # Sealed anew only where something was changed: otherwise the checksum is still the one that was
     # published.

@@ -1,6 +1,7 @@
 """Kept files of an experiment: manifest, rows and curves, loose or in one bundle.
 
-A bundle is a zip archive of ``manifest.json``, ``rows.parquet`` and ``curves.parquet``. Reading checks the manifest's
+A bundle is a zip archive of ``manifest.json``, ``rows.parquet`` and ``curves.parquet``, with ``attributes.parquet``
+where attributes of the images are known. Reading checks the manifest's
 checksum and shape, and every number against what the manifest records; nothing that a file names is run.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
+from reports.results.attributes import ATTRIBUTES, checked_attributes
 from reports.results.experiment import CURVE_COLUMNS, Experiment
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.schema import COLUMNS, SchemaError, numbers_agree, validate_rows
@@ -37,11 +39,13 @@ class KeptFiles:
         manifest: as it was written.
         cells: rows of each finished cell, in the manifest's order.
         curves: in :data:`reports.results.experiment.CURVE_COLUMNS`; ``None`` where they were not kept.
+        attributes: of the images (:mod:`reports.results.attributes`); ``None`` where they were not kept.
     """
 
     manifest: dict[str, Any]
     cells: list[pd.DataFrame]
     curves: pd.DataFrame | None
+    attributes: pd.DataFrame | None = None
 
 
 def pack_bundle(experiment: Experiment) -> bytes:
@@ -51,6 +55,8 @@ def pack_bundle(experiment: Experiment) -> bytes:
     """
     manifest = manifest_text(without_folders(experiment.manifest)).encode()
     parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}
+    if (experiment.folder / ATTRIBUTES).is_file():
+        parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in parts.items():
@@ -119,6 +125,8 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
         except ManifestError as error:
             raise UsageError(str(error)) from error
         tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
+        attributes = next((table for path, table in tables if path.name.endswith(ATTRIBUTES)), None)
+        tables = [(path, table) for path, table in tables if not path.name.endswith(ATTRIBUTES)]
     # Columns beyond the known ones are allowed: newer versions may add some.
     curves = [table for _, table in tables if set(CURVE_COLUMNS) <= set(table.columns)]
     rows = [(path, table) for path, table in tables if set(_CELL_KEY) <= set(table.columns)]
@@ -136,7 +144,15 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
         manifest,
         _rows_by_cell(manifest, joined),
         pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)] if curves else None,
+        _checked(attributes, paths),
     )
+
+
+def _checked(attributes: pd.DataFrame | None, paths: Sequence[Path]) -> pd.DataFrame | None:
+    try:
+        return None if attributes is None else checked_attributes(attributes)
+    except ValueError as error:
+        raise UsageError(f"{paths[0]}: {ATTRIBUTES} is damaged ({error})") from error
 
 
 def _unpack(bundle: Path, folder: Path) -> list[Path]:
@@ -146,7 +162,7 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
         with zipfile.ZipFile(bundle) as archive:
             # Of two entries with one name, the last is what readers of zip files take.
             there = {info.filename: info for info in archive.infolist()}
-            for name in (MANIFEST, ROWS, CURVES):
+            for name in (MANIFEST, ROWS, CURVES, ATTRIBUTES):
                 if name not in there:
                     continue
                 # The header is asked before anything is unpacked: a few kilobytes may unpack to terabytes.

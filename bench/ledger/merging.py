@@ -12,6 +12,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
+from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
 
@@ -173,6 +174,9 @@ def _copy_files(
                 shutil.copy2(source / name, folder / training["folder"] / name)
     # Backwards, so that the first experiment's pictures stay where several have some.
     for experiment in reversed(experiments):
+        if (experiment.folder / ATTRIBUTES).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(experiment.folder / ATTRIBUTES, folder / ATTRIBUTES)
         if (experiment.folder / "pictures").is_dir():
             shutil.copytree(experiment.folder / "pictures", folder / "pictures", dirs_exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from bench.runner.work import (
 )
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
+from reports.results.attributes import attribute_table, write_attributes
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,24 @@ def execute_plan(prepared: PreparedRun, *, on: Launcher | None = None) -> RunOut
         # is missing.
         record = manifest_writer.open_or_create(prepared)
         record.add_planned(prepared.plan)
+        _keep_attributes(prepared)
         callbacks = prepared.context.callbacks
         callbacks.run_started(store.name, store.folder, prepared.context.request.options)
         failed = _Job(prepared, record, on).run()
         callbacks.run_finished(failed)
         return RunOutcome(store, failed)
+
+
+def _keep_attributes(prepared: PreparedRun) -> None:
+    """Keep what the data set says of the test images beside the results, for tables by attribute."""
+    context = prepared.context
+    if not context.data.attributes:
+        return
+    table = attribute_table(prepared.test_images.ids, context.data.attributes)
+    try:
+        write_attributes(table, context.store.folder)
+    except OSError as error:
+        raise DiskError(f"cannot write to {context.store.folder}: {error.strerror or error}") from error
 
 
 def _follow(prepared: PreparedRun) -> None:

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.results.attributes import read_attributes
 from reports.results.manifest import ManifestError, read_manifest
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import COLUMNS, SchemaError, metric_columns, numbers_agree, read_rows
@@ -82,6 +84,18 @@ class Experiment:
     cells: list[dict[str, Any]]
     log_problems: dict[str, str] = field(default_factory=dict)
     title: str = ""
+
+    @cached_property
+    def attributes(self) -> pd.DataFrame:
+        """Return the published attributes of the images, a boolean column each, by ``image_id``; empty where unknown.
+
+        Raises:
+            ExperimentError: their file is damaged.
+        """
+        try:
+            return read_attributes(self.folder)
+        except ValueError as error:
+            raise ExperimentError(str(error)) from error
 
     @property
     def masks(self) -> list[str]:

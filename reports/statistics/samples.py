@@ -29,7 +29,9 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class VarianceSplit:
-    """Variances that the levels add to the grand mean; they sum to that of the mean, as far as it is estimated.
+    """Variances that the levels add to the grand mean; they sum to that of the mean. Each is unbiased.
+
+    A part that is small beside the others may come out negative by chance.
 
     Attributes:
         training: of trainings that differ in their seed; NaN for a single training, which shows none.
@@ -49,8 +51,7 @@ def split_variance(values: Floats, codes: NDArray[np.int64]) -> VarianceSplit:
 
     With ``S`` trainings, ``N`` images and ``K`` samples: the part of samples is their pooled variance over ``S N K``;
     trainings and images are those of :func:`reports.statistics.intervals.seed_interval` on the means over samples,
-    where the part of images holds that of samples, which is taken off it. A part that comes out negative by chance
-    is zero.
+    where the part of images holds that of samples, which is taken off it.
 
     Args:
         values: ``(S, N, K)``, K at least 2.
@@ -77,8 +78,8 @@ def split_variance(values: Floats, codes: NDArray[np.int64]) -> VarianceSplit:
         # Relative to each image's mean over trainings, scores hold the interaction alone.
         errors = [seed_interval(row[None], codes).standard_error ** 2 for row in residual]
         shared = sum(errors) / (trainings * (trainings - 1))
-        of_trainings = max(float(means.mean(axis=1).var(ddof=1)) / trainings - shared, 0.0)
-    return VarianceSplit(of_trainings, max(v_images - of_samples, 0.0), of_samples, within)
+        of_trainings = float(means.mean(axis=1).var(ddof=1)) / trainings - shared
+    return VarianceSplit(of_trainings, v_images - of_samples, of_samples, within)
 
 
 def summarize_samples(
@@ -88,9 +89,9 @@ def summarize_samples(
 
     Columns: ``mask``, ``model``, ``label``, ``train_mask``, ``metric``, ``n_samples``, ``n_seeds``, ``n_images``,
     ``mean`` (over samples), ``low`` and ``high`` (95 %, over trainings, images and samples), ``se_training``,
-    ``se_image`` and ``se_sample`` (standard errors of the mean that each level adds; their squares sum to that of the
-    mean), ``sample_sd`` (standard deviation of single samples), ``best_of_samples`` (mean over images of each image's
-    best sample: an oracle that looks at the truth, never a method's result).
+    ``se_image`` and ``se_sample`` (standard errors of the mean that each level adds; zero where the estimated variance
+    is negative), ``sample_sd`` (standard deviation of single samples), ``best_of_samples`` (mean over images of each
+    image's best sample: an oracle that looks at the truth, never a method's result).
 
     Args:
         rows: results; methods with one sample are left out.
@@ -136,11 +137,16 @@ def _line(part: pd.DataFrame, metric: str, better: bool) -> dict[str, Any]:
         return found
     split = split_variance(values, codes)
     return found | {
-        "se_training": math.sqrt(split.training),
-        "se_image": math.sqrt(split.image),
-        "se_sample": math.sqrt(split.sample),
-        "sample_sd": math.sqrt(split.within),
+        "se_training": _root(split.training),
+        "se_image": _root(split.image),
+        "se_sample": _root(split.sample),
+        "sample_sd": _root(split.within),
     }
+
+
+def _root(variance: float) -> float:
+    """Return a standard error; zero for a variance that came out negative, NaN for an unknown one."""
+    return variance if math.isnan(variance) else math.sqrt(max(variance, 0.0))
 
 
 def sample_spread(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

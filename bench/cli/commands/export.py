@@ -14,7 +14,8 @@ from bench.errors import UsageError
 @click.command(
     epilog="\b\nExamples:\n"
     "  bench export all-center-faces-quick --format markdown\n"
-    "  bench export my-run --table rows --format parquet -o rows.parquet"
+    "  bench export my-run --table rows --format parquet -o rows.parquet\n"
+    "  bench export my-run --by-attribute Eyeglasses --format markdown"
 )
 @click.argument("experiment", shell_complete=options.complete_experiments)
 @click.option(
@@ -34,12 +35,22 @@ from bench.errors import UsageError
     "several samples of an image say.",
 )
 @click.option(
+    "--by-attribute",
+    "attributes",
+    multiple=True,
+    type=options.NameList(),
+    metavar="NAME",
+    help="Summarize the images with and without an attribute apart (CelebA's Smiling, Eyeglasses ...; 'all').",
+)
+@click.option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write here, not to standard output.",
 )
-def export_command(experiment: str, form: str, table: str, output: Path | None) -> None:
+def export_command(
+    experiment: str, form: str, table: str, attributes: tuple[tuple[str, ...], ...], output: Path | None
+) -> None:
     """Export a table of EXPERIMENT (a name in runs/, or a path)."""
     from bench.experiments import open_experiment
     from bench.ledger.kept_files import pack_bundle
@@ -50,8 +61,20 @@ def export_command(experiment: str, form: str, table: str, output: Path | None) 
     stdout = sys.stdout.buffer
     if form in ("parquet", "bundle") and output is None and stdout.isatty():
         raise UsageError(f"--format {form}: give --output FILE (it is not text)")
+    names = options.flatten_names(attributes)
+    if names and (table != "summary" or form == "bundle"):
+        raise UsageError(
+            "--by-attribute: makes a table of its own; leave out --table, and give another --format"
+        )
     opened = open_experiment(experiment)
-    content: bytes = pack_bundle(opened) if form == "bundle" else export_tables(opened, table, form)
+    try:
+        content: bytes = (
+            pack_bundle(opened)
+            if form == "bundle"
+            else export_tables(opened, table, form, by_attribute=names)
+        )
+    except ValueError as error:
+        raise UsageError(f"--by-attribute: {error}") if names else error from error
     if output is None:
         stdout.write(content)
     else:

@@ -1,0 +1,75 @@
+"""Published attributes of the evaluated images (CelebA's ``Smiling``, ``Eyeglasses`` ...), kept beside an experiment.
+
+They describe images, not results: no key depends on them, and a page made later can use them and compute nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reports.results.atomic_io import atomic_write
+
+ATTRIBUTES = "attributes.parquet"
+
+
+def attribute_table(ids: Sequence[str], attributes: Mapping[str, Mapping[str, bool]]) -> pd.DataFrame:
+    """Make a table of the images of which attributes are known: ``image_id``, then a boolean column each.
+
+    Args:
+        ids: of the images that are wanted, in order.
+        attributes: attribute -> image id -> whether the image has it.
+
+    Examples:
+        >>> attribute_table(["a", "b", "c"], {"Smiling": {"a": True, "c": False, "d": True}})
+          image_id  Smiling
+        0        a     True
+        1        c    False
+    """
+    known = [i for i in ids if attributes and all(i in of for of in attributes.values())]
+    columns = {name: [bool(of[i]) for i in known] for name, of in attributes.items()}
+    return pd.DataFrame({"image_id": known, **columns})
+
+
+def write_attributes(table: pd.DataFrame, folder: Path) -> None:
+    """Write a table of attributes into an experiment's folder.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    atomic_write(
+        folder / ATTRIBUTES, lambda path: table.to_parquet(path, index=False, write_page_checksum=True)
+    )
+
+
+def read_attributes(folder: Path) -> pd.DataFrame:
+    """Read the attributes of an experiment's images, indexed by ``image_id``; empty where none are kept.
+
+    Raises:
+        ValueError: the file is damaged, or no table of attributes.
+    """
+    path = folder / ATTRIBUTES
+    if not path.is_file():
+        return pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
+    try:
+        table = pd.read_parquet(path)
+        return checked_attributes(table).set_index("image_id")
+    except Exception as error:  # a reader of damaged bytes may raise anything
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not readable as attributes of images ({line}); delete it") from error
+
+
+def checked_attributes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of attributes, if it is one.
+
+    Raises:
+        ValueError: an image comes twice, or a column is of another kind.
+    """
+    if "image_id" not in table.columns or not table["image_id"].is_unique:
+        raise ValueError("image_id is missing or comes twice")
+    wrong = [n for n in table.columns if n != "image_id" and not pd.api.types.is_bool_dtype(table[n])]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not boolean")
+    return table

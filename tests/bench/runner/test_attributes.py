@@ -1,0 +1,94 @@
+"""CelebA's attributes from ``list_attr_celeba.txt`` to the table: kept by a run, in no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.cli import main
+from bench.data.procedural_faces import render_faces
+from bench.runner.run_folder import RunFolder
+from reports.results.attributes import ATTRIBUTES, read_attributes
+
+COUNT = 60
+
+
+@pytest.fixture
+def celeba(workplace: Path) -> Path:
+    """A replica of CelebA's layout: aligned images of its size, split, people."""
+    folder = workplace / "celeba"
+    (folder / "img_align_celeba").mkdir(parents=True)
+    names = [f"{i:06d}.jpg" for i in range(1, COUNT + 1)]
+    for name, face in zip(names, render_faces(list(range(COUNT)), 64), strict=True):
+        Image.fromarray(face).resize((178, 218)).save(folder / "img_align_celeba" / name)
+    parts = "".join(f"{name} {(i // 20)}\n" for i, name in enumerate(names))
+    (folder / "list_eval_partition.txt").write_text(parts)
+    (folder / "identity_CelebA.txt").write_text("".join(f"{n} {i // 2}\n" for i, n in enumerate(names)))
+    return folder
+
+
+def attributes_as_published(folder: Path) -> None:
+    """As the archive has them: a count, the names, then a line an image with columns of 1 and -1."""
+    lines = [f"{COUNT}", "Eyeglasses Smiling "]
+    lines += [
+        f"{i:06d}.jpg {1 if i % 5 == 0 else -1:2d} {1 if i % 2 else -1:2d}" for i in range(1, COUNT + 1)
+    ]
+    (folder / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_a_list_that_is_put_there_later_is_used_without_computing(
+    celeba: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = (
+        "run",
+        "--models",
+        "mean",
+        "--mask",
+        "center",
+        "--data",
+        "celeba",
+        "--size",
+        "32",
+        "--name",
+        "faces",
+    )
+    assert bench(capsys, *run)[0] == 0
+    store = RunFolder("faces", Path())
+    before = store.read_manifest()
+    assert before is not None
+    assert not (store.folder / ATTRIBUTES).exists()
+    code, _, err = bench(capsys, "export", "faces", "--by-attribute", "Smiling")
+    assert code == 2
+    assert "no attributes of its images are known" in err
+
+    attributes_as_published(celeba)
+    assert bench(capsys, *run)[0] == 0
+    after = store.read_manifest()
+    assert after is not None
+    assert [c["what"] for c in after["cells"]] == [c["what"] for c in before["cells"]], "in no key"
+    kept = read_attributes(store.folder)
+    assert len(kept) == 20, "of the test images"
+    assert np.array_equal(kept["Smiling"], [int(name[:6]) % 2 == 1 for name in kept.index])
+    code, out, _ = bench(capsys, "export", "faces", "--by-attribute", "Smiling,Eyeglasses", "--format", "csv")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("attribute,has,mask,")
+    assert {tuple(line.split(",")[:2]) for line in lines[1:]} == {
+        (name, has) for name in ("Smiling", "Eyeglasses") for has in ("True", "False")
+    }
+    page = (Path("reports") / "faces" / "index.html").read_text(encoding="utf-8")
+    assert "By attribute" in page
+    assert "not Eyeglasses" in page
+    code, _, err = bench(capsys, "export", "faces", "--by-attribute", "Smile")
+    assert code == 2
+    assert "no attribute 'Smile'; there are Eyeglasses, Smiling" in err
