@@ -105,7 +105,7 @@ def test_a_bundle_carries_them(folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_table_of_attributes_is_refused(folder: Path) -> None:
     for bad in (pd.DataFrame({"a": [1]}), table_of().assign(Smiling=1), pd.concat([table_of()] * 2)):
-        with pytest.raises(ValueError, match="image_id is missing or comes twice|is not boolean"):
+        with pytest.raises(ValueError, match=r"image_id is missing or comes twice|is not boolean"):
             checked_attributes(bad)
     (folder / ATTRIBUTES).write_bytes(b"PAR1")
     with pytest.raises(ExperimentError, match="not readable as attributes"):
@@ -114,7 +114,7 @@ def test_what_is_no_table_of_attributes_is_refused(folder: Path) -> None:
 
 def test_a_damaged_bundle_says_so(folder: Path, tmp_path: Path) -> None:
     table_of().assign(Smiling=1).to_parquet(folder / f"kept-{ATTRIBUTES}")
+    files = [folder / "manifest.json", tmp_path / "rows.parquet", folder / f"kept-{ATTRIBUTES}"]
+    files[1].write_bytes(export_tables(load_experiment(folder), "rows", "parquet"))
     with pytest.raises(UsageError, match="is damaged"):
-        files = [folder / "manifest.json", tmp_path / "rows.parquet", folder / f"kept-{ATTRIBUTES}"]
-        files[1].write_bytes(export_tables(load_experiment(folder), "rows", "parquet"))
         read_kept_files(files)
