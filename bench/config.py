@@ -251,6 +251,7 @@ class Request:
         jobs_per_gpu: of ``jobs="auto"``.
         recompute: compute again what was computed with other versions or on other hardware.
         samples_every: steps between grids of sample images (``None``: none).
+        protocol: name of the protocol that fixed masks and settings (:mod:`bench.protocols`), for the record.
         command: the words of the command line, for the record.
         options: the same as resolved options, key -> plain value: what ``bench run --config`` takes.
     """
@@ -269,5 +270,6 @@ class Request:
     jobs_per_gpu: int = 1
     recompute: bool = False
     samples_every: int | None = None
+    protocol: str | None = None
     command: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)

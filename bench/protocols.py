@@ -46,6 +46,17 @@ class Protocol:
     known: tuple[str, ...]
     unknown: tuple[str, ...]
 
+    def as_record(self) -> dict[str, Any]:
+        """Return what a manifest keeps of it, so that a report can say what the numbers compare with."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "data": self.data,
+            "source": self.source,
+            "known": list(self.known),
+            "unknown": list(self.unknown),
+        }
+
     def options(self) -> dict[str, Any]:
         """Return the options of ``bench run`` that the protocol fixes."""
         return {

@@ -118,7 +118,8 @@ def _protocol(manifest: dict[str, Any]) -> str:
     evaluated = f"{data['evaluated']:,} {settings.get('evaluate_on', 'test')} images"
     parts = [data["title"], f"{settings['size']} px", f"crop {settings.get('crop', 'center')}"]
     parts += [f"split {data.get('split', 'unknown')}", evaluated, f"track {settings.get('track', 'unknown')}"]
-    return ", ".join([*parts, f"{settings['images_seen']:,} images seen"])
+    named = f"{manifest['protocol']['name']}: " if manifest.get("protocol") else ""
+    return named + ", ".join([*parts, f"{settings['images_seen']:,} images seen"])
 
 
 def _computed_on(manifest: dict[str, Any]) -> str:

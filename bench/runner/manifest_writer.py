@@ -22,6 +22,7 @@ from bench.evaluation.distributions import SetScore
 from bench.evaluation.evaluator import identities_of
 from bench.evaluation.metrics import list_metrics
 from bench.evaluation.samples import SampleSpread, expected_inside
+from bench.protocols import find_protocol
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
 from bench.runner.plan import Cell, Plan
@@ -190,6 +191,10 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "metrics": _describe_metrics(prepared.unavailable),
         "cells": before.get("cells", []),
     }
+    # A later command that adds models need not repeat the protocol: its settings are the same, or it is refused.
+    protocol = find_protocol(request.protocol).as_record() if request.protocol else before.get("protocol")
+    if protocol:
+        value["protocol"] = protocol
     # Only now, when the set-up has been found to be the same: nothing of another experiment is overwritten.
     store.write_manifest(value)
     if options:

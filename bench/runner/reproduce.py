@@ -16,6 +16,7 @@ from bench import provenance
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, UsageError
 from bench.evaluation.metrics import list_metrics
+from bench.protocols import PROTOCOLS
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.keys import describe_where
 from bench.runner.manifest_writer import evaluated_where, places_of
@@ -345,9 +346,16 @@ def recorded_requests(
             pictures=bool(settings.get("pictures", True)),
             allow_unreadable=True,  # the fingerprint is what counts
             command=("bench", "reproduce", str(record.path)),
+            protocol=_known_protocol(manifest),
         )
         for (train_mask, mask_names, seeds, samples, _), configs in _together(record.cells).items()
     ]
+
+
+def _known_protocol(manifest: dict[str, Any]) -> str | None:
+    """Return the protocol that the manifest names, where this version has it."""
+    name = (manifest.get("protocol") or {}).get("name")
+    return name if name in PROTOCOLS else None
 
 
 #: Training mask, masks, seeds, samples of an image; and a number that keeps apart two configs of one model.

@@ -120,10 +120,12 @@ def add_external_row(
     name: str,
     source: str,
     command: tuple[str, ...],
+    seed: int = 0,
 ) -> None:
-    """Add scored pictures to the experiment's table as a method of its own, replacing one of the same name.
+    """Add scored pictures to the experiment's table as a method of its own, replacing one of the same name and seed.
 
-    It counts as one training of which nothing is known, so that no comparison with a trained model is decided.
+    Each seed counts as one training of which nothing is known: with fewer than three, no comparison with a trained
+    model is decided.
 
     Args:
         target: the experiment; :meth:`ScoringTarget.check` has passed.
@@ -132,6 +134,7 @@ def add_external_row(
         name: of the method.
         source: name of the folder of pictures.
         command: to record.
+        seed: which training of the program, or which of its random seeds, made the pictures.
 
     Raises:
         UsageError: images without a score, over which other rows' means go.
@@ -145,9 +148,13 @@ def add_external_row(
         )
     settings = target.manifest["settings"]
     label, model = f"{name} (scored from a folder)", f"{EXTERNAL}:{name}"
-    table = as_result_rows(scored.rows, model=model, label=label, mask=target.mask, size=settings["size"])
+    table = as_result_rows(
+        scored.rows, model=model, label=label, mask=target.mask, size=settings["size"], seed=seed
+    )
     measured = cell_numbers(table)
-    slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}"
+    slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}" + (
+        f"-seed{seed}" if seed else ""
+    )
     # By content, since there is no key: scoring the same pictures again gives the same folder.
     folder = target.store.cell(slug, json_digest(measured))
     entry = {
@@ -160,7 +167,7 @@ def add_external_row(
         "trained": True,
         "mask": target.mask,
         "train_mask": EXTERNAL,
-        "seed": 0,
+        "seed": seed,
         "track": EXTERNAL,
         "status": "done",
         "reason": None,
@@ -186,7 +193,8 @@ def add_external_row(
         told = list(command)
         value["commands"] = [*(c for c in value.get("commands", []) if c != told), told]
         # Read before the manifest changes; their folders go after it no longer names them.
-        before = [c for c in value["cells"] if c["model"] == model and c["mask"] == target.mask]
+        place = (model, target.mask, seed)
+        before = [c for c in value["cells"] if (c["model"], c["mask"], c["seed"]) == place]
         Manifest(target.store, value).add(entry)
         for old in before:
             if old["folder"] != entry["folder"]:

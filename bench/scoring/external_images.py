@@ -136,7 +136,7 @@ def score_images(
 
 
 def as_result_rows(
-    rows: pd.DataFrame, *, label: str, mask: str, size: int, model: str = EXTERNAL
+    rows: pd.DataFrame, *, label: str, mask: str, size: int, model: str = EXTERNAL, seed: int = 0
 ) -> pd.DataFrame:
     """Turn rows of :func:`score_images` into a results table (``docs/results-schema.md``) of one external method."""
     named: dict[str, object] = {
@@ -144,7 +144,8 @@ def as_result_rows(
         "label": label,
         "track": EXTERNAL,
         "preset": EXTERNAL,
-        "seed": 0,
+        "seed": seed,
+        "sample": 0,
         "mask": mask,
         "train_mask": EXTERNAL,
         "size": size,

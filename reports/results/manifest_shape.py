@@ -109,6 +109,9 @@ _CELL = _Table(
     },
 )  # fmt: skip
 _PLANNED = _Table({"model": str, "label": str, "mask": str, "train_mask": str, "seed": int})
+_PROTOCOL = _Table(
+    {"name": str, "title": str, "data": str}, {"source": str, "known": _TEXTS, "unknown": _TEXTS}
+)
 _MANIFEST = _Table(
     {
         "experiment": str, "created": str, "settings": _SETTINGS, "data": _DATA, "masks": _MapOf(_MASK),
@@ -117,6 +120,7 @@ _MANIFEST = _Table(
     {
         "updated": str, "command": _TEXTS, "commands": _ListOf(_TEXTS), "options": _ListOf(dict),
         "software": dict, "hardware": dict, "commit": _MAYBE_TEXT, "planned": _ListOf(_PLANNED),
+        "protocol": _PROTOCOL,
     },
 )  # fmt: skip
 

@@ -259,6 +259,8 @@ def _facts(context: ReportContext) -> list[tuple[str, str]]:
         ("preset", f"{context.settings['preset']}, track {context.settings['track']}"),
         (f"{context.evaluated_on} images", f"{context.data['evaluated']:,}"),
     ]
+    if protocol := context.manifest.get("protocol"):
+        facts.insert(0, ("protocol", protocol["name"]))
     if seen:
         # Models may have been trained for different numbers of images.
         shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"

@@ -24,6 +24,8 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
             for c in m.get("commands") or [m.get("command", [])]
         ],
         "numerics": _numerics(context),
+        "protocol": m.get("protocol"),
+        "protocol_applies": (m.get("protocol") or {}).get("data") == data.get("name"),
         "settings": [(k, plain_value(v)) for k, v in m["settings"].items()],
         "data": [(k, plain_value(v)) for k, v in data.items() if k not in _LISTED],
         "duplicates": data.get("duplicates"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from bench.cli import main
@@ -17,6 +18,8 @@ from bench.errors import UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import PROTOCOLS, Protocol, apply_protocol, find_protocol
 from masks.registry import resolve_masks
+from reports.leaderboard import leaderboard_rows
+from reports.results.experiment import load_experiment
 
 
 def _bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -75,3 +78,38 @@ def test_protocols_are_listed_and_run(workplace: Path, capsys: pytest.CaptureFix
     code, _, err = _bench(capsys, *run, "--size", "64")
     assert code == 2
     assert "--size 64: the protocol mgs-iim-celeba-160 has 160" in err
+
+
+def test_the_protocol_is_in_the_manifest_and_on_the_pages(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "mine").mkdir()
+    images = np.random.default_rng(0).integers(0, 255, (24, 160, 160, 3), dtype=np.uint8)
+    for k, image in enumerate(images):
+        Image.fromarray(image).save(workplace / "mine" / f"{k}.png")
+    run = ("run", "--models", "mean", "--data", "mine", "--protocol", "mgs-iim-celeba-160", "--name", "p")
+    assert _bench(capsys, *run)[0] == 0
+    experiment = load_experiment(workplace / "runs" / "p")
+    protocol = find_protocol("mgs-iim-celeba-160")
+    assert experiment.manifest["protocol"] == protocol.as_record()
+    page = (workplace / "reports" / "p" / "index.html").read_text(encoding="utf-8")
+    assert "<dt>protocol</dt><dd>mgs-iim-celeba-160</dd>" in page
+    for words in (*protocol.unknown, "These images are not celeba"):
+        assert str(escape(words)) in page
+    assert {row.protocol.split(":")[0] for row in leaderboard_rows(experiment)} == {protocol.name}
+    # Models that are added later are under the same settings, or are refused.
+    more = (
+        "run",
+        "--models",
+        "mean-image",
+        "--data",
+        "mine",
+        "--size",
+        "160",
+        "--split",
+        "paper",
+        "--name",
+        "p",
+    )
+    assert _bench(capsys, *more, "--mask", "center", "--test-images", "all")[0] == 0
+    assert load_experiment(workplace / "runs" / "p").manifest["protocol"]["name"] == protocol.name

@@ -378,6 +378,7 @@ def run_command(
     # "all" is None in the settings, and None there means "not given", so it is put in afterwards.
     if test_images == "all":
         config = replace(config, test_images=None)
+    asked["protocol"] = protocol
     request = _request(
         asked, flatten_names(models), flatten_names(mask_names), resize_masks, config, assignments
     )

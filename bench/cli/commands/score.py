@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n"
     "  bench masks export --data ~/celeba --mask center --preset paper masks-center\n"
     "  bench score my-results --data ~/celeba --mask center --preset paper --output my-results.parquet\n"
-    "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'"
+    "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'\n"
+    "  bench score my-results-1 --mask center --into all-center-celeba-paper --label 'My method' --seed 1"
 )
 @click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
 @data_option
@@ -50,6 +51,14 @@ if TYPE_CHECKING:
     help="What the program adds to the images' names: _out for 000001_out.png.",
 )
 @click.option("--label", help="What tables call the method (default: the folder's name).")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which training of the program, or which of its random seeds, made the pictures: under one label, each "
+    "seed is a row of its own.",
+)
 @click.option(
     "--metrics",
     "names",
@@ -78,6 +87,7 @@ def score_command(
     test_images: Any,
     suffix: str,
     label: str | None,
+    seed: int,
     names: Any,
     into: str | None,
     device: str,
@@ -89,8 +99,8 @@ def score_command(
     are unique, in whatever sub-folder. Exit code: 0 every test image scored, 1 some are missing
     or unusable (the others are scored), 2 usage.
 
-    With --into, every image must have its picture, and images and masks must be the experiment's. The row counts as
-    one training of which nothing is known: no comparison with a trained model is decided.
+    With --into, every image must have its picture, and images and masks must be the experiment's. Each --seed counts as
+    one training of which nothing is known: with fewer than three, no comparison with a trained model is decided.
     """
     from bench.config import RunConfig
     from bench.data import DataSpec, open_data
@@ -153,7 +163,8 @@ def score_command(
         output.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_rows(
-                scoring.as_result_rows(scored.rows, label=title, mask=named[0], size=spec.size), output
+                scoring.as_result_rows(scored.rows, label=title, mask=named[0], size=spec.size, seed=seed),
+                output,
             )
         except OSError as error:
             raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
@@ -161,7 +172,13 @@ def score_command(
     if target is not None:
         command_line = ("bench", *sys.argv[1:])
         adding.add_external_row(
-            target, scored, images, name=title, source=predictions.resolve().name, command=command_line
+            target,
+            scored,
+            images,
+            name=title,
+            source=predictions.resolve().name,
+            command=command_line,
+            seed=seed,
         )
         _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
     if dataset.procedural:

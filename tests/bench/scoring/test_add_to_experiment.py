@@ -155,3 +155,29 @@ def test_an_image_without_a_picture_is_refused(workplace: Path) -> None:
     assert "1 of its" in error
     assert "have no score" in error
     assert external(workplace) == []
+
+
+def test_seeds_are_trainings_side_by_side_and_three_of_them_decide(workplace: Path) -> None:
+    side = read_manifest(workplace / "runs" / "first" / "manifest.json")["settings"]["size"]
+    for seed, level in enumerate((128, 126, 130)):
+        for path in (workplace / "grey").iterdir():
+            Image.new("RGB", (side, side), (level, level, level)).save(path)
+        more = ("--into", "first", "--label", "My method", "--seed", str(seed))
+        result = bench("score", "grey", "--mask", "center", *more)
+        assert result.exit_code == 0, result.output
+    assert [c["seed"] for c in external(workplace)] == [0, 1, 2]
+    experiment = load_experiment(workplace / "runs" / "first")
+    scores = group_scores(experiment.rows, "psnr_db")["center", LABEL, "external"]
+    assert scores.seeds == (0, 1, 2)
+    assert len(np.unique(scores.values.mean(axis=1))) == 3
+    found = paired_differences(experiment.rows, ["psnr_db"])
+    ours = found[(found["a"] == LABEL) | (found["b"] == LABEL)]
+    assert not ours["reason"].str.contains("fewer than 3 trainings").any()
+    before = external(workplace)[1]
+    result = bench(
+        "score", "grey", "--mask", "center", "--into", "first", "--label", "My method", "--seed", "1"
+    )
+    assert result.exit_code == 0, result.output
+    assert [c["seed"] for c in external(workplace)] != []
+    assert before["folder"] not in [c["folder"] for c in external(workplace)], "a seed replaces itself alone"
+    assert len(external(workplace)) == 3
