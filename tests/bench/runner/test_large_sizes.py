@@ -1,0 +1,95 @@
+"""256 and 512 px, on procedural faces and on photographs larger than that; CelebA's aligned crop ends at 178."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from bench.config import Request, resolve_config
+from bench.data import loading
+from bench.errors import UsageError
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.run import run_experiment
+from reports.results.experiment import load_experiment
+
+#: Photographs that scikit-image brings, as large as they are.
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "coffee.png",
+    "chelsea.png",
+    "rocket.jpg",
+    "retina.jpg",
+    "hubble_deep_field.jpg",
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs of 600 pixels and more: those of scikit-image and their mirror images, enlarged."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for number, name in enumerate(PHOTOGRAPHS):
+        with Image.open(Path(skimage.data.__file__).parent / name) as opened:
+            photo = opened.convert("RGB")
+        scale = 600 / min(photo.size)
+        photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
+        for turn, image in enumerate((photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+            image.save(folder / f"{number}-{turn}.jpg", quality=95)
+    return folder
+
+
+def run(data: str, size: int, models: tuple[str, ...], crop: str) -> dict[str, dict[str, Any]]:
+    changes = {"images_seen": 2, "batch": 2, "size": size, "crop": crop, "test_images": 2, "train_images": 4}
+    settings = resolve_config("smoke", {**changes, "mask_bank": 4, "metrics": ["hole_mae"]})
+    asked = Request(models=models, masks=("lama-thick",), data=data, settings=settings, name="large")
+    outcome = run_experiment(asked, RunCallbacks())
+    assert outcome.failed == 0
+    experiment = load_experiment(outcome.store.folder)
+    images = experiment.pictures("lama-thick")
+    assert images is not None
+    assert images.image.shape[1:] == (size, size, 3)
+    assert len(np.unique(images.image)) > 50, "photographs and faces, not flat images"
+    return {cell["model"]: cell for cell in experiment.cells}
+
+
+@pytest.mark.parametrize("size", [256, 512])
+@pytest.mark.parametrize("kind", ["faces", "photographs"])
+def test_a_model_that_cannot_take_a_size_is_a_cell_that_does_not_apply(
+    workplace: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, size: int, kind: str
+) -> None:
+    monkeypatch.setattr(loading, "FACES_COUNTS", (4, 2, 3))
+    data, crop = ("faces", "center") if kind == "faces" else (str(photographs), "resize")
+    cells = run(data, size, ("context-encoder", "diffusion", "mean-image"), crop)
+    refused = cells["context-encoder"]
+    assert refused["status"] == "not-applicable"
+    assert refused["reason"].startswith(f"{size} x {size} pixels: ")
+    for name in ("diffusion", "mean-image"):
+        assert cells[name]["status"] == "done"
+        assert cells[name]["evaluation"]["numbers"]["psnr_db"]["mean"] > 3
+
+
+def test_a_size_that_no_model_takes_is_refused_at_once(workplace: Path, photographs: Path) -> None:
+    settings = resolve_config("smoke", {"size": 256, "crop": "resize"})
+    asked = Request(models=("context-encoder",), masks=("center",), data=str(photographs), settings=settings)
+    with pytest.raises(UsageError, match="--size 256: context-encoder: "):
+        run_experiment(asked, RunCallbacks())
+
+
+def test_published_models_take_256_and_512() -> None:
+    """Every registered model but Context Encoder, by its own rule; nothing is computed."""
+    from models.discovery import find_models, load_model
+    from models.errors import UnsupportedSizeError
+
+    refusing = set()
+    for name in find_models():
+        entry = load_model(name)
+        for size in (256, 512):
+            try:
+                entry.model.validate(entry.config("paper"), size)
+            except UnsupportedSizeError:
+                refusing.add(name)
+    assert refusing == {"context-encoder"}
