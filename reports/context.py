@@ -265,8 +265,28 @@ class ReportContext:
     @property
     def budget_is_small(self) -> bool:
         """Return whether so few images were seen that a longer training may well reverse the ranking."""
-        seen = [m.training["images_seen"] for m in self.methods if m.training]
-        return bool(seen) and min(seen) < FEW_IMAGES_SEEN
+        return bool(self.images_seen) and self.images_seen[0] < FEW_IMAGES_SEEN
+
+    @property
+    def images_seen(self) -> list[int]:
+        """List the numbers of images that the methods' trainings saw, fewest first; empty where nothing was trained."""
+        usual = self.settings["images_seen"]
+        return sorted({m.training.get("images_seen", usual) for m in self.methods if m.training})
+
+    @property
+    def credits(self) -> str:
+        """Return the data set with its license, as a sentence."""
+        parts = [self.data["title"], self.data.get("licence") or ""]
+        return ": ".join(part.rstrip(".") for part in parts if part) + "."
+
+    def hole_ratio(self, mask: str) -> float | None:
+        """Return the mean share of the image that a mask's holes cover, in (0, 1]; ``None`` where it is not known."""
+        recorded = self.manifest["masks"].get(mask, {}).get("mean_hole_ratio")
+        if recorded is not None:
+            return float(recorded)
+        # A manifest that was rebuilt from its cells lacks it; the rows do not.
+        ratios = self.rows[self.rows["mask"] == mask].drop_duplicates("image_id")["hole_ratio"]
+        return float(ratios.mean()) if len(ratios) else None
 
 
 def tied_with_best(line: pd.Series) -> bool:

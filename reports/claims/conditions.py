@@ -202,7 +202,8 @@ def command_for_cells(
     words = [
         "bench", "run", "--models", ",".join(models), "--mask", claim.mask,
         "--data", str(manifest["data"].get("source", "PATH/TO/celeba")), "--preset", settings["preset"],
-        "--seeds", ",".join(map(str, seeds)), "--size", str(settings["size"]), "--track", settings["track"],
+        "--seeds", ",".join(map(str, seeds)), "--size", str(settings["size"]),
+        *(["--track", settings["track"]] if "track" in settings else []),
         "--images-seen", str(settings["images_seen"]), "--test-images", str(settings.get("test_images") or "all"),
     ]  # fmt: skip
     for option in _REPEATED:

@@ -258,7 +258,7 @@ def compare_stability(
 
 def diverged_trainings(cell: Mapping[str, Any]) -> bool:
     """Return whether a cell of a manifest failed because losses or weights were no longer finite."""
-    return cell["status"] == "failed" and "NonFiniteLossError" in (cell["error"] or "")
+    return cell["status"] == "failed" and "NonFiniteLossError" in (cell.get("error") or "")
 
 
 def compare_divergence(cells: Sequence[Mapping[str, Any]], claim: Claim) -> ComparisonEvidence | None:

@@ -276,6 +276,6 @@ def _missing(experiment: Experiment, claim: Claim) -> dict[str, str]:
             c for c in cells if c["status"] == "done" or (claim.test == "stability" and diverged_trainings(c))
         ]
         if not enough:
-            why = next((f" ({c['status']}: {c['reason']})" for c in cells), "")
+            why = next((f" ({c['status']}: {c.get('reason') or 'no reason was kept'})" for c in cells), "")
             missing[model] = f"{model} on {claim.mask}{why}"
     return missing

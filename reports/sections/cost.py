@@ -41,9 +41,9 @@ def _columns(method: MethodView) -> list[tuple[str, float | None]]:
     """Return text and sort value of each column: means over the method's trainings and cells."""
     # By key, since a training that serves several masks is paid for once.
     trainings = list({c["training"]["key"]: c["training"] for c in method.done if c["training"]}.values())
-    speeds = [c["evaluation"]["images_per_second"] for c in method.done if c["evaluation"]]
+    speeds = [c["evaluation"].get("images_per_second") for c in method.done if c["evaluation"]]
     # All trainings of a method have the same networks.
-    parameters = trainings[0]["parameters"] if trainings else {}
+    parameters = trainings[0].get("parameters", {}) if trainings else {}
     return [
         _scaled(parameters.get("generator")),
         _scaled(sum(v for k, v in parameters.items() if k != "generator") or None),

@@ -222,7 +222,7 @@ def headline_cautions(context: ReportContext) -> list[str]:
         )
     fewest, most = _seeds(context)
     if context.budget_is_small:
-        seen = min(m.training["images_seen"] for m in context.methods if m.training)
+        seen = context.images_seen[0]
         found.append(
             f"{seen:,} images seen are far from the end of training: with a longer one the ranking may be "
             "another, whatever the intervals say of this one."
@@ -251,12 +251,15 @@ def headline_cautions(context: ReportContext) -> list[str]:
 
 def _facts(context: ReportContext) -> list[tuple[str, str]]:
     """List the run's settings in a few words, above the fold."""
-    seen = sorted({m.training["images_seen"] for m in context.methods if m.training})
+    seen = context.images_seen
     facts = [
         ("data", context.data["title"]),
         ("size", f"{context.settings['size']} × {context.settings['size']} px"),
         ("masks", ", ".join(context.settings["masks"])),
-        ("preset", f"{context.settings['preset']}, track {context.settings['track']}"),
+        (
+            "preset",
+            ", track ".join(filter(None, (context.settings["preset"], context.settings.get("track")))),
+        ),
         (f"{context.evaluated_on} images", f"{context.data['evaluated']:,}"),
     ]
     if protocol := context.manifest.get("protocol"):

@@ -14,7 +14,7 @@ def build_missing(context: ReportContext) -> dict[str, Any]:
     return {
         "failed": [c for c in cells if c["status"] == "failed"],
         "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
-        "skipped": context.data["skipped"],
+        "skipped": context.data.get("skipped", []),
     }
 
 

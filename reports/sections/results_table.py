@@ -127,7 +127,7 @@ def _table(context: ReportContext, mask: str) -> dict[str, Any]:
     csv = as_csv([header, *exact])
     return {
         "mask": mask,
-        "about": context.manifest["masks"].get(mask),
+        "about": _about(context, mask),
         "groups": groups,
         "rows": rows,
         "published": any("paper" in g.columns for g in groups),
@@ -144,6 +144,17 @@ def _table(context: ReportContext, mask: str) -> dict[str, Any]:
         "missing": _missing(context, mask),
         "notes": context.distribution_notes(mask),
     }
+
+
+def _about(context: ReportContext, mask: str) -> str:
+    """Say what a mask is, and how much of the image its holes cover."""
+    ratio = context.hole_ratio(mask)
+    parts = [
+        context.manifest["masks"].get(mask, {}).get("summary", "").rstrip("."),
+        "" if ratio is None else f"the holes cover {100 * ratio:.1f} % of the image on average",
+    ]
+    text = "; ".join(filter(None, parts))
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _missing(context: ReportContext, mask: str) -> list[str]:

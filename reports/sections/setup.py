@@ -30,7 +30,7 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
         "data": [(k, plain_value(v)) for k, v in data.items() if k not in _LISTED],
         "duplicates": data.get("duplicates"),
         "leak": build_identity_leak(context),
-        "masks": m["masks"],
+        "masks": [_mask(context, name, about) for name, about in m["masks"].items()],
         "software": sorted(m.get("software", {}).items()),
         "hardware": [(k, plain_value(v)) for k, v in m.get("hardware", {}).items()],
         "commit": plain_value(m.get("commit")),
@@ -40,8 +40,14 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
         "configured": [x for x in context.methods if _config(x)],
         "deviations": _ambiguities(context, deviation=True),
         "gaps": _ambiguities(context, deviation=False),
-        "models": [x for x in context.methods if x.cells[0]["summary"] or x.cells[0]["paper"]],
+        "models": [x for x in context.methods if x.cells[0].get("summary") or x.cells[0].get("paper")],
     }
+
+
+def _mask(context: ReportContext, name: str, about: dict[str, Any]) -> dict[str, str]:
+    ratio = context.hole_ratio(name)
+    percent = "–" if ratio is None else f"{100 * ratio:.2f}"
+    return {"name": name, "summary": about.get("summary", ""), "percent": percent, "digest": about["digest"]}
 
 
 def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -97,7 +103,7 @@ def _ambiguities(context: ReportContext, *, deviation: bool) -> list[tuple[str, 
         cell = method.cells[0]
         # Experiments of earlier versions call them "resolutions".
         found = cell.get("ambiguities", cell.get("resolutions", []))
-        own = [a for a in found if bool(a["deviation"]) is deviation]
+        own = [a for a in found if bool(a.get("deviation", False)) is deviation]
         if own:
             labels, _ = grouped.setdefault(repr(own), ([], own))
             labels.append(method.label)

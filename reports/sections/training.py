@@ -131,7 +131,7 @@ def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
     part = part[part["term"].isin(["generator/loss", "discriminator/loss"])]
     if part.empty:
         return []
-    phases = ", ".join(f"{p['name']} ({p['num_steps']:,} steps)" for p in training["phases"])
+    phases = ", ".join(f"{p['name']} ({p['num_steps']:,} steps)" for p in training.get("phases", []))
     ends = ", ".join(
         f"{t} from {g['value'].iloc[0]:.3g} to {g['value'].iloc[-1]:.3g}" for t, g in part.groupby("term")
     )
@@ -141,7 +141,7 @@ def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
             f"loss {method.label} {training['key'][:8]}",
             method.label,
             f"Losses of {method.label} over steps: {ends}.",
-            f"Phases, from left to right: {phases}.",
+            f"Phases, from left to right: {phases}." if phases else "",
         )
     ]
 
@@ -165,7 +165,7 @@ def _scores(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) 
 
 def _phase_ends(training: dict[str, Any]) -> list[int]:
     """Return the last step of every phase but the last one."""
-    return list(itertools.accumulate(int(p["num_steps"]) for p in training["phases"]))[:-1]
+    return list(itertools.accumulate(int(p["num_steps"]) for p in training.get("phases", [])))[:-1]
 
 
 def _thin(curves: pd.DataFrame, most: int = 400) -> pd.DataFrame:
