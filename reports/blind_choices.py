@@ -60,6 +60,7 @@ def read_choices(paths: Sequence[Path]) -> pd.DataFrame:
     if len(experiments) > 1:
         raise ChoicesError(f"choices of several experiments: {', '.join(experiments)}; join those of one")
     key = ["reader", "mask", "image_id", "a", "b"]
+    # Times are ISO 8601 of one form, so they sort as texts; of equal ones the later line counts.
     table = table.sort_values("time", kind="stable").drop_duplicates(key, keep="last")
     return table.sort_values(key, ignore_index=True)
 
@@ -69,6 +70,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if path.stat().st_size > MAX_BYTES:
         raise ChoicesError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no blind page exports")
     try:
+        # A spreadsheet that saved the file again may have put a byte-order mark before it.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
@@ -90,6 +92,7 @@ def _choice(row: Mapping[str, str | None], where: str) -> dict[str, Any]:
         raise ChoicesError(f"{where}: choice {choice!r} is not left, right or tie")
     if not (left and right and given["reader"] and given["image_id"]) or left == right:
         raise ChoicesError(f"{where}: a reader, an image and two different models are needed")
+    # The page draws sides at random, and one pair must be one pair whichever side a model was on.
     a, b = sorted((left, right))
     value = 0.5 if choice == "tie" else float((left if choice == "left" else right) == a)
     kept = {name: given[name] for name in ("experiment", "reader", "mask", "image_id", "time")}
@@ -136,6 +139,7 @@ def pair_rates(choices: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 
 
 def _rate(choices: pd.DataFrame, values: NDArray[Any]) -> dict[str, Any]:
+    # The same image under another mask is another thing to choose on.
     low, high = rate_interval(values, choices["reader"], choices["mask"] + "\0" + choices["image_id"])
     rate = float(np.mean(values)) if len(values) else math.nan
     return {"rate": rate, "low": low, "high": high, "choices": len(values)}
@@ -163,10 +167,12 @@ def rate_interval(values: NDArray[Any], readers: pd.Series, images: pd.Series) -
     if not len(values):
         return math.nan, math.nan
     mean, n = float(np.mean(values)), len(values)
+    # Wilson's score interval: unlike mean +- z * error it has a width where all choices agree.
     middle = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
     drawn = _resample(np.asarray(values, dtype=np.float64), readers, images)
     low, high = np.quantile(drawn, [0.025, 0.975]) if drawn.size else (mean, mean)
+    # The wider of the two at either end.
     return max(0.0, min(float(low), middle - half)), min(1.0, max(float(high), middle + half))
 
 
@@ -183,6 +189,7 @@ def _resample(values: Floats, readers: pd.Series, images: pd.Series) -> Floats:
         for codes in (reader, image):
             groups = int(codes.max()) + 1
             drawn = generator.multinomial(groups, np.full(groups, 1 / groups), size=count)
+            # How often its reader and how often its image was drawn.
             weights *= drawn[:, codes]
         total = weights.sum(axis=1)
         means.append((weights @ values)[total > 0] / total[total > 0])
@@ -203,6 +210,7 @@ def metric_agreement(choices: pd.DataFrame, context: ReportContext) -> pd.DataFr
         two metrics prefer different completions.
     """
     metrics, preferred = _preferences(choices, context)
+    # Zero is no preference, and disputes nothing.
     disputed = np.array([len({p for p in row if p}) > 1 for row in preferred], dtype=bool)
     chosen = np.sign(choices["value"].to_numpy() - 0.5)
     lines = []

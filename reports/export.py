@@ -151,6 +151,7 @@ def _as_file(experiment: Experiment, table: str, records: pd.DataFrame, form: st
             return buffer.getvalue()
         case "json":
             return _json(experiment, table, records).encode()
+        # Written by pandas: every digit of a float that is needed to read it back.
         case "csv":
             return _guarded(records).to_csv(index=False, lineterminator="\n").encode()
         case _:

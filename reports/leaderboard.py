@@ -132,6 +132,7 @@ def _computed_on(manifest: dict[str, Any]) -> str:
 def _confirmed(folder: Path) -> bool | None:
     """Read the outcome of ``bench reproduce --json``, where it is kept beside the manifest."""
     try:
+        # Kept by whoever reproduced it, so anything may stand in it.
         outcome = json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
         return outcome["reproduced"] if isinstance(outcome["reproduced"], bool) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

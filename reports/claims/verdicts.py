@@ -243,6 +243,7 @@ def _combine(findings: Sequence[ComparisonEvidence]) -> tuple[Leaning, str, str]
     against = [f for f in findings if f.leaning == "against"]
     if against:
         return "against", *_sentences(against, len(findings))
+    # None against, so anything open leaves the claim open.
     open_ones = [f for f in findings if f.leaning == "neither"]
     if open_ones:
         return "neither", *_sentences(open_ones, len(findings))

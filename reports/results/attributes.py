@@ -28,6 +28,7 @@ def attribute_table(ids: Sequence[str], attributes: Mapping[str, Mapping[str, bo
         0        a     True
         1        c    False
     """
+    # Only images of which every attribute is known: a table of booleans has no gaps.
     known = [i for i in ids if attributes and all(i in of for of in attributes.values())]
     columns = {name: [bool(of[i]) for i in known] for name, of in attributes.items()}
     return pd.DataFrame({"image_id": known, **columns})

@@ -41,6 +41,7 @@ def _groups(metric: MetricView, table: pd.DataFrame, labels: list[str]) -> list[
     found = []
     for (name, has), part in table.groupby(["attribute", "has"], sort=False):
         by_label = {line["label"]: line for line in part.to_dict("records")}
+        # Counts of the first method; those of others differ only where a metric has no value.
         first = part.iloc[0]
         found.append(
             {

@@ -108,6 +108,7 @@ def short_headline(context: ReportContext) -> str:
     mask, metric = context.main_mask, _headline_metric(context)
     if mask is None or metric is None:
         return "No results yet."
+    # Trained models first: a baseline leads only where nothing was trained.
     best = next(iter(context.ranking(mask, metric, trained=True)), None)
     if best is None:
         baselines = context.ranking(mask, metric, trained=False)

@@ -43,7 +43,7 @@ def _line(context: ReportContext, metric: MetricView, line: dict[str, Any]) -> d
         if math.isnan(line["low"])
         else f"{metric.show(line['low'])}–{metric.show(line['high'])}",
         "best": metric.show(line["best_of_samples"]),
-        # Standard errors are small beside the metric: two digits more than it is shown with.
+        # Standard errors are small beside the metric: a digit more than it is shown with.
         "errors": [_error(metric, line[f"se_{level}"]) for level in ("training", "image", "sample")],
         "sample_sd": _error(metric, line["sample_sd"]),
     }

@@ -41,12 +41,14 @@ def summarize_by_attribute(
             known = scores.images.isin(attributes.index)
             about = {"mask": mask, "model": scores.model, "label": label, "train_mask": train_mask}
             for name in names:
+                # The fill value is never used: images without attributes are left out by ``known``.
                 flags = attributes[name].reindex(scores.images, fill_value=False).to_numpy(dtype=bool)
                 for has in (True, False):
                     chosen = scores.images[known & (flags == has)]
                     if not len(chosen) or not scores.values.size:
                         continue
                     group = scores.on(chosen)
+                    # Numbered anew, since clusters count from 0 within each group.
                     codes, people = cluster_codes(group.identities)
                     estimate = seed_interval(group.values, codes)
                     records.append(

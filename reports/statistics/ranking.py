@@ -99,6 +99,7 @@ def rank_trained(
     decided = {pair for pair, line in lines.items() if line.verdict != "inconclusive"}
     first = methods[0]
     tied = tuple(m.label for m in methods[1:] if (first.key, m.key) not in decided)
+    # Without a single decided pair the order is noise, whatever the means.
     standing: Standing = (
         "alone" if len(methods) == 1 else "noise" if not decided else "highest" if tied else "leads"
     )

@@ -116,6 +116,7 @@ def summarize_samples(
 
 def _line(part: pd.DataFrame, metric: str, better: bool) -> dict[str, Any]:
     """Describe one metric of one method on one mask."""
+    # Only images that every training and sample has.
     table = part.pivot(index="image_id", columns=["seed", "sample"], values=metric).dropna()
     seeds = list(dict.fromkeys(table.columns.get_level_values("seed")))
     # Trainings may have been evaluated with another number of samples each; the smallest is what all have.
