@@ -189,7 +189,11 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Units of work on a real Slurm of two nodes on loopback (Debian: slurmctld slurmd slurm-client)."""
+    """Units of work on a real Slurm of two nodes on loopback (Debian: slurmctld slurmd slurm-client).
+
+    CI runs the part without "slow": equal weights, a killed node, a killed head: nox -s cluster -- -m "cluster and not
+    slow".
+    """
     if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "sbatch")):
         session.error(
             "needs Slurm (Debian: apt-get install slurmctld slurmd slurm-client slurm-wlm-basic-plugins)"

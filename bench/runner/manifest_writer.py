@@ -69,6 +69,7 @@ class Manifest:
         self, store: RunFolder, value: dict[str, Any], where: Mapping[str, Any] | None = None
     ) -> None:
         self.store, self.value, self._where = store, value, where
+        self._is_behind = False
 
     def elsewhere(self) -> list[str]:
         """Return the labels of finished cells that were computed with other software or hardware than this run's.
@@ -78,15 +79,32 @@ class Manifest:
         done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
         return sorted({c["label"] for c in done if any(w != self._where for w in places_of(c))})
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: dict[str, Any], *, stored: bool = False) -> None:
         """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed.
 
         A model that does not import has no training mask: it replaces, and is replaced by, any.
+
+        Args:
+            entry: the cell.
+            stored: its files were there before this run, which would find them again: it is written with the next one,
+                or by :meth:`catch_up`. Writing the whole manifest for each of 500 such cells took minutes.
         """
         cells = [c for c in self.value["cells"] if not _replaces(entry, c)]
         self.value["cells"] = [*cells, entry]
-        # At once and not at the end: a killed run keeps every cell that it has announced as done.
+        if stored:
+            self._is_behind = True
+        else:
+            # At once and not at the end: a killed run keeps every cell that it has announced as done.
+            self._write()
+
+    def catch_up(self) -> None:
+        """Write what was added as ``stored``, before anything that takes long."""
+        if self._is_behind:
+            self._write()
+
+    def _write(self) -> None:
         self.store.write_manifest(self.value)
+        self._is_behind = False
 
     def add_planned(self, plan: Plan) -> None:
         """Record the cells that are to come, so that ``bench status`` knows what is missing."""
@@ -97,7 +115,7 @@ class Manifest:
         # Kept from earlier commands: an experiment may grow by several, and each planned its own part.
         before = [c for c in self.value.get("planned", []) if c not in planned]
         self.value["planned"] = [*before, *planned]
-        self.store.write_manifest(self.value)
+        self._write()
 
     def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
         """Describe the masks that were drawn for a name."""
@@ -112,7 +130,7 @@ class Manifest:
         # Backwards, so that the first place of a model counts where it has several.
         order = {cell.model: i for i, cell in reversed(list(enumerate(plan.cells)))}
         self.value["cells"].sort(key=lambda c: (order.get(c["model"], len(order)), c["mask"], c["seed"]))
-        self.store.write_manifest(self.value)
+        self._write()
 
 
 def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:

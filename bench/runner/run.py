@@ -216,7 +216,7 @@ class _Job:
             # Masks are drawn again although nothing is computed: the manifest describes them, and the report
             # shows them.
             self._describe_masks(cell.mask)
-            self.record.add(saved.entry)
+            self.record.add(saved.entry, stored=True)
             return True
         if failure := self._failures.get(cell.key):
             return self._fail(cell, failure.reason, failure.error)
@@ -254,6 +254,7 @@ class _Job:
     def _compute(self, cell: Cell, metrics: Sequence[str]) -> None:
         assert cell.training is not None
         # 0 where the training is loaded, which is none of those that were announced.
+        self.record.catch_up()
         index = self._to_train.index(cell.training.key) + 1 if cell.training.key in self._to_train else 0
         self._computer.train(cell, index=index, of=len(self._to_train))
         self._describe_masks(cell.mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -390,3 +391,34 @@ def test_the_manifest_says_where_numbers_come_from(workplace: Path, pictures_dir
     assert manifest["software"]["torch"]
     assert manifest["hardware"]["threads"]
     assert manifest["cells"][0]["training"] is None
+
+
+def test_cells_that_were_stored_are_written_into_the_manifest_once(
+    workplace: Path, pictures_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that collects 500 finished units must not write 500 manifests."""
+    asked = request(pictures_dir, ("mean", "mean-image"), masks=("center", "half"), name="kept")
+    store = run_experiment(asked, Recorder()).store
+    write, written = RunFolder.write_manifest, []
+
+    def counting(self: RunFolder, manifest: dict[str, Any]) -> None:
+        written.append([(c["model"], c["mask"]) for c in manifest["cells"]])
+        write(self, manifest)
+
+    monkeypatch.setattr(RunFolder, "write_manifest", counting)
+    assert run_experiment(asked, Recorder()).failed == 0
+    assert len(written) == 3  # opened, planned, finished: none for a cell
+    (folder,) = store.folder.glob("cells/mean-image-half-*")
+    shutil.rmtree(folder)
+    kept = store.read_manifest()
+    assert kept is not None
+    write(store, {**kept, "cells": []})  # as after a head that was killed before it collected
+    written.clear()
+    assert run_experiment(asked, Recorder()).failed == 0
+    missing = ("mean-image", "half")
+    # Opened, planned, all that is stored before the missing one is computed, that one at once, finished.
+    assert [len(cells) for cells in written] == [0, 0, 3, 4, 4]
+    assert missing not in written[2]
+    manifest = store.read_manifest()
+    assert manifest is not None
+    assert len(manifest["cells"]) == 4
