@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import time
+from collections.abc import Callable, Hashable, Sequence
 
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
 from bench.runner.callbacks import RunEstimate
@@ -17,14 +18,18 @@ _FIT_SHARE = 0.6
 _METRIC_SECONDS = 0.006
 #: What is paid once: by a training (weights, masks, checkpoints, first step), by a cell (files), by a run (report).
 _TRAINING_START_SECONDS, _CELL_SECONDS, _REPORT_SECONDS = 0.5, 0.1, 3.0
+#: Processor time of the probe of :func:`processor_contention`: some time slices of a scheduler.
+_PROBE_SECONDS = 0.05
 
 
 def estimate_run(
     trainings: Sequence[TrainingPlan], cells: Sequence[Cell], images: int, compute: Compute
 ) -> RunEstimate | None:
     """Estimate the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
+    # Rates are measured under whatever else runs here; what is paid in seconds was measured on an idle machine.
+    slower = processor_contention()
     if not cells:
-        return RunEstimate((), (), _REPORT_SECONDS)
+        return RunEstimate((), (), slower * _REPORT_SECONDS)
     costs: dict[Hashable, ModelCost] = {}
     try:
         # Once for all seeds: counting runs the whole model, without data but with all its operations.
@@ -38,19 +43,34 @@ def estimate_run(
     for plan in trainings:
         phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
         flops = costs[_alike(plan)].training_flops(phases, plan.batch_size)
-        training_seconds.append(_TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
+        training_seconds.append(slower * _TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
     for cell in cells:
         assert cell.training is not None
         # Metrics work on pixels, so their time grows with the area; it was measured at 64 px.
         per_image = _METRIC_SECONDS * (cell.training.task.size / 64) ** 2
-        seconds = _CELL_SECONDS + cell.samples * images * per_image
+        seconds = slower * (_CELL_SECONDS + cell.samples * images * per_image)
         if cell.trained:
             completions = images * cell.samples
             seconds += completions * costs[_alike(cell.training)].forward_flops / (rate * _INFERENCE_SHARE)
         if (fit := cell.training.fit_cost) is not None:
             seconds += (fit.flops + images * fit.flops_per_image) / (rate * _FIT_SHARE)
         cell_seconds.append(seconds)
-    return RunEstimate(tuple(training_seconds), tuple(cell_seconds), _REPORT_SECONDS)
+    return RunEstimate(tuple(training_seconds), tuple(cell_seconds), slower * _REPORT_SECONDS)
+
+
+def processor_contention(
+    clock: Callable[[], float] = time.perf_counter, used: Callable[[], float] = time.thread_time
+) -> float:
+    """Measure how many seconds pass for one second of work, since other processes share the processor; at least 1.
+
+    Args:
+        clock: time that passes, in seconds.
+        used: processor time that this thread used, in seconds.
+    """
+    begin, before = clock(), used()
+    while (spent := used() - before) < _PROBE_SECONDS:
+        pass
+    return max(1.0, (clock() - begin) / spent)
 
 
 def estimate_memory_bytes(

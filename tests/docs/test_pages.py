@@ -150,3 +150,24 @@ def test_the_command_reference_is_the_help_of_every_command(site: ModuleType) ->
     assert {"bench masks export", "bench data info", "bench weights fetch"} <= set(told)
     for name, text in told.items():
         assert text.rstrip() in page.split(f"# {name}\n", 1)[1].split("\n```\n", 1)[0]
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
+
+
+def test_the_home_page_and_the_contents_have_the_order_in_which_people_ask() -> None:
+    asked = ["install", "first-run", "data", "add-a-model", "own-program", "own-pictures", "many-gpus"]
+    asked += ["reading-a-report", "statistics"]
+    for name in ("docs/index.md", "mkdocs.yml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        places = [re.search(rf"\b{page}\.md", text) for page in asked]
+        found = [match.start() for match in places if match]
+        assert len(found) == len(asked), name
+        assert found == sorted(found), name
+
+
+def test_every_page_is_in_the_contents() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {str(p.relative_to(ROOT / "docs")) for p in PAGES if (ROOT / "docs") in p.parents}
+    assert {page for page in pages if f" {page}\n" not in text} == set()
