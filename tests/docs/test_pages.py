@@ -157,7 +157,7 @@ def test_the_readme_is_read_in_a_few_minutes() -> None:
 
 
 def test_the_home_page_and_the_contents_have_the_order_in_which_people_ask() -> None:
-    asked = ["install", "first-run", "data", "add-a-model", "own-program", "own-pictures", "many-gpus"]
+    asked = ["install", "first-run", "data", "add-a-model", "compare-anything", "own-pictures", "many-gpus"]
     asked += ["reading-a-report", "statistics"]
     for name in ("docs/index.md", "mkdocs.yml"):
         text = (ROOT / name).read_text(encoding="utf-8")
