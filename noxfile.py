@@ -169,18 +169,18 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def stress(session: nox.Session) -> None:
-    """Fifty SIGKILLs, at phase boundaries and in checkpoint writes too: the run ends bit-identical each time."""
+    """Fifty SIGKILLs and power cuts at twenty moments: the run ends bit-identical each time."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", "-m", "slow", "-s", "tests/bench/runner/test_stress.py", *session.posargs)
+    files = ["tests/bench/runner/test_stress.py", "tests/bench/runner/test_power_cut.py"]
+    session.run("pytest", "-m", "slow", "-s", "--timeout=3600", *files, *session.posargs)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills in every stage, full disk, read-only folders, vanished data, two processes, clock, memory."""
+    """Kills in every stage, power cuts, full disk, read-only folders, vanished data, two processes, clock, memory."""
     install(session, "-e", ".[dev]")
-    session.run(
-        "pytest", "-m", "slow", "-s", "--timeout=3600", "tests/bench/runner/test_faults.py", *session.posargs
-    )
+    files = ["tests/bench/runner/test_faults.py", "tests/bench/runner/test_power_cut.py"]
+    session.run("pytest", "-m", "slow", "-s", "--timeout=3600", *files, *session.posargs)
 
 
 @nox.session

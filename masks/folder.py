@@ -218,14 +218,30 @@ def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> M
 
 
 def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | None:
-    """Read the masks of an exported test set as its manifest lists them; ``None`` where there is no manifest."""
+    """Read the masks of an exported test set as its manifest lists them; ``None`` where there is no such manifest.
+
+    Raises:
+        MaskFileError: the manifest or a mask is not what was written.
+    """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        # Without it, nothing says which image a mask is for, nor whether its holes are white.
+        raise MaskFileError(
+            f"{path / MANIFEST}: not readable ({error}); export the masks again, or remove it to read the folder "
+            "as masks of your own"
+        ) from error
+    try:
         images = {str(image_id): str(entry["mask"]) for image_id, entry in manifest["images"].items()}
         digests = {str(name): digest for name, digest in manifest["files"].items()}
         inverted = manifest.get("hole") == "black"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        written = manifest.pop("digest", None)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    if written != manifest_digest(manifest):
+        raise MaskFileError(f"{path / MANIFEST}: is not what was written; export the masks again")
     names = list(dict.fromkeys(images.values()))
     masks = []
     for name in names:
@@ -366,7 +382,7 @@ def verify_export(folder: Path) -> Iterator[str]:
         listed, digest = dict(manifest["files"]), manifest.pop("digest")
         inverted = manifest.get("hole") == "black"
         masks = {str(entry["mask"]) for entry in dict(manifest["images"]).values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MaskFileError(f"{folder / MANIFEST}: not readable as a manifest of masks ({error})") from error
     if digest != manifest_digest(manifest):
         yield f"{MANIFEST}: is not what was written"

@@ -160,10 +160,13 @@ class ExternalProgram(TrainingFreeBaseline):
                     )
                 content = written.read_bytes()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # Renamed, so that a killed evaluation leaves no half-written completion behind.
+                # Flushed and renamed, so that a kill or a power cut leaves no half-written completion behind.
                 # The process number, because two processes may complete the same image at the same time.
                 temporary = target.with_suffix(f".{os.getpid()}.tmp")
-                temporary.write_bytes(content)
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
                 temporary.replace(target)
                 self._calls.append(
                     {
@@ -214,7 +217,7 @@ def load_program(name: str) -> ModelEntry:
         )
     try:
         described = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidModelError(f"{path}: not readable as TOML: {error}") from error
     known = [*_DESCRIPTION, *(f.name for f in fields(ExternalProgramConfig) if f.name != "digests")]
     for key in described:

@@ -117,7 +117,7 @@ def _read_cache(reports_folder: Path) -> dict[str, dict[str, IndexEntry]]:
             name: {kept["signature"]: IndexEntry(**kept["entry"])}
             for name, kept in content["entries"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

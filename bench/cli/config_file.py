@@ -22,8 +22,15 @@ from models.registry import did_you_mean
 ASSIGNMENT = "MODEL.FIELD=VALUE"
 #: Options that say what to do with a file, not what to compute.
 _NOT_IN_FILES = {"help", "config", "dry-run", "plan-only", "allow-code"}
-#: Options whose values are programs: a file that somebody else wrote must not have them run unasked.
-_CODE_OPTIONS = {"models": "--models", "models_from": "--models-from", "callback_names": "--callback"}
+#: Parameters whose values are or name programs, with their options: a file that somebody else wrote must not have them
+#: run unasked. ``--on`` is one, since a Slurm file has shell lines.
+_CODE_OPTIONS = {
+    "models": "--models",
+    "models_from": "--models-from",
+    "callback_names": "--callback",
+    "on": "--on",
+    "assignments": "--set",
+}
 
 
 def option_keys(command: click.Command) -> dict[str, click.Option]:
@@ -60,7 +67,7 @@ def allow_code_option(function: Any) -> Any:
     return click.option(
         "--allow-code",
         is_flag=True,
-        help="Run the model files and callbacks that the config file names; a model file is a program.",
+        help="Run the model files, programs and callbacks that the config file names; a model file is a program.",
     )(function)
 
 
@@ -75,17 +82,26 @@ def refuse_code_from_file(ctx: click.Context) -> None:
     # A value from the command line was typed by the user; one that only the file names was perhaps never
     # read.
     for name, option in _CODE_OPTIONS.items():
-        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP and (given := ctx.params[name]):
-            names = [name for value in given for name in ([value] if isinstance(value, str) else value)]
-            # Models by name are known to this program; only those with the prefix run a program of
-            # somebody's.
-            values = ",".join(n for n in names if option != "--models" or n.startswith(PROGRAM_PREFIX))
-            if not values:
-                continue
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP and (
+            values := ",".join(_programs(option, ctx.params[name]))
+        ):
             raise UsageError(
                 f"the config file names code to run ({values}): read it, then give {option} {values} on the command "
                 "line, or --allow-code"
             )
+
+
+def _programs(option: str, value: Any) -> list[str]:
+    """List what is a program, or names one, of an option's value."""
+    given = [value] if isinstance(value, str) else value or ()
+    names = [name for part in given for name in ([part] if isinstance(part, str) else part)]
+    # Models by name are known to this program; only those with the prefix run a program of somebody's, whose
+    # command can be set like any field of a model.
+    if option in ("--models", "--set"):
+        return [name for name in names if name.startswith(PROGRAM_PREFIX)]
+    if option == "--on":
+        return [name for name in names if name != "local"]
+    return names
 
 
 def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:

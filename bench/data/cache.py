@@ -220,11 +220,14 @@ def _read_sidecar(path: Path, sidecar: Path, shape: tuple[int, ...], verify: boo
     """
     try:
         about: dict[str, Any] = json.loads(sidecar.read_text(encoding="utf-8"))
+        # Earlier versions wrote no checksum; then those of the pixels are all that is known.
+        if about.pop("sidecar_crc32", checksum := _sidecar_checksum(about)) != checksum:
+            return None
         images = np.load(path, mmap_mode="r", allow_pickle=False)
         known, signature = about["crc32"], _file_signature(path)
         if images.shape != shape:
             return None
-    except (OSError, ValueError, EOFError, LookupError, TypeError):
+    except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     # Reading every pixel at each start would take longer than a small run, so the signature is asked first.
     if verify or about["stamp"] != signature:
@@ -253,8 +256,14 @@ def _file_signature(path: Path) -> list[int]:
 
 
 def _write_sidecar(sidecar: Path, about: dict[str, Any]) -> None:
-    text = json.dumps({"version": CACHE_VERSION, **about})
+    value = {"version": CACHE_VERSION, **about}
+    text = json.dumps({**value, "sidecar_crc32": _sidecar_checksum(value)})
     atomic_write(sidecar, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _sidecar_checksum(about: dict[str, Any]) -> int:
+    written = {key: value for key, value in about.items() if key != "sidecar_crc32"}
+    return crc32(json.dumps(written, sort_keys=True).encode())
 
 
 def block_ranges(count: int) -> list[range]:
@@ -343,7 +352,7 @@ def _resume(path: Path, partial: Path, shape: tuple[int, int, int, int]) -> list
             done.append(entry)
         # What follows the last good line is cut off, so that new lines stand behind their own blocks.
         partial.write_text("".join(lines[: len(done)]), encoding="utf-8")
-    except (OSError, ValueError, EOFError, LookupError, TypeError):
+    except (OSError, ValueError, EOFError, LookupError, TypeError, RecursionError):
         return []
     return done
 

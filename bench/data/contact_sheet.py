@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bench.data.dataset import Dataset
+from reports.results.atomic_io import atomic_write
 
 _GAP, _LABEL = 4, 16
 
@@ -39,5 +40,4 @@ def contact_sheet(dataset: Dataset, path: Path, *, columns: int = 12, rows: int 
             row, column = divmod(place, columns)
             at = (_GAP + column * cell, top + _LABEL + row * cell)
             sheet.paste(Image.fromarray(np.ascontiguousarray(images.pixels[index])), at)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, format="PNG")
+    atomic_write(path, lambda temporary: sheet.save(temporary, format="PNG"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -99,6 +100,8 @@ def _mean(total: NDArray[np.int64], images: ImageSet) -> NDArray[np.float64]:
 def _read(path: Path, train: ImageSet) -> DatasetStatistics | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
+        if known.pop("crc32", None) != _checksum(known):
+            return None  # damaged, or of a version that wrote no checksum: computed again
         total = np.array(known["total"], dtype=np.int64)
         # A statistics file of another size would broadcast into a wrong mean without an error.
         if total.shape != train.pixels.shape[1:]:
@@ -106,8 +109,12 @@ def _read(path: Path, train: ImageSet) -> DatasetStatistics | None:
         return DatasetStatistics(
             known["fingerprint"], [(a, b) for a, b in known["duplicates"]], _mean(total, train)
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _checksum(value: Mapping[str, object]) -> int:
+    return crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def _write(path: Path, statistics: DatasetStatistics, total: NDArray[np.int64]) -> None:
@@ -118,7 +125,8 @@ def _write(path: Path, statistics: DatasetStatistics, total: NDArray[np.int64]) 
     }
     # Without space it is computed again next time.
     with contextlib.suppress(OSError):
-        atomic_write(path, lambda temporary: temporary.write_text(json.dumps(value), encoding="utf-8"))
+        text = json.dumps({**value, "crc32": _checksum(value)})
+        atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def split_images(images: Images, rows: list[int]) -> Images:

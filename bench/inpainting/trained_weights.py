@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, UsageError
-from bench.runner.run_folder import atomic_write, write_json
+from bench.runner.run_folder import atomic_write, read_checked_json, write_json
 from bench.training import checkpoint
 from models import discovery, pretrained
 from models import export as interchange
@@ -89,8 +88,7 @@ def load_trained_model(
     # From the training's own record and not from its manifest: the config is that with which the weights were
     # made.
     try:
-        text = (training.folder / "config.json").read_text(encoding="utf-8")
-        record = json.loads(text)
+        record = _read_config(training)
         fields, about = record["config"], record["task"]
         box = about["fixed_hole_box"]
         task = Task(
@@ -98,11 +96,15 @@ def load_trained_model(
             fixed_hole_box=Box(*box) if box else None,
             mean_pixel=tuple(about["mean_pixel"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BenchError(
             f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
         ) from error
     state = checkpoint.newest_checkpoint(training.folder)
+    if state is not None and state.get("origin", {}).get("what") not in (None, record["key"]):
+        raise BenchError(
+            f"{training.folder}: holds the weights of another training; run the experiment again"
+        )
     # Weights from the middle of a training belong to no number that was reported.
     if state is None or not state.get("complete"):
         raise BenchError(
@@ -118,6 +120,19 @@ def load_trained_model(
         return pretrained.build_pretrained(entry, config, task, weights, described)
     except (ModelError, TypeError, ValueError) as error:
         raise BenchError(f"{training.folder}: {error}") from error
+
+
+def _read_config(training: StoredTraining) -> dict[str, Any]:
+    """Read ``config.json``, which says what the weights are of.
+
+    Raises:
+        OSError, ValueError, KeyError: it is missing, damaged, edited, or of another training than the manifest's.
+    """
+    record = read_checked_json(training.folder / "config.json", older=True)
+    cell = training.cells[0]
+    if record["key"] != cell["training"]["key"] or record["config"] != cell["config"]:
+        raise ValueError("it is not the config that the manifest records")
+    return record
 
 
 def _about(experiment: Experiment, training: StoredTraining, record: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.ledger.kept_files import KeptFiles, manifest_text, read_kept_files
 from bench.runner.run_folder import RUNS, check_name
+from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import write_attributes
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import write_rows
@@ -42,13 +43,13 @@ def import_experiment(paths: Sequence[Path], *, name: str | None = None, runs: P
         raise UsageError(f"{target} exists; give another --name")
     # Folders are the manifest's words too, and must not lead outside of the experiment.
     _check_folders(kept.manifest)
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs)
     # A folder that is cut off half-way must never look like an experiment.
     temporary = runs / f".{name}.{os.getpid()}.import"
     try:
         _write(kept, name, temporary)
         # One rename publishes everything: until then, no command sees the folder.
-        temporary.rename(target)
+        publish_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -12,6 +12,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
+from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
@@ -67,13 +68,13 @@ def merge_experiments(
         if cell["training"] and tuning and cell["model"] in tuning:
             cell["training"] = {**cell["training"], "tuning": dict(tuning[cell["model"]])}
     manifest[SEAL] = manifest_checksum(manifest)
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs)
     # Under a hidden name until it is whole, as for an import.
     temporary = runs / f".{name}.{os.getpid()}.merge"
     try:
         _copy_files(chosen, experiments, temporary)
         (temporary / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
-        temporary.rename(target)
+        publish_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -120,7 +120,7 @@ def read_owner(path: Path) -> Owner | None:
     """Return who owns ``path``; ``None`` where nobody does, or a file that was cut off says nothing."""
     try:
         return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

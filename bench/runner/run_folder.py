@@ -151,14 +151,23 @@ def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, manifests.SEAL: manifests.manifest_checksum(value)})
 
 
-def read_checked_json(path: Path) -> dict[str, Any]:
+def read_checked_json(path: Path, *, older: bool = False) -> dict[str, Any]:
     """Read what :func:`write_checked_json` wrote, without the checksum.
+
+    Args:
+        path: the file.
+        older: take a file without any checksum as it is: earlier versions wrote that kind of file so.
 
     Raises:
         OSError: the file is not there or cannot be read.
         ValueError: it is not JSON, or its content is not what was written.
     """
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deep") from error
+    if older and isinstance(value, dict) and manifests.SEAL not in value:
+        return value
     # Damage and edits look the same, and neither may pass for a result.
     if not isinstance(value, dict) or value.get(manifests.SEAL) != manifests.manifest_checksum(value):
         raise ValueError(f"{path.name} does not hold what was written")

@@ -32,6 +32,7 @@ from bench.runner.run_folder import write_json
 from bench.runner.unit_status import job_log, read_jobs
 from bench.runner.work import CellFailure, WorkUnit, portable_request, read_outcome, write_request
 from bench.training.signals import InterruptedTrainingError, StopSignals
+from models.discovery import PROGRAM_PREFIX
 from models.registry import did_you_mean
 
 #: Settings that submitit knows for every scheduler; all others are handed to Slurm.
@@ -72,7 +73,7 @@ def read_slurm_config(path: Path, *, mixed: bool = False) -> SlurmConfig:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--on {path}: not readable: {error}") from error
     own: dict[str, Any] = {}
     kinds = {"lead_seconds": int, "poll_seconds": (int, float), "mixed": bool, "setup": list}
@@ -303,7 +304,10 @@ class _Watch:
 
     def _command(self, unit: WorkUnit, request: Path, root: Path) -> list[str]:
         # Model files are named here, on the command line, since a request alone must not make anything run.
-        named = [w for p in self.prepared.context.request.models_from for w in ("--models-from", p)]
+        asked = self.prepared.context.request
+        named = [w for p in asked.models_from for w in ("--models-from", p)]
+        if any(name.startswith(PROGRAM_PREFIX) for name in asked.models):
+            named.append("--allow-code")
         mixed = ["--mixed"] if self.config.mixed else []
         command = [sys.executable, "-m", "bench", "work", "--request", str(request), "--what", unit.key]
         return [*command, "--root", str(root), *named, *mixed]

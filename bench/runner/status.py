@@ -159,7 +159,7 @@ def _training(folder: Path) -> TrainingStatus:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         num_steps = sum(int(phase["num_steps"]) for phase in config["phases"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         num_steps = 0
     logged = max((line["step"] for line in TrainLog(folder / "train.jsonl").read()), default=0)
     return TrainingStatus(folder.name, completed_steps(folder), logged, num_steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from bench.runner.run_folder import (
     read_checked_json,
     remove_folder,
     write_checked_json,
-    write_json,
 )
 from bench.runner.sample_grid import SampleGrid
 from bench.training import checkpoint
@@ -233,7 +231,7 @@ def _write_config(
         )
     # A new entry only where the machine changed: a training that is resumed ten times on one machine has one.
     where = where if where and where[-1] == context.where else [*where, context.where]
-    write_json(
+    write_checked_json(
         folder / "config.json",
         {
             "model": plan.entry.card.name,
@@ -260,8 +258,8 @@ def _write_config(
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
     """Return the machines that a training's ``config.json`` names, in order; none where it cannot be read."""
     try:
-        recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))["where"]
-    except (OSError, ValueError, KeyError, TypeError):
+        recorded = read_checked_json(folder / "config.json", older=True)["where"]
+    except (OSError, ValueError, KeyError):
         return []
     return recorded if isinstance(recorded, list) else []
 

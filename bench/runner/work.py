@@ -316,7 +316,7 @@ def read_outcome(store: RunFolder, unit: WorkUnit) -> UnitOutcome | None:
             return None
         failures = {key: CellFailure(**failure) for key, failure in record.pop("failures").items()}
         return UnitOutcome(failures=failures, **record)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench.errors import UsageError
 from masks.folder import MANIFEST, manifest_digest, mask_digest, mask_image_name, mask_png
+from reports.results.atomic_io import publish_folder
 
 #: Gray level of the hole in masked images.
 _FILL = 128
@@ -205,7 +206,7 @@ def export_test_set(
         _write(temporary / MANIFEST, f"{text}\n".encode())
         if folder.exists():
             folder.rmdir()  # it is empty
-        temporary.rename(folder)
+        publish_folder(temporary, folder)
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:

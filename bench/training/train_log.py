@@ -48,8 +48,8 @@ class TrainLog:
             # decoding.
             try:
                 line = json.loads(text)
-            except ValueError:
-                continue  # truncated by a kill
+            except (ValueError, RecursionError):
+                continue  # truncated by a kill, or damaged
             if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines.append(line)
         return lines

@@ -32,7 +32,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     # that no reader takes it for a result.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write(temporary)
         replace_durably(temporary, path)
     finally:
@@ -50,6 +50,37 @@ def replace_durably(temporary: Path, path: Path) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def publish_folder(temporary: Path, folder: Path) -> None:
+    """Rename a finished folder to ``folder`` beside it, flushing all that it holds before and its parent after.
+
+    Raises:
+        OSError: a flush or the rename failed; where ``folder`` holds files already, among them.
+    """
+    for path in temporary.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(temporary)
+    temporary.rename(folder)
+    sync_folder(folder.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each durably.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

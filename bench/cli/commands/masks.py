@@ -55,13 +55,13 @@ def preview(names: Any, size: int, count: int, output: Path) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
     from masks import registry
     from masks.folder import mask_preview
+    from reports.results.atomic_io import atomic_write
 
     try:
         resolved = resolve_mask_names(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
         content = mask_preview([(name, registry.draw_masks(name, ids, size)) for name in resolved])
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(content)
+        atomic_write(output, lambda path: path.write_bytes(content))
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     click.echo(f"wrote {output}")

@@ -22,6 +22,7 @@ def new_model_command(name: str, output: Path | None) -> None:
     """Write a small working model called NAME, with comments, ready to be trained and changed."""
     from models.discovery import find_models
     from models.template import template_source
+    from reports.results.atomic_io import atomic_write
 
     # The name becomes a class, a file and part of folders, so it is held to what all of them can be.
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
@@ -32,5 +33,5 @@ def new_model_command(name: str, output: Path | None) -> None:
     path = Path(output or f"{name.replace('-', '_')}.py")
     if path.exists():
         raise UsageError(f"{path} exists; remove it or give --output")
-    path.write_text(template_source(name), encoding="utf-8")
+    atomic_write(path, lambda temporary: temporary.write_text(template_source(name), encoding="utf-8"))
     click.echo(f"wrote {path}\nnext: bench check-model {name} --models-from {path}")

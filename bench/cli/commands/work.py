@@ -32,8 +32,9 @@ from bench.cli.options import models_from_option
 )
 @click.option("--mixed", is_flag=True, help="Resume a training that was begun on another kind of machine.")
 @models_from_option
+@click.option("--allow-code", is_flag=True, help="Run the programs that the request names (exec:FILE).")
 def work_command(
-    request_file: Path, what: str, root: Path, mixed: bool, models_from: tuple[str, ...]
+    request_file: Path, what: str, root: Path, mixed: bool, models_from: tuple[str, ...], allow_code: bool
 ) -> None:
     """Compute one unit of a run: a training and its cells.
 
@@ -48,17 +49,22 @@ def work_command(
     from bench.progress import ConsoleCallbacks
     from bench.runner.prepare import prepare_run
     from bench.runner.work import find_unit, request_from_json, run_unit
+    from models.discovery import PROGRAM_PREFIX
 
     try:
         value = json.loads(request_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{request_file}: not readable: {error}") from error
     request = request_from_json(value)
-    missing = [path for path in request.models_from if path not in models_from]
+    # A model file is a program: the request says that it needs one, the command line says that it may run.
+    missing = [f"--models-from {path}" for path in request.models_from if path not in models_from]
+    programs = [name for name in request.models if name.startswith(PROGRAM_PREFIX)]
     if missing:
-        # A model file is a program: the request says that it needs one, the command line says that it may run.
-        named = " ".join(f"--models-from {path}" for path in missing)
-        raise UsageError(f"{request_file} names model files; give them too: {named}")
+        raise UsageError(f"{request_file} names model files; give them too: {' '.join(missing)}")
+    if programs and not allow_code:
+        raise UsageError(
+            f"{request_file} names programs to run ({', '.join(programs)}): read it, then give --allow-code"
+        )
     with ConsoleCallbacks(verbose=True) as callbacks:
         # One unit is one job, whatever the run was planned with.
         prepared = prepare_run(dataclasses.replace(request, jobs=1), callbacks, root)
