@@ -233,15 +233,20 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
             f"{path / MANIFEST}: not readable ({error}); export the masks again, or remove it to read the folder "
             "as masks of your own"
         ) from error
+    # Other programs write files of that name too. One field may be damaged, hardly two of these.
+    if (
+        not isinstance(manifest, dict)
+        or len({"images", "files", "hole", "layout", "digest"} & set(manifest)) < 2
+    ):
+        return None
+    if manifest.pop("digest", None) != manifest_digest(manifest):
+        raise MaskFileError(f"{path / MANIFEST}: is not what was written; export the masks again")
     try:
         images = {str(image_id): str(entry["mask"]) for image_id, entry in manifest["images"].items()}
         digests = {str(name): digest for name, digest in manifest["files"].items()}
         inverted = manifest.get("hole") == "black"
-        written = manifest.pop("digest", None)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if written != manifest_digest(manifest):
-        raise MaskFileError(f"{path / MANIFEST}: is not what was written; export the masks again")
+    except (KeyError, TypeError, AttributeError) as error:  # sealed by somebody else
+        raise MaskFileError(f"{path / MANIFEST}: not a manifest of masks ({error})") from error
     names = list(dict.fromkeys(images.values()))
     masks = []
     for name in names:

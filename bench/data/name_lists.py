@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,17 +50,22 @@ def parse_list(content: bytes, place: str) -> NameList:
     {'000001.jpg': ['0']}
     """
     # Empty lines are passed over after counting, so that line numbers in messages are those of an editor.
-    lines = [
-        (n, line) for n, line in enumerate(_decode(content, place).splitlines(), start=1) if line.strip()
-    ]
+    # Not by splitlines(), which ends a line at ten other characters too, some of which names may hold.
+    text = re.split(r"\r\n|\r|\n", _decode(content, place))
+    lines = [(n, line) for n, line in enumerate(text, start=1) if line.strip()]
     # The first line of attribute lists is their length; a lone number elsewhere would be a name without a
     # value.
     if len(lines) > 2 and lines[0][1].strip().isdigit():
         lines.pop(0)  # list_attr_celeba.txt: the number of images
-        columns = _cells(lines.pop(0)[1], place)
+        columns = _cells(lines[0][1], f"{place}:{lines[0][0]}")
+        lines.pop(0)
     else:
         columns = []
-        if lines and (first := _cells(lines[0][1], place))[:1] and first[0].lower() in _HEADERS:
+        if (
+            lines
+            and (first := _cells(lines[0][1], f"{place}:{lines[0][0]}"))[:1]
+            and first[0].lower() in _HEADERS
+        ):
             columns = first[1:]
             lines.pop(0)
     rows: dict[str, list[str]] = {}

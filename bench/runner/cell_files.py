@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +203,7 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
         has_images = (folder / "pictures.npz").exists()
         if has_images:
             _check_npz(folder / "pictures.npz")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # readers of damaged bytes may raise anything
         raise DamagedCellError(f"{folder}: {error}") from error
     return SavedCell(entry, {k: record[k] for k in manifest_writer.CELL_RECORD}, rows, has_images)
 

@@ -1,16 +1,19 @@
 """Damaged and hostile input for everything that reads a file: what is raised must be one of ours, and what is accepted
 must be what was written.
 
-``python -m tests.bench.fuzzing SECONDS`` (``nox -s fuzz``) goes on for so long and prints the number of inputs tried;
-``test_fuzz.py`` tries a few of each.
+``python -m tests.bench.fuzzing`` (``nox -s fuzz``) goes on for ``--seconds``, or until ``--inputs`` were tried, and
+prints how many of each; ``--only`` chooses targets. ``test_fuzz.py`` tries a few of each.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -20,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -31,24 +35,39 @@ from PIL import Image
 
 from bench.cli.commands.run import run_command as run
 from bench.cli.config_file import option_keys, read_config_file
-from bench.data import sources
+from bench.data import fingerprint, sources
+from bench.data.dataset import ImageSet
+from bench.data.fingerprint import DatasetStatistics
 from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.sources.base import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo
+from bench.runner import cell_files, diagnostics
+from bench.runner.manifest_writer import CELL_RECORD
+from bench.runner.plan import Cell
 from bench.runner.reproduce import read_record
+from bench.runner.run_folder import file_signature, read_checked_json, write_checked_json
+from bench.runner.train import read_training_record
+from bench.scoring.test_set import export_test_set
 from bench.training import checkpoint
+from bench.training.train_log import TrainLog
 from masks import folder as mask_files
 from masks.image_files import escape_name
+from masks.registry import draw_masks
 from models import pretrained
 from models.base import Task
 from models.discovery import load_model
 from models.errors import ModelError
-from reports.results.experiment import ExperimentError, load_experiment, mask_file_name
+from reports.results.experiment import (
+    ExperimentError,
+    load_experiment,
+    mask_file_name,
+    read_train_log,
+)
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.schema import SchemaError, cell_numbers, numbers_agree, read_rows
-from tests.reports.synthetic import make_experiment
+from tests.reports.synthetic import make_experiment, make_rows
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,13 @@ def _targets(folder: Path) -> dict[str, Target]:
         "TOML configs": _configs(folder),
         "manifests": _manifests(folder / "manifest"),
         "results parquet": _results(folder / "results"),
+        "cell.json": _cell_record(folder / "cell"),
+        "training.json": _training_record(folder / "training"),
+        "train.jsonl": _train_log(folder / "log"),
+        "pictures of a cell": _cell_pictures(folder / "composites"),
+        "pictures of a mask": _shown_pictures(folder / "shown"),
+        "statistics of a data set": _statistics(folder / "statistics"),
+        "manifests of masks": _mask_manifests(folder / "exported"),
         "checkpoints": _checkpoints(folder / "checkpoint"),
         "checkpoints under a name that fits": _checkpoints(folder / "renamed", rename=True),
         "safetensors": _safetensors(folder / "weights"),
@@ -215,6 +241,211 @@ def _results(folder: Path) -> Target:
         assert found.equals(before) or not numbers_agree(found, cell["evaluation"]["numbers"])
 
     return Target(edited(content), check)
+
+
+def _cell(folder: Path) -> tuple[Path, Cell, list[str]]:
+    """Write a finished cell as a run does: its folder, what it is the cell of, and the ids of its images."""
+    cell = Cell(model="mean", label="Mean pixel", mask="center", seed=0, training=None)
+    rows = make_rows("mean", images=6)
+    entry = {
+        **{name: getattr(cell, name) for name in ("model", "label", "seed", "mask", "train_mask")},
+        "status": "done",
+        "summary": "one color",
+        "where": {"torch": "2.5.0", "threads": 2},
+        "evaluation": {
+            "seconds": 1.5,
+            "numbers": cell_numbers(rows),
+            "sets": {"fid": {"value": 41.2, "images": 6}},
+        },
+    }
+    record = {"key": {"parts": {"mask": "center"}}, "metrics": {}, "setup": {"settings": {"size": 64}}}
+    assert set(record) == set(CELL_RECORD)
+    ids = rows["image_id"].tolist()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    cell_files.write_cell(folder, rows, {**entry, **record}, np.array(ids[:4]), pixels)
+    return folder, cell, ids
+
+
+def _cell_record(folder: Path) -> Target:
+    place, cell, ids = _cell(folder)
+    path = place / "cell.json"
+    before = cell_files.load_cell(place, cell, ids)
+    assert before is not None
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            found = cell_files.load_cell(place, cell, ids)
+        except cell_files.DamagedCellError:
+            return
+        assert found is not None
+        assert (found.entry, found.record) == (before.entry, before.record)
+
+    return Target(st.one_of(edited(path.read_bytes()), _nested(path)), check)
+
+
+def _nested(path: Path) -> st.SearchStrategy[bytes]:
+    """JSON that is deeper, longer or of other kinds than any that is written."""
+    whole = path.read_bytes()
+    odd = (
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"9" * 5_000,
+        b"NaN",
+        b'"\\ud800"',
+        b"[]",
+        b"null",
+        b"\xff\xfe" + whole,
+    )
+    sealed = (
+        b'{"sha256": 3}',
+        b'{"sha256": null}',
+        b'{"sha256": ""}',
+        whole + whole,
+        whole.replace(b": ", b":NaN"),
+    )
+    return st.sampled_from([*odd, *sealed])
+
+
+def _training_record(folder: Path) -> Target:
+    folder.mkdir()
+    plan: Any = SimpleNamespace(slug="pconv-center-seed0", key="0123456789abcdef")
+    store: Any = SimpleNamespace(training=lambda slug, key: folder)
+    path = folder / "training.json"
+    value = {
+        "key": plan.key,
+        "seconds": 60.25,
+        "num_steps": 400,
+        "parameters": {"generator": 6_300_035},
+        "events": [{"step": 3, "kind": "generator diverged", "detail": "its loss is 1e+03"}],
+        "log": {"lines": 12, "sha256": "ab" * 32},
+    }
+    write_checked_json(path, value)
+    before = read_checked_json(path)
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        found = read_training_record(store, plan)
+        assert found is None or found == before
+
+    return Target(st.one_of(edited(path.read_bytes()), _nested(path)), check)
+
+
+def _train_log(folder: Path) -> Target:
+    """A log has no seal of its own: its digest is in the sealed record, and what differs from it is said."""
+    folder.mkdir()
+    path = folder / "train.jsonl"
+    lines: list[dict[str, Any]] = []
+    for step in range(2, 13, 2):
+        common = {"step": step, "images_seen": 16 * step, "seconds": 0.5 * step}
+        terms = {"generator/loss": 1 / step, "discriminator/loss": 0.001, "generator/l1": None}
+        lines.append({**common, "phase": "joint", "terms": terms})
+    lines.append({"step": 12, "images_seen": 192, "seconds": 6.0, "validation": {"psnr_db": 21.5}})
+    lines.append({"step": 4, "event": {"step": 4, "kind": "memory", "detail": "micro-batch halved"}})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    signature, whole = file_signature(path), path.read_bytes()
+    before = read_train_log(path, signature)
+    assert before[1] == ""
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        found, problem = read_train_log(path, signature)
+        if made != whole and not problem:
+            raise AssertionError("a log that is not what was written is taken for it")
+        assert made != whole or len(found) == len(before[0])
+        log = TrainLog(path)
+        read = log.read()
+        assert all(type(line["step"]) is int for line in read)
+        diagnostics.training_events(read)
+        log.rewind(6)
+        assert all(line["step"] <= 6 for line in log.read())
+        read_train_log(path)
+
+    return Target(st.one_of(edited(whole), _nested(path)), check)
+
+
+def _cell_pictures(folder: Path) -> Target:
+    place, cell, ids = _cell(folder)
+    path = place / "pictures.npz"
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            assert cell_files.load_cell(place, cell, ids) is not None
+        except cell_files.DamagedCellError:
+            return
+
+    return Target(edited(path.read_bytes()), check)
+
+
+def _shown_pictures(folder: Path) -> Target:
+    """The images that a page shows: those of the mask and those of each cell."""
+    made = make_experiment(folder, models=("mean", "biharmonic"), images=6, pictures=3, size=16)
+    experiment = load_experiment(made)
+    before = experiment.pictures("center")
+    assert before is not None
+    paths = [made / "pictures" / "center.npz", *sorted(made.glob("cells/*/pictures.npz"))]
+    contents = {path: path.read_bytes() for path in paths}
+
+    def check(given: tuple[Path, bytes]) -> None:
+        path, content = given
+        path.write_bytes(content)
+        try:
+            found = experiment.pictures("center")
+        except ExperimentError:
+            return
+        finally:
+            path.write_bytes(contents[path])
+        assert found is not None
+        assert found.ids == before.ids
+        assert np.array_equal(found.image, before.image)
+        assert np.array_equal(found.mask, before.mask)
+        for name, pixels in before.composites.items():
+            assert np.array_equal(found.composites[name], pixels)
+
+    edits = [st.tuples(st.just(path), edited(content)) for path, content in contents.items()]
+    return Target(st.one_of(edits), check)
+
+
+def _statistics(folder: Path) -> Target:
+    """The mean image and the fingerprint, which are kept beside the cached images."""
+    folder.mkdir()
+    path = folder / "statistics.json"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    train = ImageSet([str(i) for i in range(5)], pixels, None)
+    total = pixels.sum(axis=0, dtype=np.int64)
+    whole = DatasetStatistics("ab" * 32, [("1", "2")], fingerprint._mean(total, train))
+    fingerprint._write(path, whole, total)
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        found = fingerprint._read(path, train)
+        if found is not None:
+            assert (found.fingerprint, found.duplicates) == (whole.fingerprint, whole.duplicates)
+            assert np.array_equal(found.mean, whole.mean)
+
+    return Target(st.one_of(edited(path.read_bytes()), _nested(path)), check)
+
+
+def _mask_manifests(folder: Path) -> Target:
+    """Which image a mask is for, and whether its hole is white, stands in the manifest of an exported test set."""
+    ids = ["a.png", "b.png", "c.png"]
+    drawn = draw_masks("freeform", ids, 32)
+    path = export_test_set(folder, ids, drawn, {"mask": "freeform", "size": 32})
+
+    def check(made: bytes) -> None:
+        path.write_bytes(made)
+        try:
+            found = mask_files._read_export(folder, 32, mask_files.MaskReading())
+        except mask_files.MaskFileError:
+            return
+        if found is None:  # JSON, and nothing that we write: masks of the user's own, which pair by name
+            known = {"images", "files", "hole", "layout", "digest"}
+            assert not isinstance(json.loads(made), dict) or len(known & set(json.loads(made))) < 2
+            return
+        assert np.array_equal(found.masks[[found.of_image[i] for i in ids]], drawn)
+
+    return Target(st.one_of(edited(path.read_bytes()), _nested(path)), check)
 
 
 def _checkpoints(folder: Path, *, rename: bool = False) -> Target:
@@ -373,8 +604,9 @@ def _lists(folder: Path) -> Target:
                 assert all(escape_name(value) in text or '"' in text for value in values)
             numbers = parse_numbers(listed)
         except BenchError as error:
-            if not str(error).startswith("list.txt:"):
-                raise AssertionError("the message does not name the place") from error
+            named = re.match(r"list\.txt(?::(\d+): |: not readable as text)", str(error))
+            if not named or int(named[1] or 1) > len(re.split(rb"\r\n|\r|\n", made.replace(b"\0", b""))):
+                raise AssertionError("the message does not name the line") from error
             return
         assert all(0 <= number < 2**63 for number in numbers.values())
         np.array(list(numbers.values()), np.int64)
@@ -476,19 +708,38 @@ def limit_memory(num_bytes: int = 3 * 2**30) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-if __name__ == "__main__":
-    ends = time.monotonic() + float(sys.argv[1])
+def main() -> None:
+    """Try inputs of every target in turn, until time is up or enough were tried."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=300, help="stop after so long")
+    parser.add_argument("--inputs", type=int, help="stop after so many instead")
+    parser.add_argument("--only", default="", help="names of targets with commas between")
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
+    began = time.monotonic()
     counts: dict[str, int] = {}
+    seconds: dict[str, float] = {}
     with targets() as known:
+        chosen = [name.strip() for name in options.only.split(",") if name.strip()] or list(known)
+        if unknown := set(chosen) - set(known):
+            parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         limit_memory()
-        number = 0
-        while time.monotonic() < ends:
-            for name, target in known.items():
-                counts[name] = counts.get(name, 0) + attempt(target, 200, number)
-            number += 1
+        for number in itertools.count():
+            tried = sum(counts.values())
+            if tried >= options.inputs if options.inputs else time.monotonic() - began >= options.seconds:
+                break
+            for name in chosen:
+                start = time.process_time()
+                counts[name] = counts.get(name, 0) + attempt(known[name], 200, number)
+                seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
     for name, count in counts.items():
-        sys.stdout.write(f"{count:>9,}  {name}\n")
+        sys.stdout.write(f"{count:>9,}  {seconds[name]:6.1f} s of CPU  {name}\n")
     sys.stdout.write(
         f"{sum(counts.values()):>9,}  inputs in all, none crashed, none was accepted for another\n"
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -44,8 +44,8 @@ def test_no_shell_is_ever_called() -> None:
         assert not any(k.arg == "shell" for k in call.keywords), where
 
 
-#: Files that rename otherwise: lock files, a trial of the disk, the name of a damaged manifest that is kept, and a cache of
-#: models, which must not import reports and flushes by itself.
+#: Files that rename otherwise: lock files, a trial of the disk, the name of a damaged manifest that is kept, and a
+#: cache of models, which must not import reports and flushes by itself.
 RENAMES = {
     "bench/runner/ownership.py",
     "bench/runner/doctor.py",
