@@ -69,6 +69,16 @@ class FoundFiles:
         more = f" and {len(self.left_out) - 3:,} more" if len(self.left_out) > 3 else ""
         return f"left out: {named}{more}"
 
+    def unused_sentences(self) -> list[str]:
+        """Return what a reader of all images leaves aside, in up to two sentences: parts left out, other formats."""
+        sentences = [sentence] if (sentence := self.left_out_sentence()) else []
+        if self.others:
+            named = ", ".join(escape_name(name) for name in self.others[:3])
+            more = f" and {len(self.others) - 3:,} more" if len(self.others) > 3 else ""
+            formats = ", ".join(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
+            sentences.append(f"not read, since they are none of {formats}: {named}{more}")
+        return sentences
+
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of that name is hidden, or litter of an operating system.

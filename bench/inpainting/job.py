@@ -30,7 +30,14 @@ class InpaintJob:
     problem: str | None = None
 
 
-def list_jobs(photo: Path, mask: Path, output: Path | None, *, overwrite: bool = False) -> list[InpaintJob]:
+def list_jobs(
+    photo: Path,
+    mask: Path,
+    output: Path | None,
+    *,
+    overwrite: bool = False,
+    on_unused: Callable[[str], None] = lambda _: None,
+) -> list[InpaintJob]:
     """List the jobs: one for an image; for a folder, one for each image in it.
 
     Masks of a folder are matched by path below it, with any suffix; one mask file serves all images. An image without
@@ -41,6 +48,8 @@ def list_jobs(photo: Path, mask: Path, output: Path | None, *, overwrite: bool =
         mask: a mask, or for a folder of images a folder of masks.
         output: the PNG to write, or for a folder the folder.
         overwrite: replace results of an earlier run.
+        on_unused: called with a sentence about what of a folder is not used: hidden parts, links in a circle, other
+            formats.
 
     Raises:
         DataError: nothing there, or no image has a mask.
@@ -54,28 +63,42 @@ def list_jobs(photo: Path, mask: Path, output: Path | None, *, overwrite: bool =
             raise UsageError(f"--mask {mask}: a folder; one image needs one mask file")
         jobs = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
     else:
-        jobs = _jobs_of_folder(photo, mask, output or Path(f"{photo.resolve().name}-inpainted"))
+        jobs = _jobs_of_folder(photo, mask, output or Path(f"{photo.resolve().name}-inpainted"), on_unused)
     # Before the first image is completed, so that no result is written if another would be lost.
     _check_outputs(jobs, overwrite=overwrite)
     return jobs
 
 
-def _jobs_of_folder(photo: Path, mask: Path, output: Path) -> list[InpaintJob]:
+def _jobs_of_folder(
+    photo: Path, mask: Path, output: Path, on_unused: Callable[[str], None]
+) -> list[InpaintJob]:
     found = find_files(photo)
+    for sentence in found.unused_sentences():
+        on_unused(f"{photo}: {sentence}")
     if not found.images:
         raise DataError(
             f"{photo}: holds no images{'; ' if found.left_out else ''}{found.left_out_sentence()}"
         )
-    masks = (
-        {Path(name).with_suffix(""): mask / name for name in find_files(mask).images} if mask.is_dir() else {}
-    )
+    masks: dict[Path, list[Path]] = {}
+    if mask.is_dir():
+        drawn = find_files(mask)
+        for sentence in drawn.unused_sentences():
+            on_unused(f"{mask}: {sentence}")
+        for name in map(Path, drawn.images):
+            masks.setdefault(name.with_suffix(""), []).append(mask / name)
     jobs = []
     for path in map(Path, found.images):
         # Masks are usually PNG files beside JPEG photos, so the suffix does not count.
         name = path.with_suffix("")
-        own = masks.get(name) if mask.is_dir() else mask
-        problem = None if own else f"{photo / path}: no mask {mask / name}.png (masks are matched by name)"
-        jobs.append(InpaintJob(photo / path, own or mask / f"{name}.png", output / f"{name}.png", problem))
+        own = masks.get(name, []) if mask.is_dir() else [mask]
+        problem = None
+        if not own:
+            problem = f"{photo / path}: no mask {mask / name}.png (masks are matched by name)"
+        elif len(own) > 1:
+            problem = f"{photo / path}: {len(own)} masks have its name: {', '.join(map(str, own))}; keep one"
+        jobs.append(
+            InpaintJob(photo / path, own[0] if own else mask / f"{name}.png", output / f"{name}.png", problem)
+        )
     # Where no image has a mask, the user has named the wrong folder.
     if all(job.problem for job in jobs):
         raise DataError(str(jobs[0].problem))

@@ -17,8 +17,7 @@ from bench.runner.keys import changed_modules, describe_changes, describe_where
 from bench.runner.plan import Cell, TrainingPlan, unique_trainings
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run_folder import RunFolder, read_checked_json
-from bench.runner.train import is_trained
-from bench.training import checkpoint
+from bench.runner.train import is_trained, own_checkpoint
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,8 @@ def preview_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
         if not previewed.done and cell.what:
             left.append(cell)
     trainings = [plan for plan in unique_trainings(left) if not is_trained(context, plan)]
+    for plan in trainings:
+        own_checkpoint(context, plan, callbacks.warn)  # says which checkpoints are refused, each once
     images, micro_batch = len(prepared.test_images.ids), request.settings.micro_batch
     foreseen = estimate.estimate_run(trainings, left, images, context.compute)
     return RunPreview(
@@ -136,7 +137,7 @@ def _training_state(plan: TrainingPlan, context: RunContext) -> str:
     # Its checkpoint is of another machine and would not be resumed.
     if context.request.recompute and (folder / "training.json").is_file():
         return f"to train again here, {total:,} steps"
-    state = checkpoint.newest_checkpoint(folder)
+    state = own_checkpoint(context, plan)
     done = int(state["step"]) if state else 0
     return f"to train from step {done:,} of {total:,}" if done else f"to train, {total:,} steps"
 

@@ -78,9 +78,27 @@ def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
     record = read_training_record(context.store, plan)
     if record is None or (context.request.recompute and _is_from_elsewhere(record, context)):
         return False
-    # The record alone is not enough: the weights may have been removed to save space.
-    state = checkpoint.newest_checkpoint(context.store.training(plan.slug, plan.key))
-    return state is not None and bool(state["complete"])
+    # The record alone is not enough: the weights may have been removed to save space, or be damaged.
+    state = own_checkpoint(context, plan)
+    return state is not None and bool(state.get("complete"))
+
+
+def own_checkpoint(
+    context: RunContext, plan: TrainingPlan, warn: Callable[[str], None] = lambda _: None
+) -> dict[str, Any] | None:
+    """Return the newest checkpoint that a training is resumed from or taken as; ``None`` where it begins at step 0.
+
+    Args:
+        context: the run.
+        plan: the training.
+        warn: called with one sentence about each checkpoint that is refused: damaged, or of another training.
+    """
+    folder = context.store.training(plan.slug, plan.key)
+    state = checkpoint.newest_checkpoint(folder, warn=warn)
+    if state is not None and state.get("origin", {}).get("what") != plan.key:
+        warn(f"{folder}: holds a checkpoint of another training; starting from step 0")
+        return None
+    return state
 
 
 def _is_from_elsewhere(record: Mapping[str, Any], context: RunContext) -> bool:
@@ -139,11 +157,15 @@ def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] |
         return None
     if record is None:
         return None
-    state = checkpoint.newest_checkpoint(folder, warn=context.callbacks.warn)
-    if state is None or not state["complete"] or state.get("origin", {}).get("what") != plan.key:
+    refused: list[str] = []
+    state = own_checkpoint(context, plan, refused.append)
+    if state is None or not state.get("complete"):
         # The record of a finished training without its weights: train again rather than evaluate anything else.
+        # What is refused is told by the trainer, which looks again.
         (folder / "training.json").unlink()
         return None
+    for sentence in refused:
+        context.callbacks.warn(sentence)
     return state
 
 

@@ -128,11 +128,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def newest_checkpoint(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
     """Return the newest readable checkpoint, or ``None``; ``warn`` names each one that is skipped."""
-    for path in _files(folder):
+    files = _files(folder)
+    for number, path in enumerate(files, start=1):
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
-            warn(f"{error}; using the one before it")
+            warn(f"{error}; {'using the one before it' if number < len(files) else 'there is no other'}")
     return None
 
 

@@ -72,8 +72,15 @@ def inpaint_command(
     from bench.inpainting.model_source import load_completer
     from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
+    from masks.image_files import escape_name
 
-    jobs = job.list_jobs(photo, mask, output, overwrite=overwrite)
+    jobs = job.list_jobs(
+        photo,
+        mask,
+        output,
+        overwrite=overwrite,
+        on_unused=lambda text: click.echo(f"note: {escape_name(text)}", err=True),
+    )
     compute = select_device(device, "fp32")
     files = [Path(p) for p in models_from]
     completer = load_completer(source, model, compute, files, seed=seed, train_mask=train_mask)

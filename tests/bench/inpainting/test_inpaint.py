@@ -227,6 +227,47 @@ def test_one_missing_mask_leaves_the_others_alone(tmp_path: Path, monkeypatch: p
         job.list_jobs(Path("photos"), Path("masks"), None)
 
 
+def test_a_folder_names_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos/.thumbnails", "photos/sub", "masks/@eaDir"):
+        Path(folder).mkdir(parents=True)
+    for name in ("a.png", "b.png", "._a.png", ".thumbnails/a.png", "sub/c.png"):
+        write(Path("photos") / name)
+    Path("photos/sub/loop").symlink_to(tmp_path / "photos")
+    Path("photos/gone.png").symlink_to("nowhere.png")
+    for name in ("d.heic", "e.avif", "notes.txt", "f.cr2", "Gr\udcfc\udcdfe.doc"):
+        (Path("photos") / name).write_bytes(b"x")
+    for name in ("a", "b", "sub/c", "@eaDir/a"):
+        Path(f"masks/{name}").parent.mkdir(exist_ok=True)
+        write_mask(Path(f"masks/{name}.png"))
+    words = ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic", "--quiet"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    left_out, formats, of_masks = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert left_out == (
+        "note: photos: left out: ._a.png (hidden), .thumbnails (hidden), gone.png (a broken link) and 1 more"
+    )
+    assert formats.startswith("note: photos: not read, since they are none of JPEG, PNG, ")
+    assert formats.endswith(": Gr%FC%DFe.doc, d.heic, e.avif and 2 more")
+    assert of_masks == "note: masks: left out: @eaDir (hidden)"
+    made = sorted(str(p.relative_to("photos-inpainted")) for p in Path("photos-inpainted").rglob("*.png"))
+    assert made == ["a.png", "b.png", "sub/c.png"]
+
+
+def test_two_masks_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "masks"):
+        Path(folder).mkdir()
+    for name in "ab":
+        write(Path(f"photos/{name}.jpg"))
+        write_mask(Path(f"masks/{name}.png"))
+    write_mask(Path("masks/a.bmp"))
+    result = CliRunner().invoke(cli, ["inpaint", "photos", "--mask", "masks", "--model", "biharmonic"])
+    assert result.exit_code == 1
+    assert "failed: photos/a.jpg: 2 masks have its name: masks/a.bmp, masks/a.png; keep one" in result.stderr
+    assert [p.name for p in Path("photos-inpainted").iterdir()] == ["b.png"]
+
+
 def test_an_earlier_result_is_replaced_only_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

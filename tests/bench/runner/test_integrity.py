@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
+from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
 from bench.runner.run_folder import RunFolder, file_signature, read_checked_json, write_checked_json
 from bench.runner.status import read_status
@@ -205,6 +206,73 @@ def test_a_refused_checkpoint_is_one_line_without_dangerous_advice(tmp_path: Pat
     assert "\n" not in said
     assert "weights_only" not in said
     assert "refused" in said
+
+
+def _cut(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def _with_code(path: Path) -> Path:
+    import hashlib
+    import pickle
+
+    content = pickle.dumps({"format": print})
+    path.unlink()
+    path = path.with_name(f"{path.name[:20]}-{hashlib.sha256(content).hexdigest()[:16]}.pt")
+    path.write_bytes(content)
+    return path
+
+
+def _foreign(path: Path) -> Path:
+    state = checkpoint.load_checkpoint(path)
+    path.unlink()
+    return checkpoint.save_checkpoint(
+        path.parent, state["step"], {**state, "origin": {**state["origin"], "what": "another"}}
+    )
+
+
+def _empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_cut, "its bytes do not match its name"),
+        (_empty, "its bytes do not match its name"),
+        (_with_code, "refused, since it holds more than tensors and plain values"),
+        (_foreign, "holds a checkpoint of another training"),
+    ],
+)
+def test_a_refused_checkpoint_is_work_in_the_plan(
+    trained: RunFolder,
+    pictures_dir: Path,
+    workplace: Path,
+    damage: Callable[[Path], Path],
+    says: str,
+) -> None:
+    """One line says why, in the plan and in the run, and both count the training."""
+    before = rows(trained)
+    asked = request(pictures_dir, ("test-unet",), models_from=(str(workplace / "unet.py"),), name="kept")
+    for cell in trained.folder.glob("cells/*/cell.json"):
+        cell.unlink()
+    (path,) = trained.folder.glob("trainings/*/checkpoint-*.pt")
+    sound = preview_run(asked, Warned())
+    assert (sound.trainings, [c.state for c in sound.cells]) == (0, ["trained, to evaluate"])
+    damage(path)
+    planned = Warned()
+    preview = preview_run(asked, planned)
+    assert (preview.trainings, [c.state for c in preview.cells]) == (1, ["to train, 4 steps"])
+    (line,) = planned.warnings
+    assert says in line
+    assert "\n" not in line
+    ran = Warned()
+    run_experiment(asked, ran)
+    assert [says in warning for warning in ran.warnings] == [True]
+    after = rows(trained)
+    assert after["psnr_db"].tolist() == before["psnr_db"].tolist()
 
 
 def test_a_hangup_checkpoints_like_any_other_signal(tmp_path: Path) -> None:
