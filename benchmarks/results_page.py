@@ -19,6 +19,7 @@ only. Kinds of block:
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import re
 import sys
@@ -45,6 +46,7 @@ METRICS = ("psnr_db", "ssim", "lpips_alex", "raw_psnr_db")
 _BLOCK = re.compile(r"(<!-- ([a-z-]+): ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 # For as long as the process: imported experiments are shared by all blocks.
 _RUNS = tempfile.TemporaryDirectory()
+atexit.register(_RUNS.cleanup)
 
 
 @functools.cache

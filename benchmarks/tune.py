@@ -74,10 +74,12 @@ def record(model: str, scores: dict[float, float], images_seen: int) -> dict[str
     }
 
 
-def bench_run(arguments: Sequence[str]) -> None:
-    """Run ``bench run`` and stop where it fails."""
+def bench_run(arguments: Sequence[str], *, dry_run: bool = False) -> None:
+    """Run ``bench run`` and stop where it fails; of a dry run, print the command alone."""
     command = ["bench", "run", *arguments, "--quiet"]
     print(shlex.join(command), flush=True)
+    if dry_run:
+        return
     if code := subprocess.run([sys.executable, "-m", *command], check=False).returncode:
         sys.exit(code)
 
@@ -99,7 +101,13 @@ def main() -> None:
     parser.add_argument("--metrics", default="secondary", help="of the trainings that are reported")
     parser.add_argument("--jobs", default="1", help="trainings of one model side by side")
     parser.add_argument("--name", default="table4-64")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the commands only, as if the middle of the grid were best",
+    )
     options = parser.parse_args()
+    grid = [float(rate) for rate in options.grid.split(",")]
     trial_images_seen = options.trial_images_seen or options.images_seen
     models, name = options.models.split(","), f"{options.name}-tuned"
     common = ["--data", options.data, "--preset", options.preset, "--size", str(options.size)]
@@ -120,10 +128,13 @@ def main() -> None:
             "--name",
             trial,
         ]
-        bench_run([*words, *common, "--evaluate-on", "validation", "--test-images", options.test_images])
+        words += ["--evaluate-on", "validation", "--test-images", options.test_images]
+        bench_run([*words, *common], dry_run=options.dry_run)
+        if options.dry_run:
+            return -abs(rate - sorted(grid)[len(grid) // 2])
         return float(load_experiment(Path("runs") / trial).rows["psnr_db"].mean())
 
-    scores = tune(models, [float(rate) for rate in options.grid.split(",")], score)
+    scores = tune(models, grid, score)
     tuning = {model: record(model, of, trial_images_seen) for model, of in scores.items()}
     parts = []
     for model, chosen in tuning.items():
@@ -147,7 +158,9 @@ def main() -> None:
             "--name",
             parts[-1].name,
         ]
-        bench_run([*words, *common])
+        bench_run([*words, *common], dry_run=options.dry_run)
+    if options.dry_run:
+        return
     folder = merge_experiments(parts, name, tuning=tuning)
     (folder / "tuning.json").write_text(json.dumps(tuning, indent=1) + "\n", encoding="utf-8")
     for model, chosen in tuning.items():
