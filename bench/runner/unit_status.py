@@ -67,7 +67,7 @@ def read_jobs(folder: Path) -> dict[str, dict[str, Any]]:
             }
             for key, job in stored.items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
 
 
@@ -118,5 +118,5 @@ def _read_outcome(path: Path) -> dict[str, Any] | None:
             "seconds": float(record["seconds"]),
             "failures": failures,
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
