@@ -97,7 +97,7 @@ class ReportContext:
         self.settings: dict[str, Any] = self.manifest["settings"]
         self.data: dict[str, Any] = self.manifest["data"]
         self._names = names = unique_labels(experiment.cells)
-        self.methods = _methods(experiment.cells, names)
+        self.methods = list_methods(experiment.cells, names)
         self.by_label = {m.label: m for m in self.methods}
         #: One row an image: several samples of a stochastic model count by their mean.
         self.rows = _with_categories(_with_unique_labels(mean_over_samples(experiment.rows), names))
@@ -322,7 +322,7 @@ def unique_labels(cells: list[dict[str, Any]]) -> dict[tuple[str, str, str], str
     return result
 
 
-def _methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[MethodView]:
+def list_methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], str]) -> list[MethodView]:
     """Group cells into methods, in table order: by :data:`GROUPS`, the paper's models as in its Table 4."""
     grouped: dict[str, list[dict[str, Any]]] = {shown: [] for shown in names.values()}
     for cell in cells:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.claims.paper import MASK as PAPER_MASK
-from reports.context import ReportContext, unique_labels
+from reports.context import ReportContext, list_methods, unique_labels
 from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import ManifestError, read_manifest
@@ -29,7 +29,7 @@ from reports.statistics.intervals import MIN_SEEDS
 #: Lines kept between calls; beside the page, and safe to delete.
 CACHE = ".index-cache.json"
 #: Increased whenever lines are made differently, so that none of an older version is shown.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def make_entry(folder: Path) -> IndexEntry:
             preset=str(settings["preset"]),
             images_seen=int(settings["images_seen"]),
             seeds=[int(seed) for seed in settings["seeds"]],
-            models=list(dict.fromkeys(str(c["label"]) for c in done if c["trained"])),
+            models=_trained_labels(cells),
             done=len(done),
             failed=sum(c["status"] == "failed" for c in cells),
             best=best,
@@ -167,6 +167,12 @@ def make_entry(folder: Path) -> IndexEntry:
     except Exception as error:  # one experiment never breaks the page of all others
         problem = f"cannot be shown ({type(error).__name__}: {error})"
         return IndexEntry(name=folder.name, problem=problem)
+
+
+def _trained_labels(cells: list[dict[str, Any]]) -> list[str]:
+    """List the trained models with results, in the order of every table."""
+    methods = list_methods(cells, unique_labels(cells))
+    return list(dict.fromkeys(str(m.done[0]["label"]) for m in methods if m.trained and m.done))
 
 
 def _from_numbers(manifest: Mapping[str, Any]) -> tuple[float | None, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ def render_page(template: str, values: dict[str, Any]) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def with_minus_signs(text: str) -> str:
+    """Write a minus sign before negative numbers and between models, as tables do; hyphens of names stay.
+
+    Example:
+        >>> with_minus_signs("MGS-IIM - GLCIC: -0.30 [-0.55, -0.06] dB")
+        'MGS-IIM − GLCIC: −0.30 [−0.55, −0.06] dB'
+    """
+    return re.sub(r"(?<=[\s(\[])-(?=[\s\d])", "−", text)
+
+
 def write_page(path: Path, text: str) -> Path:
     """Write a page atomically. What UTF-8 cannot hold is shown as an escape, never a reason to write nothing."""
     content = text.encode("utf-8", errors="backslashreplace")
@@ -42,6 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = _asset
+    environment.filters["minus"] = with_minus_signs
     environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704
     environment.globals["content_policy"] = content_policy
     # Stands in until a script sets the real image: an ``img`` without ``src`` is not valid HTML.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from datetime import datetime
 from importlib import metadata
@@ -49,7 +48,7 @@ def build_headline(context: ReportContext) -> dict[str, Any]:
         "date": format_date(str(context.manifest.get("updated") or context.manifest["created"])),
         "version": context.manifest.get("software", {}).get("inpaint-bench"),
         "project": project_url(),
-        "sentences": [_with_minus_signs(s) for s in headline_sentences(context)],
+        "sentences": headline_sentences(context),
         "cautions": headline_cautions(context),
         "facts": _facts(context),
         "terms": TERMS,
@@ -103,15 +102,6 @@ def _subject(context: ReportContext) -> str:
 def _stands_beside_paper(context: ReportContext) -> bool:
     """Return whether any number of the paper's Table 4 stands on the page."""
     return PAPER_MASK in context.masks and any(m.group == "paper" for m in context.methods_on(PAPER_MASK))
-
-
-def _with_minus_signs(sentence: str) -> str:
-    """Write a minus sign before negative numbers, as tables do, and leave the hyphens of names.
-
-    >>> _with_minus_signs("MGS-IIM (-0.30 [-0.55, -0.06] dB)")
-    'MGS-IIM (−0.30 [−0.55, −0.06] dB)'
-    """
-    return re.sub(r"(?<=[\s(\[])-(?=\d)", "−", sentence)
 
 
 def short_headline(context: ReportContext) -> str:

@@ -153,6 +153,10 @@ def test_tables_of_words_need_no_scrolling_on_a_narrow_screen(chromium: Any, pag
         ).map((e) => e.outerHTML.slice(0, 120))"""
         for table in tables.all():
             assert table.evaluate(beyond) == []
+        captions = page.locator(".words caption:not(.hidden)").filter(visible=True).all()
+        assert captions
+        for caption in captions:
+            assert caption.evaluate("(c) => c.getBoundingClientRect().width") > 200, "one letter a line"
 
 
 def test_dark_mode_is_dark(chromium: Any, pages: dict[str, Path]) -> None:

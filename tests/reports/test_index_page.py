@@ -97,3 +97,10 @@ def test_experiments_and_their_pages_lead_to_each_other(tmp_path: Path) -> None:
 def test_no_experiments_is_said(tmp_path: Path) -> None:
     text = render_index(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
     assert "There is none yet" in text
+
+
+def test_models_stand_in_the_order_of_every_table(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs", models=("mgs-iim", "my-own", "mgs-iim-no-gate", "glcic"), pictures=0
+    )
+    assert index_page.make_entry(folder).models == ["GLCIC", "MGS-IIM", "MGS-IIM, no gates", "my-own"]

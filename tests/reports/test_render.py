@@ -351,6 +351,37 @@ def test_without_the_papers_mask_nothing_of_the_paper_is_shown(tmp_path: Path) -
     assert ">paper</th>" not in text
 
 
+def test_the_top_of_the_page_says_what_to_cite(tmp_path: Path) -> None:
+    text, page = rendered(tmp_path, models=("glcic", "mean"), pictures=0)
+    header = text[text.index('<header id="summary"') : text.index("</header>")]
+    assert "To cite: inpaint-bench" in header
+    assert "Jiao et al. for the numbers of Table 4" in header
+    assert 'href="#models"' in header
+    assert any(attributes.get("id") == "models" for _, attributes in page.found)
+
+
+def test_without_the_papers_numbers_and_trainings_the_suite_alone_is_cited(tmp_path: Path) -> None:
+    text, _ = rendered(tmp_path, models=("mean",), masks=("shapes",), pictures=0)
+    header = text[text.index('<header id="summary"') : text.index("</header>")]
+    assert "To cite: inpaint-bench" in header
+    assert "Jiao" not in header
+    assert "papers of the models" not in header
+
+
+def test_negative_numbers_in_sentences_have_the_minus_sign_of_the_tables(tmp_path: Path) -> None:
+    folder = make_experiment(
+        tmp_path / "runs",
+        models=("glcic", "mgs-iim", "biharmonic"),
+        means={"biharmonic": 26.0},
+        seeds=(0, 1, 2),
+        pictures=0,
+    )
+    text = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    header = text[text.index('<header id="summary"') : text.index("</header>")]
+    assert re.search(r"\(−\d", header)
+    assert not re.search(r"[\s(\[]-\d", re.sub(r"<[^>]*>", "", header))
+
+
 def test_another_title_is_shown_with_the_experiments_name(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
     text = render_report(folder, tmp_path / "page", title="Does it <hold>?").read_text(encoding="utf-8")
