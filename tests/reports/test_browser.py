@@ -306,7 +306,7 @@ def test_a_blind_comparison_keeps_choices_and_exports_them_as_rows(
     assert download.value.suggested_filename == f"choices-{rows[0]['reader']}.csv"
     joined = read_choices([tmp_path / "choices.csv"])
     assert len(joined) == 6
-    assert set(joined["a"]) | set(joined["b"]) <= set(labels)
+    assert set(joined["a"]) | set(joined["b"]) == {row[side] for row in rows for side in ("left", "right")}
 
 
 def test_a_model_keeps_its_name_while_its_row_scrolls(chromium: Any, pages: dict[str, Path]) -> None:
