@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from reports.statistics.bootstrap import RESAMPLES
-from reports.statistics.paired import paired_differences
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.summary import summarize
 
 

@@ -92,7 +92,13 @@ def parse_name(name: str) -> tuple[str, MaskReading]:
             key == "pair" and value in ("auto", "name", "digest")
         ):
             given[key] = value
-        elif key == "threshold" and value.isascii() and value.isdigit() and 1 <= int(value[:4]) <= 255:
+        elif (
+            key == "threshold"
+            and value.isascii()
+            and value.isdigit()
+            and len(value) <= 3
+            and 1 <= int(value) <= 255
+        ):
             given["threshold"] = int(value)
         else:
             raise MaskFileError(f"{name}: unknown parameter {part!r}; there are {_PARAMETERS}")

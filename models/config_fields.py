@@ -58,10 +58,13 @@ def fits_type(value: Any, hint: Any) -> bool:
     (True, False, False)
     >>> fits_type((2, 4), tuple[int, ...]), fits_type("both", Literal["both", "none"])
     (True, True)
+    >>> fits_type(5, Literal[5, 6]), fits_type(5.0, Literal[5, 6])
+    (True, False)
     """
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return value in parts
+        # 5.0 equals 5, and True equals 1, but neither is what was asked for.
+        return any(value == part and type(value) is type(part) for part in parts)
     if origin in (Union, UnionType):
         return any(fits_type(value, part) for part in parts)
     if origin is tuple:

@@ -316,7 +316,8 @@ def _process_one(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[n
     inner = np.zeros_like(hole)
     inner[1:-1, 1:-1] = hole[1:-1, 1:-1]
     left, top, width, height = cv2.boundingRect(inner)
-    if min(width, height) < 2:
+    # Nor one of two pixels or fewer across: it shrinks the hole by a pixel on each side.
+    if min(width, height) < 3:
         return np.asarray(marched)
     # seamlessClone places the middle of the hole's bounding box here,
     # rounded like this: the hole stays in place.

@@ -88,11 +88,11 @@ class PConvConfig:
     betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.levels < 4:
             raise ValueError(f"levels must be at least 4, not {self.levels}")
         if self.width < 1:
             raise ValueError(f"width must be at least 1, not {self.width}")
-        check_fields(self)
         if not 0.0 < self.fine_tune_fraction < 1.0:
             raise ValueError(f"fine_tune_fraction must lie between 0 and 1, not {self.fine_tune_fraction}")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -15,7 +15,7 @@ from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.sections import Plot
 from reports.sections.setup import plain_value
-from reports.statistics.compare import (
+from reports.statistics.compare_experiments import (
     ComparisonError,
     ExperimentComparison,
     compare_experiments,

@@ -21,7 +21,7 @@ from reports.results.manifest import is_claims_dataset
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import EXTERNAL, mean_over_samples, metric_columns
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.paired import paired_differences
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.scores import Scores, group_scores
 from reports.statistics.summary import distribution_note, summarize, summarize_distribution_metrics
 
@@ -290,7 +290,7 @@ class ReportContext:
 
 
 def tied_with_best(line: pd.Series) -> bool:
-    """Return whether a paired difference to the best is not decided, by the rule of :mod:`reports.statistics.paired`.
+    """Return whether a paired difference to the best is not decided (:mod:`reports.statistics.paired_differences`).
 
     With fewer than three trainings nothing is decided by rule, and a mark at every number would say nothing: there the
     interval over images tells which differences are within the noise of the images alone.

@@ -16,7 +16,7 @@ from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
 from reports.statistics.attributes import summarize_by_attribute
-from reports.statistics.paired import paired_differences
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.samples import sample_spread, summarize_samples
 from reports.statistics.summary import (
     distribution_note,

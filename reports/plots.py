@@ -92,8 +92,8 @@ def plot_paired_forest(
     Baselines get a panel of their own below: on one scale they would squeeze the trained models together.
 
     Args:
-        differences: lines of :func:`reports.statistics.paired.paired_differences`, ``a`` the same method throughout.
-            A column ``published`` holds the paper's difference, drawn as a hollow marker, NaN where it has none.
+        differences: lines of :func:`reports.statistics.paired_differences.paired_differences`, ``a`` the same method
+            throughout. A column ``published`` holds the paper's difference, drawn as a hollow marker; NaN: it has none.
         styles: label -> style.
         xlabel: metric with unit.
         baselines: labels of the training-free baselines among ``b``.

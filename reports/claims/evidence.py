@@ -16,7 +16,7 @@ from reports.claims.power import MAX_SEEDS, POWER, measure_spread, seeds_to_deci
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_codes
 from reports.statistics.intervals import Estimate, seed_interval
 from reports.statistics.multiplicity import ALPHA
-from reports.statistics.paired import PairedDifference
+from reports.statistics.paired_differences import PairedDifference
 from reports.statistics.scores import Scores
 
 Leaning = Literal["for", "against", "neither"]
@@ -125,7 +125,7 @@ def compare_order(pair: ModelPair) -> ComparisonEvidence:
         # The family stays as it is, so the strictest step that this comparison may face is Bonferroni's.
         threshold = ALPHA / max(1, line.family_size)
         needed = seeds_to_decide(spread, line.difference, threshold, at_least=len(pair.a.seeds) + 1)
-    return pair.evidence("undecided", "neither", _undecided(pair, needed), needed)
+    return pair.evidence("undecided", "neither", _explain_undecided(pair, needed), needed)
 
 
 def compare_size(pair: ModelPair, margin: EquivalenceMargin, comparisons: int) -> ComparisonEvidence:
@@ -165,7 +165,7 @@ def compare_size(pair: ModelPair, margin: EquivalenceMargin, comparisons: int) -
     return pair.evidence("consistent", "neither", note, needed)
 
 
-def _undecided(pair: ModelPair, needed: int | None) -> str:
+def _explain_undecided(pair: ModelPair, needed: int | None) -> str:
     line = pair.line
     if math.isnan(line.p_value):
         return line.reason or "no interval"

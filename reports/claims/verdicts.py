@@ -33,7 +33,7 @@ from reports.claims.paper import CLAIMS, SSIM_CONVENTIONS, Claim, ClaimCompariso
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.paired import PairedDifference, compare_families
+from reports.statistics.paired_differences import PairedDifference, compare_families
 from reports.statistics.scores import Scores, group_scores
 
 __all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "evaluate_claims"]
@@ -111,7 +111,7 @@ class _Judge:
             return Verdict(claim, "not tested", "neither", reason, (), tuple(missing.values()), command)
         # Before the curves, because diverged trainings leave none that could be compared.
         if claim.test == "stability" and (divergence := compare_divergence(experiment.cells, claim)):
-            return self._decide(claim, [divergence], None)
+            return self._outcome(claim, [divergence], None)
         grouped = self.scores(claim.comparisons[0].metric)
         trained_on = common_train_mask(grouped, claim)
         if trained_on is None:
@@ -128,7 +128,7 @@ class _Judge:
                 claim, "inconclusive", "neither", reason, tuple(findings), command=command,
                 shortfalls=self._shortfalls(claim, trained_on),
             )  # fmt: skip
-        return self._decide(claim, findings, trained_on)
+        return self._outcome(claim, findings, trained_on)
 
     def scores(self, metric: str) -> GroupedScores:
         if metric not in self._grouped:
@@ -143,12 +143,12 @@ class _Judge:
     def _shortfalls(self, claim: Claim, trained_on: str | None) -> tuple[str, ...]:
         return (*self.shortfalls, *model_shortfalls(self.experiment, claim, trained_on))
 
-    def _decide(
+    def _outcome(
         self, claim: Claim, findings: Sequence[ComparisonEvidence], trained_on: str | None
     ) -> Verdict:
         """Make the verdict where all data is present; any shortfall downgrades a decided one to an indication."""
         short = self._shortfalls(claim, trained_on)
-        leaning, reason, summary = _agree(findings)
+        leaning, reason, summary = _leaning_across_conventions(findings)
         outcome: Outcome = "inconclusive"
         if leaning != "neither":
             outcome = "indicative" if short else "reproduced" if leaning == "for" else "not reproduced"
@@ -207,7 +207,7 @@ class _Judge:
         return self._families[metric, mask]
 
 
-def _agree(findings: Sequence[ComparisonEvidence]) -> tuple[Leaning, str, str]:
+def _leaning_across_conventions(findings: Sequence[ComparisonEvidence]) -> tuple[Leaning, str, str]:
     """Return leaning, reason and summary of a claim: what its metrics agree on.
 
     The paper does not name its SSIM, so a claim about SSIM holds where it holds under every convention measured.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.statistics.paired import paired_differences
+from reports.statistics.paired_differences import paired_differences
 
 
 @dataclass(frozen=True)

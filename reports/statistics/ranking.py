@@ -3,7 +3,8 @@
 Page, index, terminal and claims use these words alike:
 
 - a model *is highest* where its mean is the best of the trained models, which a mean alone shows;
-- a model *leads* where it is decided better than every other trained model (:mod:`reports.statistics.paired`);
+- a model *leads* where it is decided better than every other trained model
+  (:mod:`reports.statistics.paired_differences`);
 - a ranking *is noise* where not a single pair of trained models is decided;
 - a model *clears the bar* where it is decided better than the best training-free baseline.
 """
@@ -20,7 +21,7 @@ import pandas as pd
 
 from reports.statistics.bootstrap import RESAMPLES
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.paired import (
+from reports.statistics.paired_differences import (
     PairedDifference,
     compare_families,
     correct_family,

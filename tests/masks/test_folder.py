@@ -118,6 +118,7 @@ def test_unknown_parameters_are_refused_and_known_ones_work(folder: Path) -> Non
         "resize=bilinear",
         "threshold=0",
         "threshold=256",
+        "threshold=0100000",
         "threshold=x",
         "pair=id",
         "invert=no",

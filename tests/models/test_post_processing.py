@@ -37,6 +37,19 @@ def test_a_wrong_tint_of_the_completion_is_removed(hole: tuple[int, int, int, in
     assert after < 0.4 * before
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_narrow_hole_is_no_error(width: int) -> None:
+    """``seamlessClone`` refuses a hole of two pixels across, which a mask of one's own may have."""
+    pytest.importorskip("cv2")
+    from models.glcic import telea_and_poisson
+
+    image, mask = picture(32), torch.zeros(1, 1, 32, 32)
+    mask[..., 8:24, 10 : 10 + width] = 1
+    blended = telea_and_poisson(image, mask)
+    assert torch.isfinite(blended).all()
+    assert (blended - image).abs().mean() < 0.01
+
+
 def test_it_is_off_by_default_and_in_training() -> None:
     pytest.importorskip("cv2")
     entry = load_model("glcic")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,11 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
 def test_what_is_not_a_model_is_refused() -> None:
     with pytest.raises(InvalidModelError, match="not a subclass"):
         register("wrong", label="", summary="")(int)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("name", sorted(discovery.find_models()))
+def test_a_value_of_the_wrong_type_is_named_before_anything_else(name: str) -> None:
+    entry = discovery.load_model(name)
+    for field in dataclasses.fields(entry.config()):
+        with pytest.raises(ValueError, match=rf"\b{field.name}\b.*object object"):
+            entry.config(**{field.name: object()})

@@ -21,6 +21,7 @@ SMALLEST = {
     "conventions.py": ("--images 2 --size 64", "| **`psnr_db`** |"),
     "coverage.py": ("--repeats 2", "|"),
     "loss_terms.py": ("TRAINING --data PICTURES --images 2", "| share of the pull |"),
+    "many_units.py": ("4", "4 units"),
     "mask_rates.py": ("--size 64 --count 4", "center"),
     "metrics.py": ("--sizes 64 --repeats 1", "|"),
     "packing.py": ("--data PICTURES --size 32 --repeats 1", "packing takes"),

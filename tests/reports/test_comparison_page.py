@@ -11,7 +11,7 @@ import pytest
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
 from reports.results.experiment import Experiment, load_experiment
-from reports.statistics.compare import ComparisonError
+from reports.statistics.compare_experiments import ComparisonError
 from tests.reports.synthetic import make_experiment
 from tests.reports.test_render import HOSTILE, Elements
 

@@ -11,7 +11,7 @@ from bench.cli.options import NameList, flatten_names
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from reports.statistics.compare import ExperimentComparison
+    from reports.statistics.compare_experiments import ExperimentComparison
 
 
 @click.command(
@@ -39,7 +39,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     from reports.comparison_page import compare_all_pairs, render_comparison
     from reports.index_page import render_index
     from reports.results.experiment import mask_file_name
-    from reports.statistics.compare import ComparisonError
+    from reports.statistics.compare_experiments import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]
     primary = [name for name, info in experiments[0].metrics.items() if info.group == "primary"]

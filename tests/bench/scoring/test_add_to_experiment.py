@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.runner.run_folder import read_manifest
 from reports.results.experiment import load_experiment
-from reports.statistics.paired import paired_differences
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.scores import group_scores
 from tests.bench.cli.test_cli import bench, error_of
 

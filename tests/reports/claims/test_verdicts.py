@@ -20,7 +20,7 @@ from reports.claims.paper import ClaimComparison, EquivalenceMargin, published_t
 from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
-from reports.statistics.paired import compare_scores
+from reports.statistics.paired_differences import compare_scores
 from reports.statistics.scores import Scores
 from tests.reports.synthetic import make_experiment
 

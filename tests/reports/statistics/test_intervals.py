@@ -30,7 +30,7 @@ from reports.statistics.bootstrap import (
 )
 from reports.statistics.intervals import seed_interval
 from reports.statistics.multiplicity import holm_correction, holm_thresholds
-from reports.statistics.paired import (
+from reports.statistics.paired_differences import (
     effect_size,
     paired_differences,
     probability_of_superiority,

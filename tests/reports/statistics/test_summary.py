@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 
 from reports.statistics.multiplicity import holm_correction
-from reports.statistics.paired import BASELINE_PAIRS, MIXED_PAIRS, TRAINED_PAIRS, paired_differences
+from reports.statistics.paired_differences import (
+    BASELINE_PAIRS,
+    MIXED_PAIRS,
+    TRAINED_PAIRS,
+    paired_differences,
+)
 from reports.statistics.scores import group_scores
 from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_rows

@@ -227,7 +227,7 @@ def correct_family(compared: Sequence[Comparison], family: str) -> list[PairedDi
         # The widest interval that Holm would have judged this comparison by: a difference just
         # beyond its reach would have been decided.
         gap = math.nan if math.isnan(threshold) else comparison.reach(float(threshold))
-        verdict, reason = _verdict(comparison, float(p_holm), size)
+        verdict, reason = _pair_verdict(comparison, float(p_holm), size)
         found.append(
             dataclasses.replace(
                 line,
@@ -242,7 +242,7 @@ def correct_family(compared: Sequence[Comparison], family: str) -> list[PairedDi
     return found
 
 
-def _verdict(comparison: Comparison, p_holm: float, size: int) -> tuple[str, str]:
+def _pair_verdict(comparison: Comparison, p_holm: float, size: int) -> tuple[str, str]:
     line = comparison.line
     if line.reason:
         return "inconclusive", line.reason

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reports.results.experiment import Experiment, load_experiment
-from reports.statistics.compare import ComparisonError, compare_experiments
+from reports.statistics.compare_experiments import ComparisonError, compare_experiments
 from tests.reports.synthetic import make_experiment
 
 METRICS = ["psnr_db", "ssim", "lpips_alex"]
