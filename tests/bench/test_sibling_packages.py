@@ -56,11 +56,19 @@ def test_torchrun_starts_the_command(crowded: Path) -> None:
     assert done.stdout.count("report: ") == 1
 
 
-def test_side_by_side_trainings_use_our_packages(crowded: Path) -> None:
+def test_side_by_side_trainings_use_our_packages(crowded: Path, pictures_dir: Path) -> None:
     words = [
         "run",
         "--models",
-        "context-encoder,glcic",
+        "context-encoder",
+        "--seeds",
+        "0,1",
+        "--images-seen",
+        "16",
+        "--metrics",
+        "psnr_db",
+        "--data",
+        str(pictures_dir),
         "--preset",
         "smoke",
         "--jobs",

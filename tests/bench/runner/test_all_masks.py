@@ -12,6 +12,7 @@ from PIL import Image
 from bench.cli import main
 from bench.data.procedural_faces import render_faces
 from masks import registry
+from reports import render
 from reports.results.schema import read_rows
 
 COUNT = 48
@@ -50,7 +51,13 @@ def _source(kind: str, place: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["faces", "folder", "celeba", "celeba zip"])
-def test_all_masks_on_every_source(workplace: Path, unet: Path, kind: str) -> None:
+def test_all_masks_on_every_source(
+    workplace: Path, unet: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing two dozen masks takes far longer than scoring them: where every mask applies, one page stands for three.
+    page_is_drawn = kind in ("folder", "celeba zip")
+    if not page_is_drawn:
+        monkeypatch.setattr(render, "render_report", lambda folder, target, **_: target)
     models = "mean,test-unet" if kind == "celeba zip" else "mean"
     arguments = ["--models", models, "--models-from", str(unet), "--mask", "all", "--data"]
     with pytest.raises(SystemExit) as stop:
@@ -69,5 +76,6 @@ def test_all_masks_on_every_source(workplace: Path, unet: Path, kind: str) -> No
     assert manifest["data"]["name"] == {"faces": "faces", "folder": "mine"}.get(kind, "celeba")
     rows = read_rows(next(Path("runs/x").rglob("results.parquet")))
     assert rows["psnr_db"].between(5, 60).all()
-    page = Path("reports/x/index.html").read_text(encoding="utf-8")
-    assert all(f"“{mask}”" in page for mask in apply)
+    if page_is_drawn:
+        page = Path("reports/x/index.html").read_text(encoding="utf-8")
+        assert all(f"“{mask}”" in page for mask in apply)
