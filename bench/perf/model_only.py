@@ -86,7 +86,13 @@ def _model_training(entry: ModelEntry, settings: RunConfig, precision: str) -> d
     batch = settings.batch_for(entry.model.published_batch_size)
     budget = Budget(num_steps=max(1, settings.images_seen // batch), track=settings.track)
     phases, seconds = [], dict.fromkeys((gpu.name for gpu in GPUS), 0.0)
-    for name, num_steps, operators, waits in _count_phases(entry, settings, batch, budget, precision):
+    size = settings.size
+    # The center hole, as in training on the mask that all models take.
+    task = Task(size=size, fixed_hole_box=Box(size // 4, size // 4, size // 2, size // 2))
+    model_config = entry.config(settings.preset)
+    for name, num_steps, operators, waits in count_phases(
+        entry, model_config, task, batch, budget, precision, flips=settings.flips
+    ):
         modelled = {gpu.name: model_step(operators, gpu, tf32=precision == "tf32") for gpu in GPUS}
         for gpu, step in modelled.items():
             seconds[gpu] += step.seconds * num_steps
@@ -113,13 +119,28 @@ def _model_training(entry: ModelEntry, settings: RunConfig, precision: str) -> d
     }
 
 
-def _count_phases(
-    entry: ModelEntry, settings: RunConfig, batch: int, budget: Budget, precision: str
+def count_phases(
+    entry: ModelEntry,
+    model_config: Any,
+    task: Task,
+    batch: int,
+    budget: Budget,
+    precision: str,
+    *,
+    flips: bool = False,
 ) -> Iterator[tuple[str, int, list[Operator], int]]:
-    """Yield name, number of steps, operators of a step and waits of the host in it, for every phase."""
-    size, model_config = settings.size, entry.config(settings.preset)
-    # The center hole, as in training on the mask that all models take.
-    task = Task(size=size, fixed_hole_box=Box(size // 4, size // 4, size // 2, size // 2))
+    """Yield name, number of steps, operators of a step and waits of the host in it, for every phase of a training.
+
+    Args:
+        entry: the model.
+        model_config: its config.
+        task: without a mean image: tensors of this machine cannot be used on a rehearsed one.
+        batch: images per step.
+        budget: of the training.
+        precision: as of :class:`bench.training.device.Compute`.
+        flips: whether images are mirrored.
+    """
+    size = task.size
     # Zeros: on a pretended device, nothing looks at numbers.
     pixels = np.zeros((batch, size, size, 3), np.uint8)
     with rehearse_cuda() as trace, tempfile.TemporaryDirectory() as folder:
@@ -131,7 +152,7 @@ def _count_phases(
             np.zeros((1, size * size // 8), np.uint8),
             batch_size=batch,
             seed=0,
-            flips=settings.flips,
+            flips=flips,
             compute=compute,
             resident=True,
         )

@@ -267,7 +267,7 @@ def test_a_time_limit_checkpoints_and_goes_on(
     text = (shared / "slurm.toml").read_text().replace("timeout_min = 30", "timeout_min = 2")
     (shared / "slurm.toml").write_text(text)
     words = slow("x", "--checkpoint-every", "100000", "--on", "slurm.toml")
-    head = bench(cluster, shared, *words, pause=2.0)
+    head = bench(cluster, shared, *words, pause=1.5)
     # One job from the first step to the last: requeued, not submitted again.
     printed = finished_with_releases(cluster, head)
     assert "vanished" not in printed

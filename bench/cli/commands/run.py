@@ -67,6 +67,8 @@ GROUPS = {
         "pictures",
         "dry-run",
         "plan-only",
+        "gpus",
+        "gpu-price",
     ),
     "Images": ("size", "crop", "split", "train-images", "evaluate-on", "test-images", "allow-unreadable"),
     "Training": (
@@ -317,6 +319,16 @@ GROUPS = {
     help="List the units of work, for 'bench work' on any scheduler; train nothing.",
 )
 @click.option(
+    "--gpus",
+    metavar="COUNTxNAME",
+    help="With --plan-only: model the hours of all trainings on such GPUs, for example 8xA100; needs no GPU.",
+)
+@click.option(
+    "--gpu-price",
+    type=click.FloatRange(0.0),
+    help="With --gpus: price of one of them for an hour; the modelled cost is printed.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="List the cells and their state, estimate time and memory; train nothing."
 )
 @quiet_option
@@ -336,6 +348,8 @@ def run_command(
     on: str | None,
     mixed: bool,
     plan_only: bool,
+    gpus: str | None,
+    gpu_price: float | None,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -358,6 +372,10 @@ def run_command(
 
     # Before anything that the file names is imported.
     refuse_code_from_file(click.get_current_context())
+    if gpus is not None and not plan_only:
+        raise UsageError("--gpus: give --plan-only too; where to compute is --device, --jobs and --on")
+    if gpu_price is not None and gpus is None:
+        raise UsageError("--gpu-price: give --gpus too")
     others.pop("allow_code")
     # What belongs to the request is taken out; what remains are fields of the settings.
     asked = {k: others.pop(k) for k in _REQUEST_OPTIONS}
@@ -386,7 +404,7 @@ def run_command(
         print_preview(request, as_json=as_json)
         return
     if plan_only:
-        _print_units(request, as_json=as_json)
+        _print_units(request, gpus, gpu_price, as_json=as_json)
         return
     # Made before the data are opened: a missing package or an unreadable file must show at once.
     launcher = _launcher(on, mixed=mixed)
@@ -516,26 +534,69 @@ def _launcher(on: str | None, *, mixed: bool) -> Any:
     return SlurmLauncher(read_slurm_config(Path(on), mixed=mixed))
 
 
-def _print_units(request: Any, *, as_json: bool) -> None:
-    """Write the request into the experiment's folder and print its open units."""
+def _print_units(request: Request, gpus: str | None, gpu_price: float | None, *, as_json: bool) -> None:
+    """Write the request into the experiment's folder and print its open units, with modelled hours where asked."""
     import json
 
     from bench.runner.callbacks import RunCallbacks
     from bench.runner.prepare import prepare_run
     from bench.runner.work import open_units, portable_request, read_saved_cell, write_request
 
+    if gpus is not None:
+        from bench.perf.sweep import model_sweep, parse_gpus
+
+        count, gpu = parse_gpus(gpus)  # before the data are opened
     # Without callbacks: the listing is read by programs.
     prepared = prepare_run(request, RunCallbacks())
     saved = {cell.key: read_saved_cell(prepared, cell) for cell in prepared.plan.cells if cell.what}
     units = open_units(prepared, saved)
     path = write_request(*portable_request(prepared.context))
+    modelled = None
+    if gpus is not None:
+        precision = "bf16" if request.settings.precision == "auto" else request.settings.precision
+        modelled = model_sweep(
+            units,
+            gpu,
+            count,
+            precision=precision,
+            flips=request.settings.flips,
+            price=gpu_price,
+            on_progress=lambda label: click.echo(f"counting {label}", err=True),
+        )
     if as_json:
-        listed = {"experiment": prepared.context.store.name, "request": str(path)}
-        click.echo(json.dumps({**listed, "units": [unit.as_json() for unit in units]}, indent=1))
+        listed: dict[str, Any] = {"experiment": prepared.context.store.name, "request": str(path)}
+        listed["units"] = [unit.as_json() for unit in units]
+        if modelled is not None:
+            listed["modelled"] = modelled
+        click.echo(json.dumps(listed, indent=1))
         return
     for unit in units:
         click.echo(
             f"bench work --request {path} --what {unit.key[:12]}  # {unit.name}, {len(unit.cells)} cells"
+        )
+    if modelled is not None:
+        _print_modelled(modelled)
+
+
+def _print_modelled(sweep: Mapping[str, Any]) -> None:
+    """Print hours and cost of a sweep."""
+    click.echo(
+        f"\nModelled, not measured, on {sweep['gpu']} in {sweep['precision']}; validation and evaluation come on top:"
+    )
+    width = max([len(row["label"]) for row in sweep["trainings"]], default=0)
+    for row in sweep["trainings"]:
+        click.echo(
+            f"  {row['label']:<{width}}  {row['trainings']:3} trainings of {row['hours_each']:6.2f} hours"
+        )
+    number = sum(row["trainings"] for row in sweep["trainings"])
+    click.echo(
+        f"  {number} trainings: {sweep['gpu_hours']:.1f} GPU-hours; {sweep['wall_hours']:.1f} hours on "
+        f"{sweep['gpus']} GPUs, one training on each"
+    )
+    if "price_per_gpu_hour" in sweep:
+        click.echo(
+            f"  at {sweep['price_per_gpu_hour']:g} per GPU-hour: {sweep['cost_of_hours_used']:,.0f} for the hours "
+            f"used, {sweep['cost_of_all_held']:,.0f} with all {sweep['gpus']} held to the end"
         )
 
 
