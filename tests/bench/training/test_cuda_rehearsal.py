@@ -26,6 +26,7 @@ from bench.data.dataset import ImageSet
 from bench.evaluation import evaluator
 from bench.evaluation.lpips import lpips_distance
 from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
+from bench.perf.model_only import count_phases
 from bench.profiling.rehearsal import OperatorTrace, rehearse_cuda
 from bench.runner import batch_size, launchers, prepare
 from bench.runner.context import RunContext
@@ -412,6 +413,15 @@ def test_weights_are_cast_once_per_update_and_frozen_ones_never(
     assert {n: c for n, c in casts.items() if n and c > 1 + n.startswith("discriminator")} == {}
     assert not any(n.startswith("frozen") for n in casts)
     assert any(n.startswith("generator") for n in casts)
+
+
+@pytest.mark.parametrize(("track", "waits"), [("faithful", [1, 1, 2]), ("uniform", [0, 0, 0])])
+def test_fp16_waits_once_per_network_that_adadelta_updates(track: Any, waits: list[int]) -> None:
+    """Torch's Adadelta has no fused kernel that reads the scaler's verdict on the device; Adam has."""
+    entry = load_model("glcic")
+    task, budget = Task(size=64), Budget(num_steps=300, track=track)
+    counted = count_phases(entry, entry.config("smoke"), task, 4, budget, "fp16")
+    assert [found for *_, found in counted] == waits
 
 
 def test_several_gpus_use_torchs_own_batch_norm() -> None:
