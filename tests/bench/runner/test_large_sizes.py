@@ -30,15 +30,16 @@ PHOTOGRAPHS = (
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs of 600 pixels and more: those of scikit-image and their mirror images, enlarged."""
+    """A folder of photographs of 600 pixels and more: those of scikit-image, enlarged, mirrored and turned."""
     folder = tmp_path_factory.mktemp("photographs")
     for number, name in enumerate(PHOTOGRAPHS):
         with Image.open(Path(skimage.data.__file__).parent / name) as opened:
             photo = opened.convert("RGB")
         scale = 600 / min(photo.size)
         photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
-        for turn, image in enumerate((photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
-            image.save(folder / f"{number}-{turn}.jpg", quality=95)
+        mirrored = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        for turn, image in enumerate((photo, mirrored, photo.rotate(180), mirrored.rotate(180))):
+            image.save(folder / f"photo-{number}-{turn}.jpg", quality=95)
     return folder
 
 
