@@ -149,7 +149,7 @@ def count_phases(
         phases = model.phases(budget)
         batches = TrainingDataLoader(
             pixels,
-            np.zeros((1, size * size // 8), np.uint8),
+            np.zeros((1, (size * size + 7) // 8), np.uint8),
             batch_size=batch,
             seed=0,
             flips=flips,

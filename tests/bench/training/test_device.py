@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +142,16 @@ def test_residency_does_not_depend_on_what_the_process_holds(monkeypatch: pytest
 def test_a_batch_smaller_than_the_number_of_processes_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--batch 4: smaller than the number of processes \(8\)"):
         ProcessGroup(0, 8).share_of(4)
+
+
+@pytest.mark.parametrize(
+    ("cap", "supported"),
+    [("", True), ("ALL", True), ("avx512_core_bf16", True), ("AVX10_1_512_AMX", True)]
+    + [(cap, False) for cap in ("SSE41", "AVX", "AVX2", "AVX2_VNNI_2", "avx512_core", "AVX512_CORE_VNNI")],
+)
+def test_a_cap_on_onednns_instructions_hides_bf16(
+    monkeypatch: pytest.MonkeyPatch, cap: str, supported: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "flags : fpu avx512f avx512_bf16 amx_bf16\n")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert device.supports_bf16(torch.device("cpu")) is supported
