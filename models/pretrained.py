@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -160,7 +160,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise InvalidWeightsError("no such file")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with path.open("rb") as opened, safe_open(_utf8(path, opened), framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             header = metadata.get(_HEADER_KEY)
             if header is None:
@@ -189,6 +189,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point()):
         raise InvalidWeightsError("holds numbers that are not finite")
     return about, state
+
+
+def _utf8(path: Path, opened: BinaryIO) -> Path | str:
+    """Return a name of an open file that is UTF-8, which safetensors needs; systems with other names have /dev/fd."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{opened.fileno()}"
+    return path
 
 
 def _described(about: Mapping[str, Any], models_from: Sequence[Path]) -> tuple[ModelEntry, Any, Task]:

@@ -92,6 +92,12 @@ def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify
         if not images_of.ids and what != "validation":
             raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
     notes = list(source.notes)
+    stem = source.kind.lists.get("split")
+    if spec.split == "auto" and stem and source.kind.published_split and not source.partition:
+        notes.append(
+            f"no {stem}.txt or .csv was found, so these pictures are not divided as published but by a digest of their "
+            "names"
+        )
     unnamed = len(source.ids) - len(source.identities)
     if name == "identity" and unnamed:
         notes.append(

@@ -145,11 +145,11 @@ def _decode(content: bytes, place: str) -> str:
     try:
         # A byte-order mark decides; without one, UTF-16 looks like text full of zeros.
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return content.decode("utf-16")
+            return content.decode("utf-16").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not readable as text ({error.reason})") from error
     # Names are bytes to the file system: what is not UTF-8 must still match the name of its file.
-    return content.decode("utf-8-sig", errors="surrogateescape")
+    return content.decode("utf-8", errors="surrogateescape").lstrip("\ufeff")
 
 
 def _cells(line: str, place: str) -> list[str]:

@@ -168,13 +168,16 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
                 # The header is asked before anything is unpacked: a few kilobytes may unpack to terabytes.
                 if there[name].file_size > _LARGEST_PART:
                     raise UsageError(f"{bundle}: {name} would unpack to more than {_LARGEST_PART >> 30} GiB")
-                # Named by us and not by the archive, so that no entry can leave the folder.
-                target = folder / f"{bundle.stem}-{name}"
+                # Named by us, neither by the archive, whose entries could leave the folder, nor after it: what its name
+                # is encoded in is nobody's business here.
+                target = folder / name
                 with archive.open(name) as source:
                     # The header's size may lie: never read more than it says.
                     target.write_bytes(source.read(there[name].file_size))
                 found.append(target)
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # readers of damaged bytes may raise anything
         raise UsageError(f"{bundle}: not readable as a bundle ({error})") from error
     if not found:
         raise UsageError(f"{bundle}: a zip archive, but not a bundle of inpaint-bench")
@@ -184,7 +187,7 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return pd.read_parquet(io.BytesIO(path.read_bytes()))  # by bytes: its name may not be UTF-8
         # As text: some versions of pandas lose the last bit of a number, and a model may be called "NA".
         return _typed(pd.read_csv(path, dtype=str, keep_default_na=False))
     except Exception as error:  # readers of damaged bytes may raise anything

@@ -111,7 +111,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             warnings.simplefilter(
                 "ignore"
             )  # about pickle protocols that are not ours: such a file is refused
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            # By an open file: torch's own reader can open no path that is not UTF-8.
+            with path.open("rb") as file:
+                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:  # torch's message advises to load it in spite of the danger

@@ -5,6 +5,7 @@ They describe images, not results: no key depends on them, and a page made later
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def write_attributes(table: pd.DataFrame, folder: Path) -> None:
         OSError: the disk is full or the folder cannot be written.
     """
     atomic_write(
-        folder / ATTRIBUTES, lambda path: table.to_parquet(path, index=False, write_page_checksum=True)
+        folder / ATTRIBUTES,
+        lambda path: path.write_bytes(table.to_parquet(index=False, write_page_checksum=True)),
     )
 
 
@@ -55,7 +57,7 @@ def read_attributes(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by bytes: its name may not be UTF-8
         return checked_attributes(table).set_index("image_id")
     except Exception as error:  # a reader of damaged bytes may raise anything
         line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -173,10 +173,14 @@ def write_rows(rows: pd.DataFrame, path: Path) -> None:
         _COLUMNS_KEY: "\n".join(table.column_names).encode(),
     }
     table = table.replace_schema_metadata(metadata)
-    # Checksums of pages: a flipped bit in a kept file is an error, never another number.
-    atomic_write(
-        path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    )
+
+    def write(temporary: Path) -> None:
+        # By an open file, here and in read_rows: Parquet's own can open no path that is not UTF-8.
+        with temporary.open("wb") as file:
+            # Checksums of pages: a flipped bit in a kept file is an error, never another number.
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+    atomic_write(path, write)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -189,7 +193,8 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise SchemaError(f"{path}: no such results file; run the experiment's command again")
     try:
         # Without partitioning, or a folder called ``a=b`` on the way to the file would become a column.
-        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        with path.open("rb") as file:
+            table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
         frame = table.to_pandas()
     except Exception as error:  # a reader of damaged bytes may raise anything
         line = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -55,6 +55,11 @@ def find_source(path: Path) -> Source:
             if (found := kind.select(zips[0])) is not None:
                 return _describe(kind, zips[0], found)
     left_out = tree.files.left_out_sentence()
+    if zips:
+        names = ", ".join(escape_name(z.place.name) for z in zips[:3])
+        left_out = "; ".join(
+            [f"it holds zips, of which --data takes one: {names}", *([left_out] * bool(left_out))]
+        )
     raise DataError(
         f"--data {path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}){'; ' * bool(left_out)}{left_out}"
     )
@@ -75,6 +80,10 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source
     unnamed = [image_id for image_id in paths if image_id not in found]
     if unnamed:
         notes.append(f"{len(unnamed):,} file names are not UTF-8; they are called {unnamed[0]} and so on")
+    used = set(paths.values())
+    unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
+    if unused:
+        notes.append(f"{len(unused):,} pictures are not used: {escape_name(unused[0])} and so on")
     partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
     if identities and len(identities) < len(paths):
         missing = len(paths) - len(identities)

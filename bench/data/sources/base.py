@@ -53,8 +53,11 @@ class FileTree:
         here = [p for p in self.files.others if PurePosixPath(p).name.lower() in wanted]
         if here:
             # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.
-            path = min(here, key=lambda p: (p.count("/"), p))
-            return parse_list(read_bytes(self.place, path, _MAX_LIST_BYTES), str(self.place / path))
+            path, *others = sorted(here, key=lambda p: (p.count("/"), p))
+            listed = self._parse(path)
+            for other in others:
+                _check_same(listed, self._parse(other))
+            return listed
         # The folder around a zip is where the published downloads have the lists.
         if self.outer is not None:
             return self.outer.find_list(stem)
@@ -70,12 +73,32 @@ class FileTree:
                         )
         return None
 
+    def _parse(self, path: str) -> NameList:
+        return parse_list(read_bytes(self.place, path, _MAX_LIST_BYTES), str(self.place / path))
+
     def open_zips(self, names: Sequence[str] | None = None) -> Iterator[FileTree]:
         """Open the zips of those names that lie in this folder; all zips for ``None``."""
         for path in self.files.others if self.place.is_dir() else ():
             name = PurePosixPath(path).name.lower()
             if name.endswith(".zip") and (names is None or name in names):
                 yield open_tree(self.place / path, outer=self)
+
+
+def _check_same(listed: NameList, other: NameList) -> None:
+    """Refuse two lists of one kind that contradict each other: nobody could say which one is meant.
+
+    Raises:
+        DataError: with the first name of which they differ.
+    """
+    if len(listed.columns) > 1 and listed.columns != other.columns:
+        return  # their values do not stand in one order
+    values = match_names(other.rows, listed.rows)
+    for name, value in other.rows.items():
+        if values.get(name, value) != value:
+            raise DataError(
+                f"{other.place}:{other.line_numbers[name]}: says {' '.join(value)} of {name}, and {listed.place} says "
+                f"{' '.join(values[name])}; remove one of the two lists"
+            )
 
 
 class DataSource(ABC):

@@ -66,10 +66,11 @@ class CelebA(DataSource):
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
         place = tree.place.resolve()
         # Lists may lie beside or above, but a folder of another name says nothing about its surroundings.
-        if tree.place.is_dir() and place.name not in _FOLDERS:
+        own = (*_FOLDERS, "Img")
+        if tree.place.is_dir() and place.name not in own:
             return []
         around = []
-        while place.is_file() or place.name in (*_FOLDERS, "Img"):
+        while place.is_file() or place.name in own:
             place = place.parent
             around.append(place)
         return around

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -217,6 +218,24 @@ def test_damaged_facts_are_worked_out_again(folder: Path, tmp_path: Path, damage
     again = open_data(spec)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.mean_image, first.mean_image)
+
+
+@pytest.mark.usefixtures("alone")
+def test_edited_statistics_and_sidecars_are_noticed(folder: Path, tmp_path: Path) -> None:
+    """Whole JSON with another number: the mean image, or an image that was skipped."""
+    spec = DataSpec(source=str(folder), size=32, cache=tmp_path, allow_unreadable=True)
+    first = open_data(spec)
+    (path,) = tmp_path.glob("*.statistics-*.json")
+    value = json.loads(path.read_text())
+    value["total"][0][0][0] += 1000
+    path.write_text(json.dumps(value))
+    (sidecar,) = set(tmp_path.glob("*.json")) - {path}
+    value = json.loads(sidecar.read_text())
+    value["skipped"] = []
+    sidecar.write_text(json.dumps(value))
+    again = open_data(spec)
+    assert np.array_equal(again.mean_image, first.mean_image)
+    assert again.skipped == first.skipped
 
 
 def test_a_script_needs_no_main_guard(folder: Path, tmp_path: Path) -> None:

@@ -555,3 +555,76 @@ def test_celeba_ends_at_178_pixels(tmp_path: Path, opened: Opener) -> None:
         opened(root, size=170)
     with pytest.raises(DataError, match="hold no square above 178 pixels"):
         opened(root, size=256, crop="resize")
+
+
+def test_two_lists_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    """As where a list was changed and its other form was not."""
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    text_lists(root)
+    csv_lists(root)
+    assert find_source(root).partition == PART
+    path = root / "list_eval_partition.txt"
+    path.write_text(path.read_text().replace("000005.jpg 2", "000005.jpg 0"))
+    with pytest.raises(
+        DataError, match=r"partition\.txt:5: says 0 of 000005\.jpg, and .*\.csv says 2; remove one"
+    ):
+        find_source(root)
+
+
+def test_pictures_that_are_seen_and_not_used_are_said(tmp_path: Path, opened: Opener) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    images(root / "img_align_celeba_png", ".png")
+    text_lists(root)
+    (note,) = opened(root).notes
+    assert note == f"{COUNT} pictures are not used: img_align_celeba_png/000001.png and so on"
+
+
+def test_celeba_without_its_published_split_says_so(tmp_path: Path, opened: Opener) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    data = opened(root)
+    assert (data.name, data.split_name) == ("celeba", "digest")
+    (note,) = data.notes
+    assert "no list_eval_partition.txt or .csv was found" in note
+    assert opened(root, split="digest").notes == []  # asked for
+    assert opened(images(tmp_path / "mine")).notes == []  # no data set with a published split
+
+
+@pytest.mark.parametrize("inner", ["", "Img", "Img/img_align_celeba"])
+def test_the_official_download_is_whole_from_any_of_its_folders(
+    tmp_path: Path, opened: Opener, inner: str
+) -> None:
+    root = tmp_path / "CelebA"
+    images(root / "Img" / "img_align_celeba")
+    text_lists(root / "lists")
+    for part, name in (("Eval", "list_eval_partition.txt"), ("Anno", "identity_CelebA.txt")):
+        (root / part).mkdir()
+        (root / "lists" / name).rename(root / part / name)
+    data = opened(root / inner)
+    assert data.split_name == "official"
+    assert data.shared_identities is not None
+    assert data.test.ids == [i for i in IDS if PART[i] == 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_more_loses_no_name(encoding: str) -> None:
+    """Programs that write one before another's."""
+    text = "\ufeff" + "".join(f"{k} {v}\n" for k, v in PART.items())
+    assert parse_numbers(parse_list(text.encode(encoding), "list.txt")) == PART
+
+
+def test_lines_are_those_of_an_editor() -> None:
+    """Characters that end a line for Python alone may stand in names."""
+    names = ["a\x0bb.png", "c\u2028d.png", "e\x85f.png", "g\x1ch.png"]
+    listed = parse_list("".join(f"{name},1\r\n" for name in names).encode(), "list.csv")
+    assert list(listed.rows) == names
+    with pytest.raises(DataError, match=r"list\.csv:5: expected"):
+        parse_list("".join(f"{name},1\n" for name in [*names, "x,y"]).encode(), "list.csv")
+
+
+def test_several_zips_in_a_folder_are_named(tmp_path: Path) -> None:
+    images(tmp_path / "some" / "pictures")
+    (tmp_path / "zips").mkdir()
+    for name in ("a.zip", "b.zip"):
+        zipped(tmp_path / "some", tmp_path / "zips" / name)
+    with pytest.raises(DataError, match=r"it holds zips, of which --data takes one: a\.zip, b\.zip"):
+        find_source(tmp_path / "zips")

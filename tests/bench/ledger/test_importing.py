@@ -213,3 +213,29 @@ def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) ->
     )
     assert back.rows["image_id"].tolist() == experiment.rows["image_id"].tolist()
     assert np.array_equal(back.rows["psnr_db"], experiment.rows["psnr_db"])
+
+
+def test_names_that_are_not_utf8_hinder_no_bundle_and_no_table(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    """Nor an experiment in a folder of such a name, read by its whole path."""
+    place = tmp_path / "M\udcfcller"
+    place.mkdir()
+    bundle = place / "B\udcfcndel.zip"
+    bundle.write_bytes(pack_bundle(experiment))
+    back = load_experiment(import_experiment([bundle], runs=place / "runs"))
+    pd.testing.assert_frame_equal(back.rows, experiment.rows)
+    files = loose_files(experiment, place / "Tabellen \udce4", "parquet")
+    again = load_experiment(import_experiment(files, runs=place / "again"))
+    pd.testing.assert_frame_equal(again.rows, experiment.rows)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_damaged_bundle_is_refused(experiment: Experiment, tmp_path: Path, share: float) -> None:
+    content = bytearray(pack_bundle(experiment))
+    for place in range(int(share * len(content)), int(share * len(content)) + 20):
+        content[place] ^= 0xFF
+    (tmp_path / "kept.zip").write_bytes(content)
+    with pytest.raises(UsageError):
+        import_experiment([tmp_path / "kept.zip"], runs=tmp_path / "runs")
+    assert not any((tmp_path / "runs").glob("*"))
