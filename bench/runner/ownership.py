@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,13 +47,21 @@ class Ownership:
         path: the exclusive file; its folder must exist or be creatable.
         heartbeat_seconds: time between two heartbeats.
         lost_seconds: age at which an owner on another machine counts as lost.
+        wait_seconds: time to wait for an owner that may be lost: a scheduler may start a killed job again elsewhere
+            before its heartbeat is old enough.
     """
 
     def __init__(
-        self, path: Path, *, heartbeat_seconds: float = HEARTBEAT_SECONDS, lost_seconds: float = LOST_SECONDS
+        self,
+        path: Path,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        lost_seconds: float = LOST_SECONDS,
+        wait_seconds: float = 0.0,
     ) -> None:
         self.path = path
         self._heartbeat_seconds, self._lost_seconds = heartbeat_seconds, lost_seconds
+        self._wait_seconds = wait_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,6 +72,21 @@ class Ownership:
             OwnedElsewhereError: a living process has it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            try:
+                self._take()
+                break
+            except OwnedElsewhereError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(min(1.0, self._heartbeat_seconds))
+        # A daemon: a heartbeat must never keep a process alive that has ended its work.
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def _take(self) -> None:
         # Twice: the first attempt may find a lost owner's file, and the second creates ours.
         for _ in range(2):
             if self._create():
@@ -79,10 +103,6 @@ class Ownership:
                 grave.unlink()
         else:
             raise OwnedElsewhereError(f"{self.path.parent} was taken by another process just now")
-        # A daemon: a heartbeat must never keep a process alive that has ended its work.
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -25,7 +25,7 @@ from bench.evaluation import evaluator, samples
 from bench.runner import cell_files
 from bench.runner.context import RunContext
 from bench.runner.keys import describe_where
-from bench.runner.ownership import Ownership
+from bench.runner.ownership import Ownership, is_lost, read_owner
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, remove_folder, write_json
@@ -245,7 +245,13 @@ def describe_failure(error: Exception, store: RunFolder) -> CellFailure:
 
 
 def run_unit(
-    prepared: PreparedRun, unit: WorkUnit, *, mixed: bool = False, index: int = 1, of: int = 1
+    prepared: PreparedRun,
+    unit: WorkUnit,
+    *,
+    mixed: bool = False,
+    index: int = 1,
+    of: int = 1,
+    wait_seconds: float = 0.0,
 ) -> UnitOutcome:
     """Compute what a unit lacks, as its only owner, and record how that ended.
 
@@ -255,6 +261,7 @@ def run_unit(
         mixed: resume a training that was begun on other hardware or software.
         index: which of the run's units this is, from 1; for the callbacks.
         of: how many there are.
+        wait_seconds: time to wait for another owner, which may be lost.
 
     Raises:
         OwnedElsewhereError: another process computes it.
@@ -269,7 +276,11 @@ def run_unit(
         write_json(folder / "unit.json", dataclasses.asdict(outcome) | {"what": unit.key})
         return outcome
 
-    with Ownership(folder / "owner"):
+    if wait_seconds and (owner := read_owner(folder / "owner")) and not is_lost(folder / "owner", owner):
+        context.callbacks.note(
+            f"{unit.label} is being worked on by {owner}; waiting up to {wait_seconds:.0f} s for its end"
+        )
+    with Ownership(folder / "owner", wait_seconds=wait_seconds):
         # A record of an earlier attempt must not be taken for the outcome of this one if this process is
         # killed.
         (folder / "unit.json").unlink(missing_ok=True)

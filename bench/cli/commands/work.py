@@ -47,6 +47,7 @@ def work_command(
 
     from bench.errors import UsageError
     from bench.progress import ConsoleCallbacks
+    from bench.runner.ownership import HEARTBEAT_SECONDS, LOST_SECONDS
     from bench.runner.prepare import prepare_run
     from bench.runner.work import find_unit, request_from_json, run_unit
     from models.discovery import PROGRAM_PREFIX
@@ -72,7 +73,8 @@ def work_command(
         if unit is None:
             callbacks.note("nothing is left to compute")
             return
-        outcome = run_unit(prepared, unit, mixed=mixed)
+        # A killed job may start again elsewhere before its last heartbeat is old.
+        outcome = run_unit(prepared, unit, mixed=mixed, wait_seconds=LOST_SECONDS + HEARTBEAT_SECONDS)
     # Cells of one training usually fail for one reason, which is said once.
     for failure in {failure.reason: failure for failure in outcome.failures.values()}.values():
         click.echo(f"error: {failure.reason}", err=True)

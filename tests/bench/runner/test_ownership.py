@@ -76,3 +76,23 @@ def test_a_file_that_says_nothing_is_taken(tmp_path: Path, content: str) -> None
     path.write_text(content)
     with Ownership(path):
         assert read_owner(path) is not None
+
+
+def test_an_owner_that_may_be_lost_is_waited_for(tmp_path: Path) -> None:
+    """A job that was killed on another machine a moment ago, and starts again here."""
+    path = tmp_path / "owner"
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1, "started": "1"}))
+    with Ownership(path, lost_seconds=1.0, heartbeat_seconds=0.1, wait_seconds=60):
+        owner = read_owner(path)
+        assert owner is not None
+        assert owner.process == os.getpid()
+
+
+def test_a_living_owner_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "owner"
+    with Ownership(path):
+        began = time.monotonic()
+        with pytest.raises(OwnedElsewhereError), Ownership(path, heartbeat_seconds=0.1, wait_seconds=1.0):
+            pass
+        assert time.monotonic() - began >= 1.0
+        assert path.exists()
