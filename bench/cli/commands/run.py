@@ -407,6 +407,8 @@ def run_command(
         _print_units(request, gpus, gpu_price, as_json=as_json)
         return
     # Made before the data are opened: a missing package or an unreadable file must show at once.
+    if on not in (None, "local") and config.batch == "auto":
+        raise UsageError("--batch auto: with --on, this machine plans and another trains; give a number")
     launcher = _launcher(on, mixed=mixed)
     trackers = load_callbacks((*(["tensorboard"] if tensorboard else []), *flatten_names(callback_names)))
     with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=request.data == "faces") as console:

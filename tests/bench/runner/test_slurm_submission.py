@@ -15,6 +15,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.run_folder import RunFolder
 from bench.runner.slurm import read_slurm_config
 from bench.runner.work import WorkUnit
+from tests.bench.cli.test_cli import error_of
 
 
 class Executor:
@@ -55,7 +56,9 @@ def test_both_spellings_of_setup_reach_the_job(
     monkeypatch.setattr(slurm, "write_request", lambda *_: tmp_path / "request.json")
     (tmp_path / "slurm.toml").write_text(f'partition = "gpu"\n{text}\n')
     context = SimpleNamespace(
-        store=RunFolder("x", tmp_path), callbacks=RunCallbacks(), request=SimpleNamespace(models_from=())
+        store=RunFolder("x", tmp_path),
+        callbacks=RunCallbacks(),
+        request=SimpleNamespace(models=(), models_from=()),
     )
     prepared: Any = SimpleNamespace(context=context)
     units = [WorkUnit("0" * 64, "glcic-center-seed0", "GLCIC", (), 10)]
@@ -63,3 +66,9 @@ def test_both_spellings_of_setup_reach_the_job(
     assert Executor.given["slurm_setup"] == setup
     assert Executor.given["slurm_partition"] == "gpu"
     assert Executor.given["slurm_signal_delay_s"] == 120
+
+
+def test_a_batch_is_not_chosen_by_the_memory_of_the_head(workplace: Path) -> None:
+    (workplace / "slurm.toml").write_text('partition = "gpu"\n')
+    said = error_of("run", "--on", "slurm.toml", "--batch", "auto")
+    assert "--batch auto: with --on, this machine plans and another trains; give a number" in said
