@@ -129,15 +129,12 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
     _table(
         "how often each model was chosen",
         ["model", "chosen", "choices", *means],
-        [
-            [r["label"], _share(r), f"{r['choices']:,}", *(r[m] for m in means)]
-            for r in models.to_dict("records")
-        ],
+        [[r["label"], _share(r), f"{r['choices']:,}", *(r[m] for m in means)] for r in _records(models)],
     )
     _table(
         "how often the first was chosen over the second",
         ["first", "second", "chosen", "choices"],
-        [[r["a"], r["b"], _share(r), f"{r['choices']:,}"] for r in found["pairs"].to_dict("records")],
+        [[r["a"], r["b"], _share(r), f"{r['choices']:,}"] for r in _records(found["pairs"])],
         left=2,
     )
     if known:
@@ -147,7 +144,7 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
             ["metric", "among", "alike", "choices"],
             [
                 [r["metric"], among[r["among"]], _share(r), f"{r['choices']:,}"]
-                for r in found["metrics"].to_dict("records")
+                for r in _records(found["metrics"])
             ],
             left=2,
         )
@@ -155,6 +152,11 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
         click.echo("no metrics: that experiment is not in runs/; give --experiment PATH", err=True)
     if facts["readers"] < FEW_READERS:
         click.echo(f"With fewer than {FEW_READERS} readers the intervals say little about other readers.")
+
+
+def _records(lines: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, by column."""
+    return [{str(column): value for column, value in line.items()} for line in lines.to_dict("records")]
 
 
 def _share(line: dict[str, Any]) -> str:
