@@ -25,7 +25,7 @@ import sys
 import time
 
 FOUR = "context-encoder,glcic,pconv,mgs-iim"
-BASELINES = "mean,mean-image,biharmonic"
+BASELINES = "mean,mean-image,biharmonic,linear"
 ABLATIONS = "mgs-iim-no-gate,mgs-iim-no-sn,mgs-iim-single-d,mgs-iim-no-skip"
 LEARNING_RATES = ("2e-4", "4e-4", "8e-4")
 #: The seed of ``choose``: none of those that are reported.
@@ -34,6 +34,12 @@ CHOICE_SEED = 100
 AMBIGUITIES = {
     "whole-image": ("--set", "mgs-iim.valid_weight=1"),
     "sgd": ("--track", "faithful"),
+    "sgd-image": ("--track", "faithful", "--set", "mgs-iim.mse_reduction=image"),
+    "sgd-sum": ("--track", "faithful", "--set", "mgs-iim.mse_reduction=sum"),
+    "sgd-sum-no-momentum": (
+        *("--track", "faithful", "--set", "mgs-iim.mse_reduction=sum"),
+        *("--set", "mgs-iim.momentum=0.0"),
+    ),
     "gate-all": ("--set", "mgs-iim.gate=all"),
     "skips-concat": ("--set", "mgs-iim.skips=concat"),
     "act-gate": ("--set", "mgs-iim.activation_order=act-gate"),
