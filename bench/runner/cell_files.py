@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,6 +166,9 @@ def write_cell(
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
     if images is not None:
         _save_npz(folder / "pictures.npz", ids=ids, composite=images)
+        # Files of images look alike: without it, those of another cell would pass for this one's.
+        digest = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
+        record = {**record, manifest_writer.CELL_PICTURES: digest}
     write_checked_json(folder / "cell.json", record)
 
 
@@ -186,6 +190,7 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
     try:
         record = read_checked_json(folder / "cell.json")
         rows = read_rows(folder / "results.parquet")
+        pictures_digest = record.pop(manifest_writer.CELL_PICTURES, None)
         entry = {k: v for k, v in record.items() if k not in manifest_writer.CELL_RECORD}
         identity = {k: getattr(cell, k) for k in _IDENTITY}
         # Folders are named by twelve digits of the key; copied or renamed ones are told by their content.
@@ -202,13 +207,15 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
             raise ValueError("results.parquet does not hold the numbers of cell.json")
         has_images = (folder / "pictures.npz").exists()
         if has_images:
-            _check_npz(folder / "pictures.npz")
+            _check_npz(folder / "pictures.npz", pictures_digest)
     except Exception as error:  # readers of damaged bytes may raise anything
         raise DamagedCellError(f"{folder}: {error}") from error
     return SavedCell(entry, {k: record[k] for k in manifest_writer.CELL_RECORD}, rows, has_images)
 
 
-def _check_npz(path: Path) -> None:
+def _check_npz(path: Path, digest: str | None) -> None:
+    if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{path.name} does not hold what was written")
     # Opened here: NumPy leaves a file that it cannot read open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if len(stored["ids"]) != len(stored["composite"]):

@@ -41,6 +41,8 @@ from reports.statistics.intervals import seed_interval
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
+#: And, where images are kept, the digest of their file; cells of earlier versions have none.
+CELL_PICTURES = "pictures_sha256"
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"
 #: Settings in which the cells of one experiment may differ; in all others they agree.
@@ -282,7 +284,7 @@ def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None
             if held is not None and {k: held[k] for k in setup} != as_json(setup):
                 context.callbacks.warn(f"{path.parent}: left out, since it is of another set-up")
                 continue
-            entry = {k: v for k, v in record.items() if k not in CELL_RECORD}
+            entry = {k: v for k, v in record.items() if k not in (*CELL_RECORD, CELL_PICTURES)}
             earlier = [(e, d) for e, d in found if not _replaces(entry, e)]
         # One damaged cell must not keep the others from being found.
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.results.attributes import read_attributes
-from reports.results.manifest import ManifestError, read_manifest
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import COLUMNS, SchemaError, metric_columns, numbers_agree, read_rows
 from reports.results.title import read_title
@@ -130,6 +130,7 @@ class Experiment:
         for cell in self.done(mask):
             file = self.folder / cell["folder"] / "pictures.npz"
             if file.is_file():
+                _check_owner(file)
                 kept = _load_npz(file, ("ids", "composite"))
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
@@ -298,6 +299,21 @@ def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     except Exception as error:  # a reader of damaged bytes may raise anything
         # An empty file raises EOFError, which a command line takes for the end of input.
         raise ExperimentError(f"{path}: damaged ({error}); {_IMAGES_REMEDY}") from error
+
+
+def _check_owner(pictures: Path) -> None:
+    """Refuse images of another cell, where ``cell.json`` beside them says what was written.
+
+    Raises:
+        ExperimentError: they are not those that were written for this cell.
+    """
+    try:
+        record = json.loads((pictures.parent / "cell.json").read_text(encoding="utf-8"))
+        digest = record["pictures_sha256"] if record[SEAL] == manifest_checksum(record) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # bundles have no records, earlier versions no digest; what is damaged is the run's business
+    if digest is not None and hashlib.sha256(pictures.read_bytes()).hexdigest() != digest:
+        raise ExperimentError(f"{pictures}: damaged (not the images of its cell); {_IMAGES_REMEDY}")
 
 
 def mask_file_name(mask: str) -> str:

@@ -177,6 +177,26 @@ def test_damaged_images_are_named_with_a_remedy_that_helps(
     assert load_experiment(store.folder).pictures("center") is not None
 
 
+def test_images_of_another_cell_are_not_shown(store: RunFolder, pictures_dir: Path) -> None:
+    """Files of images look alike; each is whole, and belongs to the other model."""
+    shown = load_experiment(store.folder).pictures("center")
+    a, b = sorted(store.folder.glob("cells/*/pictures.npz"))
+    first, second = a.read_bytes(), b.read_bytes()
+    assert first != second
+    a.write_bytes(second)
+    b.write_bytes(first)
+    with pytest.raises(ExperimentError, match="not the images of its cell"):
+        load_experiment(store.folder).pictures("center")
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), callbacks)
+    assert sum("pictures.npz does not hold what was written" in text for text in callbacks.warnings) == 2
+    again = load_experiment(store.folder).pictures("center")
+    assert shown is not None
+    assert again is not None
+    for name, pixels in shown.composites.items():
+        assert (again.composites[name] == pixels).all()
+
+
 def test_an_edited_record_of_a_training_is_written_again_from_its_checkpoint(
     trained: RunFolder, pictures_dir: Path, workplace: Path
 ) -> None:
