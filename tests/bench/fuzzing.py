@@ -8,6 +8,7 @@ prints how many of each; ``--only`` chooses targets. ``test_fuzz.py`` tries a fe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import itertools
@@ -726,14 +727,15 @@ def main() -> None:
         if unknown := set(chosen) - set(known):
             parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         limit_memory()
-        for number in itertools.count():
-            tried = sum(counts.values())
-            if tried >= options.inputs if options.inputs else time.monotonic() - began >= options.seconds:
-                break
-            for name in chosen:
-                start = time.process_time()
-                counts[name] = counts.get(name, 0) + attempt(known[name], 200, number)
-                seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
+        with contextlib.suppress(KeyboardInterrupt):  # what was tried until then counts
+            for number in itertools.count():
+                tried = sum(counts.values())
+                if tried >= options.inputs if options.inputs else time.monotonic() - began >= options.seconds:
+                    break
+                for name in chosen:
+                    start = time.process_time()
+                    counts[name] = counts.get(name, 0) + attempt(known[name], 200, number)
+                    seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
     for name, count in counts.items():
         sys.stdout.write(f"{count:>9,}  {seconds[name]:6.1f} s of CPU  {name}\n")
     sys.stdout.write(
