@@ -149,6 +149,10 @@ class SourceTree:
 
     def __init__(self, roots: Iterable[Path] | None = None) -> None:
         self._roots = list(roots) if roots is not None else [_package_root()]
+        # Where packages are installed, those of others lie beside ours: there, these alone are followed.
+        self._installed: dict[Path, set[str]] = {}
+        if roots is None and _holds_installed_packages(self._roots[0]):
+            self._installed[self._roots[0]] = set(PACKAGES)
         self._modules: dict[str, _Module | None] = {}
         self._definitions: dict[int, _Definition] = {}
 
@@ -158,6 +162,7 @@ class SourceTree:
         The user's modules are read anew each time.
         """
         tree = SourceTree(self._roots)
+        tree._installed = {root: set(names) for root, names in self._installed.items()}
         # Parsed modules are shared, but not the misses: a name that was not found here may lie in the user's
         # folder.
         tree._modules = {name: module for name, module in self._modules.items() if module is not None}
@@ -174,6 +179,8 @@ class SourceTree:
         for root in (package, path.parent):
             if root not in self._roots:
                 self._roots.append(root)
+            if root in self._installed or _holds_installed_packages(root):
+                self._installed.setdefault(root, set()).add(name.partition(".")[0])
         found = self.module(name)
         if found is None or found.path != path:  # a module of the same name comes first: keep them apart
             name = f"{name}@{path}"
@@ -189,6 +196,7 @@ class SourceTree:
                 # Our roots come before the user's: a file of the user's named like one of our modules never
                 # stands in for it.
                 for root in self._roots
+                if root not in self._installed or name.partition(".")[0] in self._installed[root]
                 for place in (relative.with_suffix(".py"), relative / "__init__.py")
             ]
             path = next((p for p in candidates if p.is_file()), None)
@@ -703,6 +711,11 @@ def _package_root() -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parents[1]
+
+
+def _holds_installed_packages(folder: Path) -> bool:
+    """Return whether packages of several projects are installed in a folder, as in ``site-packages``."""
+    return next(folder.glob("*.dist-info"), None) is not None
 
 
 def _sha256(*parts: str) -> str:

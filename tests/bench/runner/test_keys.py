@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench
+from bench import code_digest
 from bench.code_digest import PACKAGES, SourceTree
 from bench.evaluation.metrics import list_metrics, load_metric
 from bench.runner.keys import (
@@ -310,6 +311,42 @@ def test_what_a_users_model_imports_is_in_its_key(tmp_path: Path) -> None:
     model.write_text(model.read_text().replace("import torch\n", "# a comment\nimport torch\n", 1))
     (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\n")
     assert digest() == first
+
+
+def installed(folder: Path, packages: dict[str, str]) -> Path:
+    """A folder like ``site-packages``: packages of several projects side by side."""
+    (folder / "somebody-1.0.dist-info").mkdir(parents=True)
+    for name, text in packages.items():
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(text)
+    return folder
+
+
+def test_libraries_installed_beside_the_program_are_none_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = installed(tmp_path / "site", {"bench": "", "models": "", "numpy": "from numpy._core import zeros"})
+    monkeypatch.setattr(code_digest, "_package_root", lambda: site)
+    tree = SourceTree()
+    assert tree.module("bench") is not None
+    assert tree.module("models") is not None
+    assert tree.module("numpy") is None
+    assert SourceTree([site]).module("numpy") is not None, "folders that are given are read as they are"
+
+
+def test_of_an_installed_model_its_own_package_counts_alone(tmp_path: Path) -> None:
+    source = template_source("of-mine").replace(
+        "import torch\n", "import torch\nfrom library import WIDTH\n", 1
+    )
+    source = source.replace("def phases(self", "wide = WIDTH\n\n    def phases(self", 1)
+    site = installed(tmp_path / "site", {"mine": "", "library": "from library.hidden import WIDTH"})
+    (site / "mine" / "model.py").write_text(source)
+    tree, module = SourceTree().with_file(site / "mine" / "model.py")
+    assert module == "mine.model"
+    assert tree.module("library") is None
+    assert tree.module("bench.code_digest") is not None
+    names = [n for n, nodes in tree.module(module).frames.items() if nodes[0].bases]  # type: ignore[union-attr]
+    assert tree.closure([(module, names[-1])], ["phases", "complete", "loss"]).digest
 
 
 def test_changes_are_said_in_words() -> None:
