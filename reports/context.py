@@ -327,15 +327,7 @@ def list_methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], 
     grouped: dict[str, list[dict[str, Any]]] = {shown: [] for shown in names.values()}
     for cell in cells:
         grouped[names[cell["model"], cell["label"], cell["train_mask"]]].append(cell)
-    order = list(published_table()["model"].unique())
-
-    def place(shown: str) -> tuple[int, int]:
-        model = grouped[shown][0]["model"]
-        # As in Table 4; what it does not have follows in the order of the cells.
-        in_table = order.index(model) if model in order else len(order)
-        return GROUPS.index(_group_of(grouped[shown][0])), in_table
-
-    ordered = sorted(grouped, key=place)
+    ordered = sorted(grouped, key=lambda shown: table_place(grouped[shown][0]))
     styles = line_styles((grouped[shown][0]["model"], shown) for shown in ordered)
     return [
         MethodView(
@@ -348,6 +340,16 @@ def list_methods(cells: list[dict[str, Any]], names: dict[tuple[str, str, str], 
         )
         for shown in ordered
     ]
+
+
+def table_place(cell: dict[str, Any]) -> tuple[int, int]:
+    """Return where a cell's method stands in every table and legend: its group of :data:`GROUPS`, then Table 4's order.
+
+    Models that the table does not have share the place after its last, so a stable sort keeps them in order.
+    """
+    order = list(published_table()["model"].unique())
+    model = cell["model"]
+    return GROUPS.index(_group_of(cell)), order.index(model) if model in order else len(order)
 
 
 def _group_of(cell: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports.claims.verdicts import evaluate_claims
+from reports.context import table_place
 from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
@@ -192,15 +193,30 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
 
 
 def _summary(experiment: Experiment, metrics: Sequence[str]) -> pd.DataFrame:
-    """Lines of metrics of images, then of metrics of sets."""
-    of_images = summarize(experiment.rows, metrics)
-    of_sets = summarize_distribution_metrics(experiment.cells)
+    """Lines of metrics of images, then of metrics of sets; methods as in every table."""
+    of_images = _in_table_order(experiment, summarize(experiment.rows, metrics))
+    of_sets = _in_table_order(experiment, summarize_distribution_metrics(experiment.cells))
     if not len(of_sets):
         return of_images
     # Counts stay whole numbers where metrics of sets have none.
     counts = ["n_images", "n_identities", "n_seeds", "n_samples", "n_capped"]
     both = pd.concat([of_images.astype(dict.fromkeys(counts, "Int64")), of_sets], ignore_index=True)
     return both.astype({name: "Int64" for name in counts if name in both})
+
+
+def _in_table_order(experiment: Experiment, lines: pd.DataFrame) -> pd.DataFrame:
+    """Sort lines by mask in the order given, then by the place of their method in tables."""
+    if lines.empty:
+        return lines
+    places = {
+        (c["model"], c["train_mask"]): table_place(c) for c in experiment.cells if c["status"] == "done"
+    }
+    masks = {mask: at for at, mask in enumerate(lines["mask"].unique())}
+    keys = [
+        (masks[line.mask], places[line.model, line.train_mask])
+        for line in lines[["mask", "model", "train_mask"]].itertuples(index=False)
+    ]
+    return lines.iloc[sorted(range(len(lines)), key=keys.__getitem__)].reset_index(drop=True)
 
 
 def samples_table(experiment: Experiment) -> pd.DataFrame:

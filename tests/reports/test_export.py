@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports.export import FORMATS, TABLES, export_tables
+from reports.context import ReportContext
+from reports.export import FORMATS, TABLES, export_tables, readable_summary
 from reports.results.experiment import Experiment, load_experiment
 from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_experiment
@@ -97,3 +98,16 @@ def test_a_metric_of_sets_says_over_how_few_images_it_is(tmp_path: Path, form: s
     else:
         assert "FID is one number over 24 images" in text
         assert "biased upwards" in text
+
+
+def test_methods_stand_as_in_every_other_table(tmp_path: Path) -> None:
+    """The paper's order, then ablations and baselines, whatever was asked for first."""
+    models = ("mean", "mgs-iim-no-sn", "mgs-iim", "context-encoder", "pconv", "glcic")
+    experiment = load_experiment(make_experiment(tmp_path, models=models, failed=()))
+    text = readable_summary(experiment, "markdown").split("\n\n")[1]
+    shown = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
+    context = ReportContext(experiment, embed_images=False)
+    assert shown == [m.label for m in context.methods]
+    assert [m.model for m in context.methods] == [
+        "context-encoder", "glcic", "pconv", "mgs-iim", "mgs-iim-no-sn", "mean",
+    ]  # fmt: skip
