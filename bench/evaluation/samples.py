@@ -230,7 +230,7 @@ def evaluate_samples(
         for run, parts in zip(runs, gathered, strict=True):
             run.merge(parts)
         inside.update(gathered_inside)
-        if isinstance(diversity, dict):
+        if isinstance(diversity, dict) and isinstance(gathered_diversity, dict):
             diversity.update(gathered_diversity)
     result = EvaluationResult(
         rows=pd.concat([_rows(run, number, test) for number, run in enumerate(runs)], ignore_index=True),

@@ -20,13 +20,13 @@ def build_samples(context: ReportContext) -> dict[str, Any] | None:
     if table.empty:
         return None
     lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    spread = sample_spread(context.named_cells)
+    spread: list[dict[str, Any]] = sample_spread(context.named_cells).to_dict("records")  # type: ignore[assignment]
     return {
         "metrics": [
             {"metric": metric, "lines": [_line(context, metric, x) for x in lines if x["metric"] == name]}
             for name, metric in metrics.items()
         ],
-        "spread": [_spread(context, x) for x in spread.to_dict("records")],
+        "spread": [_spread(context, x) for x in spread],
         "several_masks": table["mask"].nunique() > 1,
         "several_seeds": int(table["n_seeds"].max()) > 1,
     }
