@@ -37,13 +37,17 @@ def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Events that the trainer logged itself (memory that ran out) are among them.
     """
-    reports = [line for line in lines if "terms" in line]
-    found = [line["event"] for line in lines if "event" in line]
+    # A log may be damaged: what is not of the kind that was written counts as not there.
+    reports = [line for line in lines if isinstance(line.get("terms"), dict)]
+    events = [line["event"] for line in lines if isinstance(line.get("event"), dict)]
+    found = [event for event in events if isinstance(event.get("step"), int)]
     if not reports:
         return found
     last = reports[-1]["step"]
     losses_of_discriminator = [
-        (r["step"], r["terms"]["discriminator/loss"]) for r in reports if "discriminator/loss" in r["terms"]
+        (r["step"], r["terms"]["discriminator/loss"])
+        for r in reports
+        if isinstance(r["terms"].get("discriminator/loss"), int | float)
     ]
     for kind, there, meaning in _STATES:
         # Runs of neighboring reports: a state that comes and goes is not the one that the paper speaks of.
@@ -55,7 +59,7 @@ def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     losses: list[float] = []
     for report in reports:
         loss = report["terms"].get("generator/loss")
-        if loss is None:
+        if not isinstance(loss, int | float):
             continue
         # Losses may be negative or have a median of zero, so the magnitude is compared and zero left out.
         if len(losses) >= REPORTS and abs(loss) > DIVERGED * abs(median(losses)) > 0:

@@ -39,3 +39,15 @@ def test_a_discriminator_at_log_4_is_undecided() -> None:
 def test_a_generator_whose_loss_explodes_is_noted_once() -> None:
     (event,) = training_events(log([0.5] * 8, [1.0, 0.9, 0.8, 0.7, 0.7, 30.0, 60.0, 90.0]))
     assert (event["step"], event["kind"]) == (60, "generator diverged")
+
+
+def test_damaged_lines_are_passed_over() -> None:
+    sound = {"step": 3, "event": {"step": 3, "kind": "memory", "detail": "halved"}}
+    damaged: list[dict[str, Any]] = [
+        {"step": 1, "event": {"stgp": 1}},
+        {"step": 1, "event": "x"},
+        {"step": 2, "terms": [1]},
+        {"step": 2, "terms": {"discriminator/loss": "0", "generator/loss": {}}},
+        {"step": 2, "terms": {"discriminator/loss": None, "generator/loss": None}},
+    ]
+    assert training_events([*damaged, sound]) == [sound["event"]]
