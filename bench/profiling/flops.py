@@ -42,9 +42,14 @@ class ModelCost:
         """Multiply-accumulates of one generator forward on one image."""
         return self.forward_flops / 2
 
-    def training_flops(self, phases: list[Phase], batch_size: int) -> float:
-        """Return the operations of a whole training."""
-        return sum(self.step_flops[p.name] * p.num_steps * batch_size for p in phases)
+    def training_flops(self, phases: list[Phase], batch_size: int, steps_done: int = 0) -> float:
+        """Return the operations of a training from step ``steps_done`` to its end."""
+        flops = 0.0
+        for phase in phases:
+            steps_left = max(0, phase.num_steps - steps_done)
+            steps_done = max(0, steps_done - phase.num_steps)
+            flops += self.step_flops[phase.name] * steps_left * batch_size
+        return flops
 
 
 def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> InpaintingModel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 
 from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
 from bench.runner.callbacks import RunEstimate
@@ -23,9 +24,21 @@ _PROBE_SECONDS = 0.05
 
 
 def estimate_run(
-    trainings: Sequence[TrainingPlan], cells: Sequence[Cell], images: int, compute: Compute
+    trainings: Sequence[TrainingPlan],
+    cells: Sequence[Cell],
+    images: int,
+    compute: Compute,
+    steps_done: Mapping[str, int] = MappingProxyType({}),
 ) -> RunEstimate | None:
-    """Estimate the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted."""
+    """Estimate the trainings and evaluations that are left; ``None`` if a model's operations cannot be counted.
+
+    Args:
+        trainings: those that are not complete.
+        cells: those without results.
+        images: test images of a cell.
+        compute: device and precision.
+        steps_done: key of a training -> step of the checkpoint that it resumes from.
+    """
     # Rates are measured under whatever else runs here; what is paid in seconds was measured on an idle machine.
     slower = processor_contention()
     if not cells:
@@ -42,7 +55,7 @@ def estimate_run(
     training_seconds, cell_seconds = [], []
     for plan in trainings:
         phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
-        flops = costs[_alike(plan)].training_flops(phases, plan.batch_size)
+        flops = costs[_alike(plan)].training_flops(phases, plan.batch_size, steps_done.get(plan.key, 0))
         training_seconds.append(slower * _TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
     for cell in cells:
         assert cell.training is not None

@@ -66,10 +66,11 @@ def preview_run(request: Request, callbacks: RunCallbacks, root: Path = Path()) 
         if not previewed.done and cell.what:
             left.append(cell)
     trainings = [plan for plan in unique_trainings(left) if not is_trained(context, plan)]
-    for plan in trainings:
-        own_checkpoint(context, plan, callbacks.warn)  # says which checkpoints are refused, each once
+    # Reading them says which checkpoints are refused, each once.
+    states = {plan.key: own_checkpoint(context, plan, callbacks.warn) for plan in trainings}
+    steps_done = {key: int(state["step"]) for key, state in states.items() if state}
     images, micro_batch = len(prepared.test_images.ids), request.settings.micro_batch
-    foreseen = estimate.estimate_run(trainings, left, images, context.compute)
+    foreseen = estimate.estimate_run(trainings, left, images, context.compute, steps_done)
     return RunPreview(
         folder=context.store.folder,
         device=f"{context.compute.device}, {context.compute.precision}",

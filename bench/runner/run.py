@@ -26,6 +26,7 @@ from bench.runner.work import (
     read_outcome,
     read_saved_cell,
 )
+from bench.training.checkpoint import newest_step
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
 from reports.results.attributes import attribute_table, write_attributes
@@ -161,7 +162,9 @@ class _Job:
         to_train = [plan for plan in unique_trainings(open_cells) if not is_trained(self.context, plan)]
         self._to_train = [plan.key for plan in to_train]
         images, compute = len(self.prepared.test_images.ids), self.context.compute
-        foreseen = estimate.estimate_run(to_train, open_cells, images, compute)
+        store = self.context.store
+        steps_done = {plan.key: newest_step(store.training(plan.slug, plan.key)) for plan in to_train}
+        foreseen = estimate.estimate_run(to_train, open_cells, images, compute, steps_done)
         done = len(runnable) - len(open_cells)
         self._tell_of_samples(runnable)
         for cell in open_cells:

@@ -139,6 +139,11 @@ def newest_checkpoint(folder: Path, *, warn: Callable[[str], None] = lambda _: N
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint by its name, without reading it; 0 where there is none."""
+    return next((int(match[1]) for path in _files(folder) if (match := _NAME.fullmatch(path.name))), 0)
+
+
 def remove_stale_checkpoints(folder: Path) -> None:
     """Remove the temporary files of killed writers."""
     for path in folder.glob(".checkpoint-*.tmp"):
