@@ -12,6 +12,7 @@ only. Kinds of block:
 - ``table``: means with 95 % intervals of one or more experiments in one table, as ``NAME, NAME | METRIC METRIC``;
 - ``one-change``: a table of experiments that differ in one thing each, as ``NAME = words; NAME = words``;
 - ``findings``: the opening of the report;
+- ``bar``: which models of the first experiment clear the baseline of the second, by metric, as ``NAME, NAME``;
 - ``claims``: what ``bench claims NAME`` prints;
 - ``cost``: seconds of every training.
 """
@@ -37,6 +38,7 @@ from reports.context import ReportContext
 from reports.export import as_markdown, readable_summary
 from reports.results.experiment import Experiment, load_experiment
 from reports.sections.headline import headline_sentences
+from reports.statistics.ranking import compare_with_baseline, describe_clearance
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "measurements"
@@ -103,6 +105,18 @@ def render_findings(name: str) -> str:
     return "\n".join(f"- {sentence}" for sentence in headline_sentences(context)) + "\n"
 
 
+def render_bar(names: str) -> str:
+    """Compare the trained models of one experiment with the baseline of another, on the same images."""
+    models, bar = (kept_experiment(name.strip()) for name in names.split(","))
+    rows = pd.concat([models.rows[models.rows["train_mask"] != "-"], bar.rows], ignore_index=True)
+    lines = []
+    for name, info in models.metrics.items():
+        if name in ("psnr_db", "ssim", "lpips_alex"):
+            found = compare_with_baseline(rows, name, "center", higher_is_better=info.higher_is_better)
+            lines.append(f"- {info.heading}: {describe_clearance(found, info.unit, info.digits)}")
+    return "\n".join(lines) + "\n"
+
+
 def render_claims(name: str) -> str:
     """Return what ``bench claims`` prints of the kept evidence."""
     result = CliRunner().invoke(claims_command, [str(kept_folder(name))], catch_exceptions=False)
@@ -131,6 +145,7 @@ RENDERERS: dict[str, Callable[[str], str]] = {
     "table": render_table,
     "one-change": render_one_change,
     "findings": render_findings,
+    "bar": render_bar,
     "claims": render_claims,
     "cost": render_cost,
 }
