@@ -29,6 +29,7 @@ SMALLEST = {
     "resampling.py": ("--images 40 --models 3 --people 10", "| 10 |"),
     "results_page.py": ("--check", ""),
     "startup.py": ("1", "| `bench list` |"),
+    "sync_batch_norm.py": ("'one GPU'", "one GPU"),
     "table4.py": ("run --data PICTURES --dry-run", "bench run --models"),
     "tune.py": ("--data PICTURES --dry-run", "bench run --models"),
 }

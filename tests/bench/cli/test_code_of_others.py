@@ -118,7 +118,7 @@ def test_every_option_that_takes_a_program_is_known_to_the_check() -> None:
         "batch", "micro-batch", "learning-rate", "schedule", "flips", "train-mask", "train-images", "evaluate-on",
         "seeds", "test-images", "metrics", "split", "crop", "allow-unreadable", "precision", "deterministic", "compile",
         "cuda-graphs", "checkpoint-every", "jobs", "jobs-per-gpu", "mixed", "recompute", "samples", "tensorboard",
-        "pictures", "quiet", "verbose", "json", "data", "device",
+        "pictures", "quiet", "verbose", "json", "data", "device", "samples-per-image", "gpus", "gpu-price",
     }  # fmt: skip
     assert set(option_keys(run_command)) - data == {"models", "models-from", "callback", "on", "set"}
 

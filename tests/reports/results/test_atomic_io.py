@@ -44,7 +44,8 @@ def test_file_and_folder_are_flushed_around_the_rename(
     monkeypatch.setattr(os, "fsync", note_flush)
     monkeypatch.setattr(Path, "replace", note_rename)
     atomic_write(tmp_path / "new" / "kept.txt", lambda path: path.write_text("content"))
-    assert order == ["file", "rename", "folder"]
+    # First the folder above, which the new folder was made in.
+    assert order == ["folder", "file", "rename", "folder"]
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -57,8 +58,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     write_rows(make_rows(images=4), path)
     before = path.read_bytes()
 
-    def full(table: pa.Table, where: Path, **_: object) -> None:
-        Path(where).write_bytes(b"half")
+    def full(table: pa.Table, where: BinaryIO, **_: object) -> None:
+        where.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
