@@ -170,9 +170,14 @@ def draw_curves(name: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         written = save_figures(kept_folder(name), Path(folder))
-        curve = next((p for p in written if p.suffix == ".svg" and "validation" in p.name), None)
+        curves = sorted(path for path in written if path.suffix == ".svg" and "validation" in path.name)
+        # The one beside the baseline tells more, where a fitted baseline was run.
+        curve = next((path for path in curves if "beside" in path.name), curves[0] if curves else None)
         if curve:
             (KEPT / f"{name}-validation.svg").write_bytes(curve.read_bytes())
+        seeds = next((path for path in written if path.name == "center-psnr-db-seeds.svg"), None)
+        if seeds:
+            (KEPT / f"{name}-seeds.svg").write_bytes(seeds.read_bytes())
 
 
 def main() -> None:
