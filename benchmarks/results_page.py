@@ -107,10 +107,10 @@ def render_findings(name: str) -> str:
 
 def render_bar(names: str) -> str:
     """Compare the trained models of one experiment with the baseline of another, on the same images."""
-    models, bar = (kept_experiment(name.strip()) for name in names.split(","))
-    rows = pd.concat([models.rows[models.rows["train_mask"] != "-"], bar.rows], ignore_index=True)
+    trained, bar = (kept_experiment(name.strip()) for name in names.split(","))
+    rows = pd.concat([trained.rows[trained.rows["train_mask"] != "-"], bar.rows], ignore_index=True)
     lines = []
-    for name, info in models.metrics.items():
+    for name, info in trained.metrics.items():
         if name in ("psnr_db", "ssim", "lpips_alex"):
             found = compare_with_baseline(rows, name, "center", higher_is_better=info.higher_is_better)
             lines.append(f"- {info.heading}: {describe_clearance(found, info.unit, info.digits)}")
