@@ -58,17 +58,17 @@ def call_until(owner: Any, name: str, count: int, *, after: bool = False) -> Non
 
 def at_phase_boundary() -> None:
     """Die when a phase has been prepared, before its first step."""
-    original = Optimizers.enter
+    original = Optimizers.enter_phase
     seen: list[str] = []
 
-    def enter(self: Optimizers, step: int) -> Any:
+    def enter_phase(self: Optimizers, step: int) -> Any:
         phase = original(self, step)
         if seen and phase.name != seen[-1]:
             die()
         seen.append(phase.name)
         return phase
 
-    Optimizers.enter = enter  # type: ignore[method-assign]
+    Optimizers.enter_phase = enter_phase  # type: ignore[method-assign]
 
 
 def arm(kind: str, number: float) -> None:
@@ -90,7 +90,7 @@ def arm(kind: str, number: float) -> None:
     elif kind == "removal":
         call_until(Path, "unlink", int(number), after=True)
     elif kind == "packing":
-        call_until(cache, "decode_image" if number else "_write_mark", int(number) or 1)
+        call_until(cache, "decode_image" if number else "_write_sidecar", int(number) or 1)
     elif kind == "evaluation":
         call_until(evaluator, "evaluation_batch", int(number))
     elif kind == "result write":
