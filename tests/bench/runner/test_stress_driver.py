@@ -13,8 +13,19 @@ from tests.bench.runner import stress_driver
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize(
     "kind",
-    ["step", "phase", "checkpoint write", "checkpoint closed", "rename", "removal", "packing", "evaluation"]
-    + ["result write", "report write"],
+    [
+        *(
+            "step",
+            "phase",
+            "checkpoint write",
+            "checkpoint closed",
+            "rename",
+            "removal",
+            "packing",
+            "evaluation",
+        ),
+        *("result write", "report write"),
+    ],
 )
 def test_a_moment_names_a_function_that_exists(
     monkeypatch: pytest.MonkeyPatch, kind: str, number: int
