@@ -126,10 +126,8 @@ class CompletionNetwork(nn.Module):
                     # RGB and mask are four channels at any width.
                     4 if number == 1 else scale_channels(row.inputs, config.width),
                     scale_channels(row.outputs, config.width),
-                    row.kernel,
-                    stride=row.stride,
+                    row,
                     dilation=next(dilations) if row.kind == "dilated" else 1,
-                    transposed=row.kind == "deconv",
                     activation=RELU,
                     order=config.activation_order,
                 )

@@ -187,10 +187,8 @@ class InpaintingNetwork(nn.Module):
                 # RGB and mask are four channels at any width.
                 4 if number == 1 else scale_channels(row.inputs, config.width),
                 scale_channels(row.outputs, config.width),
-                row.kernel,
-                stride=row.stride,
+                row,
                 dilation=next(dilations) if row.kind == "dilated" else 1,
-                transposed=row.kind == "deconv",
                 gated=config.is_gated(number),
                 activation=Activation(config.leaky_slope),
                 order=config.activation_order,

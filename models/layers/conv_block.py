@@ -66,17 +66,24 @@ class ConvBlock(nn.Module):
     Orders: ``norm-act`` is conv, (gate,) batch-norm, activation; ``act-norm`` is conv, (gate,) activation,
     batch-norm; ``act-gate`` is DeepFillv2's ``activation(features) * sigmoid(gates)`` without norm, and for a
     convolution without gates the same as ``norm-act``.
+
+    Args:
+        in_channels: channels in, at the width that is built.
+        out_channels: channels out, after gating.
+        row: kernel, stride and kind as published; a ``deconv`` is transposed.
+        dilation: spacing of the taps.
+        gated: multiply by ``sigmoid`` of gates of its own.
+        activation: of the features.
+        order: of activation, gate and batch-norm, as above.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        row: LayerRow,
         *,
-        stride: int = 1,
         dilation: int = 1,
-        transposed: bool = False,
         gated: bool = False,
         activation: Activation = RELU,
         order: Order = "norm-act",
@@ -85,13 +92,14 @@ class ConvBlock(nn.Module):
         self.activation = activation
         # DeepFillv2's order says nothing of plain convolutions: they keep their batch-norm.
         self.order: Order = "norm-act" if order == "act-gate" and not gated else order
+        transposed = row.kind == "deconv"
         self.conv: nn.Module
         if gated:
             self.conv = GatedConv2d(
                 in_channels,
                 out_channels,
-                kernel_size,
-                stride=stride,
+                row.kernel,
+                stride=row.stride,
                 dilation=dilation,
                 transposed=transposed,
                 activation=activation if self.order == "act-gate" else None,
@@ -100,8 +108,8 @@ class ConvBlock(nn.Module):
             self.conv = same_conv(
                 in_channels,
                 out_channels,
-                kernel_size,
-                stride=stride,
+                row.kernel,
+                stride=row.stride,
                 dilation=dilation,
                 transposed=transposed,
             )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.layers.conv_block import ConvBlock
+from models.layers.conv_block import ConvBlock, LayerRow
 from models.layers.gated_conv import GatedConv2d
 
 
@@ -51,9 +51,10 @@ def test_block_orders() -> None:
     """norm-act ends in an activation, act-norm in a batch-norm (mean 0), act-gate has no norm at all."""
     torch.manual_seed(0)
     x = torch.randn(4, 3, 8, 8)
-    assert (ConvBlock(3, 6, 3, order="norm-act")(x) >= 0).all()
-    last = ConvBlock(3, 6, 3, order="act-norm")(x)
+    row = LayerRow(kind="conv", kernel=3, stride=1, inputs=3, outputs=6)
+    assert (ConvBlock(3, 6, row, order="norm-act")(x) >= 0).all()
+    last = ConvBlock(3, 6, row, order="act-norm")(x)
     assert last.mean(dim=(0, 2, 3)).abs().max() < 1e-5
     assert last.min() < 0
-    assert ConvBlock(3, 6, 3, gated=True, order="act-gate").norm is None
-    assert ConvBlock(3, 6, 3, gated=False, order="act-gate").norm is not None
+    assert ConvBlock(3, 6, row, gated=True, order="act-gate").norm is None
+    assert ConvBlock(3, 6, row, gated=False, order="act-gate").norm is not None
