@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -92,17 +93,24 @@ def read_cards(path: Path) -> list[ModelCard]:
         InvalidModelError: the file is not Python, or an argument of ``@register`` is not a literal.
     """
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        return list(_cards_in(path.read_text(encoding="utf-8"), path))
+    except InvalidModelError:
+        raise
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         raise InvalidModelError(f"{path}: not readable as Python: {error}") from error
+
+
+@lru_cache(256)
+def _cards_in(text: str, path: Path) -> tuple[ModelCard, ...]:
+    """Return the cards in the text of a file; parsing all models takes longer than most of what asks for one."""
     cards = []
-    for node in tree.body:
+    for node in ast.parse(text, filename=str(path)).body:
         if isinstance(node, ast.ClassDef):
             for call in node.decorator_list:
                 # By its bare name: what another name stands for is known only after an import.
                 if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "register":
                     cards.append(_card(call, path))
-    return cards
+    return tuple(cards)
 
 
 def _card(call: ast.Call, path: Path) -> ModelCard:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,27 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # commands under test must get the disposition that a terminal gives them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported out of the garbage collector's sight: each training here collects once more."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Give it back, so that libraries find their objects when the interpreter ends."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_measurement_of_this_machine() -> Iterator[None]:
+    """Estimates of all runs share one measured rate of matrix products; each would multiply for a third of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Not imported here: tests of masks run where there is no torch.
+        if estimate := sys.modules.get("bench.runner.estimate"):
+            patch.setattr(estimate, "matrix_rate", cache(estimate.matrix_rate))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.training.device import Compute
 from models.base import Batch, Budget, InpaintingModel, Phase, Task
 
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
 #: Images per counted step: batch normalization over one value per channel would refuse a single one.
 _COUNTED = 2
+#: Counts that are kept: of the models of a run, whose trainings all ask for them again.
+_KEPT_COUNTS = 32
+
+_Count = TypeVar("_Count")
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,30 @@ def shapes_only(model: type[InpaintingModel], config: Any, task: Task) -> Inpain
         return model(config, replace(task, mean_image=None))
 
 
+def planned_phases(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> list[Phase]:
+    """Return the phases of a training without building its weights, once for the same arguments."""
+    return list(_counted_once(_planned_phases, model, config, _without_numbers(task), budget))
+
+
+@lru_cache(_KEPT_COUNTS)
+def _planned_phases(
+    model: type[InpaintingModel], config: Any, task: Task, budget: Budget
+) -> tuple[Phase, ...]:
+    return tuple(shapes_only(model, config, task).phases(budget))
+
+
 def count_operations(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> ModelCost:
-    """Count the operations of a model. Raise whatever the model raises on tensors without numbers."""
+    """Count the operations of a model, once for the same arguments.
+
+    Raise whatever the model raises on tensors without numbers.
+    """
+    return _counted_once(_count_operations, model, config, _without_numbers(task), budget)
+
+
+@lru_cache(_KEPT_COUNTS)
+def _count_operations(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> ModelCost:
     with FakeTensorMode():
-        built = model(config, replace(task, mean_image=None))
+        built = model(config, task)
         # Two images and not one, see _COUNTED; per image, costs are linear in them.
         batch = _blank_batch(_COUNTED, task.size)
         built.networks.train()
@@ -183,12 +211,19 @@ class TrainingMemory:
 def count_memory(
     model: type[InpaintingModel], config: Any, task: Task, budget: Budget, compute: Compute
 ) -> TrainingMemory:
-    """Count the memory of a training's steps from two batch sizes.
+    """Count the memory of a training's steps from two batch sizes, once for the same arguments.
 
     Raise whatever the model raises on tensors without numbers.
     """
+    return _counted_once(_count_memory, model, config, _without_numbers(task), budget, compute)
+
+
+@lru_cache(_KEPT_COUNTS)
+def _count_memory(
+    model: type[InpaintingModel], config: Any, task: Task, budget: Budget, compute: Compute
+) -> TrainingMemory:
     with FakeTensorMode():
-        built = model(config, replace(task, mean_image=None))
+        built = model(config, task)
         built.networks.train()
         # Two batch sizes are enough: what is kept is a straight line in the number of images.
         few, many = (_kept_in_steps(built, n, task.size, budget, compute) for n in (_COUNTED, 2 * _COUNTED))
@@ -205,6 +240,20 @@ def training_bytes(
 ) -> float:
     """Estimate the peak memory of a training step of ``num_images``; see :class:`TrainingMemory`."""
     return count_memory(model, config, task, budget, compute).peak_bytes(num_images)
+
+
+def _without_numbers(task: Task) -> Task:
+    """Return what of a task decides operations and memory, alike for all seeds of a run."""
+    return replace(task, mean_image=None, seed=0)
+
+
+def _counted_once(count: _lru_cache_wrapper[_Count], *arguments: Any) -> _Count:
+    """Return ``count(*arguments)``, which is kept unless a config of the user's own cannot be a key."""
+    try:
+        hash(arguments)
+    except TypeError:
+        return count.__wrapped__(*arguments)
+    return count(*arguments)
 
 
 def _kept_in_steps(

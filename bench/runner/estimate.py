@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
 
-from bench.profiling.flops import ModelCost, count_operations, matrix_rate, shapes_only, training_bytes
+from bench.profiling.flops import ModelCost, count_operations, matrix_rate, planned_phases, training_bytes
 from bench.runner.callbacks import RunEstimate
 from bench.runner.plan import Cell, TrainingPlan
 from bench.training.device import Compute
@@ -54,7 +54,7 @@ def estimate_run(
     rate = matrix_rate(compute)
     training_seconds, cell_seconds = [], []
     for plan in trainings:
-        phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
+        phases = planned_phases(plan.entry.model, plan.config, plan.task, plan.budget)
         flops = costs[_alike(plan)].training_flops(phases, plan.batch_size, steps_done.get(plan.key, 0))
         training_seconds.append(slower * _TRAINING_START_SECONDS + flops / (rate * _TRAINING_SHARE))
     for cell in cells:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config import Request
 from bench.errors import BenchError
-from bench.profiling.flops import shapes_only
+from bench.profiling.flops import planned_phases
 from bench.runner import cell_files, estimate
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.context import RunContext
@@ -132,7 +132,7 @@ def _state_of_saved(saved: cell_files.SavedCell, lacking: Sequence[str], prepare
 def _training_state(plan: TrainingPlan, context: RunContext) -> str:
     if is_trained(context, plan):
         return "trained, to evaluate"
-    phases = shapes_only(plan.entry.model, plan.config, plan.task).phases(plan.budget)
+    phases = planned_phases(plan.entry.model, plan.config, plan.task, plan.budget)
     total = sum(phase.num_steps for phase in phases)
     folder = context.store.training(plan.slug, plan.key)
     # Its checkpoint is of another machine and would not be resumed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from click.testing import CliRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.cli import cli
+from bench.perf import measure
 from bench.perf.measure import PerfConfig, measure_models, perf_rows
 from bench.perf.reference_step import reference_step, without_custom_kernels
-from bench.profiling.flops import count_operations
+from bench.profiling.flops import count_operations, matrix_rate
 from bench.training.data_loader import StepBatches
 from bench.training.device import Compute
 from bench.training.phase_schedule import Intervals, Schedule
@@ -29,6 +31,14 @@ from models.layers.cpu_kernels import SmallMapConv2d
 
 PAPER = ("context-encoder", "glcic", "mgs-iim", "pconv")
 TINY = PerfConfig(size=64, batch=2, steps=1, preset="smoke", device="cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_product() -> Iterator[None]:
+    """The rate of matrix products from one of them: the best of a hundred takes longer than all that is measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "matrix_rate", lambda compute, repeats: matrix_rate(compute, repeats=1))
+        yield
 
 
 @pytest.fixture(scope="module")

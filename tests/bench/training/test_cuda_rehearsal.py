@@ -62,15 +62,22 @@ MAY_WAIT = ("build", "report", "validate", "sample", "checkpoint", "enter phase"
 
 
 class Checkpoints:
-    """Keeps checkpoints as ``torch.load`` to the CPU gives them: a fake tensor has no bytes to write."""
+    """Keeps checkpoints as ``torch.load`` to the CPU gives them: a fake tensor has no bytes to write.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    Without ``resumable``, tensors are kept where they are: copies of hundreds of them, which nobody loads, would be a
+    tenth of all operators here.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, resumable: bool = False) -> None:
         self.states: list[dict[str, Any]] = []
+        self.resumable = resumable
         monkeypatch.setattr(checkpoint, "save_checkpoint", self.save)
         monkeypatch.setattr(checkpoint, "newest_checkpoint", lambda *_, **__: (self.states or [None])[-1])
 
     def save(self, folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> None:
-        self.states.append(tree_map(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, state))
+        if self.resumable:
+            state = tree_map(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, state)
+        self.states.append(state)
 
 
 def staged(trace: OperatorTrace, stage: str, owner: Any, name: str) -> None:
@@ -176,7 +183,7 @@ def test_a_training_mixes_no_devices_and_no_step_waits(
 def test_a_restored_training_has_all_its_state_on_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = Checkpoints(monkeypatch)
+    states = Checkpoints(monkeypatch, resumable=True)
     with rehearse_cuda() as trace:
 
         def trainer() -> Trainer:
