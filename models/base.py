@@ -435,6 +435,11 @@ class InpaintingModel(ABC):
         """Return whether seeds give different completions, so that each is a cell of its own."""
         return cls.trained
 
+    @classmethod
+    def draws_samples(cls, config: Any) -> bool:
+        """Return whether a model of this config is stochastic, so that several samples of an image differ."""
+        return cls.stochastic
+
     def records(self) -> list[dict[str, Any]]:
         """Return what is to be kept beside a cell's results, one JSON object an entry; mostly nothing."""
         return []

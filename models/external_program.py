@@ -7,8 +7,13 @@ The file says how the program is called::
     timeout_seconds = 60
 
 ``{input}`` is an RGB PNG whose hole is black, ``{mask}`` an 8-bit PNG (white = hole), ``{output}`` where the program
-writes its completion, ``{seed}`` an integer. With ``mode = "folder"`` the first three are folders of images of the same
-names, and the program runs once a batch instead of once an image.
+writes its completion. With ``mode = "folder"`` these are folders of images of the same names, and the program runs once
+a batch instead of once an image.
+
+A program that draws random numbers takes ``{seed}``, an integer that is a pure function of the training's seed, the
+number of the sample and the image's name (:func:`program_seed`), so that its samples depend on neither order nor batch.
+A folder has an image for each call then; with ``{seeds}`` instead, a text file with a line ``NAME SEED`` for each image
+of the folder, the program still runs once a batch.
 
 Completions are cached by the content of everything that decides them (command, files that it names, environment, seed,
 image and mask), so an interrupted evaluation resumes image by image. Known pixels are restored by the composite,
@@ -37,6 +42,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from models.base import Batch, Completion, composite
 from models.classical import TrainingFreeBaseline
 from models.discovery import PROGRAM_PREFIX
 from models.errors import InvalidModelError, MissingPackageError, ModelError
@@ -52,7 +58,8 @@ class ExternalProgramConfig:
     """How a program is called.
 
     Attributes:
-        command: its words, with ``{input}``, ``{mask}``, ``{output}`` and, if it draws random numbers, ``{seed}``.
+        command: its words, with ``{input}``, ``{mask}``, ``{output}`` and, if it draws random numbers, ``{seed}``, or
+            ``{seeds}`` in folder mode.
         mode: ``image`` calls it for every image, ``folder`` for every batch.
         timeout_seconds: for one call.
         environment: variables that it gets besides those of this process, as ``(name, value)``.
@@ -71,8 +78,20 @@ class ExternalProgramConfig:
             raise ValueError(f"command must contain {', '.join(missing)}")
         if self.mode not in ("image", "folder"):
             raise ValueError(f"mode must be 'image' or 'folder', not {self.mode!r}")
+        if self.mode == "image" and any("{seeds}" in word for word in self.command):
+            raise ValueError('{seeds} is of mode = "folder"; the seed of a single image is {seed}')
         if not self.timeout_seconds > 0:
             raise ValueError("timeout_seconds must be positive")
+
+
+def program_seed(seed: int, sample: int, image_id: str) -> int:
+    """Return the ``{seed}`` of an image, in [0, 2^31), which every random generator takes: a pure function.
+
+    >>> program_seed(0, 0, "a.png"), program_seed(0, 1, "a.png"), program_seed(0, 0, "b.png")
+    (580051105, 1220231009, 834169881)
+    """
+    digest = hashlib.sha256(f"program\0{seed}\0{sample}\0{image_id}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
 
 
 class ExternalProgram(TrainingFreeBaseline):
@@ -82,15 +101,17 @@ class ExternalProgram(TrainingFreeBaseline):
 
     def __init__(self, config: ExternalProgramConfig, task: Any) -> None:
         super().__init__(config, task)
-        # A program without a seed completes an image the same way in every
-        # training: one cached file serves all.
-        self.seed = task.seed if self.is_seeded(config) else 0
         self._calls: list[dict[str, Any]] = []
 
     @classmethod
     def is_seeded(cls, config: ExternalProgramConfig) -> bool:
         """Return whether the command takes a seed."""
-        return any("{seed}" in word for word in config.command)
+        return any(place in word for word in config.command for place in ("{seed}", "{seeds}"))
+
+    @classmethod
+    def draws_samples(cls, config: ExternalProgramConfig) -> bool:
+        """Return whether the command takes a seed: each sample of an image has another one."""
+        return cls.is_seeded(config)
 
     @classmethod
     def requirements(cls, config: ExternalProgramConfig) -> None:
@@ -100,8 +121,23 @@ class ExternalProgram(TrainingFreeBaseline):
                 f"the program {config.command[0]!r} is not found: install it, or give its path in 'command'"
             )
 
-    def fill(self, image: Tensor, mask: Tensor) -> Tensor:
+    def complete(self, batch: Batch) -> Completion:
+        """Return the first sample of each image."""
+        return self.sample(batch, 0)
+
+    def sample(self, batch: Batch, sample: int) -> Completion:
+        """Return completion number ``sample`` of each image; the same for every number if there is no seed."""
+        names = batch.names() if self.is_seeded(self.config) else ()
+        raw = self.fill(batch.image, batch.mask, [program_seed(self.task.seed, sample, n) for n in names])
+        return Completion(raw, composite(batch.image, raw, batch.mask))
+
+    def fill(self, image: Tensor, mask: Tensor, seeds: Sequence[int] = ()) -> Tensor:
         """Return the program's completions of ``image`` ``(N, 3, H, W)`` where ``mask`` is 1.
+
+        Args:
+            image: in [0, 1].
+            mask: ``(N, 1, H, W)``.
+            seeds: N of them; none for a program that takes no seed.
 
         Raises:
             ModelError: the program failed, took too long, or wrote no image of the right size.
@@ -113,11 +149,16 @@ class ExternalProgram(TrainingFreeBaseline):
             (np.ascontiguousarray(p * ~h[..., None]), h.astype(np.uint8) * 255)
             for p, h in zip(pictures, holes, strict=True)
         ]
-        targets = [self._cached(*pair) for pair in pairs]
+        # A program without a seed completes an image the same way in every
+        # training: one cached file serves all.
+        own = list(seeds) or [None] * len(pairs)
+        targets = [self._cached(*pair, seed) for pair, seed in zip(pairs, own, strict=True)]
         missing = [i for i, target in enumerate(targets) if not target.is_file()]
-        groups = [missing] if self.config.mode == "folder" and missing else [[i] for i in missing]
+        # One {seed} for a whole folder would be drawn on in the order of its images, and change with the batch.
+        apart = self.config.mode == "image" or any("{seed}" in word for word in self.config.command)
+        groups = [[i] for i in missing] if apart else [missing] if missing else []
         for group in groups:
-            self._run([pairs[i] for i in group], [targets[i] for i in group])
+            self._run([pairs[i] for i in group], [targets[i] for i in group], [own[i] for i in group])
         filled = np.stack([_read(t, pictures.shape[1:3]) for t in targets])
         return torch.from_numpy(filled).permute(0, 3, 1, 2).to(image) / 255
 
@@ -125,19 +166,24 @@ class ExternalProgram(TrainingFreeBaseline):
         """Return what every call since the construction read and wrote, by digest, and how long it took."""
         return list(self._calls)
 
-    def _cached(self, picture: NDArray[np.uint8], hole: NDArray[np.uint8]) -> Path:
-        """Where the completion of this image under this mask is kept."""
+    def _cached(self, picture: NDArray[np.uint8], hole: NDArray[np.uint8], seed: int | None) -> Path:
+        """Where the completion of this image under this mask, with this seed, is kept."""
         config = self.config
         # Everything besides the pixels that decides what the program writes.
-        call = repr((config.command, config.mode, config.environment, config.digests, self.seed))
+        call = repr((config.command, config.mode, config.environment, config.digests))
         # With the shape, since other images may hold the same bytes in other rows.
-        content = hashlib.sha256(picture.tobytes() + hole.tobytes() + repr(picture.shape).encode())
+        content = hashlib.sha256(picture.tobytes() + hole.tobytes() + repr((picture.shape, seed)).encode())
         folder = (
             platformdirs.user_cache_path("inpaint-bench") / "external-programs" / _sha256(call.encode())[:16]
         )
         return folder / f"{content.hexdigest()[:32]}.png"
 
-    def _run(self, pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], targets: list[Path]) -> None:
+    def _run(
+        self,
+        pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+        targets: Sequence[Path],
+        seeds: Sequence[int | None],
+    ) -> None:
         """Call the program once for these images and keep what it wrote."""
         with tempfile.TemporaryDirectory(prefix="inpaint-bench-") as scratch:
             folders = {part: Path(scratch) / part for part in ("input", "mask", "output")}
@@ -149,10 +195,12 @@ class ExternalProgram(TrainingFreeBaseline):
                 Image.fromarray(hole).save(folders["mask"] / name)
             single = self.config.mode == "image"
             places = {part: str(folder / names[0] if single else folder) for part, folder in folders.items()}
+            listed = Path(scratch) / "seeds.txt"
+            listed.write_text("".join(f"{n} {s}\n" for n, s in zip(names, seeds, strict=True)), "utf-8")
             began = time.perf_counter()
-            self._call({**places, "seed": str(self.seed)})
+            self._call({**places, "seed": str(seeds[0]), "seeds": str(listed)})
             seconds = time.perf_counter() - began
-            for name, target in zip(names, targets, strict=True):
+            for name, target, seed in zip(names, targets, seeds, strict=True):
                 written = folders["output"] / name
                 if not written.is_file():
                     raise ModelError(
@@ -173,6 +221,7 @@ class ExternalProgram(TrainingFreeBaseline):
                         "input": _sha256((folders["input"] / name).read_bytes()),
                         "mask": _sha256((folders["mask"] / name).read_bytes()),
                         "output": _sha256(content),
+                        **({} if seed is None else {"seed": seed}),
                         "seconds": round(seconds / len(names), 4),
                     }
                 )

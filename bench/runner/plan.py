@@ -251,7 +251,9 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
         or _unsuitable_batch(context, training)
         or entry.model.not_applicable(training.config, training.task, Box(*box) if box else None)
     )
-    samples = context.request.settings.samples_per_image if entry.model.stochastic else 1
+    samples = context.request.settings.samples_per_image
+    if not entry.model.draws_samples(training.config):
+        samples = 1
     return Cell(
         model=entry.card.name,
         label=training.label,

@@ -57,6 +57,7 @@ class Layout:
 _DIFFUSERS_SCRIPT = '''\
 """Complete images/ with masks/ by a diffusers pipeline: python complete.py MODEL RESULTS [SEED]"""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -69,14 +70,16 @@ here = Path(__file__).parent
 device = "cuda" if torch.cuda.is_available() else "cpu"
 pipeline = AutoPipelineForInpainting.from_pretrained(model).to(device)
 results.mkdir(parents=True, exist_ok=True)
-for number, path in enumerate(sorted((here / "images").glob("*.png"))):
+for path in sorted((here / "images").glob("*.png")):
     image, mask = Image.open(path).convert("RGB"), Image.open(here / "masks" / path.name).convert("L")
     large = (512, 512)  # what Stable Diffusion was trained on
+    # Of the name and not of the position, so that other images beside it change no completion.
+    drawn = int.from_bytes(hashlib.sha256(f"{seed}/{path.name}".encode()).digest()[:4], "little")
     made = pipeline(
         prompt="",
         image=image.resize(large),
         mask_image=mask.resize(large),
-        generator=torch.Generator(device).manual_seed(seed * 1_000_000 + number),
+        generator=torch.Generator(device).manual_seed(drawn),
     ).images[0]
     made.resize(image.size).save(results / path.name)
 '''

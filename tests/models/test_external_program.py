@@ -14,22 +14,24 @@ from torch import Tensor
 
 from models.base import Batch, Task
 from models.errors import InvalidModelError, MissingPackageError, ModelError
-from models.external_program import ExternalProgram, load_program
+from models.external_program import ExternalProgram, load_program, program_seed
 
 _COPY = """
 import sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-source, mask, target, seed = sys.argv[1:]
+source, mask, target, given = sys.argv[1:]
 files = sorted(Path(source).iterdir()) if Path(source).is_dir() else [Path(source)]
+listed = Path(given).read_text().splitlines() if Path(given).is_file() else []
+seeds = dict(line.split() for line in listed) or {file.name: given for file in files}
 with open("calls.log", "a") as log:
     log.write("call\\n")
 for file in files:
     image = np.asarray(Image.open(file)).copy()
     hole = np.asarray(Image.open(Path(mask) / file.name if Path(mask).is_dir() else mask)) > 127
     assert not image[hole].any(), "the truth is visible"
-    image[hole] = int(seed) + 100
+    image[hole] = int(seeds[file.name]) % 251
     image[~hole] = 7  # a program may spoil known pixels
     Image.fromarray(image).save(Path(target) / file.name if Path(target).is_dir() else target)
 """
@@ -44,7 +46,7 @@ def batch() -> Batch:
     return Batch(image, mask, torch.arange(3), 0, generator)
 
 
-def program(workplace: Path, code: str = _COPY, **settings: object) -> ExternalProgram:
+def program(workplace: Path, code: str = _COPY, *, seed: int = 5, **settings: object) -> ExternalProgram:
     """Build the model of a script as a run builds it."""
     (workplace / "fill.py").write_text(code)
     command = settings.pop("command", [sys.executable, "fill.py", "{input}", "{mask}", "{output}", "{seed}"])
@@ -52,7 +54,7 @@ def program(workplace: Path, code: str = _COPY, **settings: object) -> ExternalP
     entry = load_program("exec:fill")
     config = entry.config("quick")
     entry.model.requirements(config)
-    return ExternalProgram(config, Task(size=32, seed=5))
+    return ExternalProgram(config, Task(size=32, seed=seed))
 
 
 def calls(workplace: Path) -> int:
@@ -60,17 +62,68 @@ def calls(workplace: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-@pytest.mark.parametrize(("mode", "expected_calls"), [("image", 3), ("folder", 1)])
+def level(seed: int, sample: int, name: str) -> float:
+    """The value that the script of these tests writes into the hole of an image."""
+    return program_seed(seed, sample, name) % 251 / 255
+
+
+@pytest.mark.parametrize(
+    ("mode", "seed", "expected_calls"),
+    [("image", "{seed}", 3), ("folder", "{seeds}", 1), ("folder", "{seed}", 3)],
+)
 def test_the_hole_is_the_programs_and_the_rest_is_the_truth(
-    workplace: Path, batch: Batch, mode: str, expected_calls: int
+    workplace: Path, batch: Batch, mode: str, seed: str, expected_calls: int
 ) -> None:
-    model = program(workplace, mode=mode)
+    command = [sys.executable, "fill.py", "{input}", "{mask}", "{output}", seed]
+    model = program(workplace, mode=mode, command=command)
     completion = model.complete(batch)
     hole = batch.mask.bool().expand_as(batch.image)
     assert torch.equal(completion.composite[~hole], batch.image[~hole])
-    assert torch.allclose(completion.composite[hole], torch.tensor(105 / 255))
+    for place in range(3):
+        filled = completion.composite[place][hole[place]]
+        assert torch.allclose(filled, torch.tensor(level(5, 0, str(place))))
     assert calls(workplace) == expected_calls
     assert [len(record["output"]) for record in model.records()] == [64, 64, 64]
+    assert [record["seed"] for record in model.records()] == [program_seed(5, 0, str(i)) for i in range(3)]
+
+
+@pytest.mark.parametrize("seed", ["{seed}", "{seeds}"])
+def test_a_sample_is_a_function_of_seed_number_and_image_whatever_the_batch(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, batch: Batch, seed: str
+) -> None:
+    names = ("a.png", "b.png", "c.png")
+    named = Batch(batch.image, batch.mask, batch.ids, 0, batch.generator, image_ids=names)
+    mode = "image" if seed == "{seed}" else "folder"
+    command = [sys.executable, "fill.py", "{input}", "{mask}", "{output}", seed]
+    model = program(workplace, mode=mode, command=command)
+    assert model.draws_samples(model.config)
+    drawn = torch.stack([model.sample(named, number).raw for number in range(3)])
+    expected = torch.tensor([[level(5, number, name) for name in names] for number in range(3)])
+    assert torch.allclose(drawn[:, :, 0, 16, 16], expected)
+    assert len(set(expected.flatten().tolist())) == 9
+    assert torch.equal(model.complete(named).raw, drawn[0])
+    # Anew, in batches of one in another order, and without the completions that are kept.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workplace / "another-cache"))
+    again = program(workplace, mode=mode, command=command)
+    before = calls(workplace)
+    for place in (2, 0, 1):
+        (part,) = named.piece(place, place + 1).split(1)
+        assert torch.equal(again.sample(part, 2).raw[0], drawn[2, place])
+    assert calls(workplace) == before + 3
+
+
+def test_a_program_without_a_seed_has_one_completion(workplace: Path, batch: Batch) -> None:
+    fixed = _COPY.replace("target, given = sys.argv[1:]", "target = sys.argv[1:]; given = '7'")
+    command = [sys.executable, "fill.py", "{input}", "{mask}", "{output}"]
+    model = program(workplace, fixed, command=command)
+    assert not model.draws_samples(model.config)
+    assert torch.equal(model.sample(batch, 3).raw, model.complete(batch).raw)
+    assert "seed" not in model.records()[0]
+    # Kept once for the trainings of every seed.
+    assert torch.equal(
+        program(workplace, fixed, command=command, seed=6).complete(batch).raw, model.complete(batch).raw
+    )
+    assert calls(workplace) == 3
 
 
 def test_an_interrupted_evaluation_resumes_image_by_image(workplace: Path, batch: Batch) -> None:
@@ -86,9 +139,8 @@ def test_a_changed_program_seed_or_mask_is_computed_again(workplace: Path, batch
     program(workplace).complete(batch)
     program(workplace, _COPY + "\n# changed\n").complete(batch)
     assert calls(workplace) == 6
-    model = program(workplace, _COPY + "\n# changed\n")
-    model.seed = 6
-    assert torch.allclose(model.complete(batch).raw[0, :, 16, 16], torch.tensor(106 / 255))
+    model = program(workplace, _COPY + "\n# changed\n", seed=6)
+    assert torch.allclose(model.complete(batch).raw[0, :, 16, 16], torch.tensor(level(6, 0, "0")))
     assert calls(workplace) == 9
 
 
@@ -120,6 +172,7 @@ def test_what_a_program_gets_wrong_is_one_line(workplace: Path, batch: Batch, co
         ("command = ", "not readable as TOML"),
         ("command = 'x {input} {mask} {output}'\nmode = 'video'", "mode must be"),
         ("command = 'x {input} {mask} {output}'\ntimeout_seconds = 0", "must be positive"),
+        ("command = 'x {input} {mask} {output} {seeds}'", "the seed of a single image is {seed}"),
     ],
 )
 def test_a_wrong_description_is_one_line(workplace: Path, text: str, says: str) -> None:
