@@ -63,6 +63,24 @@ class ImageRow:
     outputs: list[Output]
 
 
+@dataclass(frozen=True)
+class SampleRow:
+    """One image with several samples of one method.
+
+    Attributes:
+        id, reasons, truth, input: as of :class:`ImageRow`.
+        samples: (data URL of the hole's pixels, (metric, formatted value) pairs), in the order of their numbers.
+        diversity: mean LPIPS between all samples of the image in the hole; NaN where it could not be had.
+    """
+
+    id: str
+    reasons: list[str]
+    truth: str
+    input: str
+    samples: list[tuple[str, list[tuple[Any, str]]]]
+    diversity: float
+
+
 @dataclass
 class ImageChoice:
     """An image to show: its position in the sample, and what chose it.
@@ -130,10 +148,38 @@ class MaskSample:
             values = self.scores[method.label][place]
             shown = [(m, m.show(v)) for m, v in zip(self.metrics, values, strict=True)]
             outputs.append(Output(method, hole_uri(self.stored.composites[cell][place], image, mask), shown))
-        gray = np.full_like(image, _HOLE_GRAY)
-        return ImageRow(
-            self.stored.ids[place], reasons, image_uri(image), hole_uri(gray, gray, mask), outputs
+        return ImageRow(self.stored.ids[place], reasons, image_uri(image), _input_uri(image, mask), outputs)
+
+    def sample_row(self, place: int, reasons: list[str], cell: str, scores: Floats) -> SampleRow:
+        """Build the row of the samples that ``cell`` keeps of the image at ``place``.
+
+        Args:
+            place: position in the stored sample.
+            reasons: why the image is shown.
+            cell: one of the cells of :attr:`methods`.
+            scores: ``(k, M)`` scores of at least the kept samples, in :attr:`metrics`.
+        """
+        image, mask, drawn = self.stored.image[place], self.stored.mask[place], self.stored.samples[cell]
+        samples = [
+            (
+                hole_uri(pixels, image, mask),
+                [(m, m.show(float(v))) for m, v in zip(self.metrics, values, strict=True)],
+            )
+            for pixels, values in zip(drawn.pixels[place], scores, strict=False)
+        ]
+        return SampleRow(
+            self.stored.ids[place],
+            reasons,
+            image_uri(image),
+            _input_uri(image, mask),
+            samples,
+            float(drawn.diversity[place]),
         )
+
+
+def _input_uri(image: Pixels, mask: Pixels) -> str:
+    gray = np.full_like(image, _HOLE_GRAY)
+    return hole_uri(gray, gray, mask)
 
 
 def load_sample(context: ReportContext, mask: str) -> MaskSample | None:

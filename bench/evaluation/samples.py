@@ -35,6 +35,9 @@ from bench.pretrained_weights import MetricUnavailableError
 from bench.training.device import Compute
 from models.base import InpaintingModel
 
+#: Samples of an image whose completions are kept for reports, the first ones.
+KEPT_SAMPLES = 4
+
 
 @dataclass(frozen=True)
 class SampleSpread:
@@ -43,10 +46,13 @@ class SampleSpread:
     Attributes:
         diversity: ``(N,)`` mean LPIPS in the hole over all pairs of samples, or why there is none.
         inside: ``(N,)`` share of the hole's values where the truth lies between the samples (:func:`share_inside`).
+        pictures: ``(P, k, H, W, 3)`` uint8, completions of the pool's images: the first ``k`` samples, at most
+            :data:`KEPT_SAMPLES`.
     """
 
     diversity: NDArray[np.float64] | str
     inside: NDArray[np.float64]
+    pictures: NDArray[np.uint8]
 
 
 def expected_inside(samples: int) -> float:
@@ -183,7 +189,7 @@ def evaluate_samples(
 
     Returns:
         The result, with a column ``sample`` and ``count`` rows an image, sample by sample; the kept images are those of
-        sample 0. And how the samples differ.
+        sample 0. And how the samples differ, with those of the kept images.
     """
     model.networks.eval()
     total, pool, group = len(test.images.ids), set(test.pool.tolist()), compute.process_group
@@ -215,7 +221,7 @@ def evaluate_samples(
                     run.columns[name][start] = function(pictures).double().cpu().numpy()
                 run.collector.add(start, pictures)
                 run.identical[start] = (shown == truth).flatten(1).all(1).cpu().numpy()
-            if number == 0:
+            if number < KEPT_SAMPLES:
                 chosen = [place for place in range(len(batch)) if start + place in pool]
                 run.kept |= {start + p: shown[p].permute(1, 2, 0).cpu().numpy() for p in chosen}
             drawn.append(shown)
@@ -232,14 +238,15 @@ def evaluate_samples(
         inside.update(gathered_inside)
         if isinstance(diversity, dict) and isinstance(gathered_diversity, dict):
             diversity.update(gathered_diversity)
+    kept = np.stack([[run.kept[place] for run in runs[:KEPT_SAMPLES]] for place in sorted(runs[0].kept)])
     result = EvaluationResult(
         rows=pd.concat([_rows(run, number, test) for number, run in enumerate(runs)], ignore_index=True),
-        pictures=np.stack([runs[0].kept[place] for place in sorted(runs[0].kept)]),
+        pictures=kept[:, 0],
         seconds=sum(run.seconds for run in runs),
         sets=_mean_scores([run.collector.scores(cluster_people(test.images)) for run in runs]),
     )
     spread = SampleSpread(
-        diversity if isinstance(diversity, str) else _in_order(diversity), _in_order(inside)
+        diversity if isinstance(diversity, str) else _in_order(diversity), _in_order(inside), kept
     )
     return result, spread
 

@@ -126,12 +126,27 @@ def save_cell(
     # Only images that the report shows are stored; all of them would take gigabytes.
     ids = np.array([test.images.ids[i] for i in test.pool])
     pictures = result.pictures if context.request.pictures else None
+    drawn = _sample_arrays(spread, test) if spread is not None and context.request.pictures else {}
     if records := trained.model.records():
         lines = "".join(json.dumps(entry) + "\n" for entry in records)
         atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
     # Everything else is on disk before cell.json, which says that it is.
-    write_cell(folder, rows, entry | record, ids, pictures)
+    write_cell(folder, rows, entry | record, ids, pictures, drawn)
     return SavedCell(entry, record, rows, pictures is not None)
+
+
+def _sample_arrays(spread: SampleSpread, test: TestSet) -> dict[str, NDArray[Any]]:
+    """Return what the report shows of several samples, by the name of the array in ``pictures.npz``.
+
+    ``samples`` ``(P, k, H, W, 3)`` holds the samples after the first, which is the image's ``composite``; known pixels
+    are zero, since they are the truth's in each. ``diversity`` ``(P,)`` is NaN where LPIPS could not be had.
+    """
+    hole = test.masks[test.pool][:, None, :, :, None] > 0
+    diversity = spread.diversity
+    return {
+        "samples": np.where(hole, spread.pictures[:, 1:], np.uint8(0)),
+        "diversity": np.full(len(test.pool), np.nan) if isinstance(diversity, str) else diversity[test.pool],
+    }
 
 
 def _identify(rows: pd.DataFrame, cell: Cell, prepared: PreparedRun) -> pd.DataFrame:
@@ -157,15 +172,25 @@ def write_cell(
     record: Mapping[str, Any],
     ids: NDArray[np.str_],
     images: NDArray[np.uint8] | None,
+    drawn: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Write rows, completed images with their ``ids`` where they are kept, and last ``cell.json``."""
+    """Write rows, completed images with their ``ids`` where they are kept, and last ``cell.json``.
+
+    Args:
+        folder: of the cell.
+        table: its rows.
+        record: what ``cell.json`` holds.
+        ids: of the kept images.
+        images: their completions ``(P, H, W, 3)``; ``None`` where none are kept.
+        drawn: further arrays of ``P`` rows about several samples of them.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
     if images is not None:
-        _save_npz(folder / "pictures.npz", ids=ids, composite=images)
+        _save_npz(folder / "pictures.npz", ids=ids, composite=images, **(drawn or {}))
         # Files of images look alike: without it, those of another cell would pass for this one's.
         digest = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
         record = {**record, manifest_writer.CELL_PICTURES: digest}
@@ -218,7 +243,7 @@ def _check_npz(path: Path, digest: str | None) -> None:
         raise ValueError(f"{path.name} does not hold what was written")
     # Opened here: NumPy leaves a file that it cannot read open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        if len(stored["ids"]) != len(stored["composite"]):
+        if {len(stored[name]) for name in stored.files} != {len(stored["ids"])}:
             raise ValueError(f"{path.name} is cut off")
 
 

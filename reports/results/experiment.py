@@ -50,12 +50,27 @@ class StoredImages:
         image: ``(P, H, W, 3)`` uint8, the truth.
         mask: ``(P, H, W)`` uint8, 1 = hole.
         composites: cell name (``cell["cell"]``) -> ``(P, H, W, 3)`` uint8, in the manifest's order.
+        samples: cell name -> several samples of its images, where there are some; cells of earlier versions kept one.
     """
 
     ids: list[str]
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     composites: dict[str, NDArray[np.uint8]]
+    samples: dict[str, StoredSamples] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """The first samples of the stored images of a cell.
+
+    Attributes:
+        pixels: ``(P, k, H, W, 3)`` uint8, completions; of each image, the first is its entry of ``composites``.
+        diversity: ``(P,)`` mean LPIPS between all samples of an image in the hole; NaN where it could not be had.
+    """
+
+    pixels: NDArray[np.uint8]
+    diversity: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -126,18 +141,28 @@ class Experiment:
             return None
         pool = _load_npz(path, ("ids", "image", "mask"))
         ids = [str(i) for i in pool["ids"]]
-        composites = {}
+        composites, samples = {}, {}
         for cell in self.done(mask):
             file = self.folder / cell["folder"] / "pictures.npz"
             if file.is_file():
                 _check_owner(file)
-                kept = _load_npz(file, ("ids", "composite"))
+                kept = _load_npz(file, ("ids", "composite"), optional=("samples", "diversity"))
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
                     raise ExperimentError(f"{file}: shows other images than {path}; {_IMAGES_REMEDY}")
                 # In the pool's order: cells store their images in the order in which they were evaluated.
-                composites[cell["cell"]] = kept["composite"][[place[i] for i in ids]]
-        return StoredImages(ids, pool["image"], pool["mask"], composites)
+                order = [place[i] for i in ids]
+                composites[cell["cell"]] = kept["composite"][order]
+                if {"samples", "diversity"} <= set(kept):
+                    # Stored without their known pixels, which are those of every composite.
+                    hole, first = pool["mask"][:, None, :, :, None] > 0, kept["composite"][order][:, None]
+                    if kept["samples"].ndim != 5 or kept["samples"].shape[2:] != first.shape[2:]:
+                        raise ExperimentError(f"{file}: damaged (samples of another shape); {_IMAGES_REMEDY}")
+                    others = np.where(hole, kept["samples"][order], first)
+                    samples[cell["cell"]] = StoredSamples(
+                        np.concatenate([first, others], axis=1), kept["diversity"][order]
+                    )
+        return StoredImages(ids, pool["image"], pool["mask"], composites, samples)
 
 
 def load_experiment(folder: Path) -> Experiment:
@@ -287,12 +312,13 @@ def _log_records(entry: dict[str, Any]) -> list[dict[str, Any]]:
 _IMAGES_REMEDY = "delete it: the report is then made without these images, and the command stores them again"
 
 
-def _load_npz(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Load arrays that belong together, one row each for every image."""
+def _load_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """Load arrays that belong together, one row each for every image; of ``optional`` those that are there."""
     try:
         # No pickles: they run code, and the archive may come from anywhere.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in names}
+            there = [name for name in optional if name in archive.files]
+            found = {name: archive[name] for name in (*names, *there)}
             if len({len(array) for array in found.values()}) != 1:
                 raise ValueError("its arrays are of different lengths")
             return found

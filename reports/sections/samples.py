@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reports.context import MetricView, ReportContext
+import numpy as np
+
+from reports.context import MethodView, MetricView, ReportContext
+from reports.images import MaskSample, load_sample
 from reports.sections import ReportSection
 from reports.statistics.samples import sample_spread, summarize_samples
 
@@ -27,9 +30,44 @@ def build_samples(context: ReportContext) -> dict[str, Any] | None:
             for name, metric in metrics.items()
         ],
         "spread": [_spread(context, x) for x in spread],
+        "panels": _panels(context),
         "several_masks": table["mask"].nunique() > 1,
         "several_seeds": int(table["n_seeds"].max()) > 1,
     }
+
+
+def _panels(context: ReportContext) -> list[dict[str, Any]]:
+    """Show the samples of some images side by side: on each mask, of each method whose cells keep several."""
+    panels = []
+    for mask in context.masks:
+        sample = load_sample(context, mask)
+        if sample is None:
+            continue
+        methods = [
+            {"method": method, "rows": rows, "columns": len(rows[0].samples) + 2}
+            for method, cell in sample.methods
+            if cell in sample.stored.samples and (rows := _sample_rows(context, sample, mask, method, cell))
+        ]
+        if methods:
+            panels.append({"mask": mask, "methods": methods})
+    return panels
+
+
+def _sample_rows(
+    context: ReportContext, sample: MaskSample, mask: str, method: MethodView, cell: str
+) -> list[Any]:
+    # Neither best nor worst: what somebody sees who asks for samples of an image.
+    choices = [c for c in sample.choose() if {"random", "median"} & set(c.rules)]
+    rows = context.sample_rows
+    rows = rows[(rows["mask"] == mask) & (rows["label"] == method.label)]
+    # As the pictures: of the training with the lowest seed.
+    by_image = dict(iter(rows[rows["seed"] == rows["seed"].min()].groupby("image_id", observed=True)))
+    names = [m.name for m in sample.metrics]
+    return [
+        sample.sample_row(choice.place, choice.rules, cell, np.asarray(own.sort_values("sample")[names]))
+        for choice in choices
+        if (own := by_image.get(sample.stored.ids[choice.place])) is not None
+    ]
 
 
 def _line(context: ReportContext, metric: MetricView, line: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ import masks.registry
 from bench.data import ImageSet
 from bench.data.procedural_faces import render_faces
 from bench.evaluation import evaluator, samples
+from bench.evaluation.image_batch import to_uint8
 from bench.evaluation.metrics import prepare_metrics
 from bench.evaluation.samples import evaluate_samples, expected_inside, share_inside
 from bench.training.device import select_device
@@ -74,6 +76,19 @@ def test_the_first_sample_is_the_evaluation_of_today(trained: Diffusion, test_se
     assert np.array_equal(several.pictures, today.pictures)
     assert len(several.rows) == 3 * IMAGES
     assert spread.inside.shape == (IMAGES,)
+
+
+def test_the_first_samples_of_the_pool_are_kept(trained: Diffusion, test_set: evaluator.TestSet) -> None:
+    some = dataclasses.replace(test_set, pool=np.array([2, 7]))
+    batch, _ = evaluator.evaluation_batch(some.images, some.masks, 0, CPU)
+    result, spread = evaluate(trained, some, 6)
+    assert spread.pictures.shape == (2, samples.KEPT_SAMPLES, SIZE, SIZE, 3)
+    assert np.array_equal(spread.pictures[:, 0], result.pictures)
+    with torch.inference_mode():
+        for number in range(samples.KEPT_SAMPLES):
+            drawn = to_uint8(trained.sample(batch, number).composite)[[2, 7]]
+            assert np.array_equal(spread.pictures[:, number], drawn.permute(0, 2, 3, 1).numpy())
+    assert evaluate(trained, some, 2)[1].pictures.shape[1] == 2
 
 
 def test_samples_differ_and_more_of_them_change_none(trained: Diffusion, test_set: evaluator.TestSet) -> None:
