@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from PIL import Image
 
 from bench.config import Request, resolve_config
 from bench.data import loading
+from bench.data.procedural_faces import render_faces
+from bench.data.splits import TEST, TRAIN, VALIDATION, assign_split
+from bench.data.transforms import _face as find_face
+from bench.data.transforms import decode_image
 from bench.errors import UsageError
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.run import run_experiment
@@ -71,6 +76,60 @@ def test_a_model_that_cannot_take_a_size_is_a_cell_that_does_not_apply(
     for name in ("diffusion", "mean-image"):
         assert cells[name]["status"] == "done"
         assert cells[name]["evaluation"]["numbers"]["psnr_db"]["mean"] > 3
+
+
+def portrait(number: int, size: int, *, right: bool) -> Image.Image:
+    """A large procedural photograph: a face before a wall, at the left or at the right of it.
+
+    The face crop of these faces has two thirds and more of the side that they are drawn at, so that none is enlarged.
+    """
+    side = size * 8 // 5
+    height, width = side + side // 8, 3 * side // 2
+    wall = np.linspace(70, 180, width)[None, :, None] + np.random.default_rng(number).normal(
+        0, 8, (height, width, 3)
+    )
+    pixels = wall.clip(0, 255).astype(np.uint8)
+    left = width - side if right else 0
+    pixels[height - side :, left : left + side] = render_faces([number], side)[0]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_the_face_crop_follows_the_face(size: int) -> None:
+    side = size * 8 // 5
+    for right in (False, True):
+        photograph = portrait(1, size, right=right)
+        file = io.BytesIO()
+        photograph.save(file, "PNG")
+        square = decode_image(file.getvalue(), size, "face")
+        left, top, end, bottom = find_face(photograph)
+        assert end - left == bottom - top >= size, "not enlarged"
+        # The middle of the face, as drawn: that of its own square, below the middle of the photograph.
+        face = np.array([photograph.width - side / 2 if right else side / 2, photograph.height - side / 2])
+        assert np.abs(np.array([left + end, top + bottom]) / 2 - face).max() < 0.15 * side
+        expected = photograph.crop((left, top, end, bottom)).resize((size, size), Image.Resampling.BICUBIC)
+        assert np.array_equal(square, np.asarray(expected))
+        # The largest square in the middle of the photograph is another.
+        assert abs(photograph.width / 2 - face[0]) > 0.2 * side
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_a_run_on_face_crops_of_large_photographs(workplace: Path, size: int) -> None:
+    folder = workplace / "portraits"
+    folder.mkdir()
+    # Names that the split by digest deals to two training images, one of validation, and one of test.
+    wanted = {TRAIN: 2, VALIDATION: 1, TEST: 1}
+    for number in range(1000):
+        name = f"{number:03d}.jpg"
+        (split,) = assign_split([name], "digest", partition={}, identities={})[1]
+        if wanted[split]:
+            wanted[split] -= 1
+            portrait(number % 6, size, right=bool(number % 2)).save(folder / name, quality=95)
+    assert not any(wanted.values())
+    cells = run(str(folder), size, ("context-encoder", "mean-image"), "face")
+    assert cells["context-encoder"]["reason"].startswith(f"{size} x {size} pixels: ")
+    assert cells["mean-image"]["status"] == "done"
+    assert cells["mean-image"]["evaluation"]["numbers"]["psnr_db"]["mean"] > 10
 
 
 def test_a_size_that_no_model_takes_is_refused_at_once(workplace: Path, photographs: Path) -> None:
