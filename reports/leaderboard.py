@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class LeaderboardRow:
         seeds: number of trainings.
         values: metric -> mean, low, high; limits are NaN where there is no interval.
         reported: metric -> the paper's own number, where it is of these images and this mask.
-        computed_on: device, versions and commit.
+        computed_on: device, versions and commit; of each part that the row's trainings are from.
+        computed_by: who says to have computed it; empty where nobody does.
         date: when it was computed.
         confirmed: whether ``bench reproduce`` has confirmed it; ``None`` where nobody has tried.
     """
@@ -44,6 +45,7 @@ class LeaderboardRow:
     values: dict[str, tuple[float, float, float]]
     reported: dict[str, float]
     computed_on: str
+    computed_by: str
     date: str
     confirmed: bool | None
 
@@ -54,7 +56,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
     metrics = [name for name, info in experiment.metrics.items() if info.group == "primary"]
     summary = summarize(experiment.rows, metrics)
     sets = summarize_distribution_metrics(experiment.cells)
-    protocol, computed_on = _protocol(manifest), _computed_on(manifest)
+    protocol = _protocol(manifest)
     date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment.folder)
     found = []
     for mask in experiment.masks:
@@ -71,6 +73,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                 if not math.isnan(line["mean"])
             }
             model = str(lines["model"].iloc[0])
+            parts = _parts(manifest, [c for c in experiment.done(mask) if _is_of(c, label, train_mask)])
             # Published numbers are of CelebA and the center mask, and stand beside nothing else.
             reported = {}
             if mask == MASK and is_claims_dataset(manifest["data"]):
@@ -85,7 +88,10 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                     reported=reported,
                     experiment=experiment.name,
                     protocol=protocol,
-                    computed_on=computed_on,
+                    computed_on="; ".join(dict.fromkeys(map(_computed_on, parts))),
+                    computed_by="; ".join(
+                        dict.fromkeys(p["computed_by"] for p in parts if p.get("computed_by"))
+                    ),
                     date=date,
                     confirmed=confirmed,
                 )
@@ -122,7 +128,21 @@ def _protocol(manifest: dict[str, Any]) -> str:
     return named + ", ".join([*parts, f"{settings['images_seen']:,} images seen"])
 
 
-def _computed_on(manifest: dict[str, Any]) -> str:
+def _is_of(cell: Mapping[str, Any], label: object, train_mask: object) -> bool:
+    return bool(cell["label"] == label and cell["train_mask"] == train_mask)
+
+
+def _parts(manifest: dict[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what describes where cells were computed: the manifest, or the parts that it was merged from."""
+    merged = manifest.get("merged", [])
+    numbers = dict.fromkeys(cell.get("part") for cell in cells)
+    # Earlier versions merged without saying which cell is from where: all that is known is the first's.
+    if not merged or not all(n is not None and 0 <= n < len(merged) for n in numbers):
+        return [manifest]
+    return [merged[n] for n in numbers if n is not None]
+
+
+def _computed_on(manifest: Mapping[str, Any]) -> str:
     hardware, software = manifest.get("hardware", {}), manifest.get("software", {})
     device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("device") or "unknown hardware"
     parts = [str(device), f"torch {software.get('torch', 'unknown')}"]

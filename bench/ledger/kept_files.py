@@ -27,6 +27,8 @@ from reports.results.schema import COLUMNS, SchemaError, numbers_agree, validate
 MANIFEST, ROWS, CURVES = "manifest.json", "rows.parquet", "curves.parquet"
 #: Bytes that a part of a bundle may unpack to: ten times what a million rows take.
 _LARGEST_PART = 2 << 30
+#: Characters of a name that somebody gives.
+_LONGEST_NAME = 100
 #: What tells a cell's rows apart.
 _CELL_KEY = ["model", "label", "mask", "train_mask", "seed"]
 
@@ -48,12 +50,28 @@ class KeptFiles:
     attributes: pd.DataFrame | None = None
 
 
-def pack_bundle(experiment: Experiment) -> bytes:
+def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     """Pack an experiment into one file; the same experiment gives the same bytes.
 
     A bundle travels, so its manifest names files by their last part only (:func:`without_folders`).
+
+    Args:
+        experiment: what to pack.
+        by: who computed it, in their own words; as the experiment says if not given.
+
+    Raises:
+        UsageError: the name is empty or no single line, or the experiment says that somebody else computed it.
     """
-    manifest = manifest_text(without_folders(experiment.manifest)).encode()
+    described = experiment.manifest
+    if by is not None:
+        said = described.get("computed_by")
+        if not by.strip() or not by.isprintable() or len(by) > _LONGEST_NAME:
+            raise UsageError(f"--by: a name of 1 to {_LONGEST_NAME} printable characters")
+        # Imported from somebody's bundle: only their own word would put another name there.
+        if said not in (None, by):
+            raise UsageError(f"--by {by}: {experiment.name} was computed by {said}, as its bundle says")
+        described = {**described, "computed_by": by}
+    manifest = manifest_text(without_folders(described)).encode()
     parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}
     if (experiment.folder / ATTRIBUTES).is_file():
         parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())

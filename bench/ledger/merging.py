@@ -1,21 +1,31 @@
-"""Join experiments that were computed apart: other seeds, other models, other machines."""
+"""Join experiments that were computed apart: other seeds, other models, other machines.
+
+A cell is *what* was computed; *where* it was computed may still change its last bits, or more on other hardware. The
+same what with other numbers on two machines stays two methods, told apart by their machines in the label: averaging
+them, or taking them for two seeds, would count one training twice.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
+from bench.runner.manifest_writer import places_of
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.schema import read_rows, write_rows
 
 #: Settings that may differ: lists are joined, and the learning rate is each training's own.
 _JOINED = ("seeds", "masks", "models")
@@ -29,6 +39,23 @@ _FREE = {
     "validate_every",
     "checkpoint_every",
 }
+#: What of a machine tells it apart in a label, the most telling first; all else that is recorded follows.
+_TELLING = ("device", "processes", "threads", "instruction_set", "precision", "torch", "cuda", "cudnn")
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A cell of the new experiment.
+
+    Attributes:
+        part: which of the experiments it is from.
+        source: the cell there.
+        cell: as the new manifest has it: the same, or under another label and in another folder.
+    """
+
+    part: int
+    source: dict[str, Any]
+    cell: dict[str, Any]
 
 
 def merge_experiments(
@@ -41,7 +68,9 @@ def merge_experiments(
     """Join experiments into a new one and return its folder; the old ones stay as they are.
 
     They must agree in everything that decides numbers but seeds, models, masks and learning rates. A cell that
-    several of them have is taken once if its numbers are the same, and is an error if they are not.
+    several of them have is taken once if its numbers are the same. If they are not, its method becomes one method for
+    each machine that it was computed on, if that can be the reason; it is an error where the same machine gave them,
+    or where what was computed is not the same.
 
     Args:
         folders: of the experiments.
@@ -62,8 +91,10 @@ def merge_experiments(
     # Every pair: two that both fit the first may share a mask that the first does not have.
     for one, other in combinations(experiments, 2):
         _check_fit(one, other)
+    parts = [_parts_of(experiment) for experiment in experiments]
     chosen = _choose_cells(experiments)
-    manifest = _joined_manifest(experiments, [dict(cell) for _, cell in chosen], name)
+    manifest = _joined_manifest(experiments, _cells_with_parts(chosen, parts), name)
+    manifest["merged"] = [part for of in parts for part in of]
     for cell in manifest["cells"]:
         if cell["training"] and tuning and cell["model"] in tuning:
             cell["training"] = {**cell["training"], "tuning": dict(tuning[cell["model"]])}
@@ -100,21 +131,141 @@ def _check_fit(a: Experiment, b: Experiment) -> None:
         raise UsageError(f"{a.name} and {b.name} do not fit together: they differ in {', '.join(differing)}")
 
 
-def _choose_cells(experiments: Sequence[Experiment]) -> list[tuple[Experiment, dict[str, Any]]]:
-    """Return every cell once, finished ones before others, with the experiment it is from."""
-    chosen: dict[tuple[Any, ...], tuple[Experiment, dict[str, Any]]] = {}
-    for experiment in experiments:
-        for cell in experiment.cells:
-            key = tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed"))
-            # A finished cell replaces one that failed or does not apply elsewhere.
-            if key not in chosen or chosen[key][1]["status"] != "done":
-                chosen[key] = (experiment, cell)
-            elif cell["status"] == "done" and _numbers(*chosen[key]) != _numbers(experiment, cell):
-                raise UsageError(
-                    f"{cell['label']} on {cell['mask']}, seed {cell['seed']}, has other numbers in "
-                    f"{chosen[key][0].name} and {experiment.name}: merge one of them, or compare them"
-                )
+def _choose_cells(experiments: Sequence[Experiment]) -> list[_Chosen]:
+    """Choose every cell once, finished ones before others; one for each machine where machines disagree."""
+    found = [(i, cell) for i, experiment in enumerate(experiments) for cell in experiment.cells]
+    apart = _methods_by_machine(experiments, found)
+    chosen: dict[tuple[Any, ...], _Chosen] = {}
+    for part, cell in found:
+        key: tuple[Any, ...] = tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed"))
+        own, words = cell, apart.get(_method(cell))
+        if words is not None and cell["status"] == "done":
+            own = _told_apart(cell, words[_place(cell)])
+            key = (*key, _place(cell))
+        # A finished cell replaces one that failed or does not apply elsewhere.
+        if key not in chosen or chosen[key].source["status"] != "done":
+            chosen[key] = _Chosen(part, cell, own)
+        elif cell["status"] == "done":
+            first = chosen[key]
+            one, other = experiments[first.part], experiments[part]
+            if _numbers(one, first.source) != _numbers(other, cell):
+                raise _disagreement(one, other, cell, "both on one machine")
     return list(chosen.values())
+
+
+def _methods_by_machine(
+    experiments: Sequence[Experiment], found: Sequence[tuple[int, dict[str, Any]]]
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Find the methods of which machines gave other numbers: (model, label) -> place -> the place in words.
+
+    Raises:
+        UsageError: the numbers of a cell differ, and its machine is not the reason.
+    """
+    apart: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    first: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
+    done = [(part, cell) for part, cell in found if cell["status"] == "done"]
+    for part, cell in done:
+        key = tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed"))
+        earlier, before = first.setdefault(key, (part, cell))
+        one, other = experiments[earlier], experiments[part]
+        if before is cell or _numbers(one, before) == _numbers(other, cell):
+            continue
+        if "what" not in cell or before.get("what") != cell["what"]:
+            # Manifests of earlier versions do not say what was computed: another config may be the reason.
+            raise _disagreement(one, other, cell, "and is not known to be the same computation")
+        if not places_of(cell) or not places_of(before):
+            raise _disagreement(one, other, cell, "and one does not say where it was computed")
+        if _place(cell) != _place(before):
+            apart[_method(cell)] = {}
+    for _, cell in done:
+        if _method(cell) in apart:
+            # Also the cells on which machines agree: each machine's row has all of its own.
+            apart[_method(cell)][_place(cell)] = places_of(cell)
+    return {method: _describe_places(places) for method, places in apart.items()}
+
+
+def _method(cell: Mapping[str, Any]) -> tuple[str, str]:
+    return str(cell["model"]), str(cell["label"])
+
+
+def _place(cell: Mapping[str, Any]) -> str:
+    """Digest where a cell was computed."""
+    return hashlib.sha256(json.dumps(places_of(cell), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _describe_places(places: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Say of each place, by its digest, what tells it from the others, in as few words as will do.
+
+    >>> cpu, gpu = {"device": "cpu", "threads": 2}, {"device": "cuda", "gpu": "H100", "cuda": "12.4"}
+    >>> _describe_places({"a": [cpu], "b": [{**cpu, "threads": 8}], "c": [gpu]})
+    {'a': 'cpu, threads 2', 'b': 'cpu, threads 8', 'c': 'H100'}
+    """
+    names = list(dict.fromkeys([*_TELLING, *(name for of in places.values() for one in of for name in one)]))
+    words: dict[str, list[str]] = {digest: [] for digest in places}
+    for name in names:
+        if len({tuple(of) for of in words.values()}) == len(words):
+            break
+        said = {digest: _said(name, of) for digest, of in places.items()}
+        if len(set(said.values())) > 1:
+            for digest, text in said.items():
+                words[digest] += [text] if text else []
+    told = len({tuple(of) for of in words.values()}) == len(words)
+    return {digest: ", ".join(of if told else [*of, f"place {digest}"]) for digest, of in words.items()}
+
+
+def _said(name: str, places: Sequence[Mapping[str, Any]]) -> str:
+    """Name an entry of the evaluation and the training of a cell; empty where it has none."""
+    if name == "device":
+        return " and ".join(dict.fromkeys(str(one.get("gpu") or one.get("device", "")) for one in places))
+    values = dict.fromkeys(str(one[name]) for one in places if name in one)
+    return f"{name.replace('_', ' ')} {' and '.join(values)}" if values else ""
+
+
+def _told_apart(cell: dict[str, Any], words: str) -> dict[str, Any]:
+    """Return a cell under a label, and in folders, of its machine alone."""
+    digest = _place(cell)
+    training = cell["training"]
+    if training:
+        # Readers take trainings of one key for one training, whose log is read once.
+        key, folder = (f"{training[name]}-{digest}" for name in ("key", "folder"))
+        training = {**training, "key": key, "folder": folder}
+    return {
+        **cell,
+        "cell": f"{cell['cell']}-{digest}",
+        "folder": f"{cell['folder']}-{digest}",
+        "label": f"{cell['label']} (on {words})",
+        "place": words,
+        "training": training,
+    }
+
+
+def _disagreement(one: Experiment, other: Experiment, cell: Mapping[str, Any], why: str) -> UsageError:
+    return UsageError(
+        f"{cell['label']} on {cell['mask']}, seed {cell['seed']}, has other numbers in {one.name} and {other.name}, "
+        f"{why}: merge one of them, or compare them"
+    )
+
+
+def _parts_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """Describe who computed an experiment on what; of one that was merged before, its parts."""
+    manifest = experiment.manifest
+    if manifest.get("merged") and all("part" in cell for cell in experiment.cells):
+        return list(manifest["merged"])
+    about = {
+        key: manifest[key] for key in ("hardware", "software", "commit", "computed_by") if key in manifest
+    }
+    return [{"experiment": experiment.name, "sha256": manifest.get(SEAL), **about}]
+
+
+def _cells_with_parts(
+    chosen: Sequence[_Chosen], parts: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return the cells with their places in the list of all parts."""
+    begins = [sum(map(len, parts[:i])) for i in range(len(parts))]
+    return [
+        {**c.cell, "part": begins[c.part] + (int(c.cell["part"]) if len(parts[c.part]) > 1 else 0)}
+        for c in chosen
+    ]
 
 
 def _numbers(experiment: Experiment, cell: dict[str, Any]) -> Any:
@@ -151,24 +302,27 @@ def _joined_manifest(
         "options": [o for m in manifests for o in m.get("options", [])],
         # What is planned in one of them is not planned in the new one.
         "planned": [],
-        "merged": [{"experiment": e.name, "sha256": e.manifest.get(SEAL)} for e in experiments],
         "cells": cells,
     }
-    # The seal is of the first experiment's content, and is made anew at the end.
-    joined.pop(SEAL, None)
+    # The seal is of the first experiment's content, and is made anew at the end; who computed what is said of
+    # each part.
+    for name_of_first in (SEAL, "computed_by"):
+        joined.pop(name_of_first, None)
     return joined
 
 
-def _copy_files(
-    chosen: Sequence[tuple[Experiment, dict[str, Any]]], experiments: Sequence[Experiment], folder: Path
-) -> None:
+def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], folder: Path) -> None:
     """Copy results, stored images and logs; checkpoints stay where they are."""
-    for experiment, cell in chosen:
+    for one in chosen:
+        experiment, cell = experiments[one.part], one.cell
         if cell["status"] != "done":
             continue
-        shutil.copytree(experiment.folder / cell["folder"], folder / cell["folder"], dirs_exist_ok=True)
+        shutil.copytree(experiment.folder / one.source["folder"], folder / cell["folder"], dirs_exist_ok=True)
+        if cell["label"] != one.source["label"]:
+            results = folder / cell["folder"] / "results.parquet"
+            write_rows(read_rows(results).assign(label=cell["label"]), results)
         training = cell["training"]
-        source = experiment.folder / training["folder"] if training else None
+        source = experiment.folder / one.source["training"]["folder"] if training else None
         for name in ("train.jsonl", "training.json", "config.json"):
             if source and (source / name).is_file():
                 (folder / training["folder"]).mkdir(parents=True, exist_ok=True)

@@ -211,6 +211,8 @@ def validation_fluctuation(curves: pd.DataFrame, model: str, train_mask: str | N
     chosen = curves[logged & (curves["model"] == model)]
     if train_mask is not None and (chosen["train_mask"] == train_mask).any():
         chosen = chosen[chosen["train_mask"] == train_mask]
+    # Of one training on two machines, or of two configurations, the first counts, as it does for scores.
+    chosen = chosen[chosen["label"] == chosen["label"].iloc[0]] if len(chosen) else chosen
     found: dict[str, float] = {}
     for seed, curve in chosen.sort_values("step").groupby("seed"):
         late = curve.loc[curve["step"] > curve["step"].max() / 2, "value"].to_numpy(dtype=np.float64)

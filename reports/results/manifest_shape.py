@@ -106,12 +106,20 @@ _CELL = _Table(
     {
         "summary": str, "paper": str, "track": str, "reason": _MAYBE_TEXT, "error": _MAYBE_TEXT,
         "ambiguities": _ListOf(_AMBIGUITY), "resolutions": _ListOf(_AMBIGUITY), "numerics": (dict, NoneType),
+        "place": str, "part": int,
     },
 )  # fmt: skip
 _PLANNED = _Table({"model": str, "label": str, "mask": str, "train_mask": str, "seed": int})
 _PROTOCOL = _Table(
     {"name": str, "title": str, "data": str}, {"source": str, "known": _TEXTS, "unknown": _TEXTS}
 )
+#: Of an experiment that was merged: each of those it was merged from.
+_PART = _Table(
+    {"experiment": str},
+    {
+        "sha256": _MAYBE_TEXT, "hardware": dict, "software": dict, "commit": _MAYBE_TEXT, "computed_by": str,
+    },
+)  # fmt: skip
 _MANIFEST = _Table(
     {
         "experiment": str, "created": str, "settings": _SETTINGS, "data": _DATA, "masks": _MapOf(_MASK),
@@ -120,7 +128,7 @@ _MANIFEST = _Table(
     {
         "updated": str, "command": _TEXTS, "commands": _ListOf(_TEXTS), "options": _ListOf(dict),
         "software": dict, "hardware": dict, "commit": _MAYBE_TEXT, "planned": _ListOf(_PLANNED),
-        "protocol": _PROTOCOL,
+        "protocol": _PROTOCOL, "computed_by": str, "merged": _ListOf(_PART),
     },
 )  # fmt: skip
 

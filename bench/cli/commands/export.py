@@ -43,13 +43,23 @@ from bench.errors import UsageError
     help="Summarize the images with and without an attribute apart (CelebA's Smiling, Eyeglasses ...; 'all').",
 )
 @click.option(
+    "--by",
+    metavar="NAME",
+    help="Who computed it, for a bundle: shown in leaderboards as the entry's own words, which nobody checks.",
+)
+@click.option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write here, not to standard output.",
 )
 def export_command(
-    experiment: str, form: str, table: str, attributes: tuple[tuple[str, ...], ...], output: Path | None
+    experiment: str,
+    form: str,
+    table: str,
+    attributes: tuple[tuple[str, ...], ...],
+    by: str | None,
+    output: Path | None,
 ) -> None:
     """Export a table of EXPERIMENT (a name in runs/, or a path)."""
     from bench.experiments import open_experiment
@@ -66,10 +76,12 @@ def export_command(
         raise UsageError(
             "--by-attribute: makes a table of its own; leave out --table, and give another --format"
         )
+    if by is not None and form != "bundle":
+        raise UsageError("--by: is kept in a bundle; give --format bundle")
     opened = open_experiment(experiment)
     try:
         content: bytes = (
-            pack_bundle(opened)
+            pack_bundle(opened, by=by)
             if form == "bundle"
             else export_tables(opened, table, form, by_attribute=names)
         )

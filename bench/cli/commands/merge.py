@@ -20,7 +20,8 @@ def merge_command(experiments: tuple[str, ...], name: str) -> None:
     """Join EXPERIMENT... (names in runs/, or paths) into a new one: seeds side by side, models in one table.
 
     They must have been evaluated on the same images and masks with the same settings; only seeds, models, masks
-    and learning rates may differ. The experiments themselves stay as they are.
+    and learning rates may differ. The same computation with other numbers on two machines stays two methods, told
+    apart by their machines. The experiments themselves stay as they are.
     """
     from bench.experiments import find_experiment
     from bench.ledger.merging import merge_experiments
@@ -30,4 +31,7 @@ def merge_command(experiments: tuple[str, ...], name: str) -> None:
     merged = load_experiment(folder)
     seeds = ", ".join(map(str, merged.manifest["settings"]["seeds"]))
     click.echo(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")
+    apart = dict.fromkeys(cell["label"] for cell in merged.done() if "place" in cell)
+    if apart:
+        click.echo(f"not joined, since machines gave other numbers: {', '.join(apart)}")
     click.echo(f"next: bench report {name}; bench claims {name}")

@@ -45,6 +45,29 @@ def test_experiments_and_bundles_become_rows_and_damaged_ones_reasons(
     assert "not shown: damaged" in result.output
 
 
+def test_a_bundle_says_who_computed_it_and_nobody_else_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_experiment(tmp_path / "runs", name="here", models=("mgs-iim",), pictures=0)
+    assert bench("export", "here", "--format", "bundle", "-o", "plain.zip").exit_code == 0
+    named = bench("export", "here", "--format", "bundle", "--by", "Ada <a@b.c>", "-o", "named.zip")
+    assert named.exit_code == 0, named.output
+    for bundle, said in (("plain.zip", "–"), ("named.zip", "Ada &lt;a@b.c&gt;")):
+        assert bench("leaderboard", bundle, "--output", "board.html").exit_code == 0
+        page = (tmp_path / "board.html").read_text(encoding="utf-8")
+        assert f'<td class="text" data-head="Computed by">{said}</td>' in page
+        assert "nobody has checked it" in page
+    # Whoever imports it passes the name on, and cannot put another one there.
+    assert bench("import", "named.zip", "--name", "theirs").exit_code == 0
+    assert bench("export", "theirs", "--format", "bundle", "-o", "again.zip").exit_code == 0
+    assert leaderboard_rows(load_experiment(Path("runs") / "theirs"))[0].computed_by == "Ada <a@b.c>"
+    assert "was computed by Ada" in error_of("export", "theirs", "--format", "bundle", "--by", "Eve")
+    assert "give --format bundle" in error_of("export", "here", "--by", "Ada")
+    assert "printable" in error_of("export", "here", "--format", "bundle", "--by", "A\nB")
+    assert "printable" in error_of("export", "here", "--format", "bundle", "--by", " ")
+
+
 def test_rows_have_means_with_intervals_and_what_was_reported(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path, models=("mgs-iim", "biharmonic"), seeds=(0, 1, 2), procedural=False, pictures=0

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from bench.errors import UsageError
+from bench.ledger.importing import import_experiment
+from bench.ledger.kept_files import pack_bundle
 from bench.ledger.merging import merge_experiments
 from benchmarks.tune import record, tune
+from reports.claims.evidence import validation_fluctuation
 from reports.claims.verdicts import evaluate_claims
+from reports.leaderboard import leaderboard_rows
+from reports.render import render_report
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
+from reports.statistics.summary import summarize
 from tests.bench.cli.test_cli import bench
 from tests.reports.synthetic import make_experiment
 
@@ -68,6 +76,118 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     ):
         other = make_experiment(tmp_path, name=name, models=("mgs-iim",), **(CELEBA | change))  # type: ignore[arg-type, operator]
         with pytest.raises(UsageError, match=says):
+            merge_experiments([first, other], "all", runs=tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+CPU = {"device": "cpu", "threads": 2, "torch": "2.5.0"}
+GPU = {"device": "cuda", "gpu": "NVIDIA H100", "torch": "2.5.0"}
+
+
+def computed(
+    folder: Path,
+    where: Mapping[str, Any] | None,
+    *,
+    what: str = "same",
+    hardware: str = "a processor",
+    by: str = "",
+) -> Path:
+    """Let an experiment say what and where its cells were computed."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["hardware"]["cpu"] = hardware
+    if by:
+        manifest["computed_by"] = by
+    for cell in manifest["cells"]:
+        cell["what"] = f"{what}-{cell['cell']}"
+        if where is not None:
+            cell["where"] = dict(where)
+        if cell["training"] and where is not None:
+            cell["training"]["where"] = [dict(where)]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def two_machines(root: Path) -> list[Path]:
+    """The same what on two machines: MGS-IIM with other numbers, the mean with the same."""
+    common = {**CELEBA, "models": ("mgs-iim", "mean")}
+    cpu = make_experiment(root / "cpu", name="seeds", seeds=(0, 1), **common)  # type: ignore[arg-type]
+    gpu = make_experiment(root / "gpu", name="seeds", seeds=(0, 1, 2), means={"mgs-iim": 24.9}, **common)  # type: ignore[arg-type]
+    return [computed(cpu, CPU, by="Ada"), computed(gpu, GPU, hardware="another processor")]
+
+
+def test_the_same_what_on_two_machines_stays_two_methods(tmp_path: Path) -> None:
+    parts = two_machines(tmp_path)
+    merged = load_experiment(merge_experiments(parts, "all", runs=tmp_path / "runs"))
+    summary = summarize(merged.rows, ["psnr_db"]).set_index("label")
+    assert summary["n_seeds"].to_dict() == {
+        "MGS-IIM (on cpu)": 2,
+        "MGS-IIM (on NVIDIA H100)": 3,
+        "Mean pixel": 1,  # the same numbers on both: one cell
+    }
+    for part, label in zip(parts, ("MGS-IIM (on cpu)", "MGS-IIM (on NVIDIA H100)"), strict=True):
+        alone = summarize(load_experiment(part).rows, ["psnr_db"]).set_index("label").loc["MGS-IIM"]
+        for number in ("mean", "low", "high"):
+            assert summary.loc[label, number] == alone[number], "as if the other machine were not there"
+    # Each training's log is its own, although both have one key.
+    assert merged.curves.groupby("label")["training"].nunique().to_dict() == {
+        "MGS-IIM (on cpu)": 2,
+        "MGS-IIM (on NVIDIA H100)": 3,
+    }
+    assert len({cell["folder"] for cell in merged.done()}) == len(merged.done()) == 6
+    pictures = merged.pictures("center")
+    assert pictures is not None
+    assert len(pictures.composites) == 6
+    # Stability of the claims is of the first machine alone, not of two trainings a seed.
+    alone = validation_fluctuation(load_experiment(parts[0]).curves, "mgs-iim")
+    pd.testing.assert_series_equal(validation_fluctuation(merged.curves, "mgs-iim"), alone)
+    page = render_report(merged.folder, tmp_path / "report").read_text(encoding="utf-8")
+    assert page.count("MGS-IIM (on cpu)") > 1
+    assert page.count("MGS-IIM (on NVIDIA H100)") > 1
+
+
+def test_a_leaderboard_says_who_computed_each_of_the_rows_on_what(tmp_path: Path) -> None:
+    folder = merge_experiments(two_machines(tmp_path), "all", runs=tmp_path / "runs")
+    rows = {row.model: row for row in leaderboard_rows(load_experiment(folder))}
+    cpu, gpu, mean = (rows[m] for m in ("MGS-IIM (on cpu)", "MGS-IIM (on NVIDIA H100)", "Mean pixel"))
+    assert (cpu.seeds, gpu.seeds) == (2, 3)
+    assert (cpu.computed_by, gpu.computed_by, mean.computed_by) == ("Ada", "", "Ada")
+    assert cpu.computed_on == mean.computed_on == "a processor, torch 2.5.0, commit 0123456789ab"
+    assert gpu.computed_on == "another processor, torch 2.5.0, commit 0123456789ab"
+    # A bundle of it travels, and what was merged is merged again with a third machine.
+    bundle = tmp_path / "all.zip"
+    bundle.write_bytes(pack_bundle(load_experiment(folder), by="Bea"))
+    travelled = import_experiment([bundle], runs=tmp_path / "elsewhere")
+    assert {row.model: row for row in leaderboard_rows(load_experiment(travelled))} == rows
+    third = make_experiment(tmp_path / "third", name="third", models=("glcic",), **CELEBA)  # type: ignore[arg-type]
+    again = merge_experiments([computed(third, CPU, by="Cy"), folder], "again", runs=tmp_path / "runs")
+    found = {row.model: row.computed_by for row in leaderboard_rows(load_experiment(again))}
+    assert found == {
+        "GLCIC": "Cy",
+        "MGS-IIM (on cpu)": "Ada",
+        "MGS-IIM (on NVIDIA H100)": "",
+        "Mean pixel": "Ada",
+    }
+    manifest = load_experiment(again).manifest
+    assert [part["experiment"] for part in manifest["merged"]] == ["third", "seeds", "seeds"]
+
+
+def test_other_numbers_that_no_machine_explains_are_refused(tmp_path: Path) -> None:
+    def made(name: str, mean_db: float) -> Path:
+        return make_experiment(
+            tmp_path,
+            name=name,
+            models=("mgs-iim",),
+            means={"mgs-iim": mean_db},
+            **CELEBA,  # type: ignore[arg-type]
+        )
+
+    first = computed(made("first", 24.0), CPU)
+    for other, says in (
+        (computed(made("same-machine", 25.0), CPU), "both on one machine"),
+        (computed(made("code", 25.0), GPU, what="other"), "not known to be the same computation"),
+        (computed(made("silent", 25.0), None), "does not say where it was computed"),
+    ):
+        with pytest.raises(UsageError, match=f"other numbers in first and {other.name}, .*{says}"):
             merge_experiments([first, other], "all", runs=tmp_path / "runs")
     assert not list((tmp_path / "runs").glob("*"))
 
