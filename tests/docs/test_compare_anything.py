@@ -1,4 +1,4 @@
-"""The walk of ``docs/compare-anything.md``, typed as it stands there, with smaller budgets."""
+"""The walk of ``docs/compare-anything.md``: every command and file of it, in order, with smaller budgets."""
 
 from __future__ import annotations
 
@@ -34,16 +34,24 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(loading, "FACES_COUNTS", (48, 8, 16))
     blocks = FENCE.findall(PAGE.read_text("utf-8"))
-    folder_script, image_script = (body for language, body in blocks if language == "python")
-    Path("complete.py").write_text(folder_script)
-    Path("one.py").write_text(image_script)
-    (program,) = (body for language, body in blocks if language == "toml")
-    Path("telea.toml").write_text(program.replace("python one.py", f"{sys.executable} one.py"))
+    scripts = [body for language, body in blocks if language == "python"]
+    for name, script in zip(("complete.py", "one.py", "noisy.py"), scripts, strict=True):
+        Path(name).write_text(script)
+    programs = [body for language, body in blocks if language == "toml"]
+    for name, program in zip(("telea.toml", "noisy.toml"), programs, strict=True):
+        # The same interpreter: "python" may be another one, or none.
+        Path(name).write_text(program.replace("python ", f"{sys.executable} ", 1))
+    assert {language for language, _ in blocks} == {"bash", "python", "toml"}, "a block that is not tried"
     lines = [line for language, body in blocks if language == "bash" for line in body.splitlines()]
-    assert len(lines) == 9
+    assert all(line.startswith(("bench ", "python complete.py ")) for line in lines)
+    assert [line.split()[1] for line in lines if line.startswith("bench ")] == [
+        *("run", "masks", "score", "export", "score", "export", "leaderboard", "run", "merge", "run", "run"),
+    ]
 
     outputs = {}
     for line in lines:
+        # Nothing but budgets is changed, and every budget is.
+        assert line.count("--images-seen") + line.count("--train-images") in (0, 2)
         smaller = line
         for given, affordable in SMALLER.items():
             smaller = smaller.replace(given, affordable)
@@ -88,5 +96,15 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Path("leaderboard.html").read_text(encoding="utf-8")
     for method in ("Telea (scored from a folder)", "GLCIC"):
         assert method in board
+    assert 'data-head="Computed by">Ada Lovelace<' in board
     assert Path("walk.bundle.zip").stat().st_size > 0
-    assert "Telea (scored from a folder)" in (Path("reports") / "walk" / "index.html").read_text("utf-8")
+    both = summarize(load_experiment(tmp_path / "runs" / "both").rows, ["psnr_db"]).set_index("label")
+    # Merged before the programs were called: what walk had then, and the other machine's method.
+    assert set(both.index) == {"GLCIC", "Linear (ridge)", "Telea (scored from a folder)", "Mean image"}
+    pd.testing.assert_series_equal(both.loc["GLCIC"], summary.loc["GLCIC"])
+    noisy = rows[rows["label"] == "Telea with noise"]
+    assert set(noisy["sample"]) == set(range(4))
+    assert noisy.groupby("image_id")["psnr_db"].nunique().min() == 4
+    page = (Path("reports") / "walk" / "index.html").read_text("utf-8")
+    assert "Telea (scored from a folder)" in page
+    assert 'data-label="Telea with noise, sample 3"' in page.split("Samples side by side")[1]
