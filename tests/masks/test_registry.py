@@ -266,6 +266,55 @@ def test_parts_of_a_face_lie_where_they_are_in_aligned_images(name: str, size: i
     assert always[int(y * size), int(x * size)]
 
 
+#: Where CelebA's alignment puts the eyes and the middle between the corners of the mouth, in pixels of the 178 x 218
+#: images counted from 1: the targets of ``align_face_celeba.m``, "the face alignment method used in generating CelebA",
+#: which the data set's first author publishes (github.com/liuziwei7/mobile-id).
+ALIGNED = {"left eye": (70.745, 112.0), "right eye": (108.237, 112.0), "mouth": (89.432, 153.514)}
+#: Whole pixels, counted from 0, near the means of the landmarks that CelebA publishes, as the head of ALAE's
+#: ``align_faces.py`` notes them (github.com/podgorskiy/ALAE).
+NOTED = {"nose": (88, 136), "left corner": (72, 152), "right corner": (105, 152)}
+#: Mask -> landmarks that every hole covers, and landmarks that none does.
+COVERED = {
+    "eyes": (("left eye", "right eye"), ("nose", "mouth", "left corner", "right corner")),
+    "nose": (("nose",), ("left eye", "right eye", "left corner", "right corner")),
+    "mouth": (("mouth", "left corner", "right corner"), ("left eye", "right eye")),
+    "lower-face": (("nose", "mouth", "left corner", "right corner"), ("left eye", "right eye")),
+    "glasses": (("left eye", "right eye"), ("nose", "mouth", "left corner", "right corner")),
+}
+
+
+def published_landmarks() -> dict[str, tuple[float, float]]:
+    """Landmarks (x, y) as shares of the side of CelebA's center crop: 160 x 160 from the middle of 178 x 218."""
+    pixels = {name: (x - 1, y - 1) for name, (x, y) in ALIGNED.items()} | NOTED
+    # A pixel's middle lies half a pixel behind its number.
+    return {name: ((x - 9 + 0.5) / 160, (y - 29 + 0.5) / 160) for name, (x, y) in pixels.items()}
+
+
+@pytest.mark.parametrize("size", [64, 160, 256])
+def test_parts_of_a_face_lie_on_the_published_landmarks(size: int) -> None:
+    at = published_landmarks()
+    middles = (np.arange(size) + 0.5) / size
+    for name, (inside, outside) in COVERED.items():
+        masks = registry.draw_masks(name, [str(i) for i in range(300)], size)
+        holes = {point: masks[:, int(y * size), int(x * size)] for point, (x, y) in at.items()}
+        assert all(holes[point].all() for point in inside), name
+        assert not any(holes[point].any() for point in outside), name
+        if name not in ("eyes", "mouth", "glasses"):
+            continue  # a nose and a lower face have no middle that anybody publishes
+        # Mean center of the holes; of each eye's half, which the middle between the eyes divides.
+        between = (at["left eye"][0] + at["right eye"][0]) / 2
+        halves = {"left eye": middles < between, "right eye": middles >= between}
+        if name == "mouth":
+            halves = {"mouth": np.ones(size, dtype=bool)}
+        for point, columns in halves.items():
+            weights = masks[:, :, columns].mean(axis=0)
+            x = float((weights.sum(axis=0) * middles[columns]).sum() / weights.sum())
+            y = float((weights.sum(axis=1) * middles).sum() / weights.sum())
+            # One and a half pixels of CelebA's 160; the bridge of glasses pulls their halves inward.
+            assert abs(x - at[point][0]) < (0.02 if name == "glasses" else 0.01), (name, point)
+            assert abs(y - at[point][1]) < 0.01, (name, point)
+
+
 def test_a_mask_is_one_function_and_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a new file of masks/kinds does, and where the kind then is."""
     monkeypatch.setattr(kinds, "KINDS", dict(kinds.KINDS))
