@@ -209,11 +209,10 @@ class ConsoleCallbacks(RunCallbacks):
         """Say what is to come, and start the bar of the whole run."""
         if self.procedural:
             self.note("Data: procedural faces, embedded for trying things out. For CelebA give --data PATH.")
-        about = "unknown time" if estimate is None else f"about {format_duration(estimate.seconds)}"
+        about = "" if estimate is None else f": about {format_duration(estimate.seconds)} on this machine"
         done = f", {cached} of them done already" if cached else ""
         self.note(
-            f"{format_count(cells, 'cell')}{done}; {format_count(trainings, 'training')} to run: {about} on "
-            "this machine."
+            f"{format_count(cells, 'cell')}{done}; {format_count(trainings, 'training')} to run{about}."
         )
         open_cells = cells - cached if estimate is None else len(estimate.evaluations)
         self._counts = {"training": [0, trainings], "evaluation": [0, open_cells]}

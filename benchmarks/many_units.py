@@ -102,7 +102,8 @@ def measure(num_units: int, folder: Path) -> None:
     from bench.config import Request, resolve_config
     from bench.runner.callbacks import RunCallbacks
     from bench.runner.prepare import prepare_run
-    from bench.runner.slurm import SlurmConfig, SlurmLauncher
+    from bench.runner.slurm import SlurmLauncher
+    from bench.runner.slurm_jobs import SlurmConfig
     from bench.runner.status import read_status
     from bench.runner.work import open_units, read_saved_cell
 

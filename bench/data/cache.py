@@ -97,11 +97,19 @@ def cache_procedural_faces(
     spec: DataSpec, count: int, progress: ProgressCallback, *, verify: bool = False
 ) -> ImageCache:
     """Return procedural faces 0 to ``count - 1`` at the wanted size."""
+    return _open_or_fill(cache_folder(spec), _faces_job(spec, count), progress, verify)
+
+
+def _faces_job(spec: DataSpec, count: int) -> _Job:
     # The version of the drawing code stands for the pixels, which are known before any is drawn.
     names = repr(("faces", procedural_faces.VERSION, CACHE_VERSION, spec.size, count))
     key = f"faces-{spec.size}-{hashlib.sha256(names.encode()).hexdigest()[:20]}"
-    job = _Job(key, count, spec.size, "drawing faces", _DrawFaces(spec.size))
-    return _open_or_fill(cache_folder(spec), job, progress, verify)
+    return _Job(key, count, spec.size, "drawing faces", _DrawFaces(spec.size))
+
+
+def has_procedural_faces(spec: DataSpec, count: int) -> bool:
+    """Return whether procedural faces 0 to ``count - 1`` are cached."""
+    return _is_complete(cache_folder(spec), _faces_job(spec, count))
 
 
 def cache_source(
@@ -119,6 +127,15 @@ def cache_source(
         BenchError: no space, or a process died.
         DataError: with ``verify``, the file is not what was written; it is made again at its next use.
     """
+    return _open_or_fill(cache_folder(spec), _source_job(spec, source), progress, verify)
+
+
+def has_source(spec: DataSpec, source: Source) -> bool:
+    """Return whether all images of a source are cached, or known to be unreadable."""
+    return _is_complete(cache_folder(spec), _source_job(spec, source))
+
+
+def _source_job(spec: DataSpec, source: Source) -> _Job:
     # No pixels are read to find a cached file: names, sizes and times of the files stand for them.
     parts = (source.ids, source.file_signature(), CACHE_VERSION, spec.size, spec.crop)
     names = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape"))
@@ -126,8 +143,7 @@ def cache_source(
     # The name may be that of a user's folder, with any character in it.
     key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
     decode = _DecodeFiles(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
-    job = _Job(key, len(source.ids), spec.size, "packing pictures", decode)
-    return _open_or_fill(cache_folder(spec), job, progress, verify)
+    return _Job(key, len(source.ids), spec.size, "packing pictures", decode)
 
 
 @dataclass(frozen=True)
@@ -178,6 +194,10 @@ class _DecodeFiles:
                     yield Skipped(self.ids[index], f"unreadable: {error}")
                 else:
                     yield picture
+
+
+def _is_complete(folder: Path, job: _Job) -> bool:
+    return _read_sidecar(folder / f"{job.key}.npy", folder / f"{job.key}.json", job.shape, False) is not None
 
 
 def _open_or_fill(folder: Path, job: _Job, progress: ProgressCallback, verify: bool) -> ImageCache:

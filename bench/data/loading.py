@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import splits
-from bench.data.cache import ImageCache, ProgressCallback, cache_procedural_faces, cache_source
+from bench.data.cache import (
+    ImageCache,
+    ProgressCallback,
+    cache_procedural_faces,
+    cache_source,
+    has_procedural_faces,
+    has_source,
+)
 from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known_identities
 from bench.data.fingerprint import dataset_statistics, split_images
 from bench.data.sources import DataSource, Source, find_source
@@ -43,6 +50,17 @@ def open_data(spec: DataSpec, *, progress: ProgressCallback | None = None, verif
     if spec.source == FACES:
         return _faces(spec, progress, verify)
     return _pictures(spec, find_source(Path(spec.source)), progress, verify)
+
+
+def is_prepared(spec: DataSpec) -> bool:
+    """Return whether :func:`open_data` would find every image decoded.
+
+    Raises:
+        DataError: there is no such source.
+    """
+    if spec.source == FACES:
+        return has_procedural_faces(spec, sum(FACES_COUNTS))
+    return has_source(spec, find_source(Path(spec.source)))
 
 
 def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:

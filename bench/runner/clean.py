@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import DiskError
 from bench.runner.run_folder import RUNS
-from bench.runner.status import lock_holder
+from bench.runner.status import folder_owner
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
     found = []
     for folder in folders:
         # Somebody trains there: the checkpoints are about to be needed, and sizes would be of a moment.
-        if lock_holder(folder):
+        if folder_owner(folder):
             continue
         for complete in (True, False):
             files = [
@@ -60,7 +60,7 @@ def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
     for folder in folders:
         # Looked for first: testing the lock of every folder would touch folders that have nothing to remove.
         files = tuple(p for p in sorted(folder.rglob(".*.tmp")) if p.is_file())
-        if files and not lock_holder(folder):
+        if files and not folder_owner(folder):
             found.append(Removable("leftovers of killed processes", str(folder), files, "nothing"))
     return found
 

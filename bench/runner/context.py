@@ -24,6 +24,7 @@ class RunContext:
         compute: device, precision and process group.
         store: the experiment's folder.
         callbacks: of whoever watches the run.
+        elsewhere: this process plans and watches only; other machines compute, each with the device it has.
     """
 
     request: Request
@@ -31,6 +32,12 @@ class RunContext:
     compute: Compute
     store: RunFolder
     callbacks: RunCallbacks
+    elsewhere: bool = False
+
+    @property
+    def precision(self) -> str:
+        """``--precision``, resolved where this process computes; ``auto`` on a head, which cannot know."""
+        return self.request.settings.precision if self.elsewhere else self.compute.precision
 
     @cached_property
     def where(self) -> dict[str, Any]:

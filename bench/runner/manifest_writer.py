@@ -64,7 +64,8 @@ class Manifest:
     Args:
         store: the experiment's folder.
         value: the manifest.
-        where: where this run computes (:attr:`bench.runner.context.RunContext.where`).
+        where: where this run computes (:attr:`bench.runner.context.RunContext.where`); ``None`` where other machines
+            compute its cells, or it computes none.
     """
 
     def __init__(
@@ -76,10 +77,13 @@ class Manifest:
     def elsewhere(self) -> list[str]:
         """Return the labels of finished cells that were computed with other software or hardware than this run's.
 
-        Images of other programs are not among them: no run can compute them.
+        Images of other programs are not among them: no run can compute them. A head computes nothing: its cells are
+        compared with the first of them.
         """
         done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
-        return sorted({c["label"] for c in done if any(w != self._where for w in places_of(c))})
+        first = next((place for cell in done for place in places_of(cell)), None)
+        here = first if self._where is None else self._where
+        return sorted({c["label"] for c in done if any(w != here for w in places_of(c))})
 
     def add(self, entry: dict[str, Any], *, stored: bool = False) -> None:
         """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed.
@@ -132,7 +136,19 @@ class Manifest:
         # Backwards, so that the first place of a model counts where it has several.
         order = {cell.model: i for i, cell in reversed(list(enumerate(plan.cells)))}
         self.value["cells"].sort(key=lambda c: (order.get(c["model"], len(order)), c["mask"], c["seed"]))
+        self._tell_where_others_computed()
         self._write()
+
+    def _tell_where_others_computed(self) -> None:
+        """Of a run whose cells other machines computed, put what these agree on in the place of the head's own."""
+        done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
+        places = [place for cell in done for place in places_of(cell)]
+        if self._where is not None or not places:
+            return
+        agreed = {k: v for k, v in places[0].items() if all(place.get(k) == v for place in places)}
+        self.value["hardware"] = {"computed by": "jobs of a scheduler", **agreed}
+        if self.value["settings"]["precision"] == "auto" and "precision" in agreed:
+            self.value["settings"]["precision"] = agreed["precision"]
 
 
 def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +193,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         **request.settings.as_dict(),
         "masks": list(request.masks),
         "models": list(request.models),
-        "precision": context.compute.precision,
+        "precision": context.precision,
         "pictures": request.pictures,
     }
     if old is not None:
@@ -221,12 +237,12 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         title = f"bench run --config {store.folder / CONFIG}: the options as resolved"
         text = options_as_toml(options, title)
         atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-    return Manifest(store, value, context.where)
+    return Manifest(store, value, None if context.elsewhere else context.where)
 
 
 def cell_setup(context: RunContext) -> dict[str, Any]:
     """Return what all cells of an experiment share; each records it, so that the manifest can be rebuilt from them."""
-    settings = {**context.request.settings.as_dict(), "precision": context.compute.precision}
+    settings = {**context.request.settings.as_dict(), "precision": context.precision}
     shared = {name: value for name, value in settings.items() if name not in _MAY_DIFFER}
     return {"settings": shared, "data": context.data.fingerprint}
 
@@ -236,8 +252,17 @@ def _differing(old: Mapping[str, Any], context: RunContext) -> list[str]:
     defaults = RunConfig().as_dict()  # of settings that the older program did not have
     setup = cell_setup(context)
     recorded = old["settings"]
-    found = [name for name, value in setup["settings"].items() if recorded.get(name, defaults[name]) != value]
+    found = [
+        name
+        for name, value in setup["settings"].items()
+        if not _agrees(name, recorded.get(name, defaults[name]), value)
+    ]
     return [*found, "data"] if old["data"]["fingerprint"] != setup["data"] else found
+
+
+def _agrees(name: str, recorded: Any, value: Any) -> bool:
+    """Return whether a recorded setting is this run's; a head's precision may be ``auto``, which any answers."""
+    return bool(recorded == value) or (name == "precision" and "auto" in (recorded, value))
 
 
 def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
@@ -281,7 +306,7 @@ def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None
             record = read_checked_json(path)
             held = record.get("setup")
             # Older cells do not say; their rows are checked when they are read.
-            if held is not None and {k: held[k] for k in setup} != as_json(setup):
+            if held is not None and not _is_setup(held, as_json(setup)):
                 context.callbacks.warn(f"{path.parent}: left out, since it is of another set-up")
                 continue
             entry = {k: v for k, v in record.items() if k not in (*CELL_RECORD, CELL_PICTURES)}
@@ -292,6 +317,16 @@ def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None
             continue
         found = [*earlier, (entry, (held or {}).get("masks"))]
     return found
+
+
+def _is_setup(held: Mapping[str, Any], setup: Mapping[str, Any]) -> bool:
+    """Return whether a cell's record of its set-up is ``setup``, as JSON holds it."""
+    settings = held["settings"]
+    return (
+        held["data"] == setup["data"]
+        and settings.keys() == setup["settings"].keys()
+        and all(_agrees(name, settings[name], value) for name, value in setup["settings"].items())
+    )
 
 
 def _describe_data(prepared: PreparedRun) -> dict[str, Any]:

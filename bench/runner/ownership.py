@@ -8,6 +8,7 @@ and taken over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -124,8 +125,22 @@ class Ownership:
             os.link(written, self.path)
         except FileExistsError:
             return False
+        except OSError as error:
+            # FAT has no links. Its file is empty for a moment, which read_owner takes for nobody's; such disks are not
+            # shared by machines, and the operating system's lock works there.
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            return self._create_without_link(written.read_bytes())
         finally:
             written.unlink(missing_ok=True)
+        return True
+
+    def _create_without_link(self, content: bytes) -> bool:
+        try:
+            with self.path.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
         return True
 
     def _beat(self) -> None:

@@ -65,7 +65,12 @@ class PreparedRun:
 
 
 def prepare_run(
-    request: Request, callbacks: RunCallbacks, root: Path = Path(), *, share: float = 1.0
+    request: Request,
+    callbacks: RunCallbacks,
+    root: Path = Path(),
+    *,
+    share: float = 1.0,
+    elsewhere: bool = False,
 ) -> PreparedRun:
     """Check everything that can be checked, open the data (packing them once) and plan the cells.
 
@@ -74,18 +79,23 @@ def prepare_run(
         callbacks: of whoever watches.
         root: what ``runs/`` and ``reports/`` lie in.
         share: part of the device's memory that this process may plan with, beside other jobs of one run.
+        elsewhere: other machines compute: neither the device nor the precision that is asked for must be here.
     """
     callbacks = ProtectedCallbacks(callbacks)
     wanted = expand_metrics(("primary", *request.settings.metrics))
     # Before the data: a misspelled option must not wait for an hour of packing.
     entries = load_models(request)
-    compute = select_device(
-        request.device,
-        request.settings.precision,
-        deterministic=request.settings.deterministic,
-        cuda_graphs=request.settings.cuda_graphs,
-    )
     settings = request.settings
+    compute = (
+        select_device("cpu")
+        if elsewhere
+        else select_device(
+            request.device,
+            settings.precision,
+            deterministic=settings.deterministic,
+            cuda_graphs=settings.cuda_graphs,
+        )
+    )
     # Divided here and not only in the jobs: the number of threads is recorded with every result, and
     # compared.
     if request.jobs != 1:
@@ -95,13 +105,7 @@ def prepare_run(
         torch.set_num_threads(max(1, torch.get_num_threads() // len(slots)))
         share = memory_share(slots)
     compute = dataclasses.replace(compute, memory_share=share)
-    spec = DataSpec(
-        source=request.data,
-        size=settings.size,
-        crop=settings.crop,
-        split=settings.split,
-        allow_unreadable=request.allow_unreadable,
-    )
+    spec = data_spec(request)
     # One process packs, the others find the pack.
     data = open_data(spec, progress=callbacks.preparing) if compute.process_group.is_main else None
     # Says only that the pack is there.
@@ -127,7 +131,9 @@ def prepare_run(
     unavailable |= unavailable_sets
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")
-    context = RunContext(request, data, compute, RunFolder(experiment_name(request), root), callbacks)
+    context = RunContext(
+        request, data, compute, RunFolder(experiment_name(request), root), callbacks, elsewhere
+    )
     # After the metrics, whose networks are on the device already, so that the batch fits beside them.
     settings = batch_size.resolve_auto_batch_size(context, entries)
     context = dataclasses.replace(context, request=dataclasses.replace(request, settings=settings))
@@ -138,6 +144,18 @@ def prepare_run(
         sets=sets,
         unavailable=unavailable,
         test_images=test_images,
+    )
+
+
+def data_spec(request: Request) -> DataSpec:
+    """Return which images a run needs, cut to which size."""
+    settings = request.settings
+    return DataSpec(
+        source=request.data,
+        size=settings.size,
+        crop=settings.crop,
+        split=settings.split,
+        allow_unreadable=request.allow_unreadable,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.config import Request
 from bench.errors import DiskError, UsageError
@@ -14,7 +15,7 @@ from bench.runner import cell_files, estimate, manifest_writer
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.launchers import run_in_slots
 from bench.runner.plan import Cell, unique_trainings
-from bench.runner.prepare import PreparedRun, prepare_run
+from bench.runner.prepare import PreparedRun, experiment_name, prepare_run
 from bench.runner.run_folder import RunFolder
 from bench.runner.train import is_trained
 from bench.runner.work import (
@@ -44,8 +45,14 @@ class RunOutcome:
     is_main: bool = True
 
 
-#: Has units of work computed elsewhere and returns when all have ended: key of a cell -> why it failed.
-Launcher = Callable[[PreparedRun, Sequence[WorkUnit]], Mapping[str, CellFailure]]
+class Launcher(Protocol):
+    """Has work done by other machines."""
+
+    def prepare_data(self, request: Request, store: RunFolder, callbacks: RunCallbacks) -> None:
+        """Have the images decoded once, before the run is planned on this machine."""
+
+    def __call__(self, prepared: PreparedRun, units: Sequence[WorkUnit]) -> Mapping[str, CellFailure]:
+        """Have ``units`` computed and return when all have ended: key of a cell -> why it failed."""
 
 
 def run_experiment(
@@ -65,7 +72,9 @@ def run_experiment(
         UsageError, DataError: before anything is trained.
         InterruptedTrainingError: on a signal, after a checkpoint.
     """
-    return execute_plan(prepare_run(request, callbacks, root), on=on)
+    if on is not None:
+        on.prepare_data(request, RunFolder(experiment_name(request), root), callbacks)
+    return execute_plan(prepare_run(request, callbacks, root, elsewhere=on is not None), on=on)
 
 
 def execute_plan(prepared: PreparedRun, *, on: Launcher | None = None) -> RunOutcome:
@@ -164,7 +173,12 @@ class _Job:
         images, compute = len(self.prepared.test_images.ids), self.context.compute
         store = self.context.store
         steps_done = {plan.key: newest_step(store.training(plan.slug, plan.key)) for plan in to_train}
-        foreseen = estimate.estimate_run(to_train, open_cells, images, compute, steps_done)
+        # How fast other machines are is not known here.
+        foreseen = (
+            None
+            if self.context.elsewhere
+            else estimate.estimate_run(to_train, open_cells, images, compute, steps_done)
+        )
         done = len(runnable) - len(open_cells)
         self._tell_of_samples(runnable)
         for cell in open_cells:

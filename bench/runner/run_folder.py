@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +15,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DiskError, UsageError
+from bench.runner.ownership import OwnedElsewhereError, Owner, Ownership, read_owner
 from reports.results import atomic_io
 from reports.results import manifest as manifests
 
 RUNS, REPORTS = Path("runs"), Path("reports")
+#: In an experiment's folder: which process works in it.
+OWNER = ".owner"
 # In a checkout, reports/ is also the package of that name: a page must not land in one of its folders.
 _RESERVED = {"results", "statistics", "claims", "sections", "templates"}
 
@@ -62,10 +64,12 @@ class RunFolder:
         self.name, self.root = check_name(name), root
         self.folder = root / RUNS / name
         self.report_folder = root / REPORTS / name
-        self._lock: FileLock | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> RunFolder:
-        """Create and lock the folder; the lock goes with the process, so a killed run leaves none behind.
+        """Create the folder and keep other runs out of it, on this machine and on others.
+
+        A killed run keeps nobody out: at once on its own machine, after a minute and a half on another.
 
         Raises:
             BusyError: another process holds it (its number and host are named).
@@ -73,29 +77,27 @@ class RunFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Held by the operating system, so it needs no heartbeat; other machines are kept out of units by
-            # their owner files.
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            lock.acquire()
-            # Beside the lock and not in it, since on some systems a locked file cannot be read.
-            (self.folder / ".holder").write_text(f"{os.getpid()} on {socket.gethostname()}")
+            with contextlib.ExitStack() as held:
+                # Both: the operating system's lock goes with the process, whatever its host calls itself, but over
+                # NFS it may be local to a machine, or missing.
+                held.enter_context(FileLock(self.folder / ".lock", timeout=0))
+                held.enter_context(Ownership(self.folder / OWNER))
+                self._held = held.pop_all()
         except Timeout:
-            holder = self.folder / ".holder"
-            who = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
-            raise BusyError(
-                f"{self.folder} is in use by another run{who}; wait for it or give another --name"
-            ) from None
+            raise self._busy(read_owner(self.folder / OWNER)) from None
+        except OwnedElsewhereError:
+            raise self._busy(read_owner(self.folder / OWNER)) from None
         except OSError as error:
             raise BenchError(f"{self.folder} cannot be written: {error.strerror or error}") from error
-        self._lock = lock
         return self
+
+    def _busy(self, owner: Owner | None) -> BusyError:
+        who = f" ({owner})" if owner else ""
+        return BusyError(f"{self.folder} is in use by another run{who}; wait for it or give another --name")
 
     def __exit__(self, *_: object) -> None:
         """Release the folder."""
-        if self._lock is not None:
-            # Before the release: after it, the note may be that of the next owner.
-            (self.folder / ".holder").unlink(missing_ok=True)
-            self._lock.release()
+        self._held.close()
 
     @property
     def manifest_path(self) -> Path:

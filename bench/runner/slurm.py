@@ -12,128 +12,34 @@ results are the content-addressed folders on the shared file system; submitit's 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.errors import BenchError, UsageError
+from bench.config import Request
+from bench.errors import UsageError
+from bench.runner.callbacks import RunCallbacks
+from bench.runner.data_job import prepare_data_by_job
 from bench.runner.ownership import read_owner
 from bench.runner.prepare import PreparedRun
-from bench.runner.run_folder import write_json
+from bench.runner.run_folder import RunFolder, write_json
+from bench.runner.slurm_jobs import (
+    MISSING_POLLS,
+    SlurmConfig,
+    UnitProcess,
+    make_executor,
+    read_queue,
+    sleep_unless_stopped,
+)
 from bench.runner.unit_status import job_log, read_jobs
 from bench.runner.work import CellFailure, WorkUnit, portable_request, read_outcome, write_request
 from bench.training.signals import InterruptedTrainingError, StopSignals
 from models.discovery import PROGRAM_PREFIX
-from models.registry import did_you_mean
 
-#: Settings that submitit knows for every scheduler; all others are handed to Slurm.
-_GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "name")
-#: What schedulers warn a job with before its time is up; submitit handles one of them.
-_WARNINGS = {signal.SIGUSR1, signal.SIGUSR2}
 #: A unit whose job vanishes or ends without an outcome this often has failed.
 _ATTEMPTS = 3
-#: The queue may not list a job for a moment after its submission, nor its outcome be visible at once over NFS.
-_MISSING_POLLS = 3
-
-
-@dataclass(frozen=True)
-class SlurmConfig:
-    """What ``slurm.toml`` holds.
-
-    Attributes:
-        parameters: handed through to submitit: ``partition``, ``gres``, ``time``, ``constraint``,
-            ``array_parallelism``, ``cpus_per_task``, ``timeout_min`` and any other.
-        lead_seconds: time between the checkpoint and the time limit.
-        poll_seconds: time between two looks at the queue.
-        mixed: let a training resume on a machine of another kind.
-        setup: shell lines that each job runs first (``module load ...``).
-    """
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    lead_seconds: int = 120
-    poll_seconds: float = 15.0
-    mixed: bool = False
-    setup: tuple[str, ...] = ()
-
-
-def read_slurm_config(path: Path, *, mixed: bool = False) -> SlurmConfig:
-    """Read ``slurm.toml``.
-
-    Raises:
-        UsageError: the file is missing, not TOML, or a value is of the wrong kind.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"--on {path}: not readable: {error}") from error
-    own: dict[str, Any] = {}
-    kinds = {"lead_seconds": int, "poll_seconds": (int, float), "mixed": bool, "setup": list}
-    for name, kind in kinds.items():
-        if name in values:
-            own[name] = values.pop(name)
-            if not isinstance(own[name], kind):  # type: ignore[arg-type]
-                raise UsageError(f"--on {path}: {name} = {own[name]!r} is of the wrong kind")
-    # Everything else goes to Slurm unseen, so only a table, which no parameter is, can be told as a mistake.
-    for name, value in values.items():
-        if isinstance(value, dict):
-            known = [*kinds, *_GENERIC]
-            raise UsageError(f"--on {path}: [{name}] is not known{did_you_mean(name, known)}")
-    own["setup"] = tuple(own.get("setup", ()))
-    return SlurmConfig(parameters=values, **{**own, "mixed": own.get("mixed", False) or mixed})
-
-
-class UnitProcess:
-    """What a job runs: a command in a process of its own, which a signal ends after a checkpoint.
-
-    submitit calls :meth:`checkpoint` when the time limit or a preemption is near, and submits the returned call again
-    under the same job number.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self.command = list(command)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> int:
-        """Run the command to its end and return its exit code; how the unit ended is in its folder."""
-        # Slurm may signal every process of a job, and these signals end a process that expects none. A blocked signal
-        # stays blocked in the child, and one for this process is only delayed; ignoring it would lose it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _WARNINGS)
-        try:
-            self._process = subprocess.Popen(self.command)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        _wait_for_end(self._process)
-        return self._process.wait()
-
-    def checkpoint(self) -> Any:
-        """End the command after its checkpoint, and have it called again."""
-        from submitit.helpers import DelayedSubmission
-
-        # SIGTERM is what a run ends on after a checkpoint; the wait keeps the job alive until it is written.
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            _wait_for_end(self._process)
-        # A new object: the process of this one must not be pickled.
-        return DelayedSubmission(UnitProcess(self.command))
-
-
-def _wait_for_end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process without reaping it.
-
-    ``checkpoint`` runs in a signal handler, in the middle of ``__call__``: there ``Popen.wait`` would wait for ever for
-    the lock that the interrupted ``Popen.wait`` holds.
-    """
-    with contextlib.suppress(ChildProcessError):  # it has been reaped already
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 @dataclass
@@ -174,6 +80,10 @@ class SlurmLauncher:
             )
         self.config = config
 
+    def prepare_data(self, request: Request, store: RunFolder, callbacks: RunCallbacks) -> None:
+        """Have one job decode the images, unless that is done: see :func:`prepare_data_by_job`."""
+        prepare_data_by_job(request, self.config, store, callbacks)
+
     def __call__(self, prepared: PreparedRun, units: Sequence[WorkUnit]) -> dict[str, CellFailure]:
         """Have ``units`` computed, and return the failures of those that left no outcome, by key of a cell.
 
@@ -185,7 +95,7 @@ class SlurmLauncher:
             for _ in watch.polls():
                 if stop.signum:
                     raise InterruptedTrainingError(stop.signum, "watching; the jobs go on in the queue")
-                _sleep(self.config.poll_seconds, stop)
+                sleep_unless_stopped(self.config.poll_seconds, stop)
         return watch.failures
 
 
@@ -252,9 +162,9 @@ class _Watch:
                 self.callbacks.note(f"{unit.name}: job {job.job} {state.lower()}{on}")
             job.state, job.missing = state, 0
             return False
-        # Counted in a row: one look that misses a job says little, see _MISSING_POLLS.
+        # Counted in a row: one look that misses a job says little, see MISSING_POLLS.
         job.missing += 1
-        return job.missing >= _MISSING_POLLS
+        return job.missing >= MISSING_POLLS
 
     def _give_up(self, unit: WorkUnit) -> None:
         outcome, job = read_outcome(self.store, unit), self._jobs[unit.key]
@@ -272,25 +182,10 @@ class _Watch:
         """Submit one array of jobs, one for each unit."""
         if not units:
             return
-        # Imported where it is used: submitit is an extra.
-        import submitit
-
         request, root = portable_request(self.prepared.context)
         self._folder.mkdir(parents=True, exist_ok=True)
         path = write_request(request, root)
-        # submitit gives up requeueing after a number of time limits; a training may need hundreds.
-        executor = submitit.AutoExecutor(folder=self._folder, cluster="slurm", slurm_max_num_timeout=1000)
-        parameters = {
-            name if name in _GENERIC or name.startswith("slurm_") else f"slurm_{name}": value
-            for name, value in self.config.parameters.items()
-        }
-        # Taken out first: submitit's own spelling of the same setting would be given twice.
-        setup = [*self.config.setup, *parameters.pop("slurm_setup", [])]
-        executor.update_parameters(
-            **{"name": f"bench-{self.store.name}"[:60], **parameters},
-            slurm_signal_delay_s=self.config.lead_seconds,
-            slurm_setup=setup,
-        )
+        executor = make_executor(self.config, self._folder, f"bench-{self.store.name}"[:60])
         # One array instead of a job each: schedulers count and limit submissions.
         with executor.batch():
             jobs = [executor.submit(UnitProcess(self._command(unit, path, root))) for unit in units]
@@ -323,30 +218,3 @@ class _Watch:
         }
         write_json(self.store.folder / "jobs.json", stored)
         self._changed = False
-
-
-def read_queue() -> dict[str, str]:
-    """Return the user's jobs that are waiting or running: number -> state and reason.
-
-    Raises:
-        BenchError: the controller does not answer.
-    """
-    # --array lists the members of an array one by one, as jobs.json names them.
-    command = ["squeue", "--noheader", "--array", "--me", "--format", "%i|%T|%r"]
-    for attempt in range(5):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode == 0:
-            jobs = {}
-            for line in done.stdout.splitlines():
-                job, state, reason = (part.strip() for part in line.split("|", 2))
-                jobs[job] = state if reason in ("None", "") else f"{state} ({reason})"
-            return jobs
-        time.sleep(2**attempt)  # a controller that restarts is away for seconds
-    raise BenchError(f"squeue does not answer: {done.stderr.strip() or done.returncode}")
-
-
-def _sleep(seconds: float, stop: StopSignals) -> None:
-    deadline = time.monotonic() + seconds
-    # In short naps, so that a signal is noticed at once and not at the next look.
-    while time.monotonic() < deadline and not stop.signum:
-        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))

@@ -1,4 +1,4 @@
-"""The status of an experiment, read from its folder: cells, unfinished trainings, units of work, size, holder.
+"""The status of an experiment, read from its folder: cells, unfinished trainings, units of work, size, owner.
 
 Imports no torch.
 """
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+from bench.runner.ownership import Owner, is_lost, read_owner
+from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 
@@ -44,7 +43,7 @@ class RunStatus:
             not started or being trained; of ``damaged`` ones, files are empty or gone.
         trainings: those that are not complete.
         units: units of work that were submitted or begun, with ``--jobs`` and ``--on``.
-        holder: process that works in the folder, if one does.
+        owner: process that works in the folder, if one does.
         num_bytes: what the folder takes.
         report: the page, if it is written.
     """
@@ -55,7 +54,7 @@ class RunStatus:
     cells: list[dict[str, Any]]
     trainings: list[TrainingStatus]
     units: list[UnitStatus]
-    holder: str | None
+    owner: Owner | None
     num_bytes: int
     report: Path | None
 
@@ -106,7 +105,7 @@ def read_status(folder: Path) -> RunStatus:
             _training(f) for f in sorted(folder.glob("trainings/*")) if not (f / "training.json").is_file()
         ],
         units=read_units(folder),
-        holder=lock_holder(folder),
+        owner=folder_owner(folder),
         num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,
     )
@@ -123,19 +122,10 @@ def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]
     return entry["status"], entry.get("reason")
 
 
-def lock_holder(folder: Path) -> str | None:
-    """Return the process that holds an experiment's folder (``123 on host``), or ``None``."""
-    if not (folder / ".lock").exists():
-        return None
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return None
-    except Timeout:
-        # The holder writes its note after it has the lock, so the note may be missing for a moment.
-        note = folder / ".holder"
-        return note.read_text().strip() if note.is_file() else "unknown"
-    except OSError:  # read-only: nobody can work in it
-        return None
+def folder_owner(folder: Path) -> Owner | None:
+    """Return the living process that works in an experiment's folder, or ``None``."""
+    owner = read_owner(folder / OWNER)
+    return None if owner is None or is_lost(folder / OWNER, owner) else owner
 
 
 def completed_steps(training: Path) -> int:

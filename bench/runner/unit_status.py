@@ -1,17 +1,21 @@
 """How the units of work of an experiment stand, read from its folder: who computes them, how they ended, their jobs.
 
-Imports no torch, and asks no queue: what is known of a job is what the head that watched it wrote to ``jobs.json``.
+Imports no torch, and asks no queue: what is known of a job is what the head that watched it wrote to ``jobs.json``, and
+what the job itself wrote to its log.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.runner.ownership import is_lost, read_owner
+
+_LOG_END_BYTES = 4096
 
 UnitStage = Literal["queued", "running", "lost", "stopped", "finished", "failed"]
 #: In the order in which they are shown.
@@ -31,6 +35,7 @@ class UnitStatus:
         queue: what the queue said of the job when the head last looked.
         attempts: how often it was submitted.
         log: standard error of its job, if there is such a file.
+        last_line: what that file ends with; empty where there is none, or nothing in it.
         reason: why it failed.
         seconds: from its start to its end; ``None`` of one that has not ended.
     """
@@ -42,6 +47,7 @@ class UnitStatus:
     queue: str = ""
     attempts: int = 0
     log: str | None = None
+    last_line: str = ""
     reason: str | None = None
     seconds: float | None = None
 
@@ -49,6 +55,23 @@ class UnitStatus:
 def job_log(folder: Path, job: str) -> Path:
     """Return where submitit puts the standard error of a job, below an experiment's folder."""
     return folder / "jobs" / f"{job}_0_log.err"
+
+
+def read_last_line(log: Path) -> str:
+    """Return the last line of a log that says anything, at most 200 characters of it; empty where there is none.
+
+    Only the end of the file is read: logs of hundreds of jobs may be megabytes each, on a network file system.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_END_BYTES))
+            end = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    # Other programs write there too: nothing in it may steer the terminal.
+    lines = ("".join(c for c in line if c.isprintable()).strip() for line in end.splitlines())
+    return next((line[:200] for line in reversed(list(lines)) if line), "")
 
 
 def read_jobs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -89,6 +112,7 @@ def _unit(folder: Path, name: str, job: Mapping[str, Any]) -> UnitStatus | None:
         "queue": job.get("state", ""),
         "attempts": job.get("attempts", 0),
         "log": str(log) if number and log.is_file() else None,
+        "last_line": read_last_line(log) if number else "",
     }
     if (owner := read_owner(place / "owner")) is not None:
         stage: UnitStage = "lost" if is_lost(place / "owner", owner) else "running"

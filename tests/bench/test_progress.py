@@ -111,7 +111,7 @@ def test_without_a_terminal_there_are_plain_lines_only() -> None:
         callbacks.training_done("GLCIC", 1.0)
         callbacks.cell_done("GLCIC", "center", {"psnr_db": 21.5})
     assert output.getvalue().splitlines() == [
-        "1 cell; 1 training to run: unknown time on this machine.",
+        "1 cell; 1 training to run.",
         "[1/1] training GLCIC: 100 steps",
         "GLCIC on center: psnr_db 21.5",
         "finished in 1 s",

@@ -158,8 +158,12 @@ def finished_with_releases(cluster: SlurmCluster, head: subprocess.Popen[str]) -
 
 def test_the_four_models_give_the_weights_of_a_local_run(cluster: SlurmCluster, shared: Path) -> None:
     remote = bench(cluster, shared, "run", *_FOUR, "--name", "remote", "--on", "slurm.toml")
+    # Only then, or the local run might decode the images first.
+    wait_for(lambda: any(shared.glob("runs/remote/jobs/*")), head=remote)
     local = bench(cluster, shared, "run", *_FOUR, "--name", "local")
-    assert "submitted 4 units" in finished(remote)
+    printed = finished(remote)
+    assert "which decodes the images before the units are planned" in printed
+    assert "submitted 4 units" in printed
     finished(local)
     assert len(weights(shared, "remote")) == 4
     assert_equal_weights(weights(shared, "remote"), weights(shared, "local"))

@@ -16,7 +16,7 @@ import pytest
 from bench.cli import cli
 from bench.cli.commands.run import run_command as run_command
 from bench.cli.config_file import options_from_mapping
-from bench.runner.slurm import read_slurm_config
+from bench.runner.slurm_jobs import read_slurm_config
 from models.external_program import load_program
 
 ROOT = Path(__file__).resolve().parents[2]

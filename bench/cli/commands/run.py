@@ -531,7 +531,8 @@ def _launcher(on: str | None, *, mixed: bool) -> Any:
     """Return what ``--on`` names; ``None`` for this machine."""
     if on in (None, "local"):
         return None
-    from bench.runner.slurm import SlurmLauncher, read_slurm_config
+    from bench.runner.slurm import SlurmLauncher
+    from bench.runner.slurm_jobs import read_slurm_config
 
     return SlurmLauncher(read_slurm_config(Path(on), mixed=mixed))
 

@@ -119,7 +119,7 @@ def _show_units(units: list[UnitStatus]) -> None:
 
 
 def _describe_unit(unit: UnitStatus) -> str:
-    """Return a unit's name, its job, where it is, and why it failed."""
+    """Return a unit's name, its job, where it is, why it failed, and what its log ends with."""
     words = [unit.name]
     if unit.job:
         times = f", submitted {unit.attempts} times" if unit.attempts > 1 else ""
@@ -129,12 +129,13 @@ def _describe_unit(unit: UnitStatus) -> str:
         words.append(f"{'no heartbeat of' if unit.stage == 'lost' else 'on'} {unit.where}")
     if unit.reason:
         words.append(unit.reason)
-    if unit.log and unit.stage in ("failed", "lost"):
-        words.append(f"log {unit.log}")
+    # Of the others the log says only what the stage says.
+    if unit.log and unit.stage in ("failed", "lost", "stopped"):
+        words.append(f"log {unit.log}{': ' + unit.last_line if unit.last_line else ''}")
     return "; ".join(words)
 
 
 def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
-    running = f"; running (process {status.holder})" if status.holder else ""
+    running = f"; running ({status.owner})" if status.owner else ""
     return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"

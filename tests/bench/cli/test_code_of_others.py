@@ -13,7 +13,8 @@ import pytest
 
 from bench.cli.commands.run import run_command
 from bench.cli.config_file import option_keys
-from bench.runner.slurm import SlurmConfig, _Watch
+from bench.runner.slurm import _Watch
+from bench.runner.slurm_jobs import SlurmConfig
 from models.template import template_source
 from reports.results.manifest import SEAL, manifest_checksum
 from tests.bench.cli.test_cli import bench, error_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -96,3 +97,29 @@ def test_a_living_owner_is_not_waited_for_for_ever(tmp_path: Path) -> None:
             pass
         assert time.monotonic() - began >= 1.0
         assert path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_disk_without_links_has_owners_too(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    with Ownership(tmp_path / "owner"):
+        owner = read_owner(tmp_path / "owner")
+        assert owner is not None
+        assert owner.process == os.getpid()
+        with pytest.raises(OwnedElsewhereError), Ownership(tmp_path / "owner"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_no_disk_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match="no space"), Ownership(tmp_path / "owner"):
+        pass

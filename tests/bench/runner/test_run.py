@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,10 @@ from bench.config import Request, resolve_config
 from bench.errors import UsageError
 from bench.profiling.peak_memory import PeakMemory
 from bench.runner.callbacks import RunCallbacks
+from bench.runner.ownership import LOST_SECONDS
 from bench.runner.run import run_experiment
-from bench.runner.run_folder import BusyError, RunFolder
+from bench.runner.run_folder import OWNER, BusyError, RunFolder
+from bench.runner.status import folder_owner
 from bench.training.device import select_device
 from models.template import template_source
 from reports.render import render_report
@@ -312,6 +315,22 @@ def test_a_second_run_is_told_who_holds_the_folder(workplace: Path) -> None:
         holder.communicate()
     with RunFolder("busy"):  # a killed holder leaves nothing in the way
         pass
+
+
+def test_a_run_on_another_machine_keeps_the_folder_until_its_heart_stops(workplace: Path) -> None:
+    """Over NFS a lock of the operating system may not be seen by other machines."""
+    folder = RunFolder("far")
+    folder.folder.mkdir(parents=True)
+    owner = folder.folder / OWNER
+    owner.write_text(json.dumps({"host": "login2", "process": 4711, "started": "1"}))
+    with pytest.raises(BusyError, match=r"in use by another run \(process 4711 on login2\)"), folder:
+        pass
+    assert str(folder_owner(folder.folder)) == "process 4711 on login2"
+    os.utime(owner, (time.time() - LOST_SECONDS - 60,) * 2)
+    assert folder_owner(folder.folder) is None
+    with folder:
+        assert str(folder_owner(folder.folder)) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert folder_owner(folder.folder) is None
 
 
 def _command(pictures: Path, unet: Path) -> list[str]:

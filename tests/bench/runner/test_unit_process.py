@@ -29,7 +29,7 @@ time.sleep(60)
 _JOB = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from bench.runner.slurm import UnitProcess
+from bench.runner.slurm_jobs import UnitProcess
 
 unit = UnitProcess([sys.executable, "-c", Path("unit.py").read_text()])
 
@@ -66,6 +66,6 @@ def test_a_warning_waits_for_the_checkpoint_and_hands_the_command_back(tmp_path:
 
 
 def test_the_exit_code_is_that_of_the_command() -> None:
-    from bench.runner.slurm import UnitProcess
+    from bench.runner.slurm_jobs import UnitProcess
 
     assert UnitProcess([sys.executable, "-c", "raise SystemExit(3)"])() == 3

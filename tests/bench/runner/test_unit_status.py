@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.runner.ownership import Ownership
-from bench.runner.unit_status import UnitStatus, read_units
+from bench.runner.unit_status import UnitStatus, read_last_line, read_units
 from bench.runner.work import CellFailure, UnitOutcome
 from tests.bench.cli.test_cli import bench
 
@@ -67,6 +67,27 @@ def test_a_failed_unit_has_its_reason_and_its_log(tmp_path: Path) -> None:
     log.write_text("Traceback ...")
     failed = by_name(tmp_path)["b"]
     assert (failed.stage, failed.reason, failed.log) == ("failed", "RuntimeError: no such loss", str(log))
+    assert failed.last_line == "Traceback ..."
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", ""),
+        (b"\n \n", ""),
+        (b"one\ntwo\n\n", "two"),
+        (
+            b"x" * 10_000 + b"\nslurmstepd: error: *** JOB 8 CANCELLED DUE TO NODE FAILURE ***",
+            "slurmstepd: error: *** JOB 8 CANCELLED DUE TO NODE FAILURE ***",
+        ),
+        (b"\x1b[31mred\x1b[0m and \xff", "[31mred[0m and \ufffd"),
+        (b"y" * 10_000, "y" * 200),
+    ],
+)
+def test_the_end_of_a_log_is_read(content: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert read_last_line(tmp_path / "log") == line
+    assert read_last_line(tmp_path / "gone") == ""
 
 
 def test_an_owner_without_a_heartbeat_is_lost(tmp_path: Path) -> None:
@@ -117,7 +138,7 @@ def test_bench_status_shows_units_and_their_jobs(workplace: Path, pictures_dir: 
         UnitOutcome("failed", {"one": CellFailure("no such loss", "")}, host="n2", seconds=1.0),
     )
     (folder / "jobs").mkdir()
-    (folder / "jobs/12_2_0_log.err").write_text("")
+    (folder / "jobs/12_2_0_log.err").write_text("INFO started\nRuntimeError: no such loss\n")
     end(folder, "mean-4", UnitOutcome("done", host="n2", seconds=1.0))
     with Ownership(folder / "units/glcic-1/owner"):
         output = bench("status", "kept").output
@@ -126,6 +147,7 @@ def test_bench_status_shows_units_and_their_jobs(workplace: Path, pictures_dir: 
     here = f"process {os.getpid()} on {socket.gethostname()}"
     assert f"running      glcic-1; job 12_0; on {here}" in output
     assert "queued       glcic-2; job 12_1 pending (priority), submitted 2 times" in output
-    assert "failed       glcic-3; job 12_2; on n2; no such loss; log runs/kept/jobs/12_2_0_log.err" in output
+    failed = "failed       glcic-3; job 12_2; on n2; no such loss; log runs/kept/jobs/12_2_0_log.err"
+    assert f"{failed}: RuntimeError: no such loss" in output
     assert "mean-4" not in output  # what has finished needs no line
     assert [unit["stage"] for unit in listed["units"]] == ["running", "queued", "failed", "finished"]
