@@ -21,6 +21,7 @@ from reports.leaderboard import leaderboard_rows
 from reports.render import render_report
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.summary import summarize
 from tests.bench.cli.test_cli import bench
 from tests.reports.synthetic import make_experiment
@@ -143,6 +144,29 @@ def test_the_same_what_on_two_machines_stays_two_methods(tmp_path: Path) -> None
     page = render_report(merged.folder, tmp_path / "report").read_text(encoding="utf-8")
     assert page.count("MGS-IIM (on cpu)") > 1
     assert page.count("MGS-IIM (on NVIDIA H100)") > 1
+
+
+def test_two_machines_are_not_two_seeds_for_a_verdict(tmp_path: Path) -> None:
+    """Two trainings of each model decide no claim, and the same two on another machine are not four."""
+    about = {
+        **CELEBA,
+        "models": ("context-encoder", "glcic", "pconv", "mgs-iim"),
+        "seeds": (0, 1),
+        "images": 60,
+    }
+    alone = computed(make_experiment(tmp_path, name="cpu", **about), CPU)  # type: ignore[arg-type]
+    means = {"context-encoder": 22.6, "glcic": 23.9, "pconv": 23.5, "mgs-iim": 24.4}
+    other = computed(make_experiment(tmp_path, name="gpu", means=means, **about), GPU)  # type: ignore[arg-type]
+    merged = load_experiment(merge_experiments([alone, other], "all", runs=tmp_path / "runs"))
+    pairs = paired_differences(merged.rows, ["psnr_db"])
+    assert len(pairs) == 8 * 7 / 2
+    assert set(pairs["seeds_a"]) == set(pairs["seeds_b"]) == {2}
+    assert set(pairs["verdict"]) == {"inconclusive"}
+    verdicts = [(v.claim.key, v.outcome) for v in evaluate_claims(merged)]
+    assert verdicts == [(v.claim.key, v.outcome) for v in evaluate_claims(load_experiment(alone))]
+    # As many seeds of one machine do decide some of them: the test above can fail.
+    enough = make_experiment(tmp_path, name="enough", **(about | {"seeds": (0, 1, 2, 3)}))  # type: ignore[arg-type]
+    assert set(paired_differences(load_experiment(enough).rows, ["psnr_db"])["verdict"]) != {"inconclusive"}
 
 
 def test_a_leaderboard_says_who_computed_each_of_the_rows_on_what(tmp_path: Path) -> None:
