@@ -104,13 +104,15 @@ def training_code(
     tree, place = model_place(model, tree or code_digest.program_source())
     if not model.trained:
         # A baseline has no step, loader or schedule: a change there must not compute it again.
-        return tree.closure([place], ["complete", "fit"])
+        return code_digest.closure(tree, [place], ["complete", "fit"])
     # By function and not by name: two names may share one function with other arguments, which are added
     # below.
     drawn = [masks.registry.mask_function(name) for name in train_masks]
     functions = [code_digest.place_of(function) for function in drawn]
     # The trainer calls the methods by name from modules outside of this closure, so they are mentioned here.
-    code = tree.closure([place, *_TRAINING_CODE, *functions], {*_MODEL_METHODS, *mentions}, _stops(functions))
+    code = code_digest.closure(
+        tree, [place, *_TRAINING_CODE, *functions], {*_MODEL_METHODS, *mentions}, _stops(functions)
+    )
     return _with_arguments(code, drawn)
 
 
@@ -123,7 +125,7 @@ def evaluation_code(
     function = code_digest.place_of(drawn)
     evaluation = _SAMPLES_CODE if several_samples else _EVALUATION_CODE
     # Features are collected only for metrics of sets, and belong to the keys of those.
-    code = tree.closure([*evaluation, function], (), [*_stops([function]), _OF_SETS])
+    code = code_digest.closure(tree, [*evaluation, function], (), [*_stops([function]), _OF_SETS])
     return _with_arguments(code, [drawn])
 
 
@@ -138,7 +140,7 @@ def metric_code(metric: ImageMetric | DistributionMetric, tree: SourceTree | Non
         tree, known = tree.with_file(Path(inspect.getfile(metric.function)))
         places = [(known if place[0] == module else place[0], place[1]) for place in places]
     of_sets = [_OF_SETS] if isinstance(metric, DistributionMetric) else []
-    return _with_arguments(tree.closure([*places, *of_sets], (), _STOPS), functions)
+    return _with_arguments(code_digest.closure(tree, [*places, *of_sets], (), _STOPS), functions)
 
 
 def _stops(functions: Iterable[Place]) -> list[Place]:

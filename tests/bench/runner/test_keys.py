@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import code_digest
-from bench.code_digest import PACKAGES, SourceTree
+from bench.code_digest import PACKAGES, SourceTree, closure, source_tree
 from bench.evaluation.metrics import list_metrics, load_metric
 from bench.runner.keys import (
     Key,
@@ -301,7 +300,7 @@ def test_what_a_users_model_imports_is_in_its_key(tmp_path: Path) -> None:
     def digest() -> str:
         tree, module = SourceTree().with_file(model)
         names = [n for n, nodes in tree.module(module).frames.items() if nodes[0].bases]  # type: ignore[union-attr]
-        return tree.closure([(module, names[-1])], ["phases", "complete", "loss"]).digest
+        return closure(tree, [(module, names[-1])], ["phases", "complete", "loss"]).digest
 
     first = digest()
     (tmp_path / "layers_of_mine.py").write_text("WIDTH = 4\nOTHER = 6\n")
@@ -326,7 +325,7 @@ def test_libraries_installed_beside_the_program_are_none_of_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = installed(tmp_path / "site", {"bench": "", "models": "", "numpy": "from numpy._core import zeros"})
-    monkeypatch.setattr(code_digest, "_package_root", lambda: site)
+    monkeypatch.setattr(source_tree, "_package_root", lambda: site)
     tree = SourceTree()
     assert tree.module("bench") is not None
     assert tree.module("models") is not None
@@ -346,7 +345,7 @@ def test_of_an_installed_model_its_own_package_counts_alone(tmp_path: Path) -> N
     assert tree.module("library") is None
     assert tree.module("bench.code_digest") is not None
     names = [n for n, nodes in tree.module(module).frames.items() if nodes[0].bases]  # type: ignore[union-attr]
-    assert tree.closure([(module, names[-1])], ["phases", "complete", "loss"]).digest
+    assert closure(tree, [(module, names[-1])], ["phases", "complete", "loss"]).digest
 
 
 def test_changes_are_said_in_words() -> None:
