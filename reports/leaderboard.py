@@ -31,7 +31,7 @@ class LeaderboardRow:
         seeds: number of trainings.
         values: metric -> mean, low, high; limits are NaN where there is no interval.
         reported: metric -> the paper's own number, where it is of these images and this mask.
-        computed_on: device, versions and commit; of each part that the row's trainings are from.
+        computed_on: device, versions, commit, precision and threads; of each part that the row's trainings are from.
         computed_by: who says to have computed it; empty where nobody does.
         date: when it was computed.
         confirmed: whether ``bench reproduce`` has confirmed it; ``None`` where nobody has tried.
@@ -88,9 +88,9 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                     reported=reported,
                     experiment=experiment.name,
                     protocol=protocol,
-                    computed_on="; ".join(dict.fromkeys(map(_computed_on, parts))),
+                    computed_on="; ".join(dict.fromkeys(_computed_on(*part) for part in parts)),
                     computed_by="; ".join(
-                        dict.fromkeys(p["computed_by"] for p in parts if p.get("computed_by"))
+                        dict.fromkeys(about["computed_by"] for about, _ in parts if about.get("computed_by"))
                     ),
                     date=date,
                     confirmed=confirmed,
@@ -132,21 +132,32 @@ def _is_of(cell: Mapping[str, Any], label: object, train_mask: object) -> bool:
     return bool(cell["label"] == label and cell["train_mask"] == train_mask)
 
 
-def _parts(manifest: dict[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return what describes where cells were computed: the manifest, or the parts that it was merged from."""
+def _parts(
+    manifest: dict[str, Any], cells: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Pair what describes where cells were computed, the manifest or parts that it was merged from, with its cells."""
     merged = manifest.get("merged", [])
     numbers = dict.fromkeys(cell.get("part") for cell in cells)
     # Earlier versions merged without saying which cell is from where: all that is known is the first's.
     if not merged or not all(n is not None and 0 <= n < len(merged) for n in numbers):
-        return [manifest]
-    return [merged[n] for n in numbers if n is not None]
+        return [(manifest, list(cells))]
+    return [(merged[n], [c for c in cells if c["part"] == n]) for n in numbers if n is not None]
 
 
-def _computed_on(manifest: Mapping[str, Any]) -> str:
+#: What of a cell's own record of its machine is shown beside the device and the versions.
+_SHOWN = ("precision", "threads", "instruction_set", "processes")
+
+
+def _computed_on(manifest: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
     hardware, software = manifest.get("hardware", {}), manifest.get("software", {})
     device = hardware.get("gpu") or hardware.get("cpu") or hardware.get("device") or "unknown hardware"
     parts = [str(device), f"torch {software.get('torch', 'unknown')}"]
-    return ", ".join([*parts, *([f"commit {manifest['commit']}"] if manifest.get("commit") else [])])
+    parts += [f"commit {manifest['commit']}"] if manifest.get("commit") else []
+    places = [place for cell in cells if isinstance(place := cell.get("where"), dict)]
+    for name in _SHOWN:
+        values = dict.fromkeys(str(place[name]) for place in places if name in place)
+        parts += [f"{name.replace('_', ' ')} {' and '.join(values)}"] if values else []
+    return ", ".join(parts)
 
 
 def _confirmed(folder: Path) -> bool | None:

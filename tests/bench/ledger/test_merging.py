@@ -82,7 +82,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
 
 
 CPU = {"device": "cpu", "threads": 2, "torch": "2.5.0"}
-GPU = {"device": "cuda", "gpu": "NVIDIA H100", "torch": "2.5.0"}
+GPU = {"device": "cuda", "gpu": "NVIDIA H100", "torch": "2.5.0", "precision": "bf16"}
 
 
 def computed(
@@ -175,8 +175,8 @@ def test_a_leaderboard_says_who_computed_each_of_the_rows_on_what(tmp_path: Path
     cpu, gpu, mean = (rows[m] for m in ("MGS-IIM (on cpu)", "MGS-IIM (on NVIDIA H100)", "Mean pixel"))
     assert (cpu.seeds, gpu.seeds) == (2, 3)
     assert (cpu.computed_by, gpu.computed_by, mean.computed_by) == ("Ada", "", "Ada")
-    assert cpu.computed_on == mean.computed_on == "a processor, torch 2.5.0, commit 0123456789ab"
-    assert gpu.computed_on == "another processor, torch 2.5.0, commit 0123456789ab"
+    assert cpu.computed_on == mean.computed_on == "a processor, torch 2.5.0, commit 0123456789ab, threads 2"
+    assert gpu.computed_on == "another processor, torch 2.5.0, commit 0123456789ab, precision bf16"
     # A bundle of it travels, and what was merged is merged again with a third machine.
     bundle = tmp_path / "all.zip"
     bundle.write_bytes(pack_bundle(load_experiment(folder), by="Bea"))
