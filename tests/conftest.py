@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests import forked_command
+
 # The suite's parallelism is pytest-xdist's: the networks of these tests are so small that a second thread of torch
 # costs more CPU time than it saves, in this process and in every one that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,6 +39,7 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """Give it back, so that libraries find their objects when the interpreter ends."""
     gc.unfreeze()
+    forked_command.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

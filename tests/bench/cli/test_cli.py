@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli import COMMANDS, cli, main
 from bench.errors import BenchError
+from tests.forked_command import ForkedCommand
 
 ROOT = Path(__file__).parents[3]
 
@@ -200,7 +201,7 @@ def test_a_signal_in_training_ends_with_its_code_after_a_checkpoint(
 ) -> None:
     model = workplace / "unet.py"
     assert bench("new-model", "slow-unet", "--output", str(model)).exit_code == 0
-    command = [sys.executable, "-m", "bench", "run", "--models", "slow-unet", "--models-from", str(model)]
+    command = ["run", "--models", "slow-unet", "--models-from", str(model)]
     command += [
         "--data",
         str(pictures_dir),
@@ -211,9 +212,7 @@ def test_a_signal_in_training_ends_with_its_code_after_a_checkpoint(
         "--name",
         "stopped",
     ]
-    process = subprocess.Popen(
-        [*command, "--checkpoint-every", "2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    process = ForkedCommand([*command, "--checkpoint-every", "2"], stdout=subprocess.DEVNULL)
     while process.poll() is None and not list(workplace.glob("runs/stopped/trainings/*/checkpoint-*.pt")):
         time.sleep(0.01)
     process.send_signal(signum)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from bench.runner import launchers
 from bench.runner.run import run_experiment
 from models.template import template_source
 from tests.bench.runner.test_run import Recorder, request, rows
+from tests.forked_command import ForkedCommand
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def slow_jobs(workplace: Path, pictures_dir: Path) -> list[str]:
     path.write_text(
         template_source("slow-unet").replace("        known = batch", f"{slow}        known = batch")
     )
-    command = [sys.executable, "-m", "bench", "run", "--models", "slow-unet", "--models-from", str(path)]
+    command = ["run", "--models", "slow-unet", "--models-from", str(path)]
     command += [
         "--data",
         str(pictures_dir),
@@ -119,7 +119,7 @@ def wait_for_logs(workplace: Path) -> None:
 def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
     workplace: Path, slow_jobs: list[str], signum: signal.Signals, code: int
 ) -> None:
-    process = subprocess.Popen(slow_jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = ForkedCommand(slow_jobs)
     wait_for_logs(workplace)
     process.send_signal(signum)
     _, said = process.communicate(timeout=480)
@@ -130,7 +130,7 @@ def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
 
 
 def test_no_job_outlives_a_killed_run(workplace: Path, slow_jobs: list[str]) -> None:
-    process = subprocess.Popen(slow_jobs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = ForkedCommand(slow_jobs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for_logs(workplace)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(children) >= 2

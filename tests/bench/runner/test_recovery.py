@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from models.template import template_source
 from reports.results.experiment import mask_file_name
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.bench.runner.toy_model import toy_trainer, weights
+from tests.forked_command import ForkedCommand
 
 
 class Warned(Recorder):
@@ -286,13 +286,8 @@ def test_a_signal_outside_of_training_has_its_code_and_a_word(
     text = template_source("slow-fill").replace("        known = batch", f"{hang}        known = batch")
     fill = "class Model(InpaintingModel):\n    trained = False\n"
     path.write_text(text.replace("class Model(InpaintingModel):\n", fill))
-    command = [sys.executable, "-m", "bench", "run", "--models", "slow-fill", "--models-from", str(path)]
-    process = subprocess.Popen(
-        [*command, "--data", str(pictures_dir), "--preset", "smoke", "--quiet"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ["run", "--models", "slow-fill", "--models-from", str(path)]
+    process = ForkedCommand([*command, "--data", str(pictures_dir), "--preset", "smoke", "--quiet"])
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signum)

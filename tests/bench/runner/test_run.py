@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -28,6 +27,7 @@ from bench.runner.status import folder_owner
 from bench.training.device import select_device
 from models.template import template_source
 from reports.render import render_report
+from tests.forked_command import ForkedCommand
 
 
 class Recorder(RunCallbacks):
@@ -335,9 +335,6 @@ def test_a_run_on_another_machine_keeps_the_folder_until_its_heart_stops(workpla
 
 def _command(pictures: Path, unet: Path) -> list[str]:
     return [
-        sys.executable,
-        "-m",
-        "bench",
         "run",
         "--preset",
         "smoke",
@@ -360,22 +357,25 @@ def _command(pictures: Path, unet: Path) -> list[str]:
 def test_killed_runs_end_with_the_table_of_an_undisturbed_one(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = _command(pictures_dir, unet)
     undisturbed, disturbed = workplace / "undisturbed", workplace / "disturbed"
     for folder in (undisturbed, disturbed):
         folder.mkdir()
-    subprocess.run(command, cwd=undisturbed, env=environment, check=True, capture_output=True)
+    assert (
+        ForkedCommand(command, cwd=undisturbed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
+        == 0
+    )
     for steps in (3, 17, 33):
-        process = subprocess.Popen(
-            command, cwd=disturbed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = ForkedCommand(command, cwd=disturbed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and _last_step(disturbed) < steps:
-            time.sleep(0.002)
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not list(disturbed.glob("runs/killed/cells/test-unet*/cell.json"))
-    subprocess.run(command, cwd=disturbed, env=environment, check=True, capture_output=True)
+    assert (
+        ForkedCommand(command, cwd=disturbed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
+        == 0
+    )
     expected, found = (rows(RunFolder("killed", folder)) for folder in (undisturbed, disturbed))
     pd.testing.assert_frame_equal(expected, found, check_exact=True)
     assert (disturbed / "reports/killed/index.html").is_file()

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from bench.runner.run_folder import RunFolder
 from bench.runner.status import completed_steps, read_status
 from reports.results.manifest import SEAL
 from tests.bench.cli.test_cli import bench, error_of
+from tests.forked_command import ForkedCommand
 
 
 @pytest.fixture
@@ -98,20 +100,11 @@ def test_status_keeps_trainings_on_other_masks_apart(words: list[str]) -> None:
 
 
 def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        *words,
-        "--steps-per-phase",
-        "100000",
-        "--checkpoint-every",
-        "2",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [*words, "--steps-per-phase", "100000", "--checkpoint-every", "2"]
+    process = ForkedCommand(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None and not list(workplace.glob("runs/kept/trainings/*/checkpoint-*.pt")):
-            pass
+            time.sleep(0.01)
         status = read_status(workplace / "runs" / "kept")
         assert str(status.owner) == f"process {process.pid} on {socket.gethostname()}"
         assert status.counts == {"waiting": 2}
@@ -121,7 +114,7 @@ def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None
         assert bench("clean", "--yes", "--checkpoints").output == "nothing to remove\n"  # in use
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
     assert read_status(workplace / "runs" / "kept").owner is None
     assert completed_steps(next(workplace.glob("runs/kept/trainings/*"))) > 0
 
