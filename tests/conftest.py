@@ -109,6 +109,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no page, which takes as long as all else of a small run; for tests that do not open it."""
+    from reports import render
+
+    monkeypatch.setattr(render, "render_report", lambda _, folder, **__: folder / "index.html")
+
+
+@pytest.fixture
 def unet(workplace: Path) -> Path:
     """The file of a small model of a user's own, registered as ``test-unet``."""
     from models.template import template_source

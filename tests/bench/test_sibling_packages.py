@@ -32,12 +32,14 @@ def python(*words: str, path: str = str(ROOT)) -> subprocess.CompletedProcess[st
     )
 
 
+#: Of a folder's pictures, and without those in the report: neither is where packages are mistaken for one another.
 RUN = ["run", "--models", "mean,biharmonic", "--preset", "smoke", "--test-images", "2", "-q", "--name", "x"]
+RUN += ["--no-pictures", "--data"]
 
 
 @pytest.mark.parametrize("words", [["list", "--check"], RUN, ["masks", "preview"]])
-def test_python_m_bench_uses_its_own_packages(crowded: Path, words: list[str]) -> None:
-    done = python("-m", "bench", *words)
+def test_python_m_bench_uses_its_own_packages(crowded: Path, pictures_dir: Path, words: list[str]) -> None:
+    done = python("-m", "bench", *words, *([str(pictures_dir)] if words is RUN else []))
     assert done.returncode == 0, done.stderr
     assert "of the user" not in done.stderr
     assert "means inpaint-bench's package" not in done.stderr
@@ -49,9 +51,9 @@ def test_a_path_that_begins_with_the_directory(crowded: Path) -> None:
 
 
 @pytest.mark.skipif(not COMMAND.exists(), reason="needs the installed command")
-def test_torchrun_starts_the_command(crowded: Path) -> None:
+def test_torchrun_starts_the_command(crowded: Path, pictures_dir: Path) -> None:
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    done = python(*words, str(COMMAND), *RUN)
+    done = python(*words, str(COMMAND), *RUN, str(pictures_dir))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1
 

@@ -59,11 +59,11 @@ def test_all_masks_on_every_source(
     if not page_is_drawn:
         monkeypatch.setattr(render, "render_report", lambda folder, target, **_: target)
     models = "mean,test-unet" if kind == "celeba zip" else "mean"
-    arguments = ["--models", models, "--models-from", str(unet), "--mask", "all", "--data"]
+    arguments = ["--models", models, "--models-from", str(unet), "--mask", "all", "--preset", "smoke"]
+    if not page_is_drawn:
+        arguments += ["--no-pictures"]
     with pytest.raises(SystemExit) as stop:
-        main(
-            ["run", *arguments, _source(kind, workplace), "--preset", "smoke", "--size", "32", "--name", "x"]
-        )
+        main(["run", *arguments, "--data", _source(kind, workplace), "--size", "32", "--name", "x"])
     assert stop.value.code == 0
     manifest = json.loads(Path("runs/x/manifest.json").read_text())
     done = {(c["model"], c["mask"]) for c in manifest["cells"] if c["status"] == "done"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -43,10 +44,22 @@ def test_an_edit_of_checked_json_is_noticed(tmp_path: Path) -> None:
             read_checked_json(path)
 
 
+@pytest.fixture(scope="module")
+def two_baselines(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
+    """A workplace with an experiment of two training-free baselines."""
+    folder = tmp_path_factory.mktemp("two-baselines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned())
+    return folder
+
+
 @pytest.fixture
-def store(workplace: Path, pictures_dir: Path) -> RunFolder:
-    """An experiment of two training-free baselines."""
-    return run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned()).store
+def store(two_baselines: Path, workplace: Path) -> RunFolder:
+    """A copy of it in the current folder."""
+    shutil.copytree(two_baselines, workplace, dirs_exist_ok=True)
+    return RunFolder("kept")
 
 
 def _label(value: dict[str, Any]) -> None:

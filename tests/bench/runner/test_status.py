@@ -30,6 +30,7 @@ def words(workplace: Path, pictures_dir: Path, unet: Path) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_dry_run_says_what_is_to_do_and_does_nothing(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +67,7 @@ def test_more_memory_is_said_for_larger_batches_and_models(workplace: Path, pict
     assert bytes_of("--models", "pconv", "--batch", "32", "--micro-batch", "16") == small
 
 
+@pytest.mark.usefixtures("no_page")
 def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], unet: Path) -> None:
     assert "holds no experiment yet" in bench("status").output
     assert bench(*words).exit_code == 0
@@ -82,6 +84,7 @@ def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], 
     assert "did you mean 'kept'" in error_of("status", "ketp")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_status_keeps_trainings_on_other_masks_apart(words: list[str]) -> None:
     """One cell done on a training mask says nothing of the same cell on another."""
     assert bench(*words).exit_code == 0
@@ -119,6 +122,7 @@ def test_status_sees_a_run_on_its_way(words: list[str], workplace: Path) -> None
     assert completed_steps(next(workplace.glob("runs/kept/trainings/*"))) > 0
 
 
+@pytest.mark.usefixtures("no_page")
 def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None:
     assert bench(*words).exit_code == 0
     folder = RunFolder("kept").folder
