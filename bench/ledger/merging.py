@@ -251,7 +251,7 @@ def _parts_of(experiment: Experiment) -> list[dict[str, Any]]:
     manifest = experiment.manifest
     if manifest.get("merged") and all("part" in cell for cell in experiment.cells):
         return list(manifest["merged"])
-    about = {
+    about: dict[str, Any] = {
         key: manifest[key] for key in ("hardware", "software", "commit", "computed_by") if key in manifest
     }
     return [{"experiment": experiment.name, "sha256": manifest.get(SEAL), **about}]

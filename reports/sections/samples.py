@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reports.context import MethodView, MetricView, ReportContext
-from reports.images import MaskSample, load_sample
+from reports.images import MaskSample, SampleRow, load_sample
 from reports.sections import ReportSection
 from reports.statistics.samples import sample_spread, summarize_samples
 
@@ -55,7 +55,7 @@ def _panels(context: ReportContext) -> list[dict[str, Any]]:
 
 def _sample_rows(
     context: ReportContext, sample: MaskSample, mask: str, method: MethodView, cell: str
-) -> list[Any]:
+) -> list[SampleRow]:
     # Neither best nor worst: what somebody sees who asks for samples of an image.
     choices = [c for c in sample.choose() if {"random", "median"} & set(c.rules)]
     rows = context.sample_rows
