@@ -109,6 +109,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have empty figures, which take half of a page's time; for tests of everything else that is on it."""
+    from reports import svg
+
+    monkeypatch.setattr(svg, "to_svg", lambda figure, name: "<svg></svg>")
+
+
+@pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no page, which takes as long as all else of a small run; for tests that do not open it."""
     from reports import render

@@ -204,6 +204,7 @@ def test_few_images_and_few_seeds_are_two_cautions(default_page: tuple[str, Elem
     assert "only one training of each model" in page.text
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_three_seeds_after_few_images_are_a_result_of_a_short_training(tmp_path: Path) -> None:
     _, page = rendered(tmp_path, models=("mgs-iim", "mean"), seeds=(0, 1, 2), pictures=0)
     assert "is noise" not in page.text
@@ -217,6 +218,7 @@ def test_the_full_budget_on_celeba_prints_differences(celeba_page: tuple[str, El
     assert "is noise" not in page.text
 
 
+@pytest.mark.usefixtures("no_drawings")
 @pytest.mark.parametrize(
     "below", [{"size": 64}, {"images_seen": 1600}, {"preset": "quick", "images_seen": 3_600_000}]
 )
@@ -290,6 +292,7 @@ def test_small_experiments_render(
     assert page.wrong == []
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_summary_and_table_say_which_models_clear_the_best_baseline(tmp_path: Path) -> None:
     text, page = rendered(
         tmp_path,
@@ -340,11 +343,13 @@ def _tables(text: str) -> list[str]:
     return section.split('<div class="mask-panel"')[1:]
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_paper_is_cited_at_its_table_without_its_model(tmp_path: Path) -> None:
     text, _ = rendered(tmp_path, models=("glcic", "mean"), pictures=0)
     assert "Table 4 of Jiao et al., <a href=" in _tables(text)[0]
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_without_the_papers_mask_nothing_of_the_paper_is_shown(tmp_path: Path) -> None:
     text, page = rendered(tmp_path, models=("glcic", "mgs-iim"), masks=("shapes",), pictures=0)
     assert "beside Table 4" not in page.text
@@ -352,6 +357,7 @@ def test_without_the_papers_mask_nothing_of_the_paper_is_shown(tmp_path: Path) -
     assert ">paper</th>" not in text
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_top_of_the_page_says_what_to_cite(tmp_path: Path) -> None:
     text, page = rendered(tmp_path, models=("glcic", "mean"), pictures=0)
     header = text[text.index('<header id="summary"') : text.index("</header>")]
@@ -361,6 +367,7 @@ def test_the_top_of_the_page_says_what_to_cite(tmp_path: Path) -> None:
     assert any(attributes.get("id") == "models" for _, attributes in page.found)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_without_the_papers_numbers_and_trainings_the_suite_alone_is_cited(tmp_path: Path) -> None:
     text, _ = rendered(tmp_path, models=("mean",), masks=("shapes",), pictures=0)
     header = text[text.index('<header id="summary"') : text.index("</header>")]
@@ -369,6 +376,7 @@ def test_without_the_papers_numbers_and_trainings_the_suite_alone_is_cited(tmp_p
     assert "papers of the models" not in header
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_negative_numbers_in_sentences_have_the_minus_sign_of_the_tables(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path / "runs",
@@ -383,6 +391,7 @@ def test_negative_numbers_in_sentences_have_the_minus_sign_of_the_tables(tmp_pat
     assert not re.search(r"[\s(\[]-\d", re.sub(r"<[^>]*>", "", header))
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_another_title_is_shown_with_the_experiments_name(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
     text = render_report(folder, tmp_path / "page", title="Does it <hold>?").read_text(encoding="utf-8")
@@ -391,6 +400,7 @@ def test_another_title_is_shown_with_the_experiments_name(tmp_path: Path) -> Non
     assert "experiment <code>synthetic</code>" in text
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_title_given_once_stays_with_the_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,6 +519,7 @@ def test_two_files_dropped_into_the_package_are_a_section_of_the_page(tmp_path: 
     assert text.index('id="gallery"') < text.index('id="holes"') < text.index('id="distributions"')
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_summary_says_who_leads_on_other_masks_and_where_a_fill_is_above_all(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path / "runs", models=("glcic", "mgs-iim", "biharmonic"), masks=("center", "shapes"), pictures=0

@@ -72,6 +72,7 @@ def test_images_in_no_list_are_in_no_group() -> None:
     assert found["n_images"].sum() == 90
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_page_shows_groups_and_marks_small_ones(folder: Path, tmp_path: Path) -> None:
     page = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
     for words in ("By attribute", "not Smiling", "Wearing Hat", "(few)"):

@@ -105,6 +105,7 @@ def _page(folder: Path, **data: object) -> ReportContext:
     return ReportContext(load_experiment(folder))
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0, procedural=False)
     page = _page(folder)
@@ -124,6 +125,7 @@ def test_the_page_says_it_beside_the_data(tmp_path: Path) -> None:
     assert "No image of one split is exactly equal to one of another" in plain
 
 
+@pytest.mark.usefixtures("no_drawings")
 @pytest.mark.parametrize("everybody", [False, True])
 def test_nothing_is_said_where_nobody_is_known(tmp_path: Path, everybody: bool) -> None:
     folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0, procedural=False)
