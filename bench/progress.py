@@ -17,6 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from bench.runner.callbacks import RunCallbacks, RunEstimate
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from bench.training.metric_logger import Progress as TrainingProgress
@@ -195,11 +196,11 @@ class ConsoleCallbacks(RunCallbacks):
     def note(self, text: str) -> None:
         """Print a sentence."""
         if not self.quiet:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.print(one_line(text), markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.console.print(f"warning: {text}", markup=False, style="yellow", soft_wrap=True)
+        self.console.print(f"warning: {one_line(text)}", markup=False, style="yellow", soft_wrap=True)
 
     def preparing(self, what: str, done: int, of: int) -> None:
         """Show packing."""
@@ -278,7 +279,8 @@ class ConsoleCallbacks(RunCallbacks):
 
     def cell_failed(self, label: str, mask: str, reason: str) -> None:
         """Print a failed cell in one line; the traceback is in the manifest and the report."""
-        self.console.print(f"failed: {label} on {mask}: {reason}", markup=False, style="red", soft_wrap=True)
+        said = one_line(f"failed: {label} on {mask}: {reason}")
+        self.console.print(said, markup=False, style="red", soft_wrap=True)
         # Only while the error is handled: a failure of a job comes without its traceback.
         if self.verbose and sys.exc_info()[0]:
             self.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
@@ -310,7 +312,9 @@ class ConsoleCallbacks(RunCallbacks):
             self._draw(key, what, done, of, parts, list(extras))
         elif self.verbose or time.perf_counter() - self._last > _PLAIN_SECONDS:
             self._last = time.perf_counter()
-            self.console.print(f"{what}: {'  '.join([*parts, *extras])}", markup=False, soft_wrap=True)
+            self.console.print(
+                one_line(f"{what}: {'  '.join([*parts, *extras])}"), markup=False, soft_wrap=True
+            )
 
     def _draw(
         self, key: str, what: str, done: float, of: float, parts: list[str], extras: list[str] | None = None

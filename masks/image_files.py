@@ -7,6 +7,7 @@ the lowest package that reads images; it imports nothing of the project.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ IMAGE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 #: What ``Image.open(formats=...)`` may try.
 IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 
+#: Control characters, ends of lines, and what turns the direction of writing.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 #: Folders that programs make beside images: not hidden by a leading dot, and never somebody's images.
 _LITTER = frozenset(
     {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
@@ -115,6 +118,18 @@ def escape_name(name: str) -> str:
     return name
 
 
+def one_line(text: str) -> str:
+    """Return text as one line that a terminal shows as it is: control characters are written as escapes.
+
+    Names of files and labels may hold line ends, which would look like messages of this program, and sequences that
+    clear a terminal or turn the direction of writing. For showing only: ids and paths stay as they are.
+
+    >>> one_line("a\\nb\\x1b[2J.png"), one_line("über 漢字.png")
+    ('a\\\\nb\\\\x1b[2J.png', 'über 漢字.png')
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def resolve_path(name: str) -> Path:
     """Return the path of a user's file or folder, given as it is or as :func:`escape_name` writes it."""
     path = Path(name).expanduser()
@@ -162,25 +177,48 @@ def _walk(
                 found.left_out.append(LeftOut(below.rstrip("/"), "a link to a folder that is read already"))
                 continue
             visited.add((state.st_dev, state.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    path = below + entry.name
-                    if is_hidden(entry.name):
-                        if entry.is_dir() or is_image(entry.name):
-                            found.left_out.append(LeftOut(path, "hidden"))
-                    elif entry.is_dir(follow_symlinks=False):
-                        pending.append((path + "/", Path(entry.path)))
-                    elif entry.is_symlink() and entry.is_dir():
-                        links.append((path + "/", Path(entry.path)))
-                    elif entry.is_file():
-                        (found.images if is_image(entry.name) else found.others).append(path)
-                    elif is_image(entry.name):
-                        why = "a broken link" if entry.is_symlink() else "not a regular file"
-                        found.left_out.append(LeftOut(path, why))
+            with os.scandir(folder) as listing:
+                # Whole before anything is taken: a folder that fails half-way is left out, not half used.
+                entries = list(listing)
         except OSError as error:
             if not below:  # the folder that the user named
                 raise
             found.left_out.append(LeftOut(below.rstrip("/"), error.strerror or str(error)))
+            continue
+        for entry in entries:
+            try:
+                _sort_in(entry, below, found, links, pending)
+            except OSError as error:
+                # A link to itself, say: one entry that cannot be asked what it is must not cost its neighbors.
+                found.left_out.append(LeftOut(below + entry.name, error.strerror or str(error)))
+
+
+def _sort_in(
+    entry: os.DirEntry[str],
+    below: str,
+    found: FoundFiles,
+    links: list[tuple[str, Path]],
+    pending: list[tuple[str, Path]],
+) -> None:
+    """Put an entry of a folder where it belongs.
+
+    Raises:
+        OSError: its kind cannot be found out.
+    """
+    path = below + entry.name
+    if is_hidden(entry.name):
+        if is_image(entry.name) or entry.is_dir():
+            found.left_out.append(LeftOut(path, "hidden"))
+    elif entry.is_dir(follow_symlinks=False):
+        pending.append((path + "/", Path(entry.path)))
+    elif entry.is_symlink() and entry.is_dir():
+        links.append((path + "/", Path(entry.path)))
+    elif entry.is_file():
+        (found.images if is_image(entry.name) else found.others).append(path)
+    else:
+        # Whatever the suffix: it may be a list that is missed.
+        there = Path(entry.path).exists()
+        found.left_out.append(LeftOut(path, "not a regular file" if there else "a broken link"))
 
 
 def find_zip_members(names: Iterable[str]) -> FoundFiles:

@@ -15,6 +15,7 @@ import click
 from bench.cli.process import TerminatedError, command_process
 from bench.errors import BenchError
 from bench.version import __version__
+from masks.image_files import one_line
 
 #: Heading -> command -> the line that ``bench --help`` shows. Each command is ``<name>_command`` in
 #: ``bench/cli/commands/<name>.py`` (dashes as underscores).
@@ -153,12 +154,12 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except BenchError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {one_line(str(error))}", err=True)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        click.echo(f"error: {_unexpected(error)}", err=True)
+        click.echo(f"error: {one_line(_unexpected(error))}", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

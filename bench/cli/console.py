@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bench.config import Request
 from bench.progress import ConsoleCallbacks, format_bytes, format_count, format_duration
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment
@@ -33,16 +34,19 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
         # JSON alone on standard output: another program reads it.
         click.echo(json.dumps({**about, "means": means}, indent=1))
         return
-    console = Console(highlight=False)
+    # No markup: names of masks and methods may hold brackets, which rich would take for its own.
+    console = Console(highlight=False, markup=False)
     for mask in dict.fromkeys(row["mask"] for row in means):
-        table = Table(title=f"mask: {mask}", title_justify="left")
+        table = Table(title=one_line(f"mask: {mask}"), title_justify="left")
         table.add_column("model")
         metrics = [info for name, info in experiment.metrics.items() if name in means[0]]
         for metric in metrics:
             table.add_column(metric.title, justify="right")
         for row in means:
             if row["mask"] == mask:
-                table.add_row(row["method"], *(_number(row[metric.name], metric) for metric in metrics))
+                table.add_row(
+                    one_line(row["method"]), *(_number(row[metric.name], metric) for metric in metrics)
+                )
         console.print(table)
         for note in notes[mask]:
             console.print(note, soft_wrap=True, markup=False)
@@ -138,7 +142,7 @@ def print_preview(request: Request, *, as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for cell in planned.cells:
         state = "; ".join([cell.state, *cell.changes])
-        table.add_row(cell.label, cell.mask, str(cell.seed), state)
+        table.add_row(one_line(cell.label), one_line(cell.mask), str(cell.seed), one_line(state))
     Console(highlight=False, markup=False).print(table)
     done = sum(cell.done for cell in planned.cells)
     about = "unknown time" if planned.seconds is None else f"about {format_duration(planned.seconds)}"

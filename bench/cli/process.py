@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 import click
 
+from masks.image_files import one_line
+
 
 class TerminatedError(BaseException):
     """SIGTERM or SIGHUP outside of a training; like ``KeyboardInterrupt``, not swallowed by handlers of errors."""
@@ -118,4 +120,4 @@ def _seven_bit(name: str) -> codecs.CodecInfo | None:
 
 def _warn(message: Warning | str, *_: Any) -> None:
     """Print a warning of Python's as one line, without the place in the source."""
-    click.echo(f"warning: {message}", err=True)
+    click.echo(f"warning: {one_line(str(message))}", err=True)

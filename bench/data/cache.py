@@ -139,11 +139,21 @@ def _source_job(spec: DataSpec, source: Source) -> _Job:
     # No pixels are read to find a cached file: names, sizes and times of the files stand for them.
     parts = (source.ids, source.file_signature(), CACHE_VERSION, spec.size, spec.crop)
     names = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape"))
-    key = f"{source.name}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
-    # The name may be that of a user's folder, with any character in it.
-    key = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)
+    key = f"{plain_name(source.name)}-{spec.size}-{spec.crop}-{names.hexdigest()[:20]}"
     decode = _DecodeFiles(source.place, source.paths, spec.size, spec.crop, source.kind.center_side)
     return _Job(key, len(source.ids), spec.size, "packing pictures", decode)
+
+
+def plain_name(name: str) -> str:
+    """Return a data set's name as names of cache files begin with it: it may be that of a user's folder.
+
+    >>> plain_name("my photos"), len(plain_name("x" * 255))
+    ('my_photos', 100)
+    """
+    # Cut, because file systems allow 255 bytes, of which the rest of the name takes up to 120; in bytes, of which a
+    # letter has up to four.
+    plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return plain.encode()[:100].decode(errors="ignore")
 
 
 @dataclass(frozen=True)

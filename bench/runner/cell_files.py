@@ -23,6 +23,7 @@ from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
 from bench.runner.train import TrainedModel
+from reports.results.atomic_io import make_folder
 from reports.results.experiment import mask_file_name
 from reports.results.schema import cell_numbers, metric_columns, numbers_agree, read_rows, write_rows
 
@@ -185,7 +186,7 @@ def write_cell(
         drawn: further arrays of ``P`` rows about several samples of them.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error

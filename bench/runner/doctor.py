@@ -17,7 +17,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from bench.data import DataSpec
-from bench.data.cache import cache_folder, default_cache_folder
+from bench.data.cache import cache_folder, default_cache_folder, plain_name
 from bench.data.dataset import FACES
 from bench.data.sources import find_source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
@@ -249,6 +249,6 @@ def _data(data: str) -> Iterator[SystemCheck]:
     except (ImageError, OSError) as error:
         remedy = "remove it, or give --allow-unreadable"
         yield SystemCheck("data", source.ids[0], "warning", f"cannot be used: {error}", remedy)
-    packs = list(cache_folder(DataSpec()).glob(f"{source.name}-*.npy"))
+    packs = list(cache_folder(DataSpec()).glob(f"{plain_name(source.name)}-*.npy"))
     if packs:
         yield SystemCheck("data", "packs", "ok", f"{len(packs)} decoded already")

@@ -56,7 +56,7 @@ _STOPS: tuple[Place, ...] = (
     ("masks.kinds", "KINDS"),
     ("masks.registry", "_import_families"),
     ("masks.registry", "resolve_masks"),
-    ("masks.folder", "_pool"),
+    ("masks.folder", "_load"),
     ("bench.evaluation.metrics", "_REGISTERED"),
 )
 #: Drawing from a folder counts where a mask is a folder's alone, and collecting features for metrics of sets alone.

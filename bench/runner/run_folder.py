@@ -76,7 +76,8 @@ class RunFolder:
             BenchError: the folder cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Durably, with runs/ itself: results that are flushed are lost with a folder whose name is not.
+            atomic_io.make_folder(self.folder)
             with contextlib.ExitStack() as held:
                 # Both: the operating system's lock goes with the process, whatever its host calls itself, but over
                 # NFS it may be local to a machine, or missing.

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from bench.errors import DiskError
-from reports.results.atomic_io import replace_durably
+from reports.results.atomic_io import make_folder, replace_durably
 
 FORMAT = "inpaint-bench checkpoint 1"
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     # a checkpoint.
     temporary = folder / f".checkpoint-{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         writer = _HashingWriter(temporary)
     except OSError as error:
         raise DiskError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from error

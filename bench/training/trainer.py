@@ -19,6 +19,7 @@ from bench.training.signals import StopSignals
 from bench.training.train_log import TrainLog
 from bench.training.train_step import TrainStep
 from models.base import InpaintingModel
+from reports.results.atomic_io import make_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,7 @@ class Trainer:
         state = None
         # One process decides what is resumed; others may see another state of a network file system.
         if self.compute.process_group.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             checkpoint.remove_stale_checkpoints(self.folder)
             state = checkpoint.newest_checkpoint(self.folder, warn=self.hooks.warn)
             # The file format says nothing of the model: weights are loaded only into the training that wrote

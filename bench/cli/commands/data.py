@@ -13,6 +13,7 @@ import click
 
 from bench.cli.options import data_option, square_options, with_preset
 from bench.errors import BenchError, DataError
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -34,7 +35,9 @@ def data_command() -> None:
 def prepare(data: str, **choice: Any) -> None:
     """Decode all images into the cache folder. An interrupted command continues where it stopped."""
     dataset = _open(data, choice)
-    click.echo(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
+    click.echo(
+        f"{one_line(dataset.title)}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}"
+    )
 
 
 @data_command.command(
@@ -105,9 +108,9 @@ def _print(dataset: Dataset, everything: bool) -> None:
         "skipped": f"{len(dataset.skipped):,}",
     }
     for name, value in lines.items():
-        click.echo(f"{name:<12} {value}")
+        click.echo(f"{name:<12} {one_line(value)}")
     for note in dataset.notes:
-        click.echo(f"{'note':<12} {note}")
+        click.echo(f"{'note':<12} {one_line(note)}")
     _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)
     _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
 
@@ -175,6 +178,6 @@ def _count(dataset: Dataset) -> int:
 def _list(what: str, lines: Sequence[str], everything: bool) -> None:
     shown = lines if everything else lines[:_LISTED]
     for line in shown:
-        click.echo(f"  {what}: {line}")
+        click.echo(f"  {what}: {one_line(line)}")
     if len(shown) < len(lines):
         click.echo(f"  ... and {len(lines) - len(shown):,} more; --all lists them, --json holds them")

@@ -72,14 +72,14 @@ def inpaint_command(
     from bench.inpainting.model_source import load_completer
     from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
-    from masks.image_files import escape_name
+    from masks.image_files import escape_name, one_line
 
     jobs = job.list_jobs(
         photo,
         mask,
         output,
         overwrite=overwrite,
-        on_unused=lambda text: click.echo(f"note: {escape_name(text)}", err=True),
+        on_unused=lambda text: click.echo(f"note: {one_line(escape_name(text))}", err=True),
     )
     compute = select_device(device, "fp32")
     files = [Path(p) for p in models_from]
@@ -94,7 +94,7 @@ def inpaint_command(
                 completer,
                 threshold=threshold,
                 on_progress=lambda done, of: callbacks.preparing("inpainting", done, of),
-                on_failure=lambda text: click.echo(f"failed: {text}", err=True),
+                on_failure=lambda text: click.echo(f"failed: {one_line(text)}", err=True),
             )
     if not quiet:
         where = jobs[0].output if photo.is_file() else f"{len(jobs) - failed} of {len(jobs)} images"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from masks.image_files import one_line
+
 
 @click.command(
     epilog="\b\nExamples:\n  bench leaderboard runs\n  bench leaderboard runs bundles/ --output board.html"
@@ -30,5 +32,5 @@ def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
 
     page, shown, problems = write_leaderboard(places, output)
     for name, reason in problems:
-        click.echo(f"not shown: {name}: {reason}", err=True)
+        click.echo(one_line(f"not shown: {name}: {reason}"), err=True)
     click.echo(f"page: {page} ({shown} experiment{'' if shown == 1 else 's'})")

@@ -25,6 +25,7 @@ from bench.cli.options import (
 )
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from bench.runner.run_folder import RunFolder
@@ -152,15 +153,14 @@ def score_command(
         predictions, images, drawn, ready, where, sets=sets, face_box=dataset.face_box, suffix=suffix
     )
     # On standard error, so that the table alone is on standard output.
-    click.echo(f"{predictions}: {scored.findings.summary(len(images))}", err=True)
+    click.echo(one_line(f"{predictions}: {scored.findings.summary(len(images))}"), err=True)
     for sentence in scored.findings.sentences():
-        click.secho(f"note: {sentence}", fg="yellow", err=True)
+        click.secho(f"note: {one_line(sentence)}", fg="yellow", err=True)
     for name, reason in unavailable.items():
         click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
     title = label or predictions.resolve().name
     _print(f"{title} on {dataset.title}, mask {named[0]}", len(images), scored, metrics)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_rows(
                 scoring.as_result_rows(scored.rows, label=title, mask=named[0], size=spec.size, seed=seed),

@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from bench.runner.status import RunStatus
@@ -49,7 +50,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
             # Of many experiments, one that cannot be read must not hide the others.
             if experiment is not None:
                 raise
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {one_line(str(error))}", err=True)
             unreadable += 1
     if as_json:
         plain: list[dict[str, Any]] = [
@@ -87,12 +88,12 @@ def _show(status: RunStatus) -> None:
             if cell["status"] == state and (state != "done"):
                 on = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
                 click.secho(
-                    f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}",
+                    one_line(f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}"),
                     fg=_COLORS.get(state),
                 )
     for cell in status.cells:
         if cell["train_mask"] == EXTERNAL:
-            click.echo(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
+            click.echo(one_line(f"  {'scored':<15}{cell['label']} on {cell['mask']}"))
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")

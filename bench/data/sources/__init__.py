@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.data.sources.base import DataSource, FileTree, Source, forget_open_zip, open_tree, read_bytes
+from bench.data.sources.base import (
+    DataSource,
+    FileTree,
+    Source,
+    forget_open_zip,
+    is_other_archive,
+    open_tree,
+    read_bytes,
+)
 from bench.errors import DataError
 from masks.image_files import IMAGE_SUFFIXES, escape_name, resolve_path
 
@@ -44,7 +52,9 @@ def find_source(path: Path) -> Source:
     tree = open_tree(path)
     # By source first: a known data set in a zip wins over the folder of images around it.
     for kind in data_sources():
-        for candidate in (tree, *tree.open_zips(kind.zip_names)):
+        if (found := kind.select(tree)) is not None:
+            return _describe(kind, tree, found, _unused_zips(kind, tree, found))
+        for candidate in tree.open_zips(kind.zip_names):
             if (found := kind.select(candidate)) is not None:
                 return _describe(kind, candidate, found)
     # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
@@ -54,20 +64,52 @@ def find_source(path: Path) -> Source:
         for kind in data_sources():
             if (found := kind.select(zips[0])) is not None:
                 return _describe(kind, zips[0], found)
-    left_out = tree.files.left_out_sentence()
-    if zips:
-        names = ", ".join(escape_name(z.place.name) for z in zips[:3])
-        left_out = "; ".join(
-            [f"it holds zips, of which --data takes one: {names}", *([left_out] * bool(left_out))]
+    reasons = [f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})"]
+    if len(zips) > 1:
+        reasons.append(
+            f"it holds zips, of which --data takes one: {_first_names(z.place.name for z in zips)}"
         )
-    raise DataError(
-        f"--data {path}: holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}){'; ' * bool(left_out)}{left_out}"
-    )
+    # A lone zip was looked into.
+    inner = zips[0] if len(zips) == 1 else tree
+    packed = [
+        name for name in inner.files.others
+        if is_other_archive(name) or (inner.place.is_file() and name.lower().endswith(".zip"))
+    ]  # fmt: skip
+    if packed:
+        reasons.append(f"it holds archives that are not looked into: {_first_names(packed)}; unpack them")
+    if left_out := tree.files.left_out_sentence():
+        reasons.append(left_out)
+    raise DataError(f"--data {path}: {'; '.join(reasons)}")
 
 
-def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source:
+def _first_names(names: Iterable[str]) -> str:
+    return ", ".join(escape_name(name) for name in list(names)[:3])
+
+
+def _unused_zips(kind: DataSource, tree: FileTree, found: dict[str, str]) -> list[str]:
+    """Return a sentence for each zip of the same data set that holds more than the folder that is taken instead.
+
+    A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set.
+    """
+    sentences = []
+    for path in tree.zip_paths(kind.zip_names):
+        shown = escape_name(path)
+        try:
+            more = sorted({*(kind.select(open_tree(tree.place / path, tree)) or {})} - {*found})
+        except DataError:
+            sentences.append(f"{shown} is not used: it is no readable zip")
+        else:
+            if more:
+                sentences.append(
+                    f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
+                    f"({escape_name(more[0])} and so on); give it as --data to use it"
+                )
+    return sentences
+
+
+def _describe(kind: DataSource, tree: FileTree, found: dict[str, str], notes: Sequence[str] = ()) -> Source:
     """Put together what is known of the images."""
-    notes = [sentence] if (sentence := tree.files.left_out_sentence()) else []
+    notes = [*([sentence] if (sentence := tree.files.left_out_sentence()) else []), *notes]
     paths: dict[str, str] = {}
     # Sorted, so that of two files with one id the same one is kept on every file system.
     for image_id, path in sorted(found.items()):
@@ -96,7 +138,7 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str]) -> Source
             and what in ("split", "identities")
             and not {"split": partition, "identities": identities}[what]
         ):
-            notes.append(f"{lists[0]} is empty and not used")
+            notes.append(f"{escape_name(lists[0])} is not used: it says nothing of these pictures")
     name, title = kind.called(tree)
     return Source(
         kind=kind,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,27 @@ from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, parse_list, parse_numbers, require_match
 from bench.errors import DataError
-from masks.image_files import FoundFiles, find_files, find_zip_members
+from masks.image_files import FoundFiles, escape_name, find_files, find_zip_members
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20
 _LIST_SUFFIXES = (".txt", ".csv")
+#: CelebA's own folders for its lists.
+_LIST_FOLDERS = ("eval", "anno")
+#: Endings of archives that are not looked into, in lower case.
+_OTHER_ARCHIVES = (
+    ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".001", ".z01", ".part", ".crdownload",
+)  # fmt: skip
+#: What reading a member of a damaged, encrypted or oddly compressed zip raises, beside OSError.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    LookupError,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,22 @@ class FileTree:
     @property
     def folder_names(self) -> tuple[str, ...]:
         """Names of the place and of the two folders above it, from the outside in; a zip's name without suffix."""
-        place = self.place.resolve()
+        return self._names(self.place.resolve())
+
+    @property
+    def names_above(self) -> frozenset[str]:
+        """Names of the place and of the folder above it, both as given and where links lead."""
+        given = self.place.absolute()  # not resolve(): people link data sets from other disks
+        return frozenset((*self._names(given)[1:], *self._names(self.place.resolve())[1:]))
+
+    def _names(self, place: Path) -> tuple[str, str, str]:
         return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
+
+    @property
+    def folders_around(self) -> tuple[Path, ...]:
+        """The folder above the place, as given and where links lead."""
+        given = self.place.absolute()
+        return tuple(dict.fromkeys((given.parent, self.place.resolve().parent)))
 
     def find_list(self, stem: str, beside: Sequence[Path] = ()) -> NameList | None:
         """Read the list ``stem.txt`` or ``stem.csv`` nearest to the root, here, around the zip, or in ``beside``.
@@ -62,26 +93,63 @@ class FileTree:
         if self.outer is not None:
             return self.outer.find_list(stem)
         for folder in beside:
-            # CelebA's own folders for its lists.
-            for inner in ("", "Eval", "Anno"):
-                for suffix in _LIST_SUFFIXES:
-                    path_there = folder / inner / (stem + suffix)
-                    if path_there.is_file():
-                        return parse_list(
-                            read_bytes(folder, path_there.relative_to(folder).as_posix(), _MAX_LIST_BYTES),
-                            str(path_there),
-                        )
+            lists = [_read_list(folder, path) for path in _lists_in(folder, stem)]
+            for other in lists[1:]:
+                _check_same(lists[0], other)
+            if lists:
+                return lists[0]
         return None
 
     def _parse(self, path: str) -> NameList:
-        return parse_list(read_bytes(self.place, path, _MAX_LIST_BYTES), str(self.place / path))
+        return _read_list(self.place, path)
 
     def open_zips(self, names: Sequence[str] | None = None) -> Iterator[FileTree]:
         """Open the zips of those names that lie in this folder; all zips for ``None``."""
-        for path in self.files.others if self.place.is_dir() else ():
-            name = PurePosixPath(path).name.lower()
-            if name.endswith(".zip") and (names is None or name in names):
-                yield open_tree(self.place / path, outer=self)
+        for path in self.zip_paths(names):
+            yield open_tree(self.place / path, outer=self)
+
+    def zip_paths(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return the paths of the zips that :meth:`open_zips` opens."""
+        here = self.files.others if self.place.is_dir() else []
+        zips = [path for path in here if path.lower().endswith(".zip")]
+        return [path for path in zips if names is None or PurePosixPath(path).name.lower() in names]
+
+
+def _lists_in(folder: Path, stem: str) -> list[str]:
+    """List the lists of that stem in a folder, then in CelebA's own folders for lists; the case of letters is free."""
+    wanted = [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
+
+    def names_in(place: Path, usual: Sequence[str]) -> list[str]:
+        try:
+            return sorted(path.name for path in place.iterdir())
+        except OSError:
+            # A folder that may be entered and not listed: the usual spelling is all that can be asked.
+            return list(usual)
+
+    lists = [stem + suffix for suffix in _LIST_SUFFIXES]
+    inner = [name for name in names_in(folder, ("Eval", "Anno")) if name.lower() in _LIST_FOLDERS]
+    below = [
+        f"{prefix}{name}"
+        for prefix in ("", *(f"{name}/" for name in inner))
+        for name in names_in(folder / prefix, lists)
+        if name.lower() in wanted
+    ]
+    return [path for path in below if (folder / path).is_file()]
+
+
+def _read_list(place: Path, path: str) -> NameList:
+    """Read one list of a folder or zip.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    shown = escape_name(str(place / path))
+    try:
+        content = read_bytes(place, path, _MAX_LIST_BYTES)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{shown}: not readable ({reason}); get it again, or remove it") from error
+    return parse_list(content, shown)
 
 
 def _check_same(listed: NameList, other: NameList) -> None:
@@ -151,7 +219,7 @@ class DataSource(ABC):
 
     def list_folders(self, tree: FileTree) -> list[Path]:
         """Return folders outside the tree in which lists may lie."""
-        return [tree.place.resolve().parent] if tree.place.is_file() else []
+        return list(tree.folders_around) if tree.place.is_file() else []
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Return image id -> 0 training, 1 validation, 2 test, where it is published; else an empty table."""
@@ -267,9 +335,20 @@ def open_tree(place: Path, outer: FileTree | None = None) -> FileTree:
         if place.is_file():
             return FileTree(place, _open_zip(place)[1], outer)
         return FileTree(place, find_files(place), outer)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (OSError, *_ZIP_ERRORS) as error:
+        if place.is_file() and is_other_archive(place.name):
+            raise DataError(f"--data {place}: not a zip; unpack it, and give its folder as --data") from error
         what = "zip of images" if place.is_file() else "folder"
         raise DataError(f"--data {place}: not a readable {what} ({error}); get it again") from error
+
+
+def is_other_archive(name: str) -> bool:
+    """Return whether a file's name is that of an archive that is not looked into.
+
+    >>> is_other_archive("img_align_celeba_png.7z.001"), is_other_archive("faces.tar.gz"), is_other_archive("a.zip")
+    (True, True, False)
+    """
+    return name.lower().endswith(_OTHER_ARCHIVES)
 
 
 def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
@@ -287,7 +366,10 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
     # The size in the directory is checked before anything is decompressed.
     if archive.getinfo(found.members[path]).file_size > limit:
         raise OSError(f"larger than {limit >> 20} MiB")
-    return archive.read(found.members[path])
+    try:
+        return archive.read(found.members[path])
+    except _ZIP_ERRORS as error:
+        raise OSError(str(error)) from error
 
 
 def forget_open_zip() -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import match_names
+from bench.data.name_lists import NameList, match_names, require_match
 from bench.data.sources.base import DataSource, FileTree
+from bench.errors import DataError
+from masks.image_files import escape_name
 
 #: Folders of aligned images, the better one first.
 _FOLDERS = ("img_align_celeba", "img_align_celeba_png")
+#: The folder of the images before they were aligned: the same names, of any size.
+_IN_THE_WILD = "img_celeba"
+#: What an attribute may be in ``list_attr_celeba``; some copies have 0 for -1.
+_ATTRIBUTE_VALUES = ("1", "-1", "0")
 _SIX_DIGITS = re.compile(r"\d{6}")
 
 
@@ -44,15 +51,14 @@ class CelebA(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_align_celeba``, or those that CelebA's own lists name."""
-        images = tree.files.images
-        folders = [PurePosixPath(path).parts[:-1] for path in images]
         for wanted in _FOLDERS:
-            inside = [p for p, parts in zip(images, folders, strict=True) if wanted in parts]
-            if inside:
+            if inside := [path for path in tree.files.images if wanted in _folders_of(path)]:
                 return _by_id(inside)
-        if not images:
+        # CelebA before its alignment has the same names and lists, and is another data set.
+        images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
+        if not images or _IN_THE_WILD in _lower(tree.names_above):
             return None
-        if any(name in _FOLDERS for name in tree.folder_names):
+        if is_aligned_celeba(tree):
             return _by_id(images)
         # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
         numbered = [p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)]
@@ -64,27 +70,86 @@ class CelebA(DataSource):
 
     def list_folders(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
-        place = tree.place.resolve()
         # Lists may lie beside or above, but a folder of another name says nothing about its surroundings.
-        own = (*_FOLDERS, "Img")
-        if tree.place.is_dir() and place.name not in own:
-            return []
+        own = (*_FOLDERS, _IN_THE_WILD, "img")
         around = []
-        while place.is_file() or place.name in own:
-            place = place.parent
-            around.append(place)
-        return around
+        # The place as given first: a link to images on another disk lies beside the lists.
+        for place in (tree.place.absolute(), tree.place.resolve()):
+            while place.is_file() or place.name.lower() in own:
+                place = place.parent
+                around.append(place)
+        return list(dict.fromkeys(around))
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
-        """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists."""
+        """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists.
+
+        Raises:
+            DataError: the list has no header, names none of the images, or a value is none of an attribute.
+        """
         listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
         if listed is None:
             return {}
         found = match_names(paths, listed.rows)
+        _check_attributes(listed)
+        require_match(found, list(paths), listed)
         return {
             attribute: {image_id: values[column] == "1" for image_id, values in found.items()}
             for column, attribute in enumerate(listed.columns)
         }
+
+
+class CelebAInTheWild(CelebA):
+    """CelebA's images before they were aligned: any size, the face anywhere."""
+
+    name = "celeba-in-the-wild"
+    title = "CelebA (in the wild)"
+    layout = "`img_celeba/` or its zip, with `list_eval_partition.txt` or `.csv`"
+    order = 11
+    zip_names = ("img_celeba.zip",)
+    center_side = None
+    largest_side = None
+    aligned_faces = False
+    face_box = None
+    claims_dataset = False
+
+    def select(self, tree: FileTree) -> dict[str, str] | None:
+        """Take the images below ``img_celeba``."""
+        whole = _IN_THE_WILD in _lower(tree.names_above)
+        return _by_id([p for p in tree.files.images if whole or _IN_THE_WILD in _folders_of(p)]) or None
+
+
+def is_aligned_celeba(tree: FileTree) -> bool:
+    """Return whether a place, a folder above it or one in it bears the name of CelebA's aligned images."""
+    above = _lower((*tree.names_above, *tree.folder_names))
+    return any(
+        name in above or any(name in _folders_of(path) for path in tree.files.images) for name in _FOLDERS
+    )
+
+
+def _folders_of(path: str) -> tuple[str, ...]:
+    return PurePosixPath(path.lower()).parts[:-1]
+
+
+def _lower(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
+
+
+def _check_attributes(listed: NameList) -> None:
+    """Refuse a list whose values would be taken for something else.
+
+    Raises:
+        DataError: with the line.
+    """
+    if listed.rows and not listed.columns:
+        raise DataError(f"{listed.place}: no line of column names, so its attributes are not known")
+    if twice := [name for name, count in Counter(listed.columns).items() if count > 1]:
+        raise DataError(f"{listed.place}: two columns are called {escape_name(twice[0])}")
+    for name, values in listed.rows.items():
+        if wrong := next((value for value in values if value not in _ATTRIBUTE_VALUES), None):
+            raise DataError(
+                f"{listed.place}:{listed.line_numbers[name]}: an attribute is 1, or -1 or 0; found "
+                f"{escape_name(wrong[:60])!r}"
+            )
 
 
 def _by_id(paths: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from bench.data.name_lists import NameList, parse_numbers
 from bench.data.sources.base import DataSource, FileTree, split_by_folder
+from bench.data.sources.celeba import is_aligned_celeba
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
@@ -41,12 +42,12 @@ class CelebAHQ(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the numbered images below a folder of CelebA-HQ's name."""
+        if is_aligned_celeba(tree):
+            return None  # in the folder of a project that is called after CelebA-HQ
         images = tree.files.images
         inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
         # A folder that was renamed is still known by the mapping beside it.
-        if not inside and (
-            any(_FOLDER.fullmatch(name) for name in tree.folder_names[1:]) or tree.find_list(_MAPPING)
-        ):
+        if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or tree.find_list(_MAPPING)):
             inside = images
         found: dict[str, str] = {}
         for path in inside:

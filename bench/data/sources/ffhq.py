@@ -39,7 +39,7 @@ class FFHQ(DataSource):
         for wanted in _FOLDERS:
             pattern = re.compile(wanted, re.IGNORECASE)
             # The user may have named the folder itself; the names above it count too.
-            whole = any(pattern.fullmatch(name) for name in tree.folder_names[1:])
+            whole = any(map(pattern.fullmatch, tree.names_above))
             inside = [
                 p for p in numbered if whole or any(map(pattern.fullmatch, PurePosixPath(p).parts[:-1]))
             ]

@@ -628,3 +628,219 @@ def test_several_zips_in_a_folder_are_named(tmp_path: Path) -> None:
         zipped(tmp_path / "some", tmp_path / "zips" / name)
     with pytest.raises(DataError, match=r"it holds zips, of which --data takes one: a\.zip, b\.zip"):
         find_source(tmp_path / "zips")
+
+
+# --- Attempts of a reviewer: links, cases, neighbors, archives, lists that mislead ----------------------------------
+
+
+def celeba_of_every_case(root: Path) -> Path:
+    images(root / "Img_Align_CelebA", ".JPG")
+    text_lists(root)
+    for path in root.glob("*.txt"):
+        path.rename(path.with_name(path.name.upper()))
+    return root
+
+
+def lists_of_another_case_around(root: Path) -> Path:
+    images(root / "IMG" / "img_align_celeba")
+    text_lists(root / "ANNO")
+    for path in (root / "ANNO").iterdir():
+        path.rename(path.with_name(path.name.lower()))
+    return root / "IMG" / "img_align_celeba"
+
+
+def a_link_to_the_images(root: Path) -> Path:
+    images(root / "disk" / "abc")
+    text_lists(root / "data")
+    (root / "data" / "img_align_celeba").symlink_to(root / "disk" / "abc")
+    return root / "data" / "img_align_celeba"
+
+
+def a_link_to_a_zip(root: Path) -> Path:
+    images(root / "made")
+    (root / "store").mkdir()
+    zipped(root / "made", root / "store" / "blob-17")
+    text_lists(root / "data")
+    (root / "data" / "img_align_celeba.zip").symlink_to(root / "store" / "blob-17")
+    return root / "data" / "img_align_celeba.zip"
+
+
+def below_a_project_called_after_celeba_hq(root: Path) -> Path:
+    return kaggle(root / "celeba-hq-and-celeba")
+
+
+def pictures_below_a_project_called_after_celeba_hq(root: Path) -> Path:
+    images(root / "celebahq_project" / "img_align_celeba")
+    text_lists(root / "celebahq_project")
+    return root / "celebahq_project" / "img_align_celeba"
+
+
+def beside_the_images_in_the_wild(root: Path) -> Path:
+    images(root / "img_celeba")
+    return torchvision(root)
+
+
+def whole_beside_a_broken_zip(root: Path) -> Path:
+    (root / "img_align_celeba.zip").write_bytes(b"PK\x03\x04 cut short")
+    return torchvision(root)
+
+
+def around_a_list_folder_that_is_a_circle(root: Path) -> Path:
+    images(root / "img_align_celeba")
+    text_lists(root)
+    (root / "Eval").symlink_to(root)
+    return root / "img_align_celeba"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        celeba_of_every_case, lists_of_another_case_around, a_link_to_the_images, a_link_to_a_zip,
+        below_a_project_called_after_celeba_hq, pictures_below_a_project_called_after_celeba_hq,
+        beside_the_images_in_the_wild, whole_beside_a_broken_zip, around_a_list_folder_that_is_a_circle,
+    ],
+    ids=lambda make: make.__name__,
+)  # fmt: skip
+def test_neighbors_links_and_cases_do_not_hide_celeba(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    (tmp_path / "there").mkdir()
+    source = find_source(make(tmp_path / "there"))
+    assert (source.name, source.ids) == ("celeba", IDS)
+    assert source.partition == PART
+    assert source.identities == WHO
+
+
+@pytest.mark.parametrize("inner", ["", "img_celeba"])
+def test_celeba_before_its_alignment_is_another_data_set(tmp_path: Path, inner: str) -> None:
+    images(tmp_path / "Img" / "img_celeba")
+    text_lists(tmp_path / "Img")
+    source = find_source(tmp_path / "Img" / inner)
+    assert (source.name, source.kind.claims_dataset, source.kind.aligned_faces) == (
+        "celeba-in-the-wild",
+        False,
+        False,
+    )
+    assert "non-commercial" in source.kind.license
+    assert source.partition == PART
+
+
+@pytest.mark.parametrize(("kept", "lacks"), [(COUNT, 0), (COUNT - 4, 4), (1, COUNT - 1)])
+def test_a_folder_unpacked_in_part_names_the_whole_zip_beside_it(
+    tmp_path: Path, kept: int, lacks: int
+) -> None:
+    folder = images(tmp_path / "img_align_celeba")
+    zipped(folder, tmp_path / "img_align_celeba.zip", "img_align_celeba/")
+    for name in IDS[kept:]:
+        (folder / name).unlink()
+    source = find_source(tmp_path)
+    assert source.ids == IDS[:kept]
+    assert [f"holds {lacks} pictures that the folder beside it lacks" in note for note in source.notes] == [
+        True
+    ] * bool(lacks)
+
+
+@pytest.mark.parametrize("name", ["archive.zip", "faces.tar.gz", "img_align_celeba_png.7z.001", "x.RAR"])
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_archives_that_are_not_looked_into_are_named_with_what_to_do(
+    tmp_path: Path, name: str, as_folder: bool
+) -> None:
+    images(tmp_path / "made")
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "there" / name
+    if name.endswith(".zip"):  # a zip in a zip
+        (tmp_path / "outer").mkdir()
+        zipped(tmp_path / "made", tmp_path / "outer" / "inner.zip")
+        zipped(tmp_path / "outer", path)
+    else:
+        path.write_bytes(b"7z or tar")
+    with pytest.raises(DataError, match="unpack") as raised:
+        find_source(path.parent if as_folder else path)
+    assert "get it again" not in str(raised.value)
+    assert ("inner.zip" if name.endswith(".zip") else name) in str(raised.value)
+
+
+def _flag(path: Path, member: bytes, *, encrypted: bool) -> None:
+    """Mark a member as encrypted, or as compressed by a method that nothing here reads, in both of its headers."""
+    content = bytearray(path.read_bytes())
+    local, central = content.find(member), content.rfind(member)
+    for position, length in ((local, 30), (central, 46)):
+        flags, method = (
+            position - length + (6 if length == 30 else 8),
+            position - length + (8 if length == 30 else 10),
+        )
+        if encrypted:
+            content[flags] |= 1
+        else:
+            content[method] = 9
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["list_eval_partition.csv", "identity_CelebA.csv", "list_attr_celeba.csv"])
+@pytest.mark.parametrize("damage", ["checksum", "encrypted", "method", "large"])
+def test_a_list_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, damage: str) -> None:
+    root = kaggle(tmp_path / "there")
+    path = root / name
+    if damage == "large":
+        os.truncate(path, 65 << 20)
+    else:
+        path = zipped(root, tmp_path / "archive.zip")
+        if damage == "checksum":
+            content = path.read_bytes()
+            path.write_bytes(content.replace((root / name).read_bytes(), (root / name).read_bytes().upper()))
+        else:
+            _flag(path, name.encode(), encrypted=damage == "encrypted")
+        root = path
+    with pytest.raises(DataError, match=rf"{name}: not readable \(.*\); get it again, or remove it"):
+        find_source(root)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("image_id,Male\n{0},True\n{1},False", ":2: an attribute is 1, or -1 or 0; found 'True'"),
+        ("image_id,Male\n{0},1\n{1},1.0", ":3: an attribute is 1, or -1 or 0; found '1.0'"),
+        ("{0},1\n{1},-1", "no line of column names"),
+        ("image_id,Male,Male\n{0},1,-1", "two columns are called Male"),
+        ("image_id,Male\nx{0},1\nx{1},1", "names none of the 24 images"),
+    ],
+)
+def test_a_list_of_attributes_that_would_be_misread_is_refused(tmp_path: Path, lines: str, says: str) -> None:
+    root = kaggle(tmp_path / "there")
+    (root / "list_attr_celeba.csv").write_text(lines.format(*IDS))
+    with pytest.raises(DataError, match="list_attr_celeba") as raised:
+        find_source(root)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("x.png", "x.png"), ("x", "x"), (".x", ".x"), ("x.png", "y.png"), ("x.png", "n" * 300),
+        ("x.png", f"{IDS[0]}/inside"), ("list_eval_partition.txt", "nowhere.txt"), ("x.png", "/dev/zero"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_one_entry_that_is_no_file_costs_none_of_its_neighbors(
+    tmp_path: Path, name: str, target: str, below: str
+) -> None:
+    """Links to themselves, in a circle, through a file, of names too long, to devices."""
+    root = images(tmp_path / "root")
+    folder = root / below
+    folder.mkdir(exist_ok=True)
+    (folder / name).symlink_to(target)
+    if target == "y.png":
+        (folder / target).symlink_to(name)
+    shutil.copy(root / IDS[0], folder / "zz.png")
+    found = find_files(root)
+    assert set(found.images) == {*IDS, f"{below}/zz.png".lstrip("/")}
+    assert f"{below}/{name}".lstrip("/") in {x.path for x in found.left_out}
+    if target == "/dev/zero":
+        assert found.left_out[0].reason == "not a regular file"
+
+
+@pytest.mark.parametrize("name", ["x" * 251, "é" * 125, "漢" * 83, "a [b] (c)*"])
+def test_a_folder_may_have_any_name_that_a_file_system_allows(
+    tmp_path: Path, opened: Opener, name: str
+) -> None:
+    data = opened(images(tmp_path / name))
+    assert data.name == name
+    assert opened(tmp_path / name).fingerprint == data.fingerprint

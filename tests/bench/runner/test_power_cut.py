@@ -34,6 +34,8 @@ from tests.bench.runner.power_cut_driver import SAID, Order
 _CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\((.*)\) = (\d+)")
 
 
+_TRACED = "rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync"
+
 #: Commands that write what people keep, one after the other in one process.
 _COMMANDS = """
 import sys
@@ -62,7 +64,7 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
         "new-model my-unet",
         "init",
     ]
-    strace = ["strace", "-f", "-y", "-e", "trace=rename,renameat,renameat2,fsync,fdatasync", "-o", str(trace)]
+    strace = ["strace", "-f", "-y", "-e", f"trace={_TRACED}", "-o", str(trace)]
     done = subprocess.run(
         [*strace, sys.executable, "-c", _COMMANDS, *commands],
         cwd=workplace,
@@ -77,6 +79,7 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
 
     flushed: set[str] = set()
     unflushed_folders: dict[str, str] = {}
+    made: dict[str, set[str]] = {}
     renamed = []
     for line in trace.read_text().splitlines():
         if not (call := _CALL.match(line)):
@@ -86,6 +89,11 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
             (path,) = re.findall(r"<(.*)>", arguments)
             flushed.add(path)
             unflushed_folders.pop(path, None)
+            made.pop(path, None)
+        elif name in ("mkdir", "mkdirat"):
+            folder = (workplace / re.findall(r'"(.*?)"', arguments)[0]).resolve()
+            if folder.is_relative_to(workplace) and "matplotlib" not in str(folder):
+                made.setdefault(str(folder.parent), set()).add(folder.name)
         else:
             source, target = ((workplace / p).resolve() for p in re.findall(r'"(.*?)"', arguments)[:2])
             if not target.is_relative_to(workplace) or "matplotlib" in str(target):
@@ -99,6 +107,7 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
             unflushed_folders[str(target.parent)] = target.name
     assert len(renamed) >= 20
     assert not unflushed_folders, "renamed, and the folder never flushed"
+    assert not made, "made, and the folder around never flushed"
     kept = {p for p in workplace.rglob("*") if p.is_file() and "matplotlib" not in str(p)}
     unnamed = {p for p in kept if not any(p == r or p.is_relative_to(r) for r in renamed)}
     # Logs grow and are flushed with each checkpoint; images are flushed block by block; locks hold nothing.
