@@ -6,6 +6,7 @@ without flushing the folder, the rename itself may be lost although a later one 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """
     # Beside the target, because a rename is atomic only within a file system; hidden, so
     # that no reader takes it for a result.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.tmp")
     try:
         make_folder(path.parent)
         write(temporary)
@@ -38,6 +39,12 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         # After a success there is nothing left to remove.
         temporary.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for more: file systems allow 255 bytes, which a user's file may have."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= 200 else hashlib.sha256(raw).hexdigest()
 
 
 def replace_durably(temporary: Path, path: Path) -> None:

@@ -62,3 +62,10 @@ def test_every_rename_of_a_results_file_is_covered(tmp_path: Path) -> None:
     (at,) = [i for i, call in enumerate(calls) if "results.parquet" in call]
     assert calls[at - 1].startswith("fsync(")
     assert calls[at + 1].startswith("fsync(")
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "é" * 127, "漢" * 85, "a\nb\x1b.png"])
+def test_a_file_may_have_any_name_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    for content in ("first", "second"):
+        atomic_write(tmp_path / name, lambda path, content=content: path.write_text(content))  # type: ignore[misc]
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "second")]
