@@ -19,6 +19,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.prepare import PreparedRun
 from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
+from bench.runner.run_folder import RunFolder
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request, rows
 
@@ -53,8 +54,8 @@ def names(asked: Request, states: str) -> list[str]:
     return [getattr(cell, states) for cell in preview_run(asked, RunCallbacks()).cells]
 
 
-def test_results_of_another_machine_are_kept_and_named_until_asked(asked: Request) -> None:
-    first = rows(run_experiment(asked, Watched()).store)
+def test_results_of_another_machine_are_kept_and_named_until_asked(finished: Request) -> None:
+    asked, first = finished, rows(RunFolder("kept"))
     folders = sorted(p.name for p in Path("runs/kept/trainings").iterdir())
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -111,8 +112,8 @@ def test_a_training_resumed_elsewhere_says_so(asked: Request, other_threads: Non
     assert [place["threads"] for place in where] == [threads, threads - 1]
 
 
-def test_a_new_metric_is_measured_alone(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = run_experiment(asked, Watched()).store
+def test_a_new_metric_is_measured_alone(finished: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, store = finished, RunFolder("kept")
     before = rows(store)
     measured: list[list[str]] = []
     from bench.evaluation import evaluator
@@ -140,10 +141,9 @@ def test_a_new_metric_is_measured_alone(asked: Request, monkeypatch: pytest.Monk
 
 
 def test_a_metric_whose_code_changed_is_measured_again_alone(
-    asked: Request, monkeypatch: pytest.MonkeyPatch
+    finished: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = replace(asked, models=("mean",))
-    run_experiment(asked, Watched())
+    asked = replace(finished, models=("mean",))
     code = dict(PreparedRun.metric_code.func(_prepared(asked)))  # type: ignore[attr-defined]
     changed = {**code, "ssim": CodeDigest("0" * 64, {**code["ssim"].modules, "bench.evaluation.ssim": "1"})}
     monkeypatch.setattr(PreparedRun, "metric_code", property(lambda self: changed))
@@ -160,8 +160,8 @@ def _prepared(asked: Request) -> PreparedRun:
     return prepare_run(asked, RunCallbacks())
 
 
-def test_a_plan_says_which_part_changed(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_experiment(asked, Watched())
+def test_a_plan_says_which_part_changed(finished: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = finished
     assert names(asked, "changes") == [[], []]
     wider = replace(asked, model_options={"test-unet": {"width": 6}})
     (changes, unchanged) = names(wider, "changes")
@@ -221,11 +221,10 @@ def test_a_schedule_is_recorded_and_is_another_training(asked: Request) -> None:
         run_experiment(replace(asked, name="cosine"), Watched())
 
 
-def test_a_checkpoint_says_what_it_is_of_and_another_training_is_not_resumed(asked: Request) -> None:
+def test_a_checkpoint_says_what_it_is_of_and_another_training_is_not_resumed(finished: Request) -> None:
     from bench.training import checkpoint
 
-    asked = replace(asked, models=("test-unet",))
-    store = run_experiment(asked, Watched()).store
+    asked, store = replace(finished, models=("test-unet",)), RunFolder("kept")
     (folder,) = store.folder.glob("trainings/*")
     state = checkpoint.newest_checkpoint(folder)
     assert state is not None

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import masks.bank
+from bench.config import Request
 from bench.errors import BenchError, DiskError, UsageError
 from bench.runner.plan import train_mask_names, train_masks_for
 from bench.runner.run import run_experiment
@@ -58,22 +59,17 @@ def truncate(path: Path) -> None:
     ],
 )
 def test_the_same_command_mends_a_damaged_file(
-    workplace: Path,
-    pictures_dir: Path,
-    unet: Path,
-    pattern: str,
-    damage: Callable[[Path], None],
+    finished: Request, pattern: str, damage: Callable[[Path], None]
 ) -> None:
-    asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),))
-    outcome = run_experiment(asked, Recorder())
-    expected = rows(outcome.store)
-    (path,) = outcome.store.folder.glob(pattern)
+    store = RunFolder("kept")
+    expected = rows(store)
+    (path,) = store.folder.glob(pattern)
     damage(path)
     if pattern.startswith("trainings"):  # make the training be looked at again
-        for cell in outcome.store.folder.glob("cells/test-unet*/cell.json"):
+        for cell in store.folder.glob("cells/test-unet*/cell.json"):
             cell.unlink()
     callbacks = Warned()
-    again = run_experiment(asked, callbacks)
+    again = run_experiment(finished, callbacks)
     assert again.failed == 0
     pd.testing.assert_frame_equal(expected, rows(again.store), check_exact=True)
     if pattern.startswith("cells"):
@@ -254,17 +250,10 @@ def test_a_full_disk_is_said_where_it_first_hurts(tmp_path: Path, monkeypatch: p
 
 
 def test_a_full_disk_ends_the_run_and_the_next_goes_on(
-    workplace: Path,
-    pictures_dir: Path,
-    unet: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    finished: Request, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),), name="full")
-    expected = rows(
-        run_experiment(
-            request(pictures_dir, ("test-unet", "mean"), models_from=(str(unet),)), Recorder()
-        ).store
-    )
+    expected = rows(RunFolder("kept"))
 
     def full(*_: object, **__: object) -> Path:
         raise DiskError("cannot write a checkpoint to here: No space left on device")
