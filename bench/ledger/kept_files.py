@@ -69,7 +69,7 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
             raise UsageError(f"--by: a name of 1 to {_LONGEST_NAME} printable characters")
         # Imported from somebody's bundle: only their own word would put another name there.
         if said not in (None, by):
-            raise UsageError(f"--by {by}: {experiment.name} was computed by {said}, as its bundle says")
+            raise UsageError(f"--by {by}: {experiment.name} was computed by {said!r}, as its bundle says")
         described = {**described, "computed_by": by}
     manifest = manifest_text(without_folders(described)).encode()
     parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}

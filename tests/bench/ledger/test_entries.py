@@ -62,7 +62,7 @@ def test_a_bundle_says_who_computed_it_and_nobody_else_may(
     assert bench("import", "named.zip", "--name", "theirs").exit_code == 0
     assert bench("export", "theirs", "--format", "bundle", "-o", "again.zip").exit_code == 0
     assert leaderboard_rows(load_experiment(Path("runs") / "theirs"))[0].computed_by == "Ada <a@b.c>"
-    assert "was computed by Ada" in error_of("export", "theirs", "--format", "bundle", "--by", "Eve")
+    assert "was computed by 'Ada" in error_of("export", "theirs", "--format", "bundle", "--by", "Eve")
     assert "give --format bundle" in error_of("export", "here", "--by", "Ada")
     assert "printable" in error_of("export", "here", "--format", "bundle", "--by", "A\nB")
     assert "printable" in error_of("export", "here", "--format", "bundle", "--by", " ")
