@@ -224,6 +224,9 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
             raise ValueError("cell.json is not of this cell")
         if cell.trained and cell.training and entry["training"]["key"] != cell.training.key:
             raise ValueError("cell.json is of another training")
+        # A cell copied from another experiment has the same names, images and masks, and other numbers.
+        if record["key"]["digest"] != cell.key:
+            raise ValueError("cell.json is of another set-up")
         if rows["image_id"].tolist() != list(ids) * cell.samples:
             raise ValueError("results.parquet is of other images")
         if any(set(rows[k]) != {v} for k, v in identity.items()):

@@ -356,3 +356,21 @@ def test_a_terminal_that_is_gone_ends_no_training() -> None:
     protected.note("said to nobody")
     with pytest.raises(ValueError, match="a mistake of ours"):
         protected.warn("is not hidden")
+
+
+def test_a_cell_copied_from_another_experiment_is_not_taken(workplace: Path, pictures_dir: Path) -> None:
+    """Of the same model, mask, seed and images; whole, sealed, and of another size."""
+    small, large = (
+        run_experiment(request(pictures_dir, ("mean",), name=f"side{size}", size=size), Warned()).store
+        for size in (32, 64)
+    )
+    expected = rows(large)
+    (mine,), (other,) = (list(s.folder.glob("cells/mean-center*")) for s in (large, small))
+    for name in ("cell.json", "results.parquet", "pictures.npz"):
+        (mine / name).write_bytes((other / name).read_bytes())
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean",), name="side64", size=64), callbacks)
+    assert any("cell.json is of another set-up" in warning for warning in callbacks.warnings)
+    found = rows(large)
+    assert set(found["size"]) == {64}
+    assert found["psnr_db"].tolist() == expected["psnr_db"].tolist()
