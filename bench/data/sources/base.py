@@ -134,7 +134,14 @@ def _lists_in(folder: Path, stem: str) -> list[str]:
         for name in names_in(folder / prefix, lists)
         if name.lower() in wanted
     ]
-    return [path for path in below if (folder / path).is_file()]
+    return [path for path in below if _is_file(folder / path)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be entered
+        return False
 
 
 def _read_list(place: Path, path: str) -> NameList:
@@ -290,8 +297,17 @@ class Source:
         if self.place.is_file():
             state = self.place.stat()
             return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.paths)}"
-        states = ((self.place / path).stat() for path in self.paths.values())
-        return f"{self.place.resolve()} {[(s.st_size, s.st_mtime_ns) for s in states]}"
+        return f"{self.place.resolve()} {[_size_and_time(self.place / path) for path in self.paths.values()]}"
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        state = path.stat()
+    except (
+        OSError
+    ):  # vanished since it was listed, or in a folder that may not be entered: skipped when it is read
+        return (-1, -1)
+    return (state.st_size, state.st_mtime_ns)
 
 
 def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[str, int]:

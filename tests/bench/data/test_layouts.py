@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -844,3 +845,54 @@ def test_a_folder_may_have_any_name_that_a_file_system_allows(
     data = opened(images(tmp_path / name))
     assert data.name == name
     assert opened(tmp_path / name).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("how", ["vanished", "locked"])
+def test_a_picture_that_cannot_be_asked_for_its_size_is_skipped(
+    tmp_path: Path, opened: Opener, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between listing and reading, or in a folder that may be listed and not entered."""
+    root = images(tmp_path / "root")
+    before, stat = find_source(root).file_signature(), Path.stat
+
+    def fail(path: Path, **words: bool) -> os.stat_result:
+        if path.name == IDS[3]:
+            raise FileNotFoundError if how == "vanished" else PermissionError
+        return stat(path, **words)
+
+    monkeypatch.setattr(Path, "stat", fail)
+    assert find_source(root).file_signature() != before
+    data = opened(root, allow_unreadable=True)
+    assert [s.id for s in data.skipped] == [IDS[3]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="needs root, to become somebody else")
+def test_folders_that_may_not_be_entered_cost_nothing_else(tmp_path: Path) -> None:
+    """As a user who is not root: links into a locked folder, lists beside locked ones."""
+    place = Path(tempfile.mkdtemp())  # tmp_path itself lies in a folder of root's alone
+    images(place / "img_align_celeba")
+    (place / "Anno").mkdir()
+    (place / "locked").mkdir()
+    shutil.copy(place / "img_align_celeba" / IDS[0], place / "locked" / "x.png")
+    text_lists(place / "Eval")
+    (place / "img_align_celeba" / "x.png").symlink_to(place / "locked" / "x.png")
+    for name, mode in (("", 0o755), ("img_align_celeba", 0o755), ("locked", 0o700), ("Anno", 0o744)):
+        (place / name).chmod(mode)
+    (place / "Anno" / "identity_CelebA.txt").write_text("in a folder that may be listed and not entered")
+    child = os.fork()
+    if not child:
+        _leave_as_nobody(place / "img_align_celeba")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    shutil.rmtree(place)
+
+
+def _leave_as_nobody(place: Path) -> None:
+    code = 1
+    try:
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        source = find_source(place)
+        left = [(x.path, x.reason) for x in find_files(place).left_out]
+        code = int(source.partition != PART or source.ids != IDS or left != [("x.png", "Permission denied")])
+    finally:
+        os._exit(code)
