@@ -98,7 +98,7 @@ class DemoSession:
                 )
         # Baselines come last, so that trained models stand side by side.
         self.methods |= {
-            BASELINES[0]: ImageCompleter(_mean_of_known, None, False, self.compute),
+            BASELINES[0]: ImageCompleter(_mean_of_known, None, None, self.compute),
             BASELINES[1]: load_baseline("biharmonic", self.compute),
         }
         # Test images only: what a model has trained on would flatter it.
@@ -133,11 +133,8 @@ class DemoSession:
     def _complete_one(self, completer: ImageCompleter, image: Pixels, hole: Hole) -> Pixels:
         """Complete as in evaluation where the image has the model's size, else by windows as ``bench inpaint``."""
         photo = Photo(image, {})
-        # Only then are the pixels those of the evaluation; every other hole goes through windows.
-        as_evaluated = completer.size in (None, self.size) and self.size == image.shape[0] == image.shape[1]
-        if as_evaluated and (
-            not completer.centered or np.array_equal(hole, self.draw_mask("center", "", image.shape[:2]))
-        ):
+        # Baselines have no size of their own, and fill any image by windows unless told otherwise.
+        if completer.size is None and self.size == image.shape[0] == image.shape[1]:
             filled = _complete_square(completer, photo.rgb, hole)
         else:
             filled = complete_tiled(completer, photo.rgb, hole)

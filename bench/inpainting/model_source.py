@@ -82,7 +82,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
         batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
         return model.complete(batch).composite
 
-    return ImageCompleter(complete, None, False, compute)
+    return ImageCompleter(complete, None, None, compute)
 
 
 def load_weights_file(
@@ -130,4 +130,4 @@ def load_from_experiment(
 def _completer(loaded: PretrainedModel, compute: Compute) -> ImageCompleter:
     loaded.to(compute.device)
     complete: Callable[[Tensor, Tensor], Tensor] = loaded
-    return ImageCompleter(complete, loaded.size, loaded.model.task.fixed_hole_box is not None, compute)
+    return ImageCompleter(complete, loaded.size, loaded.model.task.fixed_hole_box, compute)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.training.device import Compute
+from models.base import Box
 from models.errors import ModelError
 
 _BATCH = 16
@@ -36,23 +37,32 @@ class ImageCompleter:
     Attributes:
         complete: ``(image, mask)`` as in :mod:`models.base` to completed images, on ``compute``'s device.
         size: side of the squares, or ``None`` where any will do.
-        centered: whether it knows holes in the middle only.
+        hole_box: the hole of every mask it was trained on, if that was one box in the middle: every part of a photo's
+            hole is shown as that box.
         compute: device and precision.
     """
 
     complete: Callable[[Tensor, Tensor], Tensor]
     size: int | None
-    centered: bool
+    hole_box: Box | None
     compute: Compute
 
     def windows(self, hole: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Window]]:
         """Find the parts of the hole and the windows to show for them."""
         if self.size is None:
             # Baselines look at the border of the hole only, so little context is enough.
-            return plan_windows(hole, 32, 1.5, centered=False)
-        # Two pixels of the reduced window more: a reduced hole is at most that much larger than half of it.
-        context = CONTEXT * self.size / (self.size - 4) if self.centered else CONTEXT
-        return plan_windows(hole, self.size, context, centered=self.centered)
+            return plan_windows(hole, 32, 1.5)
+        if self.hole_box is None:
+            if hole.shape == (
+                self.size,
+                self.size,
+            ):  # an image like those of training is seen whole, as in evaluation
+                labels = hole.astype(np.int32)
+                return labels, [Window(0, 0, self.size, (1,))]
+            return plan_windows(hole, self.size, CONTEXT)
+        # Two pixels of the reduced window more: a reduced hole is at most that much larger.
+        longest = min(self.hole_box.height, self.hole_box.width)
+        return plan_windows(hole, self.size, self.size / (longest - 2), centered_hole=longest)
 
 
 def complete_tiled(
@@ -79,6 +89,8 @@ def complete_tiled(
         for start in range(0, len(group), _BATCH):
             some = group[start : start + _BATCH]
             squares = [_square(shown, hole, window, side) for window in some]
+            if completer.hole_box is not None:
+                squares = [(image, _grown(covered, completer.hole_box)) for image, covered in squares]
             for window, square in zip(some, _complete(completer, squares), strict=True):
                 _paste(result, labels, window, square)
     return result
@@ -100,6 +112,17 @@ def _square(
     planes = [_resize(part[..., c], side, Image.Resampling.BICUBIC) for c in range(3)]
     # Bicubic resampling overshoots at edges.
     return np.clip(np.stack(planes, axis=-1), 0, 1), covered
+
+
+def _grown(covered: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
+    """Return the hole grown to the one of training.
+
+    A network that has seen one hole only may fail on one that is a pixel smaller: partial convolutions normalize by how
+    much of a window is known.
+    """
+    grown = covered.copy()
+    grown[box.top : box.top + box.height, box.left : box.left + box.width] = True
+    return grown
 
 
 def _complete(
@@ -169,7 +192,7 @@ class Window:
 
 
 def plan_windows(
-    hole: NDArray[np.bool_], size: int, context: float, *, centered: bool
+    hole: NDArray[np.bool_], size: int, context: float, *, centered_hole: int | None = None
 ) -> tuple[NDArray[np.int32], list[Window]]:
     """Plan a window for each connected part of the hole.
 
@@ -180,7 +203,9 @@ def plan_windows(
         hole: ``(H, W)``.
         size: side of the model's images.
         context: side of a window over the longer side of its part, above 1.
-        centered: keep the part in the window's middle even where the window then leaves the image.
+        centered_hole: side of the hole that the model knows in the middle of its images, and no other: each part has a
+            window of its own and lies in its middle, even where the window then leaves the image. A part of up to that
+            side is shown as it is.
 
     Returns:
         The label of each pixel, ``(H, W)``, 0 where known; and the windows, largest part first.
@@ -196,10 +221,10 @@ def plan_windows(
     for i in order:
         if taken[i]:
             continue
-        window = _around(boxes[i], hole.shape, size, context, centered)
+        window = _around(boxes[i], hole.shape, size, context, centered_hole)
         parts = [i]
         # Near a window's border a model sees little context, unless that border is the image's own.
-        if window.side <= size and not centered:
+        if window.side <= size and centered_hole is None:
             inner = window.side // 8
             inside = (
                 (corners[:, 0] >= window.top + (inner if window.top > 0 else 0))
@@ -220,12 +245,18 @@ def _longer(box: tuple[int, int, int, int]) -> int:
 
 
 def _around(
-    box: tuple[int, int, int, int], shape: tuple[int, ...], size: int, context: float, centered: bool
+    box: tuple[int, int, int, int],
+    shape: tuple[int, ...],
+    size: int,
+    context: float,
+    centered_hole: int | None,
 ) -> Window:
-    side = max(size, math.ceil(_longer(box) * context))
+    longer = _longer(box)
+    fits = centered_hole is not None and longer <= centered_hole
+    side = size if fits else max(size, math.ceil(longer * context))
     top = (box[0] + box[1] - side) // 2
     left = (box[2] + box[3] - side) // 2
-    if not centered:
+    if centered_hole is None:
         # Moved inside the image where that leaves real pixels instead of mirrored ones.
         top, left = (_inside(a, side, length) for a, length in ((top, shape[0]), (left, shape[1])))
     return Window(top, left, side, ())

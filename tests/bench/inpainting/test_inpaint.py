@@ -27,10 +27,11 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.run import run_experiment
 from bench.training.device import Compute
 from masks.folder import MaskFileError
+from models.base import Box
 
 CPU = Compute(torch.device("cpu"), "fp32")
 GREY = ImageCompleter(
-    lambda image, mask: torch.where(mask > 0.5, 0.5, image), None, False, CPU
+    lambda image, mask: torch.where(mask > 0.5, 0.5, image), None, None, CPU
 )  # at the picture's own size
 
 
@@ -117,7 +118,8 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
         mean = (image * known).sum((1, 2, 3), keepdim=True) / known.sum((1, 2, 3), keepdim=True).clamp(min=1)
         return torch.where(mask > 0.5, 2 + mean, image)
 
-    filler = ImageCompleter(mean_of_known, size, centered, CPU)
+    box = Box(8, 8, 16, 16) if centered and size else None
+    filler = ImageCompleter(mean_of_known, size, box, CPU)
     rgb = rng.random((height, width, 3), dtype=np.float32)
     other = np.where(hole[..., None], rng.random((height, width, 3), dtype=np.float32), rgb)
     first, second = complete_tiled(filler, rgb, hole), complete_tiled(filler, other, hole)
@@ -128,17 +130,65 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
 def test_a_centered_window_holds_its_part_within_the_middle_half() -> None:
     hole = np.zeros((300, 400), bool)
     hole[250:290, 5:95] = True
-    labels, (window,) = plan_windows(hole, 64, 2 * 64 / 60, centered=True)
+    labels, (window,) = plan_windows(hole, 64, 64 / 30, centered_hole=32)
     assert labels.max() == 1
     quarter = window.side / 4
     assert window.left + quarter <= 5
     assert window.left + 3 * quarter >= 95
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(150, 200), st.integers(150, 200))
+def test_a_model_of_one_hole_is_shown_that_hole_whatever_the_size_of_the_photos(
+    height: int, width: int, top: int, left: int
+) -> None:
+    """Partial convolutions that know one hole fail on one that is a pixel smaller."""
+    hole = np.zeros((400, 400), bool)
+    hole[top : top + height, left : left + width] = True
+    box = Box(8, 8, 16, 16)
+    shown = []
+
+    def look(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        shown.append(mask)
+        return torch.where(mask > 0.5, 0.5, image)
+
+    complete_tiled(ImageCompleter(look, 32, box, CPU), np.ones((400, 400, 3), np.float32), hole)
+    expected = torch.zeros(1, 1, 32, 32)
+    expected[..., 8:24, 8:24] = 1
+    (mask,) = shown
+    assert torch.equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "hole_of"), [(Box(16, 16, 32, 32), "center"), (None, "center"), (None, "strokes")]
+)
+def test_a_photo_like_the_test_images_is_completed_like_one(box: Box | None, hole_of: str) -> None:
+    """At the model's size, with a hole as in training: the model sees the photo itself, and its output is pasted."""
+    rgb = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32)
+    hole = np.zeros((64, 64), bool)
+    if hole_of == "center":
+        hole[16:48, 16:48] = True
+    else:
+        hole[3:6, :40], hole[20:63, 50:60] = True, True
+    output = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def complete(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen.append((image, mask))
+        return torch.where(mask > 0.5, output, image)
+
+    completed = complete_tiled(ImageCompleter(complete, 64, box, CPU), rgb, hole)
+    ((image, mask),) = seen
+    known = ~hole
+    assert np.array_equal(image[0].permute(1, 2, 0).numpy()[known], rgb[known])
+    assert np.array_equal(mask[0, 0].numpy() > 0.5, hole)
+    assert np.array_equal(completed[hole], output[0].permute(1, 2, 0).numpy()[hole])
+
+
 def test_specks_share_windows() -> None:
     hole = np.zeros((256, 256), bool)
     hole[::8, ::8] = True
-    _, windows = plan_windows(hole, 64, 2.0, centered=False)
+    _, windows = plan_windows(hole, 64, 2.0)
     assert len(windows) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
     assert sorted(p for w in windows for p in w.parts) == list(range(1, 1025))
 
