@@ -24,6 +24,10 @@ def find_experiment(name: str) -> Path:
     # there.
     folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
     if not (folder / "manifest.json").is_file():
+        if (folder / "cells").is_dir():
+            raise UsageError(
+                f"{folder}/manifest.json is gone; run the experiment's command again, which rebuilds it from the cells"
+            )
         there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
         hint = did_you_mean(name, there) if there else f"; {RUNS}/ holds no experiment yet"
         raise UsageError(f"no experiment {name!r} in {RUNS}/{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -82,6 +83,51 @@ def test_status_tells_what_is_done_what_waits_and_what_failed(words: list[str], 
     assert "bench run --config runs/kept/config.toml" in output
     assert "kept  3 cells" in bench("status").output
     assert "did you mean 'kept'" in error_of("status", "ketp")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
+    """The folder ``runs`` with two finished experiments of one fill."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        words = ("run", "--models", "mean", "--data", str(pictures_dir), "--preset", "smoke", "--quiet")
+        for name in ("kept", "other"):
+            assert bench(*words, "--name", name).exit_code == 0
+    return place / "runs"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content"),
+    [
+        *(("manifest.json", content) for content in ("", "{", '{"schema": 1}', None)),
+        # Of these a status looks at the sizes alone; a run checks everything.
+        *(
+            (f"cells/mean-*/{name}", content)
+            for name in ("cell.json", "results.parquet")
+            for content in ("", None)
+        ),
+    ],
+)
+def test_status_of_damaged_files_is_no_success(
+    workplace: Path, finished: Path, damaged: str, content: str | None
+) -> None:
+    """Asked for alone, among others, and as JSON; the others are shown. ``None``: the file is gone."""
+    shutil.copytree(finished, "runs")
+    path = next(Path("runs/kept").glob(damaged))
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    for extra in ([], ["--json"], ["kept"], ["kept", "--json"]):
+        done = bench("status", *extra)
+        said = f"{done.stderr}{done.stdout}{done.exception}"
+        assert done.exit_code != 0, said
+        if damaged == "manifest.json":
+            assert "manifest.json" in said
+        else:
+            assert "damaged" in said
+        assert ("other" in done.stdout) == ("kept" not in extra)
 
 
 @pytest.mark.usefixtures("no_page")
