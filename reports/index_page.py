@@ -1,11 +1,13 @@
 """``reports/index.html``: a table of all experiments, newest first, and the comparisons of them.
 
 Hundreds of experiments are listed in well under a second: a line is made from the manifest alone where that decides
-it, and kept beside the page until the manifest changes.
+it, and kept beside the page until the manifest changes. What is kept is a copy: a line counts for the manifest of whose
+bytes it was made, and all of them only while they are what was written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import math
@@ -20,7 +22,7 @@ from reports.claims.paper import MASK as PAPER_MASK
 from reports.context import ReportContext, list_methods, unique_labels
 from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
-from reports.results.manifest import ManifestError, read_manifest
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.metric_info import MetricInfo
 from reports.results.title import read_title
 from reports.sections.headline import short_headline
@@ -28,8 +30,8 @@ from reports.statistics.intervals import MIN_SEEDS
 
 #: Lines kept between calls; beside the page, and safe to delete.
 CACHE = ".index-cache.json"
-#: Increased whenever lines are made differently, so that none of an older version is shown.
-_CACHE_VERSION = 2
+#: Increased whenever lines are made or kept differently, so that none of an older version is shown.
+_CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -83,35 +85,33 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     cached, kept, entries = _read_cache(reports_folder), {}, []
     for path in manifests:
         try:
-            signature = _signature(path)
+            signature = hashlib.sha256(path.read_bytes()).hexdigest()
         except FileNotFoundError:  # removed in the meantime
             continue
-        # A manifest that has changed has another signature, and misses.
+        except OSError:
+            signature = ""  # of no line that is kept: making one says why
         entry = cached.get(path.parent.name, {}).get(signature)
         if entry is None:
             entry = make_entry(path.parent)
         # Not kept with the line: a title changes without the manifest.
         entries.append(replace(entry, title=read_title(path.parent)))
-        kept[entry.name] = {"signature": signature, "entry": asdict(entry)}
+        # A problem may be one of other files, and be gone while the manifest is the same.
+        if not entry.problem:
+            kept[entry.name] = {"signature": signature, "entry": asdict(entry)}
     # ISO 8601 times in one time zone sort as texts.
     entries.sort(key=lambda entry: entry.updated, reverse=True)
     pages = {path.parent.name for path in reports_folder.glob("*/index.html")}
     context = {"entries": entries, "pages": pages, "comparisons": _comparisons(reports_folder)}
-    write_page(reports_folder / CACHE, json.dumps({"version": _CACHE_VERSION, "entries": kept}))
+    lines = {"version": _CACHE_VERSION, "entries": kept}
+    write_page(reports_folder / CACHE, json.dumps({**lines, SEAL: manifest_checksum(lines)}))
     return write_page(reports_folder / "index.html", render_page("index.html.j2", context))
 
 
-def _signature(manifest: Path) -> str:
-    """Return what changes with a manifest: it is always replaced as a whole, so never edited in place."""
-    stat = manifest.stat()
-    return f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
-
-
 def _read_cache(reports_folder: Path) -> dict[str, dict[str, IndexEntry]]:
-    """Return the kept lines by name and signature; a missing or damaged cache is empty."""
+    """Return the kept lines by name and signature; a cache that is missing, damaged or edited is empty."""
     try:
         content = json.loads((reports_folder / CACHE).read_text(encoding="utf-8"))
-        if content["version"] != _CACHE_VERSION:
+        if content["version"] != _CACHE_VERSION or content[SEAL] != manifest_checksum(content):
             return {}
         return {
             name: {kept["signature"]: IndexEntry(**kept["entry"])}

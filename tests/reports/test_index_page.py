@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +71,70 @@ def test_lines_are_kept_until_the_manifest_changes(tmp_path: Path, monkeypatch: 
     (reports / index_page.CACHE).write_text("{not json")
     assert "Drawn" in render_index(runs, reports).read_text(encoding="utf-8")
     assert made == ["b", "a", "b"]
+
+
+CACHE_EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a headline": lambda kept: kept["entry"].update(headline="Context Encoder is highest with 99 dB."),
+    "a mean": lambda kept: kept["entry"].update(best=99.0),
+    "a count": lambda kept: kept["entry"].update(failed=7),
+    "a data set": lambda kept: kept["entry"].update(data="CelebA-HQ"),
+    "of another manifest": lambda kept: kept.update(signature="ab" * 32),
+}
+
+
+@pytest.mark.parametrize("edit", CACHE_EDITS.values(), ids=list(CACHE_EDITS))
+def test_an_edited_line_is_never_shown(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    make_experiment(runs, name="a", models=("mgs-iim", "mean"), pictures=0)
+    first = render_index(runs, reports).read_bytes()
+    cache = reports / index_page.CACHE
+    content = json.loads(cache.read_text())
+    edit(content["entries"]["a"])
+    cache.write_text(json.dumps(content))
+    assert render_index(runs, reports).read_bytes() == first
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_lines_of_other_experiments_or_versions_are_never_shown(tmp_path: Path, sealed: bool) -> None:
+    """A whole cache that was made elsewhere, for experiments of the same names."""
+    for place, data in (("here", True), ("there", False)):
+        make_experiment(tmp_path / place / "runs", name="a", models=("mgs-iim",), procedural=data, pictures=0)
+        render_index(tmp_path / place / "runs", tmp_path / place / "reports")
+    here, there = (tmp_path / place / "reports" / index_page.CACHE for place in ("here", "there"))
+    first = (here.parent / "index.html").read_bytes()
+    content = json.loads(there.read_text())
+    if not sealed:  # as an earlier version kept it, by the time and size of the manifest
+        stat = (tmp_path / "here/runs/a/manifest.json").stat()
+        content["entries"]["a"]["signature"] = f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
+        content["version"] = 2
+        del content["sha256"]
+    here.write_text(json.dumps(content))
+    assert render_index(tmp_path / "here/runs", here.parent).read_bytes() == first
+
+
+def test_a_manifest_edited_in_place_has_another_line_whatever_its_time(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    path = make_experiment(runs, name="a", models=("mgs-iim",), pictures=0) / "manifest.json"
+    render_index(runs, reports)
+    stat = path.stat()
+    text = path.read_text().replace("Procedural faces", "Procedural hands")
+    with path.open("r+") as file:
+        file.write(text)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_ino) == (stat.st_size, stat.st_ino)
+    assert "Procedural hands" in render_index(runs, reports).read_text(encoding="utf-8")
+
+
+def test_a_problem_that_is_gone_is_not_kept(tmp_path: Path) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    folder = make_experiment(runs, name="a", models=("glcic", "mgs-iim"), seeds=(0, 1, 2), pictures=0)
+    first = render_index(runs, reports).read_bytes()
+    (reports / index_page.CACHE).unlink()
+    results = next(folder.glob("cells/*/results.parquet"))
+    hidden = results.rename(results.with_name("hidden"))
+    assert "Not readable" in render_index(runs, reports).read_text(encoding="utf-8")
+    hidden.rename(results)
+    assert render_index(runs, reports).read_bytes() == first
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
