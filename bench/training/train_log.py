@@ -2,34 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from reports.results.atomic_io import atomic_write
+from reports.results.manifest import SEAL, manifest_checksum
+
+#: What a log held at the last checkpoint.
+MARK = "train.synced.json"
 
 
 class TrainLog:
-    """Appends lines to a file and closes it after each, so that a killed run keeps what it logged."""
+    """Appends lines to a file and closes it after each, so that a killed run keeps what it logged.
+
+    Beside it, :data:`MARK` says what the file held at the last checkpoint: a log that was damaged while its training
+    stood still would otherwise be continued as if it had been short.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def lost_before(self) -> int | None:
+        """Step before which lines were lost when the training was resumed; ``None`` where none are known to be."""
+        lost = self._read_mark().get("lost_before")
+        return lost if isinstance(lost, int) else None
+
     def rewind(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and a last line that a kill truncated."""
-        if not self.path.exists():
+        mark, content = self._read_mark(), self._content()
+        if not self.path.exists() and not mark:
             return
+        lost = mark.get("lost_before")
+        if mark and hashlib.sha256(content[: mark["bytes"]]).hexdigest() != mark["digest"]:
+            lost = step
+        # First: of a file that is being replaced, the mark says nothing.
+        self._mark.unlink(missing_ok=True)
         # Resuming repeats the steps after the checkpoint, which would log them a second time.
         kept = [line for line in self.read() if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         atomic_write(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        # A training that starts over logs every step again.
+        self._write_mark(lost if step >= 0 else None)
 
     def sync(self) -> None:
         """Flush the file to disk: with each checkpoint, so that a power cut loses no line that one rests on."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+            self._write_mark(self.lost_before)
+
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_name(MARK)
+
+    def _content(self) -> bytes:
+        return self.path.read_bytes() if self.path.exists() else b""
+
+    def _read_mark(self) -> dict[str, Any]:
+        """Return what the last checkpoint rests on; empty where that is not known."""
+        try:
+            mark = json.loads(self._mark.read_text(encoding="utf-8"))
+            whole = mark[SEAL] == manifest_checksum(mark)
+            return mark if whole and isinstance(mark["bytes"], int) else {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
+    def _write_mark(self, lost_before: int | None) -> None:
+        content = self._content()
+        mark = {
+            "bytes": len(content),
+            "digest": hashlib.sha256(content).hexdigest(),
+            "lost_before": lost_before,
+        }
+        text = json.dumps({**mark, SEAL: manifest_checksum(mark)}) + "\n"
+        atomic_write(self._mark, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""

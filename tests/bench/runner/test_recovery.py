@@ -27,7 +27,8 @@ from bench.training.signals import InterruptedTrainingError
 from bench.training.train_log import TrainLog
 from models.base import Batch
 from models.template import template_source
-from reports.results.experiment import mask_file_name
+from reports.render import render_report
+from reports.results.experiment import load_experiment, mask_file_name
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.bench.runner.toy_model import toy_trainer, weights
 from tests.forked_command import ForkedCommand
@@ -235,6 +236,61 @@ def test_a_cut_off_line_of_the_log_is_passed_over(tmp_path: Path) -> None:
     assert log.read() == [{"step": 1, "terms": {}}]
     log.rewind(0)
     assert log.read() == []
+
+
+def _half(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[len(lines) // 2 :]))
+
+
+LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "its first half": _half,
+    "cut": truncate,
+    "one byte": lambda path: path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step\xff 2', 1)),
+    "edited": lambda path: path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step": 1', 1)),
+}
+
+
+@pytest.mark.parametrize("damage", [*LOG_DAMAGE.values(), None], ids=[*LOG_DAMAGE, "none"])
+def test_a_log_that_is_damaged_between_two_parts_of_a_training_is_incomplete_for_good(
+    workplace: Path, pictures_dir: Path, unet: Path, damage: Callable[[Path], object] | None
+) -> None:
+    """Neither the rest of the training nor the record at its end takes what is left for the whole log."""
+    asked = request(
+        pictures_dir, ("test-unet",), models_from=(str(unet),), images_seen=64, checkpoint_every=1
+    )
+
+    class Stops(Warned):
+        steps = 0
+
+        def training_step(self, label: str, step: int, num_steps: int) -> None:
+            super().training_step(label, step, num_steps)
+            self.steps += 1
+            if self.steps == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedTrainingError):
+        run_experiment(asked, Stops())
+    (path,) = Path("runs").glob("*/trainings/*/train.jsonl")
+    if damage is not None:
+        damage(path)
+    callbacks = Warned()
+    store = run_experiment(asked, callbacks).store
+    problems = load_experiment(store.folder).log_problems
+    (training,) = (c["training"] for c in load_experiment(store.folder).done())
+    assert training["num_steps"] > 5
+    if damage is None:
+        assert problems == {}
+        assert not any("lines before step" in text for text in callbacks.warnings)
+        return
+    step = training["log"]["lost_before"]
+    assert 0 < step <= 6
+    assert problems == {training["key"]: f"log incomplete: lines before step {step} were lost"}
+    assert any(f"lines before step {step} are lost" in text for text in callbacks.warnings)
+    page = render_report(store.folder, Path("page")).read_text(encoding="utf-8")
+    assert f"log incomplete: lines before step {step} were lost" in page
 
 
 def test_a_full_disk_is_said_where_it_first_hurts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
