@@ -24,7 +24,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.data_job import prepare_data_by_job
 from bench.runner.ownership import read_owner
 from bench.runner.prepare import PreparedRun
-from bench.runner.run_folder import RunFolder, write_json
+from bench.runner.run_folder import RunFolder, write_checked_json
 from bench.runner.slurm_jobs import (
     MISSING_POLLS,
     SlurmConfig,
@@ -216,5 +216,5 @@ class _Watch:
             key: {"job": j.job, "attempts": j.attempts, "name": self._names[key], "state": j.state}
             for key, j in self._jobs.items()
         }
-        write_json(self.store.folder / "jobs.json", stored)
+        write_checked_json(self.store.folder / "jobs.json", stored)
         self._changed = False

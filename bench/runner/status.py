@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.runner.ownership import Owner, is_lost, read_owner
-from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_manifest
+from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 
@@ -147,7 +146,7 @@ def folder_bytes(folder: Path) -> int:
 
 def _training(folder: Path) -> TrainingStatus:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_checked_json(folder / "config.json", older=True)
         num_steps = sum(int(phase["num_steps"]) for phase in config["phases"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         num_steps = 0

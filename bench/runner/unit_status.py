@@ -6,7 +6,6 @@ what the job itself wrote to its log.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.runner.ownership import is_lost, read_owner
+from bench.runner.run_folder import read_checked_json
 
 _LOG_END_BYTES = 4096
 
@@ -77,10 +77,10 @@ def read_last_line(log: Path) -> str:
 def read_jobs(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``jobs.json`` of an experiment: key of a unit -> ``job``, ``attempts``, ``name`` and ``state``.
 
-    A file that is missing or damaged holds no job: units without one are submitted again.
+    A file that is missing, damaged or edited holds no job: units without one are submitted again.
     """
     try:
-        stored = json.loads((folder / "jobs.json").read_text(encoding="utf-8"))
+        stored = read_checked_json(folder / "jobs.json", older=True)
         return {
             str(key): {
                 "job": str(job["job"]),
@@ -134,7 +134,7 @@ def _unit(folder: Path, name: str, job: Mapping[str, Any]) -> UnitStatus | None:
 def _read_outcome(path: Path) -> dict[str, Any] | None:
     """Read how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_checked_json(path, older=True)
         failures = {key: {"reason": str(value["reason"])} for key, value in record["failures"].items()}
         return {
             "state": str(record["state"]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import socket
 import time
 import traceback
@@ -28,7 +27,13 @@ from bench.runner.keys import describe_where
 from bench.runner.ownership import Ownership, is_lost, read_owner
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
-from bench.runner.run_folder import RunFolder, remove_folder, write_json
+from bench.runner.run_folder import (
+    RunFolder,
+    read_checked_json,
+    remove_folder,
+    write_checked_json,
+    write_json,
+)
 from bench.runner.train import TrainedModel, recorded_where, train_model
 from bench.training.device import is_out_of_memory
 from bench.training.signals import InterruptedTrainingError
@@ -273,7 +278,7 @@ def run_unit(
 
     def ended(state: UnitState, failures: Mapping[str, CellFailure] | None = None) -> UnitOutcome:
         outcome = UnitOutcome(state, failures or {}, socket.gethostname(), time.monotonic() - began)
-        write_json(folder / "unit.json", dataclasses.asdict(outcome) | {"what": unit.key})
+        write_checked_json(folder / "unit.json", dataclasses.asdict(outcome) | {"what": unit.key})
         return outcome
 
     if wait_seconds and (owner := read_owner(folder / "owner")) and not is_lost(folder / "owner", owner):
@@ -321,7 +326,7 @@ def run_unit(
 def read_outcome(store: RunFolder, unit: WorkUnit) -> UnitOutcome | None:
     """Return how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
-        record = json.loads((unit.folder(store) / "unit.json").read_text(encoding="utf-8"))
+        record = read_checked_json(unit.folder(store) / "unit.json", older=True)
         # A folder's name holds the start of the key only; the whole key is in the record.
         if record.pop("what") != unit.key:
             return None

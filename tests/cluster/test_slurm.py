@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bench.runner.unit_status import read_jobs
 from models.template import template_source
 from tests.cluster.slurm_cluster import SlurmCluster, missing_programs, slurm_cluster
 
@@ -184,7 +185,7 @@ def test_a_killed_node_and_a_killed_head_change_no_loss(
     wait_for(lambda: logged_steps(shared, "remote") >= 12, head=head)
     head.send_signal(signal.SIGKILL)
     head.communicate()
-    submitted = json.loads((shared / "runs/remote/jobs.json").read_text())
+    submitted = read_jobs(shared / "runs/remote")
 
     node = cluster.run("squeue", "-h", "-t", "RUNNING", "-o", "%N").split()[0]
     cluster.kill_node(node)
@@ -196,8 +197,7 @@ def test_a_killed_node_and_a_killed_head_change_no_loss(
     cluster.start_node(node)
     assert "submitted" not in printed
     (job,), (found,) = (
-        [entry["job"] for entry in jobs.values()]
-        for jobs in (submitted, json.loads((shared / "runs/remote/jobs.json").read_text()))
+        [entry["job"] for entry in jobs.values()] for jobs in (submitted, read_jobs(shared / "runs/remote"))
     )
     assert job == found
 
@@ -235,7 +235,7 @@ def test_a_worker_with_other_threads_is_refused_by_name(cluster: SlurmCluster, s
     assert "the jobs go on in the queue" in finished(head, code=130)
     assert cluster.run("squeue", "-h").strip(), "the job ended with the head"
     cluster.cancel_jobs()
-    (key,) = json.loads((shared / "runs/x/jobs.json").read_text())
+    (key,) = read_jobs(shared / "runs/x")
     command = ["work", "--request", "runs/x/request.json", "--what", key, "--models-from", "slow.py"]
     other = {**environment(cluster, shared), "OMP_NUM_THREADS": "2"}
     done = subprocess.run(

@@ -8,22 +8,23 @@ import os
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.runner.ownership import Ownership
-from bench.runner.unit_status import UnitStatus, read_last_line, read_units
-from bench.runner.work import CellFailure, UnitOutcome
+from bench.runner.run_folder import RunFolder, write_checked_json
+from bench.runner.unit_status import UnitStatus, read_jobs, read_last_line, read_units
+from bench.runner.work import CellFailure, UnitOutcome, read_outcome
 from tests.bench.cli.test_cli import bench
 
 
 def submit(folder: Path, name: str, job: str, state: str, attempts: int = 1) -> None:
     """Note a job as the head does."""
-    path = folder / "jobs.json"
-    jobs = json.loads(path.read_text()) if path.exists() else {}
+    jobs = dict(read_jobs(folder))
     jobs[f"key-of-{name}"] = {"job": job, "attempts": attempts, "name": name, "state": state}
-    path.write_text(json.dumps(jobs))
+    write_checked_json(folder / "jobs.json", jobs)
 
 
 def end(folder: Path, name: str, outcome: UnitOutcome) -> None:
@@ -31,7 +32,7 @@ def end(folder: Path, name: str, outcome: UnitOutcome) -> None:
     place = folder / "units" / name
     place.mkdir(parents=True, exist_ok=True)
     record = dataclasses.asdict(outcome) | {"what": f"key-of-{name}"}
-    (place / "unit.json").write_text(json.dumps(record))
+    write_checked_json(place / "unit.json", record)
 
 
 def by_name(folder: Path) -> dict[str, UnitStatus]:
@@ -117,6 +118,55 @@ def test_a_damaged_outcome_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "units/d").mkdir(parents=True)
     (tmp_path / "units/d/unit.json").write_text(text)
     assert by_name(tmp_path)["d"].stage == "queued"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"job": "9"', '"job": "8"'),
+        ("RUNNING", "FAILED"),
+        ('"attempts": 1', '"attempts": 4'),
+        ("key-of-d", "key-of-e"),
+    ],
+)
+def test_an_edited_list_of_jobs_holds_none(tmp_path: Path, old: str, new: str) -> None:
+    submit(tmp_path, "d", "9", "RUNNING")
+    path = tmp_path / "jobs.json"
+    whole = path.read_text()
+    path.write_text(whole.replace(old, new, 1))
+    assert path.read_text() != whole
+    assert read_units(tmp_path) == []
+    assert read_jobs(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"state": "failed"', '"state": "done"'),
+        ("no such loss", "out of luck"),
+        ('"seconds": 1.0', '"seconds": 9000.0'),
+        ('"host": "n1"', '"host": "n2"'),
+    ],
+)
+def test_an_edited_outcome_is_none(tmp_path: Path, old: str, new: str) -> None:
+    """Neither for the status, nor for the run that takes failures into the manifest."""
+    store = RunFolder("kept", tmp_path)
+    unit: Any = SimpleNamespace(key="key-of-d", folder=lambda _: store.folder / "units/d")
+    outcome = UnitOutcome("failed", {"one": CellFailure("no such loss", "...")}, host="n1", seconds=1.0)
+    submit(store.folder, "d", "9", "RUNNING")
+    end(store.folder, "d", outcome)
+    assert by_name(store.folder)["d"].stage == "failed"
+    assert read_outcome(store, unit) == outcome
+    path = store.folder / "units/d/unit.json"
+    whole = path.read_text()
+    path.write_text(whole.replace(old, new, 1))
+    assert path.read_text() != whole
+    assert by_name(store.folder)["d"].stage == "queued"
+    assert read_outcome(store, unit) is None
+    # As earlier versions wrote it: without a checksum.
+    path.write_text(json.dumps(dataclasses.asdict(outcome) | {"what": "key-of-d"}))
+    assert by_name(store.folder)["d"].stage == "failed"
+    assert read_outcome(store, unit) == outcome
 
 
 def test_a_list_of_jobs_of_an_earlier_version_names_units_by_their_keys(tmp_path: Path) -> None:
