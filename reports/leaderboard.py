@@ -11,9 +11,10 @@ from typing import Any
 
 from reports.claims.paper import MASK, published_value
 from reports.page import render_page, write_page
-from reports.results.experiment import Experiment
-from reports.results.manifest import is_claims_dataset
+from reports.results.experiment import Experiment, cell_title
+from reports.results.manifest import SEAL, is_claims_dataset, manifest_checksum
 from reports.results.metric_info import MetricInfo
+from reports.results.schema import cell_numbers, read_rows
 from reports.statistics.summary import method_name, summarize, summarize_distribution_metrics
 
 
@@ -57,7 +58,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
     summary = summarize(experiment.rows, metrics)
     sets = summarize_distribution_metrics(experiment.cells)
     protocol = _protocol(manifest)
-    date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment.folder)
+    date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment)
     found = []
     for mask in experiment.masks:
         part = summary[summary["mask"] == mask]
@@ -160,11 +161,40 @@ def _computed_on(manifest: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
     return ", ".join(parts)
 
 
-def _confirmed(folder: Path) -> bool | None:
-    """Read the outcome of ``bench reproduce --json``, where it is kept beside the manifest."""
+def _confirmed(experiment: Experiment) -> bool | None:
+    """Return the outcome of ``bench reproduce --json``, where it is kept beside the manifest and of its numbers."""
+    outcome = _sealed_outcome(experiment.folder)
     try:
-        # Kept by whoever reproduced it, so anything may stand in it.
+        if {_number(number) for number in outcome.get("numbers", [])} <= _recorded(experiment):
+            return outcome["reproduced"] if isinstance(outcome["reproduced"], bool) else None
+    except (KeyError, TypeError, AttributeError):
+        pass  # kept by whoever reproduced it, so anything may stand in it
+    return None
+
+
+def _sealed_outcome(folder: Path) -> dict[str, Any]:
+    """Read ``reproduction.json`` as it was printed; empty where it is missing, damaged or edited."""
+    try:
         outcome = json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
-        return outcome["reproduced"] if isinstance(outcome["reproduced"], bool) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        # Earlier versions printed no checksum, and nothing but this.
+        older = outcome.keys() <= {"reproduced", "folder", "numbers"}
+        return outcome if older or outcome.get(SEAL) == manifest_checksum(outcome) else {}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _number(number: Mapping[str, Any]) -> tuple[Any, ...]:
+    return number["cell"], number["metric"], number["recorded"]
+
+
+def _recorded(experiment: Experiment) -> set[tuple[Any, ...]]:
+    """Return the means of all finished cells, under the names that ``bench reproduce`` gives the cells."""
+    found = set()
+    for cell in experiment.done():
+        title, evaluation = cell_title(cell), cell["evaluation"]
+        numbers = evaluation.get("numbers")
+        if numbers is None:  # manifests of earlier versions keep them beside it
+            numbers = cell_numbers(read_rows(experiment.folder / cell["folder"] / "results.parquet"))
+        found |= {(title, name, number["mean"]) for name, number in numbers.items()}
+        found |= {(title, name, score["value"]) for name, score in (evaluation.get("sets") or {}).items()}
+    return found

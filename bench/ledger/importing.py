@@ -14,9 +14,10 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import KeptFiles, manifest_text, read_kept_files
-from bench.runner.run_folder import RUNS, check_name
+from bench.runner.run_folder import RUNS, check_name, file_signature, write_checked_json
 from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import write_attributes
+from reports.results.experiment import IMPORTED
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import write_rows
 
@@ -81,7 +82,12 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
             if training["key"] in by_key:
                 (folder / training["folder"]).mkdir(parents=True, exist_ok=True)
                 text = "".join(json.dumps(line) + "\n" for line in _log_lines(by_key[training["key"]]))
-                (folder / training["folder"] / "train.jsonl").write_text(text, encoding="utf-8")
+                log = folder / training["folder"] / "train.jsonl"
+                log.write_text(text, encoding="utf-8")
+                # The manifest records the lines that the training wrote, and is kept as it is.
+                signature = file_signature(log)
+                made = {"lines": signature["lines"], "digest": signature["sha256"]}
+                write_checked_json(log.with_name(IMPORTED), made)
     if kept.attributes is not None:
         write_attributes(kept.attributes, folder)
     manifest = kept.manifest

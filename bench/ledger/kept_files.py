@@ -20,9 +20,9 @@ import pandas as pd
 
 from bench.errors import UsageError
 from reports.results.attributes import ATTRIBUTES, checked_attributes
-from reports.results.experiment import CURVE_COLUMNS, Experiment
+from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
-from reports.results.schema import COLUMNS, SchemaError, numbers_agree, validate_rows
+from reports.results.schema import COLUMNS, SchemaError, rows_agree, validate_rows
 
 MANIFEST, ROWS, CURVES = "manifest.json", "rows.parquet", "curves.parquet"
 #: Bytes that a part of a bundle may unpack to: ten times what a million rows take.
@@ -53,7 +53,8 @@ class KeptFiles:
 def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     """Pack an experiment into one file; the same experiment gives the same bytes.
 
-    A bundle travels, so its manifest names files by their last part only (:func:`without_folders`).
+    A bundle travels, so its manifest names files by their last part only (:func:`without_folders`). A log that is not
+    what was written stays behind: where the bundle is imported, it is missing, and is said to be.
 
     Args:
         experiment: what to pack.
@@ -72,7 +73,9 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
             raise UsageError(f"--by {by}: {experiment.name} was computed by {said!r}, as its bundle says")
         described = {**described, "computed_by": by}
     manifest = manifest_text(without_folders(described)).encode()
-    parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows), CURVES: _parquet(experiment.curves)}
+    curves = experiment.curves[~experiment.curves["training"].isin(experiment.log_problems)]
+    parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows)}
+    parts[CURVES] = _parquet(curves.reset_index(drop=True))
     if (experiment.folder / ATTRIBUTES).is_file():
         parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
     buffer = io.BytesIO()
@@ -158,17 +161,22 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
         joined = validate_rows(pd.concat([t for _, t in rows], ignore_index=True), str(rows[0][0]))
     except SchemaError as error:
         raise UsageError(str(error)) from error
+    logged = pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)] if curves else None
+    if logged is not None:
+        _check_curves(manifest, logged)
     return KeptFiles(
         manifest,
         _rows_by_cell(manifest, joined),
-        pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)] if curves else None,
-        _checked(attributes, paths),
+        logged,
+        _checked(attributes, manifest["data"].get("attributes_sha256"), paths),
     )
 
 
-def _checked(attributes: pd.DataFrame | None, paths: Sequence[Path]) -> pd.DataFrame | None:
+def _checked(
+    attributes: pd.DataFrame | None, digest: str | None, paths: Sequence[Path]
+) -> pd.DataFrame | None:
     try:
-        return None if attributes is None else checked_attributes(attributes)
+        return None if attributes is None else checked_attributes(attributes, digest)
     except ValueError as error:
         raise UsageError(f"{paths[0]}: {ATTRIBUTES} is damaged ({error})") from error
 
@@ -253,10 +261,24 @@ def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataF
             other = [c for c in part.columns if c not in recorded and c not in {c.name for c in COLUMNS}]
             part = part.drop(columns=other)
         # Every number is held against the manifest, whose checksum was compared above.
-        if not numbers_agree(part, recorded):
-            raise UsageError(f"the rows of {cell['cell']} are not the numbers that the manifest records")
+        if not rows_agree(part, cell["evaluation"]):
+            raise UsageError(f"the rows of {cell['cell']} are not those that the manifest records")
         found.append(part)
     return found
+
+
+def _check_curves(manifest: dict[str, Any], curves: pd.DataFrame) -> None:
+    """Refuse curves that are not what the trainings logged, where the manifest says what that was."""
+    by_key = dict(iter(curves.groupby("training", sort=False)))
+    for cell in manifest["cells"]:
+        training = cell["training"] or {}
+        recorded = (training.get("log") or {}).get("values_sha256")
+        found = by_key.get(training.get("key"))
+        if recorded is not None and found is not None and curves_digest(found) != recorded:
+            raise UsageError(
+                f"the curves of {cell['cell']} are not those that the manifest records; get an intact copy of them, or "
+                "leave the curves out"
+            )
 
 
 def manifest_text(manifest: dict[str, Any]) -> str:

@@ -19,11 +19,11 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
-from bench.runner.manifest_writer import places_of
+from bench.runner.manifest_writer import ATTRIBUTES_SHA256, PICTURES, places_of
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import ATTRIBUTES
-from reports.results.experiment import Experiment, ExperimentError, load_experiment
+from reports.results.experiment import IMPORTED, Experiment, ExperimentError, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 
@@ -295,8 +295,11 @@ def _joined_manifest(
         "experiment": name,
         "updated": utc_timestamp(),
         "settings": settings,
+        "data": _joined_data(experiments),
         # Backwards, so that the first experiment's description wins.
-        "masks": {k: v for m in reversed(manifests) for k, v in m["masks"].items()},
+        "masks": {
+            k: _joined_mask(k, v, experiments) for m in reversed(manifests) for k, v in m["masks"].items()
+        },
         "metrics": {k: v for m in reversed(manifests) for k, v in m["metrics"].items()},
         "commands": [c for m in manifests for c in m.get("commands", [])],
         "options": [o for m in manifests for o in m.get("options", [])],
@@ -311,6 +314,22 @@ def _joined_manifest(
     return joined
 
 
+def _joined_mask(name: str, mask: dict[str, Any], experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """Return the description of a mask with the digest of those stored images that :func:`_copy_files` leaves."""
+    holders = (e for e in experiments if e.pictures_path(name).is_file())
+    digest = next((e.manifest["masks"].get(name, {}).get(PICTURES) for e in holders), None)
+    rest = {k: v for k, v in mask.items() if k != PICTURES}
+    return rest if digest is None else {**rest, PICTURES: digest}
+
+
+def _joined_data(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """Return the description of the data with the digest of those attributes that :func:`_copy_files` leaves."""
+    holders = (e for e in experiments if (e.folder / ATTRIBUTES).is_file())
+    digest = next((e.manifest["data"].get(ATTRIBUTES_SHA256) for e in holders), None)
+    rest = {k: v for k, v in experiments[0].manifest["data"].items() if k != ATTRIBUTES_SHA256}
+    return rest if digest is None else {**rest, ATTRIBUTES_SHA256: digest}
+
+
 def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], folder: Path) -> None:
     """Copy results, stored images and logs; checkpoints stay where they are."""
     for one in chosen:
@@ -323,7 +342,7 @@ def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], fo
             write_rows(read_rows(results).assign(label=cell["label"]), results)
         training = cell["training"]
         source = experiment.folder / one.source["training"]["folder"] if training else None
-        for name in ("train.jsonl", "training.json", "config.json"):
+        for name in ("train.jsonl", "training.json", "config.json", IMPORTED):
             if source and (source / name).is_file():
                 (folder / training["folder"]).mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, folder / training["folder"] / name)

@@ -19,13 +19,14 @@ from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
 from bench.evaluation.samples import SampleSpread
 from bench.runner import manifest_writer
+from bench.runner.manifest_writer import PICTURES
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
 from bench.runner.train import TrainedModel
 from reports.results.atomic_io import make_folder
-from reports.results.experiment import mask_file_name
-from reports.results.schema import cell_numbers, metric_columns, numbers_agree, read_rows, write_rows
+from reports.results.experiment import arrays_digest, mask_file_name
+from reports.results.schema import metric_columns, read_rows, rows_agree, validate_rows, write_rows
 
 #: Columns of a results table that say whose rows they are, and hold one value in a cell.
 _IDENTITY = ("model", "label", "seed", "mask", "train_mask")
@@ -113,10 +114,8 @@ def save_cell(
         metrics = before.record.get("metrics", {}) | metrics
         sets = before.entry["evaluation"].get("sets", {}) | sets
     # Readers rely on the columns of primary metrics, also where weights for one were not to be had.
-    rows = with_primary(rows)
-    entry = manifest_writer.done_entry(
-        prepared, cell, trained, result.seconds, cell_numbers(rows), sets, samples
-    )
+    rows = validate_rows(with_primary(rows), str(folder))
+    entry = manifest_writer.done_entry(prepared, cell, trained, result.seconds, rows, sets, samples)
     assert cell.what is not None
     assert cell.training is not None
     record = {
@@ -124,6 +123,8 @@ def save_cell(
         "metrics": metrics,
         "setup": manifest_writer.cell_setup(context) | {"masks": masks.bank.masks_digest(test.masks)},
     }
+    if context.request.pictures:
+        record["setup"]["pictures"] = arrays_digest(_shown_images(test))
     # Only images that the report shows are stored; all of them would take gigabytes.
     ids = np.array([test.images.ids[i] for i in test.pool])
     pictures = result.pictures if context.request.pictures else None
@@ -132,7 +133,7 @@ def save_cell(
         lines = "".join(json.dumps(entry) + "\n" for entry in records)
         atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
     # Everything else is on disk before cell.json, which says that it is.
-    write_cell(folder, rows, entry | record, ids, pictures, drawn)
+    entry |= write_cell(folder, rows, entry | record, ids, pictures, drawn)
     return SavedCell(entry, record, rows, pictures is not None)
 
 
@@ -174,7 +175,7 @@ def write_cell(
     ids: NDArray[np.str_],
     images: NDArray[np.uint8] | None,
     drawn: Mapping[str, NDArray[Any]] | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Write rows, completed images with their ``ids`` where they are kept, and last ``cell.json``.
 
     Args:
@@ -184,18 +185,22 @@ def write_cell(
         ids: of the kept images.
         images: their completions ``(P, H, W, 3)``; ``None`` where none are kept.
         drawn: further arrays of ``P`` rows about several samples of them.
+
+    Returns:
+        What the manifest's entry of the cell needs besides: the digest of the file of images, if there is one.
     """
     try:
         make_folder(folder)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
+    seen: dict[str, Any] = {}
     if images is not None:
         _save_npz(folder / "pictures.npz", ids=ids, composite=images, **(drawn or {}))
         # Files of images look alike: without it, those of another cell would pass for this one's.
-        digest = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
-        record = {**record, manifest_writer.CELL_PICTURES: digest}
-    write_checked_json(folder / "cell.json", record)
+        seen[PICTURES] = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
+    write_checked_json(folder / "cell.json", {**record, **seen})
+    return seen
 
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -216,7 +221,6 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
     try:
         record = read_checked_json(folder / "cell.json")
         rows = read_rows(folder / "results.parquet")
-        pictures_digest = record.pop(manifest_writer.CELL_PICTURES, None)
         entry = {k: v for k, v in record.items() if k not in manifest_writer.CELL_RECORD}
         identity = {k: getattr(cell, k) for k in _IDENTITY}
         # Folders are named by twelve digits of the key; copied or renamed ones are told by their content.
@@ -232,11 +236,11 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
         if any(set(rows[k]) != {v} for k, v in identity.items()):
             raise ValueError("results.parquet is of another cell")
         # The record's checksum covers the record alone; the table's numbers are held against those in it.
-        if not numbers_agree(rows, entry["evaluation"].get("numbers")):
-            raise ValueError("results.parquet does not hold the numbers of cell.json")
+        if not rows_agree(rows, entry["evaluation"]):
+            raise ValueError("results.parquet does not hold the rows of cell.json")
         has_images = (folder / "pictures.npz").exists()
         if has_images:
-            _check_npz(folder / "pictures.npz", pictures_digest)
+            _check_npz(folder / "pictures.npz", entry.get(PICTURES))
     except Exception as error:  # readers of damaged bytes may raise anything
         raise DamagedCellError(f"{folder}: {error}") from error
     return SavedCell(entry, {k: record[k] for k in manifest_writer.CELL_RECORD}, rows, has_images)
@@ -251,11 +255,17 @@ def _check_npz(path: Path, digest: str | None) -> None:
             raise ValueError(f"{path.name} is cut off")
 
 
-def save_shown_images(store: RunFolder, mask: str, test: TestSet) -> None:
-    """Keep truths and masks of the images that reports show, once a mask."""
-    path = store.folder / "pictures" / f"{mask_file_name(mask)}.npz"
+def save_shown_images(store: RunFolder, mask: str, test: TestSet) -> str:
+    """Keep truths and masks of the images that reports show, once a mask; return the digest of their content."""
+    shown = _shown_images(test)
+    _save_npz(store.folder / "pictures" / f"{mask_file_name(mask)}.npz", **shown)
+    return arrays_digest(shown)
+
+
+def _shown_images(test: TestSet) -> dict[str, NDArray[Any]]:
+    """Return names, truths and masks of the images that reports show, as they are stored."""
     ids = np.array([test.images.ids[i] for i in test.pool])
-    _save_npz(path, ids=ids, image=np.array(test.images.pixels[test.pool]), mask=test.masks[test.pool])
+    return {"ids": ids, "image": np.array(test.images.pixels[test.pool]), "mask": test.masks[test.pool]}
 
 
 def _save_npz(path: Path, **arrays: NDArray[Any]) -> None:

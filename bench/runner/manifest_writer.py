@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tomli_w
 from numpy.typing import NDArray
 
@@ -35,14 +36,17 @@ from bench.runner.run_folder import (
     utc_timestamp,
 )
 from bench.runner.train import TrainedModel
-from reports.results.schema import EXTERNAL
+from reports.results.attributes import attribute_table, attributes_digest
+from reports.results.schema import EXTERNAL, cell_numbers, rows_digest
 from reports.statistics.bootstrap import cluster_codes
 from reports.statistics.intervals import seed_interval
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
-#: And, where images are kept, the digest of their file; cells of earlier versions have none.
-CELL_PICTURES = "pictures_sha256"
+#: Of a cell, the digest of its file of images; of a mask, that of the content of its own. Earlier versions have none.
+PICTURES = "pictures_sha256"
+#: In the manifest's description of the data: digest of the attributes beside it.
+ATTRIBUTES_SHA256 = "attributes_sha256"
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
 CONFIG = "config.toml"
 #: Settings in which the cells of one experiment may differ; in all others they agree.
@@ -123,9 +127,17 @@ class Manifest:
         self.value["planned"] = [*before, *planned]
         self._write()
 
-    def add_mask(self, name: str, drawn: NDArray[np.uint8]) -> None:
-        """Describe the masks that were drawn for a name."""
+    def add_mask(self, name: str, drawn: NDArray[np.uint8], pictures: str | None = None) -> None:
+        """Describe the masks that were drawn for a name.
+
+        Args:
+            name: of the mask.
+            drawn: ``(N, H, W)``, 1 = hole.
+            pictures: digest of the images that were stored with it; by default, of those that were stored before.
+        """
+        pictures = pictures or self.value["masks"].get(name, {}).get(PICTURES)
         self.value["masks"][name] = {
+            **({PICTURES: pictures} if pictures else {}),
             "digest": masks.bank.masks_digest(drawn),
             "mean_hole_ratio": float(drawn.mean()),
             "summary": masks.registry.mask_info(name).summary,
@@ -215,7 +227,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "created": before.get("created", utc_timestamp()),
         "command": command,
         "settings": settings,
-        "data": _describe_data(prepared),
+        "data": _describe_data(prepared, before.get("data", {})),
         "software": provenance.software_versions(),
         "hardware": {**provenance.hardware_info(), **context.compute.numerics()},
         # Each command once, in the order of its last use.
@@ -280,22 +292,26 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
     if manifest is None and (cells := _rebuilt_cells(context)):
         warn(f"{store.folder}: its manifest was rebuilt from {len(cells)} finished cells")
         setup = cell_setup(context)
-        masks_of = {entry["mask"]: digest for entry, digest in cells if digest}
+        setups = {entry["mask"]: held for entry, held in cells if held.get("masks")}
         return {
             "settings": setup["settings"],
             "data": {"fingerprint": setup["data"]},
             "masks": {
-                name: {"digest": digest, "summary": masks.registry.mask_info(name).summary}
-                for name, digest in masks_of.items()
+                name: {
+                    "digest": held["masks"],
+                    "summary": masks.registry.mask_info(name).summary,
+                    **({PICTURES: held["pictures"]} if "pictures" in held else {}),
+                }
+                for name, held in setups.items()
             },
             "cells": [entry for entry, _ in cells],
         }
     return manifest
 
 
-def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None]]:
-    """Read the finished cells of this set-up in the folder, newest last, with the digest of their masks."""
-    found: list[tuple[dict[str, Any], str | None]] = []
+def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Read the finished cells of this set-up in the folder, newest last, with what each records of it."""
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
     setup = cell_setup(context)
     # Empty files are what a power cut leaves on some file systems.
     paths = [p for p in context.store.folder.glob("cells/*/cell.json") if p.stat().st_size]
@@ -309,13 +325,13 @@ def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], str | None
             if held is not None and not _is_setup(held, as_json(setup)):
                 context.callbacks.warn(f"{path.parent}: left out, since it is of another set-up")
                 continue
-            entry = {k: v for k, v in record.items() if k not in (*CELL_RECORD, CELL_PICTURES)}
-            earlier = [(e, d) for e, d in found if not _replaces(entry, e)]
+            entry = {k: v for k, v in record.items() if k not in CELL_RECORD}
+            earlier = [(e, s) for e, s in found if not _replaces(entry, e)]
         # One damaged cell must not keep the others from being found.
         except (OSError, ValueError, KeyError, TypeError) as error:
             context.callbacks.warn(f"{path.parent}: left out, since it is damaged ({error})")
             continue
-        found = [*earlier, (entry, (held or {}).get("masks"))]
+        found = [*earlier, (entry, held or {})]
     return found
 
 
@@ -329,10 +345,15 @@ def _is_setup(held: Mapping[str, Any], setup: Mapping[str, Any]) -> bool:
     )
 
 
-def _describe_data(prepared: PreparedRun) -> dict[str, Any]:
+def _describe_data(prepared: PreparedRun, before: Mapping[str, Any]) -> dict[str, Any]:
     context, images = prepared.context, prepared.test_images
     data = context.data
+    # Where the list of attributes has gone meanwhile, those of the earlier command stay beside the manifest.
+    attributes = before.get(ATTRIBUTES_SHA256)
+    if data.attributes:
+        attributes = attributes_digest(attribute_table(images.ids, data.attributes))
     return {
+        **({ATTRIBUTES_SHA256: attributes} if attributes else {}),
         "name": data.name,
         "title": data.title,
         "licence": data.license,
@@ -390,7 +411,7 @@ def done_entry(
     cell: Cell,
     trained: TrainedModel,
     seconds: float,
-    numbers: Mapping[str, Any],
+    rows: pd.DataFrame,
     sets: Mapping[str, Any],
     samples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -401,7 +422,7 @@ def done_entry(
         cell: which cell.
         trained: its model.
         seconds: of completing the test images.
-        numbers: mean and digest by metric, from :func:`reports.results.schema.cell_numbers`.
+        rows: of its images, as they are stored.
         sets: value and number of images by metric of sets.
         samples: how the samples of a stochastic model differ, from :func:`samples_entry`.
     """
@@ -418,7 +439,8 @@ def done_entry(
         "evaluation": {
             "seconds": seconds,
             "images_per_second": images / max(seconds, 1e-9),
-            "numbers": dict(numbers),
+            "numbers": cell_numbers(rows),
+            "rows_sha256": rows_digest(rows),
             "sets": dict(sets),
             **({"samples": dict(samples)} if samples else {}),
         },

@@ -26,6 +26,8 @@ from bench.runner.run_folder import RunFolder, read_manifest
 from models.discovery import PROGRAM_PREFIX, find_models
 from models.pretrained import restore_fields
 from models.registry import did_you_mean
+from reports.results.experiment import cell_title
+from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, read_rows
 
 #: What makes a cell the same cell in another experiment.
@@ -174,7 +176,7 @@ class _Comparison:
         self, cell: dict[str, Any], recorded: dict[str, dict[str, Any]], again: dict[str, Any] | None
     ) -> list[MetricComparison]:
         """Set every recorded number of a cell beside the new one."""
-        title = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+        title = cell_title(cell)
         found: dict[str, dict[str, Any]] = {}
         failure = "the cell was not computed"
         if again is not None and again["status"] == "done":
@@ -210,9 +212,13 @@ def _verdict(was: dict[str, Any], now: dict[str, Any], tolerance: float | None) 
 
 
 def reproduction_as_json(done: Reproduction) -> str:
-    """Return the outcome as JSON."""
-    outcome = {"reproduced": done.reproduced, "folder": str(done.folder)}
-    return json.dumps({**outcome, "numbers": [asdict(number) for number in done.numbers]}, indent=1)
+    """Return the outcome as JSON, with a checksum of its content."""
+    outcome = {
+        "reproduced": done.reproduced,
+        "folder": str(done.folder),
+        "numbers": [asdict(number) for number in done.numbers],
+    }
+    return json.dumps({**outcome, SEAL: manifest_checksum(outcome)}, indent=1)
 
 
 # What a manifest records and what ``bench run`` would be asked to compute it again.

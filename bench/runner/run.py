@@ -282,10 +282,11 @@ class _Job:
         if mask not in self._described:
             self._described.add(mask)
             test = self._computer.test_set(mask)
-            self.record.add_mask(mask, test.masks)
+            digest = None
             if self.context.request.pictures:
                 # Once a mask and not once a cell: all models are shown on the same images.
-                cell_files.save_shown_images(self.store, mask, test)
+                digest = cell_files.save_shown_images(self.store, mask, test)
+            self.record.add_mask(mask, test.masks, digest)
 
     def _lacks(self, cell: Cell) -> list[str] | None:
         """Return the metrics that a cell lacks (none, if only its images do); ``None`` if nothing is lacking."""

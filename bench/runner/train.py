@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import masks.bank
 import masks.registry
 from bench.evaluation import evaluator
@@ -36,6 +38,7 @@ from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import InpaintingModel
+from reports.results.experiment import CURVE_COLUMNS, curves_digest, read_train_log
 
 _VALIDATION_IMAGES = 64
 
@@ -231,6 +234,11 @@ class _ReportedLog(TrainLog):
 
     def rewind(self, step: int) -> None:
         super().rewind(step)
+        if (lost := self.lost_before) is not None:
+            self._callbacks.warn(
+                f"{self.path}: not what was written; lines before step {lost} are lost, and the page says so where "
+                "curves and stability are shown"
+            )
         self._callbacks.training_opened(self._label, self.path.parent, step)
 
     def write(self, line: dict[str, Any]) -> None:
@@ -323,6 +331,7 @@ def _training_record(
     except Exception:  # a user's model that cannot be traced without data is not a failed training
         macs = None
     log = TrainLog(folder / "train.jsonl")
+    lost = log.lost_before
     return {
         "key": plan.key,
         # From the checkpoint and not from this process, which may have continued the work of another machine.
@@ -345,5 +354,12 @@ def _training_record(
         "events": diagnostics.training_events(log.read()),
         # The record vouches for the log as it was at the end; a report can tell when lines are missing or
         # changed.
-        "log": file_signature(log.path),
+        "log": {
+            **file_signature(log.path),
+            # Of the values too, since bundles carry them as a table.
+            "values_sha256": curves_digest(
+                pd.DataFrame(read_train_log(log.path)[0], columns=list(CURVE_COLUMNS))
+            ),
+            **({} if lost is None else {"lost_before": lost}),
+        },
     }

@@ -21,7 +21,15 @@ from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
 from models.registry import did_you_mean
 from reports.results.experiment import mask_file_name
-from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, metric_columns, read_rows
+from reports.results.schema import (
+    EXTERNAL,
+    SchemaError,
+    cell_numbers,
+    metric_columns,
+    read_rows,
+    rows_digest,
+    validate_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -148,8 +156,10 @@ def add_external_row(
         )
     settings = target.manifest["settings"]
     label, model = f"{name} (scored from a folder)", f"{EXTERNAL}:{name}"
-    table = as_result_rows(
-        scored.rows, model=model, label=label, mask=target.mask, size=settings["size"], seed=seed
+    table = validate_rows(
+        as_result_rows(
+            scored.rows, model=model, label=label, mask=target.mask, size=settings["size"], seed=seed
+        )
     )
     measured = cell_numbers(table)
     slug = f"{EXTERNAL}-{mask_file_name(name)}-{mask_file_name(target.mask)}" + (
@@ -179,6 +189,7 @@ def add_external_row(
             "seconds": None,
             "images_per_second": None,
             "numbers": measured,
+            "rows_sha256": rows_digest(table),
             "sets": {metric: set_entry(score, len(images)) for metric, score in scored.sets.items()},
         },
     }
@@ -189,7 +200,7 @@ def add_external_row(
         ids = np.array(images.ids)[image_sample(len(images))]
         # Where the experiment keeps no pictures, the new row does not either.
         kept = (target.store.folder / "pictures" / f"{mask_file_name(target.mask)}.npz").is_file()
-        write_cell(folder, table, entry, ids, scored.pictures if kept else None)
+        entry |= write_cell(folder, table, entry, ids, scored.pictures if kept else None)
         told = list(command)
         value["commands"] = [*(c for c in value.get("commands", []) if c != told), told]
         # Read before the manifest changes; their folders go after it no longer names them.

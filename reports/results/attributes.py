@@ -5,7 +5,9 @@ They describe images, not results: no key depends on them, and a page made later
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +37,20 @@ def attribute_table(ids: Sequence[str], attributes: Mapping[str, Mapping[str, bo
     return pd.DataFrame({"image_id": known, **columns})
 
 
+def attributes_digest(table: pd.DataFrame) -> str:
+    """Compute SHA-256 of a table of attributes: images and columns with their order, whatever file holds them.
+
+    Examples:
+        >>> table = attribute_table(["a", "b"], {"Smiling": {"a": True, "b": False}})
+        >>> attributes_digest(table) == attributes_digest(table.assign(Smiling=[True, True]))
+        False
+    """
+    names = [str(name) for name in table.columns if name != "image_id"]
+    # As JSON, which neither names nor ids can get out of.
+    said = json.dumps([names, [str(i) for i in table["image_id"]]]).encode()
+    return hashlib.sha256(said + table[names].to_numpy(dtype=bool).tobytes()).hexdigest()
+
+
 def write_attributes(table: pd.DataFrame, folder: Path) -> None:
     """Write a table of attributes into an experiment's folder.
 
@@ -47,32 +63,41 @@ def write_attributes(table: pd.DataFrame, folder: Path) -> None:
     )
 
 
-def read_attributes(folder: Path) -> pd.DataFrame:
+def read_attributes(folder: Path, digest: str | None = None) -> pd.DataFrame:
     """Read the attributes of an experiment's images, indexed by ``image_id``; empty where none are kept.
 
+    Args:
+        folder: the experiment's.
+        digest: what its manifest records of them (:func:`attributes_digest`); those of earlier versions record nothing.
+
     Raises:
-        ValueError: the file is damaged, or no table of attributes.
+        ValueError: the file is damaged, no table of attributes, or not the one that was written.
     """
     path = folder / ATTRIBUTES
     if not path.is_file():
         return pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
     try:
         table = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by bytes: its name may not be UTF-8
-        return checked_attributes(table).set_index("image_id")
+        return checked_attributes(table, digest).set_index("image_id")
     except Exception as error:  # a reader of damaged bytes may raise anything
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not readable as attributes of images ({line}); delete it") from error
+        raise ValueError(
+            f"{path}: not readable as attributes of images ({line}); delete it, "
+            "and where the data set has them the command writes them again"
+        ) from error
 
 
-def checked_attributes(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of attributes, if it is one.
+def checked_attributes(table: pd.DataFrame, digest: str | None = None) -> pd.DataFrame:
+    """Return a table of attributes, if it is one, and the one of ``digest`` where that is known.
 
     Raises:
-        ValueError: an image comes twice, or a column is of another kind.
+        ValueError: an image comes twice, a column is of another kind, or the content is not what was written.
     """
     if "image_id" not in table.columns or not table["image_id"].is_unique:
         raise ValueError("image_id is missing or comes twice")
     wrong = [n for n in table.columns if n != "image_id" and not pd.api.types.is_bool_dtype(table[n])]
     if wrong:
         raise ValueError(f"{wrong[0]} is not boolean")
+    if digest is not None and attributes_digest(table) != digest:
+        raise ValueError("not what was written")
     return table

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reports.results.attributes import read_attributes
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.metric_info import MetricInfo
-from reports.results.schema import COLUMNS, SchemaError, metric_columns, numbers_agree, read_rows
+from reports.results.schema import COLUMNS, SchemaError, metric_columns, read_rows, rows_agree
 from reports.results.title import read_title
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
@@ -103,10 +103,10 @@ class Experiment:
         """Return the published attributes of the images, a boolean column each, by ``image_id``; empty where unknown.
 
         Raises:
-            ExperimentError: their file is damaged.
+            ExperimentError: their file is damaged, or not the one that the manifest records.
         """
         try:
-            return read_attributes(self.folder)
+            return read_attributes(self.folder, self.manifest["data"].get("attributes_sha256"))
         except ValueError as error:
             raise ExperimentError(str(error)) from error
 
@@ -130,26 +130,37 @@ class Experiment:
         """Return the finished cells, all or those of ``mask``."""
         return [c for c in self.cells if c["status"] == "done" and mask in (None, c["mask"])]
 
+    def pictures_path(self, mask: str) -> Path:
+        """Return the file of truths and masks of the images that reports show for ``mask``."""
+        return self.folder / "pictures" / f"{mask_file_name(mask)}.npz"
+
     def pictures(self, mask: str) -> StoredImages | None:
         """Load the images stored for ``mask``; ``None`` if none were (``--no-pictures``).
 
         Raises:
-            ExperimentError: a file of images is damaged, or shows other images than the mask's.
+            ExperimentError: a file of images is damaged, not the one that was written, or shows other images than the
+                mask's.
         """
-        path = self.folder / "pictures" / f"{mask_file_name(mask)}.npz"
+        path = self.pictures_path(mask)
         if not path.is_file():
             return None
         pool = _load_npz(path, ("ids", "image", "mask"))
+        # Of the content and not of the file: a run writes the file again, and other versions of zlib pack it otherwise.
+        recorded = self.manifest["masks"].get(mask, {}).get("pictures_sha256")
+        if recorded is not None and arrays_digest(pool) != recorded:
+            raise ExperimentError(f"{path}: damaged (not the images that were written); {_IMAGES_REMEDY}")
         ids = [str(i) for i in pool["ids"]]
         composites, samples = {}, {}
         for cell in self.done(mask):
             file = self.folder / cell["folder"] / "pictures.npz"
             if file.is_file():
-                _check_owner(file)
+                _check_owner(file, cell)
                 kept = _load_npz(file, ("ids", "composite"), optional=("samples", "diversity"))
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
                     raise ExperimentError(f"{file}: shows other images than {path}; {_IMAGES_REMEDY}")
+                if kept["composite"].shape[1:] != pool["image"].shape[1:]:
+                    raise ExperimentError(f"{file}: images of another size than {path}; {_IMAGES_REMEDY}")
                 # In the pool's order: cells store their images in the order in which they were evaluated.
                 order = [place[i] for i in ids]
                 composites[cell["cell"]] = kept["composite"][order]
@@ -212,7 +223,7 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
                 f"{path}: rows of {name} {found[0]!r} where the manifest says {cell[name]!r}; "
                 "delete its folder and run the command again"
             )
-    if not numbers_agree(table, cell["evaluation"].get("numbers")):
+    if not rows_agree(table, cell["evaluation"]):
         raise ExperimentError(
             f"{path}: not the results that the manifest records; delete its folder and run the command again"
         )
@@ -244,15 +255,58 @@ def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> tuple[pd.DataFram
             "training": training["key"],
             **{k: cell[k] for k in ("model", "label", "seed", "train_mask")},
         }
-        found, problem = read_train_log(folder / training["folder"] / "train.jsonl", training.get("log"))
+        log = folder / training["folder"] / "train.jsonl"
+        # Of an import the values are the same, and the lines were made from a table.
+        found, problem = read_train_log(log, _imported_signature(log, training.get("log")))
         records += [about | record for record in found]
         if problem:
             problems[training["key"]] = problem
-    curves = pd.DataFrame(records, columns=list(CURVE_COLUMNS))
+    return _in_order(pd.DataFrame(records, columns=list(CURVE_COLUMNS))), problems
+
+
+def _in_order(curves: pd.DataFrame) -> pd.DataFrame:
     # A training resumes from its checkpoint and logs the steps after it again, so the last entry of a step counts.
     curves = curves.drop_duplicates(["training", "kind", "step", "term"], keep="last")
-    curves = curves.sort_values(["training", "kind", "term", "step"], kind="stable", ignore_index=True)
-    return curves, problems
+    return curves.sort_values(["training", "kind", "term", "step"], kind="stable", ignore_index=True)
+
+
+def curves_digest(curves: pd.DataFrame) -> str:
+    """Compute SHA-256 of what one training logged, whatever file holds it.
+
+    Args:
+        curves: its rows, with the columns of :data:`CURVE_COLUMNS` that are the log's; others are not looked at.
+
+    Examples:
+        >>> line = {"kind": "term", "phase": "joint", "step": 2, "images_seen": 8, "seconds": 0.5, "term": "l1"}
+        >>> curves = pd.DataFrame([line | {"value": 0.25}])
+        >>> curves_digest(curves) == curves_digest(curves.assign(label="PConv"))
+        True
+        >>> curves_digest(curves) == curves_digest(curves.assign(value=0.2500001))
+        False
+    """
+    ordered = _in_order(curves.assign(training=""))
+    said = [ordered[name].astype(str).tolist() for name in ("kind", "phase", "term")]
+    digest = hashlib.sha256(json.dumps(said).encode())
+    for name, kind in (("step", "<i8"), ("images_seen", "<i8"), ("seconds", "<f8"), ("value", "<f8")):
+        values = ordered[name].to_numpy(dtype=kind)
+        # There are many values that are not a number, and one of them is written.
+        digest.update(np.where(np.isnan(values), np.nan, values).astype(kind).tobytes())
+    return digest.hexdigest()
+
+
+#: Beside a log that an import made from a table of curves: the lines and SHA-256 of what it made.
+IMPORTED = "train.imported.json"
+
+
+def _imported_signature(log: Path, recorded: Any) -> Any:
+    """Return what a log is held against: what an import recorded of it where there was one, else the training."""
+    try:
+        made = json.loads(log.with_name(IMPORTED).read_text(encoding="utf-8"))
+        if made[SEAL] != manifest_checksum(made) or not isinstance(recorded, dict):
+            return recorded
+        return {**recorded, "lines": made["lines"], "sha256": made["digest"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return recorded
 
 
 def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, Any]], str]:
@@ -260,7 +314,8 @@ def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, An
 
     Args:
         path: ``train.jsonl``.
-        signature: its ``lines`` and ``sha256`` as the manifest records them; older manifests record nothing.
+        signature: its ``lines`` and ``sha256`` as the manifest records them, and ``lost_before`` where lines were lost
+            before a resume; older manifests record nothing.
 
     Returns:
         One record for each value logged, and what is wrong with the log: empty where nothing is.
@@ -286,6 +341,9 @@ def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, An
         if kept != recorded.get("lines"):
             return records, f"log incomplete: {kept} of {recorded.get('lines')} lines"
         return records, "log changed since it was written"
+    # Whole since then, but damaged or gone while its training stood still.
+    if isinstance(recorded.get("lost_before"), int):
+        return records, f"log incomplete: lines before step {recorded['lost_before']} were lost"
     # A line that was cut off while it was written is the last one, without an end.
     if bad and bad != [len(lines)]:
         return records, f"log damaged: {len(bad)} unreadable lines, the first is line {bad[0]}"
@@ -327,17 +385,45 @@ def _load_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
         raise ExperimentError(f"{path}: damaged ({error}); {_IMAGES_REMEDY}") from error
 
 
-def _check_owner(pictures: Path) -> None:
-    """Refuse images of another cell, where ``cell.json`` beside them says what was written.
+def cell_title(cell: Mapping[str, Any]) -> str:
+    """Return what ``bench reproduce`` calls a cell of a manifest."""
+    return f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Compute SHA-256 of named arrays: kinds, shapes and values, whatever file holds them.
+
+    Examples:
+        >>> digest = arrays_digest({"mask": np.zeros((2, 3), np.uint8), "ids": np.array(["a", "b"])})
+        >>> digest == arrays_digest({"ids": np.array(["a", "b"]), "mask": np.zeros((2, 3), np.uint8)})
+        True
+        >>> digest == arrays_digest({"ids": np.array(["a", "b"]), "mask": np.zeros((3, 2), np.uint8)})
+        False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        # Byte order is part of a kind's name: "<U5".
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _check_owner(pictures: Path, cell: Mapping[str, Any]) -> None:
+    """Refuse images of another cell.
 
     Raises:
         ExperimentError: they are not those that were written for this cell.
     """
-    try:
-        record = json.loads((pictures.parent / "cell.json").read_text(encoding="utf-8"))
-        digest = record["pictures_sha256"] if record[SEAL] == manifest_checksum(record) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # bundles have no records, earlier versions no digest; what is damaged is the run's business
+    digest = cell.get("pictures_sha256")
+    if (
+        digest is None
+    ):  # manifests of earlier versions, where cell.json beside the images says what was written
+        try:
+            record = json.loads((pictures.parent / "cell.json").read_text(encoding="utf-8"))
+            digest = record["pictures_sha256"] if record[SEAL] == manifest_checksum(record) else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return  # still earlier versions have no digest; what is damaged is the run's business
     if digest is not None and hashlib.sha256(pictures.read_bytes()).hexdigest() != digest:
         raise ExperimentError(f"{pictures}: damaged (not the images of its cell); {_IMAGES_REMEDY}")
 

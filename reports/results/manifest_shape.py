@@ -62,7 +62,7 @@ _DATA = _Table(
         "name": str, "licence": _MAYBE_TEXT, "source": str, "validation": int, "test": int,
         "split": str, "crop": str, "skipped": _ListOf(_SKIPPED), "claims_dataset": bool,
         "shared_identities": _MAYBE_WHOLE, "unseen_identities": (list, NoneType),
-        "duplicates": _ListOf(_ListOf(str)),
+        "duplicates": _ListOf(_ListOf(str)), "attributes_sha256": str,
     },
 )  # fmt: skip
 _METRIC = _Table(
@@ -72,7 +72,7 @@ _METRIC = _Table(
         "source": _MAYBE_TEXT, "value_range": (list, NoneType),
     },
 )  # fmt: skip
-_MASK = _Table({"digest": str}, {"mean_hole_ratio": _NUMBER, "summary": str})
+_MASK = _Table({"digest": str}, {"mean_hole_ratio": _NUMBER, "summary": str, "pictures_sha256": str})
 _PHASE = _Table({"name": str, "num_steps": int})
 _TRAINING = _Table(
     {"key": str, "folder": str, "num_steps": int},
@@ -94,7 +94,7 @@ _EVALUATION = _Table(
     {},
     {
         "seconds": _MAYBE_NUMBER, "images_per_second": _MAYBE_NUMBER, "numbers": (dict, NoneType),
-        "sets": _MapOf(_SET_SCORE), "samples": _SAMPLES,
+        "rows_sha256": str, "sets": _MapOf(_SET_SCORE), "samples": _SAMPLES,
     },
 )  # fmt: skip
 _AMBIGUITY = _Table({"topic": str, "published": str, "resolved": str}, {"field": str, "deviation": bool})
@@ -106,7 +106,7 @@ _CELL = _Table(
     {
         "summary": str, "paper": str, "track": str, "reason": _MAYBE_TEXT, "error": _MAYBE_TEXT,
         "ambiguities": _ListOf(_AMBIGUITY), "resolutions": _ListOf(_AMBIGUITY), "numerics": (dict, NoneType),
-        "place": str, "part": int,
+        "place": str, "part": int, "pictures_sha256": str,
     },
 )  # fmt: skip
 _PLANNED = _Table({"model": str, "label": str, "mask": str, "train_mask": str, "seed": int})

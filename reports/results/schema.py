@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -275,3 +276,54 @@ def numbers_agree(rows: pd.DataFrame, recorded: Any) -> bool:
     Metrics of the rows that are not recorded, and recorded ones without rows, count as another table.
     """
     return recorded is None or cell_numbers(rows) == recorded
+
+
+#: Columns that tell a cell from others. They are held against its record by value, and a merge may rename a label.
+_OF_THE_CELL = ("model", "label", "mask", "train_mask", "seed")
+
+
+def rows_digest(rows: pd.DataFrame) -> str:
+    """Compute SHA-256 of what a cell's rows say besides its metrics and whose they are, in order, alike on any machine.
+
+    :func:`cell_numbers` covers the metrics and the images' ids. Intervals rest on the identities, tables by area of the
+    hole on ``hole_ratio``.
+
+    Args:
+        rows: as :func:`validate_rows` returns them.
+
+    Examples:
+        >>> said = {column.name: ["a"] if column.kind == "text" else [1] for column in COLUMNS}
+        >>> rows = validate_rows(pd.DataFrame(said | {"identical": [False], "psnr_db": [20.0]}))
+        >>> rows_digest(rows) == rows_digest(rows.assign(psnr_db=21.0))
+        True
+        >>> rows_digest(rows) == rows_digest(rows.assign(hole_ratio=0.5))
+        False
+    """
+    digest = hashlib.sha256()
+    for column in COLUMNS:
+        if column.name in _OF_THE_CELL:
+            continue
+        values = rows[column.name]
+        match column.kind:
+            case "text":
+                content = "\0".join(values).encode("utf-8", "surrogateescape")
+            case "number":
+                content = values.to_numpy(dtype="<f8").tobytes()
+            case "boolean":
+                content = values.to_numpy(dtype=bool).tobytes()
+            case _:
+                # Gaps apart from the numbers, of which any might be a person's.
+                gaps = values.isna().to_numpy(dtype=bool).tobytes()
+                content = gaps + values.fillna(0).to_numpy(dtype="<i8").tobytes()
+        # Length first, so that nothing can move from one column to the next.
+        digest.update(f"{column.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def rows_agree(rows: pd.DataFrame, evaluation: Mapping[str, Any]) -> bool:
+    """Return whether a recorded ``evaluation`` is of these rows: its ``numbers`` and its ``rows_sha256``.
+
+    Records of earlier versions lack ``rows_sha256``, those of still earlier ones both; what is not there agrees.
+    """
+    said = evaluation.get("rows_sha256")
+    return numbers_agree(rows, evaluation.get("numbers")) and (said is None or rows_digest(rows) == said)

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from reports.results.atomic_io import atomic_write
+from reports.results.manifest import SEAL, manifest_checksum
 
 #: Beside the manifest, which a run writes anew.
 FILE_NAME = "title.json"
 
 
 def read_title(folder: Path) -> str:
-    """Return the heading kept in an experiment's folder; empty where there is none, or none that can be read.
+    """Return the heading kept in an experiment's folder; empty where there is none, or not the one that was given.
 
     Examples:
         >>> import tempfile
@@ -23,9 +24,12 @@ def read_title(folder: Path) -> str:
     """
     try:
         record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        # Earlier versions wrote the heading alone, without a checksum.
+        if record.keys() != {"title"} and record.get(SEAL) != manifest_checksum(record):
+            return ""
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
-    title = record.get("title") if isinstance(record, dict) else None
+    title = record.get("title")
     return title if isinstance(title, str) else ""
 
 
@@ -37,6 +41,8 @@ def write_title(folder: Path, title: str) -> None:
     """
     path = folder / FILE_NAME
     if title:
-        atomic_write(path, lambda p: p.write_text(json.dumps({"title": title}) + "\n", encoding="utf-8"))
+        record = {"title": title}
+        text = json.dumps({**record, SEAL: manifest_checksum(record)}) + "\n"
+        atomic_write(path, lambda p: p.write_text(text, encoding="utf-8"))
     else:
         path.unlink(missing_ok=True)

@@ -47,9 +47,11 @@ from bench.inpainting.photo import read_photo
 from bench.runner import cell_files, diagnostics
 from bench.runner.manifest_writer import CELL_RECORD
 from bench.runner.plan import Cell
-from bench.runner.reproduce import read_record
+from bench.runner.reproduce import MetricComparison, Reproduction, read_record, reproduction_as_json
 from bench.runner.run_folder import file_signature, read_checked_json, write_checked_json
 from bench.runner.train import read_training_record
+from bench.runner.unit_status import read_jobs, read_units
+from bench.runner.work import read_outcome
 from bench.scoring.test_set import export_test_set
 from bench.training import checkpoint
 from bench.training.train_log import TrainLog
@@ -60,6 +62,15 @@ from models import pretrained
 from models.base import Task
 from models.discovery import load_model
 from models.errors import ModelError
+from reports import index_page, leaderboard
+from reports.index_page import render_index
+from reports.results.attributes import (
+    ATTRIBUTES,
+    attribute_table,
+    attributes_digest,
+    read_attributes,
+    write_attributes,
+)
 from reports.results.experiment import (
     ExperimentError,
     load_experiment,
@@ -67,7 +78,15 @@ from reports.results.experiment import (
     read_train_log,
 )
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
-from reports.results.schema import SchemaError, cell_numbers, numbers_agree, read_rows
+from reports.results.schema import (
+    SchemaError,
+    cell_numbers,
+    read_rows,
+    rows_agree,
+    rows_digest,
+    validate_rows,
+)
+from reports.results.title import read_title, write_title
 from tests.reports.synthetic import make_experiment, make_rows
 
 
@@ -126,6 +145,8 @@ def _targets(folder: Path) -> dict[str, Target]:
         "train.jsonl": _train_log(folder / "log"),
         "pictures of a cell": _cell_pictures(folder / "composites"),
         "pictures of a mask": _shown_pictures(folder / "shown"),
+        "records beside a manifest": _records(folder / "records"),
+        "attributes": _attributes(folder / "attributes"),
         "statistics of a data set": _statistics(folder / "statistics"),
         "manifests of masks": _mask_manifests(folder / "exported"),
         "checkpoints": _checkpoints(folder / "checkpoint"),
@@ -239,7 +260,7 @@ def _results(folder: Path) -> Target:
             found = read_rows(path)
         except SchemaError:
             return
-        assert found.equals(before) or not numbers_agree(found, cell["evaluation"]["numbers"])
+        assert found.equals(before) or not rows_agree(found, cell["evaluation"])
 
     return Target(edited(content), check)
 
@@ -247,7 +268,7 @@ def _results(folder: Path) -> Target:
 def _cell(folder: Path) -> tuple[Path, Cell, list[str]]:
     """Write a finished cell as a run does: its folder, what it is the cell of, and the ids of its images."""
     cell = Cell(model="mean", label="Mean pixel", mask="center", seed=0, training=None)
-    rows = make_rows("mean", images=6)
+    rows = validate_rows(make_rows("mean", images=6))
     entry = {
         **{name: getattr(cell, name) for name in ("model", "label", "seed", "mask", "train_mask")},
         "status": "done",
@@ -256,6 +277,7 @@ def _cell(folder: Path) -> tuple[Path, Cell, list[str]]:
         "evaluation": {
             "seconds": 1.5,
             "numbers": cell_numbers(rows),
+            "rows_sha256": rows_digest(rows),
             "sets": {"fid": {"value": 41.2, "images": 6}},
         },
     }
@@ -406,6 +428,64 @@ def _shown_pictures(folder: Path) -> Target:
 
     edits = [st.tuples(st.just(path), edited(content)) for path, content in contents.items()]
     return Target(st.one_of(edits), check)
+
+
+def _records(folder: Path) -> Target:
+    """The small sealed files whose damage is no error: each says what was written, or nothing."""
+    made = make_experiment(folder / "runs", models=("mean",), images=4, pictures=0, size=16)
+    jobs = {"ab" * 16: {"job": "7_0", "attempts": 2, "name": "mean-1", "state": "RUNNING"}}
+    unit: Any = SimpleNamespace(key="ab" * 16, folder=lambda _: made / "units/mean-1")
+    failures = {"one": {"reason": "no such loss", "error": "Traceback ..."}}
+    outcome = {"state": "failed", "failures": failures, "host": "n1", "seconds": 2.5}
+    write_checked_json(made / "jobs.json", jobs)
+    write_checked_json(made / "units/mean-1/unit.json", {**outcome, "what": unit.key})
+    write_title(made, "Does Table 4 hold?")
+    render_index(made.parent, folder)
+    numbers = [MetricComparison("Mean pixel on center, seed 0", "psnr_db", 20.0, 20.0, "equal")]
+    (made / "reproduction.json").write_text(reproduction_as_json(Reproduction(made, numbers)))
+    readers: dict[Path, Callable[[], Any]] = {
+        made / "jobs.json": lambda: read_jobs(made),
+        made / "units/mean-1/unit.json": lambda: read_outcome(None, unit),  # type: ignore[arg-type]
+        made / "title.json": lambda: read_title(made),
+        folder / index_page.CACHE: lambda: index_page._read_cache(folder),
+        made / "reproduction.json": lambda: leaderboard._sealed_outcome(made),
+    }
+    before = {path: (path.read_bytes(), read()) for path, read in readers.items()}
+    assert all(value for _, value in before.values())
+
+    def check(given: tuple[Path, bytes]) -> None:
+        path, content = given
+        whole, value = before[path]
+        path.write_bytes(content)
+        try:
+            found = readers[path]()
+            read_units(made)
+        finally:
+            path.write_bytes(whole)
+        assert not found or found == value
+
+    edits = [
+        st.tuples(st.just(path), st.one_of(edited(whole), _nested(path)))
+        for path, (whole, _) in before.items()
+    ]
+    return Target(st.one_of(edits), check)
+
+
+def _attributes(folder: Path) -> Target:
+    ids = [f"{i:06d}.png" for i in range(12)]
+    table = attribute_table(ids, {"Smiling": {name: i % 3 == 0 for i, name in enumerate(ids)}})
+    write_attributes(table, folder)
+    digest = attributes_digest(table)
+
+    def check(made: bytes) -> None:
+        (folder / ATTRIBUTES).write_bytes(made)
+        try:
+            found = read_attributes(folder, digest)
+        except ValueError:
+            return
+        assert found.reset_index().equals(table)
+
+    return Target(edited((folder / ATTRIBUTES).read_bytes()), check)
 
 
 def _statistics(folder: Path) -> Target:

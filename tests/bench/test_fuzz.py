@@ -17,6 +17,8 @@ NAMES = (
     "train.jsonl",
     "pictures of a cell",
     "pictures of a mask",
+    "records beside a manifest",
+    "attributes",
     "statistics of a data set",
     "manifests of masks",
     "checkpoints",

@@ -24,6 +24,7 @@ from bench.cli import main
 from reports.render import render_report
 from reports.results.experiment import ExperimentError
 from reports.results.schema import read_rows, write_rows
+from reports.results.title import read_title, write_title
 from tests.reports.synthetic import NO_LPIPS, make_experiment
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"' {{ 7*7 }} &amp; <b>$x^2$"
@@ -428,6 +429,28 @@ def test_a_damaged_title_is_none(tmp_path: Path, content: str) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
     (folder / "title.json").write_text(content, encoding="utf-8", errors="surrogateescape")
     assert "<h1>synthetic</h1>" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Who fills best?", "Ours fills best"),
+        ('"title"', '"heading"'),
+        ('"sha256"', '"md5"'),
+        ("{", '{"by": 1, '),
+    ],
+)
+def test_an_edited_title_is_none_and_one_without_a_checksum_is_shown(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
+    write_title(folder, "Who fills best?")
+    path = folder / "title.json"
+    assert read_title(folder) == "Who fills best?"
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert read_title(folder) == ""
+    path.write_text('{"title": "As earlier versions wrote it"}')
+    assert read_title(folder) == "As earlier versions wrote it"
 
 
 def test_methods_and_masks_have_one_order_in_every_table_and_legend(tmp_path: Path) -> None:

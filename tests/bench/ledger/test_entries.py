@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.ledger.kept_files import pack_bundle
+from bench.runner.reproduce import MetricComparison, Reproduction, reproduction_as_json
 from reports.leaderboard import leaderboard_rows
-from reports.results.experiment import load_experiment
+from reports.results.experiment import cell_title, load_experiment
+from reports.results.schema import cell_numbers, read_rows
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
 
@@ -79,6 +83,67 @@ def test_rows_have_means_with_intervals_and_what_was_reported(tmp_path: Path) ->
     assert ours.confirmed is None
     (folder / "reproduction.json").write_text(json.dumps({"reproduced": "perhaps"}))
     assert leaderboard_rows(load_experiment(folder))[0].confirmed is None
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    """What ``bench reproduce --json`` prints of an experiment that it has computed again."""
+    numbers = [
+        MetricComparison(cell_title(cell), name, number["mean"], number["mean"], "equal")
+        for cell in load_experiment(folder).done()
+        for name, number in cell["evaluation"]["numbers"].items()
+        if number["mean"] is not None
+    ]
+    outcome: dict[str, Any] = json.loads(reproduction_as_json(Reproduction(folder / "again", numbers)))
+    return outcome
+
+
+def _with_numbers(folder: Path) -> Path:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["evaluation"]["numbers"] = cell_numbers(read_rows(folder / cell["folder"] / "results.parquet"))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def _to_reproduced(outcome: dict[str, Any]) -> None:
+    outcome["reproduced"] = not outcome["reproduced"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _to_reproduced,
+        lambda outcome: outcome["numbers"].pop(),
+        lambda outcome: outcome["numbers"][0].update(found=1.0),
+        lambda outcome: outcome["numbers"][0].update(verdict="differs"),
+        lambda outcome: outcome.update(sha256="ab"),
+    ],
+)
+def test_an_edited_outcome_of_a_reproduction_says_nothing(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    folder = _with_numbers(make_experiment(tmp_path, models=("mgs-iim",), pictures=0))
+    outcome = _outcome(folder)
+    (folder / "reproduction.json").write_text(json.dumps(outcome))
+    assert leaderboard_rows(load_experiment(folder))[0].confirmed is True
+    edit(outcome)
+    (folder / "reproduction.json").write_text(json.dumps(outcome))
+    assert leaderboard_rows(load_experiment(folder))[0].confirmed is None
+
+
+@pytest.mark.parametrize("with_numbers", [True, False])
+def test_the_outcome_of_another_experiment_says_nothing(tmp_path: Path, with_numbers: bool) -> None:
+    """``with_numbers``: manifests of earlier versions keep their means beside them."""
+    one = make_experiment(tmp_path, name="one", models=("mgs-iim",), pictures=0)
+    other = _with_numbers(
+        make_experiment(tmp_path, name="other", models=("mgs-iim",), means={"mgs-iim": 20.0}, pictures=0)
+    )
+    outcome = _outcome(other)
+    if with_numbers:
+        _with_numbers(one)
+    for folder, confirmed in ((one, None), (other, True)):
+        (folder / "reproduction.json").write_text(json.dumps(outcome))
+        assert leaderboard_rows(load_experiment(folder))[0].confirmed is confirmed
 
 
 def test_procedural_faces_have_no_reported_numbers_and_nothing_is_no_board(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ import pytest
 from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle, without_folders
+from bench.runner.run_folder import file_signature
 from reports.claims.verdicts import evaluate_claims
 from reports.export import export_tables
-from reports.results.experiment import Experiment, load_experiment
+from reports.results.experiment import IMPORTED, Experiment, curves_digest, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.schema import read_rows, rows_digest
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
 
@@ -132,9 +134,107 @@ def test_rows_that_are_not_the_recorded_numbers_are_refused(experiment: Experime
     seal(files[0], cells=manifest["cells"])
     import_experiment(files, name="right", runs=tmp_path / "runs")
     pd.read_parquet(files[1]).assign(ssim=lambda t: t["ssim"] + 1e-12).to_parquet(files[1])
-    with pytest.raises(UsageError, match="are not the numbers that the manifest records"):
+    with pytest.raises(UsageError, match="are not those that the manifest records"):
         import_experiment(files, name="wrong", runs=tmp_path / "runs")
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["right"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("column", ["identity", "hole_ratio", "identical"])
+def test_rows_that_were_edited_beside_the_metrics_are_refused(
+    experiment: Experiment, tmp_path: Path, form: str, column: str
+) -> None:
+    files = loose_files(experiment, tmp_path / "kept", form)
+    manifest = json.loads(files[0].read_text())
+    for cell in manifest["cells"]:
+        if cell["status"] == "done":
+            rows = read_rows(experiment.folder / cell["folder"] / "results.parquet")
+            cell["evaluation"]["rows_sha256"] = rows_digest(rows)
+    seal(files[0], cells=manifest["cells"])
+    import_experiment(files, name="right", runs=tmp_path / "runs")
+
+    def edit(table: pd.DataFrame) -> pd.DataFrame:
+        values = {"identity": 7, "hole_ratio": table["hole_ratio"] / 2, "identical": True}
+        return table.assign(**{column: values[column]})
+
+    if form == "csv":
+        edit(pd.read_csv(files[1])).to_csv(files[1], index=False)
+    else:
+        edit(pd.read_parquet(files[1])).to_parquet(files[1])
+    with pytest.raises(UsageError, match="are not those that the manifest records"):
+        import_experiment(files, name="wrong", runs=tmp_path / "runs")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["right"]
+
+
+@pytest.fixture
+def logged(experiment: Experiment) -> Experiment:
+    """The experiment with the signatures of its logs, as trainings record them."""
+    for cell in experiment.cells:
+        if cell["training"]:
+            log = experiment.folder / cell["training"]["folder"] / "train.jsonl"
+            own = experiment.curves[experiment.curves["training"] == cell["training"]["key"]]
+            cell["training"]["log"] = {**file_signature(log), "values_sha256": curves_digest(own)}
+    seal(experiment.folder / "manifest.json", cells=experiment.cells)
+    return load_experiment(experiment.folder)
+
+
+@pytest.mark.parametrize("form", ["bundle", "parquet", "csv"])
+@pytest.mark.parametrize("older", [False, True])
+def test_the_log_of_an_import_is_whole_until_it_is_damaged(
+    logged: Experiment, tmp_path: Path, form: str, older: bool
+) -> None:
+    """Its lines are made from a table, and are not those of the training. ``older``: without a digest of the values."""
+    if older:
+        for cell in logged.cells:
+            (cell["training"] or {}).get("log", {}).pop("values_sha256", None)
+        seal(logged.folder / "manifest.json", cells=logged.cells)
+        logged = load_experiment(logged.folder)
+    if form == "bundle":
+        files = [tmp_path / "kept.zip"]
+        files[0].write_bytes(pack_bundle(logged))
+    else:
+        files = loose_files(logged, tmp_path / "kept", form)
+    folder = import_experiment(files, runs=tmp_path / "runs")
+    assert load_experiment(folder).log_problems == {}
+    pd.testing.assert_frame_equal(load_experiment(folder).curves, logged.curves)
+    log = next(folder.glob("trainings/mgs-iim-*/train.jsonl"))
+    whole, beside = log.read_bytes(), log.with_name(IMPORTED)
+    log.write_bytes(whole.replace(b'"step": 4', b'"step": 5', 1))
+    assert list(load_experiment(folder).log_problems.values()) == ["log changed since it was written"]
+    log.write_bytes(whole)
+    made = beside.read_text()
+    for content in ("", "{}", "[]", made.replace('"lines": ', '"lines": 1')):
+        beside.write_text(content)
+        assert len(load_experiment(folder).log_problems) == 1
+    log.unlink()
+    assert next(iter(load_experiment(folder).log_problems.values())).startswith("log missing")
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("column", ["value", "step", "seconds", "phase"])
+def test_edited_curves_are_refused(logged: Experiment, tmp_path: Path, form: str, column: str) -> None:
+    files = loose_files(logged, tmp_path / "kept", form)
+    read = pd.read_parquet if form == "parquet" else lambda path: pd.read_csv(path, keep_default_na=False)
+    table = read(files[2])
+    table.loc[3, column] = "another" if column == "phase" else table.loc[3, column] + 1
+    if form == "parquet":
+        table.to_parquet(files[2])
+    else:
+        table.to_csv(files[2], index=False)
+    with pytest.raises(UsageError, match=r"the curves of .* are not those that the manifest records"):
+        import_experiment(files, runs=tmp_path / "runs")
+
+
+def test_a_damaged_log_does_not_become_a_whole_one_on_its_way(logged: Experiment, tmp_path: Path) -> None:
+    log = next(logged.folder.glob("trainings/mgs-iim-*/train.jsonl"))
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
+    damaged = load_experiment(logged.folder)
+    (problem,) = damaged.log_problems
+    bundle = tmp_path / "kept.zip"
+    bundle.write_bytes(pack_bundle(damaged))
+    back = load_experiment(import_experiment([bundle], runs=tmp_path / "runs"))
+    assert back.log_problems.keys() == {problem}
+    assert back.curves["training"].nunique() == damaged.curves["training"].nunique() - 1
 
 
 def test_missing_rows_second_manifests_and_other_files_are_named(

@@ -76,7 +76,8 @@ def test_a_list_that_is_put_there_later_is_used_without_computing(
     after = store.read_manifest()
     assert after is not None
     assert [c["what"] for c in after["cells"]] == [c["what"] for c in before["cells"]], "in no key"
-    kept = read_attributes(store.folder)
+    digest = after["data"]["attributes_sha256"]
+    kept = read_attributes(store.folder, digest)
     assert len(kept) == 20, "of the test images"
     assert np.array_equal(kept["Smiling"], [int(name[:6]) % 2 == 1 for name in kept.index])
     code, out, _ = bench(capsys, "export", "faces", "--by-attribute", "Smiling,Eyeglasses", "--format", "csv")
@@ -86,6 +87,12 @@ def test_a_list_that_is_put_there_later_is_used_without_computing(
     assert {tuple(line.split(",")[:2]) for line in lines[1:]} == {
         (name, has) for name in ("Smiling", "Eyeglasses") for has in ("True", "False")
     }
+    # A command for which the list has gone leaves what is there, and its digest.
+    (celeba / "list_attr_celeba.txt").rename("list_attr_celeba.txt")
+    assert bench(capsys, *run)[0] == 0
+    manifest = store.read_manifest()
+    assert manifest is not None
+    assert manifest["data"]["attributes_sha256"] == digest
     page = (Path("reports") / "faces" / "index.html").read_text(encoding="utf-8")
     assert "By attribute" in page
     assert "not Eyeglasses" in page

@@ -22,7 +22,7 @@ from bench.training.data_loader import StepBatches
 from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from models.base import Batch
-from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.experiment import ExperimentError, curves_digest, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
 from tests.bench.runner.test_recovery import Warned, truncate
 from tests.bench.runner.test_run import request, rows
@@ -163,7 +163,9 @@ def test_a_damaged_log_is_read_as_far_as_it_goes_and_named(
     path = next(trained.folder.glob("trainings/*/train.jsonl"))
     whole = path.read_bytes()
     record = read_checked_json(path.with_name("training.json"))
-    assert record["log"] == file_signature(path)
+    assert {name: record["log"][name] for name in ("lines", "sha256")} == file_signature(path)
+    assert record["log"]["values_sha256"] == curves_digest(load_experiment(trained.folder).curves)
+    assert "lost_before" not in record["log"]
     assert record["log"]["lines"] == len(whole.splitlines())
     damage(path)
     assert load_experiment(trained.folder).log_problems.keys() == {record["key"]}

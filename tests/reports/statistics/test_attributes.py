@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,13 @@ import pytest
 from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle, read_kept_files
+from bench.ledger.merging import merge_experiments
 from reports.export import export_tables
 from reports.render import render_report
 from reports.results.attributes import (
     ATTRIBUTES,
     attribute_table,
+    attributes_digest,
     checked_attributes,
     read_attributes,
     write_attributes,
@@ -119,3 +124,66 @@ def test_a_damaged_bundle_says_so(folder: Path, tmp_path: Path) -> None:
     files[1].write_bytes(export_tables(load_experiment(folder), "rows", "parquet"))
     with pytest.raises(UsageError, match="is damaged"):
         read_kept_files(files)
+
+
+@pytest.fixture
+def recorded(folder: Path) -> Path:
+    """The experiment with the digest of its attributes in the manifest, as a run records it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["data"]["attributes_sha256"] = attributes_digest(table_of())
+    path.write_text(json.dumps(manifest))
+    return folder
+
+
+EDITS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "one image": lambda t: t.assign(Smiling=t["Smiling"].where(t.index != 5, ~t["Smiling"])),
+    "all": lambda t: t.assign(Smiling=~t["Smiling"]),
+    "names": lambda t: t.rename(columns={"Smiling": "Young"}),
+    "columns exchanged": lambda t: t.rename(columns={"Smiling": "Wearing_Hat", "Wearing_Hat": "Smiling"}),
+    "fewer images": lambda t: t[3:].reset_index(drop=True),
+    "fewer columns": lambda t: t.drop(columns="Wearing_Hat"),
+    "ids": lambda t: t.assign(image_id=t["image_id"].to_numpy()[::-1]),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=list(EDITS))
+def test_edited_attributes_are_refused_by_page_and_bundle(
+    recorded: Path, tmp_path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    assert len(load_experiment(recorded).attributes) == IMAGES
+    bundle = tmp_path / "kept.zip"
+    bundle.write_bytes(pack_bundle(load_experiment(recorded)))
+    assert len(load_experiment(import_experiment([bundle], runs=tmp_path / "whole")).attributes) == IMAGES
+    write_attributes(edit(table_of()), recorded)
+    with pytest.raises(ExperimentError, match="not what was written"):
+        render_report(recorded, tmp_path / "page")
+    with pytest.raises(ExperimentError, match="not what was written"):
+        pack_bundle(load_experiment(recorded))
+    with zipfile.ZipFile(bundle) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts[ATTRIBUTES] = (recorded / ATTRIBUTES).read_bytes()
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(UsageError, match="not what was written"):
+        import_experiment([bundle], runs=tmp_path / "edited")
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_merged_experiments_know_their_attributes(tmp_path: Path, holder: int) -> None:
+    """``holder``: which of the two has them; the digest is that of the file which is copied."""
+    folders = [
+        make_experiment(tmp_path / "runs", name=name, images=IMAGES, models=(model,), pictures=0)
+        for name, model in (("a", "glcic"), ("b", "mgs-iim"))
+    ]
+    write_attributes(table_of(), folders[holder])
+    path = folders[holder] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["data"]["attributes_sha256"] = attributes_digest(table_of())
+    path.write_text(json.dumps(manifest))
+    merged = merge_experiments(folders, "both", runs=tmp_path / "merged")
+    assert len(load_experiment(merged).attributes) == IMAGES
+    write_attributes(EDITS["all"](table_of()), merged)
+    with pytest.raises(ExperimentError, match="not what was written"):
+        _ = load_experiment(merged).attributes
