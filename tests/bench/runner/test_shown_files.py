@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,22 @@ MASKS = ("center", "half")
 Arrays = dict[str, NDArray[Any]]
 
 
+@pytest.fixture(scope="module")
+def two_masks(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
+    """A workplace with an experiment of two baselines on two masks."""
+    folder = tmp_path_factory.mktemp("two-masks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        run_experiment(request(pictures_dir, MODELS, name="kept", masks=MASKS), Warned())
+    return folder
+
+
 @pytest.fixture
-def store(workplace: Path, pictures_dir: Path) -> RunFolder:
-    """Two baselines on two masks."""
-    return run_experiment(request(pictures_dir, MODELS, name="kept", masks=MASKS), Warned()).store
+def store(two_masks: Path, workplace: Path) -> RunFolder:
+    """A copy of it in the current folder."""
+    shutil.copytree(two_masks, workplace, dirs_exist_ok=True)
+    return RunFolder("kept")
 
 
 def edit_arrays(path: Path, edit: Callable[[Arrays], Arrays]) -> None:
