@@ -215,7 +215,7 @@ def _print(heading: str, count: int, scored: ScoredImages, metrics: list[str]) -
     from bench.evaluation.metrics import list_metrics
 
     rows = scored.rows
-    click.secho(f"{heading}: {len(rows):,} of {count:,} test images", bold=True)
+    click.secho(f"{one_line(heading)}: {len(rows):,} of {count:,} test images", bold=True)
     width = max(map(len, metrics))
     for name in metrics:
         info = list_metrics()[name]

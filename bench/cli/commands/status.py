@@ -116,7 +116,7 @@ def _show_units(units: list[UnitStatus]) -> None:
     for stage in UNIT_STAGES:
         for unit in units:
             if unit.stage == stage != "finished":
-                click.secho(f"    {stage:<13}{_describe_unit(unit)}", fg=_STAGE_COLORS.get(stage))
+                click.secho(f"    {stage:<13}{one_line(_describe_unit(unit))}", fg=_STAGE_COLORS.get(stage))
 
 
 def _describe_unit(unit: UnitStatus) -> str:

@@ -19,6 +19,7 @@ from bench.data.sources.base import (
     Source,
     forget_open_zip,
     is_other_archive,
+    is_packed,
     open_tree,
     read_bytes,
 )
@@ -73,7 +74,7 @@ def find_source(path: Path) -> Source:
     inner = zips[0] if len(zips) == 1 else tree
     packed = [
         name for name in inner.files.others
-        if is_other_archive(name) or (inner.place.is_file() and name.lower().endswith(".zip"))
+        if (is_packed(name) if inner.place.is_file() else is_other_archive(name))
     ]  # fmt: skip
     if packed:
         reasons.append(f"it holds archives that are not looked into: {_first_names(packed)}; unpack them")
@@ -139,6 +140,8 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str], notes: Se
             and not {"split": partition, "identities": identities}[what]
         ):
             notes.append(f"{escape_name(lists[0])} is not used: it says nothing of these pictures")
+    for stem in kind.lists.values():
+        notes += _lists_of_other_names(tree, stem)
     name, title = kind.called(tree)
     return Source(
         kind=kind,
@@ -152,6 +155,23 @@ def _describe(kind: DataSource, tree: FileTree, found: dict[str, str], notes: Se
         unsafe=[escape_name(member) for member in tree.files.unsafe],
         notes=notes,
     )
+
+
+def _lists_of_other_names(tree: FileTree, stem: str) -> list[str]:
+    """Return a sentence about files that look like a list and are not read, where that list is not there.
+
+    Browsers and programs that download call it ``list (1).txt``, ``list.txt.txt`` or ``list.csv.zip``.
+    """
+    around = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
+    alike = [path for path in around if Path(path).name.lower().startswith(stem.lower())]
+    # The list itself is there: what lies beside it is a copy.
+    if any(Path(path).name.lower() in (f"{stem}.txt".lower(), f"{stem}.csv".lower()) for path in alike):
+        return []
+    return [
+        f"{escape_name(path)} is not read: to use it, {'unpack' if is_packed(path) else 'rename'} it, as {stem}.txt "
+        "or .csv"
+        for path in alike[:1]
+    ]
 
 
 def _concrete_sources(kind: Any) -> Iterator[type[DataSource]]:

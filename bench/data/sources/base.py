@@ -367,6 +367,11 @@ def is_other_archive(name: str) -> bool:
     return name.lower().endswith(_OTHER_ARCHIVES)
 
 
+def is_packed(name: str) -> bool:
+    """Return whether a file's name is that of an archive of any kind."""
+    return is_other_archive(name) or name.lower().endswith(".zip")
+
+
 def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
     """Return the bytes of one file of a folder or zip.
 

@@ -896,3 +896,27 @@ def _leave_as_nobody(place: Path) -> None:
         code = int(source.partition != PART or source.ids != IDS or left != [("x.png", "Permission denied")])
     finally:
         os._exit(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("list_eval_partition (1).txt", "rename it, as list_eval_partition.txt"),
+        ("list_eval_partition.txt.txt", "rename it, as list_eval_partition.txt"),
+        ("List_Eval_Partition.csv.zip", "unpack it, as list_eval_partition.txt"),
+        ("list_eval_partition.tar.gz", "unpack it, as list_eval_partition.txt"),
+    ],
+)
+@pytest.mark.parametrize("zip_too", [False, True])
+def test_a_list_of_another_name_is_seen_and_said(tmp_path: Path, name: str, says: str, zip_too: bool) -> None:
+    folder = images(tmp_path / "img_align_celeba")
+    if zip_too:
+        zipped(folder, tmp_path / "img_align_celeba.zip")
+        shutil.rmtree(folder)
+    (tmp_path / name).write_text("".join(f"{k} {v}\n" for k, v in PART.items()))
+    source = find_source(tmp_path)
+    assert source.partition == {}
+    (note,) = source.notes
+    assert note.startswith(f"{name} is not read: to use it, {says}")
+    text_lists(tmp_path)
+    assert find_source(tmp_path).notes == []
