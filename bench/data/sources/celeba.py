@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, require_match
 from bench.data.sources.base import DataSource, FileTree
@@ -38,10 +39,11 @@ class CelebA(DataSource):
     layout = "`img_align_celeba/` or its zip, at any depth, with `list_eval_partition.txt` or `.csv`"
     published_split = "162,770 / 19,867 / 19,962 images, no person on two sides"
     zip_names = ("img_align_celeba.zip",)
-    center_side = 160
-    largest_side = 178
+    center_side: ClassVar[int | None] = 160
+    largest_side: ClassVar[int | None] = 178
     aligned_faces = True
-    face_box = (0.5, 0.65, 0.683)  # the median over 145 images of what dlib's landmarks give
+    # The median over 145 images of what dlib's landmarks give.
+    face_box: ClassVar[tuple[float, float, float] | None] = (0.5, 0.65, 0.683)
     claims_dataset = True
     lists = {  # noqa: RUF012 (a ClassVar of the base class)
         "split": "list_eval_partition",
