@@ -342,6 +342,7 @@ def test_a_signal_outside_of_training_has_its_code_and_a_word(
     assert "Traceback" not in said
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_terminal_names_two_trainings_of_one_model_apart(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:
