@@ -281,7 +281,8 @@ def _cell(folder: Path) -> tuple[Path, Cell, list[str]]:
             "sets": {"fid": {"value": 41.2, "images": 6}},
         },
     }
-    record = {"key": {"parts": {"mask": "center"}}, "metrics": {}, "setup": {"settings": {"size": 64}}}
+    key = {"digest": cell.key, "parts": {"mask": "center"}}
+    record = {"key": key, "metrics": {}, "setup": {"settings": {"size": 64}}}
     assert set(record) == set(CELL_RECORD)
     ids = rows["image_id"].tolist()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 import bench
 from bench.cli import cli
 from bench.config import Request, resolve_config
+from bench.data.transforms import decode_image
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting import job
 from bench.inpainting.photo import Photo, read_photo
@@ -349,15 +350,27 @@ def test_a_smoothed_mask_is_taken_with_a_threshold(tmp_path: Path, threshold: in
     assert int(np.flatnonzero(changed)[0]) == row
 
 
-def test_a_phones_multi_picture_jpeg_is_its_first_picture(tmp_path: Path) -> None:
-    """Made by Pillow as phones make them: the photo, then a small copy."""
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("more", [1, 2])
+def test_a_phones_multi_picture_jpeg_is_its_first_picture(
+    tmp_path: Path, more: int, orientation: int
+) -> None:
+    """Made by Pillow as phones make them: the photo, then small copies; as a photo and among the data."""
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     first, second = Image.fromarray(noise), Image.fromarray(noise[::3, ::3])
-    first.save(tmp_path / "p.jpg", format="MPO", save_all=True, append_images=[second])
-    with Image.open(tmp_path / "p.jpg") as image:
-        assert (image.format, getattr(image, "n_frames", 1)) == ("MPO", 2)
-        truth = np.asarray(image.convert("RGB"))
-    assert np.array_equal(read_photo(tmp_path / "p.jpg").pixels, truth)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / "p.jpg"
+    first.save(path, format="MPO", save_all=True, append_images=[second] * more, exif=exif)
+    with Image.open(path) as image:
+        assert (image.format, getattr(image, "n_frames", 1)) == ("MPO", 1 + more)
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    assert np.array_equal(read_photo(path).pixels, np.asarray(upright))
+    upright.save(tmp_path / "alone.png")
+    assert np.array_equal(
+        decode_image(path.read_bytes(), 64, "center"),
+        decode_image((tmp_path / "alone.png").read_bytes(), 64, "center"),
+    )
 
 
 def test_the_python_function_takes_arrays_images_and_files(tmp_path: Path) -> None:
