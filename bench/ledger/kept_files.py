@@ -273,7 +273,7 @@ def _check_curves(manifest: dict[str, Any], curves: pd.DataFrame) -> None:
     for cell in manifest["cells"]:
         training = cell["training"] or {}
         recorded = (training.get("log") or {}).get("values_sha256")
-        found = by_key.get(training.get("key"))
+        found = by_key.get(str(training.get("key")))
         if recorded is not None and found is not None and curves_digest(found) != recorded:
             raise UsageError(
                 f"the curves of {cell['cell']} are not those that the manifest records; get an intact copy of them, or "
