@@ -149,9 +149,8 @@ class ExternalProgram(TrainingFreeBaseline):
             (np.ascontiguousarray(p * ~h[..., None]), h.astype(np.uint8) * 255)
             for p, h in zip(pictures, holes, strict=True)
         ]
-        # A program without a seed completes an image the same way in every
-        # training: one cached file serves all.
-        own = list(seeds) or [None] * len(pairs)
+        # A program without a seed completes an image the same way in every training: one cached file serves all.
+        own: list[int | None] = [*seeds] or [None] * len(pairs)
         targets = [self._cached(*pair, seed) for pair, seed in zip(pairs, own, strict=True)]
         missing = [i for i, target in enumerate(targets) if not target.is_file()]
         # One {seed} for a whole folder would be drawn on in the order of its images, and change with the batch.

@@ -86,8 +86,8 @@ class FileTree:
             # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.
             path, *others = sorted(here, key=lambda p: (p.count("/"), p))
             listed = self._parse(path)
-            for other in others:
-                _check_same(listed, self._parse(other))
+            for name in others:
+                _check_same(listed, self._parse(name))
             return listed
         # The folder around a zip is where the published downloads have the lists.
         if self.outer is not None:
