@@ -121,6 +121,8 @@ def interface(case: ContractCase) -> str | None:
             terms: Any = case.model.loss(network, case.batch, completion, phase)
             if not isinstance(terms, dict) or not all(isinstance(v, Tensor) for v in terms.values()):
                 return f'loss() returns a {type(terms).__name__}; return a dict of tensors, {{"loss": ...}}'
+            if "loss" not in terms or terms["loss"].ndim != 0:
+                return f"loss({network!r}) must return a scalar under the key 'loss'"
     return None
 
 
@@ -240,8 +242,6 @@ def gradients_reach_parameters(case: ContractCase) -> str | None:
             # As in the trainer: a discriminator must not send gradients into the generator.
             seen = completion if network == "generator" else completion.detach()
             terms = case.model.loss(network, case.batch, seen, phase)
-            if "loss" not in terms or terms["loss"].ndim != 0:
-                return f"loss({network!r}) must return a scalar under the key 'loss'"
             parameters = dict(case.model.networks[network].named_parameters())
             case.model.networks.zero_grad(set_to_none=True)
             # As in the trainer: the generator's loss leaves no gradient in the discriminator.

@@ -31,7 +31,7 @@ from reports.statistics.intervals import MIN_SEEDS
 #: Lines kept between calls; beside the page, and safe to delete.
 CACHE = ".index-cache.json"
 #: Increased whenever lines are made or kept differently, so that none of an older version is shown.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 
 
 @dataclass(frozen=True)

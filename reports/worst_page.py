@@ -179,6 +179,7 @@ def _line(contrast: TraitContrast, metric: MetricView, baseline: MethodView | No
         "trait": names[contrast.trait],
         "worst": shown[0],
         "others": shown[1],
-        "difference": f"{gap[0]} [{gap[1]}, {gap[2]}]",
+        # Of a single image, or a single person, there is no interval.
+        "difference": gap[0] if np.isnan(contrast.low) else f"{gap[0]} [{gap[1]}, {gap[2]}]",
         "decided": "differs" if decided else "undecided",
     }

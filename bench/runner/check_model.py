@@ -46,7 +46,10 @@ def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
             yield contract.CheckResult(name, None, skipped=True)
             continue
         try:
-            result = contract.CheckResult(name, check(entry, size))
+            problem = check(entry, size)
+            # A training fails in what its loss returned; which line of the model made it so, nothing here knows.
+            where = contract.source_line(entry.model.loss) if problem and check is check_training else ""
+            result = contract.CheckResult(name, problem, where)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
             result = contract.CheckResult(name, problem, contract.failing_line(entry, error))

@@ -48,6 +48,7 @@ def build_headline(context: ReportContext) -> dict[str, Any]:
         "date": format_date(str(context.manifest.get("updated") or context.manifest["created"])),
         "version": context.manifest.get("software", {}).get("inpaint-bench"),
         "project": project_url(),
+        "answer": _answer(context),
         "sentences": headline_sentences(context),
         "cautions": headline_cautions(context),
         "facts": _facts(context),
@@ -104,6 +105,24 @@ def _stands_beside_paper(context: ReportContext) -> bool:
     return PAPER_MASK in context.masks and any(m.group == "paper" for m in context.methods_on(PAPER_MASK))
 
 
+def _answer(context: ReportContext) -> str:
+    """Say in a few words which model won, and whether by more than noise; empty where nothing was compared."""
+    mask, metric = context.main_mask, _headline_metric(context)
+    if mask is None or metric is None:
+        return ""
+    ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
+    match ranking and ranking.standing:
+        case "leads":
+            assert ranking is not None
+            return f"By {metric.heading}, {ranking.labels[0]} wins, by more than noise."
+        case "highest":
+            return f"By {metric.heading}, no model wins by more than noise."
+        case "noise":
+            return f"By {metric.heading}, no model wins: the differences are within the noise."
+        case _:
+            return ""
+
+
 def short_headline(context: ReportContext) -> str:
     """Say the headline in one line, by the same rules as the page: who leads, or is highest, or noise."""
     mask, metric = context.main_mask, _headline_metric(context)
@@ -121,8 +140,11 @@ def short_headline(context: ReportContext) -> str:
     ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
     assert ranking is not None
     verb = {"leads": "leads with", "alone": "has"}.get(ranking.standing, "is highest with")
-    noise = "; the ranking is noise" if ranking.standing == "noise" else ""
-    return f"{best.label} {verb} {_score(context, mask, best, metric)}{noise}."
+    doubt = {
+        "noise": "; the ranking is noise",
+        "highest": f", not decided better than {_list(list(ranking.tied))}",
+    }.get(ranking.standing, "")
+    return f"{best.label} {verb} {_score(context, mask, best, metric)}{doubt}."
 
 
 def headline_sentences(context: ReportContext) -> list[str]:
@@ -148,6 +170,7 @@ def headline_sentences(context: ReportContext) -> list[str]:
     if baselines:
         clearances = compare_with_baseline(context.rows, metric.name, mask, higher_is_better=up)
         found += filter(None, [describe_clearance(clearances, metric.unit, metric.digits)])
+    found += filter(None, [_other_metrics(context, mask, metric)])
     others = [m for m in context.masks if m != mask]
     if others:
         found += filter(None, [_elsewhere(context, metric, trained[0], others)])
@@ -183,6 +206,26 @@ def _leader(
     if pair["interval"] != "none":
         text += f" (95 % interval {metric.show(pair['low'], sign=True)} to {metric.show(pair['high'], sign=True)})"
     return text + "."
+
+
+def _other_metrics(context: ReportContext, mask: str, headline: MetricView) -> str:
+    """Say which trained model the other primary metrics put first, where every model has enough trainings."""
+    parts = []
+    for metric in context.measured:
+        if metric is headline or metric.group != "primary":
+            continue
+        ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
+        # With too few trainings the order is noise by rule, whatever the metric; that is said once.
+        if ranking is None or ranking.standing == "alone" or ranking.few_seeds:
+            continue
+        first = ranking.labels[0]
+        if ranking.standing == "leads":
+            parts.append(f"by {metric.heading}, {first} leads")
+        else:
+            tied = _list(list(ranking.tied))
+            parts.append(f"by {metric.heading}, {first} has the best mean, not decided better than {tied}")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _elsewhere(context: ReportContext, metric: MetricView, leader: MethodView, masks: list[str]) -> str:
@@ -270,8 +313,16 @@ def _facts(context: ReportContext) -> list[tuple[str, str]]:
         # Models may have been trained for different numbers of images.
         shown = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,} to {seen[-1]:,}"
         facts.append(("images seen", shown))
-        facts.append(("seeds", ", ".join(str(s) for s in context.settings["seeds"])))
+        facts.append(("trainings of each model", _trainings(context)))
     return facts
+
+
+def _trainings(context: ReportContext) -> str:
+    """Say how many trainings a model has, and of which seeds: a number alone could be either."""
+    seeds = context.settings["seeds"]
+    fewest, most = _seeds(context)
+    count = str(fewest) if fewest == most else f"{fewest} to {most}"
+    return f"{count} (seed{'' if len(seeds) == 1 else 's'} {', '.join(str(s) for s in seeds)})"
 
 
 def _headline_metric(context: ReportContext) -> MetricView | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from reports.statistics.ranking import Clearance, compare_with_baseline
 
 _PAPER_METRICS = ("psnr_db", "ssim")
 
+#: Metrics beside each other in a further table, which scrolls on no page of 1,400 pixels.
+_MAX_METRICS = 6
+
 #: How a model stands to the best baseline, as the table marks it.
 _STANDING = {"clears": "✓", "falls short": "✗", "undecided": "?"}
 
@@ -33,6 +37,7 @@ class TableValue:
         interval: printed under it; may be empty.
         best: whether it is the best of its column.
         tied: whether its difference to the best is not decided.
+        tie_reason: why it is not; empty where it is.
         hint: what hovering over the cell shows.
     """
 
@@ -41,6 +46,7 @@ class TableValue:
     interval: str = ""
     best: bool = False
     tied: bool = False
+    tie_reason: str = ""
     hint: str = ""
 
 
@@ -50,6 +56,35 @@ class ColumnGroup:
 
     metric: MetricView
     columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """The metrics that one table of a mask shows; a table of all of them would be wider than the page.
+
+    Attributes:
+        groups: the metrics.
+        start: place of the first column among the values of a row.
+    """
+
+    groups: list[ColumnGroup]
+    start: int
+
+
+def _parts(groups: Sequence[ColumnGroup]) -> list[TablePart]:
+    """Put the primary metrics into the first table, the others into further ones of about equal width."""
+    first = [g for g in groups if g.metric.group == "primary"]
+    others = [g for g in groups if g.metric.group != "primary"]
+    # Primary metrics come first in every list of metrics, so that columns keep their places.
+    assert [*first, *others] == list(groups)
+    number = -(-len(others) // _MAX_METRICS)
+    ends = [round(len(others) * place / number) for place in range(1, number + 1)]
+    parts, start = [], 0
+    for chosen in [first, *(others[a:b] for a, b in itertools.pairwise([0, *ends]))]:
+        if chosen:
+            parts.append(TablePart(chosen, start))
+            start += sum(len(g.columns) for g in chosen)
+    return parts
 
 
 def build_results_table(context: ReportContext) -> dict[str, Any]:
@@ -128,7 +163,7 @@ def _table(context: ReportContext, mask: str) -> dict[str, Any]:
     return {
         "mask": mask,
         "about": _about(context, mask),
-        "groups": groups,
+        "parts": _parts(groups),
         "rows": rows,
         "published": any("paper" in g.columns for g in groups),
         "baseline": clearances[0].baseline if clearances else "",
@@ -202,12 +237,14 @@ def _ours(context: ReportContext, mask: str, method: MethodView, metric: MetricV
     pair = None if best is method else context.difference(mask, metric.name, best.label, method.label)
     interval = "" if line["interval"] == "none" else f"{metric.show(line['low'])}–{metric.show(line['high'])}"
     trainings = int(line["n_seeds"]) if method.trained else 0
+    tied = pair is not None and tied_with_best(pair)
     return TableValue(
         text=metric.show(line["mean"]),
         sort=float(line["mean"]),
         interval=interval,
         best=best is method,
-        tied=pair is not None and tied_with_best(pair),
+        tied=tied,
+        tie_reason=str(pair["reason"]) if tied and pair is not None else "",
         hint=", ".join(
             filter(
                 None,

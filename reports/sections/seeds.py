@@ -112,7 +112,7 @@ def _spread(context: ReportContext, mask: str, metric: MetricView) -> str:
     return (
         f"{text}. The paper’s lead of {metric.show(lead)} {metric.unit} rests on one training per model; the "
         f"difference of two such trainings has a standard deviation of {of_difference}, so the lead is {ratio:.1f} "
-        "of them."
+        "times as large."
     )
 
 

@@ -33,13 +33,23 @@ def build_training(context: ReportContext) -> dict[str, Any]:
         "scores": scores,
         "methods": list({m.label: m for m, _ in trainings}.values()),
         "events": [(m, t["seed"], e) for m, t in trainings for e in t.get("events", [])],
-        "log_problems": [
-            (m, t["seed"], context.experiment.log_problems[t["key"]])
-            for m, t in trainings
-            if t["key"] in context.experiment.log_problems
-        ],
+        "log_problems": _log_problems(context, trainings),
         "several": any(not t["first"] for _, t in trainings),
     }
+
+
+def _log_problems(
+    context: ReportContext, trainings: list[tuple[MethodView, dict[str, Any]]]
+) -> list[tuple[str, str]]:
+    """List what is wrong with logs, each once with the trainings that it is true of."""
+    by_problem: dict[str, list[str]] = {}
+    for method, training in trainings:
+        if problem := context.experiment.log_problems.get(training["key"]):
+            by_problem.setdefault(problem, []).append(f"{method.label}, seed {training['seed']}")
+    return [
+        ("; ".join(of) if len(of) < len(trainings) or len(of) < 3 else f"All {len(of)} trainings", problem)
+        for problem, of in by_problem.items()
+    ]
 
 
 def _trainings(context: ReportContext) -> list[tuple[MethodView, dict[str, Any]]]:

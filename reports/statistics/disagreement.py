@@ -23,7 +23,9 @@ class OrderDisagreement:
         metric, other: names of the metrics, in the order that was asked for.
         difference, low, high: ``better`` minus ``worse`` in ``metric``, with its 95 % interval.
         other_difference, other_low, other_high: the same in ``other``.
-        decided: whether both comparisons have a verdict, which takes three trainings of every trained method.
+        is_decided: whether the comparison in ``metric`` has a verdict, which takes three trainings of every trained
+            method.
+        other_is_decided: the same in ``other``.
     """
 
     mask: str
@@ -37,7 +39,13 @@ class OrderDisagreement:
     other_difference: float
     other_low: float
     other_high: float
-    decided: bool
+    is_decided: bool
+    other_is_decided: bool
+
+    @property
+    def decided(self) -> bool:
+        """Whether both comparisons have a verdict."""
+        return self.is_decided and self.other_is_decided
 
 
 def find_order_disagreements(
@@ -92,7 +100,8 @@ def _disagreement(line: Mapping[Any, Any], other: Mapping[Any, Any], *, swap: bo
         str(other["metric"]),
         *_turned(line, swap=swap),
         *_turned(other, swap=swap),
-        decided=all(one["verdict"] != "inconclusive" for one in (line, other)),
+        is_decided=line["verdict"] != "inconclusive",
+        other_is_decided=other["verdict"] != "inconclusive",
     )
 
 

@@ -46,6 +46,7 @@ class Ranking:
         standing: of the first: ``leads``, ``highest`` (some pair is decided, but not all of its own), ``noise`` (no
             pair is decided), ``alone`` (no other trained model).
         tied: models that the first is not decided better than.
+        reasons: of each of those, why it is not decided.
         decided: number of decided pairs.
         pairs: number of pairs.
         few_seeds: models with fewer than three trainings.
@@ -55,6 +56,7 @@ class Ranking:
     means: tuple[float, ...]
     standing: Standing
     tied: tuple[str, ...]
+    reasons: tuple[str, ...]
     decided: int
     pairs: int
     few_seeds: tuple[str, ...]
@@ -71,11 +73,15 @@ class Ranking:
                 "another seed may reverse it."
             )
         of = f"{self.decided} of {self.pairs} pairs of trained models are decided"
-        if self.standing == "noise":
-            return f"{first} is highest, but the ranking is noise: no pair of trained models is decided."
         if self.standing == "leads":
             return f"{first} leads: it is decided better than every other trained model ({of})."
-        return f"{first} is highest, not decided better than {_join(self.tied)} ({of})."
+        why = _group_by_reason(self.tied, self.reasons)
+        if self.standing == "noise":
+            return (
+                f"{first} is highest, but the ranking is noise: no pair of trained models is decided; it is not "
+                f"decided better than {why}."
+            )
+        return f"{first} is highest, not decided better than {why}: {of}."
 
 
 def rank_trained(
@@ -99,7 +105,13 @@ def rank_trained(
     lines = compare_families(able, higher_is_better=higher_is_better)
     decided = {pair for pair, line in lines.items() if line.verdict != "inconclusive"}
     first = methods[0]
-    tied = tuple(m.label for m in methods[1:] if (first.key, m.key) not in decided)
+    undecided = [m for m in methods[1:] if (first.key, m.key) not in decided]
+    tied = tuple(m.label for m in undecided)
+    reasons = tuple(
+        # Only pairs of enough trainings were compared.
+        lines[first.key, m.key].reason if (first.key, m.key) in lines else f"fewer than {MIN_SEEDS} trainings"
+        for m in undecided
+    )
     # Without a single decided pair the order is noise, whatever the means.
     standing: Standing = (
         "alone" if len(methods) == 1 else "noise" if not decided else "highest" if tied else "leads"
@@ -109,6 +121,7 @@ def rank_trained(
         means=tuple(map(_mean, methods)),
         standing=standing,
         tied=tied,
+        reasons=reasons,
         decided=len(decided),
         pairs=len(methods) * (len(methods) - 1) // 2,
         few_seeds=few,
@@ -199,9 +212,10 @@ def describe_clearance(found: Sequence[Clearance], unit: str = "dB", digits: int
         chosen = [c for c in found if c.status == status]
         if not chosen:
             continue
-        shown = _join([f"{c.label} ({_gap(c.difference, unit, digits)})" for c in chosen])
+        named = [f"{c.label} ({_gap(c.difference, unit, digits)})" for c in chosen]
+        shown = _join(named)
         if status == "undecided":
-            parts.append(f"not decided for {shown}" + _why(chosen))
+            parts.append("not decided for " + _group_by_reason(named, [c.difference.reason for c in chosen]))
         else:
             verb = verb if len(chosen) > 1 else {"clear": "clears", "fall short of": "falls short of"}[verb]
             parts.append(f"{shown} {verb} it")
@@ -226,10 +240,27 @@ def describe_ranking(rows: pd.DataFrame, metric: str = "psnr_db", heading: str =
     return found
 
 
-def _why(undecided: Sequence[Clearance]) -> str:
-    # What stands before the colon is general; the names and numbers behind it differ from model to model.
-    reasons = dict.fromkeys(c.difference.reason.split(":")[0] for c in undecided)
-    return f" ({_join(list(reasons))})" if len(reasons) == 1 and next(iter(reasons)) else ""
+def _general(reason: str) -> str:
+    """Return the part of a reason that stands before its own names and numbers.
+
+    >>> _general("fewer than 3 trainings: GLCIC has 1")
+    'fewer than 3 trainings'
+    >>> _general("not after Holm's correction for 6 comparisons (p = 0.067)")
+    "not after Holm's correction for 6 comparisons"
+    """
+    return reason.split(":")[0].split(" (")[0]
+
+
+def _group_by_reason(labels: Sequence[str], reasons: Sequence[str]) -> str:
+    """Join models, those of one reason together, with the reason behind them.
+
+    >>> _group_by_reason(["A", "B", "C"], ["the interval includes zero", "no interval", "no interval"])
+    'A (the interval includes zero) and B and C (no interval)'
+    """
+    found: dict[str, list[str]] = {}
+    for label, reason in zip(labels, reasons, strict=True):
+        found.setdefault(_general(reason), []).append(label)
+    return _join([_join(names) + (f" ({reason})" if reason else "") for reason, names in found.items()])
 
 
 def _gap(line: PairedDifference, unit: str, digits: int) -> str:

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from bench.ledger.importing import import_experiment
 from reports.blind_choices import read_choices
 from reports.blind_page import render_blind_page
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
+from reports.leaderboard import render_leaderboard
 from reports.pdf import find_chromium
 from reports.render import render_report
 from reports.results.experiment import load_experiment
@@ -37,6 +39,7 @@ NODE_MODULES = os.environ.get("INPAINT_BENCH_NODE_MODULES", "")
 needs_node = pytest.mark.skipif(
     not NODE_MODULES, reason="axe-core and html-validate are not installed: run nox -s browser"
 )
+KEPT = Path(__file__).parents[2] / "docs" / "measurements" / "table4-64-6400.zip"
 LONG = "a-model-whose-author-gave-it-a-very-long-name-without-any-space-" + "x" * 60
 
 
@@ -81,6 +84,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found["compare"] = render_comparison(both, compared, root / "reports" / "compare")
     found["worst"] = found["full"].with_name("worst.html")
     found["blind"] = render_blind_page(full, root / "reports" / "full", num_pairs=6)
+    # The kept evidence of the repository: eleven metrics beside the paper's numbers, on one mask.
+    kept = import_experiment([KEPT], runs=root / "kept-runs")
+    found["kept"] = render_report(kept, root / "reports" / "kept")
+    entries = [load_experiment(folder) for folder in (full, other, kept)]
+    found["leaderboard"] = render_leaderboard(entries, [], root / "reports" / "leaderboard.html")
     return {**found, "index": render_index(root / "runs", root / "reports")}
 
 
@@ -129,8 +137,10 @@ class Visit:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index", "compare", "worst", "blind"])
+@pytest.mark.parametrize("width", [400, 1400, 1600])
+@pytest.mark.parametrize(
+    "name", ["full", "none", "index", "compare", "worst", "blind", "kept", "leaderboard"]
+)
 def test_nothing_overflows_is_loaded_or_fails(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
@@ -142,6 +152,16 @@ def test_nothing_overflows_is_loaded_or_fails(
             return box.width && box.right > innerWidth + 1 && !e.closest('.scroll, pre, .hidden, svg');
         }).map((e) => e.outerHTML.slice(0, 120))"""
         assert page.evaluate(beyond) == []
+
+
+@pytest.mark.parametrize("name", ["index", "kept", "leaderboard"])
+def test_no_table_scrolls_sideways_at_1400_pixels(chromium: Any, pages: dict[str, Path], name: str) -> None:
+    with Visit(chromium, pages[name], 1400) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert page.locator("table").count() > 0
+        scrolling = """() => [...document.querySelectorAll('.scroll')].filter(
+            (e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.getAttribute('aria-label'))"""
+        assert page.evaluate(scrolling) == []
 
 
 def test_tables_of_words_need_no_scrolling_on_a_narrow_screen(chromium: Any, pages: dict[str, Path]) -> None:
@@ -364,7 +384,8 @@ def test_without_scripts_everything_is_there_and_no_dead_control(
     page = context.new_page()
     page.goto(pages["full"].as_uri())
     assert page.locator("#results_table .mask-name").locator("visible=true").count() == 3
-    assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 3
+    # A table of the primary metrics and one of the others, for each mask.
+    assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 6
     assert page.locator(".needs-script").locator("visible=true").count() == 0
     assert page.locator("dialog, main button").locator("visible=true").count() == 0
     context.close()
@@ -373,7 +394,7 @@ def test_without_scripts_everything_is_there_and_no_dead_control(
 def test_print_shows_every_mask_and_no_controls(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["full"], 794, "dark") as page:
         page.emulate_media(media="print")
-        assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 3
+        assert page.locator("#results_table .mask-panel table").locator("visible=true").count() == 6
         assert page.locator(".needs-script, nav").locator("visible=true").count() == 0
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
@@ -387,7 +408,9 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_results(chromium: Any, page
 @needs_node
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["full", "none", "index", "compare", "worst", "blind"])
+@pytest.mark.parametrize(
+    "name", ["full", "none", "index", "compare", "worst", "blind", "kept", "leaderboard"]
+)
 def test_axe_finds_no_violation(
     chromium: Any, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:

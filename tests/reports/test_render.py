@@ -205,6 +205,28 @@ def test_few_images_and_few_seeds_are_two_cautions(default_page: tuple[str, Elem
     assert "only one training of each model" in page.text
 
 
+def test_the_page_answers_first_which_model_won_and_whether_that_is_noise(tmp_path: Path) -> None:
+    means = {"mgs-iim": 27.0, "glcic": 25.0, "mean": 19.0}
+    models = ("glcic", "mgs-iim", "mean")
+    few, _ = rendered(tmp_path / "few", models=models, means=means, pictures=0)
+    enough, page = rendered(tmp_path / "three", models=models, means=means, seeds=(0, 1, 2), pictures=0)
+    assert "<strong>By PSNR, no model wins: the differences are within the noise.</strong>" in few
+    assert "<strong>By PSNR, MGS-IIM wins, by more than noise.</strong>" in enough
+    assert "By SSIM, MGS-IIM leads." in page.text
+    assert "<dt>trainings of each model</dt><dd>3 (seeds 0, 1, 2)</dd>" in enough
+    assert "<dt>trainings of each model</dt><dd>1 (seed 0)</dd>" in few
+
+
+def test_all_metrics_stand_in_tables_that_are_no_wider_than_the_page(tmp_path: Path) -> None:
+    text, _ = rendered(tmp_path, models=("glcic", "mean"), pictures=0, lpips=True)
+    (panel,) = _tables(text)
+    first, more = panel.split("<table class=")[1:]
+    headings = [re.findall(r'class="group">(.+?) <span', table) for table in (first, more)]
+    assert headings == [["PSNR (dB)", "SSIM", "LPIPS (Alex)"], ["hole PSNR (dB)", "hole MAE"]]
+    rows = [re.findall(r'<tr[^>]*>\n<th scope="row" data-sort="([^"]+)"', table) for table in (first, more)]
+    assert rows[0] == rows[1] == ["GLCIC", "Mean pixel"]
+
+
 @pytest.mark.usefixtures("no_drawings")
 def test_three_seeds_after_few_images_are_a_result_of_a_short_training(tmp_path: Path) -> None:
     _, page = rendered(tmp_path, models=("mgs-iim", "mean"), seeds=(0, 1, 2), pictures=0)

@@ -51,10 +51,11 @@ def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[s
                 click.echo(_line(result, size))
     passed = sum(result.passed for result in results)
     skipped = sum(result.skipped for result in results)
-    click.echo(
-        f"{passed} of {len(results)} checks passed"
-        + (f"; {skipped} were not run, since they would meet the same problem" if skipped else "")
-    )
+    text = f"{passed} of {len(results)} checks passed"
+    if skipped:
+        were, they = ("was", "it") if skipped == 1 else ("were", "they")
+        text += f"; {skipped} {were} not run, since {they} would meet the same problem"
+    click.echo(text)
     sys.exit(0 if passed == len(results) else 1)
 
 

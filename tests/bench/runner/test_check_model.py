@@ -112,7 +112,11 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "later": (
         {LOSS: LOSS + "        error = error / (batch.step < 4)\n"},
-        "training stays finite: loss of the generator is not finite at step 4",
+        f"training stays finite: {AT_LOSS}loss of the generator is not finite at step 4",
+    ),
+    "no loss in the terms": (
+        {'"loss": ': '"total": '},
+        f"interface: {AT_LOSS}loss('generator') must return a scalar under the key 'loss'",
     ),
     "raises": (
         {LOSS: "        error = (completion.raw - batch.imagination).abs()\n"},
@@ -139,7 +143,9 @@ def test_one_cause_is_one_line_with_its_place(tmp_path: Path, fault: str) -> Non
     assert len(found) == 1, found
     assert found[0].split("px  ")[1].startswith(says)
     assert "checks passed" in last
-    if "training" not in says:
+    if "training" in says:
+        assert last.endswith("1 was not run, since it would meet the same problem")
+    else:
         assert "were not run, since they would meet the same problem" in last
 
 

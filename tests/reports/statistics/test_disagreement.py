@@ -44,6 +44,8 @@ def test_the_mean_image_beats_the_mean_color_in_psnr_and_is_further_from_the_per
     assert found.low < found.difference < found.high
     assert 0.05 < found.other_low < found.other_difference < found.other_high
     assert found.decided, "neither was trained: images alone decide"
+    assert found.is_decided
+    assert found.other_is_decided
 
 
 def test_what_the_images_do_not_tell_apart_is_no_disagreement() -> None:
@@ -61,6 +63,9 @@ def test_the_report_shows_the_pair_with_both_differences(tmp_path: Path) -> None
         )
     page = render_report(folder, tmp_path / "reports").read_text()
     part = page.split("Metrics that disagree on the order", 2)[-1].split("<h2", 1)[0]
+    # One row for the pair, however many metrics disagree; its first side is the favorite of the first metric.
+    assert part.count("<tr><td") == 1
+    assert "1 pair with a baseline" in part
     assert "hole MAE" in part
     assert "+1.00" in part
-    assert "+0.1000" in part
+    assert "−0.1000" in part, "told from the side of the method that is better: a lower error"

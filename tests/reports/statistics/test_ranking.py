@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -48,6 +50,32 @@ def test_a_ranking_is_noise_where_no_pair_is_decided() -> None:
     assert "no pair of trained models is decided" in equal.sentence
     assert few.few_seeds == ("MGS-IIM", "GLCIC")
     assert "until every model has 3 trainings" in few.sentence
+
+
+def test_each_undecided_pair_has_its_reason_and_holms_correction_is_named() -> None:
+    means = {"glcic": 24.87, "pconv": 24.87, "mgs-iim": 25}
+    ranking = rank_trained(rows_of(means, seed_sd=0.05), "psnr_db", "center")
+    assert ranking is not None
+    assert ranking.tied == ("GLCIC", "PConv (no perceptual/style)")
+    assert ranking.reasons[0] == "the interval includes zero"
+    assert ranking.reasons[1].startswith("not after Holm's correction for 3 comparisons (p = 0.")
+    assert ranking.sentence.endswith(
+        "not decided better than GLCIC (the interval includes zero) and PConv (no perceptual/style) (not after "
+        "Holm's correction for 3 comparisons)."
+    )
+
+
+def test_the_bar_names_holms_correction_beside_other_reasons() -> None:
+    found = compare_with_baseline(rows_of({"glcic": 24.87, "mgs-iim": 25.0}), "psnr_db", "center")
+    reasons = ("not after Holm's correction for 2 comparisons (p = 0.06)", "the interval includes zero")
+    undecided = [
+        replace(c, status="undecided", difference=replace(c.difference, reason=reason))
+        for c, reason in zip(found, reasons, strict=True)
+    ]
+    text = describe_clearance(undecided)
+    assert "MGS-IIM (+" in text
+    assert "dB) (not after Holm's correction for 2 comparisons) and GLCIC (" in text
+    assert text.endswith("dB) (the interval includes zero).")
 
 
 def test_one_model_is_alone_and_none_has_no_ranking() -> None:
