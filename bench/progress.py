@@ -196,11 +196,13 @@ class ConsoleCallbacks(RunCallbacks):
     def note(self, text: str) -> None:
         """Print a sentence."""
         if not self.quiet:
-            self.console.print(one_line(text), markup=False, soft_wrap=True)
+            self.console.print(one_line(text), markup=False, soft_wrap=not self.console.is_terminal)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.console.print(f"warning: {one_line(text)}", markup=False, style="yellow", soft_wrap=True)
+        self.console.print(
+            f"warning: {one_line(text)}", markup=False, style="yellow", soft_wrap=not self.console.is_terminal
+        )
 
     def preparing(self, what: str, done: int, of: int) -> None:
         """Show packing."""
@@ -312,9 +314,8 @@ class ConsoleCallbacks(RunCallbacks):
             self._draw(key, what, done, of, parts, list(extras))
         elif self.verbose or time.perf_counter() - self._last > _PLAIN_SECONDS:
             self._last = time.perf_counter()
-            self.console.print(
-                one_line(f"{what}: {'  '.join([*parts, *extras])}"), markup=False, soft_wrap=True
-            )
+            text = f"{what}: {'  '.join([*parts, *extras])}"
+            self.console.print(one_line(text), markup=False, soft_wrap=not self.console.is_terminal)
 
     def _draw(
         self, key: str, what: str, done: float, of: float, parts: list[str], extras: list[str] | None = None

@@ -36,6 +36,8 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
         return
     # No markup: names of masks and methods may hold brackets, which rich would take for its own.
     console = Console(highlight=False, markup=False)
+    # On a terminal, sentences break between words; in a file or a pipe each stays one line.
+    whole = not console.is_terminal
     for mask in dict.fromkeys(row["mask"] for row in means):
         table = Table(title=one_line(f"mask: {mask}"), title_justify="left")
         table.add_column("model")
@@ -49,18 +51,18 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
                 )
         console.print(table)
         for note in notes[mask]:
-            console.print(note, soft_wrap=True, markup=False)
+            console.print(note, soft_wrap=whole, markup=False)
     manifest = experiment.manifest
     # Said after the numbers, where somebody who copies the table sees it.
     if manifest["data"]["procedural"]:
         console.print(
             "These are procedural faces, not real results: give --data PATH for CelebA or a folder of images.",
-            soft_wrap=True,
+            soft_wrap=whole,
         )
     for line in describe_samples(experiment):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=whole, markup=False)
     for line in describe_ranking(experiment.rows):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=whole, markup=False)
     if failed:
         console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
     console.print(f"report: {page}", soft_wrap=True, markup=False)

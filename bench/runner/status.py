@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,13 @@ def read_status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder / "manifest.json")
     fields = ("model", "label", "mask", "train_mask", "seed")
+    # 'bench import' writes rows alone: what a run needs to go on did not travel, and nothing of it is missed.
+    imported = not (folder / "config.toml").is_file() and not any(folder.glob("cells/*/cell.json"))
+    files = ("results.parquet",) if imported else ("results.parquet", "cell.json")
     cells = [
         {**{k: c.get(k) for k in fields}, "status": status, "reason": reason}
         for c in manifest["cells"]
-        for status, reason in [_status_of(c, folder)]
+        for status, reason in [_status_of(c, folder, files)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
@@ -110,11 +113,11 @@ def read_status(folder: Path) -> RunStatus:
     )
 
 
-def _status_of(entry: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
+def _status_of(entry: Mapping[str, Any], folder: Path, files: Iterable[str]) -> tuple[str, str | None]:
     """Return status and reason of a recorded cell: one whose files are empty or gone is not done."""
     if entry["status"] == "done":
         # Sizes and not contents: a status must be quick, and a run checks everything.
-        for name in ("results.parquet", "cell.json"):
+        for name in files:
             path = folder / entry["folder"] / name
             if not (path.is_file() and path.stat().st_size):
                 return "damaged", f"{path.relative_to(folder)} is empty or gone; run the command again"

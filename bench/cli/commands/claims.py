@@ -11,6 +11,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
+from bench.cli.wrapping import echo_wrapped
 
 if TYPE_CHECKING:
     from reports.claims.verdicts import Verdict
@@ -44,12 +45,12 @@ def claims_command(experiment: str, as_json: bool) -> None:
     if shared:
         click.echo("departures from the paper's set-up, which every verdict carries:")
         for shortfall in shared:
-            click.echo(f"  {shortfall}")
+            echo_wrapped(f"  {shortfall}")
     for verdict in verdicts:
         _print_verdict(verdict, shared)
     if not opened.manifest["data"]["procedural"]:
         for line in describe_ranking(opened.rows):
-            click.echo(line)
+            echo_wrapped(line)
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:
@@ -64,18 +65,24 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 def _print_verdict(verdict: Verdict, shared: list[str]) -> None:
     leaning = f" ({verdict.leaning} the claim)" if verdict.outcome == "indicative" else ""
-    click.secho(f"{verdict.outcome}{leaning}", fg=_STYLES.get(verdict.outcome), bold=True, nl=False)
-    click.echo(f"  {verdict.claim.key}: {verdict.claim.statement} [{verdict.claim.source}]")
-    click.echo(f"    {verdict.summary or verdict.reason}")
+    outcome = f"{verdict.outcome}{leaning}"
+    echo_wrapped(
+        f"{outcome}  {verdict.claim.key}: {verdict.claim.statement} [{verdict.claim.source}]",
+        start=outcome,
+        fg=_STYLES.get(verdict.outcome),
+        bold=True,
+    )
+    echo_wrapped(f"    {verdict.summary or verdict.reason}")
     own = [s for s in verdict.shortfalls if s not in shared]
     if own:
-        click.echo(f"    departures of its own: {'; '.join(own)}")
+        echo_wrapped(f"    departures of its own: {'; '.join(own)}")
     several = len({finding.metric for finding in verdict.findings}) > 1
     for finding in verdict.findings:
         if verdict.summary or finding.reason not in verdict.reason:
             metric = f"{finding.metric:<15}" if several else ""
-            click.echo(f"      {finding.relation:<18}{metric}{finding.reason}")
+            echo_wrapped(f"      {finding.relation:<18}{metric}{finding.reason}")
     if verdict.command:
+        # Whole, to be copied: a shell would take each of several lines for a command.
         click.echo(f"    {verdict.command}")
 
 

@@ -8,6 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import NameList, flatten_names
+from bench.cli.wrapping import echo_wrapped
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
     """Print one table, and what it leaves out."""
     # On standard error, so that the table on standard output can be piped.
     for refusal in compared.refused:
-        click.echo(f"not compared: {refusal}", err=True)
+        echo_wrapped(f"not compared: {refusal}", err=True)
     if compared.differences.empty:
         return
     from rich.console import Console
@@ -85,4 +86,4 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
             of = ", ".join(
                 f"{label} ({metric})" for label, metric in zip(rows["label"], rows["metric"], strict=True)
             )
-            click.echo(f"inconclusive since {reason!s}: {of}")
+            echo_wrapped(f"inconclusive since {reason!s}: {of}")

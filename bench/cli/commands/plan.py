@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
+from bench.cli.wrapping import echo_wrapped
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -168,8 +169,8 @@ def _print_plan(
     from reports.claims.power import MAX_SEEDS, mean_spread
 
     typical = mean_spread(spreads)
-    click.echo(f"spread: {source}")
-    click.echo(
+    echo_wrapped(f"spread: {source}")
+    echo_wrapped(
         f"  standard deviation between trainings {_root(typical.offset_a + typical.offset_b, 2):.3g}, "
         f"by chance of these images {_root(typical.interaction_a + typical.interaction_b, 2):.3g}, "
         f"of the mean difference over {typical.n_images:,} images of {typical.clusters:,} people "
@@ -190,7 +191,7 @@ def _print_plan(
             "–" if line.hours is None else f"{line.hours:.1f}",
         )
     Console(highlight=False, markup=False).print(table)
-    click.echo(
+    echo_wrapped(
         "The spread of a few trainings is itself uncertain: plan for the noisiest pair where it matters."
     )
 

@@ -9,6 +9,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import models_from_option, preset_option, size_option
+from bench.cli.wrapping import echo_wrapped
 from bench.errors import UsageError
 
 
@@ -45,7 +46,8 @@ def show_command(
     built = shapes_only(entry.model, config, task)
 
     click.secho(f"{entry.card.label} ({entry.card.name})", bold=True)
-    click.echo(f"{entry.card.summary}\n{entry.card.paper}\n")
+    echo_wrapped(entry.card.summary)
+    click.echo(f"{entry.card.paper}\n")
     for name, layers in built.layer_table().items():
         click.secho(f"{name} at {size} x {size}", bold=True)
         columns = ["name", "kind", "kernel", "stride", "in", "out", "note"]
@@ -58,10 +60,11 @@ def show_command(
         click.echo(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
     if entry.model.trained:
         cost = count_operations(entry.model, config, task, budget)
-        click.echo(
+        echo_wrapped(
             f"generator at {size} x {size}: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image; "
-            f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)\n"
+            f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)"
         )
+        click.echo()
         click.secho(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
         rows = []
         for phase in built.phases(budget):
