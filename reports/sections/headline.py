@@ -140,10 +140,9 @@ def short_headline(context: ReportContext) -> str:
     ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
     assert ranking is not None
     verb = {"leads": "leads with", "alone": "has"}.get(ranking.standing, "is highest with")
-    doubt = {
-        "noise": "; the ranking is noise",
-        "highest": f", not decided better than {_list(list(ranking.tied))}",
-    }.get(ranking.standing, "")
+    doubt = "; the ranking is noise" if ranking.standing == "noise" else ""
+    if ranking.standing == "highest":
+        doubt = f", not decided better than {_list(list(ranking.tied))}"
     return f"{best.label} {verb} {_score(context, mask, best, metric)}{doubt}."
 
 
