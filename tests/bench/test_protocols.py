@@ -62,9 +62,17 @@ def test_protocols_are_listed_and_run(workplace: Path, capsys: pytest.CaptureFix
         assert name in out
     assert "Not known" in out
     _, out, _ = _bench(capsys, "list", "data", "--json")
-    assert {"celeba", "celeba-hq", "ffhq", "places2", "paris-street-view", "folder", "faces"} == set(
-        json.loads(out)["data"]
-    )
+    names = {
+        "celeba",
+        "celeba-in-the-wild",
+        "celeba-hq",
+        "ffhq",
+        "places2",
+        "paris-street-view",
+        "folder",
+        "faces",
+    }
+    assert names == set(json.loads(out)["data"])
     images = np.random.default_rng(0).integers(0, 255, (40, 160, 160, 3), dtype=np.uint8)
     (workplace / "mine").mkdir()
     for k, image in enumerate(images):

@@ -97,7 +97,7 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Path("leaderboard.html").read_text(encoding="utf-8")
     for method in ("Telea (scored from a folder)", "GLCIC"):
         assert method in board
-    assert 'data-head="Computed by">Ada Lovelace<' in board
+    assert '<span class="unit">by Ada Lovelace</span>' in board
     assert Path("walk.bundle.zip").stat().st_size > 0
     both = summarize(load_experiment(tmp_path / "runs" / "both").rows, ["psnr_db"]).set_index("label")
     # Merged before the programs were called: what walk had then, and the other machine's method.

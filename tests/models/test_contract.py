@@ -138,7 +138,7 @@ def test_a_sound_model_passes() -> None:
         ("unknown network", "phases", "'critic', which is not in networks"),
         ("own step count", "phases", "use budget.split()"),
         ("unused parameter", "gradients", "generator.spare"),
-        ("not a scalar", "gradients", "scalar under the key 'loss'"),
+        ("not a scalar", "interface", "scalar under the key 'loss'"),
         ("bf16", "bfloat16", "end with .float()"),
         ("batch statistics", "repeatable", "depends on the others in its batch"),
         ("random", "repeatable", "drawn at random"),
