@@ -164,8 +164,8 @@ def keep(names: list[str]) -> None:
         (KEPT / f"{name}.zip").write_bytes(pack_bundle(load_experiment(Path("runs") / name)))
 
 
-def draw_curves(name: str) -> None:
-    """Draw the learning curves of an experiment beside its linear baseline."""
+def draw_figures(name: str, page: str) -> None:
+    """Draw the figures of an experiment that a page shows: learning curves, and every training as a dot."""
     from reports.render import save_figures
 
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def draw_curves(name: str) -> None:
         if curve:
             (KEPT / f"{name}-validation.svg").write_bytes(curve.read_bytes())
         seeds = next((path for path in written if path.name == "center-psnr-db-seeds.svg"), None)
-        if seeds:
+        if seeds and f"measurements/{name}-seeds.svg" in page:
             (KEPT / f"{name}-seeds.svg").write_bytes(seeds.read_bytes())
 
 
@@ -201,7 +201,7 @@ def main() -> None:
             path.write_text(rendered, encoding="utf-8")
             # Only those that a page shows.
             for name in re.findall(r"measurements/([\w-]+)-validation\.svg", page):
-                draw_curves(name)
+                draw_figures(name, page)
     sys.exit(int(stale and options.check))
 
 
