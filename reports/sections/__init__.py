@@ -81,7 +81,8 @@ class Plot:
     def svg(self) -> Markup:
         """The drawing as an element of the page."""
         # The markup is our own; matplotlib escapes the texts that it was given.
-        return Markup(svg.to_svg(self.figure, self.name))  # nosec B704
+        drawing = svg.to_svg(self.figure, self.name)
+        return Markup(drawing)  # nosec B704
 
 
 def find_plots(view: object) -> Iterator[Plot]:
