@@ -19,7 +19,8 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
-from bench.runner.manifest_writer import ATTRIBUTES_SHA256, PICTURES, places_of
+from bench.runner.cell_entries import places_of
+from bench.runner.manifest_writer import ATTRIBUTES_SHA256, PICTURES
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import ATTRIBUTES

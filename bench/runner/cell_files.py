@@ -18,7 +18,7 @@ from bench.errors import DiskError
 from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
 from bench.evaluation.samples import SampleSpread
-from bench.runner import manifest_writer
+from bench.runner import cell_entries, manifest_writer
 from bench.runner.manifest_writer import PICTURES
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
@@ -101,8 +101,8 @@ def save_cell(
     measured = [name for name in prepared.metric_code if name in {*result.rows.columns, *result.sets}]
     rows = _identify(result.rows, cell, prepared)
     images = len(test.images)
-    sets = {name: manifest_writer.set_entry(score, images) for name, score in result.sets.items()}
-    samples = manifest_writer.samples_entry(spread, cell.samples, test.images) if spread else None
+    sets = {name: cell_entries.set_entry(score, images) for name, score in result.sets.items()}
+    samples = cell_entries.samples_entry(spread, cell.samples, test.images) if spread else None
     metrics = {
         name: {"digest": prepared.metric_code[name].digest, "code": prepared.metric_code[name].modules}
         for name in measured
@@ -115,7 +115,7 @@ def save_cell(
         sets = before.entry["evaluation"].get("sets", {}) | sets
     # Readers rely on the columns of primary metrics, also where weights for one were not to be had.
     rows = validate_rows(with_primary(rows), str(folder))
-    entry = manifest_writer.done_entry(prepared, cell, trained, result.seconds, rows, sets, samples)
+    entry = cell_entries.done_entry(prepared, cell, trained, result.seconds, rows, sets, samples)
     assert cell.what is not None
     assert cell.training is not None
     record = {

@@ -18,8 +18,8 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import PROTOCOLS
 from bench.runner.callbacks import RunCallbacks
+from bench.runner.cell_entries import evaluated_where, places_of
 from bench.runner.keys import describe_where
-from bench.runner.manifest_writer import evaluated_where, places_of
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
 from bench.runner.run_folder import RunFolder, read_manifest

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bench.config import Request
 from bench.errors import DiskError, UsageError
-from bench.runner import cell_files, estimate, manifest_writer
+from bench.runner import cell_entries, cell_files, estimate, manifest_writer
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.launchers import run_in_slots
 from bench.runner.plan import Cell, unique_trainings
@@ -222,7 +222,7 @@ class _Job:
         if cell.broken:
             return self._fail(cell, cell.broken.splitlines()[0], cell.broken)
         if cell.not_applicable:
-            self.record.add(manifest_writer.not_applicable_entry(cell))
+            self.record.add(cell_entries.not_applicable_entry(cell))
             self.callbacks.note(f"{cell.label} on {cell.mask}: not applicable: {cell.not_applicable}")
             return True
         assert cell.training is not None
@@ -255,7 +255,7 @@ class _Job:
         return True
 
     def _fail(self, cell: Cell, reason: str, error: str) -> bool:
-        self.record.add(manifest_writer.failed_entry(cell, reason, error))
+        self.record.add(cell_entries.failed_entry(cell, reason, error))
         self.callbacks.cell_failed(cell.label, cell.mask, reason)
         return False
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bench.runner.ownership import Owner, is_lost, read_owner
 from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
@@ -127,7 +129,20 @@ def _status_of(entry: Mapping[str, Any], folder: Path, files: Iterable[str]) -> 
 def folder_owner(folder: Path) -> Owner | None:
     """Return the living process that works in an experiment's folder, or ``None``."""
     owner = read_owner(folder / OWNER)
-    return None if owner is None or is_lost(folder / OWNER, owner) else owner
+    if owner is None or not is_lost(folder / OWNER, owner):
+        return owner
+    # A container may bear this machine's name and have processes that are not seen here: its lock is.
+    return owner if _is_locked(folder / ".lock") else None
+
+
+def _is_locked(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # read-only: nobody can work in it
+        return False
 
 
 def completed_steps(training: Path) -> int:

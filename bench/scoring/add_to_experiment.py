@@ -15,8 +15,9 @@ from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
 from bench.evaluation.evaluator import image_sample
 from bench.evaluation.metrics import list_metrics
+from bench.runner.cell_entries import set_entry
 from bench.runner.cell_files import write_cell
-from bench.runner.manifest_writer import Manifest, set_entry
+from bench.runner.manifest_writer import Manifest
 from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
 from models.registry import did_you_mean

@@ -144,7 +144,7 @@ def newest_step(folder: Path) -> int:
     return next((int(match[1]) for path in _files(folder) if (match := _NAME.fullmatch(path.name))), 0)
 
 
-def remove_stale_checkpoints(folder: Path) -> None:
+def remove_partial_writes(folder: Path) -> None:
     """Remove the temporary files of killed writers."""
     for path in folder.glob(".checkpoint-*.tmp"):
         path.unlink(missing_ok=True)

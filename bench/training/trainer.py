@@ -194,7 +194,7 @@ class Trainer:
         # One process decides what is resumed; others may see another state of a network file system.
         if self.compute.process_group.is_main:
             make_folder(self.folder)
-            checkpoint.remove_stale_checkpoints(self.folder)
+            checkpoint.remove_partial_writes(self.folder)
             state = checkpoint.newest_checkpoint(self.folder, warn=self.hooks.warn)
             # The file format says nothing of the model: weights are loaded only into the training that wrote
             # them.

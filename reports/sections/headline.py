@@ -111,14 +111,14 @@ def _answer(context: ReportContext) -> str:
     if mask is None or metric is None:
         return ""
     ranking = rank_trained(context.rows, metric.name, mask, higher_is_better=metric.higher_is_better)
+    if ranking and ranking.few_seeds and ranking.standing != "alone":
+        return f"By {metric.heading}, no winner can be named: that takes {MIN_SEEDS} trainings of each model."
     match ranking and ranking.standing:
         case "leads":
             assert ranking is not None
             return f"By {metric.heading}, {ranking.labels[0]} wins, by more than noise."
-        case "highest":
+        case "highest" | "noise":
             return f"By {metric.heading}, no model wins by more than noise."
-        case "noise":
-            return f"By {metric.heading}, no model wins: the differences are within the noise."
         case _:
             return ""
 

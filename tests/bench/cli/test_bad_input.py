@@ -24,6 +24,7 @@ from bench.cli import main
 from bench.pretrained_weights import cached_file
 from models.template import template_source
 from reports.results.schema import read_rows
+from tests.places import working_in
 
 RUN = "run --models mean --data pictures --preset smoke --quiet --name new "
 UNET = "run --models test-unet --models-from unet.py --data pictures --preset smoke --quiet --name kept"
@@ -351,9 +352,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Iterat
     folder = tmp_path_factory.mktemp("kept")
     shutil.copytree(pictures_dir, folder / "pictures")
     (folder / "unet.py").write_text(template_source("test-unet"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         with pytest.raises(SystemExit) as done:
             main([*UNET.split(), "--models", "test-unet,mean"])
         assert done.value.code == 0

@@ -12,6 +12,7 @@ import pytest
 
 from reports.claims.paper import CLAIMS
 from tests.bench.cli.test_cli import bench, error_of
+from tests.places import shown_on_a_terminal
 from tests.reports.synthetic import make_experiment
 
 
@@ -98,23 +99,9 @@ def test_list_claims_and_data_as_json(workplace: Path, pictures_dir: Path) -> No
 
 def test_colours_only_on_a_terminal_that_wants_them(workplace: Path) -> None:
     """A pseudo-terminal stands for the screen."""
-    import pty
 
     def on_a_terminal(**environment: str) -> bytes:
-        screen, line = pty.openpty()
-        command = [sys.executable, "-m", "bench", "list", "presets"]
-        environment = {**os.environ, "TERM": "xterm-256color", **environment}
-        process = subprocess.Popen(command, stdout=line, stderr=line, env=environment)
-        os.close(line)
-        shown = b""
-        try:
-            while part := os.read(screen, 4096):
-                shown += part
-        except OSError:  # the other end has closed
-            pass
-        os.close(screen)
-        assert process.wait() == 0
-        return shown
+        return shown_on_a_terminal(["list", "presets"], {"TERM": "xterm-256color", **environment})
 
     assert b"\x1b[" in on_a_terminal()
     assert b"\x1b[" not in on_a_terminal(NO_COLOR="1")

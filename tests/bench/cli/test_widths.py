@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench.ledger.importing import import_experiment
 from tests.bench.cli.test_cli import bench
+from tests.places import shown_on_a_terminal
 from tests.reports.synthetic import make_experiment
 
 #: The repository's own evidence, as a newcomer imports it.
@@ -42,19 +39,7 @@ def experiments(workplace: Path) -> Path:
 
 def on_a_terminal(columns: int, words: list[str]) -> list[str]:
     """Return the lines that a command shows on a pseudo-terminal without colors."""
-    screen, line = pty.openpty()
-    environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": str(columns)}
-    command = [sys.executable, "-m", "bench", *words]
-    process = subprocess.Popen(command, stdout=line, stderr=line, env=environment)
-    os.close(line)
-    shown = b""
-    try:
-        while part := os.read(screen, 4096):
-            shown += part
-    except OSError:  # the other end has closed
-        pass
-    os.close(screen)
-    assert process.wait() == 0, shown.decode()
+    shown = shown_on_a_terminal(words, {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": str(columns)})
     return shown.decode().replace("\r", "").splitlines()
 
 

@@ -12,6 +12,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.run import run_experiment
 from models.template import template_source
 from tests.bench.runner.test_run import request as small_request
+from tests.places import working_in
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +20,7 @@ def finished_workplace(tmp_path_factory: pytest.TempPathFactory, pictures_dir: P
     """A folder with an experiment ``kept``: ``test-unet``, trained, and ``mean``."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "unet.py").write_text(template_source("test-unet"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         run_experiment(_asked(pictures_dir, folder / "unet.py"), RunCallbacks())
     return folder
 

@@ -27,6 +27,7 @@ from reports.results.manifest import SEAL, manifest_checksum
 from tests.bench.runner.test_recovery import Warned, truncate
 from tests.bench.runner.test_run import request, rows
 from tests.bench.runner.toy_model import toy_trainer
+from tests.places import working_in
 
 
 def test_an_edit_of_checked_json_is_noticed(tmp_path: Path) -> None:
@@ -48,9 +49,7 @@ def test_an_edit_of_checked_json_is_noticed(tmp_path: Path) -> None:
 def two_baselines(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
     """A workplace with an experiment of two training-free baselines."""
     folder = tmp_path_factory.mktemp("two-baselines")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned())
     return folder
 

@@ -19,6 +19,7 @@ from bench.runner.reproduce import read_record, recorded_requests
 from reports.results.manifest import SEAL
 from reports.results.schema import cell_numbers
 from tests.bench.cli.test_cli import bench, error_of
+from tests.places import working_in
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Pa
 
     folder = tmp_path_factory.mktemp("original")
     (folder / "unet.py").write_text(template_source("test-unet"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         words = ["run", "--models", "test-unet,mean", "--models-from", str(folder / "unet.py"), "--quiet"]
         words += ["--data", str(pictures_dir), "--preset", "smoke", "--images-seen", "16", "--name", "first"]
         result = bench(*words, "--mask", "center,half", "--seeds", "0,1", "--set", "test-unet.width=8")

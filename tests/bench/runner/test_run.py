@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from bench.config import Request, resolve_config
 from bench.errors import UsageError
@@ -331,6 +332,19 @@ def test_a_run_on_another_machine_keeps_the_folder_until_its_heart_stops(workpla
     assert folder_owner(folder.folder) is None
     with folder:
         assert str(folder_owner(folder.folder)) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert folder_owner(folder.folder) is None
+
+
+def test_a_container_that_bears_this_machines_name_keeps_the_folder(workplace: Path) -> None:
+    """Its processes are not seen here, so they look lost; its lock is seen."""
+    folder = RunFolder("contained")
+    folder.folder.mkdir(parents=True)
+    other = {"host": socket.gethostname(), "process": 1, "started": "of another boot"}
+    (folder.folder / OWNER).write_text(json.dumps(other))
+    with FileLock(folder.folder / ".lock"):
+        assert str(folder_owner(folder.folder)) == f"process 1 on {socket.gethostname()}"
+        with pytest.raises(BusyError, match="process 1 on"), folder:
+            pass
     assert folder_owner(folder.folder) is None
 
 

@@ -25,6 +25,7 @@ from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request
+from tests.places import working_in
 
 MODELS = ("mean", "mean-image")
 MASKS = ("center", "half")
@@ -35,9 +36,7 @@ Arrays = dict[str, NDArray[Any]]
 def two_masks(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
     """A workplace with an experiment of two baselines on two masks."""
     folder = tmp_path_factory.mktemp("two-masks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         run_experiment(request(pictures_dir, MODELS, name="kept", masks=MASKS), Warned())
     return folder
 

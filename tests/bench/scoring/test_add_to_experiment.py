@@ -16,6 +16,7 @@ from reports.results.experiment import load_experiment
 from reports.statistics.paired_differences import paired_differences
 from reports.statistics.scores import group_scores
 from tests.bench.cli.test_cli import bench, error_of
+from tests.places import working_in
 
 LABEL = "My method (scored from a folder)"
 RUN = ("run", "--preset", "smoke", "--images-seen", "16", "--mask", "center", "--name", "first", "--quiet")
@@ -25,9 +26,7 @@ RUN = ("run", "--preset", "smoke", "--images-seen", "16", "--mask", "center", "-
 def made(tmp_path_factory: pytest.TempPathFactory, pictures_dir: Path) -> Path:
     """A workplace with an experiment of two fills, and a grey picture for each of its images."""
     folder = tmp_path_factory.mktemp("into")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with working_in(folder):
         result = bench(*RUN, "--data", str(pictures_dir), "--models", "mean,mean-image")
         assert result.exit_code == 0, result.output
     experiment = load_experiment(folder / "runs" / "first")
