@@ -118,7 +118,7 @@ def canonical_name(name: str) -> str:
 def folder_digest(name: str, size: int) -> str:
     """Return the hex SHA-256 over every mask of ``files:FOLDER`` in the order of names, and how images find theirs."""
     found = _load(name, size)
-    digest = mask_digest(found.masks)
+    digest = digest_pixels(found.masks)
     if parse_name(name)[1].pair == "digest":
         return digest
     # Renaming a file, or another manifest, changes who gets which mask.
@@ -259,7 +259,7 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
         _check_inside(path, name)
         # Digests were taken at the size of the export, so the check comes before any resizing.
         mask = read_mask(path / name, None, MaskReading(invert=inverted))
-        if mask_digest(mask) != digests.get(name):
+        if digest_pixels(mask) != digests.get(name):
             raise MaskFileError(f"{path / name}: differs from the manifest beside it; export the masks again")
         masks.append(_fit(mask, path / name, size, reading.resize))
     if not masks:
@@ -407,7 +407,7 @@ def verify_export(folder: Path) -> Iterator[str]:
             # Over pixels, not bytes: a mask that was saved again by
             # another PNG encoder is still the same mask.
             if name in masks:
-                found = mask_digest(read_mask(path, None, MaskReading(invert=inverted)))
+                found = digest_pixels(read_mask(path, None, MaskReading(invert=inverted)))
             else:
                 found = hashlib.sha256(path.read_bytes()).hexdigest()
             if found != expected:
@@ -447,7 +447,7 @@ def mask_preview(rows: Sequence[tuple[str, Masks]], *, gap: int = 4) -> bytes:
     return stream.getvalue()
 
 
-def mask_digest(mask: Masks) -> str:
+def digest_pixels(mask: Masks) -> str:
     """Return the hex SHA-256 over shape and bits of one mask, or of many."""
     header = repr(mask.shape).encode()
     return hashlib.sha256(header + np.packbits(mask.reshape(-1)).tobytes()).hexdigest()

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.context import MetricView, ReportContext
-from reports.images import load_sample
+from reports.images import load_shown_images
 
 #: Columns of an exported file, in its order.
 COLUMNS = ("experiment", "reader", "number", "mask", "image_id", "left", "right", "choice", "winner", "time")
@@ -225,7 +225,9 @@ def metric_agreement(choices: pd.DataFrame, context: ReportContext) -> pd.DataFr
 
 def _preferences(choices: pd.DataFrame, context: ReportContext) -> tuple[list[MetricView], NDArray[np.int64]]:
     """Return the metrics of the stored images and ``(N, M)``: 1 where a metric prefers ``a``, -1 ``b``, 0 neither."""
-    samples = {mask: sample for mask in context.masks if (sample := load_sample(context, mask)) is not None}
+    samples = {
+        mask: sample for mask in context.masks if (sample := load_shown_images(context, mask)) is not None
+    }
     metrics: list[MetricView] = next((list(sample.metrics) for sample in samples.values()), [])
     table = np.zeros((len(choices), len(metrics)), dtype=np.int64)
     places = {mask: {name: i for i, name in enumerate(s.stored.ids)} for mask, s in samples.items()}

@@ -18,7 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 from reports.context import ReportContext
-from reports.images import MaskSample, load_sample
+from reports.images import ShownImages, load_shown_images
 from reports.page import render_page, write_page
 from reports.results.experiment import load_experiment
 
@@ -67,7 +67,7 @@ def render_blind_page(experiment_folder: Path, report_folder: Path, *, num_pairs
         OSError: the page cannot be written.
     """
     context = ReportContext(load_experiment(experiment_folder))
-    samples = {mask: sample for mask in context.masks if (sample := load_sample(context, mask))}
+    samples = {mask: sample for mask in context.masks if (sample := load_shown_images(context, mask))}
     if not samples:
         raise BlindPageError(
             f"{context.experiment.name} stored no images: run it again without --no-pictures"
@@ -88,7 +88,7 @@ def render_blind_page(experiment_folder: Path, report_folder: Path, *, num_pairs
     return write_page(report_folder / FILE_NAME, render_page("blind.html.j2", values))
 
 
-def choose_pairs(samples: dict[str, MaskSample], num_pairs: int) -> list[Pair]:
+def choose_pairs(samples: dict[str, ShownImages], num_pairs: int) -> list[Pair]:
     """Choose the pairs to show: half of them where metrics disagree, every pair of models equally often.
 
     Trained models are compared with each other; where there are fewer than two, baselines join them.
@@ -121,7 +121,7 @@ def _digest(pair: Pair) -> str:
     return hashlib.sha256(f"{pair.mask}|{pair.place}|{pair.a}|{pair.b}".encode()).hexdigest()
 
 
-def _disagree(sample: MaskSample, place: int, a: str, b: str) -> bool:
+def _disagree(sample: ShownImages, place: int, a: str, b: str) -> bool:
     """Return whether two metrics prefer different completions of an image."""
     preferred = {
         sign if metric.higher_is_better else -sign
@@ -133,7 +133,9 @@ def _disagree(sample: MaskSample, place: int, a: str, b: str) -> bool:
     return len(preferred) > 1
 
 
-def _content(context: ReportContext, samples: dict[str, MaskSample], pairs: Sequence[Pair]) -> dict[str, Any]:
+def _content(
+    context: ReportContext, samples: dict[str, ShownImages], pairs: Sequence[Pair]
+) -> dict[str, Any]:
     """Build what the page's script reads: every image once, its completions, and the pairs by their positions."""
     images: dict[tuple[str, int], dict[str, Any]] = {}
     for pair in pairs:

@@ -113,7 +113,7 @@ class ImageChoice:
 
 
 @dataclass(frozen=True)
-class MaskSample:
+class ShownImages:
     """The stored images of one mask, with the methods that completed them and their scores.
 
     Attributes:
@@ -182,7 +182,7 @@ def _input_uri(image: Pixels, mask: Pixels) -> str:
     return hole_uri(gray, gray, mask)
 
 
-def load_sample(context: ReportContext, mask: str) -> MaskSample | None:
+def load_shown_images(context: ReportContext, mask: str) -> ShownImages | None:
     """Read the images stored for a mask; ``None`` where there are none, or none may be embedded.
 
     Raises:
@@ -202,7 +202,7 @@ def load_sample(context: ReportContext, mask: str) -> MaskSample | None:
     metrics = [m for m in context.measured if m.group == "primary"] or context.measured[:1]
     names = [m.name for m in metrics]
     scores = {method.label: _scores(context, mask, method, stored.ids, names) for method, _ in methods}
-    return MaskSample(stored, methods, scores, metrics)
+    return ShownImages(stored, methods, scores, metrics)
 
 
 def _scores(

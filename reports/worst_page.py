@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports.context import MethodView, MetricView, ReportContext
-from reports.images import MaskSample, load_sample
+from reports.images import ShownImages, load_shown_images
 from reports.page import render_page, write_page
 from reports.statistics.scores import Scores
 from reports.statistics.worst_images import WORST_SHARE, TraitContrast, contrast_traits, worst_images
@@ -40,7 +40,7 @@ def render_worst_page(context: ReportContext, report_folder: Path) -> Path | Non
 
 
 def _panel(context: ReportContext, mask: str) -> dict[str, Any] | None:
-    sample = load_sample(context, mask)
+    sample = load_shown_images(context, mask)
     if sample is None or not context.measured:
         return None
     metric = context.measured[0]
@@ -59,7 +59,7 @@ def _panel(context: ReportContext, mask: str) -> dict[str, Any] | None:
 def _method(
     context: ReportContext,
     mask: str,
-    sample: MaskSample,
+    sample: ShownImages,
     method: MethodView,
     metric: MetricView,
     scores: dict[str, Scores],
@@ -88,7 +88,7 @@ def _method(
     }
 
 
-def _worst_places(sample: MaskSample, label: str, metric: MetricView) -> list[int]:
+def _worst_places(sample: ShownImages, label: str, metric: MetricView) -> list[int]:
     """Return the positions of a method's worst images in the stored sample, worst first."""
     own = sample.scores[label][:, 0]
     signed = own if metric.higher_is_better else -own

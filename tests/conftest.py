@@ -78,7 +78,7 @@ def celeba_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def backbones() -> Path:
+def backbone_folder() -> Path:
     """Torchvision's weight cache with AlexNet, VGG16 and SqueezeNet (environment variable ``TORCH_HOME``)."""
     home = os.environ.get("TORCH_HOME")
     checkpoints = Path(home or "") / "hub" / "checkpoints"

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.backbones import MetricUnavailableError, load_imagenet_features
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.lpips import without_autocast
 from bench.evaluation.metrics import image_metric
-from bench.pretrained_weights import MetricUnavailableError, load_imagenet_features
 from reports.results.metric_info import MetricInfo
 
 #: Images through the network at once, as for LPIPS.

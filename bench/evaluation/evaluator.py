@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.data import ImageSet
 from bench.data.dataset import UNKNOWN
-from bench.evaluation.distributions import FeatureCollector, SetScore
+from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch, to_uint8
 from bench.evaluation.metrics import DistributionMetric, prepare_metrics
 from bench.training.data_loader import seeded_permutation

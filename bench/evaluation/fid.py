@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.evaluation.distributions import FeatureExtractor, FeatureSets, SetScore
+from bench.backbones import MetricUnavailableError, cached_file, first_line, require_package_weights
+from bench.evaluation.feature_sets import FeatureExtractor, FeatureSets, SetScore
 from bench.evaluation.image_batch import FaceBox
 from bench.evaluation.lpips import without_autocast
 from bench.evaluation.metrics import distribution_metric
-from bench.pretrained_weights import MetricUnavailableError, cached_file, first_line, require_package_weights
 from reports.results.metric_info import MetricInfo
 
 

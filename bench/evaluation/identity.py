@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bench.evaluation.distributions import FeatureSets, SetScore
+from bench.backbones import MetricUnavailableError
+from bench.evaluation.feature_sets import FeatureSets, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import distribution_metric, image_metric
-from bench.pretrained_weights import MetricUnavailableError
 from reports.results.metric_info import MetricInfo
 
 #: Side of the face that the network takes, in pixels.

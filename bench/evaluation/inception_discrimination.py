@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.evaluation.distributions import FeatureSets, SetScore
+from bench.evaluation.feature_sets import FeatureSets, SetScore
 from bench.evaluation.fid import inception_features
 from bench.evaluation.metrics import distribution_metric
 from reports.results.metric_info import MetricInfo

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.backbones import MetricUnavailableError, load_imagenet_features
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import image_metric
-from bench.pretrained_weights import MetricUnavailableError, load_imagenet_features
 from reports.results.metric_info import MetricInfo
 
 #: Images through the backbone at once: VGG16's first maps take 13 MB an image at 160 px.

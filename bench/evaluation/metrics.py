@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from bench.evaluation.distributions import FeatureExtractor, FeatureSets, SetScore
+    from bench.evaluation.feature_sets import FeatureExtractor, FeatureSets, SetScore
     from bench.evaluation.image_batch import FaceBox, ImageBatch
 
 #: N images to ``(N,)`` float64 on the same device.
@@ -68,7 +68,7 @@ class ImageMetric:
         info: what its numbers mean.
         function: :class:`~bench.evaluation.image_batch.ImageBatch` of N images to ``(N,)`` float64.
         load: loads the weights it needs onto a device, or raises
-            :class:`~bench.pretrained_weights.MetricUnavailableError`; ``None`` where it needs none.
+            :class:`~bench.backbones.MetricUnavailableError`; ``None`` where it needs none.
     """
 
     info: MetricInfo
@@ -88,9 +88,9 @@ class DistributionMetric:
 
     Attributes:
         info: what its number means.
-        function: :class:`~bench.evaluation.distributions.FeatureSets` to a score.
+        function: :class:`~bench.evaluation.feature_sets.FeatureSets` to a score.
         load_features: loads the feature extractor onto a device, or raises
-            :class:`~bench.pretrained_weights.MetricUnavailableError`. Metrics that share one share its features.
+            :class:`~bench.backbones.MetricUnavailableError`. Metrics that share one share its features.
     """
 
     info: MetricInfo
@@ -211,7 +211,7 @@ def prepare_metrics(
     Raises:
         UnknownMetricError: a name that is no metric.
     """
-    from bench.pretrained_weights import MetricUnavailableError
+    from bench.backbones import MetricUnavailableError
 
     ready: dict[str, ImageFunction] = {}
     unavailable: dict[str, str] = {}
@@ -232,7 +232,7 @@ def prepare_distribution_metrics(
     names: Iterable[str], device: torch.device, face_box: FaceBox | None = None
 ) -> tuple[list[DistributionMetric], dict[str, str]]:
     """Load what the metrics of sets among ``names`` need; as :func:`prepare_metrics`."""
-    from bench.pretrained_weights import MetricUnavailableError
+    from bench.backbones import MetricUnavailableError
 
     ready: list[DistributionMetric] = []
     unavailable: dict[str, str] = {}
@@ -249,7 +249,7 @@ def prepare_distribution_metrics(
 
 def _check_images(info: MetricInfo, face_box: FaceBox | None) -> None:
     """Refuse a metric of aligned faces for images whose faces are not known to be aligned."""
-    from bench.pretrained_weights import MetricUnavailableError
+    from bench.backbones import MetricUnavailableError
 
     if info.images and face_box is None:
         raise MetricUnavailableError(f"it is for {info.images}, as CelebA's with --crop center")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.evaluation.distributions import FeatureCollector, SetScore
+from bench.backbones import MetricUnavailableError
 from bench.evaluation.evaluator import (
     EVALUATION_BATCH,
     EvaluationResult,
@@ -28,10 +28,10 @@ from bench.evaluation.evaluator import (
     evaluation_batch,
     identities_of,
 )
+from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import ImageBatch, hole_mean, to_uint8
 from bench.evaluation.lpips import LpipsNetwork, without_autocast
 from bench.evaluation.metrics import DistributionMetric
-from bench.pretrained_weights import MetricUnavailableError
 from bench.training.device import Compute
 from models.base import InpaintingModel
 

@@ -1,6 +1,6 @@
 """What a whole sweep takes on several GPUs that are not here: modelled hours of every training, and their cost.
 
-The steps are those of :mod:`bench.perf.model_only`, of the trainings that a run has planned.
+The steps are those of :mod:`bench.perf.gpu_estimates`, of the trainings that a run has planned.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from bench.errors import UsageError
-from bench.perf.model_only import count_phases
+from bench.perf.gpu_estimates import count_phases
 from bench.profiling.roofline import GPU, GPUS, model_step
 from bench.runner.plan import TrainingPlan
 from bench.runner.work import WorkUnit

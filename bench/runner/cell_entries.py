@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.data import ImageSet
-from bench.evaluation.distributions import SetScore
 from bench.evaluation.evaluator import identities_of
+from bench.evaluation.feature_sets import SetScore
 from bench.evaluation.samples import SampleSpread, expected_inside
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun

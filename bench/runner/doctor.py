@@ -16,13 +16,13 @@ import torch
 from filelock import FileLock
 from packaging.requirements import Requirement
 
+from bench.backbones import list_backbones
 from bench.data import DataSpec
 from bench.data.cache import cache_folder, default_cache_folder, plain_name
 from bench.data.dataset import FACES
 from bench.data.sources import find_source, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError
-from bench.pretrained_weights import list_backbones
 from bench.provenance import hardware_info
 from bench.runner.batch_size import free_bytes
 from bench.runner.run_folder import REPORTS, RUNS

@@ -61,7 +61,7 @@ _STOPS: tuple[Place, ...] = (
 )
 #: Drawing from a folder counts where a mask is a folder's alone, and collecting features for metrics of sets alone.
 _FROM_FOLDER: Place = ("masks.folder", "draw_from_folder")
-_OF_SETS: Place = ("bench.evaluation.distributions", "FeatureCollector")
+_OF_SETS: Place = ("bench.evaluation.feature_sets", "FeatureCollector")
 
 
 @dataclass(frozen=True)

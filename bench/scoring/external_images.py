@@ -21,8 +21,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.data import ImageSet
 from bench.errors import UsageError
-from bench.evaluation.distributions import FeatureCollector, SetScore
 from bench.evaluation.evaluator import EVALUATION_BATCH, cluster_people, identities_of, image_sample
+from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.test_set import flat_stem

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.errors import UsageError
-from masks.folder import MANIFEST, manifest_digest, mask_digest, mask_image_name, mask_png
+from masks.folder import MANIFEST, digest_pixels, manifest_digest, mask_image_name, mask_png
 from reports.results.atomic_io import publish_folder
 
 #: Gray level of the hole in masked images.
@@ -195,7 +195,7 @@ def export_test_set(
         for row, (names, mask) in enumerate(zip(files_of.values(), masks, strict=True)):
             _write(temporary / names["mask"], mask_png(mask, hole_is_white=hole == "white"))
             # Of the mask's pixels and not of the file: another PNG encoder gives other bytes.
-            digests[names["mask"]] = mask_digest(mask)
+            digests[names["mask"]] = digest_pixels(mask)
             for role in ("truth", "masked") if images is not None else ():
                 content = _image_png(np.asarray(images[row]), mask if role == "masked" else None)  # type: ignore[index]
                 _write(temporary / names[role], content)

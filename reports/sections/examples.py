@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reports.context import ReportContext
-from reports.images import load_sample
+from reports.images import load_shown_images
 from reports.sections import ReportSection
 
 
@@ -16,7 +16,7 @@ def build_examples(context: ReportContext) -> dict[str, Any] | None:
     """
     panels = []
     for mask in context.masks:
-        sample = load_sample(context, mask)
+        sample = load_shown_images(context, mask)
         if sample is not None:
             place = sample.median()
             # Why an image stands here is said by the same words as in the gallery.

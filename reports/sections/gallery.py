@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reports.context import ReportContext
-from reports.images import load_sample
+from reports.images import load_shown_images
 from reports.sections import ReportSection
 
 
@@ -13,7 +13,7 @@ def build_gallery(context: ReportContext) -> dict[str, Any]:
     """Build the view of ``sections/gallery.html.j2``; the image shown large above is not repeated."""
     panels = []
     for mask in context.masks:
-        sample = load_sample(context, mask)
+        sample = load_shown_images(context, mask)
         if sample is not None:
             choices = [c for c in sample.choose() if c.place != sample.median()]
             rows = [sample.row(c.place, c.reasons(len(sample.scores))) for c in choices]

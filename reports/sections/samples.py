@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reports.context import MethodView, MetricView, ReportContext
-from reports.images import MaskSample, SampleRow, load_sample
+from reports.images import SampleRow, ShownImages, load_shown_images
 from reports.sections import ReportSection
 from reports.statistics.samples import sample_spread, summarize_samples
 
@@ -40,7 +40,7 @@ def _panels(context: ReportContext) -> list[dict[str, Any]]:
     """Show the samples of some images side by side: on each mask, of each method whose cells keep several."""
     panels = []
     for mask in context.masks:
-        sample = load_sample(context, mask)
+        sample = load_shown_images(context, mask)
         if sample is None:
             continue
         methods = [
@@ -54,7 +54,7 @@ def _panels(context: ReportContext) -> list[dict[str, Any]]:
 
 
 def _sample_rows(
-    context: ReportContext, sample: MaskSample, mask: str, method: MethodView, cell: str
+    context: ReportContext, sample: ShownImages, mask: str, method: MethodView, cell: str
 ) -> list[SampleRow]:
     # Neither best nor worst: what somebody sees who asks for samples of an image.
     choices = [c for c in sample.choose() if {"random", "median"} & set(c.rules)]

@@ -32,7 +32,7 @@ def blocks() -> list[tuple[str, str, str]]:
 def test_a_table_is_up_to_date(page: str, name: str, text: str, request: pytest.FixtureRequest) -> None:
     if name == "conventions":
         pytest.importorskip("torchmetrics")
-        request.getfixturevalue("backbones")
+        request.getfixturevalue("backbone_folder")
     assert tables().TABLES[name]() == text, f"{page}: run python docs/tables.py"
 
 

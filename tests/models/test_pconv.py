@@ -154,7 +154,7 @@ def test_gram_matrix_equals_the_sum_over_positions() -> None:
     torch.testing.assert_close(losses.gram_matrix(features).double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbones: Path) -> None:
+def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbone_folder: Path) -> None:
     """Oracle: torchvision's own vgg16, features after layers 4, 9 and 16."""
     import torchvision
 
@@ -180,7 +180,7 @@ def test_vgg_features_equal_torchvisions_and_draw_no_random_numbers(backbones: P
         torch.testing.assert_close(a, b)
 
 
-def test_perceptual_and_style_terms_are_the_published_sums(backbones: Path) -> None:
+def test_perceptual_and_style_terms_are_the_published_sums(backbone_folder: Path) -> None:
     if not losses.vgg16_file().is_file():
         pytest.skip("needs VGG16 in torchvision's cache")
     model, batch = PConv(PConvConfig(width=4), Task(size=64)), make_batch(64)

@@ -66,7 +66,7 @@ def test_a_script_runs_at_its_smallest_size(
 ) -> None:
     words, prints = SMALLEST[name]
     if name == "conventions.py":
-        request.getfixturevalue("backbones")
+        request.getfixturevalue("backbone_folder")
     if "TRAINING" in words:
         settings = resolve_config("smoke", {"images_seen": 8})
         asked = Request(

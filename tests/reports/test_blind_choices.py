@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from bench.cli import cli
 from reports import blind_choices as joining
 from reports.context import ReportContext
-from reports.images import load_sample
+from reports.images import load_shown_images
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
 from tests.reports.synthetic import make_experiment
@@ -93,7 +93,7 @@ def test_metrics_agree_with_who_chooses_by_a_metric(tmp_path: Path) -> None:
         scores.loc[::2, "ssim"] = 0.99  # the better SSIM where the other model has the better PSNR
         write_rows(scores, path)
     context = ReportContext(load_experiment(folder))
-    sample = load_sample(context, "center")
+    sample = load_shown_images(context, "center")
     assert sample is not None
     a, b = (method.label for method, _ in sample.methods)
     psnr = [m.name for m in sample.metrics].index("psnr_db")

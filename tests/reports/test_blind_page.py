@@ -13,7 +13,7 @@ import pytest
 from bench.cli import main
 from reports.blind_page import BlindPageError, choose_pairs, render_blind_page
 from reports.context import ReportContext
-from reports.images import load_sample
+from reports.images import load_shown_images
 from reports.results.experiment import load_experiment
 from reports.results.title import write_title
 from tests.reports.synthetic import make_experiment
@@ -62,7 +62,7 @@ def test_the_same_experiment_gives_the_same_page(folder: Path, tmp_path: Path) -
 
 def test_half_of_the_pairs_are_such_that_metrics_disagree_where_there_are_enough(folder: Path) -> None:
     context = ReportContext(load_experiment(folder))
-    sample = load_sample(context, "center")
+    sample = load_shown_images(context, "center")
     assert sample is not None
     # In the synthetic data every metric follows PSNR: let SSIM go the other way on half of the images.
     for scores in sample.scores.values():

@@ -116,7 +116,7 @@ def _measure(names: list[str], paths: list[Path], options: dict[str, Any]) -> di
 
 
 def _count(names: list[str], paths: list[Path], options: dict[str, Any]) -> dict[str, Any]:
-    from bench.perf.model_only import ModelOnlyConfig, model_performance
+    from bench.perf.gpu_estimates import ModelOnlyConfig, model_performance
 
     if options["device"] != "cuda":
         raise UsageError("--model-only: models GPUs; give --device cuda")
@@ -129,7 +129,7 @@ def _say(verb: str) -> Callable[[str], None]:
 
 
 def _show_modelled(result: dict[str, Any]) -> None:
-    from bench.perf.model_only import modelled_rows
+    from bench.perf.gpu_estimates import modelled_rows
 
     click.echo(
         f"Modelled, not measured: preset {result['preset']}, {result['size']} px, {result['precision']}. A step on "

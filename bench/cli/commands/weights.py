@@ -24,7 +24,7 @@ def weights_command() -> None:
 @json_option
 def list_weights(as_json: bool) -> None:
     """Show the known weights, what needs them, their license, and whether they are cached and intact."""
-    from bench.pretrained_weights import select_backbones
+    from bench.backbones import select_backbones
 
     found = [(backbone, backbone.state()) for backbone in select_backbones(())]
     if as_json:
@@ -46,13 +46,13 @@ def fetch(names: tuple[str, ...]) -> None:
     On a machine without a network, copy the files that "bench weights list" names. Exit code: 0 all are cached,
     1 some could not be fetched.
     """
-    from bench import pretrained_weights
+    from bench import backbones
 
     failed = False
     # Each by itself: what can be fetched is, also where another server does not answer.
-    for backbone in pretrained_weights.select_backbones(names):
+    for backbone in backbones.select_backbones(names):
         try:
-            new = pretrained_weights.fetch_backbone(backbone, progress=sys.stderr.isatty())
+            new = backbones.fetch_backbone(backbone, progress=sys.stderr.isatty())
             click.echo(f"{backbone.name}: {'fetched to' if new else 'is already cached:'} {backbone.file}")
         except BenchError as error:
             failed = True

@@ -20,8 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.backbones import cached_file
 from bench.cli import main
-from bench.pretrained_weights import cached_file
 from models.template import template_source
 from reports.results.schema import read_rows
 from tests.places import working_in

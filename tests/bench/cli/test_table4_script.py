@@ -14,7 +14,7 @@ from reports.claims.paper import CLAIMS
 
 
 def test_every_stage_is_a_run_that_can_be_planned(
-    workplace: Path, pictures_dir: Path, backbones: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, pictures_dir: Path, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.runner.estimate.estimate_run", lambda *_: None)
     monkeypatch.setattr("bench.runner.estimate.estimate_memory_bytes", lambda *_: None)

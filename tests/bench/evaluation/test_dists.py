@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.backbones import MetricUnavailableError
 from bench.evaluation import dists as dists_module
 from bench.evaluation.dists import dists_distance
 from bench.evaluation.metrics import prepare_metrics
-from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
 
@@ -24,9 +24,9 @@ def _fresh() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")  # torchmetrics' own, on import
-def test_equal_to_torchmetrics(backbones: Path) -> None:
+def test_equal_to_torchmetrics(backbone_folder: Path) -> None:
     image = pytest.importorskip("torchmetrics.functional.image")
-    if not (backbones / "vgg16-397923af.pth").is_file():
+    if not (backbone_folder / "vgg16-397923af.pth").is_file():
         pytest.skip("needs VGG16")
     generator = torch.Generator().manual_seed(5)
     truth = torch.randint(0, 256, (3, 3, 64, 64), generator=generator, dtype=torch.uint8)
@@ -45,7 +45,9 @@ def test_without_vgg16_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.Mon
     assert unavailable["dists"].startswith("vgg16-397923af.pth is not in torch's cache")
 
 
-def test_without_torchmetrics_the_extra_is_named(backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchmetrics_the_extra_is_named(
+    backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dists_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MetricUnavailableError, match=r"pip install 'inpaint-bench\[dists\]'"):
         dists_module._load_learned_weights()

@@ -14,14 +14,14 @@ import torch
 from click.testing import CliRunner
 from scipy import linalg
 
+from bench.backbones import MetricUnavailableError, cached_file
 from bench.cli import cli
 from bench.data.procedural_faces import render_faces
 from bench.evaluation import fid, metrics
-from bench.evaluation.distributions import FeatureCollector, FeatureExtractor
+from bench.evaluation.feature_sets import FeatureCollector, FeatureExtractor
 from bench.evaluation.fid import frechet_distance, inception_features
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import load_metric, prepare_distribution_metrics
-from bench.pretrained_weights import MetricUnavailableError, cached_file
 
 CPU = torch.device("cpu")
 

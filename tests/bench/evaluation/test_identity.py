@@ -10,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from bench.backbones import MetricUnavailableError
 from bench.data import DataSpec, ImageSet, open_data
 from bench.evaluation import identity
-from bench.evaluation.distributions import FeatureSets
+from bench.evaluation.feature_sets import FeatureSets
 from bench.evaluation.identity import (
     acceptance_threshold,
     face_embedding,
@@ -21,7 +22,6 @@ from bench.evaluation.identity import (
 )
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
-from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
 

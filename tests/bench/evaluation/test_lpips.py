@@ -17,11 +17,11 @@ import torch
 import torchvision
 from PIL import Image
 
-from bench import pretrained_weights
+from bench import backbones
+from bench.backbones import MetricUnavailableError
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.lpips import LpipsNetwork, lpips_distance, without_autocast
 from bench.evaluation.metrics import load_metric, prepare_metrics
-from bench.pretrained_weights import MetricUnavailableError
 
 CPU = torch.device("cpu")
 BACKBONES = ("alex", "vgg", "squeeze")
@@ -63,9 +63,9 @@ def _package(backbone: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_equal_to_the_package(backbones: Path, backbone: str) -> None:
+def test_equal_to_the_package(backbone_folder: Path, backbone: str) -> None:
     """Oracle: the ``lpips`` package called as its README says, one pair at a time, to 1e-5."""
-    if not list(backbones.glob(FILES[backbone])):
+    if not list(backbone_folder.glob(FILES[backbone])):
         pytest.skip(f"needs {FILES[backbone]}")
     truth, made = _images()
     ours = lpips_distance(backbone, CPU)(made, truth)
@@ -81,10 +81,10 @@ def test_equal_to_the_package(backbones: Path, backbone: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_gpu_gives_the_same_distances(backbones: Path, backbone: str) -> None:
+def test_the_gpu_gives_the_same_distances(backbone_folder: Path, backbone: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    if not list(backbones.glob(FILES[backbone])):
+    if not list(backbone_folder.glob(FILES[backbone])):
         pytest.skip(f"needs {FILES[backbone]}")
     truth, made = _images()
     there = lpips_distance(backbone, torch.device("cuda"))(made.cuda(), truth.cuda()).cpu()
@@ -92,7 +92,7 @@ def test_the_gpu_gives_the_same_distances(backbones: Path, backbone: str) -> Non
 
 
 @pytest.mark.parametrize(("picture", "published"), [("ex_p0", 0.722), ("ex_p1", 0.138)])
-def test_the_published_example_distances(backbones: Path, picture: str, published: float) -> None:
+def test_the_published_example_distances(backbone_folder: Path, picture: str, published: float) -> None:
     """Oracle: what the package's authors print for the three pictures of their repository (``imgs/``), AlexNet."""
     folder = os.environ.get("INPAINT_BENCH_LPIPS_EXAMPLES")
     if not folder:
@@ -105,8 +105,8 @@ def test_the_published_example_distances(backbones: Path, picture: str, publishe
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_network_is_the_packages_to_the_last_bit(backbones: Path, backbone: str) -> None:
-    if not list(backbones.glob(FILES[backbone])):
+def test_the_network_is_the_packages_to_the_last_bit(backbone_folder: Path, backbone: str) -> None:
+    if not list(backbone_folder.glob(FILES[backbone])):
         pytest.skip(f"needs {FILES[backbone]}")
     pair = [torch.from_numpy(np.float32(x.numpy() / 127.5 - 1)) for x in _images()]
     with torch.inference_mode():
@@ -115,10 +115,10 @@ def test_the_network_is_the_packages_to_the_last_bit(backbones: Path, backbone: 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_nothing_is_asked_of_torchvision_by_pretrained(
-    backbones: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
+    backbone_folder: Path, backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torchvision without its shim for ``pretrained=``: builders that know ``weights=`` only, as announced."""
-    if not list(backbones.glob(FILES[backbone])):
+    if not list(backbone_folder.glob(FILES[backbone])):
         pytest.skip(f"needs {FILES[backbone]}")
     for name in ("alexnet", "vgg16", "squeezenet1_1"):
         builder = inspect.unwrap(getattr(torchvision.models, name))
@@ -130,7 +130,7 @@ def test_nothing_is_asked_of_torchvision_by_pretrained(
     assert lpips_distance(backbone, CPU)(made, truth).item() > 0.01
 
 
-def test_identity_symmetry_and_batches(backbones: Path) -> None:
+def test_identity_symmetry_and_batches(backbone_folder: Path) -> None:
     distance = lpips_distance("alex", CPU)
     truth, made = _images(count=2)
     assert distance(truth, truth).abs().max() == 0
@@ -139,7 +139,7 @@ def test_identity_symmetry_and_batches(backbones: Path) -> None:
     torch.testing.assert_close(many, distance(made, truth).repeat(9), rtol=0, atol=1e-6)
 
 
-def test_autocast_of_the_caller_changes_nothing(backbones: Path) -> None:
+def test_autocast_of_the_caller_changes_nothing(backbone_folder: Path) -> None:
     truth, made = _images(count=1)
     expected = lpips_distance("alex", CPU)(made, truth)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -162,7 +162,7 @@ def test_full_precision_turns_off_tf32_and_leaves_cudnn_on(
 
 
 def test_loading_is_silent_and_draws_nothing_from_torchs_generator(
-    backbones: Path, capfd: pytest.CaptureFixture[str]
+    backbone_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = torch.random.get_rng_state()
     lpips_distance("alex", CPU)
@@ -170,11 +170,11 @@ def test_loading_is_silent_and_draws_nothing_from_torchs_generator(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_cached_backbone_is_never_fetched(backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_backbone_is_never_fetched(backbone_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetched(*_: object, **__: object) -> None:
         raise AssertionError("fetched although cached")
 
-    monkeypatch.setattr(pretrained_weights, "urlopen", fetched)
+    monkeypatch.setattr(backbones, "urlopen", fetched)
     monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
     ready, unavailable = prepare_metrics(["lpips_alex"], CPU)
     assert list(ready) == ["lpips_alex"]
@@ -205,8 +205,8 @@ def test_a_server_that_never_answers_is_given_up(no_cache: Path, monkeypatch: py
         released.wait()
         raise URLError("too late")
 
-    monkeypatch.setattr(pretrained_weights, "_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(pretrained_weights, "urlopen", hang)
+    monkeypatch.setattr(backbones, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(backbones, "urlopen", hang)
     _, unavailable = prepare_metrics(["lpips_alex"], CPU)
     released.set()
     assert "no answer from download.pytorch.org" in unavailable["lpips_alex"]
@@ -223,11 +223,11 @@ def test_a_server_that_falls_silent_during_the_download_is_given_up(
         seen.append(socket.getdefaulttimeout())
         raise URLError(TimeoutError("timed out"))
 
-    monkeypatch.setattr(pretrained_weights, "_reach", lambda url: None)
+    monkeypatch.setattr(backbones, "_reach", lambda url: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     _, unavailable = prepare_metrics(["lpips_alex"], CPU)
     assert "(timed out)" in unavailable["lpips_alex"]
-    assert seen == [pretrained_weights._TIMEOUT_SECONDS]
+    assert seen == [backbones._TIMEOUT_SECONDS]
     assert socket.getdefaulttimeout() is None
 
 

@@ -88,7 +88,7 @@ def test_hours_and_cost_add_up(workplace: Path, pictures_dir: Path, monkeypatch:
 @pytest.mark.skipif(
     torch.__version__.split("+")[0] != PINNED, reason=f"the rehearsal relies on internals of torch {PINNED}"
 )
-def test_hours_are_those_of_perf_model_only(workplace: Path, pictures_dir: Path) -> None:
+def test_hours_are_those_of_perf_gpu_estimates(workplace: Path, pictures_dir: Path) -> None:
     """The same steps, the same model: for the mask and preset that 'bench perf' counts."""
     words = ["run", "--models", "context-encoder", "--data", str(pictures_dir), "--preset", "smoke"]
     planned = json.loads(bench(*words, "--plan-only", "--gpus", "1xA100", "--json").stdout)

@@ -19,10 +19,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bench import pretrained_weights
+from bench import backbones
+from bench.backbones import Backbone
 from bench.cli import cli
 from bench.errors import UsageError
-from bench.pretrained_weights import Backbone
 from bench.runner import doctor
 from tests.bench.cli.test_cli import bench, error_of
 
@@ -48,7 +48,7 @@ def published(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Back
         name="tiny", url=f"http://127.0.0.1:{server.server_port}/{name}", needed_by="tests", megabytes=1
     )
     monkeypatch.setenv("TORCH_HOME", str(workplace / "torch"))
-    monkeypatch.setattr(pretrained_weights, "list_backbones", lambda: {"tiny": backbone})
+    monkeypatch.setattr(backbones, "list_backbones", lambda: {"tiny": backbone})
     monkeypatch.setattr(doctor, "list_backbones", lambda: {"tiny": backbone})
     yield backbone
     server.shutdown()
@@ -103,7 +103,7 @@ def test_without_a_network_fetch_says_what_to_do_and_loses_nothing(
     away = Backbone(name="tiny", url=url, needed_by="tests", megabytes=1)
     away.file.parent.mkdir(parents=True)
     torch.save({"weight": torch.zeros(3)}, away.file)
-    monkeypatch.setattr(pretrained_weights, "list_backbones", lambda: {"tiny": away})
+    monkeypatch.setattr(backbones, "list_backbones", lambda: {"tiny": away})
     result = bench("weights", "fetch")
     assert result.exit_code == 1
     assert result.stderr.startswith(
@@ -117,7 +117,7 @@ def test_without_a_network_fetch_says_what_to_do_and_loses_nothing(
 def test_an_unknown_backbone_gets_a_suggestion() -> None:
     assert error_of("weights", "fetch", "alexnte") == "no backbone 'alexnte'; did you mean 'alexnet'?"
     with pytest.raises(UsageError, match="there are"):
-        pretrained_weights.select_backbones(("x",))
+        backbones.select_backbones(("x",))
 
 
 def test_a_sound_machine_is_ready_and_told_as_text_and_json(published: Backbone) -> None:

@@ -26,7 +26,7 @@ from bench.data.dataset import ImageSet
 from bench.evaluation import evaluator
 from bench.evaluation.lpips import lpips_distance
 from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
-from bench.perf.model_only import count_phases
+from bench.perf.gpu_estimates import count_phases
 from bench.profiling.rehearsal import OperatorTrace, rehearse_cuda
 from bench.runner import batch_size, launchers, prepare
 from bench.runner.context import RunContext
@@ -292,7 +292,7 @@ def test_backward_in_python_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
 
 
-def test_every_metric_scores_images_on_the_device(backbones: Path) -> None:
+def test_every_metric_scores_images_on_the_device(backbone_folder: Path) -> None:
     with rehearse_cuda() as trace:
         with trace.during("build"):
             entry = load_model("glcic")
@@ -393,7 +393,7 @@ def test_the_launcher_gives_each_job_its_share_of_a_gpu(
 
 @pytest.mark.parametrize("name", ["glcic", "pconv"])
 def test_weights_are_cast_once_per_update_and_frozen_ones_never(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbones: Path, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone_folder: Path, name: str
 ) -> None:
     """A joint step casts the discriminator's weights before and after its update, and all others once."""
     casts: Counter[str] = Counter()

@@ -14,7 +14,7 @@ import torch
 from sklearn.svm import LinearSVC
 
 from bench.evaluation import fid
-from bench.evaluation.distributions import FeatureSets
+from bench.evaluation.feature_sets import FeatureSets
 from bench.evaluation.fid import clip_features, dinov2_features
 from bench.evaluation.inception_discrimination import fit_linear_svm, p_ids, u_ids
 from bench.evaluation.kid import kid
