@@ -254,7 +254,7 @@ def score(
         ['  mask method  n_images', 'center   gray         8', '  half   gray         8']
     """
     from bench.progress import ConsoleCallbacks
-    from bench.scoring.functions import score_folder, score_function
+    from bench.scoring.score_methods import score_folder, score_function
 
     _, config = _resolve(preset, settings)
     chosen = tuple(resolve_mask_names(_names(masks)))

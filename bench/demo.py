@@ -131,9 +131,9 @@ class DemoSession:
         return results
 
     def _complete_one(self, completer: ImageCompleter, image: Pixels, hole: Hole) -> Pixels:
-        """Complete as in evaluation where the image has the model's size, else by windows as ``bench inpaint``."""
+        """Complete as in evaluation where the image has the model's size, else by tiles as ``bench inpaint``."""
         photo = Photo(image, {})
-        # Baselines have no size of their own, and fill any image by windows unless told otherwise.
+        # Baselines have no size of their own, and fill any image by tiles unless told otherwise.
         if completer.size is None and self.size == image.shape[0] == image.shape[1]:
             filled = _complete_square(completer, photo.rgb, hole)
         else:

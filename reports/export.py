@@ -18,7 +18,7 @@ from reports.results.metric_info import MetricInfo
 from reports.results.schema import metric_columns
 from reports.statistics.attributes import summarize_by_attribute
 from reports.statistics.paired_differences import paired_differences
-from reports.statistics.samples import sample_spread, summarize_samples
+from reports.statistics.stochastic_samples import sample_spread, summarize_samples
 from reports.statistics.summary import (
     distribution_note,
     distribution_scores,
@@ -222,8 +222,8 @@ def _in_table_order(experiment: Experiment, lines: pd.DataFrame) -> pd.DataFrame
 def samples_table(experiment: Experiment) -> pd.DataFrame:
     """Describe methods with several samples of each image, by metric; empty where there are none.
 
-    Columns: those of :func:`reports.statistics.samples.summarize_samples`, then ``diversity`` (mean LPIPS between
-    samples in the hole), ``inside`` (share of the hole where the truth lies between the samples) and
+    Columns: those of :func:`reports.statistics.stochastic_samples.summarize_samples`, then ``diversity`` (mean
+    LPIPS between samples in the hole), ``inside`` (share of the hole where the truth lies between the samples) and
     ``expected_inside``, means over the trainings.
     """
     metrics = metric_columns(experiment.rows)

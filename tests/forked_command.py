@@ -35,7 +35,7 @@ _IMPORTS = (
     "seaborn",
     "bench.cli.commands.run",
     "bench.runner.run",
-    "bench.runner.launchers",
+    "bench.runner.local_jobs",
     "bench.evaluation.evaluator",
     "reports.render",
     "reports.index_page",

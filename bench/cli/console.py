@@ -104,7 +104,7 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
 
 def describe_samples(experiment: Experiment) -> list[str]:
     """Say of each stochastic model with several samples what its samples say, a sentence a mask."""
-    from reports.statistics.samples import sample_spread, summarize_samples
+    from reports.statistics.stochastic_samples import sample_spread, summarize_samples
 
     metric = next((m for m in experiment.metrics.values() if m.group == "primary"), None)
     if metric is None:

@@ -21,16 +21,16 @@ Modules that show, log, estimate, export or save are where the search stops (:da
 """
 
 from bench.code_digest.closure import CodeDigest, closure
-from bench.code_digest.places import Place, bound_arguments, place_of
+from bench.code_digest.qualified_names import QualifiedName, bound_arguments, qualified_name
 from bench.code_digest.source_tree import PACKAGES, SourceTree, program_source
 
 __all__ = [
     "PACKAGES",
     "CodeDigest",
-    "Place",
+    "QualifiedName",
     "SourceTree",
     "bound_arguments",
     "closure",
-    "place_of",
     "program_source",
+    "qualified_name",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.code_digest.module import DESCRIPTIONS, Module
-from bench.code_digest.places import Place
+from bench.code_digest.qualified_names import QualifiedName
 from bench.code_digest.source_tree import SourceTree
 from bench.code_digest.syntax import is_naming
 
@@ -61,7 +61,10 @@ class CodeDigest:
 
 
 def closure(
-    tree: SourceTree, places: Iterable[Place], mentions: Iterable[str] = (), without: Iterable[Place] = ()
+    tree: SourceTree,
+    places: Iterable[QualifiedName],
+    mentions: Iterable[str] = (),
+    without: Iterable[QualifiedName] = (),
 ) -> CodeDigest:
     """Return the digest of all that is reachable from ``places``.
 
@@ -91,12 +94,16 @@ class _Search:
     """One walk from roots to everything that is reachable."""
 
     def __init__(
-        self, tree: SourceTree, places: Iterable[Place], mentions: Iterable[str], without: Iterable[Place]
+        self,
+        tree: SourceTree,
+        places: Iterable[QualifiedName],
+        mentions: Iterable[str],
+        without: Iterable[QualifiedName],
     ) -> None:
         self._tree, self._mentions = tree, set(mentions)
         self._waiting = list(places)
         # Stops count as seen: whatever leads to them goes no further.
-        self._seen: set[Place] = set(without)
+        self._seen: set[QualifiedName] = set(without)
         self._classes: list[_Class] = []
         self._digested: dict[str, set[str]] = {}
 
@@ -142,7 +149,7 @@ class _Search:
                     self._waiting.append((name, bound))
         return bool(self._waiting)
 
-    def _visit(self, place: Place) -> None:
+    def _visit(self, place: QualifiedName) -> None:
         if place in self._seen or _is_outside(place[0]):
             return
         self._seen.add(place)
@@ -184,7 +191,7 @@ class _Search:
         self._mentions.add(method)
         self._waiting.append((module.name, owner))
 
-    def _visit_import(self, target: Place) -> None:
+    def _visit_import(self, target: QualifiedName) -> None:
         source, name = target
         if name and self._tree.module(f"{source}.{name}"):
             self._waiting.append((f"{source}.{name}", ""))

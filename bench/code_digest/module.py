@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench.code_digest.places import Place
+from bench.code_digest.qualified_names import QualifiedName
 from bench.code_digest.syntax import is_naming
 
 #: Members of a class that describe it, or whose values enter keys by themselves (``presets``).
@@ -36,7 +36,7 @@ class Module:
         return found
 
     @cached_property
-    def imports(self) -> dict[str, Place]:
+    def imports(self) -> dict[str, QualifiedName]:
         """Name -> what an import at the top level binds it to; a module itself is ``(module, "")``."""
         return dict(self.imports_of(_flat(self.tree.body, typing_only=True)))
 
@@ -70,7 +70,7 @@ class Module:
                     )
         return found
 
-    def imports_of(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, Place]]:
+    def imports_of(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, QualifiedName]]:
         for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.code_digest.module import Module
-from bench.code_digest.places import Place
+from bench.code_digest.qualified_names import QualifiedName
 from bench.code_digest.syntax import CanonicalSyntax
 
 PACKAGES = ("bench", "masks", "models", "reports")
@@ -33,7 +33,7 @@ class Definition:
 
     node: ast.AST
     text: str
-    reached: frozenset[Place]
+    reached: frozenset[QualifiedName]
     mentions: frozenset[str]
 
 
@@ -148,7 +148,9 @@ class SourceTree:
                 reached.add((module.name, ""))
         return Definition(node, text, frozenset(reached), frozenset(mentions))
 
-    def _in_annotations(self, module: Module, node: ast.AST, local: dict[str, Place]) -> set[Place]:
+    def _in_annotations(
+        self, module: Module, node: ast.AST, local: dict[str, QualifiedName]
+    ) -> set[QualifiedName]:
         found = set()
         for part in ast.walk(node):
             for annotation in (getattr(part, "annotation", None), getattr(part, "returns", None)):
@@ -161,7 +163,9 @@ class SourceTree:
                             found.add(target)
         return found
 
-    def _resolve(self, module: Module, node: ast.AST, local: dict[str, Place]) -> Place | None:
+    def _resolve(
+        self, module: Module, node: ast.AST, local: dict[str, QualifiedName]
+    ) -> QualifiedName | None:
         """Return the definition or module that a name or a chain ``a.b.c`` refers to; ``None`` if it is not ours."""
         if isinstance(node, ast.Name):
             if node.id in local:
@@ -178,7 +182,7 @@ class SourceTree:
             return self._follow((base[0], node.attr))
         return None
 
-    def _follow(self, target: Place) -> Place | None:
+    def _follow(self, target: QualifiedName) -> QualifiedName | None:
         """Return where an imported name is defined, through modules that only pass it on."""
         source, name = target
         # Bounded, since two modules may import a name from each other.

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.code_digest.places import Place
+from bench.code_digest.qualified_names import QualifiedName
 
 #: Decorators that give a name and a description.
 _NAMING_DECORATORS = frozenset({"register", "register_mask", "image_metric", "distribution_metric"})
@@ -15,12 +15,12 @@ _NAMING_DECORATORS = frozenset({"register", "register_mask", "image_metric", "di
 class CanonicalSyntax:
     """A syntax tree as text, the same on every Python and whatever a reader may be told beside the code."""
 
-    def __init__(self, resolve: Callable[[ast.AST], Place | None]) -> None:
+    def __init__(self, resolve: Callable[[ast.AST], QualifiedName | None]) -> None:
         self._resolve = resolve
         #: Names of variables of the functions that we are in.
         self._scopes: list[set[str]] = []
         #: Definitions that were referred to.
-        self.reached: set[Place] = set()
+        self.reached: set[QualifiedName] = set()
 
     def text(self, node: Any) -> str:
         if isinstance(node, list):

@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from bench.child_processes import hidden_main_module
 from bench.data import procedural_faces
 from bench.data.dataset import DataSpec, Skipped
-from bench.data.sources import Source, read_bytes
+from bench.data.sources import FoundImages, read_bytes
 from bench.data.transforms import ImageError, decode_image, decoding
 from bench.errors import BenchError, DataError
 from masks.image_files import is_world_writable
@@ -113,7 +113,7 @@ def has_procedural_faces(spec: DataSpec, count: int) -> bool:
 
 
 def cache_source(
-    spec: DataSpec, source: Source, progress: ProgressCallback, *, verify: bool = False
+    spec: DataSpec, source: FoundImages, progress: ProgressCallback, *, verify: bool = False
 ) -> ImageCache:
     """Return all readable images of a source in the order of ids.
 
@@ -130,12 +130,12 @@ def cache_source(
     return _open_or_fill(cache_folder(spec), _source_job(spec, source), progress, verify)
 
 
-def has_source(spec: DataSpec, source: Source) -> bool:
+def has_source(spec: DataSpec, source: FoundImages) -> bool:
     """Return whether all images of a source are cached, or known to be unreadable."""
     return _is_complete(cache_folder(spec), _source_job(spec, source))
 
 
-def _source_job(spec: DataSpec, source: Source) -> _Job:
+def _source_job(spec: DataSpec, source: FoundImages) -> _Job:
     # No pixels are read to find a cached file: names, sizes and times of the files stand for them.
     parts = (source.ids, source.file_signature(), CACHE_VERSION, spec.size, spec.crop)
     names = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape"))

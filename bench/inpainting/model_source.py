@@ -76,7 +76,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
     except ModelError as error:
         raise UsageError(str(error)) from error
 
-    # Built for each size, since windows of a photo differ and a baseline costs nothing to build.
+    # Built for each size, since tiles of a photo differ and a baseline costs nothing to build.
     def complete(image: Tensor, mask: Tensor) -> Tensor:
         model = entry.model(config, Task(size=image.shape[-1]))
         batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())

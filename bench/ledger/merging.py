@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
-from bench.runner.cell_entries import places_of
+from bench.runner.cell_entries import machines_of
 from bench.runner.manifest_writer import ATTRIBUTES_SHA256, PICTURES
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from reports.results.atomic_io import make_folder, publish_folder
@@ -174,14 +174,14 @@ def _methods_by_machine(
         if "what" not in cell or before.get("what") != cell["what"]:
             # Manifests of earlier versions do not say what was computed: another config may be the reason.
             raise _disagreement(one, other, cell, "and is not known to be the same computation")
-        if not places_of(cell) or not places_of(before):
+        if not machines_of(cell) or not machines_of(before):
             raise _disagreement(one, other, cell, "and one does not say where it was computed")
         if _place(cell) != _place(before):
             apart[_method(cell)] = {}
     for _, cell in done:
         if _method(cell) in apart:
             # Also the cells on which machines agree: each machine's row has all of its own.
-            apart[_method(cell)][_place(cell)] = places_of(cell)
+            apart[_method(cell)][_place(cell)] = machines_of(cell)
     return {method: _describe_places(places) for method, places in apart.items()}
 
 
@@ -191,7 +191,7 @@ def _method(cell: Mapping[str, Any]) -> tuple[str, str]:
 
 def _place(cell: Mapping[str, Any]) -> str:
     """Digest where a cell was computed."""
-    return hashlib.sha256(json.dumps(places_of(cell), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(machines_of(cell), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _describe_places(places: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.data import ImageSet
 from bench.evaluation.evaluator import identities_of
 from bench.evaluation.feature_sets import SetScore
-from bench.evaluation.samples import SampleSpread, expected_inside
+from bench.evaluation.stochastic_samples import SampleSpread, expected_inside
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.train import TrainedModel
@@ -154,14 +154,14 @@ def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:
     return where
 
 
-def places_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+def machines_of(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return where a recorded cell was computed: its evaluation, and every machine that had a part in its training.
 
     Manifests of earlier versions name one place, as ``numerics``.
 
-    >>> places_of({"where": {"threads": 2}, "training": {"where": [{"threads": 8}]}})
+    >>> machines_of({"where": {"threads": 2}, "training": {"where": [{"threads": 8}]}})
     [{'threads': 2}, {'threads': 8}]
-    >>> places_of({"numerics": {"threads": 2}, "training": None})
+    >>> machines_of({"numerics": {"threads": 2}, "training": None})
     [{'threads': 2}]
     """
     evaluated = entry.get("where", entry.get("numerics"))

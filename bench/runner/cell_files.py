@@ -17,7 +17,7 @@ import masks.bank
 from bench.errors import DiskError
 from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
-from bench.evaluation.samples import SampleSpread
+from bench.evaluation.stochastic_samples import SampleSpread
 from bench.runner import cell_entries, manifest_writer
 from bench.runner.manifest_writer import PICTURES
 from bench.runner.plan import Cell

@@ -24,13 +24,13 @@ from typing import Any
 
 import masks.registry
 from bench import code_digest
-from bench.code_digest import CodeDigest, Place, SourceTree
+from bench.code_digest import CodeDigest, QualifiedName, SourceTree
 from bench.config import json_digest
 from bench.evaluation.metrics import DistributionMetric, ImageMetric
 from models.base import InpaintingModel
 
 #: What a training does beside the model's own code.
-_TRAINING_CODE: tuple[Place, ...] = (
+_TRAINING_CODE: tuple[QualifiedName, ...] = (
     ("bench.training.train_step", "TrainStep.run"),
     ("bench.training.optimizers", "Optimizers.enter_phase"),
     ("bench.training.optimizers", "Optimizers.set_modes"),
@@ -41,18 +41,21 @@ _TRAINING_CODE: tuple[Place, ...] = (
     ("masks.bank", "draw_bank"),
 )
 #: What an evaluation does beside the model's completion and the metrics.
-_EVALUATION_CODE: tuple[Place, ...] = (
+_EVALUATION_CODE: tuple[QualifiedName, ...] = (
     ("bench.evaluation.evaluator", "evaluate_model"),
     ("bench.training.model_setup", "build_model"),
     ("masks.registry", "draw_masks"),
 )
 #: The same where several samples of an image are drawn.
-_SAMPLES_CODE: tuple[Place, ...] = (("bench.evaluation.samples", "evaluate_samples"), *_EVALUATION_CODE[1:])
+_SAMPLES_CODE: tuple[QualifiedName, ...] = (
+    ("bench.evaluation.stochastic_samples", "evaluate_samples"),
+    *_EVALUATION_CODE[1:],
+)
 #: Methods of a model that are called by others.
 _MODEL_METHODS = ("phases", "complete", "loss")
 #: Where every search stops: tables of all masks and metrics, whose entries count one by one; names, which keys hold as
 #: they are; and how mask images are read, since their pixels are in the keys.
-_STOPS: tuple[Place, ...] = (
+_STOPS: tuple[QualifiedName, ...] = (
     ("masks.kinds", "KINDS"),
     ("masks.registry", "_import_families"),
     ("masks.registry", "resolve_masks"),
@@ -60,8 +63,8 @@ _STOPS: tuple[Place, ...] = (
     ("bench.evaluation.metrics", "_REGISTERED"),
 )
 #: Drawing from a folder counts where a mask is a folder's alone, and collecting features for metrics of sets alone.
-_FROM_FOLDER: Place = ("masks.folder", "draw_from_folder")
-_OF_SETS: Place = ("bench.evaluation.feature_sets", "FeatureCollector")
+_FROM_FOLDER: QualifiedName = ("masks.folder", "draw_from_folder")
+_OF_SETS: QualifiedName = ("bench.evaluation.feature_sets", "FeatureCollector")
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def training_code(
     # By function and not by name: two names may share one function with other arguments, which are added
     # below.
     drawn = [masks.registry.mask_function(name) for name in train_masks]
-    functions = [code_digest.place_of(function) for function in drawn]
+    functions = [code_digest.qualified_name(function) for function in drawn]
     # The trainer calls the methods by name from modules outside of this closure, so they are mentioned here.
     code = code_digest.closure(
         tree, [place, *_TRAINING_CODE, *functions], {*_MODEL_METHODS, *mentions}, _stops(functions)
@@ -122,7 +125,7 @@ def evaluation_code(
     """Return the digest of the code that completes test images under ``mask``, besides model and metrics."""
     tree = tree or code_digest.program_source()
     drawn = masks.registry.mask_function(mask)
-    function = code_digest.place_of(drawn)
+    function = code_digest.qualified_name(drawn)
     evaluation = _SAMPLES_CODE if several_samples else _EVALUATION_CODE
     # Features are collected only for metrics of sets, and belong to the keys of those.
     code = code_digest.closure(tree, [*evaluation, function], (), [*_stops([function]), _OF_SETS])
@@ -134,7 +137,7 @@ def metric_code(metric: ImageMetric | DistributionMetric, tree: SourceTree | Non
     tree = tree or code_digest.program_source()
     # All callables of the entry: beside the function, its preparation, which loads weights and scales images.
     functions = [value for value in vars(metric).values() if callable(value)]
-    places = [code_digest.place_of(function) for function in functions]
+    places = [code_digest.qualified_name(function) for function in functions]
     module = metric.function.__module__
     if tree.module(module) is None:  # a file that another distribution adds to the package of metrics
         tree, known = tree.with_file(Path(inspect.getfile(metric.function)))
@@ -143,7 +146,7 @@ def metric_code(metric: ImageMetric | DistributionMetric, tree: SourceTree | Non
     return _with_arguments(code_digest.closure(tree, [*places, *of_sets], (), _STOPS), functions)
 
 
-def _stops(functions: Iterable[Place]) -> list[Place]:
+def _stops(functions: Iterable[QualifiedName]) -> list[QualifiedName]:
     return [*_STOPS, *([] if _FROM_FOLDER in functions else [_FROM_FOLDER])]
 
 
@@ -154,7 +157,7 @@ def _with_arguments(code: CodeDigest, functions: Iterable[Callable[..., Any]]) -
     return dataclasses.replace(code, digest=json_digest([code.digest, fixed])) if any(fixed) else code
 
 
-def model_place(model: type[InpaintingModel], tree: SourceTree) -> tuple[SourceTree, Place]:
+def model_place(model: type[InpaintingModel], tree: SourceTree) -> tuple[SourceTree, QualifiedName]:
     """Return a tree that knows the file of a model's class, and where in it the class is defined."""
     known = tree.module(model.__module__)
     if known is not None:

@@ -18,7 +18,7 @@ from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import find_protocol
-from bench.runner.cell_entries import places_of, replaces
+from bench.runner.cell_entries import machines_of, replaces
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
 from bench.runner.plan import Plan
@@ -77,9 +77,9 @@ class Manifest:
         compared with the first of them.
         """
         done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
-        first = next((place for cell in done for place in places_of(cell)), None)
+        first = next((place for cell in done for place in machines_of(cell)), None)
         here = first if self._where is None else self._where
-        return sorted({c["label"] for c in done if any(w != here for w in places_of(c))})
+        return sorted({c["label"] for c in done if any(w != here for w in machines_of(c))})
 
     def add(self, entry: dict[str, Any], *, stored: bool = False) -> None:
         """Add a cell; it replaces an earlier one of the same model, mask, training mask and seed.
@@ -146,7 +146,7 @@ class Manifest:
     def _tell_where_others_computed(self) -> None:
         """Of a run whose cells other machines computed, put what these agree on in the place of the head's own."""
         done = [c for c in self.value["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
-        places = [place for cell in done for place in places_of(cell)]
+        places = [place for cell in done for place in machines_of(cell)]
         if self._where is not None or not places:
             return
         agreed = {k: v for k, v in places[0].items() if all(place.get(k) == v for place in places)}

@@ -18,7 +18,7 @@ from bench.errors import BenchError, UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import PROTOCOLS
 from bench.runner.callbacks import RunCallbacks
-from bench.runner.cell_entries import evaluated_where, places_of
+from bench.runner.cell_entries import evaluated_where, machines_of
 from bench.runner.keys import describe_where
 from bench.runner.prepare import PreparedRun, prepare_run
 from bench.runner.run import execute_plan
@@ -146,7 +146,7 @@ def _check(
                 f"mask {mask} is drawn otherwise (here version {masks.registry.mask_info(mask).version})"
             )
     # Each machine that had a part, in training or evaluation; differences that repeat are said once.
-    places = (place for cell in record.cells for place in places_of(cell))
+    places = (place for cell in record.cells for place in machines_of(cell))
     elsewhere = "; ".join(dict.fromkeys(d for place in places for d in describe_where(place, context.where)))
     if elsewhere and exact:
         wrong.append(

@@ -13,7 +13,7 @@ from bench.config import Request
 from bench.errors import DiskError, UsageError
 from bench.runner import cell_entries, cell_files, estimate, manifest_writer
 from bench.runner.callbacks import RunCallbacks
-from bench.runner.launchers import run_in_slots
+from bench.runner.local_jobs import run_in_slots
 from bench.runner.plan import Cell, unique_trainings
 from bench.runner.prepare import PreparedRun, experiment_name, prepare_run
 from bench.runner.run_folder import RunFolder

@@ -17,7 +17,7 @@ from bench.evaluation import evaluator
 from bench.evaluation.image_batch import NotFiniteError
 from bench.profiling.flops import count_operations
 from bench.profiling.peak_memory import PeakMemory
-from bench.runner import diagnostics
+from bench.runner import training_instabilities
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.context import RunContext
 from bench.runner.fit import fit_baseline
@@ -351,7 +351,7 @@ def _training_record(
             name: sum(p.numel() for p in network.parameters()) for name, network in model.networks.items()
         },
         "multiply_accumulates": macs,
-        "events": diagnostics.training_events(log.read()),
+        "events": training_instabilities.find_instabilities(log.read()),
         # The record vouches for the log as it was at the end; a report can tell when lines are missing or
         # changed.
         "log": {

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import masks.registry
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, DiskError, UsageError
-from bench.evaluation import evaluator, samples
+from bench.evaluation import evaluator, stochastic_samples
 from bench.runner import cell_files
 from bench.runner.context import RunContext
 from bench.runner.keys import describe_where
@@ -175,7 +175,7 @@ class CellComputer:
 
     def measure(
         self, cell: Cell, metrics: Sequence[str]
-    ) -> tuple[evaluator.EvaluationResult, samples.SampleSpread | None]:
+    ) -> tuple[evaluator.EvaluationResult, stochastic_samples.SampleSpread | None]:
         """Complete the test images with what :meth:`train` gave last, and measure ``metrics``.
 
         Returns:
@@ -192,7 +192,7 @@ class CellComputer:
         ready = {name: function for name, function in self._prepared.metrics.items() if name in metrics}
         sets = [metric for metric in self._prepared.sets if metric.info.name in metrics]
         if cell.samples > 1:
-            return samples.evaluate_samples(
+            return stochastic_samples.evaluate_samples(
                 model, test, compute, ready, cell.samples, sets=sets, on_progress=progress
             )
         return evaluator.evaluate_model(model, test, compute, ready, sets=sets, on_progress=progress), None

@@ -1,7 +1,8 @@
 """One optimization step: one generator forward, then zero, loss, backward, step for each network of the phase.
 
-A discriminator sees the completion detached. The generator sees the updated discriminator and leaves no gradient in it,
-since ``backward`` is restricted to the generator's parameters.
+The order of the networks is the phase's (``phases()`` of the model). A discriminator sees the completion detached. The
+generator sees the updated discriminator and leaves no gradient in it, since ``backward`` is restricted to the
+generator's parameters.
 """
 
 from __future__ import annotations

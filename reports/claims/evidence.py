@@ -16,7 +16,7 @@ from reports.claims.power import MAX_SEEDS, POWER, measure_spread, seeds_to_deci
 from reports.statistics.bootstrap import CONFIDENCE, Floats, cluster_codes
 from reports.statistics.intervals import Estimate, seed_interval
 from reports.statistics.multiplicity import ALPHA
-from reports.statistics.paired_differences import PairedDifference
+from reports.statistics.pair_verdicts import PairedDifference
 from reports.statistics.scores import Scores
 
 Leaning = Literal["for", "against", "neither"]

@@ -33,7 +33,8 @@ from reports.claims.paper import CLAIMS, SSIM_CONVENTIONS, Claim, ClaimCompariso
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.paired_differences import PairedDifference, compare_families
+from reports.statistics.pair_verdicts import PairedDifference
+from reports.statistics.paired_differences import compare_families
 from reports.statistics.scores import Scores, group_scores
 
 __all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "evaluate_claims"]

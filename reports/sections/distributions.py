@@ -13,7 +13,7 @@ from reports.claims.paper import MASK as PAPER_MASK
 from reports.claims.paper import published_value
 from reports.context import MetricView, ReportContext
 from reports.sections import Plot, ReportSection
-from reports.statistics.paired_differences import probability_of_superiority
+from reports.statistics.effect_sizes import probability_of_superiority
 from reports.statistics.scores import Scores
 from reports.svg import apply_style
 

@@ -10,7 +10,7 @@ import numpy as np
 from reports.context import MethodView, MetricView, ReportContext
 from reports.images import SampleRow, ShownImages, load_shown_images
 from reports.sections import ReportSection
-from reports.statistics.samples import sample_spread, summarize_samples
+from reports.statistics.stochastic_samples import sample_spread, summarize_samples
 
 
 def build_samples(context: ReportContext) -> dict[str, Any] | None:

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.results.experiment import Experiment
-from reports.statistics.paired_differences import (
-    Comparison,
-    PairedDifference,
-    correct_family,
-    measure_difference,
-)
+from reports.statistics.pair_verdicts import Comparison, PairedDifference, correct_family
+from reports.statistics.paired_differences import measure_difference
 from reports.statistics.scores import group_scores, is_higher_better
 from reports.statistics.summary import distribution_scores
 
@@ -33,7 +29,7 @@ class ExperimentComparison:
 
     Attributes:
         differences: one row for each mask, method and metric of both: ``mask``, ``label``, ``train_mask``,
-            ``metric``, then the fields of :class:`reports.statistics.paired_differences.PairedDifference`; the first
+            ``metric``, then the fields of :class:`reports.statistics.pair_verdicts.PairedDifference`; the first
             experiment is ``a``.
         refused: what could not be compared, and why, one sentence each.
     """

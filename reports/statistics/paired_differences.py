@@ -1,8 +1,6 @@
-"""Paired differences between methods: how large, how certain, and whether they are decided.
+"""Paired differences between methods: how large, and how certain.
 
-A difference is *decided* where its p-value, corrected by Holm's procedure for every comparison of its family, is
-below 5 %. A family holds all pairs of one kind for one metric on one mask: all pairs of trained models, all
-pairs of a trained model and a training-free baseline, or all pairs of baselines.
+Whether a difference is decided is judged in :mod:`reports.statistics.pair_verdicts`.
 """
 
 from __future__ import annotations
@@ -11,11 +9,10 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from reports.statistics.bootstrap import (
     RESAMPLES,
@@ -23,92 +20,20 @@ from reports.statistics.bootstrap import (
     bootstrap_p_value,
     cluster_bootstrap_means,
     cluster_codes,
-    cluster_sums,
     percentile_interval,
 )
+from reports.statistics.effect_sizes import effect_size, probability_of_superiority
 from reports.statistics.intervals import MIN_SEEDS, seed_interval
-from reports.statistics.multiplicity import ALPHA, holm_correction, holm_thresholds
+from reports.statistics.pair_verdicts import (
+    BASELINE_PAIRS,
+    MIXED_PAIRS,
+    TRAINED_PAIRS,
+    Comparison,
+    PairedDifference,
+    correct_family,
+    too_few_trainings,
+)
 from reports.statistics.scores import Scores, group_scores, is_higher_better, resample_together
-
-#: Names of the families that a difference can belong to.
-TRAINED_PAIRS = "all pairs of trained models"
-MIXED_PAIRS = "all pairs of a trained model and a baseline"
-BASELINE_PAIRS = "all pairs of baselines"
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Method ``a`` minus method ``b`` on the images that both have.
-
-    Attributes:
-        a, b: labels.
-        difference: mean of ``a`` minus mean of ``b``, in the metric's unit.
-        low, high: 95 % interval, for this comparison alone.
-        interval: ``seeds and images``, or ``images`` where a trained side has a single seed.
-        n_images, n_identities: paired images and their clusters.
-        seeds_a, seeds_b: trainings of each.
-        superiority: probability that ``a`` beats ``b`` on an image (ties count half), in the metric's direction.
-        effect: standardized mean difference of identities (Cohen's d_z), positive where ``a`` is better.
-        p_value: two-sided, of no difference, by inverting the interval; NaN below three trainings.
-        family: what the correction is over.
-        family_size: comparisons in the family that have a p-value.
-        p_holm: ``p_value`` corrected for the family (Holm 1979).
-        smallest_gap: smallest difference that would have been decided at the observed spread.
-        verdict: ``a better``, ``b better`` or ``inconclusive``.
-        reason: why it is inconclusive, else empty.
-    """
-
-    a: str
-    b: str
-    difference: float
-    low: float
-    high: float
-    interval: str
-    n_images: int
-    n_identities: int
-    seeds_a: int
-    seeds_b: int
-    superiority: float
-    effect: float
-    p_value: float
-    family: str = "this comparison alone"
-    family_size: int = 0
-    p_holm: float = math.nan
-    smallest_gap: float = math.nan
-    verdict: str = "inconclusive"
-    reason: str = ""
-
-    def reversed(self) -> PairedDifference:
-        """Return ``b`` minus ``a``."""
-        swapped = {"a better": "b better", "b better": "a better"}
-        return dataclasses.replace(
-            self,
-            a=self.b,
-            b=self.a,
-            difference=-self.difference,
-            low=-self.high,
-            high=-self.low,
-            seeds_a=self.seeds_b,
-            seeds_b=self.seeds_a,
-            superiority=1 - self.superiority,
-            effect=-self.effect,
-            verdict=swapped.get(self.verdict, self.verdict),
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A difference before its correction.
-
-    Attributes:
-        line: the difference, without a verdict.
-        higher_is_better: direction of the metric.
-        reach: p -> distance from the estimate to the limit of the ``1 - p`` interval that faces zero.
-    """
-
-    line: PairedDifference
-    higher_is_better: bool
-    reach: Callable[[float], float]
 
 
 def compare_scores(
@@ -162,14 +87,10 @@ def measure_difference(
     # difference keeps the metric's own sign.
     sign = 1.0 if higher_is_better else -1.0
     low, high, kind, p_value, reach = _interval(a, b, codes, clusters, resamples, resampled)
-    few = [side for side in (a, b) if side.trained and len(side.seeds) < MIN_SEEDS]
-    reason = ""
-    if few:
+    reason = too_few_trainings(a, b)
+    if reason:
         # No p-value beside "inconclusive": one over images would answer another question than the one asked.
         p_value = math.nan
-        reason = f"fewer than {MIN_SEEDS} trainings: " + " and ".join(
-            f"{side.label} has {len(side.seeds)}" for side in few
-        )
     line = PairedDifference(
         a=a.label,
         b=b.label,
@@ -209,52 +130,6 @@ def _interval(
     limits = percentile_interval(drawn, clusters)
     p_value = bootstrap_p_value(drawn[:, 0], clusters)
     return float(limits[0][0]), float(limits[1][0]), "images", p_value, reach
-
-
-def correct_family(compared: Sequence[Comparison], family: str) -> list[PairedDifference]:
-    """Give every comparison of a family its corrected p-value, smallest decidable gap and verdict.
-
-    Args:
-        compared: all comparisons of the family.
-        family: its name.
-    """
-    p_values = [c.line.p_value for c in compared]
-    corrected, thresholds = holm_correction(p_values), holm_thresholds(p_values)
-    size = int(np.isfinite(corrected).sum())
-    found = []
-    for comparison, p_holm, threshold in zip(compared, corrected, thresholds, strict=True):
-        line = comparison.line
-        # The widest interval that Holm would have judged this comparison by: a difference just
-        # beyond its reach would have been decided.
-        gap = math.nan if math.isnan(threshold) else comparison.reach(float(threshold))
-        verdict, reason = _pair_verdict(comparison, float(p_holm), size)
-        found.append(
-            dataclasses.replace(
-                line,
-                family=family,
-                family_size=size,
-                p_holm=float(p_holm),
-                smallest_gap=gap,
-                verdict=verdict,
-                reason=reason,
-            )
-        )
-    return found
-
-
-def _pair_verdict(comparison: Comparison, p_holm: float, size: int) -> tuple[str, str]:
-    line = comparison.line
-    if line.reason:
-        return "inconclusive", line.reason
-    if math.isnan(p_holm):
-        return "inconclusive", "no interval"
-    if p_holm < ALPHA:
-        a_is_better = (line.difference > 0) == comparison.higher_is_better
-        return ("a better" if a_is_better else "b better"), ""
-    # Decided if it were the only comparison, but not among so many.
-    if line.p_value < ALPHA:
-        return "inconclusive", f"not after Holm's correction for {size} comparisons (p = {p_holm:.2g})"
-    return "inconclusive", "the interval includes zero"
 
 
 def paired_differences(
@@ -393,48 +268,3 @@ def method_names(methods: Sequence[Scores]) -> dict[tuple[str, str], str]:
         m.key: f"{m.label} (trained on {m.train_mask})" if labels.count(m.label) > 1 else m.label
         for m in methods
     }
-
-
-# Effect sizes of paired scores whose images are clustered by identity.
-
-
-def cluster_means(values: ArrayLike, codes: NDArray[np.int64]) -> Floats:
-    """Average ``values (N,)`` within each cluster: ``(C,)``.
-
-    Examples:
-        >>> cluster_means([1.0, 3.0, 5.0], np.array([0, 0, 1])).tolist()
-        [2.0, 5.0]
-    """
-    count = int(codes.max()) + 1
-    sums: Floats = cluster_sums(values, codes, count)[0]
-    return sums / np.bincount(codes, minlength=count)
-
-
-def probability_of_superiority(a: Floats, b: Floats) -> float:
-    """Estimate how often a training of ``a (S, N)`` scores higher than one of ``b (T, N)`` on the same image.
-
-    Over images and all pairs of trainings; ties count half.
-
-    Examples:
-        >>> probability_of_superiority(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[0.0, 2.0, 4.0, 1.0]]))
-        0.625
-    """
-    total = 0.0
-    for row in np.atleast_2d(a):
-        for other in np.atleast_2d(b):
-            total += float(np.mean(row > other)) + 0.5 * float(np.mean(row == other))
-    return total / (len(np.atleast_2d(a)) * len(np.atleast_2d(b)))
-
-
-def effect_size(differences: ArrayLike, codes: NDArray[np.int64]) -> float:
-    """Compute Cohen's d_z: mean over standard deviation of the identities' mean differences.
-
-    NaN where that deviation is zero.
-
-    Examples:
-        >>> round(effect_size([1.0, 3.0, 5.0, 7.0], np.array([0, 0, 1, 1])), 3)
-        1.414
-    """
-    means = cluster_means(differences, codes)
-    deviation = float(means.std(ddof=1)) if len(means) > 1 else 0.0
-    return float(means.mean()) / deviation if deviation > 0 else float("nan")

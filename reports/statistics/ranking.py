@@ -21,13 +21,8 @@ import pandas as pd
 
 from reports.statistics.bootstrap import RESAMPLES
 from reports.statistics.intervals import MIN_SEEDS
-from reports.statistics.paired_differences import (
-    PairedDifference,
-    compare_families,
-    correct_family,
-    measure_difference,
-    method_names,
-)
+from reports.statistics.pair_verdicts import PairedDifference, correct_family
+from reports.statistics.paired_differences import compare_families, measure_difference, method_names
 from reports.statistics.scores import Scores, group_scores
 
 #: Name of the family that the comparisons with the bar make.

@@ -44,7 +44,7 @@ from bench.data.sources.base import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo
-from bench.runner import cell_files, diagnostics
+from bench.runner import cell_files, training_instabilities
 from bench.runner.manifest_writer import CELL_RECORD
 from bench.runner.plan import Cell
 from bench.runner.reproduce import MetricComparison, Reproduction, read_record, reproduction_as_json
@@ -380,7 +380,7 @@ def _train_log(folder: Path) -> Target:
         log = TrainLog(path)
         read = log.read()
         assert all(type(line["step"]) is int for line in read)
-        diagnostics.training_events(read)
+        training_instabilities.find_instabilities(read)
         log.rewind(6)
         assert all(line["step"] <= 6 for line in log.read())
         read_train_log(path)

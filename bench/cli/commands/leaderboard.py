@@ -28,7 +28,7 @@ def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
     checks is listed with the reason. An experiment counts as reproduced where the output of 'bench reproduce
     --json' is kept as reproduction.json beside its manifest.
     """
-    from bench.ledger.entries import write_leaderboard
+    from bench.ledger.leaderboard_entries import write_leaderboard
 
     page, shown, problems = write_leaderboard(places, output)
     for name, reason in problems:

@@ -259,7 +259,7 @@ class DataSource(ABC):
 
 
 @dataclass(frozen=True)
-class Source:
+class FoundImages:
     """The images of a data source that were found.
 
     Attributes:

@@ -23,7 +23,7 @@ from bench.data.transforms import decode_image
 from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting import job
 from bench.inpainting.photo import Photo, read_photo
-from bench.inpainting.tiling import ImageCompleter, complete_tiled, plan_windows
+from bench.inpainting.tiling import ImageCompleter, complete_tiled, plan_tiles
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.run import run_experiment
 from bench.training.device import Compute
@@ -114,7 +114,7 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
         hole[0, 0] = False
 
     def mean_of_known(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Sees every known pixel of its window; marks what it fills by more than 1."""
+        """Sees every known pixel of its tile; marks what it fills by more than 1."""
         known = 1 - mask
         mean = (image * known).sum((1, 2, 3), keepdim=True) / known.sum((1, 2, 3), keepdim=True).clamp(min=1)
         return torch.where(mask > 0.5, 2 + mean, image)
@@ -131,11 +131,11 @@ def test_what_lies_under_the_hole_never_reaches_the_model(
 def test_a_centered_window_holds_its_part_within_the_middle_half() -> None:
     hole = np.zeros((300, 400), bool)
     hole[250:290, 5:95] = True
-    labels, (window,) = plan_windows(hole, 64, 64 / 30, centered_hole=32)
+    labels, (tile,) = plan_tiles(hole, 64, 64 / 30, centered_hole=32)
     assert labels.max() == 1
-    quarter = window.side / 4
-    assert window.left + quarter <= 5
-    assert window.left + 3 * quarter >= 95
+    quarter = tile.side / 4
+    assert tile.left + quarter <= 5
+    assert tile.left + 3 * quarter >= 95
 
 
 @settings(deadline=None, max_examples=60)
@@ -189,9 +189,9 @@ def test_a_photo_like_the_test_images_is_completed_like_one(box: Box | None, hol
 def test_specks_share_windows() -> None:
     hole = np.zeros((256, 256), bool)
     hole[::8, ::8] = True
-    _, windows = plan_windows(hole, 64, 2.0)
-    assert len(windows) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
-    assert sorted(p for w in windows for p in w.parts) == list(range(1, 1025))
+    _, tiles = plan_tiles(hole, 64, 2.0)
+    assert len(tiles) <= 1024 // 8  # the part in the middle keeps its context, a few round it come along
+    assert sorted(p for w in tiles for p in w.parts) == list(range(1, 1025))
 
 
 @pytest.mark.parametrize(

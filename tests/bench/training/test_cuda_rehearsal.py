@@ -28,7 +28,7 @@ from bench.evaluation.lpips import lpips_distance
 from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
 from bench.perf.gpu_estimates import count_phases
 from bench.profiling.rehearsal import OperatorTrace, rehearse_cuda
-from bench.runner import batch_size, launchers, prepare
+from bench.runner import batch_size, local_jobs, prepare
 from bench.runner.context import RunContext
 from bench.runner.plan import load_models
 from bench.runner.run_folder import RunFolder
@@ -371,7 +371,7 @@ def test_the_launcher_gives_each_job_its_share_of_a_gpu(
 
     spawn = SimpleNamespace(Process=Process, Queue=queue.Queue)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(launchers.multiprocessing, "get_context", lambda _: spawn)
+    monkeypatch.setattr(local_jobs.multiprocessing, "get_context", lambda _: spawn)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
@@ -387,7 +387,7 @@ def test_the_launcher_gives_each_job_its_share_of_a_gpu(
     prepared = prepare.prepare_run(asked, Recorder())
     assert prepared.context.compute.memory_share == pytest.approx(share)
     units = open_units(prepared, dict.fromkeys([cell.key for cell in prepared.plan.cells]))
-    launchers.run_in_slots(prepared, units)
+    local_jobs.run_in_slots(prepared, units)
     assert sorted(started) == [(gpu, pytest.approx(share)) for gpu in ("0", "1") for _ in range(3)]
 
 

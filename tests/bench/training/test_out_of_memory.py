@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.runner import diagnostics
+from bench.runner import training_instabilities
 from bench.training import checkpoint
 from bench.training.data_loader import StepBatches
 from bench.training.phase_schedule import Intervals
@@ -48,7 +48,7 @@ def test_the_micro_batch_is_halved_and_the_training_is_the_one_asked_for_in_halv
     halves.train()
     for name, value in weights(halves).items():
         assert torch.equal(weights(trainer)[name], value), name
-    (event,) = diagnostics.training_events(trainer.metric_logger.log.read())
+    (event,) = training_instabilities.find_instabilities(trainer.metric_logger.log.read())
     assert (event["step"], event["kind"]) == (1, "out of memory")
     assert "4 images at once did not fit: 2 at once" in event["detail"]
     assert len(said) == 1
@@ -114,7 +114,7 @@ def test_a_resumed_training_goes_on_in_halves_and_tells_the_event_once(tmp_path:
     limit(second, 2, ERRORS[0], step=3)
     second.train()
     assert all(torch.equal(weights(whole)[k], v) for k, v in weights(second).items())
-    assert len(diagnostics.training_events(second.metric_logger.log.read())) == 1
+    assert len(training_instabilities.find_instabilities(second.metric_logger.log.read())) == 1
 
 
 def test_what_is_drawn_for_a_batch_is_the_same_in_pieces(tmp_path: Path) -> None:

@@ -28,13 +28,10 @@ from reports.statistics.bootstrap import (
     cluster_sums,
     percentile_interval,
 )
+from reports.statistics.effect_sizes import effect_size, probability_of_superiority
 from reports.statistics.intervals import seed_interval
 from reports.statistics.multiplicity import holm_correction, holm_thresholds
-from reports.statistics.paired_differences import (
-    effect_size,
-    paired_differences,
-    probability_of_superiority,
-)
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.scores import group_scores
 from tests.reports.synthetic import make_rows
 

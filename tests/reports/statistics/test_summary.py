@@ -7,12 +7,8 @@ import pandas as pd
 import pytest
 
 from reports.statistics.multiplicity import holm_correction
-from reports.statistics.paired_differences import (
-    BASELINE_PAIRS,
-    MIXED_PAIRS,
-    TRAINED_PAIRS,
-    paired_differences,
-)
+from reports.statistics.pair_verdicts import BASELINE_PAIRS, MIXED_PAIRS, TRAINED_PAIRS
+from reports.statistics.paired_differences import paired_differences
 from reports.statistics.scores import group_scores
 from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_rows

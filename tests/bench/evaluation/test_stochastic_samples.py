@@ -14,10 +14,10 @@ import torch
 import masks.registry
 from bench.data import ImageSet
 from bench.data.procedural_faces import render_faces
-from bench.evaluation import evaluator, samples
+from bench.evaluation import evaluator, stochastic_samples
 from bench.evaluation.image_batch import to_uint8
 from bench.evaluation.metrics import prepare_metrics
-from bench.evaluation.samples import evaluate_samples, expected_inside, share_inside
+from bench.evaluation.stochastic_samples import evaluate_samples, expected_inside, share_inside
 from bench.training.device import select_device
 from models.base import Batch, Budget, Task
 from models.diffusion import Diffusion, DiffusionConfig
@@ -62,7 +62,7 @@ def test_set(images: ImageSet) -> evaluator.TestSet:
 
 def evaluate(
     model: Diffusion, test: evaluator.TestSet, count: int
-) -> tuple[evaluator.EvaluationResult, samples.SampleSpread]:
+) -> tuple[evaluator.EvaluationResult, stochastic_samples.SampleSpread]:
     ready, _ = prepare_metrics(["psnr_db", "hole_mae"], CPU)
     return evaluate_samples(model, test, select_device("cpu", "fp32"), ready, count)
 
@@ -82,10 +82,10 @@ def test_the_first_samples_of_the_pool_are_kept(trained: Diffusion, test_set: ev
     some = dataclasses.replace(test_set, pool=np.array([2, 7]))
     batch, _ = evaluator.evaluation_batch(some.images, some.masks, 0, CPU)
     result, spread = evaluate(trained, some, 6)
-    assert spread.pictures.shape == (2, samples.KEPT_SAMPLES, SIZE, SIZE, 3)
+    assert spread.pictures.shape == (2, stochastic_samples.KEPT_SAMPLES, SIZE, SIZE, 3)
     assert np.array_equal(spread.pictures[:, 0], result.pictures)
     with torch.inference_mode():
-        for number in range(samples.KEPT_SAMPLES):
+        for number in range(stochastic_samples.KEPT_SAMPLES):
             drawn = to_uint8(trained.sample(batch, number).composite)[[2, 7]]
             assert np.array_equal(spread.pictures[:, number], drawn.permute(0, 2, 3, 1).numpy())
     assert evaluate(trained, some, 2)[1].pictures.shape[1] == 2
@@ -103,7 +103,7 @@ def test_batches_of_1_7_and_16_give_the_same_bytes(
 ) -> None:
     results = []
     for size in (16, 1, 7):
-        for module in (evaluator, samples):
+        for module in (evaluator, stochastic_samples):
             monkeypatch.setattr(module, "EVALUATION_BATCH", size)
         results.append(evaluate(trained, test_set, 2))
     first, spread = results[0]
@@ -136,15 +136,15 @@ def test_only_the_hole_counts_and_a_truth_beside_all_samples_is_outside() -> Non
 
 def test_diversity_is_the_packages_spatial_lpips_over_the_hole(test_set: evaluator.TestSet) -> None:
     try:
-        samples.lpips_map(CPU)
-    except samples.MetricUnavailableError as error:
+        stochastic_samples.lpips_map(CPU)
+    except stochastic_samples.MetricUnavailableError as error:
         pytest.skip(str(error))
     rng = np.random.default_rng(0)
     drawn = [torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 64)).astype(np.uint8)) for _ in range(3)]
     mask = torch.zeros(2, 1, 64, 64)
     mask[0, :, 10:40, 20:50] = 1
     mask[1, :, :, :7] = 1
-    found = samples.lpips_between_samples(drawn, mask)
+    found = stochastic_samples.lpips_between_samples(drawn, mask)
     with warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
         import lpips
@@ -161,10 +161,10 @@ def test_diversity_is_the_packages_spatial_lpips_over_the_hole(test_set: evaluat
 def test_without_weights_there_is_no_diversity_but_the_reason(
     trained: Diffusion, test_set: evaluator.TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(device: torch.device) -> samples.LpipsMap:
-        raise samples.MetricUnavailableError("no weights")
+    def missing(device: torch.device) -> stochastic_samples.LpipsMap:
+        raise stochastic_samples.MetricUnavailableError("no weights")
 
-    monkeypatch.setattr(samples, "lpips_map", missing)
+    monkeypatch.setattr(stochastic_samples, "lpips_map", missing)
     _, spread = evaluate(trained, test_set, 2)
     assert spread.diversity == "no weights"
     assert np.isfinite(spread.inside).all()

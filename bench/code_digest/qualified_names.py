@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 #: Module and qualified name of a definition (``("models.glcic", "GLCIC.loss")``); of a module's own statements, ``""``.
-Place = tuple[str, str]
+QualifiedName = tuple[str, str]
 
 
-def place_of(function: Callable[..., Any] | type) -> Place:
+def qualified_name(function: Callable[..., Any] | type) -> QualifiedName:
     """Return where a function or class is defined; look through wrappers and partial applications.
 
     >>> import json
-    >>> place_of(json.JSONDecoder.decode)
+    >>> qualified_name(json.JSONDecoder.decode)
     ('json.decoder', 'JSONDecoder.decode')
     """
     function = _unwrap(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bench.runner.diagnostics import training_events
+from bench.runner.training_instabilities import find_instabilities
 
 
 def log(discriminator: list[float], generator: list[float] | None = None) -> list[dict[str, Any]]:
@@ -17,27 +17,27 @@ def log(discriminator: list[float], generator: list[float] | None = None) -> lis
 
 
 def test_a_sound_training_has_none() -> None:
-    assert training_events(log([0.9, 0.7, 0.5, 0.6, 0.4, 0.3, 0.5, 0.6])) == []
-    assert training_events([{"step": 1, "validation": {"psnr_db": 20.0}}]) == []
+    assert find_instabilities(log([0.9, 0.7, 0.5, 0.6, 0.4, 0.3, 0.5, 0.6])) == []
+    assert find_instabilities([{"step": 1, "validation": {"psnr_db": 20.0}}]) == []
 
 
 def test_a_discriminator_that_wins_for_long_is_noted_with_its_steps() -> None:
-    (event,) = training_events(log([0.9, 0.5, 0.004, 0.003, 0.002, 0.001, 0.001, 0.5]))
+    (event,) = find_instabilities(log([0.9, 0.5, 0.004, 0.003, 0.002, 0.001, 0.001, 0.5]))
     assert (event["step"], event["kind"]) == (30, "discriminator won")
     assert "from step 30 to 70" in event["detail"]
 
 
 def test_winning_once_is_not() -> None:
-    assert training_events(log([0.9, 0.5, 0.004, 0.5, 0.004, 0.5, 0.4, 0.5])) == []
+    assert find_instabilities(log([0.9, 0.5, 0.004, 0.5, 0.004, 0.5, 0.4, 0.5])) == []
 
 
 def test_a_discriminator_at_log_4_is_undecided() -> None:
-    (event,) = training_events(log([math.log(4) + 0.001 * (-1) ** i for i in range(8)]))
+    (event,) = find_instabilities(log([math.log(4) + 0.001 * (-1) ** i for i in range(8)]))
     assert event["kind"] == "discriminator undecided"
 
 
 def test_a_generator_whose_loss_explodes_is_noted_once() -> None:
-    (event,) = training_events(log([0.5] * 8, [1.0, 0.9, 0.8, 0.7, 0.7, 30.0, 60.0, 90.0]))
+    (event,) = find_instabilities(log([0.5] * 8, [1.0, 0.9, 0.8, 0.7, 0.7, 30.0, 60.0, 90.0]))
     assert (event["step"], event["kind"]) == (60, "generator diverged")
 
 
@@ -50,4 +50,4 @@ def test_damaged_lines_are_passed_over() -> None:
         {"step": 2, "terms": {"discriminator/loss": "0", "generator/loss": {}}},
         {"step": 2, "terms": {"discriminator/loss": None, "generator/loss": None}},
     ]
-    assert training_events([*damaged, sound]) == [sound["event"]]
+    assert find_instabilities([*damaged, sound]) == [sound["event"]]

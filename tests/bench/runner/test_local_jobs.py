@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.runner import launchers
+from bench.runner import local_jobs
 from bench.runner.run import run_experiment
 from models.template import template_source
 from tests.bench.runner.test_run import Recorder, request, rows
@@ -70,7 +70,7 @@ def test_what_does_not_fit_beside_others_is_trained_alone(
     workplace: Path, pictures_dir: Path, unet: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine has room for one job at a time: never two at once."""
-    monkeypatch.setattr(launchers, "free_bytes", lambda _: 1.0)
+    monkeypatch.setattr(local_jobs, "free_bytes", lambda _: 1.0)
     events: list[str] = []
 
     class Watching(Recorder):

@@ -32,7 +32,7 @@ _STATES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 )
 
 
-def training_events(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def find_instabilities(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return ``{"step", "kind", "detail"}`` for each sign found in the lines of ``train.jsonl``, by step.
 
     Events that the trainer logged itself (memory that ran out) are among them.

@@ -8,8 +8,8 @@ import pytest
 
 from reports.results.schema import mean_over_samples
 from reports.statistics.intervals import seed_interval
-from reports.statistics.samples import split_variance, summarize_samples
 from reports.statistics.scores import group_scores
+from reports.statistics.stochastic_samples import split_variance, summarize_samples
 from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_rows
 

@@ -18,7 +18,7 @@ from bench.data.cache import (
 )
 from bench.data.dataset import FACES, UNKNOWN, Dataset, DataSpec, ImageSet, Skipped, known_identities
 from bench.data.fingerprint import dataset_statistics, split_images
-from bench.data.sources import DataSource, Source, find_source
+from bench.data.sources import DataSource, FoundImages, find_source
 from bench.data.sources.procedural import ProceduralFaces
 from bench.data.transforms import CROPS, NO_FACE
 from bench.errors import DataError
@@ -74,7 +74,7 @@ def _faces(spec: DataSpec, progress: ProgressCallback, verify: bool) -> Dataset:
     return _dataset(spec, sets, pack, kind, name=kind.name, title=kind.title, split="by index")
 
 
-def _pictures(spec: DataSpec, source: Source, progress: ProgressCallback, verify: bool) -> Dataset:
+def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, verify: bool) -> Dataset:
     # Refused here, where one line says why, and not image by image after hours of decoding.
     _check_size(spec, source.kind)
     pack = cache_source(spec, source, progress, verify=verify)

@@ -1,0 +1,156 @@
+"""The way from a path to the images of a data source: a folder, a zip, or a download that was not unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.data.sources.base import (
+    DataSource,
+    FileTree,
+    FoundImages,
+    forget_open_zip,
+    is_other_archive,
+    is_packed,
+    open_tree,
+)
+from bench.data.sources.registry import data_sources
+from bench.errors import DataError
+from masks.image_files import IMAGE_SUFFIXES, escape_name, resolve_path
+
+
+def find_source(path: Path) -> FoundImages:
+    """Return the images at ``path`` as the first data source that recognizes them.
+
+    Raises:
+        DataError: nothing is there, no image, or a list that cannot be read.
+    """
+    # The zip may have been replaced since the last call in this process.
+    forget_open_zip()
+    path = resolve_path(str(path))
+    if not path.exists():
+        raise DataError(f"--data {path}: no such file or folder")
+    tree = open_tree(path)
+    # By source first: a known data set in a zip wins over the folder of images around it.
+    for kind in data_sources():
+        if (found := kind.select(tree)) is not None:
+            return _describe(kind, tree, found, _unused_zips(kind, tree, found))
+        for candidate in tree.open_zips(kind.zip_names):
+            if (found := kind.select(candidate)) is not None:
+                return _describe(kind, candidate, found)
+    # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
+    # Only a lone zip: of several, nobody could say which one is meant.
+    zips = list(tree.open_zips())
+    if len(zips) == 1:
+        for kind in data_sources():
+            if (found := kind.select(zips[0])) is not None:
+                return _describe(kind, zips[0], found)
+    reasons = [f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})"]
+    if len(zips) > 1:
+        reasons.append(
+            f"it holds zips, of which --data takes one: {_first_names(z.place.name for z in zips)}"
+        )
+    # A lone zip was looked into.
+    inner = zips[0] if len(zips) == 1 else tree
+    packed = [
+        name for name in inner.files.others
+        if (is_packed(name) if inner.place.is_file() else is_other_archive(name))
+    ]  # fmt: skip
+    if packed:
+        reasons.append(f"it holds archives that are not looked into: {_first_names(packed)}; unpack them")
+    if left_out := tree.files.left_out_sentence():
+        reasons.append(left_out)
+    raise DataError(f"--data {path}: {'; '.join(reasons)}")
+
+
+def _first_names(names: Iterable[str]) -> str:
+    return ", ".join(escape_name(name) for name in list(names)[:3])
+
+
+def _unused_zips(kind: DataSource, tree: FileTree, found: dict[str, str]) -> list[str]:
+    """Return a sentence for each zip of the same data set that holds more than the folder that is taken instead.
+
+    A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set.
+    """
+    sentences = []
+    for path in tree.zip_paths(kind.zip_names):
+        shown = escape_name(path)
+        try:
+            more = sorted({*(kind.select(open_tree(tree.place / path, tree)) or {})} - {*found})
+        except DataError:
+            sentences.append(f"{shown} is not used: it is no readable zip")
+        else:
+            if more:
+                sentences.append(
+                    f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
+                    f"({escape_name(more[0])} and so on); give it as --data to use it"
+                )
+    return sentences
+
+
+def _describe(
+    kind: DataSource, tree: FileTree, found: dict[str, str], notes: Sequence[str] = ()
+) -> FoundImages:
+    """Put together what is known of the images."""
+    notes = [*([sentence] if (sentence := tree.files.left_out_sentence()) else []), *notes]
+    paths: dict[str, str] = {}
+    # Sorted, so that of two files with one id the same one is kept on every file system.
+    for image_id, path in sorted(found.items()):
+        escaped = escape_name(image_id)
+        if escaped in paths:
+            notes.append(f"left out: {escaped}, which two pictures would be called")
+        paths.setdefault(escaped, path)
+    # Again, since escaping may have changed the order; ids are sorted everywhere.
+    paths = dict(sorted(paths.items()))
+    unnamed = [image_id for image_id in paths if image_id not in found]
+    if unnamed:
+        notes.append(f"{len(unnamed):,} file names are not UTF-8; they are called {unnamed[0]} and so on")
+    used = set(paths.values())
+    unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
+    if unused:
+        notes.append(f"{len(unused):,} pictures are not used: {escape_name(unused[0])} and so on")
+    partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
+    if identities and len(identities) < len(paths):
+        missing = len(paths) - len(identities)
+        notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
+    # A list that is there and gives nothing would otherwise be passed over in silence.
+    for what, stem in kind.lists.items():
+        lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]
+        if (
+            lists
+            and what in ("split", "identities")
+            and not {"split": partition, "identities": identities}[what]
+        ):
+            notes.append(f"{escape_name(lists[0])} is not used: it says nothing of these pictures")
+    for stem in kind.lists.values():
+        notes += _lists_of_other_names(tree, stem)
+    name, title = kind.called(tree)
+    return FoundImages(
+        kind=kind,
+        name=name,
+        title=title,
+        place=tree.place,
+        paths=paths,
+        partition=partition,
+        identities=identities,
+        attributes=kind.attributes(tree, paths),
+        unsafe=[escape_name(member) for member in tree.files.unsafe],
+        notes=notes,
+    )
+
+
+def _lists_of_other_names(tree: FileTree, stem: str) -> list[str]:
+    """Return a sentence about files that look like a list and are not read, where that list is not there.
+
+    Browsers and programs that download call it ``list (1).txt``, ``list.txt.txt`` or ``list.csv.zip``.
+    """
+    around = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
+    alike = [path for path in around if Path(path).name.lower().startswith(stem.lower())]
+    # The list itself is there: what lies beside it is a copy.
+    if any(Path(path).name.lower() in (f"{stem}.txt".lower(), f"{stem}.csv".lower()) for path in alike):
+        return []
+    return [
+        f"{escape_name(path)} is not read: to use it, {'unpack' if is_packed(path) else 'rename'} it, as {stem}.txt "
+        "or .csv"
+        for path in alike[:1]
+    ]
