@@ -161,6 +161,13 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that start many processes or repeat others at the paper's size: apart, pytest stays quick."""
+    install(session, "-e", ".[dev]")
+    session.run("pytest", "-n", "auto", "-m", "long", *session.posargs)
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """Proofs that take minutes: overfitting, fifty kills, statistics by simulation."""
     install(session, "-e", ".[dev]")

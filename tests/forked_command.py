@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -59,15 +59,23 @@ class ForkedCommand:
         cwd: Path | None = None,
         stdout: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.returncode: int | None = None
         streams, theirs = [], []
         for stream in (stdout, stderr):
-            read, write = os.pipe() if stream == subprocess.PIPE else (-1, os.open(os.devnull, os.O_WRONLY))
+            read = -1
+            if stream == subprocess.PIPE:
+                read, write = os.pipe()
+            elif stream == subprocess.DEVNULL:
+                write = os.open(os.devnull, os.O_WRONLY)
+            else:
+                write = os.dup(stream)
             streams.append(os.fdopen(read, encoding="utf-8") if read >= 0 else None)
             theirs.append(write)
         self.stdout, self.stderr = streams
-        request = {"words": list(words), "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
+        request = {"words": list(words), "cwd": str(cwd or Path.cwd())}
+        request["environment"] = dict(os.environ if environment is None else environment)
         self.pid = _interpreter().start(request, theirs)
         for write in theirs:
             os.close(write)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked_command import ForkedCommand
+
 
 @contextlib.contextmanager
 def working_in(folder: Path) -> Iterator[None]:
@@ -22,11 +24,24 @@ def working_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def shown_on_a_terminal(words: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """Return what a command, which must succeed, shows on a pseudo-terminal."""
+def shown_on_a_terminal(
+    words: Sequence[str], environment: Mapping[str, str], *, forked: bool = False
+) -> bytes:
+    """Return what a command, which must succeed, shows on a pseudo-terminal.
+
+    Args:
+        words: of the command.
+        environment: variables beside those of this process.
+        forked: from an interpreter that has imported everything, where the start itself is not what is tested.
+    """
     screen, line = pty.openpty()
-    command = [sys.executable, "-m", "bench", *words]
-    process = subprocess.Popen(command, stdout=line, stderr=line, env={**os.environ, **environment})
+    environment = {**os.environ, **environment}
+    process: ForkedCommand | subprocess.Popen[bytes]
+    if forked:
+        process = ForkedCommand(words, stdout=line, stderr=line, environment=environment)
+    else:
+        command = [sys.executable, "-m", "bench", *words]
+        process = subprocess.Popen(command, stdout=line, stderr=line, env=environment)
     os.close(line)
     shown = b""
     try:

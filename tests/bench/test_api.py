@@ -132,6 +132,7 @@ def test_wrong_values_are_one_line_before_anything_runs(
     assert not (workplace / "runs").exists()
 
 
+@pytest.mark.long
 def test_a_script_without_a_guard_trains_side_by_side(
     workplace: Path, unet: Path, pictures_dir: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_path_that_begins_with_the_directory(crowded: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not COMMAND.exists(), reason="needs the installed command")
 def test_torchrun_starts_the_command(crowded: Path, pictures_dir: Path) -> None:
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -58,6 +59,7 @@ def test_torchrun_starts_the_command(crowded: Path, pictures_dir: Path) -> None:
     assert done.stdout.count("report: ") == 1
 
 
+@pytest.mark.long
 def test_side_by_side_trainings_use_our_packages(crowded: Path, pictures_dir: Path) -> None:
     words = [
         "run",

@@ -28,6 +28,7 @@ SMALLER = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_drawings")
 def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")

@@ -52,6 +52,7 @@ def bench(copy: Path, workplace: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_one_run_uses_all_five(copy: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -73,6 +74,7 @@ def test_one_run_uses_all_five(copy: Path, tmp_path: Path) -> None:
     assert "Slowest training" in page
 
 
+@pytest.mark.long
 def test_lists_and_help_follow(copy: Path, tmp_path: Path) -> None:
     assert "hole_bias" in bench(copy, tmp_path, "list", "metrics")
     assert "band" in bench(copy, tmp_path, "list", "masks")

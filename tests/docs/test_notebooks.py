@@ -28,6 +28,7 @@ def outputs(cell: Any, kind: str) -> str:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs(path: Path, workplace: Path, kernel_sockets: None) -> None:
     nbformat = pytest.importorskip("nbformat")

@@ -19,7 +19,7 @@ from models.registry import ModelCard, ModelEntry
 NAMES = sorted(discovery.find_models())
 
 
-@pytest.mark.parametrize("size", [64, 160])
+@pytest.mark.parametrize("size", [64, pytest.param(160, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_keeps_the_contract(name: str, size: int) -> None:
     entry = discovery.load_model(name)

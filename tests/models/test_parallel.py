@@ -45,6 +45,7 @@ def _worker(rank: int, meeting: str, results: str) -> None:
     os._exit(0)
 
 
+@pytest.mark.long
 def test_two_processes_make_the_gradients_of_one(tmp_path: Path) -> None:
     results = tmp_path / "gradients.pt"
     multiprocessing.spawn(_worker, args=(str(tmp_path / "meeting"), str(results)), nprocs=2)  # type: ignore[no-untyped-call]

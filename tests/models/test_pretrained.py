@@ -55,6 +55,7 @@ def test_losses_and_their_weights_are_not_needed_to_complete() -> None:
     assert loaded.card["label"] == "PConv"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*PAPER, *MODERN])
 def test_torch_export_computes_the_same_pictures(name: str, tmp_path: Path) -> None:
     assert export.write_exported(make(name), tmp_path / "net.pt2", "torch-export") <= export.TOLERANCE

@@ -55,6 +55,7 @@ def test_every_script_is_among_them() -> None:
     assert {path.name for path in FOLDER.glob("*.py")} == set(SMALLEST)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_script_runs_at_its_smallest_size(
     name: str,

@@ -13,6 +13,7 @@ from benchmarks.table4 import STAGES, choices, stages
 from reports.claims.paper import CLAIMS
 
 
+@pytest.mark.long
 def test_every_stage_is_a_run_that_can_be_planned(
     workplace: Path, pictures_dir: Path, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

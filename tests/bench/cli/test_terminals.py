@@ -110,7 +110,10 @@ def test_colours_only_on_a_terminal_that_wants_them(workplace: Path) -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    [
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.long),
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
 )
 def test_an_ascii_terminal_gets_all_of_it(
     workplace: Path, pictures_dir: Path, environment: dict[str, str]

@@ -39,7 +39,9 @@ def experiments(workplace: Path) -> Path:
 
 def on_a_terminal(columns: int, words: list[str]) -> list[str]:
     """Return the lines that a command shows on a pseudo-terminal without colors."""
-    shown = shown_on_a_terminal(words, {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": str(columns)})
+    shown = shown_on_a_terminal(
+        words, {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": str(columns)}, forked=True
+    )
     return shown.decode().replace("\r", "").splitlines()
 
 

@@ -45,6 +45,7 @@ def test_two_jobs_give_the_numbers_of_none(
     assert names[0] == names[1]  # the same keys
 
 
+@pytest.mark.long
 def test_a_failing_job_leaves_the_others_alone(workplace: Path, pictures_dir: Path, unet: Path) -> None:
     broken = workplace / "broken.py"
     text = template_source("test-broken").replace(
@@ -66,6 +67,7 @@ def test_a_failing_job_leaves_the_others_alone(workplace: Path, pictures_dir: Pa
     assert "Traceback" in failed["error"]
 
 
+@pytest.mark.long
 def test_what_does_not_fit_beside_others_is_trained_alone(
     workplace: Path, pictures_dir: Path, unet: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +117,9 @@ def wait_for_logs(workplace: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
     workplace: Path, slow_jobs: list[str], signum: signal.Signals, code: int
 ) -> None:
@@ -129,6 +133,7 @@ def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_no_job_outlives_a_killed_run(workplace: Path, slow_jobs: list[str]) -> None:
     process = ForkedCommand(slow_jobs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for_logs(workplace)

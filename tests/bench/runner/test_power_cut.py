@@ -48,6 +48,7 @@ for words in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir: Path) -> None:
     trace = workplace / "trace"

@@ -58,6 +58,8 @@ CUDA = torch.device("cuda", 0)
 TRAINED = [
     name for name, found in find_models().items() if not {"untrained", "classical"} & set(found.card.groups)
 ]
+#: The models of Table 4.
+PAPERS_FOUR = {"context-encoder", "glcic", "pconv", "mgs-iim"}
 #: Stages of a training in which the host may wait; everything else is a step.
 MAY_WAIT = ("build", "report", "validate", "sample", "checkpoint", "enter phase")
 
@@ -144,8 +146,25 @@ def waits_in_steps(trace: OperatorTrace) -> list[str]:
     return [f"{w.reason} at {w.location}" for w in trace.waits if w.stage not in MAY_WAIT]
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
-@pytest.mark.parametrize("name", TRAINED)
+def trainings() -> list[Any]:
+    """Every model and preset; those that take the steps of another once more are for the session ``long``.
+
+    The ordinary tests have every model at one preset, and the four models of the paper at all of them.
+    """
+    presets = ("smoke", "quick", "paper")
+    return [
+        pytest.param(
+            name,
+            preset,
+            id=f"{name}-{preset}",
+            marks=() if preset == presets[i % 3] or name in PAPERS_FOUR else pytest.mark.long,
+        )
+        for i, name in enumerate(TRAINED)
+        for preset in presets
+    ]
+
+
+@pytest.mark.parametrize(("name", "preset"), trainings())
 def test_a_training_mixes_no_devices_and_no_step_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, preset: str
 ) -> None:

@@ -53,6 +53,7 @@ def launch(folder: Path, command: list[str], processes: int) -> subprocess.Compl
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
+@pytest.mark.long
 def test_gradients_and_running_statistics_are_those_of_one_process(tmp_path: Path) -> None:
     """All four models, every phase and network, batch-norm in training mode: exact but for rounding in float64."""
     done = launch(tmp_path, ["tests.bench.training.distributed_driver", str(tmp_path / "found.json")], 2)
@@ -62,6 +63,7 @@ def test_gradients_and_running_statistics_are_those_of_one_process(tmp_path: Pat
     assert max(found.values()) < 1e-9, found
 
 
+@pytest.mark.long
 def test_two_processes_train_and_evaluate_as_one_does(workplace: Path, pictures_dir: Path) -> None:
     """Through the command line, in float32: the first losses agree to 1e-4, the scores to 0.1 dB."""
     asked = [*UNET, "--data", str(pictures_dir), "--precision", "fp32", "--images-seen", "20"]
