@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from bench.data.dataset import DataSpec
-from bench.data.open_data import open_data
+from bench.data.open_dataset import open_data
 from bench.training import checkpoint
 from masks.registry import draw_masks
 from models import discovery

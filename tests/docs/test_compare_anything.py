@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.data import loading
+from bench.data import open_dataset
 from reports.results.experiment import load_experiment
 from reports.statistics.summary import summarize
 from tests.bench.cli.test_cli import bench
@@ -34,7 +34,7 @@ def test_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "FACES_COUNTS", (48, 8, 16))
+    monkeypatch.setattr(open_dataset, "FACES_COUNTS", (48, 8, 16))
     blocks = FENCE.findall(PAGE.read_text("utf-8"))
     scripts = [body for language, body in blocks if language == "python"]
     for name, script in zip(("complete.py", "one.py", "noisy.py"), scripts, strict=True):

@@ -169,7 +169,7 @@ HARMLESS: dict[str, Callable[[Sources], None]] = {
     **{
         path: _in(path)
         for path in (
-            "bench/data/open_data.py",
+            "bench/data/open_dataset.py",
             "bench/data/name_lists.py",
             "bench/data/sources/folder.py",
             "bench/runner/tensorboard.py",

@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image
 
 from bench.config import Request, resolve_config
-from bench.data import loading
+from bench.data import open_dataset
 from bench.data.procedural_faces import render_faces
 from bench.data.splits import TEST, TRAIN, VALIDATION, assign_split
 from bench.data.transforms import _face as find_face
@@ -67,7 +67,7 @@ def run(data: str, size: int, models: tuple[str, ...], crop: str) -> dict[str, d
 def test_a_model_that_cannot_take_a_size_is_a_cell_that_does_not_apply(
     workplace: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, size: int, kind: str
 ) -> None:
-    monkeypatch.setattr(loading, "FACES_COUNTS", (4, 2, 3))
+    monkeypatch.setattr(open_dataset, "FACES_COUNTS", (4, 2, 3))
     data, crop = ("faces", "center") if kind == "faces" else (str(photographs), "resize")
     cells = run(data, size, ("context-encoder", "diffusion", "mean-image"), crop)
     refused = cells["context-encoder"]
