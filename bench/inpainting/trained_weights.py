@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.runner.run_folder import atomic_write, read_checked_json, write_json
-from bench.training import checkpoint
+from bench.runner.stored_weights import read_generator, weights_license
 from models import discovery, pretrained
 from models import export as interchange
 from models.base import Box, Task
@@ -100,19 +100,7 @@ def load_trained_model(
         raise BenchError(
             f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
         ) from error
-    state = checkpoint.newest_checkpoint(training.folder)
-    if state is not None and state.get("origin", {}).get("what") not in (None, record["key"]):
-        raise BenchError(
-            f"{training.folder}: holds the weights of another training; run the experiment again"
-        )
-    # Weights from the middle of a training belong to no number that was reported.
-    if state is None or not state.get("complete"):
-        raise BenchError(
-            f"{training.folder}: the weights are gone or damaged; the experiment's own command trains them again"
-        )
-    # Discriminators are needed for training alone, and stay behind.
-    prefix = "generator."
-    weights = {k.removeprefix(prefix): v for k, v in state["networks"].items() if k.startswith(prefix)}
+    weights = read_generator(training.folder, record["key"])
     try:
         entry = discovery.load_model(training.model, models_from)
         config = entry.model.Config(**pretrained.restore_fields(fields))
@@ -168,18 +156,10 @@ def _about(experiment: Experiment, training: StoredTraining, record: dict[str, A
         },
         "data": {k: data[k] for k in ("title", "fingerprint", "split", "train", "licence", "procedural")},
         "metrics": metrics,
-        "licence": _license(data),
+        "licence": weights_license(data),
         "software": manifest["software"],
         "commit": manifest["commit"],
     }
-
-
-def _license(data: dict[str, Any]) -> str:
-    """State the terms of the data for whoever passes the weights on."""
-    if data["procedural"]:
-        return "Trained on procedural faces drawn by inpaint-bench: no images of real people; MIT like the program."
-    terms = data["licence"] or "terms unknown to this program; ask whoever made the images"
-    return f"Learnt from {data['title']}. Terms of the pictures: {terms}. They may bind these weights too."
 
 
 def export_weights(loaded: pretrained.PretrainedModel, stem: Path, form: str) -> tuple[Path, float]:

@@ -1,8 +1,8 @@
 """Kept files of an experiment: manifest, rows and curves, loose or in one bundle.
 
-A bundle is a zip archive of ``manifest.json``, ``rows.parquet`` and ``curves.parquet``, with ``attributes.parquet``
-where attributes of the images are known. Reading checks the manifest's
-checksum and shape, and every number against what the manifest records; nothing that a file names is run.
+A bundle is a zip archive of ``manifest.json``, ``rows.parquet``, ``curves.parquet`` and ``weights.json``, the card of
+the weights, with ``attributes.parquet`` where attributes of the images are known. Reading checks the manifest's
+checksum and shape, and every number and the card against what the manifest records; nothing that a file names is run.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.ledger.weights_card import weights_card, with_described_weights
 from reports.results.attributes import ATTRIBUTES, checked_attributes
 from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.schema import COLUMNS, SchemaError, rows_agree, validate_rows
 
-MANIFEST, ROWS, CURVES = "manifest.json", "rows.parquet", "curves.parquet"
+MANIFEST, ROWS, CURVES, WEIGHTS = "manifest.json", "rows.parquet", "curves.parquet", "weights.json"
 #: Bytes that a part of a bundle may unpack to: ten times what a million rows take.
 _LARGEST_PART = 2 << 30
 #: Characters of a name that somebody gives.
@@ -63,7 +64,7 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     Raises:
         UsageError: the name is empty or no single line, or the experiment says that somebody else computed it.
     """
-    described = experiment.manifest
+    described = with_described_weights(experiment)
     if by is not None:
         said = described.get("computed_by")
         if not by.strip() or not by.isprintable() or len(by) > _LONGEST_NAME:
@@ -72,10 +73,11 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
         if said not in (None, by):
             raise UsageError(f"--by {by}: {experiment.name} was computed by {said!r}, as its bundle says")
         described = {**described, "computed_by": by}
-    manifest = manifest_text(without_folders(described)).encode()
+    bare = without_folders(described)
     curves = experiment.curves[~experiment.curves["training"].isin(experiment.log_problems)]
-    parts = {MANIFEST: manifest, ROWS: _parquet(experiment.rows)}
+    parts = {MANIFEST: manifest_text(bare).encode(), ROWS: _parquet(experiment.rows)}
     parts[CURVES] = _parquet(curves.reset_index(drop=True))
+    parts[WEIGHTS] = manifest_text(weights_card(bare)).encode()
     if (experiment.folder / ATTRIBUTES).is_file():
         parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
     buffer = io.BytesIO()
@@ -135,6 +137,8 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
                 raise UsageError(f"{path}: no such file")
             unpacked += _unpack(path, Path(folder)) if zipfile.is_zipfile(path) else [path]
         # By suffix, since a bundle and loose files come under any name; the tables are told by their columns.
+        cards = [path for path in unpacked if path.name == WEIGHTS]
+        unpacked = [path for path in unpacked if path not in cards]
         manifests = [path for path in unpacked if path.suffix == ".json"]
         if len(manifests) != 1:
             raise UsageError(
@@ -145,6 +149,8 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
             manifest = read_manifest(manifests[0])
         except ManifestError as error:
             raise UsageError(str(error)) from error
+        for card in cards:
+            _check_card(card, manifest, paths)
         tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
         attributes = next((table for path, table in tables if path.name.endswith(ATTRIBUTES)), None)
         tables = [(path, table) for path, table in tables if not path.name.endswith(ATTRIBUTES)]
@@ -172,6 +178,17 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
     )
 
 
+def _check_card(card: Path, manifest: dict[str, Any], paths: Sequence[Path]) -> None:
+    """Refuse a card of other weights than those that the manifest records."""
+    try:
+        said = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        said = None
+    # The manifest alone decides, which is sealed: the card is what a reader finds without knowing its shape.
+    if said != weights_card(manifest):
+        raise UsageError(f"{paths[0]}: {WEIGHTS} is not the card of the weights that the manifest records")
+
+
 def _checked(
     attributes: pd.DataFrame | None, digest: str | None, paths: Sequence[Path]
 ) -> pd.DataFrame | None:
@@ -188,7 +205,7 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
         with zipfile.ZipFile(bundle) as archive:
             # Of two entries with one name, the last is what readers of zip files take.
             there = {info.filename: info for info in archive.infolist()}
-            for name in (MANIFEST, ROWS, CURVES, ATTRIBUTES):
+            for name in (MANIFEST, ROWS, CURVES, WEIGHTS, ATTRIBUTES):
                 if name not in there:
                     continue
                 # The header is asked before anything is unpacked: a few kilobytes may unpack to terabytes.

@@ -28,11 +28,15 @@ from reports.results.experiment import IMPORTED, Experiment, ExperimentError, lo
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 
-#: Settings that may differ: lists are joined, and the learning rate is each training's own.
+#: Settings that may differ: lists are joined, the learning rate is each training's own, precision is part of where a
+#: cell was computed, and what split and training mask came to is in the fingerprint of the data and in each cell.
 _JOINED = ("seeds", "masks", "models")
 _FREE = {
     *_JOINED,
     "learning_rate",
+    "precision",
+    "split",
+    "train_mask",
     "pictures",
     "metrics",
     "samples_per_image",
@@ -291,6 +295,9 @@ def _joined_manifest(
     rates = {m["settings"].get("learning_rate") for m in manifests}
     # Where they differ, each training's own record says its rate.
     settings["learning_rate"] = rates.pop() if len(rates) == 1 else None
+    if len({m["settings"].get("precision") for m in manifests}) > 1:
+        # A machine without bf16 computes in fp32: each cell says in what, and a later run is not held to one of them.
+        settings["precision"] = "auto"
     joined = {
         **first,
         "experiment": name,

@@ -15,7 +15,7 @@ from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest, resolve_config
 from bench.data import Dataset, DataSpec, ImageSet, open_data
 from bench.data.dataset import known_identities
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.evaluation import evaluator
 from bench.evaluation.metrics import (
     DistributionMetric,
@@ -137,14 +137,42 @@ def prepare_run(
     # After the metrics, whose networks are on the device already, so that the batch fits beside them.
     settings = batch_size.resolve_auto_batch_size(context, entries)
     context = dataclasses.replace(context, request=dataclasses.replace(request, settings=settings))
+    plan = _leave_rows_of_machines(context, build_plan(context, entries, test_images.ids))
     return PreparedRun(
         context=context,
-        plan=build_plan(context, entries, test_images.ids),
+        plan=plan,
         metrics=ready,
         sets=sets,
         unavailable=unavailable,
         test_images=test_images,
     )
+
+
+def _leave_rows_of_machines(context: RunContext, plan: Plan) -> Plan:
+    """Leave out cells that ``bench merge`` keeps once for each machine, unless ``--recompute`` is given.
+
+    A run has one cell for all of them: it would train again, and put one row in the place of what several machines
+    computed.
+    """
+    if context.request.recompute:
+        return plan
+    try:
+        manifest = context.store.read_manifest()
+    except BenchError:  # a damaged one is rebuilt, or refused, when the run opens it
+        return plan
+    # By what was computed, so that a changed config or changed code is computed as it is in any experiment.
+    apart = {
+        (cell["model"], cell["train_mask"], cell.get("what"))
+        for cell in (manifest or {"cells": []})["cells"]
+        if cell["status"] == "done" and "place" in cell
+    }
+    left = [c for c in plan.cells if (c.model, c.train_mask, c.key) in apart]
+    for label in dict.fromkeys(cell.label for cell in left):
+        context.callbacks.note(
+            f"{label}: kept as the rows of the machines that computed it (bench merge); add --recompute to compute it "
+            "here, in one row that takes their place"
+        )
+    return Plan([cell for cell in plan.cells if cell not in left]) if left else plan
 
 
 def data_spec(request: Request) -> DataSpec:

@@ -327,6 +327,9 @@ def recorded_requests(
     common: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in settings.items() if k in known
     }
+    if common.get("precision") == "auto":
+        # A merge of machines that computed in several; the first cell's, as its number of threads.
+        common["precision"] = evaluated_where(record.cells[0]).get("precision", "auto")
     common["metrics"] = tuple(sorted({m for found in record.numbers for m in found} & set(list_metrics())))
     code = recorded_code(record)
     files = [path for path in code if not path.startswith(PROGRAM_PREFIX)]

@@ -31,6 +31,7 @@ from bench.runner.run_folder import (
     write_checked_json,
 )
 from bench.runner.sample_grid import SampleGrid
+from bench.runner.stored_weights import describe_weights, generator_weights
 from bench.training import checkpoint
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.model_setup import build_model
@@ -266,11 +267,7 @@ def _write_config(
         {
             "model": plan.entry.card.name,
             "config": dataclasses.asdict(plan.config),
-            "task": {
-                "size": plan.task.size,
-                "fixed_hole_box": plan.task.fixed_hole_box,
-                "mean_pixel": plan.task.mean_pixel,
-            },
+            "task": _task_record(plan),
             "train_mask": plan.train_mask,
             "mask_bank_digest": mask_bank_digest,
             "seed": plan.seed,
@@ -283,6 +280,11 @@ def _write_config(
         },
     )
     return where
+
+
+def _task_record(plan: TrainingPlan) -> dict[str, Any]:
+    task = plan.task
+    return {"size": task.size, "fixed_hole_box": task.fixed_hole_box, "mean_pixel": task.mean_pixel}
 
 
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
@@ -351,6 +353,8 @@ def _training_record(
             name: sum(p.numel() for p in network.parameters()) for name, network in model.networks.items()
         },
         "multiply_accumulates": macs,
+        # Now, while they are here: checkpoints do not travel, and the card of a bundle names the weights by it.
+        "weights": describe_weights(generator_weights(state), _task_record(plan)),
         "events": training_instabilities.find_instabilities(log.read()),
         # The record vouches for the log as it was at the end; a report can tell when lines are missing or
         # changed.

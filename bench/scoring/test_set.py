@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -143,8 +144,13 @@ LAYOUTS = {
 
 
 def program_command(layout: Layout, folder: Path, size: int) -> str:
-    """Return the command line that runs the layout's program on an exported folder."""
-    return layout.command.format(folder=folder, results=f"{folder}-results", size=size)
+    """Return the command line that runs the layout's program on an exported folder, for a shell.
+
+    Paths are absolute: programs run in a checkout of their own, and LaMa's changes its working folder once more.
+    """
+    whole = folder.expanduser().resolve()
+    results = whole.with_name(f"{whole.name}-results")
+    return layout.command.format(folder=shlex.quote(str(whole)), results=shlex.quote(str(results)), size=size)
 
 
 def flat_stem(image_id: str) -> str:

@@ -80,7 +80,7 @@ _TRAINING = _Table(
         "seconds": _NUMBER, "images_per_second": _NUMBER, "batch_size": int, "images_seen": int,
         "precision": str, "phases": _ListOf(_PHASE), "parameters": _MapOf(int),
         "multiply_accumulates": _MAYBE_NUMBER, "peak_memory_mb": _MAYBE_NUMBER, "events": list,
-        "log": (dict, NoneType), "tuning": (dict, NoneType),
+        "log": (dict, NoneType), "tuning": (dict, NoneType), "weights": (dict, NoneType),
     },
 )  # fmt: skip
 _SET_SCORE = _Table({"value": _MAYBE_NUMBER, "images": int})

@@ -41,6 +41,21 @@ def test_a_protocol_names_things_that_there_are(protocol: Protocol) -> None:
     assert protocol.unknown
 
 
+#: Metrics as the originals' papers name them.
+PUBLISHED_METRICS = {
+    "PSNR": "psnr_db", "SSIM": "ssim", "LPIPS": "lpips_alex", "FID": "fid", "P-IDS": "p_ids", "U-IDS": "u_ids",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
+def test_a_protocol_measures_what_it_says_that_the_original_measures(protocol: Protocol) -> None:
+    primary = {name for name, info in list_metrics().items() if info.group == "primary"}
+    words = set(" ".join(protocol.known).replace(",", " ").split())
+    named = {metric for name, metric in PUBLISHED_METRICS.items() if name in words}
+    assert named, "every original names its metrics"
+    assert named <= primary | set(protocol.metrics)
+
+
 def test_what_contradicts_a_protocol_is_refused() -> None:
     protocol = find_protocol("lama-celebahq-256-thick")
     assert apply_protocol(protocol, {"size": 256, "seeds": (1,)})["mask_names"] == ("lama-thick",)

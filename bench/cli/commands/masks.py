@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,20 @@ def export(
             click.echo(f"images: {dataset.license}")
         click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), side)}")
         same = {"preset": None if preset == RunConfig().preset else preset, **given}
-        words = [f" --{key.replace('_', '-')} {value}" for key, value in same.items() if value is not None]
-        click.echo(f"then: bench score {folder}-results --data {data} --mask {name}{''.join(words)}")
+        # Of the whole path, since "." and "a/.." have no name to add to.
+        words = [
+            "bench",
+            "score",
+            f"{Path(folder).expanduser().resolve()}-results",
+            "--data",
+            data,
+            "--mask",
+            name,
+        ]
+        for key, value in same.items():
+            words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
+        # Quoted, since a path may hold a space, and the parameters of files: an ampersand.
+        click.echo(f"then: {shlex.join(words)}")
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")

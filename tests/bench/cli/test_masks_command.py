@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,32 @@ def test_export_writes_the_masks_of_the_run_with_the_same_options(
     code, out, err = _bench(capsys, "verify", "out")
     assert (code, out) == (1, "out: 1 problems\n")
     assert err == "manifest.json: is not what was written\n"
+
+
+def test_the_printed_commands_run_from_any_folder(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LaMa's is typed in LaMa's checkout, and the names of folders and files: masks need quotes in a shell."""
+    given = ["--data", pictures_dir, "--size", "32", "--test-images", "2"]
+    first = ["export", *given, "--mask", "center", "--with-images"]
+    assert _bench(capsys, *first, "my masks")[0] == 0
+    mask = "files:my masks/masks?pair=digest&resize=nearest"
+    code, out, _ = _bench(
+        capsys, "export", *given, "--mask", mask, "--with-images", "--layout", "lama", "for lama"
+    )
+    assert code == 0
+    lines = dict(line.split(": ", 1) for line in out.splitlines() if line.startswith(("run: ", "then: ")))
+    folder, results = str(workplace / "for lama"), str(workplace / "for lama-results")
+    assert {f"indir={folder}", f"outdir={results}"} <= set(shlex.split(lines["run"]))
+    score = shlex.split(lines["then"])
+    assert score[:3] == ["bench", "score", results]
+    assert score[score.index("--mask") + 1] == mask
+    Path(results).mkdir()
+    for path in Path(folder).glob("*_mask001.png"):
+        Image.open(str(path).replace("_mask001", "")).save(Path(results) / path.name)
+    with pytest.raises(SystemExit) as stop:
+        main(score[1:])
+    assert stop.value.code in (0, None), capsys.readouterr().err
 
 
 def test_preview_draws_every_mask_and_says_the_share_of_the_hole(

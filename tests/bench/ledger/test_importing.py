@@ -62,6 +62,9 @@ def test_what_was_kept_comes_back_as_it_was(experiment: Experiment, tmp_path: Pa
     assert back.manifest == (
         without_folders(experiment.manifest) if form == "bundle" else experiment.manifest
     )
+    assert not list(back.folder.glob("weights*")), (
+        "the card is made of the manifest, and needs no place of its own"
+    )
     assert [vars(v) for v in evaluate_claims(back)] == [vars(v) for v in evaluate_claims(experiment)]
 
 

@@ -96,6 +96,9 @@ def computed(
     """Let an experiment say what and where its cells were computed."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["hardware"]["cpu"] = hardware
+    manifest["settings"]["precision"] = (where or {}).get(
+        "precision", "fp32"
+    )  # resolved, as a run records it
     if by:
         manifest["computed_by"] = by
     for cell in manifest["cells"]:
@@ -135,6 +138,8 @@ def test_the_same_what_on_two_machines_stays_two_methods(tmp_path: Path) -> None
         "MGS-IIM (on NVIDIA H100)": 3,
     }
     assert len({cell["folder"] for cell in merged.done()}) == len(merged.done()) == 6
+    # One computed in fp32 and one in bf16, as "auto" chooses on each: a later run is not held to either.
+    assert merged.manifest["settings"]["precision"] == "auto"
     pictures = merged.pictures("center")
     assert pictures is not None
     assert len(pictures.composites) == 6
