@@ -107,13 +107,13 @@ def test_wrong_usage_is_one_clear_line(workplace: Path, args: list[str], says: s
 
 
 def test_a_mistake_ends_without_a_traceback_unless_asked(workplace: Path) -> None:
-    command = [sys.executable, "-m", "bench", "run", "--models", "glcci"]
-    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    mistaken = ["run", "--models", "glcci"]
+    plain = ForkedCommand(mistaken)
+    _, said = plain.communicate()
     assert plain.returncode == 2
-    assert plain.stderr.startswith("error: unknown model 'glcci'")
-    assert len(plain.stderr.splitlines()) == 1
-    command.insert(3, "--debug")
-    assert "Traceback" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert said.startswith("error: unknown model 'glcci'")
+    assert len(said.splitlines()) == 1
+    assert "Traceback" in ForkedCommand(["--debug", *mistaken]).communicate()[1]
 
 
 def test_show_prints_the_papers_tables() -> None:

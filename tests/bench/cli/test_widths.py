@@ -19,7 +19,7 @@ COMMANDS = {
     "status": ["status"],
     "status of one": ["status", "kept"],
     "claims": ["claims", "kept"],
-    "show": ["show", "glcic"],
+    "show": ["show", "context-encoder"],
     "plan": ["plan", "--detect", "0.2"],
     "compare": ["compare", "one", "other"],
     "data info": ["data", "info"],

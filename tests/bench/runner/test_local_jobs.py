@@ -29,6 +29,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.long
 def test_two_jobs_give_the_numbers_of_none(
     workplace: Path, pictures_dir: Path, unet: Path, one_thread: None
 ) -> None:

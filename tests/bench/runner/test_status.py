@@ -194,7 +194,8 @@ def test_clean_asks_and_keeps_results(words: list[str], workplace: Path) -> None
     assert json.loads((folder / "manifest.json").read_text())["cells"] == before
 
 
-@pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_no_colours_no_bars_and_no_odd_letters_in_a_pipe(words: list[str], encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
     done = subprocess.run(

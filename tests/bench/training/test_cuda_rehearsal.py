@@ -149,15 +149,16 @@ def waits_in_steps(trace: OperatorTrace) -> list[str]:
 def trainings() -> list[Any]:
     """Every model and preset; those that take the steps of another once more are for the session ``long``.
 
-    The ordinary tests have every model at one preset, and the four models of the paper at all of them.
+    The ordinary tests have every model at one preset, and the four models of the paper at ``paper`` too.
     """
     presets = ("smoke", "quick", "paper")
+    also = dict.fromkeys(PAPERS_FOUR, "paper")
     return [
         pytest.param(
             name,
             preset,
             id=f"{name}-{preset}",
-            marks=() if preset == presets[i % 3] or name in PAPERS_FOUR else pytest.mark.long,
+            marks=() if preset in (presets[i % 3], also.get(name)) else pytest.mark.long,
         )
         for i, name in enumerate(TRAINED)
         for preset in presets
