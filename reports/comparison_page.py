@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports import plots
-from reports.context import MetricView, ReportContext
+from reports.context import MetricView, ReportContext, method_places
 from reports.page import render_page, write_page
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
@@ -97,7 +97,11 @@ def _section(
     style: dict[str, LineStyle],
 ) -> dict[str, Any]:
     """Build what is shown of one pair of experiments."""
-    table = comparison.differences
+    table, places = comparison.differences, method_places(first)
+    # Stable, so that masks and metrics keep their order.
+    table = table.iloc[
+        sorted(range(len(table)), key=lambda i: places[table["label"].iloc[i], table["train_mask"].iloc[i]])
+    ]
     panels = []
     for mask, part in table.groupby("mask", sort=False):
         lines = [
@@ -163,10 +167,12 @@ def _words(
         widest = max(part.to_dict("records"), key=lambda line: abs(line["difference"]))
         metric = metrics[str(name)]
         number = f"{metric.show(widest['difference'], sign=True)} {metric.unit}".strip()
+        tied = len(part) - ahead - behind
         found.append(
-            f"In {metric.heading}, of {len(part)} pairs {ahead} are better in {first.name}, {behind} in "
-            f"{other.name}, and {len(part) - ahead - behind} are undecided; the widest difference is "
-            f"{number} ({widest['label']} on “{widest['mask']}”)."
+            f"In {metric.heading}, {first.name} is better in {ahead} of {len(part)} "
+            f"{'pair' if len(part) == 1 else 'pairs'}, {other.name} in {behind}, and {tied} "
+            f"{'is' if tied == 1 else 'are'} undecided; the widest difference is {number} "
+            f"({widest['label']} on “{widest['mask']}”)."
         )
     return found
 

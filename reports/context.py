@@ -352,6 +352,11 @@ def table_place(cell: dict[str, Any]) -> tuple[int, int]:
     return GROUPS.index(_group_of(cell)), order.index(model) if model in order else len(order)
 
 
+def method_places(experiment: Experiment) -> dict[tuple[str, str], tuple[int, int]]:
+    """Map the (label, training mask) of every finished method to its :func:`table_place`."""
+    return {(c["label"], c["train_mask"]): table_place(c) for c in experiment.cells if c["status"] == "done"}
+
+
 def _group_of(cell: dict[str, Any]) -> str:
     """Return the registry's group of a cell's model; manifests written before groups were kept lack it."""
     if not cell["trained"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.claims.paper import MASK, published_value
+from reports.context import method_places
 from reports.page import render_page, write_page
 from reports.results.experiment import Experiment, cell_title
 from reports.results.manifest import SEAL, is_claims_dataset, manifest_checksum
@@ -57,12 +58,14 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
     metrics = [name for name, info in experiment.metrics.items() if info.group == "primary"]
     summary = summarize(experiment.rows, metrics)
     sets = summarize_distribution_metrics(experiment.cells)
-    protocol = _protocol(manifest)
+    protocol, places = _protocol(manifest), method_places(experiment)
     date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment)
     found = []
     for mask in experiment.masks:
         part = summary[summary["mask"] == mask]
-        for (label, train_mask), lines in part.groupby(["label", "train_mask"], sort=False, observed=True):
+        methods = part.groupby(["label", "train_mask"], sort=False, observed=True)
+        # Rows stand in the order in which they were computed or merged.
+        for (label, train_mask), lines in sorted(methods, key=lambda method: places[method[0]]):
             own_sets = sets
             if len(sets):
                 own = (sets["mask"] == mask) & (sets["label"] == label) & (sets["train_mask"] == train_mask)

@@ -108,7 +108,7 @@ def _traits(
     table["hole"] = holes.reindex(own.images).to_numpy()
     unseen = context.data.get("unseen_identities")
     # Only where everybody is known: unknown people are neither seen nor new.
-    if unseen and own.identities.notna().all():
+    if unseen is not None and own.identities.notna().all():
         table["new person"] = own.identities.isin(list(unseen)).to_numpy(dtype=float)
     if baseline is not None and own.images.isin(scores[baseline.label].images).all():
         table["baseline"] = scores[baseline.label].on(own.images).values.mean(axis=0)
@@ -121,9 +121,10 @@ def _unknown(traits: pd.DataFrame, constant: list[str]) -> list[str]:
     if "hole" in constant:
         notes.append(f"Every hole covers {100 * traits['hole'].iloc[0]:.1f} % of its image.")
     if "new person" not in traits:
-        notes.append("Whether a person was seen in training is not known of these images, or true of all.")
+        notes.append("Which of these persons were seen in training is not known.")
     elif "new person" in constant:
-        notes.append("Either all of these persons were seen in training, or none.")
+        new = bool(traits["new person"].iloc[0])
+        notes.append(f"{'None' if new else 'Every one'} of these persons was seen in training.")
     return notes
 
 

@@ -28,7 +28,7 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
 
     experiment = load_experiment(folder)
     # Without a finished cell there is nothing to average, and pandas would complain.
-    means, notes = _means(experiment) if not experiment.rows.empty else ([], {})
+    means, notes = method_means(experiment) if not experiment.rows.empty else ([], {})
     if as_json:
         about = {"experiment": experiment.name, "folder": str(folder), "report": str(page), "failed": failed}
         # JSON alone on standard output: another program reads it.
@@ -68,10 +68,11 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
     console.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
-def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+def method_means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     """Return one entry per method and mask, in table order, and notes by mask; ``None`` where not measured."""
     import pandas as pd
 
+    from reports.context import method_places
     from reports.statistics.summary import (
         distribution_note,
         method_name,
@@ -79,7 +80,7 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
         summarize_distribution_metrics,
     )
 
-    infos = experiment.metrics
+    infos, places = experiment.metrics, method_places(experiment)
     primary = [name for name, info in infos.items() if info.group == "primary"]
     sets = summarize_distribution_metrics(experiment.cells)
     of_sets = list(dict.fromkeys(sets["metric"])) if len(sets) else []
@@ -89,7 +90,8 @@ def _means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list
     found, notes = [], {}
     for mask in experiment.masks:
         part = summary[summary["mask"] == mask]
-        for (label, train_mask), of in part.groupby(["label", "train_mask"], sort=False, observed=True):
+        methods = part.groupby(["label", "train_mask"], sort=False, observed=True)
+        for (label, train_mask), of in sorted(methods, key=lambda method: places[method[0]]):
             means = dict(zip(of["metric"], of["mean"].astype(float), strict=True))
             kept = {m: None if math.isnan(v := means.get(m, math.nan)) else v for m in names}
             found.append({"method": method_name(part, label, train_mask), "mask": mask, **kept})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.results.experiment import Experiment
+from reports.results.schema import EXTERNAL, UNTRAINED
 from reports.statistics.pair_verdicts import Comparison, PairedDifference, correct_family
 from reports.statistics.paired_differences import measure_difference
 from reports.statistics.scores import group_scores, is_higher_better
@@ -136,7 +137,9 @@ def _only_in_one(a: Experiment, b: Experiment, masks: list[str]) -> list[str]:
 
     of = {a.name: methods(a) - methods(b), b.name: methods(b) - methods(a)}
     return [
-        f"{label} on {mask} (trained on {train_mask}): only {name} has it"
+        # Fills are trained on nothing, and of other programs it is not known.
+        f"{label} on {mask}{f' (trained on {train_mask})' if train_mask not in (UNTRAINED, EXTERNAL) else ''}: "
+        f"only {name} has it"
         for name, only in of.items()
         for mask, label, train_mask in sorted(only)
     ]

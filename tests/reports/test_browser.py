@@ -358,6 +358,46 @@ def test_tables_and_commands_are_copied(chromium: Any, pages: dict[str, Path]) -
         assert page.evaluate("navigator.clipboard.readText()").count("bench run") == 2
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_commands_break_between_words_only(chromium: Any, pages: dict[str, Path], width: int) -> None:
+    with Visit(chromium, pages["kept"], width) as page:
+        words = page.evaluate("""
+            [...document.querySelectorAll("#setup pre .word")].map((word) => {
+                const range = document.createRange();
+                range.selectNodeContents(word);
+                const lines = new Set([...range.getClientRects()].map((r) => Math.round(r.top)));
+                return [word.textContent, lines.size, word.clientWidth, word.parentElement.clientWidth - 32];
+            })
+        """)
+        assert "--images-seen" in [text for text, *_ in words]
+        for text, lines, own, box in words:
+            assert lines == 1 or own > 0.95 * box, text
+        text = page.locator("#setup pre").first.text_content()
+        assert [line.split()[:2] for line in text.splitlines()] == [["bench", "run"]] * len(text.splitlines())
+
+
+def test_a_color_stays_beside_the_name_it_stands_for(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["full"], 400) as page:
+        names = page.evaluate("""
+            [...document.querySelectorAll("tbody th .name")].filter((n) => n.offsetParent).map((name) => {
+                const range = document.createRange();
+                range.selectNodeContents(name.lastChild);
+                const [line] = range.getClientRects();
+                const swatch = name.querySelector(".swatch").getBoundingClientRect();
+                return [name.textContent, line.top, line.bottom, (swatch.top + swatch.bottom) / 2];
+            })
+        """)
+        assert "Biharmonic" in [text.strip() for text, *_ in names]
+        for text, top, bottom, middle in names:
+            assert top < middle < bottom, text
+
+
+def test_buttons_that_wrap_do_not_touch(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["blind"], 400) as page:
+        first, last = (page.locator(name).bounding_box() for name in ("#reveal", "#restart"))
+        assert last["y"] >= first["y"] + first["height"] + 4, "on a line of its own, below a gap"
+
+
 @pytest.mark.parametrize("name", ["full", "index", "compare", "worst", "blind"])
 def test_the_scripts_run_under_the_policy_of_the_page(
     chromium: Any, pages: dict[str, Path], name: str

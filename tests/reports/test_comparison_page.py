@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.cli.console import method_means
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
+from reports.leaderboard import leaderboard_rows
 from reports.results.experiment import Experiment, load_experiment
 from reports.statistics.compare_experiments import ComparisonError
 from tests.reports.synthetic import make_experiment
@@ -35,12 +38,30 @@ def test_three_experiments_are_told_apart_in_words_tables_and_figures(tmp_path: 
     page = rendered(tmp_path / "page", old, new, same)
     assert page.wrong == []
     assert page.open == []
-    assert "In PSNR, of 4 pairs 0 are better in old, 2 in new, and 2 are undecided" in page.text
+    assert "In PSNR, old is better in 0 of 4 pairs, new in 2, and 2 are undecided" in page.text
     assert "−0.50" in page.text
     assert "mask shapes: only old has it" in page.text
     assert "metric lpips_alex: not available in old" in page.text
     drawings = [a for a in page.all("div") if a.get("role") == "img"]
     assert len(drawings) == 2 * 2 + 2, "a figure for each mask and metric of each pair"
+
+
+def test_methods_stand_in_the_order_of_every_table(tmp_path: Path) -> None:
+    given = ("mean", "mgs-iim-no-gate", "mgs-iim", "context-encoder")
+    wanted = ["Context Encoder", "MGS-IIM", "MGS-IIM, no gates", "Mean pixel"]
+    old, new = (make(tmp_path, name, models=given, seeds=(0,)) for name in ("old", "new"))
+    page = render_comparison([old, new], compare_all_pairs([old, new], ["psnr_db"]), tmp_path / "page")
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'<th scope="row"><span class="name">.*?</svg>(.*?)</span>', text) == wanted
+    assert [row.model for row in leaderboard_rows(old)] == wanted
+    assert [entry["method"] for entry in method_means(old)[0]] == wanted
+
+
+def test_baselines_are_not_said_to_be_trained(tmp_path: Path) -> None:
+    old, new = make(tmp_path, "old"), make(tmp_path, "new", models=("mgs-iim", "biharmonic"))
+    page = rendered(tmp_path / "page", old, new)
+    assert "Biharmonic on center: only new has it" in page.text
+    assert "trained on -" not in page.text
 
 
 def test_what_differs_in_the_set_up_is_shown_and_nothing_else(tmp_path: Path) -> None:
@@ -56,7 +77,7 @@ def test_an_experiment_on_other_images_is_refused_beside_those_that_can_be_compa
     page = rendered(tmp_path / "page", a, b, other)
     assert "a \u2212 c" in page.text
     assert "a and c evaluated different images" in page.text
-    assert "In PSNR, of 2 pairs" in page.text
+    assert "In PSNR, a is better in 0 of 2 pairs" in page.text
     with pytest.raises(ComparisonError, match="evaluated different images"):
         compare_all_pairs([a, other], METRICS)
 

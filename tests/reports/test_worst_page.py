@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,28 @@ def test_each_mask_is_explained_by_its_own_holes(tmp_path: Path) -> None:
     text = Elements(path.read_text(encoding="utf-8")).text
     assert text.count("Every hole covers 25.0 % of its image.") == 1, "that is true of the center mask alone"
     assert text.count("area of the hole") == 1, "the other mask's holes differ, and are compared"
+
+
+@pytest.mark.parametrize(
+    ("unseen", "says"),
+    [
+        (None, "Which of these persons were seen in training is not known."),
+        ([], "Every one of these persons was seen in training."),
+        (range(1000), "None of these persons was seen in training."),
+    ],
+)
+def test_people_who_are_all_alike_are_said_to_be(
+    tmp_path: Path, unseen: Sequence[int] | None, says: str
+) -> None:
+    folder = make_experiment(tmp_path / "runs", models=("mgs-iim", "mean"), procedural=False, pictures=2)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["data"]["unseen_identities"] = None if unseen is None else list(unseen)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    path = render_worst_page(ReportContext(load_experiment(folder)), tmp_path / "page")
+    assert path is not None
+    page = Elements(path.read_text(encoding="utf-8"))
+    assert says in page.text
+    assert page.text.count("seen in training") == 1 + (0 if unseen is None else 2)
 
 
 def test_worst_images_follow_the_direction_of_the_metric() -> None:
