@@ -205,6 +205,7 @@ def test_few_images_and_few_seeds_are_two_cautions(default_page: tuple[str, Elem
     assert "only one training of each model" in page.text
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_page_answers_first_which_model_won_and_whether_that_is_noise(tmp_path: Path) -> None:
     means = {"mgs-iim": 27.0, "glcic": 25.0, "mean": 19.0}
     models = ("glcic", "mgs-iim", "mean")
@@ -217,6 +218,7 @@ def test_the_page_answers_first_which_model_won_and_whether_that_is_noise(tmp_pa
     assert "<dt>trainings of each model</dt><dd>1 (seed 0)</dd>" in few
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_all_metrics_stand_in_tables_that_are_no_wider_than_the_page(tmp_path: Path) -> None:
     text, _ = rendered(tmp_path, models=("glcic", "mean"), pictures=0, lpips=True)
     (panel,) = _tables(text)
@@ -521,6 +523,7 @@ def test_methods_and_masks_have_one_order_in_every_table_and_legend(tmp_path: Pa
     assert masks == ["shapes", "center"]
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_footnotes_use_the_words_of_the_table_not_column_names(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -625,6 +628,7 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert render_report(folder, tmp_path / "b").read_bytes() == first
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_page_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mean",), pictures=0)
     target = tmp_path / "reports"
