@@ -217,7 +217,8 @@ def cluster(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """Prove training and metrics on a CUDA device, then print throughput, utilization and peak memory as JSON.
 
-    Takes about ten minutes; the JSON belongs into docs/measurements/.
+    Meant to take ten minutes, which nobody has timed: it has not run on a GPU yet. The JSON belongs into
+    docs/measurements/.
     """
     install(session, "-e", ".[dev]")
     session.run("pytest", "-n", "0", "-m", "gpu", *session.posargs)

@@ -14,7 +14,10 @@ import pytest
 import torch
 
 from bench.runner import local_jobs
+from bench.runner.prepare import prepare_run
 from bench.runner.run import run_experiment
+from bench.runner.work import open_units
+from bench.training.device import Compute
 from models.template import template_source
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.forked_command import ForkedCommand
@@ -86,6 +89,26 @@ def test_what_does_not_fit_beside_others_is_trained_alone(
     asked = request(pictures_dir, ("test-unet",), models_from=(str(unet),), seeds=(0, 1))
     assert run_experiment(replace(asked, jobs=2), Watching()).failed == 0
     assert events == ["started", "done"] * 2
+
+
+def test_a_job_on_a_gpu_is_counted_with_the_images_that_it_keeps_there(
+    workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare_run(request(pictures_dir, ("test-unet",), models_from=(str(unet),)), Recorder())
+    (unit,) = open_units(prepared, dict.fromkeys(cell.key for cell in prepared.plan.cells))
+    settings, pixels = prepared.context.request.settings, prepared.context.data.train.pixels
+    images = pixels[: settings.train_images].nbytes
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+
+    def needed(free: int, share: float) -> float:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2**40))
+        compute = Compute(torch.device("cuda", 0), "fp32", memory_share=share)
+        return local_jobs._Memory(replace(prepared.context, compute=compute)).needed(unit)
+
+    # Kept where they take less than half of what one job may plan with.
+    room, none = needed(2 * images + 2, 1.0), needed(2 * images, 1.0)
+    assert room - none == images
+    assert needed(2 * images + 2, 0.5) == none
 
 
 @pytest.fixture

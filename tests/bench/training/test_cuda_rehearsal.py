@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 from torch.utils._pytree import tree_map
 
 from bench.data import DataSpec, open_data
@@ -466,6 +467,26 @@ def test_several_gpus_use_torchs_own_batch_norm() -> None:
     # The networks are on the CPU still: the device decides.
     assert layers(CUDA) == {torch.nn.SyncBatchNorm}
     assert layers(torch.device("cpu")) == {SyncedBatchNorm2d}
+
+
+def test_gradients_of_several_gpus_are_averaged_in_one_message_and_copied_back_in_one_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[int, torch.device, Any]] = []
+    monkeypatch.setattr(
+        distributed, "all_reduce", lambda tensor, op: sent.append((tensor.numel(), tensor.device, op))
+    )
+    with rehearse_cuda() as trace:
+        with trace.during("build"):
+            parameters = [torch.nn.Parameter(torch.ones(shape, device=CUDA)) for shape in ((4, 3), (5,), ())]
+            for parameter in parameters[:2]:
+                parameter.grad = torch.ones_like(parameter)
+        with trace.during("average"):
+            ProcessGroup(0, 2).average_gradients(parameters)
+    assert sent == [(17, CUDA, distributed.ReduceOp.AVG)]
+    # NCCL divides, and no gradient is copied by itself; the third parameter has none.
+    assert [operator.name for operator in trace.operators["average"]] == ["cat", "_foreach_copy_"]
+    assert trace.waits == []
 
 
 def test_phases_are_all_rehearsed() -> None:
