@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -352,7 +353,7 @@ def table_place(cell: dict[str, Any]) -> tuple[int, int]:
     return GROUPS.index(_group_of(cell)), order.index(model) if model in order else len(order)
 
 
-def method_places(experiment: Experiment) -> dict[tuple[str, str], tuple[int, int]]:
+def method_places(experiment: Experiment) -> dict[tuple[Hashable, ...], tuple[int, int]]:
     """Map the (label, training mask) of every finished method to its :func:`table_place`."""
     return {(c["label"], c["train_mask"]): table_place(c) for c in experiment.cells if c["status"] == "done"}
 
