@@ -61,7 +61,9 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
     protocol, places = _protocol(manifest), method_places(experiment)
     date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment)
     found = []
-    for mask in experiment.masks:
+    # As asked for; masks of cells that were merged or imported follow.
+    asked = [mask for mask in manifest["settings"].get("masks", []) if mask in experiment.masks]
+    for mask in dict.fromkeys([*asked, *experiment.masks]):
         part = summary[summary["mask"] == mask]
         methods = part.groupby(["label", "train_mask"], sort=False, observed=True)
         # Rows stand in the order in which they were computed or merged.

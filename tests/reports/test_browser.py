@@ -392,6 +392,19 @@ def test_a_color_stays_beside_the_name_it_stands_for(chromium: Any, pages: dict[
             assert top < middle < bottom, text
 
 
+def test_no_name_of_a_mask_is_cut_in_the_leaderboard(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["leaderboard"], 1400) as page:
+        lines = page.evaluate("""
+            [...document.querySelectorAll('td[data-head="Mask"]')].map((cell) => {
+                const range = document.createRange();
+                range.selectNodeContents(cell);
+                return [cell.textContent, range.getClientRects().length];
+            })
+        """)
+        assert ["freeform", 1] in lines
+        assert [text for text, count in lines if count > 1] == []
+
+
 def test_buttons_that_wrap_do_not_touch(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["blind"], 400) as page:
         first, last = (page.locator(name).bounding_box() for name in ("#reveal", "#restart"))

@@ -57,6 +57,11 @@ def test_methods_stand_in_the_order_of_every_table(tmp_path: Path) -> None:
     assert [entry["method"] for entry in method_means(old)[0]] == wanted
 
 
+def test_masks_of_the_leaderboard_stand_in_the_order_given(tmp_path: Path) -> None:
+    rows = leaderboard_rows(make(tmp_path, "one", masks=("shapes", "center", "freeform"), seeds=(0,)))
+    assert list(dict.fromkeys(row.mask for row in rows)) == ["shapes", "center", "freeform"]
+
+
 def test_baselines_are_not_said_to_be_trained(tmp_path: Path) -> None:
     old, new = make(tmp_path, "old"), make(tmp_path, "new", models=("mgs-iim", "biharmonic"))
     page = rendered(tmp_path / "page", old, new)
