@@ -7,9 +7,12 @@ the lowest package that reads images; it imports nothing of the project.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
-from collections.abc import Iterable, Sequence
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes
@@ -30,11 +33,28 @@ IMAGE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 #: What ``Image.open(formats=...)`` may try.
 IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 
+#: Flag of a member of a zip whose name is UTF-8, and the systems whose names are bytes: Unix and macOS.
+_ZIP_UTF8 = 0x800
+_ZIP_UNIX = (3, 19)
 #: Control characters, ends of lines, and what turns the direction of writing.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-#: Folders that programs make beside images: not hidden by a leading dot, and never somebody's images.
+#: Folders that operating systems and file servers make beside images: not hidden by a leading dot, and never somebody's
+#: images, but thumbnails of them, deleted ones, and earlier states of the same folder.
 _LITTER = frozenset(
-    {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
+    {
+        *("__macosx", "network trash folder", "temporary items"),
+        *("system volume information", "$recycle.bin", "recycler", "recycled", "lost+found"),
+        *(
+            "@eadir",
+            "#recycle",
+            "#snapshot",
+            "@tmp",
+            "@sharebin",
+            "@recycle",
+            "@recently-snapshot",
+            "~snapshot",
+        ),
+    }
 )
 
 
@@ -86,8 +106,8 @@ class FoundFiles:
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of that name is hidden, or litter of an operating system.
 
-    >>> [is_hidden(n) for n in (".thumbnails", "._001.png", "@eaDir", "__MACOSX", "001.png")]
-    [True, True, True, True, False]
+    >>> [is_hidden(n) for n in (".thumbnails", "._001.png", "@eaDir", "__MACOSX", "@Recycle", "001.png")]
+    [True, True, True, True, True, False]
     """
     return name.startswith(".") or name.lower() in _LITTER
 
@@ -221,17 +241,25 @@ def _sort_in(
         found.left_out.append(LeftOut(path, "not a regular file" if there else "a broken link"))
 
 
-def find_zip_members(names: Iterable[str]) -> FoundFiles:
+def find_zip_members(names: Iterable[str], links: Mapping[str, str] | None = None) -> FoundFiles:
     """Sort out the member names of a zip by the rules of :func:`find_files`. Nothing is extracted.
+
+    Args:
+        names: of the members, as :func:`zip_member_name` returns them.
+        links: name of each member that is a symbolic link -> where it leads.
 
     >>> found = find_zip_members(["b/2.png", "b/list.txt", "__MACOSX/b/._2.png", "../out.png"])
     >>> found.images, found.others, found.unsafe, [x.path for x in found.left_out]
     (['b/2.png'], ['b/list.txt'], ['../out.png'], ['__MACOSX/b/._2.png'])
     """
     found = FoundFiles()
+    waiting: dict[str, str] = {}
     for member in names:
-        path = PurePosixPath(member.replace("\\", "/"))
-        if member.endswith(("/", "\\")) or not path.parts:
+        # A name that is not UTF-8 was written on Unix, where a backslash is a letter: some of Shift-JIS end in one.
+        is_utf8 = escape_name(member) == member
+        path = PurePosixPath(member.replace("\\", "/") if is_utf8 else member)
+        ends = ("/", "\\") if is_utf8 else ("/",)
+        if member.endswith(ends) or not path.parts:
             continue
         if any(is_hidden(part) for part in path.parts if part not in (".", "..")):
             if is_image(path.name):
@@ -241,12 +269,69 @@ def find_zip_members(names: Iterable[str]) -> FoundFiles:
             # PurePosixPath takes for a relative name.
             if is_image(path.name):
                 found.unsafe.append(member)
+        elif links and member in links:
+            waiting[path.as_posix()] = posixpath.normpath(posixpath.join(path.parent, links[member]))
         elif path.as_posix() not in found.members:
             found.members[path.as_posix()] = member
             (found.images if is_image(path.name) else found.others).append(path.as_posix())
+    # Links wait until all that they may lead to is known.
+    for name, target in _links_followed(waiting, found).items():
+        found.members[name] = found.members[target]
+        (found.images if is_image(name) else found.others).append(name)
     found.images.sort()
     found.others.sort()
     return found
+
+
+def _links_followed(links: Mapping[str, str], found: FoundFiles) -> dict[str, str]:
+    """Return the links of a zip that lead to a file in it -> that file; the others are named as left out."""
+    folders = {str(folder) for path in found.members for folder in PurePosixPath(path).parents}
+    followed = {}
+    for name, first in links.items():
+        target, seen = first, {name}
+        while target in links and target not in seen:
+            seen.add(target)
+            target = links[target]
+        if target in found.members:
+            followed[name] = target
+        elif target in folders:
+            found.left_out.append(LeftOut(name, "a link to a folder that is read already"))
+        else:
+            found.left_out.append(LeftOut(name, "a broken link, or one that leads out of the zip"))
+    return followed
+
+
+def zip_member_name(info: zipfile.ZipInfo) -> str:
+    """Return the name that a member of a zip has once it is unpacked: with surrogates where it is not UTF-8.
+
+    Many programs store the bytes of names as they are, without saying that they are UTF-8 or anything else, and
+    ``zipfile`` reads them as those of a PC of 1981: the same images would have other ids in a zip than in its folder.
+
+    >>> zip_member_name(zipfile.ZipInfo("café.png".encode().decode("cp437")))
+    'café.png'
+    """
+    if info.flag_bits & _ZIP_UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:  # newer versions of zipfile have looked into the extra fields
+        return info.filename
+    try:
+        # Hardly any text of another encoding is valid UTF-8 by chance.
+        return _unicode_path(info.extra) or raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return os.fsdecode(raw) if info.create_system in _ZIP_UNIX else info.filename
+
+
+def _unicode_path(extra: bytes) -> str:
+    """Return the name in the extra field that Info-ZIP and WinZip write for other encodings; empty without one."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        # Before the name stand a version and the checksum of the name that it replaces.
+        if kind == 0x7075 and length > 5:
+            return extra[9 : 4 + length].decode("utf-8")
+        extra = extra[4 + length :]
+    return ""
 
 
 def common_folder(paths: Sequence[str]) -> str:

@@ -49,6 +49,8 @@ from models.errors import InvalidModelError, MissingPackageError, ModelError
 from models.registry import ModelCard, ModelEntry, did_you_mean
 
 _PLACEHOLDERS = ("{input}", "{mask}", "{output}")
+#: Of what a program wrote: no format that has Pillow call another program (EPS).
+_OUTPUT_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 #: Fields of the TOML file that describe the program rather than its call.
 _DESCRIPTION = ("name", "label", "summary", "paper")
 
@@ -322,7 +324,7 @@ def _replaced(word: str, places: Mapping[str, str]) -> str:
 
 def _read(path: Path, size: Sequence[int]) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=_OUTPUT_FORMATS) as opened:
             image = np.asarray(opened.convert("RGB"))
     except (OSError, ValueError) as error:
         # Out of the cache, or the next run would meet the same bad file without calling the program.

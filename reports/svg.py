@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 
 from reports.palette import LineStyle
+from reports.results.atomic_io import atomic_write
 
 #: Stand-ins for text, for thin lines, and for the page behind.
 INK, FAINT, PAPER = "#010203", "#c4c5c6", "#fdfcfb"
@@ -142,7 +143,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
     On the page one legend stands for many figures; here each figure of named lines gets its own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for artist in figure.findobj(lambda part: (part.get_gid() or "").startswith(_HINT)):
         # Hints are for the page; in a file they would be identifiers of hundreds of letters.
         artist.set_gid(None)
@@ -155,8 +155,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
                 once = dict(zip(labels, handles, strict=True))
                 figure.set_figheight(figure.get_figheight() + 0.2 * len(once) + 0.1)
                 figure.legend(once.values(), once.keys(), loc="outside lower left")
-        figure.savefig(svg, facecolor="white", bbox_inches="tight", metadata={"Date": None})
-        figure.savefig(png, facecolor="white", bbox_inches="tight", dpi=300, metadata={"Software": None})
+        shape: dict[str, Any] = {"facecolor": "white", "bbox_inches": "tight"}
+        # The format is named, since the temporary file's suffix is none.
+        atomic_write(svg, lambda p: figure.savefig(p, format="svg", metadata={"Date": None}, **shape))
+        atomic_write(
+            png, lambda p: figure.savefig(p, format="png", metadata={"Software": None}, dpi=300, **shape)
+        )
     return [svg, png]
 
 

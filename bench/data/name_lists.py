@@ -84,20 +84,45 @@ def parse_list(content: bytes, place: str) -> NameList:
     return NameList(place, columns, rows, line_numbers)
 
 
-def parse_numbers(listed: NameList) -> dict[str, int]:
-    """Return the first value of each name as a whole number from 0.
+def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:
+    """Return the value of each name as a whole number from 0.
+
+    Args:
+        listed: the list.
+        called: names of the column, in lower case, for a list that has several.
 
     Raises:
-        DataError: a value is not one.
+        DataError: a value is not one, or nothing says which of several columns is meant.
     """
+    column = _column(listed, called)
     numbers = {}
-    for name, (value, *_) in listed.rows.items():
+    for name, values in listed.rows.items():
+        value = values[column]
         # isdigit alone takes digits of other scripts, and int() takes signs, spaces and underscores.
         if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= _MAX_VALUE):
             where = f"{listed.place}:{listed.line_numbers[name]}"
             raise DataError(f"{where}: expected 'NAME NUMBER', found {escape_name(f'{name} {value}'[:60])!r}")
         numbers[name] = int(value)
     return numbers
+
+
+def _column(listed: NameList, called: Sequence[str]) -> int:
+    """Return the position of the column that is meant.
+
+    Raises:
+        DataError: there are several, of which none or more than one is called so.
+    """
+    if len(listed.columns) < 2:
+        return 0
+    found = [position for position, name in enumerate(listed.columns) if name.lower() in called]
+    # The first one would be a guess: a table of everything that is known of an image has them in any order.
+    if len(found) != 1:
+        wanted = " or ".join(map(repr, called)) or "the wanted one"
+        raise DataError(
+            f"{listed.place}: has the columns {escape_name(', '.join(listed.columns))}, of which "
+            f"{'none' if not found else 'several'} is {wanted}; give a list of names with one value each"
+        )
+    return found[0]
 
 
 def match_names(ids: Iterable[str], listed: Mapping[str, V]) -> dict[str, V]:

@@ -26,7 +26,7 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.test_set import flat_stem
-from masks.image_files import IMAGE_SUFFIXES, find_files
+from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -284,7 +284,10 @@ def match_images(
     for name_of in (_bare, lambda file: _MASK_SUFFIX.sub("", _bare(file))):
         for file in ordered:
             if _bare(file).endswith(suffix):
-                by_name.setdefault(name_of(file).removesuffix(suffix), file)
+                # Both ways: programs write the name that a picture has on disk, or that its export has.
+                name = name_of(file).removesuffix(suffix)
+                by_name.setdefault(name, file)
+                by_name.setdefault(escape_name(name), file)
     # Layouts without folders join the parts of an id by underscores.
     matched = {i: by_name.get(_bare(i)) or by_name.get(flat_stem(i)) for i in ids}
     files = {image_id: file for image_id, file in matched.items() if file}
@@ -322,7 +325,8 @@ def read_image(
     """Read ``(H, W, 3)`` uint8, or return ``None`` and note a finding."""
     height, width = size
     try:
-        with Image.open(folder / file) as stored:
+        # Only formats that file names promise: a file of another one may have Pillow call another program (EPS).
+        with Image.open(folder / file, formats=IMAGE_FORMATS) as stored:
             lossy = _is_lossy(stored, folder / file)
             # Some programs write rotated pictures with a tag, and others look at the tag.
             image = ImageOps.exif_transpose(stored)
@@ -340,6 +344,9 @@ def read_image(
         return None
     except ValueError as error:
         findings.rejected.append(RejectedImage(file, str(error)))
+        return None
+    except Exception as error:  # a decoder of damaged bytes may raise anything, and other pictures are sound
+        findings.rejected.append(RejectedImage(file, f"unreadable: {error}"))
         return None
     if lossy:
         findings.lossy.append(file)

@@ -51,9 +51,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
     problem = find_problem(manifest)
     if problem is None and SEAL in manifest and manifest[SEAL] != manifest_checksum(manifest):
         problem = "its content is not what was written"
+    # Earlier versions sealed neither manifests nor cells: beside a sealed cell, a manifest has lost its own seal.
+    if problem is None and SEAL not in manifest and _holds_sealed_cell(path.parent):
+        problem = "its checksum is gone"
     if problem is not None:
         raise DamagedManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
     return manifest
+
+
+def _holds_sealed_cell(folder: Path) -> bool:
+    """Return whether an experiment's folder holds a ``cell.json`` with a checksum."""
+    for path in folder.glob("cells/*/cell.json"):
+        try:
+            if SEAL in json.loads(path.read_text(encoding="utf-8")):
+                return True
+        except (OSError, ValueError, TypeError, RecursionError):  # a damaged cell is the run's business
+            continue
+    return False
 
 
 def is_claims_dataset(data: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -240,3 +241,26 @@ def test_a_folder_whose_name_is_not_utf8_has_a_name_that_every_file_can_hold(tmp
     name.encode("utf-8")
     assert np.array_equal(registry.draw_masks(name, ["a"], 32), registry.draw_masks("center", ["a"], 32))
     assert registry.resolve_masks([name]) == [name]
+
+
+@pytest.mark.parametrize(
+    "litter", [".DS_Store", ".ipynb_checkpoints/a.png", "@eaDir/a.png", "@Recycle/a.png", "._a.png"]
+)
+def test_what_a_file_manager_leaves_in_an_export_is_no_fault_of_it(tmp_path: Path, litter: str) -> None:
+    content = registry.draw_masks("center", ["a"], 32)
+    manifest = {
+        "hole": "white",
+        "images": {"a": {"mask": "a.png"}},
+        "files": {"a.png": files.digest_pixels(content[0])},
+    }
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({**manifest, "digest": files.manifest_digest(manifest)}), encoding="utf-8"
+    )
+    save(tmp_path / "a.png", content[0])
+    assert list(files.verify_export(tmp_path)) == []
+    save(tmp_path / "b.png", content[0])
+    assert list(files.verify_export(tmp_path)) == ["b.png: not in the manifest"]
+    (tmp_path / "b.png").unlink()
+    (tmp_path / litter).parent.mkdir(exist_ok=True)
+    (tmp_path / litter).write_bytes(b"x")
+    assert list(files.verify_export(tmp_path)) == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from bench.cli import main
-from reports import pdf
+from reports import pdf, svg
 from reports.render import save_figures
 from tests.reports.synthetic import make_experiment
 
@@ -43,8 +44,6 @@ def test_figures_of_lines_name_their_models_themselves(
             told.append({t.get_text() for legend in figure.legends for t in legend.get_texts()})
         return []
 
-    from reports import svg
-
     original = svg.save_figure
     monkeypatch.setattr(svg, "save_figure", note)
     save_figures(folder, tmp_path / "figures")
@@ -55,6 +54,31 @@ def test_figures_whose_names_are_alike_do_not_overwrite_each_other(tmp_path: Pat
     folder = make_experiment(tmp_path / "runs", models=("mgs-iim",), masks=("a*b", "a+b"), pictures=0)
     names = [p.name for p in save_figures(folder, tmp_path / "figures")]
     assert len(names) == len(set(names))
+
+
+def test_figures_are_whole_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushed under another name, renamed, and the folder flushed, like every other file."""
+    flushed: list[str] = []
+    flush, rename = os.fsync, Path.replace
+
+    def note_flush(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").resolve()))
+        flush(descriptor)
+
+    def note_rename(self: Path, target: Path) -> Path:
+        assert flushed[-1] == str(self), "renamed before it was flushed"
+        renamed.append(Path(target).name)
+        return rename(self, target)
+
+    renamed: list[str] = []
+    monkeypatch.setattr(os, "fsync", note_flush)
+    monkeypatch.setattr(Path, "replace", note_rename)
+    figure, axes = svg.new_figure()
+    axes.plot([0, 1], [0, 1])
+    svg.save_figure(figure, tmp_path / "made" / "figures", "line")
+    assert renamed == ["line.svg", "line.png"]
+    assert flushed[-1] == str(tmp_path / "made" / "figures")
+    assert sorted(p.name for p in (tmp_path / "made" / "figures").iterdir()) == sorted(renamed)
 
 
 def test_a_pdf_without_chromium_is_a_clear_error_after_the_page(

@@ -5,11 +5,14 @@ A subclass in a module of this package is in the registry: ``bench.data.sources`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import stat
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -17,13 +20,20 @@ from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, parse_list, parse_numbers, require_match
 from bench.errors import DataError
-from masks.image_files import FoundFiles, escape_name, find_files, find_zip_members
+from masks.image_files import FoundFiles, escape_name, find_files, find_zip_members, zip_member_name
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20
+#: The longest path that Linux takes.
+_MAX_LINK_BYTES = 4096
 _LIST_SUFFIXES = (".txt", ".csv")
 #: CelebA's own folders for its lists.
 _LIST_FOLDERS = ("eval", "anno")
+#: What for -> how a list with more columns than it needs may call the one that is meant, in lower case.
+COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "split": ("partition", "split"),
+    "identities": ("identity", "identity_id", "person", "label"),
+}
 #: Endings of archives that are not looked into, in lower case.
 _OTHER_ARCHIVES = (
     ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".001", ".z01", ".part", ".crdownload",
@@ -248,7 +258,7 @@ class DataSource(ABC):
         if listed is None:
             return {}
         # Checked before matching: a wrong number is a wrong list, whichever images it names.
-        numbers = parse_numbers(listed)
+        numbers = parse_numbers(listed, COLUMN_NAMES[what])
         wrong = next((n for n, value in numbers.items() if highest is not None and value > highest), None)
         if wrong is not None:
             raise DataError(f"{listed.place}: {wrong} is in part {numbers[wrong]}; there are 0, 1 and 2")
@@ -326,6 +336,34 @@ def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[
     return found
 
 
+#: What people call the folders of a data set that is divided already, in lower case.
+_SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+def split_folders(paths: Iterable[str]) -> list[str]:
+    """Return the folders around images that are called like the parts of a split, if there are several.
+
+    >>> split_folders(["a/train/1.png", "a/test/2.png"]), split_folders(["test/1.png"])
+    (['test', 'train'], [])
+    """
+    found = {
+        part for path in paths for part in PurePosixPath(path).parts[:-1] if part.lower() in _SPLIT_FOLDERS
+    }
+    return sorted(found) if len(found) > 1 else []
+
+
+def lists_beside(tree: FileTree, stem: str) -> list[NameList]:
+    """Read the lists of that stem in the folder above; none where they cannot be read, or the place is a zip."""
+    if tree.place.is_file():
+        return []
+    found = []
+    for folder in tree.folders_around:
+        for path in _lists_in(folder, stem):
+            with contextlib.suppress(DataError):
+                found.append(_read_list(folder, path))
+    return found
+
+
 def hold_out_validation(partition: Mapping[str, int], name: str, share: float = 0.02) -> dict[str, int]:
     """Turn a share of the training images into validation images, chosen by a digest of name and id.
 
@@ -383,12 +421,13 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
         if file.stat().st_size > limit:
             raise OSError(f"larger than {limit >> 20} MiB")
         return file.read_bytes()
-    archive, found = _open_zip(place)
+    archive, found, infos = _open_zip(place)
+    member = infos[found.members[path]]
     # The size in the directory is checked before anything is decompressed.
-    if archive.getinfo(found.members[path]).file_size > limit:
+    if member.file_size > limit:
         raise OSError(f"larger than {limit >> 20} MiB")
     try:
-        return archive.read(found.members[path])
+        return archive.read(member)
     except _ZIP_ERRORS as error:
         raise OSError(str(error)) from error
 
@@ -399,7 +438,22 @@ def forget_open_zip() -> None:
 
 
 @lru_cache(maxsize=1)
-def _open_zip(place: Path) -> tuple[zipfile.ZipFile, FoundFiles]:
+def _open_zip(place: Path) -> tuple[zipfile.ZipFile, FoundFiles, dict[str, zipfile.ZipInfo]]:
     """Open a zip and keep it open for this process: reading its directory once is enough. Nothing is extracted."""
     archive = zipfile.ZipFile(place)
-    return archive, find_zip_members(archive.namelist())
+    infos = {zip_member_name(info): info for info in archive.infolist()}
+    links = {name: _link_target(archive, info) for name, info in infos.items() if _is_link(info)}
+    return archive, find_zip_members(infos, links), infos
+
+
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    """Return whether a member of a zip is a symbolic link (``zip -y``): its content is where it leads."""
+    return stat.S_ISLNK(info.external_attr >> 16)
+
+
+def _link_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    """Return where a link in a zip leads; the root, where there is nothing, if that cannot be read."""
+    try:
+        return os.fsdecode(archive.read(info)) if info.file_size <= _MAX_LINK_BYTES else "/"
+    except _ZIP_ERRORS:
+        return "/"

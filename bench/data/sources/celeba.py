@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -63,12 +63,7 @@ class CelebA(DataSource):
         if is_aligned_celeba(tree):
             return _by_id(images)
         # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
-        numbered = [p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)]
-        listed = [
-            tree.find_list(self.lists[what], self.list_folders(tree)) for what in ("split", "identities")
-        ]
-        ids = _by_id(numbered)
-        return _by_id(images) if any(x and match_names(ids, x.rows) for x in listed) else None
+        return _by_id(images) if is_listed_celeba(tree, self.list_folders(tree)) else None
 
     def list_folders(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
@@ -126,6 +121,14 @@ def is_aligned_celeba(tree: FileTree) -> bool:
     return any(
         name in above or any(name in _folders_of(path) for path in tree.files.images) for name in _FOLDERS
     )
+
+
+def is_listed_celeba(tree: FileTree, beside: Sequence[Path] = ()) -> bool:
+    """Return whether a list of CelebA's, here or in ``beside``, names images that are called by six digits."""
+    images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
+    ids = _by_id([p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)])
+    listed = [tree.find_list(CelebA.lists[what], beside) for what in ("split", "identities")]
+    return any(x is not None and bool(match_names(ids, x.rows)) for x in listed)
 
 
 def _folders_of(path: str) -> tuple[str, ...]:

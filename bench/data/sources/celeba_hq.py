@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from bench.data.name_lists import NameList, parse_numbers
-from bench.data.sources.base import DataSource, FileTree, split_by_folder
-from bench.data.sources.celeba import is_aligned_celeba
+from bench.data.sources.base import COLUMN_NAMES, DataSource, FileTree, split_by_folder
+from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
@@ -44,6 +44,9 @@ class CelebAHQ(DataSource):
         """Take the numbered images below a folder of CelebA-HQ's name."""
         if is_aligned_celeba(tree):
             return None  # in the folder of a project that is called after CelebA-HQ
+        above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
+        if above and tree.find_list(_MAPPING) is None and is_listed_celeba(tree):
+            return None  # CelebA under another name in such a folder
         images = tree.files.images
         inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
         # A folder that was renamed is still known by the mapping beside it.
@@ -57,6 +60,13 @@ class CelebAHQ(DataSource):
                 # Several sizes of one image may lie side by side; one of them is enough.
                 found.setdefault(f"{int(number[1]) - first:05d}.jpg", path)
         return found or None
+
+    def _names_place(self, tree: FileTree) -> bool:
+        """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
+        given, real = tree.place.absolute(), tree.place.resolve()
+        own = {place.stem if tree.place.is_file() else place.name for place in (given, real)}
+        below = {part for path in tree.files.images for part in PurePosixPath(path).parts[:-1]}
+        return any(map(_FOLDER.fullmatch, own | below))
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Divide as CelebA is, or by folders."""
@@ -75,7 +85,7 @@ class CelebAHQ(DataSource):
         # Without the mapping there is no way from a number to CelebA's lists.
         if mapping is None or listed is None:
             return {}
-        values, originals = parse_numbers(listed), _originals(mapping)
+        values, originals = parse_numbers(listed, COLUMN_NAMES[what]), _originals(mapping)
         return {i: values[originals[i]] for i in paths if originals.get(i) in values}
 
 

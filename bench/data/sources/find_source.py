@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
+from bench.data.name_lists import match_names
 from bench.data.sources.base import (
     DataSource,
     FileTree,
@@ -12,7 +13,9 @@ from bench.data.sources.base import (
     forget_open_zip,
     is_other_archive,
     is_packed,
+    lists_beside,
     open_tree,
+    split_folders,
 )
 from bench.data.sources.registry import data_sources
 from bench.errors import DataError
@@ -67,24 +70,44 @@ def _first_names(names: Iterable[str]) -> str:
     return ", ".join(escape_name(name) for name in list(names)[:3])
 
 
-def _unused_zips(kind: DataSource, tree: FileTree, found: dict[str, str]) -> list[str]:
-    """Return a sentence for each zip of the same data set that holds more than the folder that is taken instead.
+def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each zip that holds more of the same data set than the folder that is taken instead.
 
-    A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set.
+    A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set; so would a stray
+    picture beside a download, whatever its name.
     """
+    here = {PurePosixPath(image_id).name for image_id in found}
     sentences = []
-    for path in tree.zip_paths(kind.zip_names):
+    for path in tree.zip_paths():
         shown = escape_name(path)
         try:
-            more = sorted({*(kind.select(open_tree(tree.place / path, tree)) or {})} - {*found})
+            held = kind.select(open_tree(tree.place / path, tree)) or {}
         except DataError:
             sentences.append(f"{shown} is not used: it is no readable zip")
         else:
-            if more:
+            # By file name, since a zip of any images may have other folders around them than the folder beside it.
+            if more := sorted(image_id for image_id in held if PurePosixPath(image_id).name not in here):
                 sentences.append(
                     f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
                     f"({escape_name(more[0])} and so on); give it as --data to use it"
                 )
+    return sentences
+
+
+def _unused_divisions(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each way in which images that are divided by a digest look divided already."""
+    sentences = []
+    if folders := split_folders(paths.values()):
+        sentences.append(
+            f"the folders {', '.join(folders)} are not taken as a split: all pictures are divided anew, so those that "
+            "somebody tested on may be trained on here"
+        )
+    stem = kind.lists.get("split")
+    for listed in lists_beside(tree, stem) if stem else []:
+        if match_names(paths, listed.rows):
+            sentences.append(
+                f"{listed.place} lies beside this folder and is not read; give the folder around both as --data"
+            )
     return sentences
 
 
@@ -113,6 +136,8 @@ def _describe(
     if identities and len(identities) < len(paths):
         missing = len(paths) - len(identities)
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
+    if not partition:
+        notes += _unused_divisions(kind, tree, paths)
     # A list that is there and gives nothing would otherwise be passed over in silence.
     for what, stem in kind.lists.items():
         lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -920,3 +921,218 @@ def test_a_list_of_another_name_is_seen_and_said(tmp_path: Path, name: str, says
     assert note.startswith(f"{name} is not read: to use it, {says}")
     text_lists(tmp_path)
     assert find_source(tmp_path).notes == []
+
+
+# --- What a third reviewer tried --------------------------------------------------------------------------------
+
+
+def linked_zip(folder: Path, path: Path) -> Path:
+    """Zip a folder as ``zip -y`` does: links are members that hold where they lead."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder).as_posix()
+            if file.is_symlink():
+                link = zipfile.ZipInfo(name)
+                link.create_system, link.external_attr = 3, 0o120777 << 16
+                archive.writestr(link, str(file.readlink()))
+            elif file.is_file():
+                archive.write(file, name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "reason"),
+    [
+        ("copy.jpg", IDS[0], None),
+        ("sub/copy.jpg", f"../{IDS[0]}", None),
+        ("chain.jpg", "sub/copy.jpg", None),
+        ("more", "sub", "read already"),
+        ("gone.jpg", "nothing.jpg", "broken link"),
+        ("out.jpg", "../../etc/out.jpg", "leads out of the zip"),
+        ("root.jpg", "/etc/root.jpg", "leads out of the zip"),
+        ("circle.jpg", "circle.jpg", "broken link"),
+        ("identity_CelebA.txt", "lists/who.txt", None),
+    ],
+)
+def test_links_in_a_zip_are_followed_or_named_as_in_a_folder(
+    tmp_path: Path, opened: Opener, link: str, target: str, reason: str | None
+) -> None:
+    root = images(tmp_path / "root")
+    shutil.copytree(root, root / "sub")
+    (root / "lists").mkdir()
+    (root / "lists" / "who.txt").write_text("".join(f"{k} {v}\n" for k, v in WHO.items()))
+    (root / "sub" / "copy.jpg").symlink_to(f"../{IDS[0]}")
+    if not (root / link).is_symlink():
+        (root / link).symlink_to(target)
+    archive = linked_zip(root, tmp_path / "root.zip")
+    data, from_zip = find_source(root), find_source(archive)
+    assert from_zip.ids == data.ids
+    assert from_zip.identities == data.identities
+    named = [note for note in from_zip.notes if "left out" in note and f"{link} (" in note]
+    assert bool(named) == (reason is not None)
+    assert reason is None or reason in named[0]
+    assert opened(archive).fingerprint == opened(root).fingerprint
+
+
+#: Names as programs write them into a zip without saying what their bytes are.
+RAW_NAMES = {
+    "UTF-8": "été.png".encode(),
+    "Latin-1": b"caf\xe9.png",
+    "Shift-JIS": "写真.png".encode("shift_jis"),
+    # Its second byte is a backslash.
+    "Shift-JIS with a backslash": "表.png".encode("shift_jis"),
+    "a folder": "写真".encode("shift_jis") + b"/1.png",
+}
+
+
+def unmarked_zip(path: Path, members: dict[bytes, bytes], *, system: int = 3, extra: bytes = b"") -> Path:
+    """Zip contents under names that are bytes, without the mark of UTF-8."""
+    # Stand-ins of the same length, since zipfile itself writes names as UTF-8 and says so.
+    stand_ins = {name: f"Z{number:02d}".ljust(len(name), "Z") for number, name in enumerate(members)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(stand_ins[name])
+            info.create_system, info.extra = system, extra
+            archive.writestr(info, content)
+    raw = path.read_bytes()
+    for name, stand_in in stand_ins.items():
+        raw = raw.replace(stand_in.encode(), name)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize("kind", RAW_NAMES)
+def test_a_zip_that_does_not_say_what_its_names_are_has_the_ids_of_its_folder(
+    tmp_path: Path, kind: str
+) -> None:
+    root, name = images(tmp_path / "root"), RAW_NAMES[kind]
+    path = Path(os.fsdecode(bytes(root) + b"/" + name))
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(root / IDS[0], path)
+    who = b"".join(b"%s %d\n" % (n, i) for i, n in enumerate([name, *(i.encode() for i in IDS)]))
+    (root / "identity_CelebA.txt").write_bytes(who)
+    files = {os.fsencode(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    folder, archive = find_source(root), find_source(unmarked_zip(tmp_path / "root.zip", files))
+    assert archive.ids == folder.ids
+    assert archive.identities == folder.identities
+    assert len(archive.identities) == COUNT + 1
+    assert [n for n in archive.notes if "UTF-8" in n] == [n for n in folder.notes if "UTF-8" in n]
+
+
+def test_a_zip_of_windows_keeps_the_names_that_unpacking_it_gives(tmp_path: Path) -> None:
+    """DOS names are in the PC's own encoding, unless Info-ZIP's extra field or their being UTF-8 says otherwise."""
+    content = images(tmp_path / "root").joinpath(IDS[0]).read_bytes()
+    dos = unmarked_zip(tmp_path / "dos.zip", {"é.png".encode("cp437"): content}, system=0)
+    assert find_source(dos).ids == ["é.png"]
+    field = struct.pack("<HHBI", 0x7075, 5 + len("日.png".encode()), 1, 0) + "日.png".encode()
+    told = unmarked_zip(tmp_path / "told.zip", {b"\xfa.png": content}, system=0, extra=field)
+    assert find_source(told).ids == ["日.png"]
+
+
+@pytest.mark.parametrize(
+    "litter",
+    ["@Recycle", "@Recently-Snapshot", "@tmp", "~snapshot", "RECYCLER", "lost+found", "Temporary Items"],
+)
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_what_file_servers_keep_beside_images_is_left_out(tmp_path: Path, litter: str, as_zip: bool) -> None:
+    root = images(tmp_path / "root" / "images").parent
+    (root / litter / "images").mkdir(parents=True)
+    shutil.copy(root / "images" / IDS[0], root / litter / "images" / "deleted.jpg")
+    found = find_source(zipped(root, tmp_path / "root.zip") if as_zip else root)
+    assert [Path(i).name for i in found.ids] == IDS
+    assert any("left out" in note and litter in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "name", ["archive.zip", "img_align_celeba (1).zip", "CelebA-20240101T000000Z-001.zip"]
+)
+@pytest.mark.parametrize("there", ["half of the images", "a stray picture"])
+def test_a_download_under_any_name_is_not_hidden_by_what_lies_beside_it(
+    tmp_path: Path, name: str, there: str
+) -> None:
+    whole = kaggle(tmp_path / "whole")
+    root = tmp_path / "root"
+    root.mkdir()
+    zipped(whole, root / name)
+    if there == "a stray picture":
+        shutil.copy(whole / "img_align_celeba" / "img_align_celeba" / IDS[0], root / "sample.jpg")
+    else:
+        images(root / "img_align_celeba")
+        for image in IDS[::2]:
+            (root / "img_align_celeba" / image).unlink()
+    notes = find_source(root).notes
+    lacks = COUNT if there == "a stray picture" else COUNT // 2
+    assert any(f"{name} is not used, and holds {lacks} pictures" in note for note in notes), notes
+
+
+def test_a_zip_of_what_is_there_already_is_passed_over(tmp_path: Path) -> None:
+    root = images(tmp_path / "root")
+    zipped(root, tmp_path / "copy.zip", "root/")
+    shutil.move(tmp_path / "copy.zip", root / "copy.zip")
+    assert find_source(root).notes == []
+
+
+@pytest.mark.parametrize("project", ["celebahq", "celeba-hq", "CelebA_HQ_256"])
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_celeba_in_a_project_called_after_celeba_hq_is_known_by_its_own_list(
+    tmp_path: Path, opened: Opener, project: str, inner: str
+) -> None:
+    root = tmp_path / project / "celeba"
+    images(root / inner)
+    text_lists(root)
+    assert find_source(root).kind.name == "celeba"
+    assert opened(root).split_name == "official"
+    # With the mapping beside it, or under its own name, it stays what it is.
+    assert find_source(some(tmp_path / project / "copy", ["00001.jpg", "00002.jpg"])).kind.name == "celeba-hq"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("image_id,partition,identity", "{0},{1},{2}", None),
+        ("image_id,identity,partition", "{0},{2},{1}", None),
+        ("image_id,split,person", "{0},{1},{2}", None),
+        ("image_id,a,b", "{0},{1},{2}", "has the columns a, b, of which none is 'partition' or 'split'"),
+        ("image_id,split,partition", "{0},{1},{1}", "several is 'partition' or 'split'"),
+    ],
+)
+def test_of_several_columns_the_one_that_is_meant_is_read(
+    tmp_path: Path, header: str, row: str, says: str | None
+) -> None:
+    images(tmp_path / "root" / "img_align_celeba")
+    text = "\n".join([header, *(row.format(i, PART[i], WHO[i]) for i in IDS)])
+    for name in ("list_eval_partition.csv", "identity_CelebA.csv"):
+        (tmp_path / "root" / name).write_text(text)
+    if says is None:
+        found = find_source(tmp_path / "root")
+        assert (found.partition, found.identities) == (PART, WHO)
+    else:
+        with pytest.raises(DataError, match=says):
+            find_source(tmp_path / "root")
+
+
+@pytest.mark.parametrize("named", ["img_align_celeba", "celeba"])
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "Testing")])
+def test_folders_that_look_like_a_split_are_said_not_to_be_one(
+    tmp_path: Path, named: str, parts: tuple[str, ...]
+) -> None:
+    for number, part in enumerate(parts):
+        folder = images(tmp_path / "root" / named / part)
+        for image in IDS[: 8 * number] + IDS[8 * number + 8 :]:
+            (folder / image).unlink()
+    notes = find_source(tmp_path / "root").notes
+    assert any("are not taken as a split" in note and all(p in note for p in parts) for note in notes)
+    images(tmp_path / "other" / "train")
+    assert not any("not taken as a split" in note for note in find_source(tmp_path / "other").notes)
+
+
+@pytest.mark.parametrize("where", ["", "Eval"])
+def test_a_list_beside_a_folder_of_another_name_is_said(tmp_path: Path, where: str) -> None:
+    images(tmp_path / "celeba" / "pictures")
+    text_lists(tmp_path / "celeba" / where)
+    notes = find_source(tmp_path / "celeba" / "pictures").notes
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
+    # A list of other images is nobody's here.
+    some(tmp_path / "celeba" / "others", ["a.jpg", "b.jpg"])
+    assert not any("lies beside" in note for note in find_source(tmp_path / "celeba" / "others").notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from bench.errors import UsageError
 from bench.evaluation import metrics
 from bench.evaluation.image_batch import FaceBox
 from bench.evaluation.metrics import list_metrics, load_metric, prepare_metrics
-from bench.scoring.external_images import ScoredImages, as_result_rows, score_images
+from bench.scoring.external_images import (
+    MatchedImages,
+    ScoredImages,
+    as_result_rows,
+    match_images,
+    score_images,
+)
+from masks.image_files import escape_name
 from masks.registry import draw_masks
 from reports.results.schema import read_rows, write_rows
 
@@ -304,3 +312,50 @@ def test_the_command_prints_the_table_writes_the_rows_and_its_exit_code_says_if_
     assert f"missing, so the means leave out these images: {ids[0]}" in partial.output
     with pytest.raises(UsageError, match="did you mean 'center'"):
         _invoke(tmp_path / "grey", "--mask", "centre", *common)
+
+
+#: A picture that Pillow has Ghostscript draw: a program of its own.
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_no_picture_has_another_program_run(
+    made: Path,
+    images: ImageSet,
+    masks: NDArray[np.uint8],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    """The content of a file must not choose a decoder that its name does not promise."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    (made / "folder" / "000000.png").unlink()
+    (made / "folder" / f"000000{suffix}").write_bytes(EPS)
+    scored = _score(made, images, masks)
+    assert not (tmp_path / "ran").exists()
+    assert [rejected.file for rejected in scored.findings.rejected] == [f"folder/000000{suffix}"]
+    assert len(scored.rows) == 3
+
+
+@pytest.mark.parametrize("raw", [b"caf\xe9", "写真".encode("shift_jis"), b"100%\xff"])
+@pytest.mark.parametrize("suffix", ["", "_out"])
+@pytest.mark.parametrize("depth", ["", "results/"])
+def test_pictures_are_matched_by_the_name_that_an_image_has_on_disk_or_in_its_export(
+    tmp_path: Path, raw: bytes, suffix: str, depth: str
+) -> None:
+    image_id = escape_name(os.fsdecode(raw))
+    for name in (os.fsdecode(raw), image_id):
+        folder = tmp_path / ("raw" if name != image_id else "escaped")
+        file = folder / f"{depth}{name}{suffix}.png"
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as stream:
+            Image.new("RGB", (8, 8)).save(stream, "PNG")
+        findings = MatchedImages()
+        found = match_images(folder, [f"{image_id}.jpg", "other.jpg"], findings, suffix=suffix)
+        assert found == {f"{image_id}.jpg": f"{depth}{name}{suffix}.png"}
+        assert (findings.missing, findings.extra) == (["other.jpg"], [])

@@ -41,6 +41,20 @@ def test_a_sealed_manifest_is_read_back_and_one_changed_digit_is_seen(folder: Pa
         read_manifest(path)
 
 
+def test_a_manifest_without_its_seal_beside_a_sealed_cell_is_not_an_older_one(folder: Path) -> None:
+    """Deleting a line would make any edit pass, and the next command would seal it."""
+    path = change(folder, lambda manifest: manifest.pop(SEAL, None))
+    assert read_manifest(path)["cells"], "of earlier versions, which sealed nothing"
+    cell = folder / json.loads(path.read_text())["cells"][0]["folder"] / "cell.json"
+    cell.write_text("{}")
+    assert read_manifest(path)["cells"]
+    cell.write_text(json.dumps({"label": "MGS-IIM", SEAL: manifest_checksum({"label": "MGS-IIM"})}))
+    with pytest.raises(ManifestError, match=r"damaged \(its checksum is gone\)"):
+        read_manifest(path)
+    change(folder, lambda manifest: None, sealed=True)
+    assert read_manifest(path)["cells"]
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
