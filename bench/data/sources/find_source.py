@@ -78,7 +78,11 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     """
     here = {PurePosixPath(image_id).name for image_id in found}
     sentences = []
+    # Of packed lists another sentence tells.
+    stems = tuple(stem.lower() for stem in kind.lists.values())
     for path in tree.zip_paths():
+        if PurePosixPath(path).name.lower().startswith(stems):
+            continue
         shown = escape_name(path)
         try:
             held = kind.select(open_tree(tree.place / path, tree)) or {}
