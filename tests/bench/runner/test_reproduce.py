@@ -196,6 +196,9 @@ def test_an_older_manifest_needs_its_results_beside_it(original: Path, workplace
     beside = Path(shutil.copytree(original, workplace / "old")) / "manifest.json"
     alone = Path(shutil.copy(original / "manifest.json", workplace / "manifest.json"))
     new = read_record(alone)
+    # Cells of those versions had no checksum either: beside one that has, a manifest without its own is damaged.
+    for cell in beside.parent.glob("cells/*/cell.json"):
+        cell.unlink()
     for path in (beside, alone):
         change(path, age)
     assert read_record(beside).numbers == new.numbers
