@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from bench.errors import UsageError
 from bench.perf import sweep
 from bench.perf.sweep import parse_gpus, wall_hours
 from tests.bench.cli.test_cli import bench, error_of
-
-PINNED = re.search(
-    r"^torch==(\S+)", (Path(__file__).parents[3] / "constraints.txt").read_text(), re.MULTILINE
-)[1]  # type: ignore[index]
+from tests.bench.training.test_cuda_rehearsal import needs_rehearsed_torch
 
 
 @pytest.mark.parametrize(
@@ -85,9 +80,7 @@ def test_hours_and_cost_add_up(workplace: Path, pictures_dir: Path, monkeypatch:
     assert "at 1.5 per GPU-hour: 22 for the hours used, 24 with all 2 held to the end" in output
 
 
-@pytest.mark.skipif(
-    torch.__version__.split("+")[0] != PINNED, reason=f"the rehearsal relies on internals of torch {PINNED}"
-)
+@needs_rehearsed_torch
 def test_hours_are_those_of_perf_gpu_estimates(workplace: Path, pictures_dir: Path) -> None:
     """The same steps, the same model: for the mask and preset that 'bench perf' counts."""
     words = ["run", "--models", "context-encoder", "--data", str(pictures_dir), "--preset", "smoke"]

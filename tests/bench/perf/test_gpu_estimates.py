@@ -14,7 +14,7 @@ from bench.errors import UsageError
 from bench.profiling.roofline import ARITHMETIC_SHARE, BANDWIDTH_SHARE, GPUS, LAUNCH_SECONDS, model_step
 from models.base import Task
 from models.discovery import load_model
-from tests.bench.training.test_cuda_rehearsal import HERE, PINNED
+from tests.bench.training.test_cuda_rehearsal import needs_rehearsed_torch
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def test_precision_chooses_the_rate() -> None:
     assert seconds[0] / seconds[1] == pytest.approx(a100.tf32 / a100.fp32)
 
 
-@pytest.mark.skipif(
-    HERE != PINNED, reason=f"the rehearsal relies on internals of torch {PINNED}; this is {HERE}"
-)
+@needs_rehearsed_torch
 def test_the_command_counts_what_a_step_is_made_of(workplace: Path) -> None:
     written = workplace / "modelled.json"
     command = ["perf", "--device", "cuda", "--model-only", "--models", "glcic", "--preset", "smoke"]
