@@ -415,8 +415,8 @@ def verify_export(folder: Path) -> Iterator[str]:
         except MaskFileError as error:
             yield str(error)
     # By the one walker: what a file manager or a server leaves there is hidden, and nobody's mask.
-    found = find_files(folder)
-    there = {*found.images, *found.others}
+    files = find_files(folder)
+    there = {*files.images, *files.others}
     for name in sorted(there - set(listed) - {MANIFEST}):
         yield f"{escape_name(name)}: not in the manifest"
 
