@@ -12,7 +12,8 @@ only. Kinds of block:
 - ``table``: means with 95 % intervals of one or more experiments in one table, as ``NAME, NAME | METRIC METRIC``;
 - ``one-change``: a table of experiments that differ in one thing each, as ``NAME = words; NAME = words``;
 - ``findings``: the opening of the report;
-- ``bar``: which models of the first experiment clear the baseline of the second, by metric, as ``NAME, NAME``;
+- ``bar``: which models of the first experiment clear the best baseline of the second, which may be the same, by metric,
+  as ``NAME, NAME``;
 - ``claims``: what ``bench claims NAME`` prints;
 - ``cost``: seconds of every training.
 """
@@ -106,9 +107,10 @@ def render_findings(name: str) -> str:
 
 
 def render_bar(names: str) -> str:
-    """Compare the trained models of one experiment with the baseline of another, on the same images."""
+    """Compare the trained models of one experiment with the best baseline of another, on the same images."""
     trained, bar = (kept_experiment(name.strip()) for name in names.split(","))
-    rows = pd.concat([trained.rows[trained.rows["train_mask"] != "-"], bar.rows], ignore_index=True)
+    fills = bar.rows[bar.rows["train_mask"] == "-"]
+    rows = pd.concat([trained.rows[trained.rows["train_mask"] != "-"], fills], ignore_index=True)
     lines = []
     for name, info in trained.metrics.items():
         if name in ("psnr_db", "ssim", "lpips_alex"):

@@ -22,7 +22,7 @@ from reports.claims.paper import MASK as PAPER_MASK
 from reports.context import ReportContext, list_methods, unique_labels
 from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
-from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
+from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest, trained_seeds
 from reports.results.metric_info import MetricInfo
 from reports.results.title import read_title
 from reports.sections.headline import short_headline
@@ -152,7 +152,7 @@ def make_entry(folder: Path) -> IndexEntry:
             masks=[str(mask) for mask in settings["masks"]],
             preset=str(settings["preset"]),
             images_seen=int(settings["images_seen"]),
-            seeds=[int(seed) for seed in settings["seeds"]],
+            seeds=trained_seeds(manifest),
             models=_trained_labels(cells),
             done=len(done),
             failed=sum(c["status"] == "failed" for c in cells),

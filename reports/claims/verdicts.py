@@ -31,7 +31,7 @@ from reports.claims.evidence import (
 )
 from reports.claims.paper import CLAIMS, SSIM_CONVENTIONS, Claim, ClaimComparison
 from reports.results.experiment import Experiment
-from reports.results.manifest import is_claims_dataset
+from reports.results.manifest import is_claims_dataset, trained_seeds
 from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.pair_verdicts import PairedDifference
 from reports.statistics.paired_differences import compare_families
@@ -105,7 +105,7 @@ class _Judge:
             what = "procedural faces" if data["procedural"] else f"{data['title']}, not CelebA"
             command = conditions.command_on_celeba(claim)
             return Verdict(claim, "not tested", "neither", f"these are {what}", command=command)
-        seeds = experiment.manifest["settings"]["seeds"]
+        seeds = trained_seeds(experiment.manifest)
         if missing := _missing(experiment, claim):
             command = conditions.command_for_cells(experiment, claim, list(missing), seeds)
             reason = "needs results of " + ", ".join(missing.values())
@@ -137,7 +137,7 @@ class _Judge:
         return self._grouped[metric]
 
     def _untested(self, claim: Claim, reason: str) -> Verdict:
-        seeds = self.experiment.manifest["settings"]["seeds"]
+        seeds = trained_seeds(self.experiment.manifest)
         command = conditions.command_for_cells(self.experiment, claim, claim.models, seeds, afresh=True)
         return Verdict(claim, "not tested", "neither", reason, command=command)
 

@@ -70,6 +70,22 @@ def _holds_sealed_cell(folder: Path) -> bool:
     return False
 
 
+def trained_seeds(manifest: Mapping[str, Any]) -> list[int]:
+    """Return the seeds of an experiment's trainings, in order; those asked for where nothing was trained.
+
+    The settings hold what the last command asked for, which may have added one seed to others.
+
+    >>> cells = [{"seed": seed, "trained": True, "train_mask": "center"} for seed in (1, 0)]
+    >>> trained_seeds({"settings": {"seeds": [1]}, "cells": cells})
+    [0, 1]
+    """
+    # Not above: a manifest is read without pandas.
+    from reports.results.schema import EXTERNAL
+
+    found = {int(c["seed"]) for c in manifest["cells"] if c["trained"] and c["train_mask"] != EXTERNAL}
+    return sorted(found) or [int(seed) for seed in manifest["settings"]["seeds"]]
+
+
 def is_claims_dataset(data: Mapping[str, Any]) -> bool:
     """Return whether the paper's claims are about the images of a manifest's ``data``."""
     # Manifests of earlier versions name the data set and say nothing of its properties.

@@ -10,6 +10,7 @@ from typing import Any
 from reports.claims.paper import MASK as PAPER_MASK
 from reports.claims.paper import PAPER
 from reports.context import MethodView, MetricView, ReportContext
+from reports.results.manifest import trained_seeds
 from reports.sections.verdicts import MEANINGS
 from reports.statistics.intervals import MIN_SEEDS
 from reports.statistics.ranking import compare_with_baseline, describe_clearance, rank_trained
@@ -318,7 +319,7 @@ def _facts(context: ReportContext) -> list[tuple[str, str]]:
 
 def _trainings(context: ReportContext) -> str:
     """Say how many trainings a model has, and of which seeds: a number alone could be either."""
-    seeds = context.settings["seeds"]
+    seeds = trained_seeds(context.experiment.manifest)
     fewest, most = _seeds(context)
     count = str(fewest) if fewest == most else f"{fewest} to {most}"
     return f"{count} (seed{'' if len(seeds) == 1 else 's'} {', '.join(str(s) for s in seeds)})"

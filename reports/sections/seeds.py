@@ -12,6 +12,7 @@ from reports.claims.paper import MASK as PAPER_MASK
 from reports.claims.paper import OURS as PROPOSED
 from reports.claims.paper import published_table
 from reports.context import MetricView, ReportContext
+from reports.results.manifest import trained_seeds
 from reports.sections import Plot, ReportSection
 from reports.svg import apply_style
 
@@ -34,7 +35,7 @@ def build_seeds(context: ReportContext) -> dict[str, Any] | None:
         # A metric without a unit leaves a space before the comma.
         else f"{metrics[0].show(lead)} {metrics[0].unit}, or noise?".replace(" ,", ",")
     )
-    seeds = context.settings["seeds"]
+    seeds = trained_seeds(context.experiment.manifest)
     return {"title": title, "panels": panels, "one_each": len(seeds) == 1, "has_lead": lead is not None}
 
 

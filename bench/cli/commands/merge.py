@@ -26,10 +26,11 @@ def merge_command(experiments: tuple[str, ...], name: str) -> None:
     from bench.experiments import find_experiment
     from bench.ledger.merging import merge_experiments
     from reports.results.experiment import load_experiment
+    from reports.results.manifest import trained_seeds
 
     folder = merge_experiments([find_experiment(e) for e in experiments], name)
     merged = load_experiment(folder)
-    seeds = ", ".join(map(str, merged.manifest["settings"]["seeds"]))
+    seeds = ", ".join(map(str, trained_seeds(merged.manifest)))
     click.echo(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")
     apart = dict.fromkeys(cell["label"] for cell in merged.done() if "place" in cell)
     if apart:

@@ -18,6 +18,7 @@ from bench.cli.commands.run import run_command
 from reports.claims.evidence import ModelPair, compare_size
 from reports.claims.paper import ClaimComparison, EquivalenceMargin, published_table, published_value
 from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
+from reports.render import render_report
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows
 from reports.statistics.paired_differences import compare_scores
@@ -437,6 +438,17 @@ def test_a_command_repeats_what_its_experiment_was_run_with(tmp_path: Path) -> N
     assert "--train-mask" not in found.command
 
     assert run_command.make_context("run", shlex.split(found.command)[2:]).params["flips"] is False
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_a_command_names_every_seed_that_was_trained_whatever_the_last_command_added(tmp_path: Path) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim",), seeds=(0, 1, 2), procedural=False, pictures=0)
+    with manifest_of(folder) as manifest:
+        manifest["settings"]["seeds"] = [2, 0]
+    found = {v.claim.key: v for v in evaluate_claims(load_experiment(folder))}["gated-convolution"]
+    assert "--seeds 0,1,2 " in found.command
+    page = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    assert "3 (seeds 0, 1, 2)" in page
 
 
 def test_a_command_repeats_the_batch_that_was_found_automatically(tmp_path: Path) -> None:
