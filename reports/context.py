@@ -14,7 +14,7 @@ import pandas as pd
 from reports.claims.conditions import find_shortfalls
 from reports.claims.paper import MASK as PAPER_MASK
 from reports.claims.paper import OURS as PROPOSED
-from reports.claims.paper import published_table, published_value
+from reports.claims.paper import published_models, published_value
 from reports.claims.verdicts import Verdict, evaluate_claims
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
@@ -348,7 +348,7 @@ def table_place(cell: dict[str, Any]) -> tuple[int, int]:
 
     Models that the table does not have share the place after its last, so a stable sort keeps them in order.
     """
-    order = list(published_table()["model"].unique())
+    order = published_models()
     model = cell["model"]
     return GROUPS.index(_group_of(cell)), order.index(model) if model in order else len(order)
 

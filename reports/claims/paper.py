@@ -8,6 +8,7 @@ group ``ablations``).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from importlib import resources
@@ -218,6 +219,23 @@ def published_value(model: str, metric: str) -> float | None:
         >>> published_value("mgs-iim", "psnr_db"), published_value("mean", "psnr_db")
         (27.9212, None)
     """
+    return _published_values().get((model, metric))
+
+
+def published_models() -> list[str]:
+    """List the registry names of Table 4, in its order.
+
+    Examples:
+        >>> published_models()
+        ['context-encoder', 'glcic', 'pconv', 'mgs-iim']
+    """
+    return list(dict.fromkeys(model for model, _ in _published_values()))
+
+
+@functools.cache
+def _published_values() -> dict[tuple[str, str], float]:
+    """Read each number once: pages ask for them a thousand times."""
     table = published_table()
-    found = table.loc[(table["model"] == model) & (table["metric"] == metric), "value"]
-    return float(found.iloc[0]) if len(found) else None
+    return dict(
+        zip(zip(table["model"], table["metric"], strict=True), table["value"].astype(float), strict=True)
+    )
