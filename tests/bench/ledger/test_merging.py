@@ -20,6 +20,7 @@ from reports.claims.verdicts import evaluate_claims
 from reports.leaderboard import leaderboard_rows
 from reports.render import render_report
 from reports.results.experiment import load_experiment
+from reports.results.manifest import SEAL
 from reports.results.schema import read_rows, write_rows
 from reports.statistics.paired_differences import paired_differences
 from reports.statistics.summary import summarize
@@ -79,6 +80,27 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=says):
             merge_experiments([first, other], "all", runs=tmp_path / "runs")
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_words_for_one_split_and_training_masks_of_their_own_are_no_difference(tmp_path: Path) -> None:
+    """What a split came to is in the fingerprint of the images, and the training mask in every cell."""
+    folders = []
+    for name, model, words in (
+        ("one", "mgs-iim", ("auto", "same")),
+        ("other", "glcic", ("official", "center")),
+    ):
+        folder = make_experiment(tmp_path, name=name, models=(model,), **CELEBA)  # type: ignore[arg-type]
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["settings"]["split"], manifest["settings"]["train_mask"] = words
+        manifest.pop(SEAL, None)
+        path.write_text(json.dumps(manifest))
+        folders.append(folder)
+    merged = load_experiment(merge_experiments(folders, "all", runs=tmp_path / "runs"))
+    assert {(c["model"], c["train_mask"]) for c in merged.done()} == {
+        ("mgs-iim", "center"),
+        ("glcic", "center"),
+    }
 
 
 CPU = {"device": "cpu", "threads": 2, "torch": "2.5.0"}
