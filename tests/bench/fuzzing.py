@@ -40,7 +40,7 @@ from bench.data import fingerprint, sources
 from bench.data.dataset import ImageSet
 from bench.data.fingerprint import DatasetStatistics
 from bench.data.name_lists import match_names, parse_list, parse_numbers
-from bench.data.sources.base import forget_open_zip
+from bench.data.sources.zip_files import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
 from bench.inpainting.photo import read_photo

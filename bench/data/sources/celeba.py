@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, require_match
-from bench.data.sources.base import DataSource, FileTree
+from bench.data.sources.base import DataSource
+from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
 from masks.image_files import escape_name
 

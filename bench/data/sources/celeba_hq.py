@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from bench.data.name_lists import NameList, parse_numbers
-from bench.data.sources.base import COLUMN_NAMES, DataSource, FileTree, split_by_folder
+from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
 from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
+from bench.data.sources.file_tree import FileTree
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from bench.data.sources.base import DataSource, FileTree, hold_out_validation
+from bench.data.sources.base import DataSource, hold_out_validation
+from bench.data.sources.file_tree import FileTree
 
 #: Folders of aligned images, the largest first.
 _FOLDERS = (r"images1024x1024", r"ffhq[-_]?1024\w*", r"ffhq[-_]?\w*", r"thumbnails128x128")

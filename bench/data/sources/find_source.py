@@ -6,18 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.data.name_lists import match_names
-from bench.data.sources.base import (
-    DataSource,
-    FileTree,
-    FoundImages,
-    forget_open_zip,
-    is_other_archive,
-    is_packed,
-    lists_beside,
-    open_tree,
-    split_folders,
-)
+from bench.data.sources.base import DataSource, FoundImages, split_folders
+from bench.data.sources.file_tree import FileTree, lists_beside, open_tree
+from bench.data.sources.find_zips import find_zips, open_zips
 from bench.data.sources.registry import data_sources
+from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
 from masks.image_files import IMAGE_SUFFIXES, escape_name, resolve_path
 
@@ -38,12 +31,12 @@ def find_source(path: Path) -> FoundImages:
     for kind in data_sources():
         if (found := kind.select(tree)) is not None:
             return _describe(kind, tree, found, _unused_zips(kind, tree, found))
-        for candidate in tree.open_zips(kind.zip_names):
+        for candidate in open_zips(tree, kind.zip_names):
             if (found := kind.select(candidate)) is not None:
                 return _describe(kind, candidate, found)
     # No images in the folder itself: a download that was not extracted (Kaggle's archive.zip).
     # Only a lone zip: of several, nobody could say which one is meant.
-    zips = list(tree.open_zips())
+    zips = list(open_zips(tree))
     if len(zips) == 1:
         for kind in data_sources():
             if (found := kind.select(zips[0])) is not None:
@@ -80,7 +73,7 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     sentences = []
     # Of packed lists another sentence tells.
     stems = tuple(stem.lower() for stem in kind.lists.values())
-    for path in tree.zip_paths():
+    for path in find_zips(tree):
         if PurePosixPath(path).name.lower().startswith(stems):
             continue
         shown = escape_name(path)

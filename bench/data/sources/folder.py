@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.data.sources.base import DataSource, FileTree
+from bench.data.sources.base import DataSource
+from bench.data.sources.file_tree import FileTree
 from masks.image_files import common_folder, escape_name
 
 

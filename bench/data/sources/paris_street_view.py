@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from bench.data.sources.base import DataSource, FileTree, hold_out_validation
+from bench.data.sources.base import DataSource, hold_out_validation
+from bench.data.sources.file_tree import FileTree
 
 _TRAINING, _TEST = "paris_train_original", ("paris_eval", "paris_eval_gt")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from bench.data.sources.base import DataSource, FileTree, hold_out_validation
+from bench.data.sources.base import DataSource, hold_out_validation
+from bench.data.sources.file_tree import FileTree
 
 _TRAINING = ("data_large", "data_256", "data_large_standard", "data_256_standard", "train")
 _NAME = "Places365_val_"

@@ -19,7 +19,8 @@ from bench.data.dataset import UNKNOWN
 from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.procedural_faces import render_faces
 from bench.data.sources import DataSource, data_sources, find_source
-from bench.data.sources.base import FileTree, hold_out_validation
+from bench.data.sources.base import hold_out_validation
+from bench.data.sources.file_tree import FileTree
 from bench.data.splits import assign_split
 from bench.errors import DataError
 from masks.image_files import find_files, find_zip_members
