@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.claims.claim_verdicts import Verdict, evaluate_claims
 from reports.claims.conditions import find_shortfalls
 from reports.claims.paper import MASK as PAPER_MASK
 from reports.claims.paper import OURS as PROPOSED
 from reports.claims.paper import published_models, published_value
-from reports.claims.verdicts import Verdict, evaluate_claims
 from reports.palette import LineStyle, line_styles
 from reports.results.experiment import Experiment
 from reports.results.manifest import is_claims_dataset

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.claims.verdicts import evaluate_claims
+from reports.claims.claim_verdicts import evaluate_claims
 from reports.context import table_place
 from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo

@@ -27,7 +27,7 @@ OUTSIDE = (
     "bench.training.metric_logger",
     "bench.training.signals",
     "bench.training.train_log",
-    "models.contract",
+    "models.contract_checks",
     "models.discovery",
     "models.errors",
     "models.export",

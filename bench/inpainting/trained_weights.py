@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, UsageError
+from bench.runner.final_checkpoint import read_generator, weights_license
 from bench.runner.run_folder import atomic_write, read_checked_json, write_json
-from bench.runner.stored_weights import read_generator, weights_license
 from models import discovery, pretrained
 from models import export as interchange
 from models.base import Box, Task

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import BenchError
+from bench.runner.final_checkpoint import describe_weights, read_generator, weights_license
 from bench.runner.run_folder import read_checked_json
-from bench.runner.stored_weights import describe_weights, read_generator, weights_license
 from reports.results.experiment import Experiment
 
 FORMAT = "inpaint-bench weights card 1"

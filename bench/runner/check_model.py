@@ -15,7 +15,7 @@ from bench.training.device import Compute
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
-from models import contract
+from models import contract_checks
 from models.base import Batch, Budget
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelEntry
@@ -24,17 +24,17 @@ from models.registry import ModelEntry
 _TRAINED_STEPS = 10
 
 
-def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
-    """Run every check of :mod:`models.contract`, then train and resume, at ``size`` with the preset ``smoke``."""
+def check_model(entry: ModelEntry, size: int) -> Iterator[contract_checks.CheckResult]:
+    """Run every check of :mod:`models.contract_checks`; then train and resume, at ``size``, preset ``smoke``."""
     try:
         entry.model.requirements(entry.config("smoke"))
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
-        yield contract.CheckResult(f"refused: {error}", None)
+        yield contract_checks.CheckResult(f"refused: {error}", None)
         return
     results = []
     # Yielded one by one, since a check takes seconds and is shown as it ends.
-    for result in contract.run_checks(entry, size):
+    for result in contract_checks.run_checks(entry, size):
         results.append(result)
         yield result
     if not entry.model.trained:
@@ -43,16 +43,18 @@ def check_model(entry: ModelEntry, size: int) -> Iterator[contract.CheckResult]:
     sound = not any(result.skipped for result in results)
     for name, check in {"training stays finite": check_training, "resume": check_resume}.items():
         if not sound:
-            yield contract.CheckResult(name, None, skipped=True)
+            yield contract_checks.CheckResult(name, None, skipped=True)
             continue
         try:
             problem = check(entry, size)
             # A training fails in what its loss returned; which line of the model made it so, nothing here knows.
-            where = contract.source_line(entry.model.loss) if problem and check is check_training else ""
-            result = contract.CheckResult(name, problem, where)
+            where = (
+                contract_checks.source_line(entry.model.loss) if problem and check is check_training else ""
+            )
+            result = contract_checks.CheckResult(name, problem, where)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
-            result = contract.CheckResult(name, problem, contract.failing_line(entry, error))
+            result = contract_checks.CheckResult(name, problem, contract_checks.failing_line(entry, error))
         sound = result.passed
         yield result
 
@@ -105,7 +107,7 @@ def check_resume(entry: ModelEntry, size: int) -> str | None:
 
 
 def _trainer(entry: ModelEntry, size: int, folder: Path, *, steps: int = 2) -> Trainer:
-    case = contract.build_case(entry, size)
+    case = contract_checks.build_case(entry, size)
     schedule = Schedule(case.model.phases(Budget(num_steps=1, steps_per_phase=steps)))
 
     def batches(step: int) -> Batch:

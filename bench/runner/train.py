@@ -20,7 +20,8 @@ from bench.profiling.peak_memory import PeakMemory
 from bench.runner import training_instabilities
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.context import RunContext
-from bench.runner.fit import fit_baseline
+from bench.runner.final_checkpoint import describe_weights, generator_weights
+from bench.runner.fit_baseline import fit_baseline
 from bench.runner.keys import describe_where
 from bench.runner.plan import TrainingPlan, train_mask_names
 from bench.runner.run_folder import (
@@ -31,7 +32,6 @@ from bench.runner.run_folder import (
     write_checked_json,
 )
 from bench.runner.sample_grid import SampleGrid
-from bench.runner.stored_weights import describe_weights, generator_weights
 from bench.training import checkpoint
 from bench.training.data_loader import TrainingDataLoader
 from bench.training.model_setup import build_model

@@ -25,7 +25,7 @@ from bench.evaluation.evaluator import EVALUATION_BATCH, cluster_people, identit
 from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
-from bench.scoring.test_set import flat_stem
+from bench.scoring.export_test_set import flat_stem
 from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files
 from reports.results.schema import EXTERNAL
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.claims.verdicts import Outcome, shared_shortfalls
+from reports.claims.claim_verdicts import Outcome, shared_shortfalls
 from reports.context import ReportContext
 from reports.sections import ReportSection
 

@@ -52,7 +52,7 @@ from bench.runner.run_folder import file_signature, read_checked_json, write_che
 from bench.runner.train import read_training_record
 from bench.runner.unit_status import read_jobs, read_units
 from bench.runner.work import read_outcome
-from bench.scoring.test_set import export_test_set
+from bench.scoring.export_test_set import export_test_set
 from bench.training import checkpoint
 from bench.training.train_log import TrainLog
 from masks import folder as mask_files

@@ -1,4 +1,4 @@
-"""What models.contract shows in one process holds in two: DistributedDataParallel over gloo."""
+"""What models.contract_checks shows in one process holds in two: DistributedDataParallel over gloo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from models.contract import ContractCase, build_case
+from models.contract_checks import ContractCase, build_case
 from models.discovery import load_model
 
 

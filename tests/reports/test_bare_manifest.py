@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reports.claims.verdicts import evaluate_claims
+from reports.claims.claim_verdicts import evaluate_claims
 from reports.export import TABLES, export_tables
 from reports.index_page import make_entry
 from reports.leaderboard import leaderboard_rows

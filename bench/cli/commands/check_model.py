@@ -13,7 +13,7 @@ from bench.cli.options import models_from_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from models.contract import CheckResult
+    from models.contract_checks import CheckResult
 
 
 @click.command(

@@ -14,7 +14,7 @@ from bench.cli.options import json_option
 from bench.cli.wrapping import echo_wrapped
 
 if TYPE_CHECKING:
-    from reports.claims.verdicts import Verdict
+    from reports.claims.claim_verdicts import Verdict
 
 _STYLES = {"reproduced": "green", "not reproduced": "red", "indicative": "cyan", "inconclusive": "yellow"}
 
@@ -30,7 +30,7 @@ def claims_command(experiment: str, as_json: bool) -> None:
     for what is missing, the command.
     """
     from bench.experiments import open_experiment
-    from reports.claims.verdicts import evaluate_claims, shared_shortfalls
+    from reports.claims.claim_verdicts import evaluate_claims, shared_shortfalls
     from reports.statistics.ranking import describe_ranking
 
     opened = open_experiment(experiment)

@@ -118,7 +118,7 @@ def export(
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import sample_subset
     from bench.progress import ConsoleCallbacks
-    from bench.scoring.test_set import LAYOUTS, export_test_set, program_command
+    from bench.scoring.export_test_set import LAYOUTS, export_test_set, program_command
     from masks import registry
 
     given = {"size": size, "crop": crop, "split": split, "test_images": test_images}

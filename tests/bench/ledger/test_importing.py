@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle, without_folders
 from bench.runner.run_folder import file_signature
-from reports.claims.verdicts import evaluate_claims
+from reports.claims.claim_verdicts import evaluate_claims
 from reports.export import export_tables
 from reports.results.experiment import IMPORTED, Experiment, curves_digest, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum

@@ -15,8 +15,8 @@ from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle
 from bench.ledger.merging import merge_experiments
 from benchmarks.tune import record, tune
+from reports.claims.claim_verdicts import evaluate_claims
 from reports.claims.evidence import validation_fluctuation
-from reports.claims.verdicts import evaluate_claims
 from reports.leaderboard import leaderboard_rows
 from reports.render import render_report
 from reports.results.experiment import load_experiment

@@ -24,7 +24,7 @@ from bench.training.device import Compute
 from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.trainer import Trainer
 from models.base import Batch, Box, Budget, Task
-from models.contract import ContractCase, build_case
+from models.contract_checks import ContractCase, build_case
 from models.discovery import load_model
 from models.layers import gated_conv
 from models.layers.cpu_kernels import SmallMapConv2d

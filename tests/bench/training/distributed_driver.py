@@ -16,7 +16,7 @@ import torch
 
 from bench.training.distributed import SINGLE_PROCESS, ProcessGroup, exit_distributed, init_distributed
 from models.base import Batch, InpaintingModel, Phase
-from models.contract import build_case
+from models.contract_checks import build_case
 from models.discovery import load_model
 
 

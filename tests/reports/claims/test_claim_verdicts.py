@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from bench.cli.commands.run import run_command
+from reports.claims.claim_verdicts import CLAIMS, Verdict, evaluate_claims
 from reports.claims.evidence import ModelPair, compare_size
 from reports.claims.paper import ClaimComparison, EquivalenceMargin, published_table, published_value
-from reports.claims.verdicts import CLAIMS, Verdict, evaluate_claims
 from reports.render import render_report
 from reports.results.experiment import load_experiment
 from reports.results.schema import read_rows, write_rows

@@ -12,8 +12,8 @@ from PIL import Image
 
 from bench.data.procedural_faces import render_faces
 from bench.errors import UsageError
+from bench.scoring.export_test_set import LAYOUTS, Layout, export_test_set, program_command
 from bench.scoring.external_images import MatchedImages, match_images
-from bench.scoring.test_set import LAYOUTS, Layout, export_test_set, program_command
 from masks import folder as files
 from masks import registry
 from masks.folder import MaskFileError

@@ -1,4 +1,4 @@
-"""The contract of models.contract, over the whole registry, and on models that break it."""
+"""The contract of models.contract_checks, over the whole registry, and on models that break it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import contract, discovery
+from models import contract_checks, discovery
 from models.base import Batch, Budget, Completion, InpaintingModel, OptimizerSpec, Phase, Task, composite
 from models.errors import MissingPackageError, MissingWeightsError, UnsupportedSizeError
 from models.registry import ModelCard, ModelEntry
@@ -28,7 +28,7 @@ def test_every_model_keeps_the_contract(name: str, size: int) -> None:
         entry.model.validate(entry.config("smoke"), size)
     except (UnsupportedSizeError, MissingWeightsError, MissingPackageError) as error:
         pytest.skip(f"{name} at {size} px: {error}")
-    problems = {f.check: f.problem for f in contract.run_checks(entry, size) if f.problem}
+    problems = {f.check: f.problem for f in contract_checks.run_checks(entry, size) if f.problem}
     assert problems == {}
 
 
@@ -122,7 +122,7 @@ def faulty() -> ModelEntry:
 
 
 def test_a_sound_model_passes() -> None:
-    assert [f for f in contract.run_checks(faulty(), 16) if f.problem] == []
+    assert [f for f in contract_checks.run_checks(faulty(), 16) if f.problem] == []
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,12 @@ def test_a_sound_model_passes() -> None:
     ],
 )
 def test_each_fault_is_found_and_explained(fault: str, check: str, says: str) -> None:
-    problems = {f.check: f.problem for f in contract.run_checks(faulty(), 16, fault=fault) if f.problem}
+    problems = {
+        f.check: f.problem for f in contract_checks.run_checks(faulty(), 16, fault=fault) if f.problem
+    }
     assert says in (problems.get(check) or "")
 
 
 def test_every_check_has_a_model_that_breaks_it() -> None:
     marks = test_each_fault_is_found_and_explained.pytestmark  # type: ignore[attr-defined]
-    assert {check for _, check, _ in marks[0].args[1]} == set(contract.CHECKS)
+    assert {check for _, check, _ in marks[0].args[1]} == set(contract_checks.CHECKS)
