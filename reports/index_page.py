@@ -24,6 +24,7 @@ from reports.page import render_page, write_page
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest, trained_seeds
 from reports.results.metric_info import MetricInfo
+from reports.results.regular_file import open_regular, read_bytes, read_text
 from reports.results.title import read_title
 from reports.sections.headline import short_headline
 from reports.statistics.intervals import MIN_SEEDS
@@ -85,7 +86,7 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     cached, kept, entries = _read_cache(reports_folder), {}, []
     for path in manifests:
         try:
-            signature = hashlib.sha256(path.read_bytes()).hexdigest()
+            signature = hashlib.sha256(read_bytes(path)).hexdigest()
         except FileNotFoundError:  # removed in the meantime
             continue
         except OSError:
@@ -110,7 +111,7 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
 def _read_cache(reports_folder: Path) -> dict[str, dict[str, IndexEntry]]:
     """Return the kept lines by name and signature; a cache that is missing, damaged or edited is empty."""
     try:
-        content = json.loads((reports_folder / CACHE).read_text(encoding="utf-8"))
+        content = json.loads(read_text(reports_folder / CACHE))
         if content["version"] != _CACHE_VERSION or content[SEAL] != manifest_checksum(content):
             return {}
         return {
@@ -126,7 +127,11 @@ def _comparisons(reports_folder: Path) -> list[tuple[str, str]]:
     found = []
     for path in (reports_folder / "compare").glob("*/index.html"):
         # The title is near the top; pages of megabytes are not read whole.
-        head = path.read_text(encoding="utf-8", errors="replace")[:2000]
+        try:
+            with open_regular(path) as file:
+                head = file.read(2000).decode("utf-8", "replace")
+        except OSError:  # removed in the meantime, or no file
+            continue
         title = re.search("<title>(.*?) · ", head, re.DOTALL)
         found.append((path.parent.name, html.unescape(title[1]) if title else path.parent.name))
     return sorted(found, key=lambda pair: pair[1])

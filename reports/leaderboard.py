@@ -15,6 +15,7 @@ from reports.page import render_page, write_page
 from reports.results.experiment import Experiment, cell_title
 from reports.results.manifest import SEAL, is_claims_dataset, manifest_checksum
 from reports.results.metric_info import MetricInfo
+from reports.results.regular_file import read_text
 from reports.results.schema import cell_numbers, read_rows
 from reports.statistics.summary import method_name, summarize, summarize_distribution_metrics
 
@@ -180,7 +181,7 @@ def _confirmed(experiment: Experiment) -> bool | None:
 def _sealed_outcome(folder: Path) -> dict[str, Any]:
     """Read ``reproduction.json`` as it was printed; empty where it is missing, damaged or edited."""
     try:
-        outcome = json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
+        outcome = json.loads(read_text(folder / "reproduction.json"))
         # Earlier versions printed no checksum, and nothing but this.
         older = outcome.keys() <= {"reproduced", "folder", "numbers"}
         return outcome if older or outcome.get(SEAL) == manifest_checksum(outcome) else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.runner.final_checkpoint import read_generator, weights_license
-from bench.runner.run_folder import atomic_write, read_checked_json, write_json
+from bench.runner.run_folder import atomic_write, read_training_config, write_json
 from models import discovery, pretrained
 from models import export as interchange
 from models.base import Box, Task
@@ -116,7 +116,7 @@ def _read_config(training: StoredTraining) -> dict[str, Any]:
     Raises:
         OSError, ValueError, KeyError: it is missing, damaged, edited, or of another training than the manifest's.
     """
-    record = read_checked_json(training.folder / "config.json", older=True)
+    record = read_training_config(training.folder)
     cell = training.cells[0]
     if record["key"] != cell["training"]["key"] or record["config"] != cell["config"]:
         raise ValueError("it is not the config that the manifest records")

@@ -26,6 +26,7 @@ from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, 
 from bench.runner.train import TrainedModel
 from reports.results.atomic_io import make_folder
 from reports.results.experiment import arrays_digest, mask_file_name
+from reports.results.regular_file import open_regular, read_bytes
 from reports.results.schema import metric_columns, read_rows, rows_agree, validate_rows, write_rows
 
 #: Columns of a results table that say whose rows they are, and hold one value in a cell.
@@ -247,10 +248,10 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
 
 
 def _check_npz(path: Path, digest: str | None) -> None:
-    if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    if digest is not None and hashlib.sha256(read_bytes(path)).hexdigest() != digest:
         raise ValueError(f"{path.name} does not hold what was written")
     # Opened here: NumPy leaves a file that it cannot read open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
         if {len(stored[name]) for name in stored.files} != {len(stored["ids"])}:
             raise ValueError(f"{path.name} is cut off")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.errors import BenchError
+from reports.results.regular_file import read_text
 
 #: Seconds between two heartbeats, and after how many without one an owner on another machine counts as lost.
 HEARTBEAT_SECONDS = 10.0
@@ -154,7 +155,7 @@ class Ownership:
 def read_owner(path: Path) -> Owner | None:
     """Return who owns ``path``; ``None`` where nobody does, or a file that was cut off says nothing."""
     try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+        return Owner(**json.loads(read_text(path)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 

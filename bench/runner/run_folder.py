@@ -18,6 +18,7 @@ from bench.errors import BenchError, DiskError, UsageError
 from bench.runner.ownership import OwnedElsewhereError, Owner, Ownership, read_owner
 from reports.results import atomic_io
 from reports.results import manifest as manifests
+from reports.results.regular_file import read_bytes, read_text
 
 RUNS, REPORTS = Path("runs"), Path("reports")
 #: In an experiment's folder: which process works in it.
@@ -166,7 +167,7 @@ def read_checked_json(path: Path, *, older: bool = False) -> dict[str, Any]:
         ValueError: it is not JSON, or its content is not what was written.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deep") from error
     if older and isinstance(value, dict) and manifests.SEAL not in value:
@@ -178,9 +179,24 @@ def read_checked_json(path: Path, *, older: bool = False) -> dict[str, Any]:
     return value
 
 
+def read_training_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` of a training: what it is of, and where it was computed.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        ValueError: damaged or edited.
+    """
+    try:
+        sealed = manifests.SEAL in json.loads(read_text(folder / "training.json"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        sealed = False  # not finished; a damaged record is the run's business
+    # Earlier versions sealed neither: beside a sealed record, this one has lost its checksum.
+    return read_checked_json(folder / "config.json", older=not sealed)
+
+
 def file_signature(path: Path) -> dict[str, Any]:
     """Return the lines and SHA-256 of a text file; no lines where it is missing."""
-    content = path.read_bytes() if path.is_file() else b""
+    content = read_bytes(path) if path.is_file() else b""
     return {"lines": content.count(b"\n"), "sha256": hashlib.sha256(content).hexdigest()}
 
 

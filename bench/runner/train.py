@@ -28,6 +28,7 @@ from bench.runner.run_folder import (
     RunFolder,
     file_signature,
     read_checked_json,
+    read_training_config,
     remove_folder,
     write_checked_json,
 )
@@ -290,7 +291,7 @@ def _task_record(plan: TrainingPlan) -> dict[str, Any]:
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
     """Return the machines that a training's ``config.json`` names, in order; none where it cannot be read."""
     try:
-        recorded = read_checked_json(folder / "config.json", older=True)["where"]
+        recorded = read_training_config(folder)["where"]
     except (OSError, ValueError, KeyError):
         return []
     return recorded if isinstance(recorded, list) else []

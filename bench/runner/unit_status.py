@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from bench.runner.ownership import is_lost, read_owner
 from bench.runner.run_folder import read_checked_json
+from reports.results.regular_file import open_regular
 
 _LOG_END_BYTES = 4096
 
@@ -63,7 +64,7 @@ def read_last_line(log: Path) -> str:
     Only the end of the file is read: logs of hundreds of jobs may be megabytes each, on a network file system.
     """
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _LOG_END_BYTES))
             end = file.read().decode("utf-8", "replace")

@@ -20,6 +20,7 @@ import torch
 
 from bench.errors import DiskError
 from reports.results.atomic_io import make_folder, replace_durably
+from reports.results.regular_file import open_regular
 
 FORMAT = "inpaint-bench checkpoint 1"
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.pt")
@@ -100,7 +101,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not the name of a checkpoint")
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # By blocks: a checkpoint may be larger than the memory that is left beside a loaded model.
             while block := file.read(1 << 22):
                 digest.update(block)
@@ -112,7 +113,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 "ignore"
             )  # about pickle protocols that are not ours: such a file is refused
             # By an open file: torch's own reader can open no path that is not UTF-8.
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise

@@ -10,6 +10,7 @@ from typing import Any
 
 from reports.results.atomic_io import atomic_write
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.regular_file import read_bytes, read_text
 
 #: What a log held at the last checkpoint.
 MARK = "train.synced.json"
@@ -50,7 +51,7 @@ class TrainLog:
 
     def sync(self) -> None:
         """Flush the file to disk: with each checkpoint, so that a power cut loses no line that one rests on."""
-        if self.path.exists():
+        if self.path.is_file():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
             self._write_mark(self.lost_before)
@@ -60,12 +61,15 @@ class TrainLog:
         return self.path.with_name(MARK)
 
     def _content(self) -> bytes:
-        return self.path.read_bytes() if self.path.exists() else b""
+        try:
+            return read_bytes(self.path)
+        except OSError:  # missing, or something else than a file: no lines either way
+            return b""
 
     def _read_mark(self) -> dict[str, Any]:
         """Return what the last checkpoint rests on; empty where that is not known."""
         try:
-            mark = json.loads(self._mark.read_text(encoding="utf-8"))
+            mark = json.loads(read_text(self._mark))
             whole = mark[SEAL] == manifest_checksum(mark)
             return mark if whole and isinstance(mark["bytes"], int) else {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -90,10 +94,8 @@ class TrainLog:
 
     def read(self) -> list[dict[str, Any]]:
         """Return all complete lines that have a step."""
-        if not self.path.exists():
-            return []
         lines = []
-        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in self._content().decode("utf-8", "replace").splitlines():
             # A kill may leave half a line, or half a character: both must fail here, as JSON, and not while
             # decoding.
             try:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.results.atomic_io import atomic_write
+from reports.results.regular_file import read_bytes
 
 ATTRIBUTES = "attributes.parquet"
 
@@ -77,7 +78,7 @@ def read_attributes(folder: Path, digest: str | None = None) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
     try:
-        table = pd.read_parquet(io.BytesIO(path.read_bytes()))  # by bytes: its name may not be UTF-8
+        table = pd.read_parquet(io.BytesIO(read_bytes(path)))  # by bytes: its name may not be UTF-8
         return checked_attributes(table, digest).set_index("image_id")
     except Exception as error:  # a reader of damaged bytes may raise anything
         line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from reports.results.attributes import read_attributes
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
 from reports.results.metric_info import MetricInfo
+from reports.results.regular_file import open_regular, read_bytes, read_text
 from reports.results.schema import COLUMNS, SchemaError, metric_columns, read_rows, rows_agree
 from reports.results.title import read_title
 
@@ -301,7 +302,7 @@ IMPORTED = "train.imported.json"
 def _imported_signature(log: Path, recorded: Any) -> Any:
     """Return what a log is held against: what an import recorded of it where there was one, else the training."""
     try:
-        made = json.loads(log.with_name(IMPORTED).read_text(encoding="utf-8"))
+        made = json.loads(read_text(log.with_name(IMPORTED)))
         if made[SEAL] != manifest_checksum(made) or not isinstance(recorded, dict):
             return recorded
         return {**recorded, "lines": made["lines"], "sha256": made["digest"]}
@@ -321,7 +322,7 @@ def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, An
         One record for each value logged, and what is wrong with the log: empty where nothing is.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return [], "" if signature is None else f"log missing ({error.strerror})"
     records: list[dict[str, Any]] = []
@@ -374,7 +375,7 @@ def _load_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
     """Load arrays that belong together, one row each for every image; of ``optional`` those that are there."""
     try:
         # No pickles: they run code, and the archive may come from anywhere.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
             there = [name for name in optional if name in archive.files]
             found = {name: archive[name] for name in (*names, *there)}
             if len({len(array) for array in found.values()}) != 1:
@@ -420,11 +421,11 @@ def _check_owner(pictures: Path, cell: Mapping[str, Any]) -> None:
         digest is None
     ):  # manifests of earlier versions, where cell.json beside the images says what was written
         try:
-            record = json.loads((pictures.parent / "cell.json").read_text(encoding="utf-8"))
+            record = json.loads(read_text(pictures.parent / "cell.json"))
             digest = record["pictures_sha256"] if record[SEAL] == manifest_checksum(record) else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return  # still earlier versions have no digest; what is damaged is the run's business
-    if digest is not None and hashlib.sha256(pictures.read_bytes()).hexdigest() != digest:
+    if digest is not None and hashlib.sha256(read_bytes(pictures)).hexdigest() != digest:
         raise ExperimentError(f"{pictures}: damaged (not the images of its cell); {_IMAGES_REMEDY}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.results.manifest_shape import find_problem
+from reports.results.regular_file import read_text
 
 SCHEMA = 1
 #: Field of a manifest that holds the digest of all others; manifests of earlier versions have none.
@@ -35,7 +36,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ManifestError(f"{path.parent}: no experiment here (no {path.name})")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         # An OSError's own text repeats the path, which the message names already.
         reason = getattr(error, "strerror", None) or error
@@ -63,7 +64,7 @@ def _holds_sealed_cell(folder: Path) -> bool:
     """Return whether an experiment's folder holds a ``cell.json`` with a checksum."""
     for path in folder.glob("cells/*/cell.json"):
         try:
-            if SEAL in json.loads(path.read_text(encoding="utf-8")):
+            if SEAL in json.loads(read_text(path)):
                 return True
         except (OSError, ValueError, TypeError, RecursionError):  # a damaged cell is the run's business
             continue

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reports.results.atomic_io import atomic_write
+from reports.results.regular_file import open_regular
 
 SCHEMA_VERSION = 1
 _METADATA_KEY = b"inpaint_bench_schema"
@@ -194,7 +195,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         raise SchemaError(f"{path}: no such results file; run the experiment's command again")
     try:
         # Without partitioning, or a folder called ``a=b`` on the way to the file would become a column.
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
         frame = table.to_pandas()
     except Exception as error:  # a reader of damaged bytes may raise anything

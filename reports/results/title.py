@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reports.results.atomic_io import atomic_write
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.regular_file import read_text
 
 #: Beside the manifest, which a run writes anew.
 FILE_NAME = "title.json"
@@ -23,7 +24,7 @@ def read_title(folder: Path) -> str:
         ('Does Table 4 hold?', '')
     """
     try:
-        record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        record = json.loads(read_text(folder / FILE_NAME))
         # Earlier versions wrote the heading alone, without a checksum.
         if record.keys() != {"title"} and record.get(SEAL) != manifest_checksum(record):
             return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -460,3 +461,35 @@ def test_the_same_command_mends_what_is_damaged(
     assert done.value.code == 0, capsys.readouterr().err
     for path, rows in zip(cells, before, strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(path), rows, check_exact=True)
+
+
+@pytest.mark.timeout(120, method="signal")
+def test_nothing_waits_for_a_pipe_in_place_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe that nobody writes to is damage like any other: said, and mended by the same command."""
+    pipes = [
+        path
+        for pattern in (
+            *("runs/kept/trainings/*/train*.json*", "runs/kept/cells/*/*.npz", "runs/kept/pictures/*.npz"),
+            *("runs/kept/title.json", "runs/kept/attributes.parquet", "reports/.index-cache.json"),
+        )
+        for path in (sorted(Path().glob(pattern)) or [Path(pattern)])
+        if "*" not in path.name
+    ]
+    for path in pipes:
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    for words in ("status kept", "claims kept", "report kept"):
+        with pytest.raises(SystemExit) as done:
+            main(words.split())
+        assert done.value.code in (0, 1, 2), words
+        printed = "".join(capsys.readouterr())
+        assert "not foreseen" not in printed, words
+    for path in pipes[-3:]:  # what the run does not make, and the reports' own file
+        path.unlink(missing_ok=True)
+    with pytest.raises(SystemExit) as done:
+        main(UNET.split())
+    assert done.value.code == 0, capsys.readouterr().err
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as done:
+        main(["status", "kept"])
+    assert done.value.code == 0, capsys.readouterr()
