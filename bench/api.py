@@ -177,7 +177,7 @@ def run(
         UsageError: an unknown name, setting or value.
         DataError: the images cannot be used.
 
-    Example:
+    Examples:
         >>> import bench
         >>> bench.run(models="mean", preset="smok")
         Traceback (most recent call last):
@@ -244,7 +244,7 @@ def score(
     Raises:
         UsageError: an unknown name, or a function that returns something else than an image of the same size.
 
-    Example:
+    Examples:
         >>> import bench
         >>> def gray(image, mask):
         ...     image[mask] = 128
@@ -282,7 +282,7 @@ def load_experiment(experiment: str | Path) -> Experiment:
     Raises:
         UsageError: there is none (with suggestions), or it cannot be read.
 
-    Example:
+    Examples:
         >>> import bench
         >>> bench.load_experiment("no-such-experiment")
         Traceback (most recent call last):
@@ -318,7 +318,7 @@ def inpaint(
         UsageError: an unknown model or source.
         DataError: an image or mask that cannot be used.
 
-    Example:
+    Examples:
         >>> import bench, numpy as np
         >>> image = np.full((64, 64, 3), 200, np.uint8)
         >>> mask = np.zeros((64, 64), bool)
@@ -345,7 +345,7 @@ def inpaint(
 def models(models_from: Sequence[str | Path] = ()) -> pd.DataFrame:
     """List the models that :func:`run` takes, one row a model; no model is imported.
 
-    Example:
+    Examples:
         >>> import bench
         >>> bench.models().loc["glcic", "paper"]  # doctest: +ELLIPSIS
         'Iizuka et al...
@@ -388,7 +388,7 @@ def masks(
     Returns:
         A table with one row a mask, or bool ``(N, size, size)``, ``True`` in the hole.
 
-    Example:
+    Examples:
         >>> import bench
         >>> "center" in bench.masks().index
         True

@@ -150,8 +150,9 @@ class RunConfig:
     def batch_for(self, published_batch_size: int) -> int:
         """Return the images per step for a model whose paper says ``published_batch_size``.
 
-        >>> RunConfig().batch_for(96), RunConfig(track="faithful").batch_for(96), RunConfig(batch=8).batch_for(96)
-        (16, 96, 8)
+        Examples:
+            >>> RunConfig().batch_for(96), RunConfig(track="faithful").batch_for(96), RunConfig(batch=8).batch_for(96)
+            (16, 96, 8)
         """
         if isinstance(self.batch, int):
             return self.batch
@@ -168,7 +169,7 @@ def resolve_mask_names(names: Iterable[str]) -> list[str]:
     Raises:
         UsageError: neither a mask nor a group (with suggestions), or a folder of masks with unknown parameters.
 
-    Example:
+    Examples:
         >>> resolve_mask_names(["half", "paper"])
         ['half', 'center', 'random-rect', 'shapes']
         >>> resolve_mask_names(["centre"])
@@ -192,12 +193,13 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
     Raises:
         UsageError: unknown preset or field (with suggestions), or a value of a wrong type or out of range.
 
-    >>> resolve_config("paper", {"size": 64, "batch": None}).as_dict()["seeds"]
-    [0, 1, 2]
-    >>> resolve_config("quick", {"track": "banana"})
-    Traceback (most recent call last):
-        ...
-    bench.errors.UsageError: --track banana: must be one of 'uniform', 'faithful'
+    Examples:
+        >>> resolve_config("paper", {"size": 64, "batch": None}).as_dict()["seeds"]
+        [0, 1, 2]
+        >>> resolve_config("quick", {"track": "banana"})
+        Traceback (most recent call last):
+            ...
+        bench.errors.UsageError: --track banana: must be one of 'uniform', 'faithful'
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: unknown{did_you_mean(preset, PRESETS)}")
@@ -215,8 +217,9 @@ def resolve_config(preset: str = "quick", overrides: Mapping[str, Any] | None = 
 def json_digest(value: Any) -> str:
     """Return the hex SHA-256 of a JSON value, independent of the order of keys.
 
-    >>> json_digest({"size": 64, "seeds": (0, 1)}) == json_digest({"seeds": [0, 1], "size": 64})
-    True
+    Examples:
+        >>> json_digest({"size": 64, "seeds": (0, 1)}) == json_digest({"seeds": [0, 1], "size": 64})
+        True
     """
     # Separators and order are fixed, so that equal values have equal digests on every Python.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)

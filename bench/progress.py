@@ -37,7 +37,7 @@ class RunClock:
         estimate: seconds foreseen for every part of the run.
         began: ``time.monotonic()`` at the start.
 
-    Example:
+    Examples:
         >>> clock = RunClock(RunEstimate(trainings=(10.0, 10.0), evaluations=(2.0, 2.0), overhead=1.0), began=0.0)
         >>> clock.seconds_left()
         25.0
@@ -120,7 +120,7 @@ class _LabelColumn(ProgressColumn):
 def fit_parts(parts: Iterable[str], extras: Iterable[str], width: int) -> str:
     """Join ``parts`` and as many ``extras`` as fit into ``width`` characters; parts go from the end.
 
-    Example:
+    Examples:
         >>> fit_parts(["47/100", "12 s left"], ["joint", "loss 0.12"], 40)
         '47/100  12 s left  joint  loss 0.12'
         >>> fit_parts(["47/100", "12 s left"], ["joint", "loss 0.12"], 24)
@@ -344,7 +344,7 @@ def _can_redraw(console: Console) -> bool:
 def format_count(count: int, noun: str) -> str:
     """Write a number with its noun.
 
-    Example:
+    Examples:
         >>> format_count(1, "cell"), format_count(2, "cell")
         ('1 cell', '2 cells')
     """
@@ -354,7 +354,7 @@ def format_count(count: int, noun: str) -> str:
 def format_duration(seconds: float) -> str:
     """Write a duration in the unit that a person would choose.
 
-    Example:
+    Examples:
         >>> [format_duration(s) for s in (0.2, 45, 200, 9000, 400_000)]
         ['1 s', '45 s', '3 min', '2.5 h', '5 days']
     """
@@ -370,7 +370,7 @@ def format_duration(seconds: float) -> str:
 def format_bytes(num_bytes: float) -> str:
     """Write a number of bytes in binary units.
 
-    Example:
+    Examples:
         >>> [format_bytes(b) for b in (512, 3_355_443, 16_106_127_360)]
         ['512 B', '3.2 MiB', '15 GiB']
     """

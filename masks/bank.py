@@ -53,8 +53,9 @@ def draw_bank(names: Sequence[str], count: int, size: int, base_seed: int) -> Ma
 def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pack ``(N, H, W)`` masks into ``(N, ceil(H * W / 8))`` bytes.
 
-    >>> pack_masks(np.ones((1, 4, 4), dtype=np.uint8)).tolist()
-    [[255, 255]]
+    Examples:
+        >>> pack_masks(np.ones((1, 4, 4), dtype=np.uint8)).tolist()
+        [[255, 255]]
     """
     return np.packbits(masks.reshape(len(masks), -1), axis=1)
 

@@ -79,8 +79,9 @@ def parse_name(name: str) -> tuple[str, MaskReading]:
     Raises:
         MaskFileError: an unknown parameter or value.
 
-    >>> parse_name("files:my-masks?invert&threshold=128")
-    ('my-masks', MaskReading(resize='', invert=True, threshold=128, pair='auto'))
+    Examples:
+        >>> parse_name("files:my-masks?invert&threshold=128")
+        ('my-masks', MaskReading(resize='', invert=True, threshold=128, pair='auto'))
     """
     folder, _, query = name.removeprefix(PREFIX).partition("?")
     given: dict[str, Any] = {}
@@ -371,8 +372,9 @@ def mask_image_name(image_id: str) -> str:
     Raises:
         MaskFileError: an absolute id, or one with ``..``.
 
-    >>> mask_image_name("a/000001.jpg")
-    'a/000001.png'
+    Examples:
+        >>> mask_image_name("a/000001.jpg")
+        'a/000001.png'
     """
     path = PurePosixPath(image_id.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.name:

@@ -65,8 +65,9 @@ _import_families()
 def mask_names() -> list[str]:
     """Return the name of every mask, in table order; ``files:FOLDER`` is accepted besides.
 
-    >>> mask_names()[:3]
-    ['center', 'random-rect', 'shapes']
+    Examples:
+        >>> mask_names()[:3]
+        ['center', 'random-rect', 'shapes']
     """
     return list(KINDS)
 
@@ -77,8 +78,9 @@ def resolve_masks(given: Iterable[str]) -> list[str]:
     Raises:
         UnknownMaskError: no such mask.
 
-    >>> resolve_masks(["half", "paper"])
-    ['half', 'center', 'random-rect', 'shapes']
+    Examples:
+        >>> resolve_masks(["half", "paper"])
+        ['half', 'center', 'random-rect', 'shapes']
     """
     groups = {"paper": list(PAPER), "all": mask_names()}
     chosen: dict[str, None] = {}
@@ -100,8 +102,9 @@ def mask_info(name: str) -> MaskInfo:
     Raises:
         UnknownMaskError: no such mask.
 
-    >>> mask_info("half").source
-    'EdgeConnect (Nazeri et al., 2019), mask type 2'
+    Examples:
+        >>> mask_info("half").source
+        'EdgeConnect (Nazeri et al., 2019), mask type 2'
     """
     (name,) = resolve_masks([name])
     if name.startswith(folder.PREFIX):
@@ -127,9 +130,10 @@ def draw_masks(
         ValueError: a size below :data:`MIN_SIZE`.
         masks.folder.MaskFileError: a mask image that cannot be used.
 
-    >>> masks = draw_masks("center", ["000001.jpg", "000002.jpg"], 64)
-    >>> masks.shape, float(masks.mean())
-    ((2, 64, 64), 0.25)
+    Examples:
+        >>> masks = draw_masks("center", ["000001.jpg", "000002.jpg"], 64)
+        >>> masks.shape, float(masks.mean())
+        ((2, 64, 64), 0.25)
     """
     (name,) = resolve_masks([name])
     if size < MIN_SIZE:
@@ -167,8 +171,9 @@ def mask_content_digest(name: str, size: int) -> str:
 def fixed_hole_box(name: str, size: int) -> HoleBox | None:
     """Return (top, left, height, width) where every mask of that name is the same box, else ``None``.
 
-    >>> fixed_hole_box("center", 160), fixed_hole_box("shapes", 160)
-    ((40, 40, 80, 80), None)
+    Examples:
+        >>> fixed_hole_box("center", 160), fixed_hole_box("shapes", 160)
+        ((40, 40, 80, 80), None)
     """
     kind = KINDS.get(name)
     return kind.fixed_box(size) if kind and kind.fixed_box else None

@@ -38,9 +38,10 @@ class Box(NamedTuple):
 def composite(image: Tensor, output: Tensor, mask: Tensor) -> Tensor:
     """Return ``image * (1 - mask) + output * mask`` for binary masks, exact even where ``output`` is not finite.
 
-    >>> image, output = torch.tensor([[[[0.2, 0.2]]]]), torch.tensor([[[[0.9, float("nan")]]]])
-    >>> composite(image, output, torch.tensor([[[[1.0, 0.0]]]])).tolist()
-    [[[[0.8999999761581421, 0.20000000298023224]]]]
+    Examples:
+        >>> image, output = torch.tensor([[[[0.2, 0.2]]]]), torch.tensor([[[[0.9, float("nan")]]]])
+        >>> composite(image, output, torch.tensor([[[[1.0, 0.0]]]])).tolist()
+        [[[[0.8999999761581421, 0.20000000298023224]]]]
 
     Args:
         image: ``(N, 3, H, W)`` in [0, 1].
@@ -57,8 +58,9 @@ class ChannelConstant(nn.Module):
     A constant that is made anew in every step would be copied to a GPU from pageable memory, which may wait for the
     device and cannot be captured in a CUDA graph.
 
-    >>> ChannelConstant((0.5, 0.25, 0.0))().shape
-    torch.Size([1, 3, 1, 1])
+    Examples:
+        >>> ChannelConstant((0.5, 0.25, 0.0))().shape
+        torch.Size([1, 3, 1, 1])
     """
 
     value: Tensor
@@ -76,8 +78,9 @@ class ChannelConstant(nn.Module):
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy what was drawn on the host to the device, through pinned memory to a GPU, so that the host does not wait.
 
-    >>> send(torch.arange(2), torch.device("cpu"))
-    tensor([0, 1])
+    Examples:
+        >>> send(torch.arange(2), torch.device("cpu"))
+        tensor([0, 1])
     """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -186,8 +189,9 @@ class Completion:
 class OptimizerSpec:
     """An optimizer by name, with a learning rate that is a pure function of the step.
 
-    >>> OptimizerSpec(name="adam", learning_rate=4e-4, schedule="linear").learning_rate_at(75, num_steps=100)
-    0.0001
+    Examples:
+        >>> OptimizerSpec(name="adam", learning_rate=4e-4, schedule="linear").learning_rate_at(75, num_steps=100)
+        0.0001
 
     Attributes:
         name: the algorithm.
@@ -214,10 +218,11 @@ class OptimizerSpec:
     def describe(self) -> str:
         """Return the optimizer in one line, with every constant it uses.
 
-        >>> OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9).describe()
-        'sgd, rate 0.001, momentum 0.9, constant'
-        >>> OptimizerSpec(name="adam", learning_rate=2e-4, betas=(0.5, 0.999)).describe()
-        'adam, rate 0.0002, betas 0.5 and 0.999, constant'
+        Examples:
+            >>> OptimizerSpec(name="sgd", learning_rate=1e-3, momentum=0.9).describe()
+            'sgd, rate 0.001, momentum 0.9, constant'
+            >>> OptimizerSpec(name="adam", learning_rate=2e-4, betas=(0.5, 0.999)).describe()
+            'adam, rate 0.0002, betas 0.5 and 0.999, constant'
         """
         constants = {
             "adam": f", betas {self.betas[0]:g} and {self.betas[1]:g}",
@@ -293,8 +298,9 @@ class Budget:
 
         The longest phase absorbs the rounding. With fewer steps than phases every phase has one step.
 
-        >>> Budget(num_steps=100).split({"completion": 0.18, "discriminator": 0.02, "joint": 0.8})
-        {'completion': 18, 'discriminator': 2, 'joint': 80}
+        Examples:
+            >>> Budget(num_steps=100).split({"completion": 0.18, "discriminator": 0.02, "joint": 0.8})
+            {'completion': 18, 'discriminator': 2, 'joint': 80}
         """
         # Fractions come out of subtractions such as 1 - 0.18 - 0.02, which do not sum to 1 exactly.
         if not math.isclose(sum(fractions.values()), 1.0):

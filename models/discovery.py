@@ -160,8 +160,9 @@ def expand_models(names: Iterable[str], models_from: Sequence[Path] = ()) -> lis
 
     The order is that of first mention, without repetition.
 
-    >>> expand_models(["mean", "all"])[:3]
-    ['mean', 'context-encoder', 'glcic']
+    Examples:
+        >>> expand_models(["mean", "all"])[:3]
+        ['mean', 'context-encoder', 'glcic']
 
     Raises:
         UnknownModelError: neither a name nor a group, with suggestions.

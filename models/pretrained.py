@@ -4,8 +4,9 @@ A file holds the tensors of ``networks["generator"]`` and, in its header, the ca
 digest of the tensors, and whatever the writer adds (data, metrics, license). Everything in a file is checked before it
 is used; only models that are registered already, or given by ``models_from``, are ever built.
 
->>> inpaint = models.load_pretrained("mgs-iim.safetensors")  # doctest: +SKIP
->>> filled = inpaint(image, mask)  # (N, 3, S, S) in [0, 1] and (N, 1, S, S), 1 = hole  # doctest: +SKIP
+Examples:
+    >>> inpaint = models.load_pretrained("mgs-iim.safetensors")  # doctest: +SKIP
+    >>> filled = inpaint(image, mask)  # (N, 3, S, S) in [0, 1] and (N, 1, S, S), 1 = hole  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -245,8 +246,9 @@ def _compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Non
 def restore_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a stored config to fields of today: JSON's lists to tuples, and renamed fields to their new names.
 
-    >>> restore_fields({"betas": [0.5, 0.999], "mse_mean": "image"})
-    {'betas': (0.5, 0.999), 'mse_reduction': 'image'}
+    Examples:
+        >>> restore_fields({"betas": [0.5, 0.999], "mse_mean": "image"})
+        {'betas': (0.5, 0.999), 'mse_reduction': 'image'}
     """
     return {_RENAMED_FIELDS.get(name, name): as_tuples(value) for name, value in stored.items()}
 
@@ -254,8 +256,9 @@ def restore_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
 def as_tuples(value: Any) -> Any:
     """Convert JSON's lists to the tuples that configs hold.
 
-    >>> as_tuples([[0.5, 0.999], 3])
-    ((0.5, 0.999), 3)
+    Examples:
+        >>> as_tuples([[0.5, 0.999], 3])
+        ((0.5, 0.999), 3)
     """
     return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
 

@@ -77,10 +77,11 @@ _ENTRIES: dict[str, ModelEntry] = {}
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a clause that suggests near matches, or lists all names where nothing is near.
 
-    >>> did_you_mean("glcci", ["glcic", "pconv"])
-    "; did you mean 'glcic'?"
-    >>> did_you_mean("x", ["glcic", "pconv"])
-    '; there are: glcic, pconv'
+    Examples:
+        >>> did_you_mean("glcci", ["glcic", "pconv"])
+        "; did you mean 'glcic'?"
+        >>> did_you_mean("x", ["glcic", "pconv"])
+        '; there are: glcic, pconv'
     """
     known = list(known)
     # Lower case, as all names of this package are.
@@ -96,7 +97,7 @@ def check_model_name(name: object, where: str = "") -> None:
     Raises:
         InvalidModelError: it is not made of letters, digits, ``.``, ``_``, ``+`` and ``-``.
 
-    Example:
+    Examples:
         >>> check_model_name("my unet")
         Traceback (most recent call last):
         ...

@@ -29,7 +29,7 @@ def render_page(template: str, values: dict[str, Any]) -> str:
 def with_minus_signs(text: str) -> str:
     """Write a minus sign before negative numbers and between models, as tables do; hyphens of names stay.
 
-    Example:
+    Examples:
         >>> with_minus_signs("MGS-IIM - GLCIC: -0.30 [-0.55, -0.06] dB")
         'MGS-IIM − GLCIC: −0.30 [−0.55, −0.06] dB'
     """

@@ -117,7 +117,7 @@ def with_preset(preset: str, **given: Any) -> dict[str, Any]:
     Raises:
         UsageError: there is no such preset.
 
-    Example:
+    Examples:
         >>> with_preset("paper", size=None, crop="face", test_images=None)
         {'size': 160, 'crop': 'face', 'test_images': None}
         >>> with_preset("quick", size=None, test_images="all")
@@ -158,7 +158,7 @@ def preset_default(field: str, words: str | None = None) -> str:
         field: of :class:`bench.config.RunConfig`.
         words: what stands for the default ``None``.
 
-    Example:
+    Examples:
         >>> preset_default("size"), preset_default("crop"), preset_default("flips")
         ('64; paper: 160', 'center', 'yes')
     """

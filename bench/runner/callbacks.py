@@ -36,7 +36,7 @@ class RunEstimate:
         evaluations: each cell that is not done.
         overhead: what comes once: pictures, manifest and report.
 
-    Example:
+    Examples:
         >>> RunEstimate(trainings=(60.0, 30.0), evaluations=(5.0,), overhead=4.0).seconds
         99.0
     """
@@ -171,7 +171,7 @@ def load_callbacks(names: Sequence[str]) -> list[RunCallbacks]:
     Raises:
         UsageError: unknown (with suggestions), or it cannot be imported or made.
 
-    Example:
+    Examples:
         >>> load_callbacks(["tensorbord"])
         Traceback (most recent call last):
         ...

@@ -41,12 +41,13 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: it is not.
 
-    >>> check_name("mgs-iim-center_2")
-    'mgs-iim-center_2'
-    >>> check_name("runs/mine")
-    Traceback (most recent call last):
-        ...
-    bench.errors.UsageError: --name 'runs/mine': give letters, digits, '.', '-', '_' or '+' (at most 100)
+    Examples:
+        >>> check_name("mgs-iim-center_2")
+        'mgs-iim-center_2'
+        >>> check_name("runs/mine")
+        Traceback (most recent call last):
+            ...
+        bench.errors.UsageError: --name 'runs/mine': give letters, digits, '.', '-', '_' or '+' (at most 100)
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name) or name in _RESERVED:
         raise UsageError(f"--name {name!r}: give letters, digits, '.', '-', '_' or '+' (at most 100)")

@@ -227,8 +227,9 @@ class MatchedImages:
     def summary(self, count: int) -> str:
         """Say how many files were found, name one, and how many of ``count`` test images have a file.
 
-        >>> MatchedImages(found=["out/000001.png", "out/000002.png"], missing=["000003.jpg"]).summary(3)
-        'found 2 pictures, such as out/000001.png; 2 of 3 test images have one'
+        Examples:
+            >>> MatchedImages(found=["out/000001.png", "out/000002.png"], missing=["000003.jpg"]).summary(3)
+            'found 2 pictures, such as out/000001.png; 2 of 3 test images have one'
         """
         example = f", such as {self.found[0]}" if self.found else ""
         return f"found {_counted(self.found)}{example}; {count - len(self.missing):,} of {count:,} test images have one"

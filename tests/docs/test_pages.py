@@ -152,6 +152,27 @@ def test_the_command_reference_is_the_help_of_every_command(site: ModuleType) ->
         assert text.rstrip() in page.split(f"# {name}\n", 1)[1].split("\n```\n", 1)[0]
 
 
+def test_roles_of_docstrings_are_shown_as_code(site: ModuleType) -> None:
+    html = "<p>see :func:<code>~bench.api.run</code>, :class:<code>Experiment</code> and <code>x</code></p>"
+    assert site.plain_roles(html) == (
+        "<p>see <code>run</code>, <code>Experiment</code> and <code>x</code></p>"
+    )
+    assert not site.RAW.search(site.plain_roles(html))
+    assert site.RAW.search(html)
+
+
+def test_commands_are_broken_between_words_only(site: ModuleType) -> None:
+    """A browser breaks after every hyphen, and would leave ``--`` at the end of a line."""
+    html = '<pre><code>bench run --jobs-per-gpu <span class="m">2</span> mean-image,pconv</code></pre> a-b'
+    assert site.whole_words(html) == (
+        '<pre><code>bench run <span class="word">--jobs-per-gpu</span> <span class="m">2</span> '
+        '<span class="word">mean-image,<wbr>pconv</span></code></pre> a-b'
+    )
+    assert site.whole_words("<code>PATH/TO/celeba</code>") == (
+        '<code><span class="word">PATH/<wbr>TO/<wbr>celeba</span></code>'
+    )
+
+
 def test_the_readme_is_read_in_a_few_minutes() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
 
@@ -170,4 +191,24 @@ def test_the_home_page_and_the_contents_have_the_order_in_which_people_ask() -> 
 def test_every_page_is_in_the_contents() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {str(p.relative_to(ROOT / "docs")) for p in PAGES if (ROOT / "docs") in p.parents}
-    assert {page for page in pages if f" {page}\n" not in text} == set()
+    assert {page for page in pages if text.count(f" {page}\n") != 1} == set(), "each page once"
+
+
+def test_links_of_the_changelog_lead_somewhere_from_its_page(site: ModuleType) -> None:
+    """It stands beside ``docs``, and its page in it."""
+    links = [link for link in LINK.findall(site.changelog_page()) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link.split("#")[0]).exists()] == []
+
+
+def test_files_named_in_a_folder_are_there() -> None:
+    """Of ``reports/statistics/ (`bootstrap.py`, ...)``: files are renamed, and pages would go on naming them."""
+    listed = re.compile(r"`([\w/]+/)`\s+\(((?:`\w+\.py`(?:,\s+)?)+)\)")
+    named = [
+        (page.name, ROOT / folder / file)
+        for page in PAGES
+        for folder, files in listed.findall(page.read_text(encoding="utf-8"))
+        for file in re.findall(r"`(\w+\.py)`", files)
+    ]
+    assert len(named) >= 5
+    assert [(page, str(path)) for page, path in named if not path.exists()] == []
