@@ -80,7 +80,7 @@ def pythons(session: nox.Session) -> None:
 def masks(session: nox.Session) -> None:
     """Test the masks with NumPy and Pillow alone: the same golden digests on old and new Python and NumPy."""
     numpy = "numpy~=1.26.4" if session.python == "3.12" else "numpy"
-    session.install(numpy, "pillow", "pytest", "pytest-timeout", "hypothesis")
+    session.install(numpy, "pillow", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
     session.run("python", "-c", "import numpy; print('NumPy', numpy.__version__)")
     session.run("python", "-m", "pytest", "tests/masks", *session.posargs)
 
@@ -144,7 +144,7 @@ def demo(session: nox.Session) -> None:
     if not any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
         session.skip("Chromium is not installed (Debian: apt-get install chromium)")
     # Gradio pins an older Pillow than everybody else's, so that it has an environment of its own.
-    install(session, "-e", ".[demo,browser]", "pytest>=8.2", "pytest-timeout>=2.3")
+    install(session, "-e", ".[demo,browser]", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
     session.run("pytest", "tests/bench/test_demo_browser.py", *session.posargs)
 
 
@@ -157,14 +157,17 @@ def browser(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     session.run("npm", "install", "--no-save", "--prefix", str(folder), *NODE_PACKAGES, external=True)
     session.env["INPAINT_BENCH_NODE_MODULES"] = str(folder / "node_modules")
-    session.run("pytest", "tests/reports/test_browser.py", "tests/reports/test_files.py", *session.posargs)
+    # Tests of files are ``long`` and draw PDF with the same Chromium.
+    files = ["tests/reports/test_browser.py", "tests/reports/test_files.py"]
+    session.run("pytest", "-m", "not slow", *files, *session.posargs)
 
 
 @nox.session
 def long(session: nox.Session) -> None:
     """Run the tests that start many processes or repeat others at the paper's size: apart, pytest stays quick."""
     install(session, "-e", ".[dev]")
-    session.run("pytest", "-n", "auto", "-m", "long", *session.posargs)
+    # Test by test, not file by file: few share a fixture, and one file of them would keep one core waiting.
+    session.run("pytest", "-n", "auto", "--dist", "load", "-m", "long", *session.posargs)
 
 
 @nox.session

@@ -65,6 +65,7 @@ def test_an_image_that_is_not_square_gets_its_mask_in_the_middle(session: DemoSe
     assert hole[24:72, 40:88].all()
 
 
+@pytest.mark.long
 def test_trained_models_complete_as_they_were_evaluated(workplace: Path, pictures_dir: Path) -> None:
     """Oracle: the pictures that the experiment kept."""
     done = bench.run("glcic", "center", pictures_dir, "smoke", name="shown", progress=False, precision="fp32")

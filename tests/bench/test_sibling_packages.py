@@ -37,9 +37,8 @@ RUN = ["run", "--models", "mean,biharmonic", "--preset", "smoke", "--test-images
 RUN += ["--no-pictures", "--data"]
 
 
-@pytest.mark.parametrize(
-    "words", [["list", "--check"], pytest.param(RUN, marks=pytest.mark.long), ["masks", "preview"]]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("words", [["list", "--check"], RUN, ["masks", "preview"]])
 def test_python_m_bench_uses_its_own_packages(crowded: Path, pictures_dir: Path, words: list[str]) -> None:
     done = python("-m", "bench", *words, *([str(pictures_dir)] if words is RUN else []))
     assert done.returncode == 0, done.stderr

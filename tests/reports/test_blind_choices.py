@@ -62,6 +62,7 @@ def test_a_reader_who_exports_twice_counts_once_and_the_latest_choice_holds(tmp_
         assert table[["a", "b", "value"]].to_numpy().tolist() == [["A", "B", 0.0]]
 
 
+@pytest.mark.long
 def test_intervals_cover_over_readers_and_images() -> None:
     """95 % intervals hold the true rate in most of 200 studies, where independence would hold it in far fewer."""
     generator = np.random.default_rng(3)

@@ -14,6 +14,7 @@ from reports.render import save_figures
 from tests.reports.synthetic import make_experiment
 
 
+@pytest.mark.long
 def test_every_figure_is_written_as_svg_and_png(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path / "runs", models=("glcic", "mgs-iim", "biharmonic"), masks=("center", "shapes")
@@ -32,6 +33,7 @@ def test_every_figure_is_written_as_svg_and_png(tmp_path: Path) -> None:
             assert image.width > 1000
 
 
+@pytest.mark.long
 def test_figures_of_lines_name_their_models_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +52,7 @@ def test_figures_of_lines_name_their_models_themselves(
     assert told == [{"GLCIC", "MGS-IIM"}]
 
 
+@pytest.mark.long
 def test_figures_whose_names_are_alike_do_not_overwrite_each_other(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "runs", models=("mgs-iim",), masks=("a*b", "a+b"), pictures=0)
     names = [p.name for p in save_figures(folder, tmp_path / "figures")]
@@ -94,6 +97,7 @@ def test_a_pdf_without_chromium_is_a_clear_error_after_the_page(
     assert (tmp_path / "reports" / "synthetic" / "index.html").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(pdf.find_chromium() is None, reason="Chromium is not installed")
 def test_the_page_is_printed_as_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

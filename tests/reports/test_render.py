@@ -477,6 +477,7 @@ def test_an_edited_title_is_none_and_one_without_a_checksum_is_shown(
     assert read_title(folder) == "As earlier versions wrote it"
 
 
+@pytest.mark.long
 def test_methods_and_masks_have_one_order_in_every_table_and_legend(tmp_path: Path) -> None:
     folder = make_experiment(
         tmp_path / "runs",

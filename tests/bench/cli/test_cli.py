@@ -156,6 +156,7 @@ def test_show_prints_the_papers_tables() -> None:
         assert text in output, text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("drawings")
 def test_documentation_of_adding_a_model_is_true(workplace: Path, pictures_dir: Path) -> None:
     """Runs the first code block of docs/add-a-model.md as written, with small data added to the last command."""

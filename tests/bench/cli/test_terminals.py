@@ -108,10 +108,11 @@ def test_colours_only_on_a_terminal_that_wants_them(workplace: Path) -> None:
     assert b"\x1b[" not in run("list", "presets").stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "environment",
     [
-        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.long),
+        {"PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
 )

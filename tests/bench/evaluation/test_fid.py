@@ -103,6 +103,7 @@ def cached(_random_weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch
     return file
 
 
+@pytest.mark.long
 def test_features_are_the_packages_whatever_the_batch_and_the_callers_precision(cached: Path) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -117,6 +118,7 @@ def test_features_are_the_packages_whatever_the_batch_and_the_callers_precision(
     torch.testing.assert_close(features(images[1:2]), oracle[1:2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_collector_gathers_batches_and_computes_the_truths_features_once(
     cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_the_embedding_is_dlibs_of_the_face_as_cut() -> None:
     np.testing.assert_array_equal(ours[0].numpy(), np.array(network.compute_face_descriptor(image)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [160, 64])
 def test_people_of_celeba_are_told_apart(celeba_dir: Path, size: int) -> None:
     """Area under the curve of same against different people: 0.989 at 160 px and 0.984 at 64 px in a trial."""

@@ -67,6 +67,7 @@ def evaluate(
     return evaluate_samples(model, test, select_device("cpu", "fp32"), ready, count)
 
 
+@pytest.mark.long
 def test_the_first_sample_is_the_evaluation_of_today(trained: Diffusion, test_set: evaluator.TestSet) -> None:
     ready, _ = prepare_metrics(["psnr_db", "hole_mae"], CPU)
     today = evaluator.evaluate_model(trained, test_set, select_device("cpu", "fp32"), ready)
@@ -78,6 +79,7 @@ def test_the_first_sample_is_the_evaluation_of_today(trained: Diffusion, test_se
     assert spread.inside.shape == (IMAGES,)
 
 
+@pytest.mark.long
 def test_the_first_samples_of_the_pool_are_kept(trained: Diffusion, test_set: evaluator.TestSet) -> None:
     some = dataclasses.replace(test_set, pool=np.array([2, 7]))
     batch, _ = evaluator.evaluation_batch(some.images, some.masks, 0, CPU)

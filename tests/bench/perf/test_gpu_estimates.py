@@ -44,6 +44,7 @@ def test_precision_chooses_the_rate() -> None:
     assert seconds[0] / seconds[1] == pytest.approx(a100.tf32 / a100.fp32)
 
 
+@pytest.mark.long
 @needs_rehearsed_torch
 def test_the_command_counts_what_a_step_is_made_of(workplace: Path) -> None:
     written = workplace / "modelled.json"

@@ -46,6 +46,7 @@ def result() -> dict[str, Any]:
     return measure_models(["glcic", "pconv", "mean"], TINY)
 
 
+@pytest.mark.long
 def test_every_phase_of_every_trained_model(result: dict[str, Any]) -> None:
     phases = {m["model"]: [p["phase"] for p in m["phases"]] for m in result["models"]}
     assert phases == {

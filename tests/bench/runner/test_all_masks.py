@@ -50,9 +50,8 @@ def _source(kind: str, place: Path) -> str:
     return str(_lists(folder.parent))
 
 
-@pytest.mark.parametrize(
-    "kind", ["faces", "folder", "celeba", pytest.param("celeba zip", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["faces", "folder", "celeba", "celeba zip"])
 def test_all_masks_on_every_source(
     workplace: Path, unet: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,8 @@ def run(data: str, size: int, models: tuple[str, ...], crop: str) -> dict[str, d
     return {cell["model"]: cell for cell in experiment.cells}
 
 
-@pytest.mark.parametrize("size", [256, pytest.param(512, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("size", [256, 512])
 @pytest.mark.parametrize("kind", ["faces", "photographs"])
 def test_a_model_that_cannot_take_a_size_is_a_cell_that_does_not_apply(
     workplace: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, size: int, kind: str
@@ -94,6 +95,7 @@ def portrait(number: int, size: int, *, right: bool) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [256, 512])
 def test_the_face_crop_follows_the_face(size: int) -> None:
     side = size * 8 // 5
@@ -113,7 +115,8 @@ def test_the_face_crop_follows_the_face(size: int) -> None:
         assert abs(photograph.width / 2 - face[0]) > 0.2 * side
 
 
-@pytest.mark.parametrize("size", [256, pytest.param(512, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("size", [256, 512])
 def test_a_run_on_face_crops_of_large_photographs(workplace: Path, size: int) -> None:
     folder = workplace / "portraits"
     folder.mkdir()

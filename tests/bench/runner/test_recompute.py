@@ -54,6 +54,7 @@ def names(asked: Request, states: str) -> list[str]:
     return [getattr(cell, states) for cell in preview_run(asked, RunCallbacks()).cells]
 
 
+@pytest.mark.long
 def test_results_of_another_machine_are_kept_and_named_until_asked(finished: Request) -> None:
     asked, first = finished, rows(RunFolder("kept"))
     folders = sorted(p.name for p in Path("runs/kept/trainings").iterdir())

@@ -51,6 +51,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(value))
 
 
+@pytest.mark.long
 def test_the_manifest_alone_gives_every_number_again(manifest: Path) -> None:
     result = bench("reproduce", "manifest.json", "--quiet", "--json", "--allow-code")
     assert result.exit_code == 0, result.output

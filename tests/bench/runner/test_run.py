@@ -65,6 +65,7 @@ def rows(store: RunFolder) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(store.folder / c["folder"] / "results.parquet") for c in done])
 
 
+@pytest.mark.long
 def test_the_papers_four_and_the_fills_on_the_same_images(workplace: Path, pictures_dir: Path) -> None:
     names = ("context-encoder", "glcic", "pconv", "mgs-iim", "mean", "mean-image", "linear", "biharmonic")
     outcome = run_experiment(request(pictures_dir, names), Recorder())

@@ -58,6 +58,7 @@ def cells(store: RunFolder) -> dict[str, dict[str, Any]]:
     return {cell["model"]: cell for cell in manifest["cells"]}
 
 
+@pytest.mark.long
 def test_samples_are_added_to_an_experiment_without_another_training(
     workplace: Path, pictures_dir: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_dry_run_says_what_is_to_do_and_does_nothing(
     assert "2 cells, 1 done; 0 trainings to run" in output
 
 
+@pytest.mark.long
 def test_more_memory_is_said_for_larger_batches_and_models(workplace: Path, pictures_dir: Path) -> None:
     def bytes_of(*words: str) -> float:
         data = ("--data", str(pictures_dir), "--dry-run", "--json")

@@ -156,6 +156,7 @@ def test_an_image_without_a_picture_is_refused(workplace: Path) -> None:
     assert external(workplace) == []
 
 
+@pytest.mark.long
 def test_seeds_are_trainings_side_by_side_and_three_of_them_decide(workplace: Path) -> None:
     side = read_manifest(workplace / "runs" / "first" / "manifest.json")["settings"]["size"]
     for seed, level in enumerate((128, 126, 130)):
