@@ -46,7 +46,13 @@ def on_a_terminal(columns: int, words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in ("run", "show", "compare") else ())
+        for name in COMMANDS
+    ],
+)
 def test_lines_fit_the_terminal(experiments: Path, name: str, columns: int) -> None:
     lines = on_a_terminal(columns, COMMANDS[name])
     assert len(lines) > 1

@@ -390,6 +390,7 @@ def test_the_python_function_takes_arrays_images_and_files(tmp_path: Path) -> No
         bench.inpaint(pixels, hole[:, :60])
 
 
+@pytest.mark.long
 def test_from_a_training_to_a_file_to_a_picture(workplace: Path, pictures_dir: Path) -> None:
     settings = resolve_config("smoke", {"images_seen": 16})
     request = Request(

@@ -161,6 +161,7 @@ def test_pictures_of_earlier_versions_are_read(workplace: Path, pictures_dir: Pa
     assert not again.trained
 
 
+@pytest.mark.long
 def test_a_program_that_takes_a_seed_is_sampled(workplace: Path, pictures_dir: Path) -> None:
     """Noise of numpy from the seed it is given: other noise for every sample, image and training, and none else."""
     (workplace / "noise.py").write_text(_NOISE)

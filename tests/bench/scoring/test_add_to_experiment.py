@@ -88,6 +88,7 @@ def test_the_row_is_in_table_report_export_and_status_and_decides_nothing(workpl
     assert np.array_equal(composite[pictures.mask == 0], pictures.image[pictures.mask == 0])
 
 
+@pytest.mark.long
 def test_scored_again_it_replaces_itself_and_a_run_keeps_it(workplace: Path) -> None:
     score()
     first = external(workplace)[0]

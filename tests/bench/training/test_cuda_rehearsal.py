@@ -346,6 +346,7 @@ def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
         assert batch_size.fits_in_memory(plan, 2, Compute(CUDA, "fp16"))
 
 
+@pytest.mark.long
 def test_batch_auto_divides_a_gpu_among_its_jobs(
     workplace: Path, pictures_dir: Path, unet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
