@@ -145,6 +145,14 @@ def demo(session: nox.Session) -> None:
         session.skip("Chromium is not installed (Debian: apt-get install chromium)")
     # Gradio pins an older Pillow than everybody else's, so that it has an environment of its own.
     install(session, "-e", ".[demo,browser]", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
+    if isinstance(session.virtualenv, PassthroughEnv):
+        imported = subprocess.run(
+            ["python", "-c", "import gradio, playwright"], capture_output=True, check=False
+        )
+        if imported.returncode:
+            session.skip(
+                "the extras demo and browser are not installed here: pip install -e '.[demo,browser]'"
+            )
     session.run("pytest", "tests/bench/test_demo_browser.py", *session.posargs)
 
 

@@ -41,6 +41,13 @@ METRICS = ("psnr_db", "ssim", "lpips_alex")
 _IMAGES = 24  # of the test split, to choose from
 _CANVAS = 320  # side of the canvas on screen, about
 _LARGEST = 512  # longer side of an image that is loaded
+_HOLE = 218  # gray of holes, here and in reports
+#: Rows of the gallery are as high as their images, names are not cut, and a phone has two images beside each other.
+_STYLE = """
+#results .grid-wrap { height: auto; min-height: 0; max-height: none; }
+#results .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(13rem, 44%), 1fr)) !important; }
+#results .caption-label { max-width: 100%; white-space: normal; text-overflow: clip; }
+"""
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,7 @@ def build_page(session: DemoSession) -> Any:
         except BenchError as error:
             # As an error of Gradio's, which shows the sentence without a traceback.
             raise gradio.Error(str(error), print_exception=False) from error
-        shown = np.where(hole[..., None], np.uint8(218), chosen.pixels)
+        shown = np.where(hole[..., None], np.uint8(_HOLE), chosen.pixels)
         gallery = [(Image.fromarray(shown), "input")] + [
             (Image.fromarray(r.image), r.method) for r in results
         ]
@@ -269,7 +276,8 @@ def build_page(session: DemoSession) -> Any:
     with gradio.Blocks(analytics_enabled=False, title="inpaint-bench demo") as page:
         state, completed = gradio.State(first), gradio.State({})
         gradio.Markdown(
-            "# Draw a hole\nEvery method gets the same image and hole. Nothing leaves this machine."
+            "# Draw a hole\nChoose a test image or load one, paint over what is to be filled, and press *Complete*: "
+            "every method gets the same image and hole. Nothing leaves this machine."
         )
         with gradio.Row():
             with gradio.Column():
@@ -277,8 +285,11 @@ def build_page(session: DemoSession) -> Any:
                 upload = gradio.Image(
                     type="pil", sources=["upload"], label="or an image of your own", height=120
                 )
-                mask = gradio.Dropdown([_PAINTED, *masks.registry.mask_names()], value=_PAINTED, label="Hole")
-                button = gradio.Button("Complete", variant="primary", elem_id="complete")
+                mask = gradio.Dropdown(
+                    [_PAINTED, *masks.registry.mask_names()],
+                    value=_PAINTED,
+                    label="Hole (a mask of the suite takes the place of what is painted)",
+                )
             editor = gradio.ImageEditor(
                 value=canvas,
                 type="pil",
@@ -287,19 +298,32 @@ def build_page(session: DemoSession) -> Any:
                 layers=False,
                 transforms=(),
                 sources=(),
-                brush=gradio.Brush(default_size=40, colors=["#ffffff"], color_mode="fixed"),
+                brush=gradio.Brush(default_size=40, colors=["#" + 3 * f"{_HOLE:02x}"], color_mode="fixed"),
                 label="Paint the hole",
                 elem_id="canvas",
             )
+        # Beneath the canvas on a phone too: one paints first.
+        button = gradio.Button("Complete", variant="primary", elem_id="complete")
         gallery = gradio.Gallery(
-            label="Completions", format="png", columns=4, object_fit="contain", elem_id="results"
+            label="Completions",
+            format="png",
+            columns=4,
+            height="auto",
+            object_fit="contain",
+            elem_id="results",
         )
         table = gradio.Dataframe(
-            headers=["method", "PSNR (dB)", "SSIM", "LPIPS"], label="Against the original", elem_id="scores"
+            headers=["method", "PSNR (dB)", "SSIM", "LPIPS"],
+            column_widths=["40%", "20%", "20%", "20%"],
+            wrap=True,
+            label="Against the original",
+            elem_id="scores",
         )
         with gradio.Row():
-            method = gradio.Dropdown(methods, value=methods[0], label="Compare")
-            slider = gradio.ImageSlider(label="original | completion", format="png", elem_id="slider")
+            with gradio.Column():
+                method = gradio.Dropdown(methods, value=methods[0], label="Compare")
+            with gradio.Column():
+                slider = gradio.ImageSlider(label="original | completion", format="png", elem_id="slider")
         image.change(choose, image, [state, editor])
         upload.change(load, upload, [state, editor])
         button.click(complete, [state, mask, editor], [gallery, table, completed, slider])
@@ -354,6 +378,7 @@ def serve(
         inbrowser=open_browser,
         quiet=True,
         theme=theme,
+        css=_STYLE,
         footer_links=[],
         prevent_thread_lock=True,
     )

@@ -2,7 +2,7 @@
 
 The page holds the pairs, shows them in an order and on sides that each reader's browser draws, keeps the choices there,
 and exports them as rows. When a reader asks, it shows how often each model was chosen, with an interval, beside the
-metrics, and how often each metric had chosen like the reader.
+metrics, and how often each metric would have chosen as the reader did.
 """
 
 from __future__ import annotations

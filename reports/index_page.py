@@ -26,13 +26,13 @@ from reports.results.manifest import SEAL, ManifestError, manifest_checksum, rea
 from reports.results.metric_info import MetricInfo
 from reports.results.regular_file import open_regular, read_bytes, read_text
 from reports.results.title import read_title
-from reports.sections.headline import short_headline
+from reports.sections.headline import baseline_above, short_headline
 from reports.statistics.intervals import MIN_SEEDS
 
 #: Lines kept between calls; beside the page, and safe to delete.
 CACHE = ".index-cache.json"
 #: Increased whenever lines are made or kept differently, so that none of an older version is shown.
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -205,17 +205,15 @@ def _from_numbers(manifest: Mapping[str, Any]) -> tuple[float | None, str] | Non
     # With two models of three trainings a pair may be decided, which takes the rows.
     if sum(len(values) >= MIN_SEEDS for values in trained.values()) > 1:
         return None
-    averages = {
-        label: sum(values) / len(values) for (is_trained, label), values in means.items() if is_trained
-    }
-    if not averages:
-        averages = {label: sum(values) / len(values) for (_, label), values in means.items()}
+    averages = {label: sum(values) / len(values) for (_, label), values in means.items()}
     # PSNR, of which higher is better.
-    best = max(averages, key=lambda label: averages[label])
+    first = max(averages, key=lambda label: averages[label])
+    best = max(trained or averages, key=lambda label: averages[label])
     metric = MetricInfo.from_record("psnr_db", manifest["metrics"].get("psnr_db", {}))
-    score = f"{metric.format_value(averages[best])} {metric.unit}"
+    score, bar = (f"{metric.format_value(averages[label])} {metric.unit}" for label in (best, first))
     if not trained:
         return averages[best], f"{best} is the best baseline with {score}."
+    above = "" if first == best else baseline_above(first, bar)
     if len(trained) == 1:
-        return averages[best], f"{best} has {score}."
-    return averages[best], f"{best} is highest with {score}; the ranking is noise."
+        return averages[best], f"{best} has {score}.{above}"
+    return averages[best], f"{best} is highest with {score}; the ranking is noise.{above}"

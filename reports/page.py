@@ -22,8 +22,29 @@ _HEAD_SCRIPT = 'document.documentElement.classList.add("js")'
 
 
 def render_page(template: str, values: dict[str, Any]) -> str:
-    """Render a template of this package; undefined names are errors, and text is escaped."""
-    return _environment().get_template(template).render(**values)
+    """Render a template of this package; undefined names are errors, and text is escaped and typeset."""
+    return typeset(_environment().get_template(template).render(**values))
+
+
+#: Elements whose text is copied, run or read as it is written; they hold none of their own kind.
+_VERBATIM = re.compile(r"(<(script|style|svg|pre|code|textarea|kbd)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|dB|px|GiB|MiB|kB|GB|MB|s|min|h)(?![\w]))")
+
+
+def typeset(html: str) -> str:
+    """Keep numbers and their units on one line, and use the apostrophe of printed text, in the text of a page.
+
+    Examples:
+        >>> ascii(typeset("<p title='5 s'>95 % of a paper's</p><code>it's 3 s</code>"))
+        '"<p title=\\'5 s\\'>95\\\\xa0% of a paper\\\\u2019s</p><code>it\\'s 3 s</code>"'
+    """
+    parts = _VERBATIM.split(html)
+    # Of each three: text, what stays, and the name that its pattern caught.
+    parts[2::3] = [""] * len(parts[2::3])
+    parts[0::3] = [
+        re.sub(r"(?<=\w)(?:'|&#39;)(?=\w)", "’", _UNIT.sub("\u00a0", text)) for text in parts[0::3]
+    ]
+    return "".join(parts)
 
 
 def with_minus_signs(text: str) -> str:

@@ -322,6 +322,16 @@ def plot_loss_by_phase(curves: pd.DataFrame, style: LineStyle, phase_ends: Seque
     return figure
 
 
+def time_unit(seconds: float) -> tuple[str, float]:
+    """Return the unit in which times up to ``seconds`` are shown, and its length in seconds.
+
+    Examples:
+        >>> time_unit(0.4), time_unit(600), time_unit(90_000)
+        (('seconds', 1.0), ('minutes', 60.0), ('hours', 3600.0))
+    """
+    return ("seconds", 1.0) if seconds < 120 else ("minutes", 60.0) if seconds < 7200 else ("hours", 3600.0)
+
+
 def plot_validation(
     curves: pd.DataFrame,
     styles: Mapping[str, LineStyle],
@@ -341,7 +351,7 @@ def plot_validation(
             is then logarithmic, with a level line at its last score.
     """
     figure, axes = new_figure()
-    unit, divisor = ("minutes", 60.0) if curves["seconds"].max() < 7200 else ("hours", 3600.0)
+    unit, divisor = time_unit(float(curves["seconds"].max()))
     # Trainings reach a step at different times; a band needs one place for each step.
     at = curves.groupby(["label", "step"], sort=False)[x].transform("mean") / (
         divisor if x == "seconds" else 1

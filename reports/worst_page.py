@@ -164,7 +164,7 @@ def _line(contrast: TraitContrast, metric: MetricView, baseline: MethodView | No
     names = {
         "hole": "area of the hole",
         "new person": "share of persons not seen in training",
-        "baseline": f"{metric.heading} of {baseline.label if baseline else ''}",
+        "baseline": f"{metric.title} of {baseline.label if baseline else ''}",
     }
     if contrast.trait == "baseline":
         shown = [metric.show(v) for v in (contrast.worst, contrast.others)]

@@ -21,7 +21,8 @@ def build_cost(context: ReportContext) -> dict[str, Any]:
             "rows": rows,
             "plots": _plots(context),
             "heads": HEADS,
-            "methods": [m for m in context.methods if m.done],
+            # Only they have parameters and a training time, which the figures are about.
+            "methods": [m for m in context.methods if m.done and m.trained],
         }
 
 
@@ -61,19 +62,21 @@ def _plots(context: ReportContext) -> list[Plot]:
     if metric is None or mask is None:
         return []
     styles = {m.label: m.style for m in context.methods}
+    seconds = [_columns(m)[3][1] or 0.0 for m in context.methods_on(mask)]
+    unit, divisor = plots.time_unit(max(seconds, default=0.0))
     # Column by position in _columns, and its unit in that of the axis.
     costs = (
         ("parameters", "parameters of the generator (millions)", 0, 1e6),
-        ("time", "training time (minutes)", 3, 60.0),
+        ("time", f"training time ({unit})", 3, divisor),
     )
     found = []
-    for short, name, column, unit in costs:
+    for short, name, column, scale in costs:
         points: list[dict[str, Any]] = []
         for method in context.methods_on(mask):
             cost = _columns(method)[column][1]
             line = context.value(mask, method.label, metric.name)
             if cost is not None and line is not None:
-                points.append({"label": method.label, "cost": cost / unit, "value": float(line["mean"])})
+                points.append({"label": method.label, "cost": cost / scale, "value": float(line["mean"])})
         if len(points) > 1:
             words = ", ".join(f"{p['label']} {p['cost']:.3g}, {metric.show(p['value'])}" for p in points)
             found.append(
@@ -105,7 +108,7 @@ def _time(seconds: float | None) -> tuple[str, float | None]:
     if seconds is None:
         return "–", None
     if seconds < 120:
-        return f"{seconds:.0f} s", seconds
+        return (f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"), seconds
     return (f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"), seconds
 
 

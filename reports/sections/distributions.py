@@ -107,6 +107,8 @@ def _forest(
         if kinds == {"images"}
         else "Bars: 95 % intervals over seeds and images; over images where a model has one training."
     )
+    side = "right" if metric.higher_is_better else "left"
+    caption += f" To the {side} of the line, {best} is better."
     if t["published"].notna().any():
         caption += " Hollow diamonds: the paper’s differences."
     title = f"{best} − each other model ({metric.heading})"

@@ -27,7 +27,7 @@ def build_examples(context: ReportContext) -> dict[str, Any] | None:
     return {
         "panels": panels,
         "data": context.data,
-        "by": context.measured[0].title if context.measured else "",
+        "by": context.measured[0].heading if context.measured else "",
     }
 
 

@@ -20,6 +20,8 @@ def build_gallery(context: ReportContext) -> dict[str, Any]:
             seeds = sorted({c["seed"] for m, _ in sample.methods if m.trained for c in m.done})
             panels.append({"mask": mask, "rows": rows, "columns": len(sample.methods) + 2, "seeds": seeds})
     return {
+        # None is shown above where there is none here.
+        "title": "More images" if panels else "Images",
         "panels": panels,
         "requested": context.embed_images,
         "by": context.measured[0].title if context.measured else "",

@@ -144,7 +144,14 @@ def short_headline(context: ReportContext) -> str:
     doubt = "; the ranking is noise" if ranking.standing == "noise" else ""
     if ranking.standing == "highest":
         doubt = f", not decided better than {_list(list(ranking.tied))}"
-    return f"{best.label} {verb} {_score(context, mask, best, metric)}{doubt}."
+    text = f"{best.label} {verb} {_score(context, mask, best, metric)}{doubt}."
+    first = context.ranking(mask, metric)[0]
+    return text if first.trained else text + baseline_above(first.label, _score(context, mask, first, metric))
+
+
+def baseline_above(label: str, score: str) -> str:
+    """Add to a headline that a model without training has the better mean."""
+    return f" The baseline {label} is above it with {score}."
 
 
 def headline_sentences(context: ReportContext) -> list[str]:
@@ -202,7 +209,8 @@ def _leader(
     text = f"{lead}the {superlative} {metric.heading} {among}, {_score(context, mask, best, metric)}"
     if pair is None:
         return text + "."
-    text += f": {metric.show(pair['difference'], sign=True)} {metric.unit} from {second.label}".rstrip()
+    beside = "over" if metric.higher_is_better else "against"
+    text += f": {metric.show(pair['difference'], sign=True)} {metric.unit} {beside} {second.label}".rstrip()
     if pair["interval"] != "none":
         text += f" (95 % interval {metric.show(pair['low'], sign=True)} to {metric.show(pair['high'], sign=True)})"
     return text + "."
@@ -273,9 +281,9 @@ def headline_cautions(context: ReportContext) -> list[str]:
             "another, whatever the intervals say of this one."
         )
     if 0 < fewest < MIN_SEEDS:
-        trainings = "one training" if fewest == 1 else f"{_count(fewest)} trainings"
+        trainings = "is only one training" if fewest == 1 else f"are only {_count(fewest)} trainings"
         found.append(
-            f"There is only {trainings} of {'each model' if fewest == most else 'some models'}. Below "
+            f"There {trainings} of {'each model' if fewest == most else 'some models'}. Below "
             f"{_count(MIN_SEEDS)} seeds every comparison of methods is inconclusive by rule, whatever the "
             "intervals over images say."
         )

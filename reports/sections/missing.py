@@ -13,9 +13,14 @@ def build_missing(context: ReportContext) -> dict[str, Any]:
     cells = context.experiment.cells
     return {
         "failed": [c for c in cells if c["status"] == "failed"],
-        "not_applicable": [c for c in cells if c["status"] == "not-applicable"],
+        "not_applicable": _once_a_mask([c for c in cells if c["status"] == "not-applicable"]),
         "skipped": context.data.get("skipped", []),
     }
+
+
+def _once_a_mask(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop cells that differ from another in their seed alone: what does not apply does so with every seed."""
+    return list({(c["label"], c["mask"], c.get("reason")): c for c in cells}.values())
 
 
 SECTION = ReportSection("missing", "Failed and skipped", 100, build_missing)

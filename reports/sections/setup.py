@@ -13,6 +13,39 @@ from reports.statistics.identity_leak import identity_leak
 _LISTED = ("skipped", "duplicates", "unseen_identities")
 
 
+#: What a page calls the fields of a manifest whose own names lack a unit, or say little to a stranger.
+SETTING_NAMES = {
+    "size": "size (px)",
+    "batch": "batch (images)",
+    "micro_batch": "micro-batch (images)",
+    "cuda_graphs": "CUDA graphs",
+    "train_images": "training images used",
+    "train_mask": "training mask",
+    "evaluate_on": "evaluated on",
+    "mask_bank": "training masks drawn",
+    "report_every": "losses read every (steps)",
+    "validate_every": "validated every (steps)",
+    "checkpoint_every": "checkpoint every (steps)",
+    "pictures": "images kept",
+}
+DATA_NAMES = {
+    "claims_dataset": "data of the paper’s claims",
+    "train": "training images",
+    "validation": "validation images",
+    "test": "test images",
+    "evaluated": "images evaluated",
+    "fingerprint": "fingerprint (SHA-256)",
+    "shared_identities": "test persons in training",
+    "unnamed_images": "images of unknown persons",
+}
+HARDWARE_NAMES = {
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "memory_gib": "memory (GiB)",
+    "gpu_memory_gib": "GPU memory (GiB)",
+}
+
+
 def build_setup(context: ReportContext) -> dict[str, Any]:
     """Build the view of ``sections/setup.html.j2``."""
     m = context.manifest
@@ -26,13 +59,18 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
         "numerics": _numerics(context),
         "protocol": m.get("protocol"),
         "protocol_applies": (m.get("protocol") or {}).get("data") == data.get("name"),
-        "settings": [(k, plain_value(v)) for k, v in m["settings"].items()],
-        "data": [(k, plain_value(v)) for k, v in data.items() if k not in _LISTED],
+        "settings": [(SETTING_NAMES.get(k, k), plain_value(v)) for k, v in m["settings"].items()],
+        "data": [(DATA_NAMES.get(k, k), plain_value(v)) for k, v in data.items() if k not in _LISTED],
         "duplicates": data.get("duplicates"),
         "leak": build_identity_leak(context),
         "masks": [_mask(context, name, about) for name, about in m["masks"].items()],
         "software": sorted(m.get("software", {}).items()),
-        "hardware": [(k, plain_value(v)) for k, v in m.get("hardware", {}).items()],
+        "hardware": [
+            (HARDWARE_NAMES.get(k, k), plain_value(v))
+            for k, v in m.get("hardware", {}).items()
+            # Versions stand among the software.
+            if k not in m.get("software", {})
+        ],
         "commit": plain_value(m.get("commit")),
         "created": m.get("created", ""),
         "updated": m.get("updated", ""),

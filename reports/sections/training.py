@@ -129,11 +129,21 @@ def _beside_baseline(
                     f"validation beside {method.model}",
                     f"How much is not linear: beside {method.label}",
                     f"Validation PSNR in dB of {method.label}: {words}; of the models at the end: {ends}.",
-                    f"{method.label} fitted to a sixteenth, a quarter and all of its training images; the level line "
-                    "is its last score. Only what a model gains above it is more than linear.",
+                    f"{method.label} fitted to {_counts(list(by_images))} of its training images; the level line is "
+                    "its last score. Only what a model gains above it is more than linear.",
                 )
             ]
     return []
+
+
+def _counts(images: list[int]) -> str:
+    """Say to how many images a baseline was fitted.
+
+    >>> _counts([32]), _counts([125, 500, 2000])
+    ('all 32', '125, 500 and all 2,000')
+    """
+    *fewer, last = (f"{count:,}" for count in images)
+    return f"{', '.join(fewer)} and all {last}" if fewer else f"all {last}"
 
 
 def _losses(method: MethodView, training: dict[str, Any], curves: pd.DataFrame) -> list[Plot]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reports.claims.claim_verdicts import Outcome, shared_shortfalls
+from reports.claims.claim_verdicts import Outcome, Verdict, shared_shortfalls
 from reports.context import ReportContext
 from reports.sections import ReportSection
 
@@ -24,7 +24,10 @@ def build_verdicts(context: ReportContext) -> dict[str, Any]:
     verdicts = context.verdicts
     counts = Counter(v.outcome for v in verdicts)
     reasons = {v.reason for v in verdicts}
+    headings = {m.name: m.heading for m in context.metrics}
     return {
+        "reasons": {v.claim.key: _in_words(v.summary or v.reason, headings) for v in verdicts},
+        "evidence": {v.claim.key: _evidence(v, headings) for v in verdicts},
         "tested": [v for v in verdicts if v.outcome != "not tested"],
         "untested": [v for v in verdicts if v.outcome == "not tested"],
         "counts": [(outcome, counts[outcome]) for outcome in MEANINGS if counts[outcome]],
@@ -33,6 +36,24 @@ def build_verdicts(context: ReportContext) -> dict[str, Any]:
         # One reason for all is said once, not beside every claim.
         "common": reasons.pop() if len(reasons) == 1 else "",
     }
+
+
+def _in_words(text: str, headings: dict[str, str]) -> str:
+    """Name metrics as tables do, not by their columns; whole sentences begin with a capital letter."""
+    for name in sorted(headings, key=len, reverse=True):
+        # Followed by a verdict: a metric's column may be a word of a sentence too.
+        text = text.replace(f"{name}: ", f"{headings[name]}: ")
+    return text[:1].upper() + text[1:]
+
+
+def _evidence(verdict: Verdict, headings: dict[str, str]) -> list[tuple[str, str]]:
+    """List metric and sentence of each comparison, where the claim's reason does not say all of it."""
+    if not verdict.summary:
+        return []
+    metrics = {f.metric for f in verdict.findings}
+    return [
+        (headings.get(f.metric, f.metric) if len(metrics) > 1 else "", f.reason) for f in verdict.findings
+    ]
 
 
 SECTION = ReportSection("verdicts", "The paper’s claims", 40, build_verdicts)

@@ -67,7 +67,7 @@ class Ranking:
                 f"{first} is highest, but the ranking is noise until every model has {MIN_SEEDS} trainings: "
                 "another seed may reverse it."
             )
-        of = f"{self.decided} of {self.pairs} pairs of trained models are decided"
+        of = f"{self.decided} of {self.pairs} pairs of trained models {'is' if self.decided == 1 else 'are'} decided"
         if self.standing == "leads":
             return f"{first} leads: it is decided better than every other trained model ({of})."
         why = _group_by_reason(self.tied, self.reasons)

@@ -102,6 +102,28 @@ def test_paint_run_and_compare(page: Any, pictures_dir: Path) -> None:
     assert page.locator("#slider img").count() >= 2
 
 
+def test_everything_is_in_view_on_a_phone(page: Any) -> None:
+    """After the run of the test above: no name cut, no image or number beyond the edge, one paints before one runs."""
+    page.set_viewport_size({"width": 400, "height": 1000})
+    page.wait_for_timeout(1000)
+    if folder := os.environ.get("INPAINT_BENCH_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / "demo-400.png"), full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    places = [page.locator(f"#{name}").bounding_box()["y"] for name in ("canvas", "complete", "results")]
+    assert places == sorted(places)
+    images = page.locator("#results .grid-container img").all()
+    assert len(images) >= 3
+    for image in images:
+        box = image.bounding_box()
+        assert box["width"] > 120
+        assert box["x"] + box["width"] <= 400
+    cut = "(all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)"
+    assert page.locator("#results .caption-label").evaluate_all(cut) == []
+    for heading in ("PSNR (dB)", "SSIM", "LPIPS"):
+        box = page.locator("#scores th:visible", has_text=heading).first.bounding_box()
+        assert box["x"] + box["width"] <= 401
+
+
 def test_no_request_leaves_loopback(page: Any) -> None:
     hosts = {urlparse(url).hostname for url in page.requested if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}

@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_report_is_made(folder: Path, tmp_path: Path) -> None:
     text = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
-    assert "The holes cover 25.0 % of the image on average" in text, (
+    assert "The holes cover 25.0\u00a0% of the image on average" in text, (
         "from the rows, where the manifest lacks it"
     )
     assert "pconv" in text.lower(), "what failed is named, without a reason"

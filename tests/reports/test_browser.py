@@ -179,6 +179,35 @@ def test_tables_of_words_need_no_scrolling_on_a_narrow_screen(chromium: Any, pag
             assert caption.evaluate("(c) => c.getBoundingClientRect().width") > 200, "one letter a line"
 
 
+@pytest.mark.parametrize("name", ["full", "kept", "compare"])
+def test_names_of_models_lie_over_no_number_on_a_narrow_screen(
+    chromium: Any, pages: dict[str, Path], name: str
+) -> None:
+    """A name such as "perceptual/style" has no space to break at; its column stays in view, above the others."""
+    with Visit(chromium, pages[name], 400) as page:
+        assert page.locator(".numbers tbody th").count() > 4
+        over = """() => [...document.querySelectorAll('.numbers tbody th')].filter((cell) => {
+            const text = document.createRange(); text.selectNodeContents(cell);
+            return text.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1;
+        }).map((cell) => cell.textContent)"""
+        assert page.evaluate(over) == []
+
+
+def test_claims_name_metrics_as_tables_do_and_every_comparison_once(
+    chromium: Any, pages: dict[str, Path]
+) -> None:
+    with Visit(chromium, pages["kept"]) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        text = page.locator("#verdicts").inner_text()
+        assert "ssim" not in text
+        assert "SSIM (luma): MGS-IIM − PConv" in text
+        lines = page.locator("#verdicts .evidence").evaluate_all(
+            "(all) => all.map((one) => [...one.querySelectorAll('li')].map((li) => li.textContent))"
+        )
+        assert max(map(len, lines)) == 12, "three comparisons under four conventions"
+        assert all(len(set(one)) == len(one) for one in lines)
+
+
 def test_dark_mode_is_dark(chromium: Any, pages: dict[str, Path]) -> None:
     def lightness(scheme: str) -> list[float]:
         with Visit(chromium, pages["full"], scheme=scheme) as page:
@@ -247,6 +276,7 @@ def test_zoom_slider_error_map_and_keys(chromium: Any, pages: dict[str, Path]) -
         page.keyboard.press("End")
         assert page.evaluate(cut) == "100%"
         page.locator("#zoom-map").click()
+        assert not page.locator("#zoom-slider").is_visible(), "the error map has no two sides"
         page.wait_for_function("document.getElementById('zoom-error').width > 10")
         light = """() => { const c = document.getElementById('zoom-error');
             const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
@@ -271,6 +301,20 @@ def test_zoom_slider_error_map_and_keys(chromium: Any, pages: dict[str, Path]) -
         page.keyboard.press("Escape")
         assert not dialog.is_visible()
         assert opener.evaluate("(e) => e === document.activeElement"), "focus goes back"
+
+
+def test_the_slider_has_room_beside_long_names_on_a_narrow_screen(
+    chromium: Any, pages: dict[str, Path]
+) -> None:
+    with Visit(chromium, pages["full"], 400) as page:
+        page.get_by_role("button", name="completed by MGS-IIM, no gates").first.click()
+        assert page.locator("#zoom-slider").bounding_box()["width"] > 200
+
+
+def test_worst_completions_are_large_enough_on_a_narrow_screen(chromium: Any, pages: dict[str, Path]) -> None:
+    with Visit(chromium, pages["worst"], 400) as page:
+        widths = page.locator(".images img:visible").evaluate_all("(all) => all.map((e) => e.clientWidth)")
+        assert min(widths) > 150
 
 
 def test_the_list_of_experiments_is_filtered_and_sorted(chromium: Any, pages: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,24 @@ def test_a_headline_from_the_manifest_says_what_the_rows_say(tmp_path: Path, see
     assert entry.headline == from_rows
     assert entry.problem == ""
     assert ("noise" in entry.headline) == (len(seeds) < 3)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_headline_says_where_a_baseline_is_above_every_model(
+    tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
+    """From rows and from the manifest alike."""
+    means = {"glcic": 23.0, "mgs-iim": 24.0, "mean": 30.0}
+    folder = make_experiment(tmp_path, models=tuple(means), means=means, seeds=seeds, pictures=0)
+    from_rows = index_page.make_entry(folder).headline
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        rows = read_rows(folder / cell["folder"] / "results.parquet")
+        cell["evaluation"]["numbers"] = cell_numbers(rows)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert from_rows.startswith("MGS-IIM ")
+    assert re.search(r" The baseline Mean pixel is above it with \d\d\.\d\d dB\.$", from_rows)
+    assert index_page.make_entry(folder).headline == from_rows
 
 
 def test_experiments_and_their_pages_lead_to_each_other(tmp_path: Path) -> None:

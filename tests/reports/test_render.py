@@ -194,7 +194,7 @@ def test_procedural_faces_show_the_papers_numbers_but_no_difference_and_no_verdi
     assert "27.9212" in page.text
     assert ">difference<" not in text
     assert "No difference to the paper is printed" in page.text
-    assert "The paper's claims are not tested on them" in page.text
+    assert "The paper’s claims are not tested on them" in page.text
     assert "verdict reproduced" not in text
 
 
@@ -202,7 +202,36 @@ def test_few_images_and_few_seeds_are_two_cautions(default_page: tuple[str, Elem
     _, page = default_page
     assert "1,600 images seen are far from the end of training" in page.text
     assert "the ranking is noise until every model has 3 trainings" in page.text
-    assert "only one training of each model" in page.text
+    assert "There is only one training of each model" in page.text
+
+
+@pytest.mark.usefixtures("no_drawings")
+def test_two_trainings_are_a_plural(tmp_path: Path) -> None:
+    _, page = rendered(tmp_path, models=("glcic", "mgs-iim", "mean"), seeds=(0, 1), pictures=0)
+    assert "There are only two trainings of each model" in page.text
+
+
+def test_numbers_stay_beside_their_units(celeba_page: tuple[str, Elements]) -> None:
+    """Of the text alone: what scripts, tables to copy and addresses hold stays as it is."""
+    text, page = celeba_page
+    assert re.search(r"\(95\u00a0% interval", text)
+    assert not re.search(
+        r"\d (?:%|dB)(?!\w)", re.sub(r"(?s)<(script|style|svg|pre|code|kbd)\b.*?</\1>|<[^>]*>", "", text)
+    )
+    assert page.wrong == []
+
+
+def test_what_does_not_apply_is_said_once_not_for_every_seed(celeba_page: tuple[str, Elements]) -> None:
+    text, _ = celeba_page
+    assert text.count("<strong>Context Encoder</strong> on “shapes”") == 1
+
+
+def test_the_cost_of_models_has_a_legend_of_what_its_figures_show(celeba_page: tuple[str, Elements]) -> None:
+    text, _ = celeba_page
+    cost = text[text.index('<section id="cost"') : text.index('<section id="setup"')]
+    (legend,) = re.findall(r'<ul class="legend">(.*?)</ul>', cost, re.DOTALL)
+    assert "MGS-IIM" in legend
+    assert "Biharmonic" not in legend
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -256,8 +285,8 @@ def test_celeba_below_the_papers_set_up_prints_no_difference(tmp_path: Path, bel
 
 def test_without_lpips_the_column_says_so_and_has_no_number(default_page: tuple[str, Elements]) -> None:
     text, page = default_page
-    assert f"LPIPS (Alex) is unavailable: {NO_LPIPS}" in page.text
-    assert f"Unavailable: {NO_LPIPS}" in page.text
+    assert f"LPIPS (Alex) is unavailable: {NO_LPIPS}".replace("'", "’") in page.text
+    assert f"Unavailable: {NO_LPIPS}".replace("'", "’") in page.text
     assert ">n/a<" in text
 
 
@@ -668,6 +697,7 @@ def test_a_fitted_baseline_stands_beside_the_learning_curves(tmp_path: Path) -> 
     text, page = _read(render_report(folder, tmp_path / "page"))
     assert "How much is not linear: beside Biharmonic" in page.text
     assert "Biharmonic: 19.00 from 100 images, 20.50 from 400 images, 21.25 from 1,600 images" in text
+    assert "Biharmonic fitted to 100, 400 and all 1,600 of its training images" in page.text
     assert "Line: mean of the seeds; band: from the lowest to the highest." in page.text
 
 

@@ -46,7 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Elements:
 
 def test_the_table_finds_what_was_put_into_the_data(page: Elements) -> None:
     assert page.wrong == []
-    assert "What its 12 worst of 120 images have in common" in page.text
+    assert "What the 12 worst of its 120 images have in common" in page.text
     hole = page.text[page.text.index("area of the hole") :][:120]
     assert hole.startswith("area of the hole 50.")
     assert "differs" in hole

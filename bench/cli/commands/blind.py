@@ -40,7 +40,8 @@ def blind_command(
     """Join CHOICES, files that readers exported from blind.html ('bench report EXPERIMENT --blind').
 
     Prints how often each model was chosen, beside its metrics; how often the first of every two was chosen over the
-    second; and how often each metric had chosen like the readers. Intervals are of 95 %, over readers and images.
+    second; and how often each metric would have chosen as the readers did. Intervals are of 95 %, over readers and
+    images.
     """
     from reports import blind_choices as joining
     from reports.context import ReportContext
@@ -140,7 +141,7 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
     if known:
         among = {"all": "all pairs", "disputed": "where metrics disagree"}
         _table(
-            "how often a metric had chosen like the readers",
+            "how often a metric would have chosen as the readers did",
             ["metric", "among", "alike", "choices"],
             [
                 [r["metric"], among[r["among"]], _share(r), f"{r['choices']:,}"]
