@@ -28,7 +28,7 @@ def render_page(template: str, values: dict[str, Any]) -> str:
 
 #: Elements whose text is copied, run or read as it is written; they hold none of their own kind.
 _VERBATIM = re.compile(r"(<(script|style|svg|pre|code|textarea|kbd)\b.*?</\2>|<[^>]*>)", re.DOTALL)
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|dB|px|GiB|MiB|kB|GB|MB|s|min|h)(?![\w]))")
+_UNIT = re.compile(r"(?<=\d)(?=%)|(?<=\d) (?=(?:%|dB|px|GiB|MiB|kB|GB|MB|s|min|h)(?![\w]))")
 
 
 def typeset(html: str) -> str:

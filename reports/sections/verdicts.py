@@ -46,13 +46,13 @@ def _in_words(text: str, headings: dict[str, str]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _evidence(verdict: Verdict, headings: dict[str, str]) -> list[tuple[str, str]]:
-    """List metric and sentence of each comparison, where the claim's reason does not say all of it."""
+def _evidence(verdict: Verdict, headings: dict[str, str]) -> list[tuple[str, str, str]]:
+    """List each comparison's relation to the claim, metric and sentence, where the claim's reason lacks some."""
     if not verdict.summary:
         return []
-    metrics = {f.metric for f in verdict.findings}
+    several = len({f.metric for f in verdict.findings}) > 1
     return [
-        (headings.get(f.metric, f.metric) if len(metrics) > 1 else "", f.reason) for f in verdict.findings
+        (f.relation, headings.get(f.metric, f.metric) if several else "", f.reason) for f in verdict.findings
     ]
 
 
