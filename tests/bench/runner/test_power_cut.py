@@ -18,9 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import bench
 from bench.runner.run_folder import read_checked_json
@@ -53,18 +55,25 @@ for words in sys.argv[1:]:
 def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir: Path) -> None:
     trace = workplace / "trace"
     run = f"run --mask center --preset smoke --data {pictures_dir} --test-images 2 --quiet"
+    photo = workplace / "photo.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photo)
     commands = [
         f"{run} --models pconv,mean --name x",
         f"{run} --models mean-image --name y",
         "merge x y --name both",
         "export x --format bundle -o x.zip",
         "import x.zip --name again",
+        "report x --figures figures --blind --title Kept",
+        "export x --format csv -o x.csv",
+        "export-weights x --hub-card",
+        f"inpaint {photo} --from x --mask hole.png -o filled.png",
         f"masks export --data {pictures_dir} --size 64 --mask center --with-images exported",
         "masks preview --count 1 --mask center -o masks.png",
         f"data info --data {pictures_dir} --sheet sheet.png",
         "new-model my-unet",
         "init",
     ]
+    Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), 16)).save(workplace / "hole.png")
     strace = ["strace", "-f", "-y", "-e", f"trace={_TRACED}", "-o", str(trace)]
     done = subprocess.run(
         [*strace, sys.executable, "-c", _COMMANDS, *commands],
@@ -113,7 +122,12 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
     kept = {p for p in workplace.rglob("*") if p.is_file() and "matplotlib" not in str(p)}
     unnamed = {p for p in kept if not any(p == r or p.is_relative_to(r) for r in renamed)}
     # Logs grow and are flushed with each checkpoint; images are flushed block by block; locks hold nothing.
-    assert {p.name for p in unnamed if p.suffix not in (".npy", ".lock", ".jsonl")} <= {"trace", ".lock"}
+    given = {"photo.png", "hole.png"}
+    assert {p.name for p in unnamed if p.suffix not in (".npy", ".lock", ".jsonl")} <= {
+        "trace",
+        ".lock",
+        *given,
+    }
 
 
 # Copies of a disk. The file behind a loop device holds what the file system has sent to its disk, and nothing of what
