@@ -48,7 +48,8 @@ def commands_page() -> str:
     """Return the command reference in Markdown."""
     from bench.cli import cli
 
-    context = click.Context(cli, info_name="bench", terminal_width=80)
+    # With the options of its help, -h among them, which commands inherit.
+    context = click.Context(cli, info_name="bench", terminal_width=80, **cli.context_settings)
     lines = ["# Commands", "", "What each command says of itself when given `--help`."]
     for name, text in helps(cli, context):
         lines += ["", f"{'#' * min(len(name.split()) + 1, 3)} {name}", "", "```text", text.rstrip(), "```"]

@@ -145,7 +145,9 @@ def site() -> ModuleType:
 def test_the_command_reference_is_the_help_of_every_command(site: ModuleType) -> None:
     """Every option of every command and subcommand is on the page; none can be missed, since the page is the help."""
     page = site.commands_page()
-    told = dict(site.helps(cli, click.Context(cli, info_name="bench", terminal_width=80)))
+    context = click.Context(cli, info_name="bench", terminal_width=80, **cli.context_settings)
+    told = dict(site.helps(cli, context))
+    assert all("-h, --help" in text for text in told.values())
     assert {f"bench {name}" for name in cli.list_commands(click.Context(cli))} < set(told)
     assert {"bench masks export", "bench data info", "bench weights fetch"} <= set(told)
     for name, text in told.items():
