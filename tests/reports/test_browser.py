@@ -198,7 +198,8 @@ def test_claims_name_metrics_as_tables_do_and_every_comparison_once(
 ) -> None:
     with Visit(chromium, pages["kept"]) as page:
         page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-        text = page.locator("#verdicts").inner_text()
+        # Commands name them by their columns.
+        text = "\n".join(page.locator("#verdicts :is(.reason, .evidence li)").all_inner_texts())
         assert "ssim" not in text
         assert "SSIM (luma): MGS-IIM − PConv" in text
         lines = page.locator("#verdicts .evidence").evaluate_all(
