@@ -79,7 +79,12 @@ def show_command(
         _table(
             ["topic", "published", "here", "field"],
             [
-                [f"{r.topic}{'*' if r.deviation else ''}", r.published, r.resolved, r.field]
+                [
+                    f"{r.topic}{'*' if r.deviation else ''}",
+                    r.published,
+                    r.resolved,
+                    r.field.replace(", ", ",\n"),
+                ]
                 for r in entry.model.ambiguities
             ],
         )
@@ -103,7 +108,8 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # Names of fields are copied into commands: a narrow terminal breaks sentences instead.
+        table.add_column(column, overflow="fold", no_wrap=column == "field")
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.ledger.importing import import_experiment
+from models.discovery import load_model
 from tests.bench.cli.test_cli import bench
 from tests.places import shown_on_a_terminal
 from tests.reports.synthetic import make_experiment
@@ -59,6 +60,16 @@ def test_lines_fit_the_terminal(experiments: Path, name: str, columns: int) -> N
     # Only what is to be copied stays whole: a command, or an address.
     whole = ("bench run ", "https://")
     assert [line for line in lines if len(line) > columns and not any(word in line for word in whole)] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["mgs-iim", "deepfillv2"])
+def test_names_of_fields_are_never_broken(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = {word.rstrip(",") for word in bench("show", model).output.split()}
+    fields = {name for reading in load_model(model).model.ambiguities for name in reading.field.split(", ")}
+    assert len(fields) > 5
+    assert fields - words == set()
 
 
 def test_a_file_gets_a_line_whole(experiments: Path) -> None:
