@@ -67,8 +67,10 @@ def test_lines_fit_the_terminal(experiments: Path, name: str, columns: int) -> N
 def test_names_of_fields_are_never_broken(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     words = {word.rstrip(",") for word in bench("show", model).output.split()}
-    fields = {name for reading in load_model(model).model.ambiguities for name in reading.field.split(", ")}
-    assert len(fields) > 5
+    fields = {
+        name for reading in load_model(model).model.ambiguities for name in reading.field.split(", ") if name
+    }
+    assert len(fields) >= 4
     assert fields - words == set()
 
 
