@@ -83,7 +83,8 @@ def load_trained_model(
     """Load the generator of ``training``, with a card of where it comes from and how it did.
 
     Raises:
-        BenchError: its weights or its config are gone, damaged, or of a model that is not known.
+        BenchError: its weights or its config are gone, damaged, not those that were evaluated, or of a model that is
+            not known.
     """
     # From the training's own record and not from its manifest: the config is that with which the weights were
     # made.
@@ -101,6 +102,15 @@ def load_trained_model(
             f"{training.folder / 'config.json'}: not readable ({error}); run the experiment again"
         ) from error
     weights = read_generator(training.folder, record["key"])
+    # A training that was computed again elsewhere has the same key and other weights, which gave other numbers.
+    recorded = [
+        w["digest"] for cell in training.cells if (w := cell["training"].get("weights")) and "digest" in w
+    ]
+    if recorded and pretrained.tensors_digest(weights) not in recorded:
+        raise BenchError(
+            f"{training.folder}: holds other weights than those that the numbers were measured with; the experiment's "
+            "own command trains them again"
+        )
     try:
         entry = discovery.load_model(training.model, models_from)
         config = entry.model.Config(**pretrained.restore_fields(fields))

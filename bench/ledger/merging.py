@@ -20,12 +20,12 @@ from typing import Any
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
 from bench.runner.cell_entries import machines_of
-from bench.runner.manifest_writer import ATTRIBUTES_SHA256, PICTURES
+from bench.runner.manifest_writer import ATTRIBUTES_SHA256
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from reports.results.atomic_io import make_folder, publish_folder
 from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import IMPORTED, Experiment, ExperimentError, load_experiment
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.manifest import PICTURES, SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 
 #: Settings that may differ: lists are joined, the learning rate is each training's own, precision is part of where a
@@ -155,7 +155,24 @@ def _choose_cells(experiments: Sequence[Experiment]) -> list[_Chosen]:
             one, other = experiments[first.part], experiments[part]
             if _numbers(one, first.source) != _numbers(other, cell):
                 raise _disagreement(one, other, cell, "both on one machine")
+    _check_folders(list(chosen.values()), experiments)
     return list(chosen.values())
+
+
+def _check_folders(chosen: Sequence[_Chosen], experiments: Sequence[Experiment]) -> None:
+    """Refuse two cells of one folder: what was computed is the same, and only what it is called differs.
+
+    Raises:
+        UsageError: with both labels.
+    """
+    owners: dict[str, _Chosen] = {}
+    for one in chosen:
+        if one.cell["status"] == "done" and (first := owners.setdefault(one.cell["folder"], one)) is not one:
+            raise UsageError(
+                f"{first.source['label']} in {experiments[first.part].name} and {one.source['label']} in "
+                f"{experiments[one.part].name} are the same computation under two labels: give it one label, and run "
+                "one of the two experiments again"
+            )
 
 
 def _methods_by_machine(

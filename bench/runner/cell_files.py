@@ -19,13 +19,13 @@ from bench.evaluation.evaluator import EvaluationResult, TestSet
 from bench.evaluation.metrics import list_metrics
 from bench.evaluation.stochastic_samples import SampleSpread
 from bench.runner import cell_entries, manifest_writer
-from bench.runner.manifest_writer import PICTURES
 from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
 from bench.runner.train import TrainedModel
 from reports.results.atomic_io import make_folder
 from reports.results.experiment import arrays_digest, mask_file_name
+from reports.results.manifest import PICTURES
 from reports.results.regular_file import open_regular, read_bytes
 from reports.results.schema import metric_columns, read_rows, rows_agree, validate_rows, write_rows
 

@@ -31,12 +31,11 @@ from bench.runner.run_folder import (
     utc_timestamp,
 )
 from reports.results.attributes import attribute_table, attributes_digest
+from reports.results.manifest import PICTURES
 from reports.results.schema import EXTERNAL
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
-#: Of a cell, the digest of its file of images; of a mask, that of the content of its own. Earlier versions have none.
-PICTURES = "pictures_sha256"
 #: In the manifest's description of the data: digest of the attributes beside it.
 ATTRIBUTES_SHA256 = "attributes_sha256"
 #: The resolved options of the last command that wrote into an experiment, beside its manifest.
@@ -254,6 +253,11 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
         store.manifest_path.replace(kept)
         warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and is rebuilt from the cells")
         manifest = None
+    if manifest is None and (bare := _cells_without_record(store)):
+        warn(
+            f"{store.folder}: {len(bare)} folders hold results without their record, such as {bare[0]}, and are left "
+            "out; those of an import have none: import it again under another --name"
+        )
     if manifest is None and (cells := _rebuilt_cells(context)):
         warn(f"{store.folder}: its manifest was rebuilt from {len(cells)} finished cells")
         setup = cell_setup(context)
@@ -272,6 +276,12 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
             "cells": [entry for entry, _ in cells],
         }
     return manifest
+
+
+def _cells_without_record(store: RunFolder) -> list[str]:
+    """Name the folders of results from which no manifest can be rebuilt, below the experiment's."""
+    paths = sorted(store.folder.glob("cells/*/results.parquet"))
+    return [f"cells/{p.parent.name}" for p in paths if not (p.parent / "cell.json").exists()]
 
 
 def _rebuilt_cells(context: RunContext) -> list[tuple[dict[str, Any], dict[str, Any]]]:

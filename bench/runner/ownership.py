@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.errors import BenchError
+from reports.results.atomic_io import make_folder
 from reports.results.regular_file import read_text
 
 #: Seconds between two heartbeats, and after how many without one an owner on another machine counts as lost.
@@ -73,7 +74,7 @@ class Ownership:
         Raises:
             OwnedElsewhereError: a living process has it.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:

@@ -40,6 +40,7 @@ from bench.training.phase_schedule import Intervals, Schedule
 from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import InpaintingModel
+from models.pretrained import tensors_digest
 from reports.results.experiment import CURVE_COLUMNS, curves_digest, read_train_log
 
 _VALIDATION_IMAGES = 64
@@ -85,7 +86,7 @@ def is_trained(context: RunContext, plan: TrainingPlan) -> bool:
         return False
     # The record alone is not enough: the weights may have been removed to save space, or be damaged.
     state = own_checkpoint(context, plan)
-    return state is not None and bool(state.get("complete"))
+    return state is not None and bool(state.get("complete")) and _are_recorded(state, record)
 
 
 def own_checkpoint(
@@ -104,6 +105,12 @@ def own_checkpoint(
         warn(f"{folder}: holds a checkpoint of another training; starting from step 0")
         return None
     return state
+
+
+def _are_recorded(state: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Return whether a checkpoint holds the weights that ``training.json`` records; earlier versions record none."""
+    recorded = (record.get("weights") or {}).get("digest")
+    return recorded is None or recorded == tensors_digest(generator_weights(state))
 
 
 def _is_from_elsewhere(record: Mapping[str, Any], context: RunContext) -> bool:
@@ -168,6 +175,13 @@ def _finished_state(plan: TrainingPlan, context: RunContext) -> dict[str, Any] |
         # The record of a finished training without its weights: train again rather than evaluate anything else.
         # What is refused is told by the trainer, which looks again.
         (folder / "training.json").unlink()
+        return None
+    if not _are_recorded(state, record):
+        # Of the same training, computed elsewhere and put here: cells measured with both would stand in one row.
+        context.callbacks.warn(
+            f"{folder}: holds other weights than training.json records; starting from step 0"
+        )
+        remove_folder(folder)
         return None
     for sentence in refused:
         context.callbacks.warn(sentence)
@@ -254,7 +268,7 @@ def _write_config(
     """Write ``config.json``, and return where the training is computed: one entry per machine that has a part in it."""
     folder = context.store.training(plan.slug, plan.key)
     # Without a checkpoint nothing of an earlier attempt is left, and the machine of that attempt had no part.
-    where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
+    where = recorded_where(folder)
     if where and where[-1] != context.where:
         differences = "; ".join(describe_where(where[-1], context.where))
         context.callbacks.warn(
@@ -289,11 +303,21 @@ def _task_record(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def recorded_where(folder: Path) -> list[dict[str, Any]]:
-    """Return the machines that a training's ``config.json`` names, in order; none where it cannot be read."""
-    try:
-        recorded = read_training_config(folder)["where"]
-    except (OSError, ValueError, KeyError):
+    """Return the machines that had a part in the newest checkpoint of a training, in order; none where there is none.
+
+    Those of ``config.json`` where the checkpoint is of an earlier version, and does not say.
+    """
+    state = checkpoint.newest_checkpoint(folder)
+    if state is None:
         return []
+    # The checkpoint first: its name is the digest of its bytes, so that it is refused before it forgets a machine.
+    # config.json may be damaged or gone, and also names a machine that has added no step yet.
+    recorded = state.get("origin", {}).get("where")
+    if not isinstance(recorded, list):
+        try:
+            recorded = read_training_config(folder)["where"]
+        except (OSError, ValueError, KeyError):
+            return []
     return recorded if isinstance(recorded, list) else []
 
 

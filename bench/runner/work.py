@@ -340,7 +340,7 @@ def _refuse_other_machine(unit: WorkUnit, context: RunContext, *, mixed: bool) -
     """Refuse to resume on other hardware or software: the numbers would be neither machine's."""
     folder = context.store.training(unit.slug, unit.key)
     # Where there is no checkpoint, nothing has been begun that a change of machine could mix.
-    where = recorded_where(folder) if any(folder.glob("checkpoint-*.pt")) else []
+    where = recorded_where(folder)
     if where and where[-1] != context.where and not mixed:
         differences = "; ".join(describe_where(where[-1], context.where))
         raise WrongMachineError(

@@ -35,26 +35,29 @@ class TrainLog:
     def rewind(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and a last line that a kill truncated."""
         mark, content = self._read_mark(), self._content()
-        if not self.path.exists() and not mark:
+        if step < 0 and not self.path.exists() and not mark:
             return
         lost = mark.get("lost_before")
+        # Every checkpoint is preceded by a mark, also where nothing had been logged: without one, nothing vouches for
+        # the lines before this step, nor for a file that is not there.
+        if not mark and step > 0:
+            lost = step
         if mark and hashlib.sha256(content[: mark["bytes"]]).hexdigest() != mark["digest"]:
             lost = step
-        # First: of a file that is being replaced, the mark says nothing.
-        self._mark.unlink(missing_ok=True)
         # Resuming repeats the steps after the checkpoint, which would log them a second time.
         kept = [line for line in self.read() if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        atomic_write(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        # First, since what is kept is the beginning of what was there: a kill between the two leaves a mark that holds.
         # A training that starts over logs every step again.
-        self._write_mark(lost if step >= 0 else None)
+        self._write_mark(text.encode(), lost if step >= 0 else None)
+        atomic_write(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def sync(self) -> None:
         """Flush the file to disk: with each checkpoint, so that a power cut loses no line that one rests on."""
         if self.path.is_file():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
-            self._write_mark(self.lost_before)
+        self._write_mark(self._content(), self.lost_before)
 
     @property
     def _mark(self) -> Path:
@@ -75,8 +78,7 @@ class TrainLog:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
-    def _write_mark(self, lost_before: int | None) -> None:
-        content = self._content()
+    def _write_mark(self, content: bytes, lost_before: int | None) -> None:
         mark = {
             "bytes": len(content),
             "digest": hashlib.sha256(content).hexdigest(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from reports.results.regular_file import read_text
 SCHEMA = 1
 #: Field of a manifest that holds the digest of all others; manifests of earlier versions have none.
 SEAL = "sha256"
+#: Of a cell, the digest of its file of images; of a mask, that of the content of its own. Earlier versions have none.
+PICTURES = "pictures_sha256"
+#: One half of a pair that stands for a character beyond 16 bits, as JSON escapes it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class ManifestError(ValueError):
@@ -36,7 +41,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ManifestError(f"{path.parent}: no experiment here (no {path.name})")
     try:
-        manifest = json.loads(read_text(path))
+        text = read_text(path)
+        manifest = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         # An OSError's own text repeats the path, which the message names already.
         reason = getattr(error, "strerror", None) or error
@@ -52,12 +58,40 @@ def read_manifest(path: Path) -> dict[str, Any]:
     problem = find_problem(manifest)
     if problem is None and SEAL in manifest and manifest[SEAL] != manifest_checksum(manifest):
         problem = "its content is not what was written"
-    # Earlier versions sealed neither manifests nor cells: beside a sealed cell, a manifest has lost its own seal.
-    if problem is None and SEAL not in manifest and _holds_sealed_cell(path.parent):
+    # Earlier versions sealed neither manifests nor cells: beside a sealed cell, or with fields that only sealed
+    # manifests have (an import has no sealed cell), a manifest has lost its own seal.
+    if (
+        problem is None
+        and SEAL not in manifest
+        and (_is_of_sealed_kind(manifest) or _holds_sealed_cell(path.parent))
+    ):
         problem = "its checksum is gone"
+    # Half a character, which JSON can write and no page, table or file name can hold.
+    if problem is None and _SURROGATE.search(text) and not _is_utf8(manifest):
+        problem = "a text in it is no Unicode"
     if problem is not None:
         raise DamagedManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
     return manifest
+
+
+def _is_of_sealed_kind(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest of a right shape has digests that no version wrote before it sealed manifests."""
+    if "attributes_sha256" in manifest["data"] or any(PICTURES in m for m in manifest["masks"].values()):
+        return True
+    return any(
+        PICTURES in cell
+        or "rows_sha256" in (cell["evaluation"] or {})
+        or "values_sha256" in ((cell["training"] or {}).get("log") or {})
+        for cell in manifest["cells"]
+    )
+
+
+def _is_utf8(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holds_sealed_cell(folder: Path) -> bool:

@@ -43,6 +43,7 @@ _Kind: TypeAlias = "type | tuple[type, ...] | _Table | _ListOf | _MapOf"
 _NUMBER = (int, float)
 _MAYBE_TEXT, _MAYBE_NUMBER, _MAYBE_WHOLE = (str, NoneType), (int, float, NoneType), (int, NoneType)
 _TEXTS = _ListOf(str)
+_MAX_DIGITS = 17
 
 _SETTINGS = _Table(
     {"preset": str, "size": int, "images_seen": int, "seeds": _ListOf(int), "masks": _TEXTS},
@@ -145,9 +146,22 @@ def find_problem(manifest: Any) -> str | None:
     problem = _check(manifest, _MANIFEST, "")
     if problem:
         return problem
+    for name, metric in manifest["metrics"].items():
+        if problem := _check_metric(metric, f"metrics.{name}"):
+            return problem
     for number, cell in enumerate(manifest["cells"]):
         if problem := _check_cell(cell, f"cells[{number}]"):
             return problem
+    return None
+
+
+def _check_metric(metric: Mapping[str, Any], where: str) -> str | None:
+    # More digits than a float has, or fewer than none, cannot be printed.
+    if not 0 <= metric.get("digits", 0) <= _MAX_DIGITS:
+        return f"{where}.digits is out of range"
+    limits = metric.get("value_range")
+    if limits and (len(limits) != 2 or any(type(v) not in _MAYBE_NUMBER for v in limits)):
+        return f"{where}.value_range is no pair of numbers"
     return None
 
 

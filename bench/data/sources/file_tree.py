@@ -70,7 +70,7 @@ class FileTree:
             return listed
         # The folder around a zip is where the published downloads have the lists.
         if self.outer is not None:
-            return self.outer.find_list(stem)
+            return self.outer.find_list(stem, beside)
         for folder in beside:
             lists = [_read_list(folder, path) for path in _lists_in(folder, stem)]
             for other in lists[1:]:

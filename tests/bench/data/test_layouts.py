@@ -592,12 +592,18 @@ def test_celeba_without_its_published_split_says_so(tmp_path: Path, opened: Open
     assert opened(images(tmp_path / "mine")).notes == []  # no data set with a published split
 
 
-@pytest.mark.parametrize("inner", ["", "Img", "Img/img_align_celeba"])
+@pytest.mark.parametrize(
+    "inner", ["", "Img", "Img/img_align_celeba", "packed", "Img packed", "Img/img_align_celeba.zip"]
+)
 def test_the_official_download_is_whole_from_any_of_its_folders(
     tmp_path: Path, opened: Opener, inner: str
 ) -> None:
     root = tmp_path / "CelebA"
-    images(root / "Img" / "img_align_celeba")
+    folder = images(root / "Img" / "img_align_celeba")
+    if "packed" in inner or inner.endswith(".zip"):
+        zipped(folder, root / "Img" / "img_align_celeba.zip", "img_align_celeba/")
+        shutil.rmtree(folder)
+        inner = inner.removesuffix("packed").strip()
     text_lists(root / "lists")
     for part, name in (("Eval", "list_eval_partition.txt"), ("Anno", "identity_CelebA.txt")):
         (root / part).mkdir()

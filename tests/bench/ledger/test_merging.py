@@ -292,3 +292,22 @@ def test_the_grid_is_the_same_for_all_and_extended_until_every_best_is_inside() 
     assert len(asked) == len(set(asked)) == 18
     with pytest.raises(ValueError, match="still best at an end"):
         tune(["d"], (1e-4, 2e-4), lambda model, rate: rate)
+
+
+@pytest.mark.parametrize("models", [("mean",), ("mgs-iim",), ("mgs-iim", "mean")])
+def test_one_computation_under_two_labels_is_refused_and_leaves_nothing(
+    tmp_path: Path, models: tuple[str, ...]
+) -> None:
+    """A program's label is in no key: renamed between two runs, both have the same folders."""
+    one, other = (make_experiment(tmp_path, name=name, models=models, **CELEBA) for name in ("one", "other"))  # type: ignore[arg-type]
+    manifest = json.loads((other / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["label"] = f"{cell['label']} II"
+        results = other / cell["folder"] / "results.parquet"
+        write_rows(read_rows(results).assign(label=cell["label"]), results)
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        UsageError, match=r"in one and .* II in other are the same computation under two labels"
+    ):
+        merge_experiments([one, other], "both", runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from bench.errors import BenchError
+from bench.inpainting.trained_weights import load_trained_model, stored_trainings
+from bench.ledger.importing import import_experiment
+from bench.ledger.kept_files import pack_bundle
 from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
 from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
@@ -400,3 +404,69 @@ def test_a_cell_copied_from_another_experiment_is_not_taken(workplace: Path, pic
     found = rows(large)
     assert set(found["size"]) == {64}
     assert found["psnr_db"].tolist() == expected["psnr_db"].tolist()
+
+
+def _other_weights(folder: Path) -> None:
+    """Put in place of a training's weights what the same training gave elsewhere: whole, and named by its bytes."""
+    state = checkpoint.newest_checkpoint(folder)
+    assert state is not None
+    for tensor in state["networks"].values():
+        if tensor.is_floating_point():
+            tensor.mul_(1.001)
+    for old in folder.glob("checkpoint-*.pt"):
+        old.unlink()
+    step = state["step"]
+    checkpoint.save_checkpoint(folder, step, {k: v for k, v in state.items() if k not in ("format", "step")})
+
+
+def test_weights_that_no_number_was_measured_with_are_not_used(
+    trained: RunFolder, pictures_dir: Path, workplace: Path
+) -> None:
+    before = load_experiment(trained.folder)
+    folder = next(trained.folder.glob("trainings/*"))
+    digest = read_checked_json(folder / "training.json")["weights"]["digest"]
+    source = (workplace / "unet.py",)
+    (training,) = stored_trainings(before)
+    assert load_trained_model(before, training, source).card["digest"] == digest
+    _other_weights(folder)
+    with pytest.raises(
+        BenchError, match="holds other weights than those that the numbers were measured with"
+    ):
+        load_trained_model(before, training, source)
+    asked = request(
+        pictures_dir,
+        ("test-unet",),
+        models_from=(str(source[0]),),
+        name="kept",
+        masks=("center", "half"),
+        train_mask="center",
+    )
+    assert any("train" in cell.state for cell in preview_run(asked, Warned()).cells)
+    callbacks = Warned()
+    assert run_experiment(asked, callbacks).failed == 0
+    assert any("holds other weights than training.json records" in text for text in callbacks.warnings)
+    assert callbacks.trained == ["Test Unet"]
+    after = load_experiment(trained.folder)
+    assert {cell["training"]["weights"]["digest"] for cell in after.done()} == {digest}
+    assert load_trained_model(after, stored_trainings(after)[0], source).card["digest"] == digest
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, Path.unlink, lambda path: path.write_text(path.read_text()[:-9])]
+)
+def test_cells_of_an_import_are_not_lost_without_a_word(
+    store: RunFolder, pictures_dir: Path, damage: Callable[[Path], object]
+) -> None:
+    """They have no record of their own, so that no manifest can be rebuilt from them."""
+    bundle = Path("kept.zip")
+    bundle.write_bytes(pack_bundle(load_experiment(store.folder)))
+    imported = import_experiment([bundle], name="imported")
+    results = sorted(imported.glob("cells/*/results.parquet"))
+    assert len(results) == 2
+    damage(imported / "manifest.json")
+    callbacks = Warned()
+    run_experiment(request(pictures_dir, ("mean",), name="imported"), callbacks)
+    (warning,) = [text for text in callbacks.warnings if "without their record" in text]
+    assert "2 folders hold results" in warning
+    assert "import it again under another --name" in warning
+    assert sorted(imported.glob("cells/*/results.parquet")) == results

@@ -123,3 +123,11 @@ def test_a_full_disk_is_no_disk_without_links(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(OSError, match="no space"), Ownership(tmp_path / "owner"):
         pass
+
+
+def test_the_folder_of_a_unit_outlives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outcome is flushed into a folder whose own name must be on the disk too."""
+    flushed: list[Path] = []
+    monkeypatch.setattr("reports.results.atomic_io.sync_folder", flushed.append)
+    with Ownership(tmp_path / "units" / "one" / "owner"):
+        assert flushed == [tmp_path, tmp_path / "units"]

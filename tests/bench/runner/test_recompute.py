@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bench.runner.callbacks import RunCallbacks
 from bench.runner.prepare import PreparedRun
 from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
-from bench.runner.run_folder import RunFolder
+from bench.runner.run_folder import RunFolder, read_checked_json
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request, rows
 
@@ -92,7 +93,22 @@ def test_results_of_another_machine_are_kept_and_named_until_asked(finished: Req
         torch.set_num_threads(threads)
 
 
-def test_a_training_resumed_elsewhere_says_so(asked: Request, other_threads: None) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: None,
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text(path.read_text().replace('"threads"', '"thread"')),
+        lambda path: path.write_text(json.dumps({**read_checked_json(path), "where": []})),
+    ],
+    ids=["whole", "gone", "empty", "edited", "edited, without its checksum"],
+)
+def test_a_training_resumed_elsewhere_says_so(
+    asked: Request, other_threads: None, damage: Callable[[Path], object]
+) -> None:
+    """Whatever becomes of ``config.json``: the checkpoint knows where it was computed."""
+
     class Stopping(RunCallbacks):
         def training_step(self, label: str, step: int, num_steps: int) -> None:
             if step == 2:
@@ -103,6 +119,8 @@ def test_a_training_resumed_elsewhere_says_so(asked: Request, other_threads: Non
     with pytest.raises(KeyboardInterrupt):
         run_experiment(asked, Stopping())
     torch.set_num_threads(threads - 1)
+    (config,) = Path("runs").glob("*/trainings/*/config.json")
+    damage(config)
     callbacks = Watched()
     store = run_experiment(asked, callbacks).store
     (warning,) = [w for w in callbacks.warnings if "resumed on other" in w]

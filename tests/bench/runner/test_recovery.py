@@ -24,7 +24,7 @@ from bench.training.data_loader import StepBatches
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
-from bench.training.train_log import TrainLog
+from bench.training.train_log import MARK, TrainLog
 from models.base import Batch
 from models.template import template_source
 from reports.render import render_report
@@ -250,6 +250,13 @@ LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": truncate,
     "one byte": lambda path: path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step\xff 2', 1)),
     "edited": lambda path: path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step": 1', 1)),
+    "gone, with what vouches for it": lambda path: (path.unlink(), path.with_name(MARK).unlink()),
+    "its first half, without what vouches for it": lambda path: (_half(path), path.with_name(MARK).unlink()),
+    "cut, and what vouches for it too": lambda path: (truncate(path), truncate(path.with_name(MARK))),
+    "gone, and what vouches for it edited": lambda path: (
+        path.unlink(),
+        path.with_name(MARK).write_text(json.dumps({"bytes": 0, "digest": "", "lost_before": None})),
+    ),
 }
 
 

@@ -56,6 +56,84 @@ def test_a_manifest_without_its_seal_beside_a_sealed_cell_is_not_an_older_one(fo
 
 
 @pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest["cells"][0]["evaluation"].update(rows_sha256="ab"),
+        lambda manifest: manifest["cells"][-1].update(pictures_sha256="ab"),
+        lambda manifest: manifest["masks"]["center"].update(pictures_sha256="ab"),
+        lambda manifest: manifest["data"].update(attributes_sha256="ab"),
+        lambda manifest: next(c["training"] for c in manifest["cells"] if c["training"]).update(
+            log={"lines": 1, "sha256": "ab", "values_sha256": "ab"}
+        ),
+    ],
+    ids=["rows", "images of a cell", "images of a mask", "attributes", "curves"],
+)
+def test_a_manifest_without_its_seal_is_no_older_one_where_only_sealed_ones_have_its_fields(
+    folder: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    """An import has no sealed cell beside its manifest, and is shown to others all the same."""
+    change(folder, lambda manifest: manifest.pop(SEAL, None))
+    with pytest.raises(ManifestError, match=r"damaged \(its checksum is gone\)"):
+        read_manifest(change(folder, edit))
+    assert read_manifest(change(folder, lambda manifest: None, sealed=True))["cells"]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udce9b", "\udfff and more"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest, text: manifest["cells"][0].update(label=text),
+        lambda manifest, text: manifest["cells"][0].update(reason=text),
+        lambda manifest, text: manifest["data"].update(title=text),
+        lambda manifest, text: manifest["masks"].update({text: {"digest": "ab"}}),
+        lambda manifest, text: manifest.update(software={"torch": text}),
+        lambda manifest, text: manifest.update(not_declared=[[text]]),
+    ],
+)
+def test_half_a_character_is_damage_and_a_whole_one_is_none(
+    folder: Path, edit: Callable[[dict[str, Any], str], object], text: str
+) -> None:
+    """JSON can write what no page can: one such text ended every page that named the experiment."""
+    path = folder / "manifest.json"
+    before = path.read_text()
+    with pytest.raises(ManifestError, match=r"damaged \(a text in it is no Unicode\)"):
+        read_manifest(change(folder, lambda manifest: edit(manifest, text), sealed=True))
+    path.write_text(before)
+    assert read_manifest(change(folder, lambda manifest: edit(manifest, "\U0001f600 é"), sealed=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"value_range": [0.0]}, "value_range is no pair"),
+        ({"value_range": [0.0, 1.0, 2.0]}, "value_range is no pair"),
+        ({"value_range": ["0", None]}, "value_range is no pair"),
+        ({"value_range": [{}, []]}, "value_range is no pair"),
+        ({"digits": -1}, "digits is out of range"),
+        ({"digits": 10**9}, "digits is out of range"),
+    ],
+)
+def test_a_metric_that_no_page_can_print_is_damage(folder: Path, value: dict[str, Any], says: str) -> None:
+    with pytest.raises(ManifestError, match=f"metrics.ssim.{says}"):
+        read_manifest(change(folder, lambda manifest: manifest["metrics"]["ssim"].update(value), sealed=True))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"value_range": [0, None]},
+        {"value_range": None},
+        {"value_range": [-1.0, 1]},
+        {"digits": 0},
+        {"digits": 17},
+    ],
+)
+def test_a_metric_with_any_limits_and_digits_is_read(folder: Path, value: dict[str, Any]) -> None:
+    edited = change(folder, lambda manifest: manifest["metrics"]["ssim"].update(value), sealed=True)
+    assert read_manifest(edited)["metrics"]["ssim"].items() >= value.items()
+
+
+@pytest.mark.parametrize(
     ("edit", "says"),
     [
         (
