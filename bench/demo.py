@@ -24,6 +24,7 @@ from bench.evaluation.evaluator import sample_subset
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import prepare_metrics
 from bench.experiments import open_experiment
+from bench.inpainting.fitted_baselines import fit_baselines
 from bench.inpainting.model_source import load_baseline, load_from_experiment
 from bench.inpainting.photo import Photo, as_photo
 from bench.inpainting.tiling import ImageCompleter, complete_tiled
@@ -75,7 +76,7 @@ class DemoSession:
         device: ``auto``, ``cpu``, ``cuda`` ...
 
     Raises:
-        UsageError: no such experiment, or it holds no training.
+        UsageError: no such experiment, or a training's weights are gone.
         DataError: the images cannot be opened.
     """
 
@@ -99,17 +100,22 @@ class DemoSession:
             spec = DataSpec(source=source, **{k: settings[k] for k in ("size", "crop", "split")})
             # An experiment without results has no mask yet.
             self.masks = stored.masks or self.masks
-            for training in _one_a_model(stored_trainings(stored)):
+            # One of baselines alone has no trainings to list.
+            trained = any(cell.get("training") for cell in stored.done())
+            for training in _one_a_model(stored_trainings(stored)) if trained else ():
                 self.methods[training.label] = load_from_experiment(
                     stored, training.model, training.seed, training.train_mask, self.compute, models_from
                 )
+        opened = open_data(spec)
         # Baselines come last, so that trained models stand side by side.
+        if experiment is not None:
+            self.methods |= fit_baselines(stored, opened, self.compute)
         self.methods |= {
             BASELINES[0]: ImageCompleter(_mean_of_known, None, None, self.compute),
             BASELINES[1]: load_baseline("biharmonic", self.compute),
         }
         # Test images only: what a model has trained on would flatter it.
-        self.images: ImageSet = sample_subset(open_data(spec).test, _IMAGES)
+        self.images: ImageSet = sample_subset(opened.test, _IMAGES)
         self.size = spec.size
         self._metrics, self.unavailable = prepare_metrics(METRICS, self.compute.device)
 

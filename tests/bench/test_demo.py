@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.linear_model import Ridge
 
 import bench
+from bench.data import DataSpec, open_data
 from bench.demo import DemoSession, painted_hole
 from bench.errors import DataError
 
@@ -68,14 +70,38 @@ def test_an_image_that_is_not_square_gets_its_mask_in_the_middle(session: DemoSe
 @pytest.mark.long
 def test_trained_models_complete_as_they_were_evaluated(workplace: Path, pictures_dir: Path) -> None:
     """Oracle: the pictures that the experiment kept."""
-    done = bench.run("glcic", "center", pictures_dir, "smoke", name="shown", progress=False, precision="fp32")
+    models = "glcic,mean-image,linear,biharmonic"
+    done = bench.run(models, "center", pictures_dir, "smoke", name="shown", progress=False, precision="fp32")
     session = DemoSession("shown")
-    assert list(session.methods) == ["GLCIC", "mean of known pixels", "biharmonic"]
+    baselines = ["Mean image", "Linear (ridge)", "mean of known pixels", "biharmonic"]
+    assert list(session.methods) == ["GLCIC", *baselines]
     pool = done._stored.pictures("center")
     assert pool is not None
-    (kept,) = pool.composites.values()
-    for name, image, mask, expected in zip(pool.ids, pool.image, pool.mask, kept, strict=True):
+    labels = {cell["cell"]: cell["label"] for cell in done._stored.done()}
+    kept = {labels[cell]: images for cell, images in pool.composites.items()}
+    for number, (name, image, mask) in enumerate(zip(pool.ids, pool.image, pool.mask, strict=True)):
         hole = session.draw_mask("center", name, (64, 64))
         assert np.array_equal(hole, mask > 0)
-        made = session.complete(image, hole, truth_known=True)[0].image
-        assert np.abs(made.astype(int) - expected).max() <= 1  # alone, not in its batch
+        made = {r.method: r.image.astype(int) for r in session.complete(image, hole, truth_known=True)}
+        for label in ("GLCIC", "Mean image"):
+            assert np.abs(made[label] - kept[label][number]).max() <= 1  # alone, not in its batch
+
+
+def test_fitted_baselines_complete_holes_that_nobody_evaluated(workplace: Path, pictures_dir: Path) -> None:
+    """Oracle: scikit-learn's ridge regression from the known pixels of the training images."""
+    done = bench.run("linear", "center", pictures_dir, "smoke", name="shown", progress=False)
+    session = DemoSession("shown")
+    image = np.asarray(session.images.pixels[0])
+    hole = np.zeros((64, 64), bool)
+    hole[4:20, 30:50] = True
+    (made,) = (r.image for r in session.complete(image, hole, truth_known=False) if "Linear" in r.method)
+    count = done._stored.manifest["settings"]["train_images"]
+    train = np.asarray(open_data(DataSpec(source=str(pictures_dir))).train.pixels[:count], float) / 255
+    known, lost = train[:, ~hole].reshape(len(train), -1), train[:, hole].reshape(len(train), -1)
+    errors = []
+    for ridge in (30, 100, 300, 1000, 3000):
+        fitted = Ridge(alpha=ridge, solver="cholesky").fit(known, lost)
+        expected = fitted.predict(image[~hole].reshape(1, -1) / 255).reshape(-1, 3)
+        errors.append(np.abs(made[hole] - 255 * np.clip(expected, 0, 1)).max())
+    # One of the grid was chosen.
+    assert min(errors) <= 1
