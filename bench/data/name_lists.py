@@ -30,12 +30,14 @@ class NameList:
         columns: names of the values, where the list has a header.
         rows: name -> values.
         line_numbers: name -> line, from 1.
+        header_line: the line of the header, from 1, where there is one.
     """
 
     place: str
     columns: list[str]
     rows: dict[str, list[str]]
     line_numbers: dict[str, int]
+    header_line: int = 1
 
 
 def parse_list(content: bytes, place: str) -> NameList:
@@ -57,10 +59,12 @@ def parse_list(content: bytes, place: str) -> NameList:
     # value.
     if len(lines) > 2 and lines[0][1].strip().isdigit():
         lines.pop(0)  # list_attr_celeba.txt: the number of images
+        header_line = lines[0][0]
         columns = _cells(lines[0][1], f"{place}:{lines[0][0]}")
         lines.pop(0)
     else:
         columns = []
+        header_line = lines[0][0] if lines else 1
         if (
             lines
             and (first := _cells(lines[0][1], f"{place}:{lines[0][0]}"))[:1]
@@ -81,7 +85,7 @@ def parse_list(content: bytes, place: str) -> NameList:
         if rows.setdefault(name, values) != values:
             raise DataError(f"{place}:{number}: {name} is listed twice with different values")
         line_numbers.setdefault(name, number)
-    return NameList(place, columns, rows, line_numbers)
+    return NameList(place, columns, rows, line_numbers, header_line)
 
 
 def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:
@@ -119,7 +123,7 @@ def _column(listed: NameList, called: Sequence[str]) -> int:
     if len(found) != 1:
         wanted = " or ".join(map(repr, called)) or "the wanted one"
         raise DataError(
-            f"{listed.place}: has the columns {escape_name(', '.join(listed.columns))}, of which "
+            f"{listed.place}:{listed.header_line}: has the columns {escape_name(', '.join(listed.columns))}, of which "
             f"{'none' if not found else 'several'} is {wanted}; give a list of names with one value each"
         )
     return found[0]

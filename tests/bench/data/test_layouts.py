@@ -1100,7 +1100,7 @@ def test_celeba_in_a_project_called_after_celeba_hq_is_known_by_its_own_list(
         ("image_id,partition,identity", "{0},{1},{2}", None),
         ("image_id,identity,partition", "{0},{2},{1}", None),
         ("image_id,split,person", "{0},{1},{2}", None),
-        ("image_id,a,b", "{0},{1},{2}", "has the columns a, b, of which none is 'partition' or 'split'"),
+        ("image_id,a,b", "{0},{1},{2}", ":1: has the columns a, b, of which none is 'partition' or 'split'"),
         ("image_id,split,partition", "{0},{1},{1}", "several is 'partition' or 'split'"),
     ],
 )
