@@ -37,6 +37,7 @@ from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle
 from reports.context import ReportContext
 from reports.export import as_markdown, readable_summary
+from reports.page import with_minus_signs
 from reports.results.experiment import Experiment, load_experiment
 from reports.sections.headline import headline_sentences
 from reports.statistics.ranking import compare_with_baseline, describe_clearance
@@ -103,7 +104,7 @@ def render_findings(name: str) -> str:
     """List the report's opening sentences."""
     # Bundles hold no images.
     context = ReportContext(kept_experiment(name), embed_images=False)
-    return "\n".join(f"- {sentence}" for sentence in headline_sentences(context)) + "\n"
+    return "\n".join(f"- {with_minus_signs(sentence)}" for sentence in headline_sentences(context)) + "\n"
 
 
 def render_bar(names: str) -> str:
@@ -115,7 +116,8 @@ def render_bar(names: str) -> str:
     for name, info in trained.metrics.items():
         if name in ("psnr_db", "ssim", "lpips_alex"):
             found = compare_with_baseline(rows, name, "center", higher_is_better=info.higher_is_better)
-            lines.append(f"- {info.heading}: {describe_clearance(found, info.unit, info.digits)}")
+            sentence = describe_clearance(found, info.unit, info.digits)
+            lines.append(f"- {info.heading}: {with_minus_signs(sentence)}")
     return "\n".join(lines) + "\n"
 
 
