@@ -106,7 +106,10 @@ def read_status(folder: Path) -> RunStatus:
         updated=manifest.get("updated", manifest["created"]),
         cells=cells,
         trainings=[
-            _training(f) for f in sorted(folder.glob("trainings/*")) if not (f / "training.json").is_file()
+            _training(f)
+            for f in sorted(folder.glob("trainings/*"))
+            # Of an import, the log is all that there is of a training, and nothing of it goes on.
+            if not imported and not (f / "training.json").is_file()
         ],
         units=read_units(folder),
         owner=folder_owner(folder),

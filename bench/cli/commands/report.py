@@ -69,7 +69,9 @@ def report_command(
     except (ExperimentError, BlindPageError, ChromiumError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
-        raise UsageError(f"cannot write {error.filename or figures}: {error.strerror or error}") from error
+        raise UsageError(
+            f"cannot write {error.filename or figures or REPORTS}: {error.strerror or error}"
+        ) from error
 
 
 def _keep_title(folder: Path, title: str) -> None:

@@ -78,7 +78,8 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
             continue
         shown = escape_name(path)
         try:
-            held = kind.select(open_tree(tree.place / path, tree)) or {}
+            packed = open_tree(tree.place / path, tree)
+            held = kind.select(packed) or {}
         except DataError:
             sentences.append(f"{shown} is not used: it is no readable zip")
         else:
@@ -88,7 +89,22 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
                     f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
                     f"({escape_name(more[0])} and so on); give it as --data to use it"
                 )
+            elif lists := [p for p in packed.files.others if _is_list_of(kind, p) and not _has_list(tree, p)]:
+                sentences.append(
+                    f"{escape_name(lists[0])} in {shown} is not read: to use it, unpack it beside the pictures"
+                )
     return sentences
+
+
+def _is_list_of(kind: DataSource, path: str) -> bool:
+    name = PurePosixPath(path.lower())
+    return name.stem in {stem.lower() for stem in kind.lists.values()} and name.suffix in (".txt", ".csv")
+
+
+def _has_list(tree: FileTree, path: str) -> bool:
+    """Return whether a folder has a list that is called like the one at ``path`` in a zip."""
+    stem = PurePosixPath(path.lower()).stem
+    return any(PurePosixPath(other.lower()).stem == stem for other in tree.files.others)
 
 
 def _unused_divisions(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) -> list[str]:

@@ -25,7 +25,9 @@ from bench.backbones import cached_file
 from bench.cli import main
 from models.template import template_source
 from reports.results.schema import read_rows
+from tests.bench.cli.test_cli import bench
 from tests.places import working_in
+from tests.reports.synthetic import make_experiment
 
 RUN = "run --models mean --data pictures --preset smoke --quiet --name new "
 UNET = "run --models test-unet --models-from unet.py --data pictures --preset smoke --quiet --name kept"
@@ -493,3 +495,32 @@ def test_nothing_waits_for_a_pipe_in_place_of_a_file(place: Path, capsys: pytest
     with pytest.raises(SystemExit) as done:
         main(["status", "kept"])
     assert done.value.code == 0, capsys.readouterr()
+
+
+@pytest.mark.parametrize("label", ["\x1b[2J\x1b]0;title\x07", "a\nerror: done", "\u202etxt"])
+def test_what_a_manifest_calls_its_cells_does_not_reach_the_terminal_as_it_is(
+    label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.cli.commands.reproduce import _print
+    from bench.runner.reproduce import MetricComparison, Reproduction
+
+    number = MetricComparison(f"{label} on center, seed 0", f"{label}_db", 1.0, 2.0, "differs", label)
+    _print(Reproduction(Path("runs/again"), [number]))
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+    assert len(shown.splitlines()) == 4
+
+
+def test_a_disk_that_is_full_is_said_of_a_place_that_has_a_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The system's own error of a write names no file."""
+    monkeypatch.chdir(tmp_path)
+    make_experiment(tmp_path / "runs", name="kept", models=("mean",), pictures=0)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reports.render.render_report", full)
+    result = bench("report", "kept")
+    assert str(result.exception) == "cannot write reports: No space left on device"

@@ -1143,3 +1143,27 @@ def test_a_list_beside_a_folder_of_another_name_is_said(tmp_path: Path, where: s
     # A list of other images is nobody's here.
     some(tmp_path / "celeba" / "others", ["a.jpg", "b.jpg"])
     assert not any("lies beside" in note for note in find_source(tmp_path / "celeba" / "others").notes)
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ((), "identity_CelebA.csv"),
+        (("list_eval_partition.csv",), "identity_CelebA.csv"),
+        (("identity_CelebA.csv",), "list_eval_partition.csv"),
+        (("identity_CelebA.csv", "list_eval_partition.csv"), None),
+    ],
+)
+def test_a_list_that_lies_only_in_a_zip_beside_the_images_is_said(
+    tmp_path: Path, beside: tuple[str, ...], said: str | None
+) -> None:
+    """Images moved out of a download, and the download kept: its lists are seen and not used."""
+    whole = kaggle(tmp_path / "whole")
+    csv_lists(whole)
+    (whole / "list_attr_celeba.csv").unlink()
+    root = images(tmp_path / "root" / "img_align_celeba").parent
+    zipped(whole, root / "archive.zip")
+    for name in beside:
+        shutil.copy(whole / name, root / name)
+    notes = [note for note in find_source(root).notes if "archive.zip is not read" in note]
+    assert [note.split(" in archive.zip")[0] for note in notes] == ([said] if said else [])

@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle, without_folders
 from bench.runner.run_folder import file_signature
+from bench.runner.status import read_status
 from reports.claims.claim_verdicts import evaluate_claims
 from reports.export import export_tables
 from reports.results.experiment import IMPORTED, Experiment, curves_digest, load_experiment
@@ -201,6 +202,7 @@ def test_the_log_of_an_import_is_whole_until_it_is_damaged(
     assert load_experiment(folder).log_problems == {}
     pd.testing.assert_frame_equal(load_experiment(folder).curves, logged.curves)
     log = next(folder.glob("trainings/mgs-iim-*/train.jsonl"))
+    assert read_status(log.parents[2]).trainings == [], "nothing of an import is on its way"
     whole, beside = log.read_bytes(), log.with_name(IMPORTED)
     log.write_bytes(whole.replace(b'"step": 4', b'"step": 5', 1))
     assert list(load_experiment(folder).log_problems.values()) == ["log changed since it was written"]
