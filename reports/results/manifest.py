@@ -66,11 +66,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         and (_is_of_sealed_kind(manifest) or _holds_sealed_cell(path.parent))
     ):
         problem = "its checksum is gone"
-    # Half a character, which JSON can write and no page, table or file name can hold.
-    if problem is None and _SURROGATE.search(text) and not _is_utf8(manifest):
-        problem = "a text in it is no Unicode"
     if problem is not None:
         raise DamagedManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
+    # Half a character, which JSON can write and no page, table or file name can hold: shown as its escape.
+    if _SURROGATE.search(text):
+        escaped: dict[str, Any] = _escaped(manifest)
+        return {**escaped, SEAL: manifest_checksum(escaped)} if SEAL in escaped else escaped
     return manifest
 
 
@@ -86,12 +87,17 @@ def _is_of_sealed_kind(manifest: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_utf8(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _escaped(value: Any) -> Any:
+    """Return a value of JSON in which every text can be written as UTF-8."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case dict():
+            return {_escaped(name): _escaped(part) for name, part in value.items()}
+        case list():
+            return [_escaped(part) for part in value]
+        case _:
+            return value
 
 
 def _holds_sealed_cell(folder: Path) -> bool:

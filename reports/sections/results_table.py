@@ -112,7 +112,9 @@ def metric_words(context: ReportContext, convention: str) -> str:
     """Write a metric's convention without column names: those become the headings of the table."""
     # Longest first, so that no name is replaced inside a longer one.
     for metric in sorted(context.metrics, key=lambda m: -len(m.name)):
-        convention = re.sub(rf"\b{re.escape(metric.name)}\b", metric.heading, convention)
+        # Its backslashes doubled: re.sub reads one in a replacement as the beginning of an escape.
+        heading = metric.heading.replace("\\", r"\\")
+        convention = re.sub(rf"\b{re.escape(metric.name)}\b", heading, convention)
     return convention[:1].upper() + convention[1:]
 
 

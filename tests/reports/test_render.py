@@ -23,6 +23,7 @@ import reports
 from bench.cli import main
 from reports.render import render_report
 from reports.results.experiment import ExperimentError
+from reports.results.manifest import manifest_checksum
 from reports.results.schema import read_rows, write_rows
 from reports.results.title import read_title, write_title
 from tests.reports.synthetic import NO_LPIPS, make_experiment
@@ -703,3 +704,17 @@ def test_a_fitted_baseline_stands_beside_the_learning_curves(tmp_path: Path) -> 
 def _read(path: Path) -> tuple[str, Elements]:
     text = path.read_text(encoding="utf-8")
     return text, Elements(text)
+
+
+@pytest.mark.parametrize("heading", ["\\u0394 E", "$\\alpha$", "\\1", "\\g<name>", "a\\"])
+def test_a_metric_may_be_headed_by_any_text(tmp_path: Path, heading: str) -> None:
+    """A backslash in a heading is no template of a regular expression."""
+    folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["metrics"]["ssim"] |= {"heading": heading}
+    manifest["metrics"]["psnr_db"] |= {"convention": "as ssim, in dB"}
+    manifest["sha256"] = manifest_checksum(manifest)
+    path.write_text(json.dumps(manifest))
+    page = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    assert f"As {html.escape(heading)}, in" in page
