@@ -40,7 +40,7 @@ def test_experiments_and_bundles_become_rows_and_damaged_ones_reasons(
     assert page.count('<tr><th scope="row">') == 3
     assert page.count('<th scope="row">MGS-IIM</th>') == 2  # the same model in two places stays two rows
     assert "reported 27.92" in page
-    assert "CelebA, 64 px, crop center, split official" in page
+    assert "CelebA, 64\u00a0px, crop center, split official" in page
     assert "a processor, torch 2.5.0, commit 0123456789ab" in page
     assert page.count(">yes<") == 2
     assert ">not tried<" in page
