@@ -19,6 +19,7 @@ from bench.evaluation.metrics import list_metrics
 from bench.protocols import PROTOCOLS, Protocol, apply_protocol, find_protocol
 from masks.registry import resolve_masks
 from reports.leaderboard import leaderboard_rows
+from reports.page import typeset
 from reports.results.experiment import load_experiment
 
 
@@ -118,7 +119,7 @@ def test_the_protocol_is_in_the_manifest_and_on_the_pages(
     page = (workplace / "reports" / "p" / "index.html").read_text(encoding="utf-8")
     assert "<dt>protocol</dt><dd>mgs-iim-celeba-160</dd>" in page
     for words in (*protocol.unknown, "These images are not celeba"):
-        assert str(escape(words)) in page
+        assert typeset(str(escape(words))) in page
     assert {row.protocol.split(":")[0] for row in leaderboard_rows(experiment)} == {protocol.name}
     # Models that are added later are under the same settings, or are refused.
     more = (

@@ -54,7 +54,7 @@ def mentioned() -> Iterator[tuple[str, str]]:
 def command_of(words: list[str]) -> tuple[click.Command, list[str], click.Context]:
     """The command that ``words`` (without ``bench``) name, what is left of them, and its context."""
     command: click.Command = cli
-    context = click.Context(cli, info_name="bench")
+    context = click.Context(cli, info_name="bench", **cli.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         child = command.get_command(context, words[0])
         assert child is not None, f"no command {words[0]!r}"

@@ -50,7 +50,7 @@ def on_a_terminal(columns: int, words: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.long if name in ("run", "show", "compare") else ())
+        pytest.param(name, marks=pytest.mark.long if name in ("run", "show", "compare", "data info") else ())
         for name in COMMANDS
     ],
 )

@@ -308,6 +308,7 @@ def test_duplicates_across_splits_are_reported(celeba: Path, tmp_path: Path, ope
     assert opened(root).duplicates == [(IDS[3], IDS[70])]
 
 
+@pytest.mark.long
 def test_real_celeba(celeba_dir: Path, opened: Opener) -> None:
     data = opened(celeba_dir)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [12000, 500, 1500]

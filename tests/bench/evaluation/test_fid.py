@@ -185,6 +185,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         inception_features(CPU)
 
 
+@pytest.mark.long
 def test_a_run_prints_it_with_the_number_of_images_and_stores_it_by_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,9 +141,8 @@ def wait_for_logs(workplace: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_checkpoints_every_job_and_the_same_command_goes_on(
     workplace: Path, slow_jobs: list[str], signum: signal.Signals, code: int
 ) -> None:

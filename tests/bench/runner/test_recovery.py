@@ -329,6 +329,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(
     pd.testing.assert_frame_equal(expected, rows(RunFolder("full")), check_exact=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_outside_of_training_has_its_code_and_a_word(
     workplace: Path, pictures_dir: Path, signum: signal.Signals, code: int

@@ -370,6 +370,7 @@ def _command(pictures: Path, unet: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_killed_runs_end_with_the_table_of_an_undisturbed_one(
     workplace: Path, pictures_dir: Path, unet: Path
 ) -> None:

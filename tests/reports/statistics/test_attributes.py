@@ -27,6 +27,7 @@ from reports.results.attributes import (
     write_attributes,
 )
 from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.manifest import SEAL, manifest_checksum
 from reports.statistics.attributes import summarize_by_attribute
 from reports.statistics.intervals import seed_interval
 from tests.reports.synthetic import make_experiment, make_rows
@@ -132,7 +133,7 @@ def recorded(folder: Path) -> Path:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["data"]["attributes_sha256"] = attributes_digest(table_of())
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps({**manifest, SEAL: manifest_checksum(manifest)}))
     return folder
 
 
@@ -181,7 +182,7 @@ def test_merged_experiments_know_their_attributes(tmp_path: Path, holder: int) -
     path = folders[holder] / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["data"]["attributes_sha256"] = attributes_digest(table_of())
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps({**manifest, SEAL: manifest_checksum(manifest)}))
     merged = merge_experiments(folders, "both", runs=tmp_path / "merged")
     assert len(load_experiment(merged).attributes) == IMAGES
     write_attributes(EDITS["all"](table_of()), merged)
