@@ -91,7 +91,7 @@ def render_one_change(names: str) -> str:
     """Set the one trained model of several experiments side by side, each under the words for what was changed."""
     lines = []
     for part in names.split(";"):
-        name, words = (text.strip() for text in part.split("="))
+        name, words = (text.strip() for text in part.split("=", 1))
         # NAME#LABEL names a line; the first line is the one trained model otherwise.
         name, _, label = name.partition("#")
         heading, *rows = summary_lines(name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError, UsageError
 from bench.runner.final_checkpoint import read_generator, weights_license
-from bench.runner.run_folder import atomic_write, read_training_config, write_json
+from bench.runner.run_folder import atomic_write, read_checked_json, write_json
 from models import discovery, pretrained
 from models import export as interchange
 from models.base import Box, Task
@@ -126,10 +126,14 @@ def _read_config(training: StoredTraining) -> dict[str, Any]:
     Raises:
         OSError, ValueError, KeyError: it is missing, damaged, edited, or of another training than the manifest's.
     """
-    record = read_training_config(training.folder)
+    record = read_checked_json(training.folder / "config.json")
     cell = training.cells[0]
     if record["key"] != cell["training"]["key"] or record["config"] != cell["config"]:
         raise ValueError("it is not the config that the manifest records")
+    # What the model was built for belongs to its weights; older manifests have no card of them.
+    recorded = (cell["training"].get("weights") or {}).get("task")
+    if recorded is not None and recorded != record["task"]:
+        raise ValueError("it is not of the task that the manifest records")
     return record
 
 

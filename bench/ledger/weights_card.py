@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.runner.final_checkpoint import describe_weights, read_generator, weights_license
-from bench.runner.run_folder import read_training_config
+from bench.runner.run_folder import read_checked_json
 from reports.results.experiment import Experiment
 
 FORMAT = "inpaint-bench weights card 1"
@@ -41,7 +41,7 @@ def _read_weights(experiment: Experiment, cell: Mapping[str, Any]) -> dict[str, 
     training = cell["training"]
     folder = experiment.folder / training["folder"]
     try:
-        record = read_training_config(folder)
+        record = read_checked_json(folder / "config.json")
         if record["key"] != training["key"] or record["config"] != cell["config"]:
             return None
         return describe_weights(read_generator(folder, training["key"]), record["task"])

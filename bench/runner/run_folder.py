@@ -156,12 +156,11 @@ def write_checked_json(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, manifests.SEAL: manifests.manifest_checksum(value)})
 
 
-def read_checked_json(path: Path, *, older: bool = False) -> dict[str, Any]:
+def read_checked_json(path: Path) -> dict[str, Any]:
     """Read what :func:`write_checked_json` wrote, without the checksum.
 
     Args:
         path: the file.
-        older: take a file without any checksum as it is: earlier versions wrote that kind of file so.
 
     Raises:
         OSError: the file is not there or cannot be read.
@@ -171,28 +170,11 @@ def read_checked_json(path: Path, *, older: bool = False) -> dict[str, Any]:
         value = json.loads(read_text(path))
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deep") from error
-    if older and isinstance(value, dict) and manifests.SEAL not in value:
-        return value
     # Damage and edits look the same, and neither may pass for a result.
     if not isinstance(value, dict) or value.get(manifests.SEAL) != manifests.manifest_checksum(value):
         raise ValueError(f"{path.name} does not hold what was written")
     del value[manifests.SEAL]
     return value
-
-
-def read_training_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` of a training: what it is of, and where it was computed.
-
-    Raises:
-        OSError: it is not there or cannot be read.
-        ValueError: damaged or edited.
-    """
-    try:
-        sealed = manifests.SEAL in json.loads(read_text(folder / "training.json"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        sealed = False  # not finished; a damaged record is the run's business
-    # Earlier versions sealed neither: beside a sealed record, this one has lost its checksum.
-    return read_checked_json(folder / "config.json", older=not sealed)
 
 
 def file_signature(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.runner.ownership import Owner, is_lost, read_owner
-from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_manifest, read_training_config
+from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 
@@ -167,7 +167,7 @@ def folder_bytes(folder: Path) -> int:
 
 def _training(folder: Path) -> TrainingStatus:
     try:
-        config = read_training_config(folder)
+        config = read_checked_json(folder / "config.json")
         num_steps = sum(int(phase["num_steps"]) for phase in config["phases"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         num_steps = 0

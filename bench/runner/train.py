@@ -28,7 +28,6 @@ from bench.runner.run_folder import (
     RunFolder,
     file_signature,
     read_checked_json,
-    read_training_config,
     remove_folder,
     write_checked_json,
 )
@@ -315,7 +314,7 @@ def recorded_where(folder: Path) -> list[dict[str, Any]]:
     recorded = state.get("origin", {}).get("where")
     if not isinstance(recorded, list):
         try:
-            recorded = read_training_config(folder)["where"]
+            recorded = read_checked_json(folder / "config.json")["where"]
         except (OSError, ValueError, KeyError):
             return []
     return recorded if isinstance(recorded, list) else []

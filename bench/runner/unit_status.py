@@ -81,7 +81,7 @@ def read_jobs(folder: Path) -> dict[str, dict[str, Any]]:
     A file that is missing, damaged or edited holds no job: units without one are submitted again.
     """
     try:
-        stored = read_checked_json(folder / "jobs.json", older=True)
+        stored = read_checked_json(folder / "jobs.json")
         return {
             str(key): {
                 "job": str(job["job"]),
@@ -135,7 +135,7 @@ def _unit(folder: Path, name: str, job: Mapping[str, Any]) -> UnitStatus | None:
 def _read_outcome(path: Path) -> dict[str, Any] | None:
     """Read how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
-        record = read_checked_json(path, older=True)
+        record = read_checked_json(path)
         failures = {key: {"reason": str(value["reason"])} for key, value in record["failures"].items()}
         return {
             "state": str(record["state"]),

@@ -326,7 +326,7 @@ def run_unit(
 def read_outcome(store: RunFolder, unit: WorkUnit) -> UnitOutcome | None:
     """Return how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
-        record = read_checked_json(unit.folder(store) / "unit.json", older=True)
+        record = read_checked_json(unit.folder(store) / "unit.json")
         # A folder's name holds the start of the key only; the whole key is in the record.
         if record.pop("what") != unit.key:
             return None

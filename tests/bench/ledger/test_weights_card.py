@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.inpainting.trained_weights import load_trained_model, stored_trainings
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import WEIGHTS, pack_bundle
@@ -109,3 +109,25 @@ def test_a_card_of_other_weights_is_refused(experiment: Experiment, workplace: P
     with pytest.raises(UsageError, match=r"wrong\.zip: weights\.json is not the card of the weights"):
         import_experiment([wrong], name="wrong", runs=workplace / "there")
     assert [path.name for path in (workplace / "there").iterdir()] == ["right"]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("field", ["mean_pixel", "size", "fixed_hole_box"])
+def test_weights_are_of_the_task_that_was_trained(
+    experiment: Experiment, unet: Path, field: str, sealed: bool
+) -> None:
+    """Edited beside the training in both files, with and without their checksums; the manifest knows better."""
+    other = {"mean_pixel": [0, 0, 0], "size": 32, "fixed_hole_box": None}[field]
+    (training,) = stored_trainings(experiment)
+    for name, where in (("config.json", ("task",)), ("training.json", ("weights", "task"))):
+        path = training.folder / name
+        value = json.loads(path.read_text())
+        del value[SEAL]
+        part = value
+        for key in where:
+            part = part[key]
+        assert part[field] != other
+        part[field] = other
+        path.write_text(json.dumps({**value, SEAL: manifest_checksum(value)} if sealed else value))
+    with pytest.raises(BenchError, match=r"config\.json: not readable"):
+        load_trained_model(experiment, training, [unet])
