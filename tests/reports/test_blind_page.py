@@ -92,6 +92,7 @@ def test_text_of_the_data_cannot_end_the_script(tmp_path: Path) -> None:
     assert content_of(page)["experiment"] == "</script><script>alert(1)</script>"
 
 
+@pytest.mark.long
 def test_the_command_writes_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:

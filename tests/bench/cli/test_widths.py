@@ -50,7 +50,9 @@ def on_a_terminal(columns: int, words: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.long if name in ("run", "show", "compare", "data info") else ())
+        pytest.param(
+            name, marks=pytest.mark.long if name in ("run", "show", "compare", "data info", "claims") else ()
+        )
         for name in COMMANDS
     ],
 )

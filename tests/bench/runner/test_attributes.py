@@ -46,6 +46,7 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
     return int(stop.value.code or 0), out, err
 
 
+@pytest.mark.long
 def test_a_list_that_is_put_there_later_is_used_without_computing(
     celeba: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ class Listener(RunCallbacks):
         self.warnings.append(text)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a GPU is meant")
 def test_a_head_without_a_gpu_asks_for_one(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = resolve_config("smoke", {"test_images": 4, "images_seen": 8, "batch": 4})

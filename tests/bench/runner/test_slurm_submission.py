@@ -117,6 +117,7 @@ def test_the_images_are_decoded_by_a_job_without_gpus(
     assert not [key for key in Executor.given if "gres" in key or "gpus" in key]
 
 
+@pytest.mark.long
 def test_decoded_images_need_no_job(queue: list[dict[str, str]], tmp_path: Path) -> None:
     assert bench("data", "prepare", "--data", "faces", "--preset", "smoke").exit_code == 0
     data_job.prepare_data_by_job(smoke(data="faces"), _GPU, RunFolder("x", tmp_path), RunCallbacks())

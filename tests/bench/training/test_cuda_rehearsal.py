@@ -63,8 +63,6 @@ CUDA = torch.device("cuda", 0)
 TRAINED = [
     name for name, found in find_models().items() if not {"untrained", "classical"} & set(found.card.groups)
 ]
-#: The models of Table 4.
-PAPERS_FOUR = {"context-encoder", "glcic", "pconv", "mgs-iim"}
 #: Stages of a training in which the host may wait; everything else is a step.
 MAY_WAIT = ("build", "report", "validate", "sample", "checkpoint", "enter phase")
 
@@ -154,16 +152,15 @@ def waits_in_steps(trace: OperatorTrace) -> list[str]:
 def trainings() -> list[Any]:
     """Every model and preset; those that take the steps of another once more are for the session ``long``.
 
-    The ordinary tests have every model at one preset, and the four models of the paper at ``paper`` too.
+    The ordinary tests have every model at one preset, in turn.
     """
     presets = ("smoke", "quick", "paper")
-    also = dict.fromkeys(PAPERS_FOUR, "paper")
     return [
         pytest.param(
             name,
             preset,
             id=f"{name}-{preset}",
-            marks=() if preset in (presets[i % 3], also.get(name)) else pytest.mark.long,
+            marks=() if preset == presets[i % 3] else pytest.mark.long,
         )
         for i, name in enumerate(TRAINED)
         for preset in presets
