@@ -55,6 +55,8 @@ def fake_slurm(folder: Path) -> Iterator[None]:
 
 def play_cluster(folder: Path) -> None:
     """Run what was submitted: ``units.json`` lists each unit's key and folder, in the order of the array."""
+    from bench.runner.run_folder import write_checked_json
+
     units: list[tuple[str, str]] = json.loads((folder / "units.json").read_text())
     while not (folder / "submitted").exists():
         time.sleep(0.02)
@@ -68,7 +70,7 @@ def play_cluster(folder: Path) -> None:
             key, place = units[index]
             outcome = {"state": "done", "failures": {}, "host": "n1", "seconds": UNIT_SECONDS, "what": key}
             Path(place).mkdir(parents=True, exist_ok=True)
-            (Path(place) / "unit.json").write_text(json.dumps(outcome))
+            write_checked_json(Path(place) / "unit.json", outcome)
         waiting = [i for i in range(len(units)) if i not in ended and i not in started]
         started |= dict.fromkeys(waiting[: AT_ONCE - len(started)], now)
         lines = [
