@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import masks.registry
 from bench.data import Dataset
+from bench.errors import BenchError
+from bench.inpainting.model_source import NEED_DATA, complete_with
 from bench.inpainting.tiling import ImageCompleter
 from bench.training.device import Compute
 from models import discovery
-from models.base import Batch, FitData, InpaintingModel, Task
+from models.base import FitData, InpaintingModel, Task
+from models.errors import ModelError
 from models.pretrained import restore_fields
 from models.registry import ModelEntry
 from reports.results.experiment import Experiment
-
-#: Computed from the mean of the training split, which the task carries.
-_OF_THE_MEAN = ("mean", "mean-image")
 
 
 def fit_baselines(experiment: Experiment, data: Dataset, compute: Compute) -> dict[str, ImageCompleter]:
@@ -36,6 +36,9 @@ def fit_baselines(experiment: Experiment, data: Dataset, compute: Compute) -> di
 
     Returns:
         Label -> what completes squares of the experiment's size, in the experiment's order.
+
+    Raises:
+        BenchError: one cannot be fitted, or its configuration is of a version that is not known.
     """
     found: dict[str, ImageCompleter] = {}
     known = discovery.find_models()
@@ -43,9 +46,12 @@ def fit_baselines(experiment: Experiment, data: Dataset, compute: Compute) -> di
         if cell.get("training") or cell["label"] in found or cell["model"] not in known:
             continue
         entry = discovery.load_model(cell["model"])
-        if entry.model.needs_fit or cell["model"] in _OF_THE_MEAN:
-            model = _fit(entry, cell, experiment, data, compute)
-            found[cell["label"]] = ImageCompleter(_completion(model), data.size, None, compute)
+        if entry.model.needs_fit or cell["model"] in NEED_DATA:
+            try:
+                model = _fit(entry, cell, experiment, data, compute)
+            except (ModelError, TypeError, ValueError) as error:
+                raise BenchError(f"{experiment.name}: {cell['label']}: {error}") from error
+            found[cell["label"]] = ImageCompleter(partial(complete_with, model), data.size, None, compute)
     return found
 
 
@@ -69,11 +75,3 @@ def _fit(
             )
         )
     return model
-
-
-def _completion(model: InpaintingModel) -> Any:
-    def complete(image: Tensor, mask: Tensor) -> Tensor:
-        batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
-        return model.complete(batch).composite
-
-    return complete

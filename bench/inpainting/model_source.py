@@ -14,13 +14,13 @@ from bench.inpainting import trained_weights
 from bench.inpainting.tiling import ImageCompleter
 from bench.training.device import Compute
 from models import discovery
-from models.base import Batch, Task
+from models.base import Batch, InpaintingModel, Task
 from models.errors import ModelError
 from models.pretrained import PretrainedModel, load_pretrained
 from reports.results.experiment import Experiment
 
 #: Baselines computed from the mean of a training split; like those with ``needs_fit``, they need the data.
-_NEED_DATA = ("mean", "mean-image")
+NEED_DATA = ("mean", "mean-image")
 
 
 def load_completer(
@@ -64,7 +64,7 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
     try:
         entry = discovery.load_model(name, models_from)
         # Fitting needs a training split, which one photo does not give.
-        if entry.model.trained or entry.model.needs_fit or name in _NEED_DATA:
+        if entry.model.trained or entry.model.needs_fit or name in NEED_DATA:
             need = (
                 "is trained: give --from EXPERIMENT or a weights file"
                 if entry.model.trained
@@ -78,11 +78,15 @@ def load_baseline(name: str, compute: Compute, models_from: Sequence[Path] = ())
 
     # Built for each size, since tiles of a photo differ and a baseline costs nothing to build.
     def complete(image: Tensor, mask: Tensor) -> Tensor:
-        model = entry.model(config, Task(size=image.shape[-1]))
-        batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
-        return model.complete(batch).composite
+        return complete_with(entry.model(config, Task(size=image.shape[-1])), image, mask)
 
     return ImageCompleter(complete, None, None, compute)
+
+
+def complete_with(model: InpaintingModel, image: Tensor, mask: Tensor) -> Tensor:
+    """Complete ``(N, 3, S, S)`` images with a baseline, outside of any run; ``mask`` is 1 in holes."""
+    batch = Batch(image, mask, torch.arange(len(image)), 0, torch.Generator())
+    return model.complete(batch).composite
 
 
 def load_weights_file(

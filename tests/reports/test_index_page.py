@@ -138,15 +138,20 @@ def test_a_problem_that_is_gone_is_not_kept(tmp_path: Path) -> None:
     assert render_index(runs, reports).read_bytes() == first
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
-def test_a_headline_from_the_manifest_says_what_the_rows_say(tmp_path: Path, seeds: tuple[int, ...]) -> None:
-    folder = make_experiment(tmp_path, models=("glcic", "mgs-iim", "mean"), seeds=seeds, pictures=0)
-    from_rows = index_page.make_entry(folder).headline
+def _keep_numbers(folder: Path) -> None:
+    """Put means into the manifest, as a run does, so that a line is made without reading rows."""
     manifest = json.loads((folder / "manifest.json").read_text())
     for cell in manifest["cells"]:
         rows = read_rows(folder / cell["folder"] / "results.parquet")
         cell["evaluation"]["numbers"] = cell_numbers(rows)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_headline_from_the_manifest_says_what_the_rows_say(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    folder = make_experiment(tmp_path, models=("glcic", "mgs-iim", "mean"), seeds=seeds, pictures=0)
+    from_rows = index_page.make_entry(folder).headline
+    _keep_numbers(folder)
     entry = index_page.make_entry(folder)
     assert entry.headline == from_rows
     assert entry.problem == ""
@@ -161,11 +166,7 @@ def test_a_headline_says_where_a_baseline_is_above_every_model(
     means = {"glcic": 23.0, "mgs-iim": 24.0, "mean": 30.0}
     folder = make_experiment(tmp_path, models=tuple(means), means=means, seeds=seeds, pictures=0)
     from_rows = index_page.make_entry(folder).headline
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for cell in manifest["cells"]:
-        rows = read_rows(folder / cell["folder"] / "results.parquet")
-        cell["evaluation"]["numbers"] = cell_numbers(rows)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    _keep_numbers(folder)
     assert from_rows.startswith("MGS-IIM ")
     assert re.search(r" The baseline Mean pixel is above it with \d\d\.\d\d dB\.$", from_rows)
     assert index_page.make_entry(folder).headline == from_rows

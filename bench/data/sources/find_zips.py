@@ -1,7 +1,8 @@
 """Where a data set's zip is looked for: a download that nobody unpacked lies in the folder that the user named.
 
 A source says what its zip is called (``zip_names``: ``img_align_celeba.zip`` of CelebA). Of a folder without pictures a
-lone zip of any name is looked into too (Kaggle's ``archive.zip``).
+lone zip of any name is looked into too (Kaggle's ``archive.zip``):
+:mod:`~bench.data.sources.find_source` asks for either.
 """
 
 from __future__ import annotations
