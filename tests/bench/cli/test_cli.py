@@ -197,7 +197,9 @@ def test_report_renders_again_without_training(workplace: Path, pictures_dir: Pa
     assert "again" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143)]
+)
 def test_a_signal_in_training_ends_with_its_code_after_a_checkpoint(
     workplace: Path, pictures_dir: Path, signum: signal.Signals, code: int
 ) -> None:

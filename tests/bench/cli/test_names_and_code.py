@@ -143,7 +143,12 @@ def test_code_that_is_given_on_the_command_line_is_run(workplace: Path, pictures
 
 
 @pytest.mark.parametrize(
-    "options", [["--batch", "1"], ["--micro-batch", "1"], ["--batch", "5", "--micro-batch", "2"]]
+    "options",
+    [
+        ["--batch", "1"],
+        pytest.param(["--micro-batch", "1"], marks=pytest.mark.long),
+        pytest.param(["--batch", "5", "--micro-batch", "2"], marks=pytest.mark.long),
+    ],
 )
 def test_a_batch_of_one_that_batch_normalization_refuses_is_said_before(
     workplace: Path, pictures_dir: Path, options: list[str]

@@ -260,7 +260,17 @@ LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", [*LOG_DAMAGE.values(), None], ids=[*LOG_DAMAGE, "none"])
+#: Of each way to look at a log one; the others are for the session ``long``.
+_QUICK_DAMAGE = ("one byte", "edited", "gone, with what vouches for it", "none")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(damage, id=name, marks=() if name in _QUICK_DAMAGE else pytest.mark.long)
+        for name, damage in [*LOG_DAMAGE.items(), ("none", None)]
+    ],
+)
 def test_a_log_that_is_damaged_between_two_parts_of_a_training_is_incomplete_for_good(
     workplace: Path, pictures_dir: Path, unet: Path, damage: Callable[[Path], object] | None
 ) -> None:

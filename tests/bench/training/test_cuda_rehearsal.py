@@ -331,6 +331,7 @@ def test_every_metric_scores_images_on_the_device(backbone_folder: Path) -> None
     assert len(ready) >= 8
 
 
+@pytest.mark.long
 def test_batch_auto_steps_through_every_phase_beside_the_resident_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -448,6 +449,7 @@ def test_weights_are_cast_once_per_update_and_frozen_ones_never(
     assert any(n.startswith("generator") for n in casts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("track", "waits"), [("faithful", [1, 1, 2]), ("uniform", [0, 0, 0])])
 def test_fp16_waits_once_per_network_that_adadelta_updates(track: Any, waits: list[int]) -> None:
     """Torch's Adadelta has no fused kernel that reads the scaler's verdict on the device; Adam has."""

@@ -105,6 +105,7 @@ def test_required_vgg_weights_are_asked_for_before_anything_is_trained(
     assert not list(workplace.glob("runs/*/trainings/*"))
 
 
+@pytest.mark.long
 def test_other_masks_get_context_encoders_random_region_network_and_its_label(
     workplace: Path, pictures_dir: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_difficulty_alone_is_no_leak() -> None:
     assert line["net_low"] < 0 < line["net_high"]
 
 
+@pytest.mark.long
 def test_the_interval_holds_what_it_should_as_often_as_it_says() -> None:
     """Oracle: the truth, over 200 draws of people. 95 % of them, give or take three standard errors."""
     held = 0

@@ -193,6 +193,7 @@ def test_beyond_95_percent_the_quantile_is_a_little_more_than_welchs() -> None:
         assert estimate.half_width(p) == pytest.approx(half + share * (fewest - half), rel=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", ["normal (0.1 dB)", "unequal spreads (0.3 and 0.05 dB)"])
 def test_equal_models_are_seldom_told_apart(world: str) -> None:
     corrected, plain = family_wise_error(FAMILY_WORLDS[world], 4, 3, 400, seed=2)
@@ -242,12 +243,14 @@ def test_superiority_and_effect_by_hand() -> None:
 SLACK = 0.03
 
 
+@pytest.mark.long
 def test_cluster_bootstrap_covers_and_the_plain_one_does_not() -> None:
     clustered, over_images = one_training(World(people=60), 500, seed=1)
     assert clustered == pytest.approx(0.95, abs=SLACK)
     assert over_images < 0.92
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_two_component_interval_covers(seeds: int) -> None:
     shares = between_trainings(World(people=60), seeds, 500, seed=seeds)
@@ -256,6 +259,7 @@ def test_two_component_interval_covers(seeds: int) -> None:
     assert shares["images only"] < 0.85
 
 
+@pytest.mark.long
 def test_it_is_not_too_wide_where_trainings_differ_by_chance_only() -> None:
     # No offset of a training, no difficulty: all that varies is how a training deals with an image.
     shares = between_trainings(WORLDS["interaction dominates"], 5, 2000, seed=5, compare=False)
@@ -263,6 +267,7 @@ def test_it_is_not_too_wide_where_trainings_differ_by_chance_only() -> None:
     assert 0.93 <= shares["mean"] <= 0.97
 
 
+@pytest.mark.long
 def test_a_null_comparison_is_seldom_decided_and_a_planted_difference_is_found() -> None:
     null = between_trainings(TRIAL, 5, 300, seed=11, compare=False)
     assert null["excludes zero"] < 0.10
@@ -270,6 +275,7 @@ def test_a_null_comparison_is_seldom_decided_and_a_planted_difference_is_found()
     assert planted["excludes zero"] > 0.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("clusters", [2, 3, 5, 12, 19])
 def test_few_clusters_are_covered_too(clusters: int) -> None:
     """Percentiles of resamples covered 51 % with two clusters and 92 % with five."""
