@@ -35,10 +35,9 @@ class RunClock:
 
     Attributes:
         estimate: seconds foreseen for every part of the run.
-        began: ``time.monotonic()`` at the start.
 
     Examples:
-        >>> clock = RunClock(RunEstimate(trainings=(10.0, 10.0), evaluations=(2.0, 2.0), overhead=1.0), began=0.0)
+        >>> clock = RunClock(RunEstimate(trainings=(10.0, 10.0), evaluations=(2.0, 2.0), overhead=1.0))
         >>> clock.seconds_left()
         25.0
         >>> clock.advance("training", 0, share=1.0, seconds=20.0)  # took twice as long as foreseen
@@ -49,7 +48,6 @@ class RunClock:
     """
 
     estimate: RunEstimate
-    began: float = field(default_factory=time.monotonic)
     _done: dict[tuple[str, int], float] = field(default_factory=dict)
     _seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
@@ -146,6 +144,7 @@ class ConsoleCallbacks(RunCallbacks):
         verbose: print every reading of the losses as a line of its own, and the tracebacks of failures.
         procedural: the data are the embedded faces; say so, and how to give real ones.
         console: where to print; standard error by default, the cell in a notebook.
+        began: ``time.monotonic()`` when the command started; now by default.
     """
 
     def __init__(
@@ -155,8 +154,10 @@ class ConsoleCallbacks(RunCallbacks):
         verbose: bool = False,
         procedural: bool = False,
         console: Console | None = None,
+        began: float | None = None,
     ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
+        self._began = time.monotonic() if began is None else began
         self.quiet, self.verbose, self.procedural = quiet, verbose, procedural
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -191,7 +192,7 @@ class ConsoleCallbacks(RunCallbacks):
             self._live.stop()
         # Not after an error, which is the last thing to be read.
         if self._clock and value is None:
-            self.note(f"finished in {format_duration(time.monotonic() - self._clock.began)}")
+            self.note(f"finished in {format_duration(time.monotonic() - self._began)}")
 
     def note(self, text: str) -> None:
         """Print a sentence."""
@@ -212,7 +213,11 @@ class ConsoleCallbacks(RunCallbacks):
         """Say what is to come, and start the bar of the whole run."""
         if self.procedural:
             self.note("Data: procedural faces, embedded for trying things out. For CelebA give --data PATH.")
-        about = "" if estimate is None else f": about {format_duration(estimate.seconds)} on this machine"
+        about = ""
+        if estimate is not None:
+            # With the seconds that starting up took, as in the "finished in" at the end.
+            seconds = time.monotonic() - self._began + estimate.seconds
+            about = f": about {format_duration(seconds)} on this machine"
         done = f", {cached} of them done already" if cached else ""
         self.note(
             f"{format_count(cells, 'cell')}{done}; {format_count(trainings, 'training')} to run{about}."

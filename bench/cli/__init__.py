@@ -9,6 +9,7 @@ import importlib
 import keyword
 import os
 import sys
+import time
 
 import click
 
@@ -117,7 +118,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
     On CelebA:
         bench run --models all --mask center --data PATH/TO/celeba
     """
-    ctx.obj = {"debug": debug}
+    # Of a run that ends it is said how long it took, start-up included: importing torch alone takes seconds.
+    ctx.obj = {"debug": debug, "began": time.monotonic()}
     if os.environ.get("NO_COLOR"):  # click knows terminals, not this convention (https://no-color.org)
         ctx.color = False
 

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.training.device import Compute
-from models.base import Batch, Budget, InpaintingModel, Phase, Task
+from models.base import Batch, Budget, Completion, InpaintingModel, Phase, Task
 
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
@@ -94,23 +94,22 @@ def _count_operations(model: type[InpaintingModel], config: Any, task: Task, bud
         # Two images and not one, see _COUNTED; per image, costs are linear in them.
         batch = _blank_batch(_COUNTED, task.size)
         built.networks.train()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            built.complete(batch)
+        # One forward for all phases, since a completion does not depend on the phase: it costs seconds to count.
+        with FlopCounterMode(display=False) as counter:
+            completion, kept_bytes = _completion_and_kept_bytes(built, batch)
         forward = counter.get_total_flops() / _COUNTED
-        kept = _kept_bytes(built, batch) / _COUNTED
         steps, terms = {}, {}
         for phase in built.phases(budget):
             with FlopCounterMode(display=False) as counter:
-                # As a training step does: a phase without the generator keeps nothing for its backward.
-                with torch.set_grad_enabled("generator" in phase.optimizers):
-                    completion = built.complete(batch)
                 for network in phase.optimizers:
                     seen = completion if network == "generator" else completion.detach()
                     losses = built.loss(network, batch, seen, phase)
                     terms[phase.name, network] = tuple(name for name in losses if name != "loss")
-                    losses["loss"].backward(inputs=list(built.networks[network].parameters()))  # type: ignore[no-untyped-call]
-            steps[phase.name] = counter.get_total_flops() / _COUNTED
-    return ModelCost(forward, steps, kept, terms)
+                    losses["loss"].backward(  # type: ignore[no-untyped-call]
+                        inputs=list(built.networks[network].parameters()), retain_graph=True
+                    )
+            steps[phase.name] = forward + counter.get_total_flops() / _COUNTED
+    return ModelCost(forward, steps, kept_bytes / _COUNTED, terms)
 
 
 def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, budget: Budget) -> bool:
@@ -138,8 +137,8 @@ def needs_several_images(model: type[InpaintingModel], config: Any, task: Task, 
     return False
 
 
-def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
-    """Return the bytes that a generator forward saves for backward, without parameters."""
+def _completion_and_kept_bytes(model: InpaintingModel, batch: Batch) -> tuple[Completion, int]:
+    """Return a completion with the bytes that its forward saves for backward, without parameters."""
     # Parameters are saved for backward too, but they are there anyway.
     own = {p.untyped_storage()._cdata for p in model.networks.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -152,8 +151,8 @@ def _kept_bytes(model: InpaintingModel, batch: Batch) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.complete(batch)
-    return sum(storage.nbytes() for storage in kept.values())
+        completion = model.complete(batch)
+    return completion, sum(storage.nbytes() for storage in kept.values())
 
 
 def matrix_rate(compute: Compute, repeats: int = 5) -> float:

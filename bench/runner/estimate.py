@@ -18,7 +18,8 @@ _FIT_SHARE = 0.6
 #: Seconds per image for metrics at 64 px on one CPU, growing with the area.
 _METRIC_SECONDS = 0.006
 #: What is paid once: by a training (weights, masks, checkpoints, first step), by a cell (files), by a run (report).
-_TRAINING_START_SECONDS, _CELL_SECONDS, _REPORT_SECONDS = 0.5, 0.1, 3.0
+#: With them preset ``smoke`` is foreseen within a tenth on an idle machine (``benchmarks/estimate.py``).
+_TRAINING_START_SECONDS, _CELL_SECONDS, _REPORT_SECONDS = 1.5, 0.1, 4.3
 #: Processor time of the probe of :func:`processor_contention`: some time slices of a scheduler.
 _PROBE_SECONDS = 0.05
 

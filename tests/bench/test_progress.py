@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -118,9 +119,19 @@ def test_without_a_terminal_there_are_plain_lines_only() -> None:
     ]
 
 
+def test_start_up_is_in_what_is_announced_and_in_what_it_took() -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=80)
+    with ConsoleCallbacks(console=console, began=time.monotonic() - 40) as callbacks:
+        callbacks.planned(1, 1, 0, RunEstimate((10.0,), (3.0,), 4.0))
+    plan, end = output.getvalue().splitlines()
+    assert plan == "1 cell; 1 training to run: about 57 s on this machine."
+    assert end == "finished in 40 s"
+
+
 @pytest.mark.parametrize("slower", [0.5, 1.0, 3.0])
 def test_the_time_left_follows_what_was_measured(slower: float) -> None:
-    clock = RunClock(RunEstimate((100.0, 100.0), (10.0, 10.0), 2.0), began=0.0)
+    clock = RunClock(RunEstimate((100.0, 100.0), (10.0, 10.0), 2.0))
     assert clock.seconds_left() == 222
     clock.advance("training", 0, share=1.0, seconds=100 * slower)
     assert clock.seconds_left() == pytest.approx(100 * slower + 22)  # evaluations are not known to be slower
@@ -131,6 +142,6 @@ def test_the_time_left_follows_what_was_measured(slower: float) -> None:
 
 def test_the_first_step_alone_does_not_decide() -> None:
     """A first step that compiles for 20 s does not make a day of an hour."""
-    clock = RunClock(RunEstimate((3600.0,), (), 0.0), began=0.0)
+    clock = RunClock(RunEstimate((3600.0,), (), 0.0))
     clock.advance("training", 0, share=1 / 1000, seconds=20.0)
     assert clock.seconds_left() < 1.2 * 3600

@@ -20,6 +20,7 @@ FOLDER = Path(bench.__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "conventions.py": ("--images 2 --size 64", "| **`psnr_db`** |"),
     "coverage.py": ("--repeats 2", "|"),
+    "estimate.py": ("--models mean --preset smoke --size 32", "| --models mean"),
     "loss_terms.py": ("TRAINING --data PICTURES --images 2", "| share of the pull |"),
     "many_units.py": ("4", "4 units"),
     "mask_rates.py": ("--size 64 --count 4", "center"),

@@ -411,7 +411,8 @@ def run_command(
         raise UsageError("--batch auto: with --on, this machine plans and another trains; give a number")
     launcher = _launcher(on, mixed=mixed)
     trackers = load_callbacks((*(["tensorboard"] if tensorboard else []), *flatten_names(callback_names)))
-    with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=request.data == "faces") as console:
+    procedural, began = request.data == "faces", click.get_current_context().obj["began"]
+    with ConsoleCallbacks(quiet=quiet, verbose=verbose, procedural=procedural, began=began) as console:
         outcome = run_experiment(request, CallbackGroup([console, *trackers]), on=launcher)
         # The other processes of torchrun have nothing to print and nothing to write.
         if not outcome.is_main:
