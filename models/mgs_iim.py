@@ -318,8 +318,9 @@ class MGSIIM(ThreePhaseModel):
         Ambiguity(
             topic="reduction of the squared error",
             published="'weighted mean square error'; GLCIC's equation 2 is a squared norm, a sum",
-            resolved="a weighted mean: divided by the sum of the weights; under SGD 1e-3 it trains slowly, and the sum "
-            "saturates the output with momentum 0.9 and trains without",
+            resolved="a weighted mean: divided by the sum of the weights; under SGD 1e-3 at 64 px it trains slowly "
+            "(20.1 dB after 3,200 images), and the sum saturates the output with momentum 0.9 and has 23.4 dB, "
+            "unsteadily, without",
             field="mse_reduction",
         ),
         Ambiguity(
