@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -62,8 +63,11 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
         by: who computed it, in their own words; as the experiment says if not given.
 
     Raises:
-        UsageError: the name is empty or no single line, or the experiment says that somebody else computed it.
+        UsageError: no cell is done, the name is empty or no single line, or the experiment says that somebody else
+            computed it.
     """
+    if experiment.rows.empty:
+        raise UsageError(f"{experiment.name}: no cell is done, so a bundle would hold no numbers")
     described = with_described_weights(experiment)
     if by is not None:
         said = described.get("computed_by")
@@ -131,29 +135,38 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
     # The manifest is read from a file by the same function as any other, so parts of a bundle are unpacked
     # first.
     with tempfile.TemporaryDirectory() as folder:
-        unpacked: list[Path] = []
-        for path in paths:
-            if not path.is_file():
-                raise UsageError(f"{path}: no such file")
-            unpacked += _unpack(path, Path(folder)) if zipfile.is_zipfile(path) else [path]
-        # By suffix, since a bundle and loose files come under any name; the tables are told by their columns.
-        cards = [path for path in unpacked if path.name == WEIGHTS]
-        unpacked = [path for path in unpacked if path not in cards]
-        manifests = [path for path in unpacked if path.suffix == ".json"]
-        if len(manifests) != 1:
-            raise UsageError(
-                f"{len(manifests)} manifests in {', '.join(map(str, paths))}: give the files of one experiment, "
-                "a bundle or manifest.json with its rows and curves"
-            )
         try:
-            manifest = read_manifest(manifests[0])
-        except ManifestError as error:
-            raise UsageError(str(error)) from error
-        for card in cards:
-            _check_card(card, manifest, paths)
-        tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
-        attributes = next((table for path, table in tables if path.name.endswith(ATTRIBUTES)), None)
-        tables = [(path, table) for path, table in tables if not path.name.endswith(ATTRIBUTES)]
+            unpacked = []
+            for path in paths:
+                if not path.is_file():
+                    raise UsageError(f"{path}: no such file")
+                unpacked += _unpack(path, Path(folder)) if zipfile.is_zipfile(path) else [path]
+            return _read_unpacked(unpacked, paths)
+        except UsageError as error:
+            # Nobody can look into the folder any more that a part was unpacked into.
+            raise UsageError(str(error).replace(f"{folder}{os.sep}", f"{paths[0]}: ")) from error
+
+
+def _read_unpacked(unpacked: Sequence[Path], paths: Sequence[Path]) -> KeptFiles:
+    """Read the files of one experiment, which are called ``paths`` or are parts of the bundle of that name."""
+    # By suffix, since a bundle and loose files come under any name; the tables are told by their columns.
+    cards = [path for path in unpacked if path.name == WEIGHTS]
+    unpacked = [path for path in unpacked if path not in cards]
+    manifests = [path for path in unpacked if path.suffix == ".json"]
+    if len(manifests) != 1:
+        raise UsageError(
+            f"{len(manifests)} manifests in {', '.join(map(str, paths))}: give the files of one experiment, "
+            "a bundle or manifest.json with its rows and curves"
+        )
+    try:
+        manifest = read_manifest(manifests[0])
+    except ManifestError as error:
+        raise UsageError(str(error)) from error
+    for card in cards:
+        _check_card(card, manifest, paths)
+    tables = [(path, _read_table(path)) for path in unpacked if path != manifests[0]]
+    attributes = next((table for path, table in tables if path.name.endswith(ATTRIBUTES)), None)
+    tables = [(path, table) for path, table in tables if not path.name.endswith(ATTRIBUTES)]
     # Columns beyond the known ones are allowed: newer versions may add some.
     curves = [table for _, table in tables if set(CURVE_COLUMNS) <= set(table.columns)]
     rows = [(path, table) for path, table in tables if set(_CELL_KEY) <= set(table.columns)]
@@ -163,19 +176,27 @@ def read_kept_files(paths: Sequence[Path]) -> KeptFiles:
             raise UsageError(f"{path}: neither rows nor curves of an experiment")
     if not rows:
         raise UsageError("no table of rows: give the file that 'bench export --table rows' wrote")
-    try:
-        joined = validate_rows(pd.concat([t for _, t in rows], ignore_index=True), str(rows[0][0]))
-    except SchemaError as error:
-        raise UsageError(str(error)) from error
     logged = pd.concat(curves, ignore_index=True)[list(CURVE_COLUMNS)] if curves else None
     if logged is not None:
         _check_curves(manifest, logged)
     return KeptFiles(
         manifest,
-        _rows_by_cell(manifest, joined),
+        _rows_by_cell(manifest, _join_rows(rows)),
         logged,
         _checked(attributes, manifest["data"].get("attributes_sha256"), paths),
     )
+
+
+def _join_rows(rows: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
+    first = rows[0][0]
+    joined = pd.concat([table for _, table in rows], ignore_index=True)
+    # Without a row a column has no type to check.
+    if joined.empty:
+        raise UsageError(f"{first}: no rows, so no cell of this experiment was done when it was kept")
+    try:
+        return validate_rows(joined, str(first))
+    except SchemaError as error:
+        raise UsageError(str(error)) from error
 
 
 def _check_card(card: Path, manifest: dict[str, Any], paths: Sequence[Path]) -> None:

@@ -266,6 +266,29 @@ def test_missing_rows_second_manifests_and_other_files_are_named(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_an_experiment_without_a_finished_cell_is_not_kept(
+    experiment: Experiment, tmp_path: Path, form: str
+) -> None:
+    unfinished = replace(experiment, rows=experiment.rows[:0])
+    with pytest.raises(UsageError, match="no cell is done"):
+        pack_bundle(unfinished)
+    files = loose_files(unfinished, tmp_path / "kept", form)
+    with pytest.raises(UsageError, match=r"rows\.\w+: no rows, so no cell"):
+        import_experiment(files, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_part_is_named_with_its_bundle(experiment: Experiment, tmp_path: Path) -> None:
+    whole, bundle = io.BytesIO(pack_bundle(experiment)), tmp_path / "kept.zip"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(bundle, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name)[:50] if name == "rows.parquet" else source.read(name))
+    with pytest.raises(UsageError) as caught:
+        import_experiment([bundle], runs=tmp_path / "runs")
+    assert str(caught.value).startswith(f"{bundle}: rows.parquet: not readable as a table")
+
+
 @pytest.mark.parametrize(
     "folder",
     ["../outside", "/elsewhere/outside", "cells/../../outside", "manifest.json", "cells", "trainings/x"],
