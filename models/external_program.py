@@ -208,15 +208,7 @@ class ExternalProgram(TrainingFreeBaseline):
                         f"{self.config.command[0]} ended well but wrote no {'image' if single else name}"
                     )
                 content = written.read_bytes()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # Flushed and renamed, so that a kill or a power cut leaves no half-written completion behind.
-                # The process number, because two processes may complete the same image at the same time.
-                temporary = target.with_suffix(f".{os.getpid()}.tmp")
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
+                _keep(content, target)
                 self._calls.append(
                     {
                         "input": _sha256((folders["input"] / name).read_bytes()),
@@ -313,6 +305,26 @@ def _file_digests(command: Sequence[str]) -> list[tuple[str, str]]:
         if path.is_file():
             found.append((word, _sha256(path.read_bytes())))
     return found
+
+
+def _keep(content: bytes, target: Path) -> None:
+    """Write a completion so that neither a kill nor a power cut leaves half of it behind, or its name without it."""
+    missing = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The process number, because two processes may complete the same image at the same time.
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    # The entry of each new folder is kept in the one above it.
+    for folder in (target.parent, *(folder.parent for folder in missing)):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _replaced(word: str, places: Mapping[str, str]) -> str:

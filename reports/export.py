@@ -96,10 +96,22 @@ def _alignment_of_cells(table: Sequence[Sequence[str]]) -> str:
     return "l" + "r" * (len(table[0]) - 1)
 
 
+def looks_like_formula(cell: str) -> bool:
+    """Say whether a spreadsheet may take a text for a formula, or took its guard, an apostrophe, for its own.
+
+    Examples:
+        >>> [looks_like_formula(cell) for cell in ("=1+1", "  =1", "\uff1d1", "'=1", "a=1", "it's", "")]
+        [True, True, True, True, False, False, False]
+    """
+    bare = cell.lstrip("'")
+    # Full-width signs too: some spreadsheets read them as the plain ones.
+    return bare[:1] in ("\t", "\r", "\n") or bare.lstrip()[:1] in tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
 def _harmless(cell: str) -> str:
     is_number = cell.replace(".", "", 1).replace("-", "", 2).replace("+", "", 1).replace("e", "", 1).isdigit()
     # Negative numbers begin like a formula, and must stay numbers.
-    return "'" + cell if cell[:1] in "=+-@\t\r" and cell and not is_number else cell
+    return "'" + cell if looks_like_formula(cell) and not is_number else cell
 
 
 def _markdown(cell: str) -> str:
@@ -181,7 +193,7 @@ def _records(experiment: Experiment, table: str) -> pd.DataFrame:
         case "rows":
             return rows
         case "curves":
-            return experiment.curves
+            return experiment.sound_curves
         case "summary":
             return _summary(experiment, metrics)
         case "differences":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +15,7 @@ from click.shell_completion import CompletionItem
 from bench.cli.config_file import option_keys
 from bench.config import PRESETS, SIZES, RunConfig, resolve_config
 from bench.errors import UsageError
-from masks.image_files import escape_name
+from masks.image_files import escape_name, one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +36,34 @@ class NameList(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if not names:
             self.fail("give at least one name", param, ctx)
         return names
+
+
+class OutputPath(click.Path):
+    """A file to write, which is replaced as a whole once it is complete; ``dir_okay=True``: or a folder.
+
+    Through a link its target is written, and the link stays. Devices, pipes and sockets are refused, since replacing
+    ``/dev/stdout`` would take it from the whole machine.
+    """
+
+    def __init__(self, *, dir_okay: bool = False) -> None:
+        super().__init__(dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Follow links, and refuse what is there and no file."""
+        path = Path(super().convert(value, param, ctx))
+        try:
+            there = path.stat()
+        except OSError:  # nothing is there, or writing will say what is wrong
+            there = None
+        if there is not None and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+            self.fail(f"{one_line(str(path))} is no regular file; give the name of a file", param, ctx)
+        if not path.is_symlink():
+            return path
+        # Not Path.resolve, which raises for a link to itself in some versions of Python.
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            self.fail(f"{one_line(str(path))} is a link to itself", param, ctx)
+        return target
 
 
 class NumberOrWord(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -147,7 +177,7 @@ def quiet_option(function: F) -> F:
 
 def output_option(help_text: str, **attributes: Any) -> Callable[[F], F]:
     """Add ``--output`` and ``-o``, a path."""
-    attributes.setdefault("type", click.Path(dir_okay=False, path_type=Path))
+    attributes.setdefault("type", OutputPath())
     return click.option("--output", "-o", help=help_text, **attributes)
 
 

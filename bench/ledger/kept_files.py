@@ -21,6 +21,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.ledger.weights_card import weights_card, with_described_weights
+from reports.export import looks_like_formula
 from reports.results.attributes import ATTRIBUTES, checked_attributes
 from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
@@ -78,9 +79,8 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
             raise UsageError(f"--by {by}: {experiment.name} was computed by {said!r}, as its bundle says")
         described = {**described, "computed_by": by}
     bare = without_folders(described)
-    curves = experiment.curves[~experiment.curves["training"].isin(experiment.log_problems)]
     parts = {MANIFEST: manifest_text(bare).encode(), ROWS: _parquet(experiment.rows)}
-    parts[CURVES] = _parquet(curves.reset_index(drop=True))
+    parts[CURVES] = _parquet(experiment.sound_curves)
     parts[WEIGHTS] = manifest_text(weights_card(bare)).encode()
     if (experiment.folder / ATTRIBUTES).is_file():
         parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
@@ -266,7 +266,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     for name in table.columns:
         values = table[name]
         if name in texts:
-            guarded = values.str.match(r"^'[=+\-@\t\r]")
+            guarded = values.map(lambda text: text.startswith("'") and looks_like_formula(text))
             table[name] = values.where(~guarded, values.str[1:])
         elif name == "identity":
             table[name] = pd.array([int(float(v)) if v else pd.NA for v in values], dtype="Int64")

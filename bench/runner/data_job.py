@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 
 from bench.config import Request
 from bench.data import DataSpec, is_prepared
@@ -14,6 +13,7 @@ from bench.runner.prepare import data_spec
 from bench.runner.run_folder import RunFolder
 from bench.runner.slurm_jobs import (
     MISSING_POLLS,
+    PYTHON,
     SlurmConfig,
     UnitProcess,
     make_executor,
@@ -63,7 +63,7 @@ def prepare_data_by_job(
 
 def _command(spec: DataSpec) -> list[str]:
     command = [
-        sys.executable,
+        *PYTHON,
         "-m",
         "bench",
         "data",

@@ -27,6 +27,7 @@ from models.errors import (
     InvalidModelError,
     MissingPackageError,
     MissingWeightsError,
+    ModelError,
     UnsupportedSizeError,
 )
 from models.registry import ModelEntry, did_you_mean
@@ -166,6 +167,8 @@ def load_models(request: Request) -> dict[str, ModelEntry | str]:
             # A user's file that does not import costs its own cells; the other models go on.
             entries[name] = str(error)
             continue
+        except ModelError as error:
+            raise UsageError(str(error)) from error
         try:
             config = _config_of(request, entry)
             entry.model.validate(config, request.settings.size)

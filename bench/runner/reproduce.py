@@ -30,6 +30,8 @@ from reports.results.experiment import cell_title
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import EXTERNAL, SchemaError, cell_numbers, read_rows
 
+#: Threads of a computation that are believed: more than any machine has processors.
+_MOST_THREADS = 4096
 #: What makes a cell the same cell in another experiment.
 _IDENTITY = ("model", "mask", "train_mask", "seed")
 
@@ -99,6 +101,8 @@ def reproduce_experiment(
         # threads.
         threads = evaluated_where(record.cells[0]).get("threads")
         if isinstance(threads, int) and threads > 0:
+            if threads > _MOST_THREADS:  # OpenMP ends the process where it cannot start them
+                raise BenchError(f"{record.path}: damaged ({threads:,} threads); get a whole copy of it")
             torch.set_num_threads(threads)  # sums depend on it
         ready = [prepare_run(request, callbacks, root) for request in asked]
         _check(record, ready, callbacks, exact=tolerance is None)
@@ -319,7 +323,7 @@ def recorded_requests(
         allow_code: run the model files and programs that the manifest names.
 
     Raises:
-        UsageError: the manifest names code, which is neither given nor allowed.
+        UsageError: the manifest names code, which is neither given nor allowed; a model is not known here.
     """
     manifest, settings = record.manifest, record.manifest["settings"]
     # A manifest of another version may record settings that this one does not have.
@@ -335,6 +339,13 @@ def recorded_requests(
     files = [path for path in code if not path.startswith(PROGRAM_PREFIX)]
     # One's own copy of a model file stands in for those that are named, but not for a program.
     unasked = [path for path in code if path not in files or not models_from]
+    # As of a run of the Python API, which has no command line to record.
+    strange = sorted({cell["model"] for cell in record.cells} - {*code, *find_models()})
+    if strange and not models_from and not files:
+        raise UsageError(
+            f"not among the models here, and the manifest names no file of it: {', '.join(strange)}; give "
+            "--models-from FILE"
+        )
     if unasked and not allow_code:
         raise UsageError(
             f"the manifest names code to run ({', '.join(unasked)}): read it, then give --models-from FILE "

@@ -13,7 +13,6 @@ results are the content-addressed folders on the shared file system; submitit's 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, write_checked_json
 from bench.runner.slurm_jobs import (
     MISSING_POLLS,
+    PYTHON,
     SlurmConfig,
     UnitProcess,
     make_executor,
@@ -204,7 +204,7 @@ class _Watch:
         if any(name.startswith(PROGRAM_PREFIX) for name in asked.models):
             named.append("--allow-code")
         mixed = ["--mixed"] if self.config.mixed else []
-        command = [sys.executable, "-m", "bench", "work", "--request", str(request), "--what", unit.key]
+        command = [*PYTHON, "-m", "bench", "work", "--request", str(request), "--what", unit.key]
         return [*command, "--root", str(root), *named, *mixed]
 
     def _read_jobs(self) -> dict[str, _Submitted]:

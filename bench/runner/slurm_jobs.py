@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,8 @@ from bench.errors import BenchError, UsageError
 from bench.training.signals import StopSignals
 from models.registry import did_you_mean
 
+#: How a job starts Python: this environment's, without the working folder, whose files a job must not import.
+PYTHON = (sys.executable, "-P")
 #: Settings that submitit knows for every scheduler; all others are handed to Slurm.
 _GENERIC = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "nodes", "tasks_per_node", "name")
 #: What a unit needs and the job that decodes the images does not.
@@ -132,7 +136,9 @@ def make_executor(config: SlurmConfig, folder: Path, name: str) -> Any:
     import submitit
 
     # submitit gives up requeueing after a number of time limits; a training may need hundreds.
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=1000)
+    executor = submitit.AutoExecutor(
+        folder=folder, cluster="slurm", slurm_max_num_timeout=1000, slurm_python=shlex.join(PYTHON)
+    )
     parameters = {
         key if key in _GENERIC or key.startswith("slurm_") else f"slurm_{key}": value
         for key, value in config.parameters.items()

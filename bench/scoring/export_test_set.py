@@ -22,7 +22,7 @@ from PIL import Image
 
 from bench.errors import UsageError
 from masks.folder import MANIFEST, digest_pixels, manifest_digest, mask_image_name, mask_png
-from reports.results.atomic_io import publish_folder
+from reports.results.atomic_io import make_folder, publish_folder
 
 #: Gray level of the hole in masked images.
 _FILL = 128
@@ -244,5 +244,5 @@ def _image_png(pixels: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> byt
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.write_bytes(content)

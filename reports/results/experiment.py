@@ -112,6 +112,12 @@ class Experiment:
             raise ExperimentError(str(error)) from error
 
     @property
+    def sound_curves(self) -> pd.DataFrame:
+        """Return the curves of the trainings whose log is what was written, for whoever passes them on."""
+        of_damaged = self.curves["training"].isin(self.log_problems)
+        return self.curves[~of_damaged].reset_index(drop=True)
+
+    @property
     def masks(self) -> list[str]:
         """List the masks with results, in order."""
         return list(dict.fromkeys(self.rows["mask"]))

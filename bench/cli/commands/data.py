@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import data_option, square_options, with_preset
+from bench.cli.options import OutputPath, data_option, square_options, with_preset
 from bench.errors import BenchError, DataError
 from masks.image_files import one_line
 
@@ -47,11 +47,11 @@ def prepare(data: str, **choice: Any) -> None:
 )
 @data_option
 @square_options
-@click.option("--sheet", type=click.Path(dir_okay=False), help="Write some images of each split on one PNG.")
+@click.option("--sheet", type=OutputPath(), help="Write some images of each split on one PNG.")
 @click.option("--verify", is_flag=True, help="Recompute the checksums of all cached pixels.")
 @click.option("--all", "everything", is_flag=True, help="List every skipped image and duplicate.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every skipped image and duplicate.")
-def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: bool, **choice: Any) -> None:
+def info(data: str, sheet: Path | None, verify: bool, everything: bool, as_json: bool, **choice: Any) -> None:
     """Show counts, splits, fingerprint, and what was skipped and why."""
     dataset = _open(data, choice, verify)
     if as_json:
@@ -64,7 +64,7 @@ def info(data: str, sheet: str | None, verify: bool, everything: bool, as_json: 
         from bench.data.contact_sheet import contact_sheet
 
         try:
-            contact_sheet(dataset, Path(sheet))
+            contact_sheet(dataset, sheet)
         except OSError as error:
             raise DataError(f"--sheet {sheet}: {error.strerror or error}") from error
         click.echo(f"wrote {sheet}", err=as_json)

@@ -9,6 +9,7 @@ import click
 
 from bench.cli import options
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 
 @click.command(
@@ -47,12 +48,7 @@ from bench.errors import UsageError
     metavar="NAME",
     help="Who computed it, for a bundle: shown in leaderboards as the entry's own words, which nobody checks.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write here, not to standard output.",
-)
+@options.output_option("Write here, not to standard output.")
 def export_command(
     experiment: str,
     form: str,
@@ -87,6 +83,10 @@ def export_command(
         )
     except ValueError as error:
         raise UsageError(f"--by-attribute: {error}") if names else error from error
+    if table == "curves" or form == "bundle":
+        for training, problem in opened.log_problems.items():
+            said = f"note: the curves of training {one_line(training)} are left out: {problem}"
+            click.secho(said, fg="yellow", err=True)
     if output is None:
         stdout.write(content)
     else:

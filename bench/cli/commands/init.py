@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import preset_option
+from bench.cli.options import OutputPath, preset_option
 from bench.errors import UsageError
 
 #: Shown for options that have no default.
@@ -26,9 +26,7 @@ _EXAMPLES = {
 @click.command(
     epilog="\b\nExamples:\n  bench init\n  bench init paper.toml --preset paper\n  bench run --config paper.toml"
 )
-@click.argument(
-    "file", required=False, default="experiment.toml", type=click.Path(dir_okay=False, path_type=Path)
-)
+@click.argument("file", required=False, default="experiment.toml", type=OutputPath())
 @preset_option
 def init_command(file: Path, preset: str) -> None:
     """Write FILE (experiment.toml), a commented config file with every option of "bench run"."""

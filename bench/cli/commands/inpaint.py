@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import device_option, models_from_option, output_option, quiet_option
+from bench.cli.options import OutputPath, device_option, models_from_option, output_option, quiet_option
 
 
 @click.command(
@@ -41,7 +41,7 @@ from bench.cli.options import device_option, models_from_option, output_option, 
 @click.option("--train-mask", help="Which training of an experiment, by its training mask.")
 @output_option(
     "The PNG to write, or for a folder the folder.  [default: PHOTO-inpainted(.png) here]",
-    type=click.Path(path_type=Path),
+    type=OutputPath(dir_okay=True),
 )
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @device_option

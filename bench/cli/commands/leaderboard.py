@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import output_option
 from masks.image_files import one_line
 
 
@@ -13,14 +14,7 @@ from masks.image_files import one_line
     epilog="\b\nExamples:\n  bench leaderboard runs\n  bench leaderboard runs bundles/ --output board.html"
 )
 @click.argument("places", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("reports/leaderboard.html"),
-    show_default=True,
-    help="The page.",
-)
+@output_option("The page.", default=Path("reports/leaderboard.html"), show_default=True)
 def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
     """Write a sortable page of the experiments and bundles in FOLDER... .
 

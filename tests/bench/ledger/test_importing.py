@@ -239,6 +239,9 @@ def test_a_damaged_log_does_not_become_a_whole_one_on_its_way(logged: Experiment
     bundle.write_bytes(pack_bundle(damaged))
     back = load_experiment(import_experiment([bundle], runs=tmp_path / "runs"))
     assert back.log_problems.keys() == {problem}
+    # No other table that travels holds its numbers either.
+    for form in ("csv", "json"):
+        assert problem not in export_tables(damaged, "curves", form).decode()
     assert back.curves["training"].nunique() == damaged.curves["training"].nunique() - 1
 
 
@@ -329,12 +332,15 @@ def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) ->
 
     (path,) = folder.glob("cells/*/results.parquet")
     rows = read_rows(path)
-    ids = [f"{'=+-@'[i % 4]}cmd|{i:03d}.png" for i in range(len(rows))]
+    starts = ("=", "+", "-", "@", "  =", "\uff1d", "'=", "''+", "\t")
+    ids = [f"{starts[i % len(starts)]}cmd|{i:03d}.png" for i in range(len(rows))]
     write_rows(rows.assign(image_id=ids), path)
     experiment = load_experiment(folder)
     for table in ("rows", "curves", "differences", "claims", "summary"):
         for line in export_tables(experiment, table, "csv").decode().splitlines()[1:]:
-            assert not [c for c in line.split(",") if c[:1] in "=@\t" and c]
+            assert not [
+                c for c in line.split(",") if c.strip() and (c.lstrip()[0] in "=@\uff1d" or c[0] == "\t")
+            ]
     assert b",'=cmd|000.png," in export_tables(experiment, "rows", "csv")
     back = load_experiment(
         import_experiment(loose_files(experiment, tmp_path / "kept", "csv"), runs=tmp_path / "runs")

@@ -67,12 +67,16 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
         "export x --format csv -o x.csv",
         "export-weights x --hub-card",
         f"inpaint {photo} --from x --mask hole.png -o filled.png",
-        f"masks export --data {pictures_dir} --size 64 --mask center --with-images exported",
+        f"masks export --data {pictures_dir} --size 64 --mask center --with-images new/deeper/exported",
+        f"{run} --models exec:fill.toml --name program",
         "masks preview --count 1 --mask center -o masks.png",
         f"data info --data {pictures_dir} --sheet sheet.png",
         "new-model my-unet",
         "init",
     ]
+    (workplace / "fill.toml").write_text(
+        "command = ['sh', '-c', 'cp \"$0\" \"$2\"', '{input}', '{mask}', '{output}']\nmode = 'image'\n"
+    )
     Image.fromarray(np.pad(np.full((32, 32), 255, np.uint8), 16)).save(workplace / "hole.png")
     strace = ["strace", "-f", "-y", "-e", f"trace={_TRACED}", "-o", str(trace)]
     done = subprocess.run(
@@ -122,7 +126,7 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
     kept = {p for p in workplace.rglob("*") if p.is_file() and "matplotlib" not in str(p)}
     unnamed = {p for p in kept if not any(p == r or p.is_relative_to(r) for r in renamed)}
     # Logs grow and are flushed with each checkpoint; images are flushed block by block; locks hold nothing.
-    given = {"photo.png", "hole.png"}
+    given = {"photo.png", "hole.png", "fill.toml"}
     assert {p.name for p in unnamed if p.suffix not in (".npy", ".lock", ".jsonl")} <= {
         "trace",
         ".lock",

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from bench.errors import BenchError
+from bench.runner.cell_entries import evaluated_where
 from bench.runner.reproduce import read_record, recorded_requests
+from models.template import template_source
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import cell_numbers
 from tests.bench.cli.test_cli import bench, error_of
@@ -100,6 +102,19 @@ def test_model_files_of_a_manifest_are_not_run_unasked(manifest: Path, original:
         assert not Path("ran").exists()
     finally:
         spy.write_text(source)
+
+
+def test_a_model_that_nobody_names_a_file_of_is_asked_for(manifest: Path, original: Path) -> None:
+    """As of a run of the Python API, whose manifest has no command line."""
+    change(manifest, lambda value: value.update(options=[{} for _ in value["options"]]))
+    for allowed in ((), ("--allow-code",)):
+        message = error_of("reproduce", "manifest.json", "--quiet", *allowed)
+        assert "the manifest names no file of it: test-unet; give --models-from FILE" in message
+    # A file without it is the user's mistake, and no failure of the program.
+    Path("other.py").write_text(template_source("other"))
+    assert "unknown model 'test-unet'" in error_of(
+        "reproduce", "manifest.json", "--quiet", "--models-from", "other.py"
+    )
 
 
 def test_programs_of_a_manifest_are_not_run_unasked(manifest: Path) -> None:
@@ -224,6 +239,7 @@ def test_what_is_no_manifest(workplace: Path, manifest: Path) -> None:
         lambda value: value["cells"][0].update(evaluation=3),
         lambda value: value["cells"][0].update(where=None),
         lambda value: value["cells"][0].update(config=[1]),
+        lambda value: evaluated_where(value["cells"][0]).update(threads=10**9),
         lambda value: value["cells"][0]["evaluation"]["numbers"]["ssim"].update(mean="x"),
         lambda value: value["settings"].update(size="x"),
         lambda value: value["data"].pop("fingerprint"),

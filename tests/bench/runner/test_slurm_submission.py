@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,13 @@ from tests.bench.cli.test_cli import bench, error_of
 class Executor:
     """Stands for submitit's, and keeps what it is given."""
 
+    made: dict[str, Any]
     given: dict[str, Any]
     commands: list[list[str]]
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, **parameters: Any) -> None:
         self.jobs = 0
+        Executor.made = parameters
         Executor.commands = []
 
     def update_parameters(self, **parameters: Any) -> None:
@@ -71,6 +74,8 @@ def test_both_spellings_of_setup_reach_the_job(
     assert Executor.given["slurm_setup"] == setup
     assert Executor.given["slurm_partition"] == "gpu"
     assert Executor.given["slurm_signal_delay_s"] == 120
+    assert shlex.split(Executor.made["slurm_python"])[1:] == ["-P"]
+    assert Executor.commands[-1][1:5] == ["-P", "-m", "bench", "work"]
 
 
 def test_a_batch_is_not_chosen_by_the_memory_of_the_head(workplace: Path) -> None:
@@ -108,8 +113,9 @@ def test_the_images_are_decoded_by_a_job_without_gpus(
     store = RunFolder("x", tmp_path)
     data_job.prepare_data_by_job(smoke(data="faces", allow_unreadable=True), _GPU, store, RunCallbacks())
     (command,) = Executor.commands
-    assert command[1:5] == ["-m", "bench", "data", "prepare"]
-    assert command[5:] == [
+    # Without the working folder, whose random.py a job would import otherwise.
+    assert command[1:6] == ["-P", "-m", "bench", "data", "prepare"]
+    assert command[6:] == [
         *("--data", "faces", "--size", "64", "--crop", "center", "--split", "auto", "--allow-unreadable")
     ]
     assert Executor.given["slurm_partition"] == "gpu"
