@@ -159,10 +159,20 @@ def _check_attributes(listed: NameList) -> None:
 
 
 def _by_id(paths: list[str]) -> dict[str, str]:
-    """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy, JPEG first."""
+    """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy.
+
+    Of several files with one name, a JPEG is taken, and the one in the folder with the most of them: a few samples, or
+    a program's outputs, may lie beside the whole data set.
+    """
+    in_folder = Counter(PurePosixPath(path).parent for path in paths)
     found: dict[str, str] = {}
-    # Sorted, so that where both formats are there, every machine takes the same file.
-    for path in sorted(paths, key=lambda p: (PurePosixPath(p).suffix.lower() != ".jpg", p)):
+
+    def rank(path: str) -> tuple[bool, int, str]:
+        # The name last, so that every machine takes the same file.
+        name = PurePosixPath(path)
+        return name.suffix.lower() != ".jpg", -in_folder[name.parent], path
+
+    for path in sorted(paths, key=rank):
         name = PurePosixPath(path)
         image_id = f"{name.stem}.jpg" if _SIX_DIGITS.fullmatch(name.stem) else name.name
         found.setdefault(image_id, path)

@@ -166,6 +166,16 @@ def lists_among_the_pictures(root: Path) -> Path:
     return root
 
 
+def samples_beside_the_pictures(root: Path) -> Path:
+    """Some outputs of a program, under the names of its inputs, in a folder that sorts before them."""
+    images(root / "pictures")
+    text_lists(root)
+    for name in IDS[:5]:
+        (root / "a-few").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), "red").save(root / "a-few" / name, "PNG")
+    return root
+
+
 def linked(root: Path) -> Path:
     images(root / "elsewhere")
     text_lists(root / "data")
@@ -176,7 +186,8 @@ def linked(root: Path) -> Path:
 LAYOUTS = [
     kaggle, kaggle_archive, kaggle_archive_in_a_folder, kaggle_pictures, torchvision, torchvision_zip, official,
     official_zip, twice_in_the_zip, below_celeba_in_the_zip, empty_folder_beside_the_zip, png_copies,
-    png_copies_in_a_folder_of_my_own, lists_among_the_pictures, linked,
+    png_copies_in_a_folder_of_my_own, lists_among_the_pictures,
+    samples_beside_the_pictures, linked,
 ]  # fmt: skip
 
 
