@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
+from masks.image_files import is_hidden
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment
+
+
+def list_experiments(runs: Path, holding: Sequence[str] = ("manifest.json",)) -> list[Path]:
+    """List the folders of experiments in a folder such as ``runs/``, in the order of their names.
+
+    Hidden folders, and those that operating systems and file servers make, are none. Links are followed, and each
+    experiment is listed once: under its own name, if it lies here too.
+
+    Args:
+        runs: the folder; it may be missing.
+        holding: what makes a folder an experiment: it holds one of these.
+    """
+    found = {path.parent for name in holding for path in runs.glob(f"*/{name}")}
+    shown = [folder for folder in found if not is_hidden(folder.name)]
+    by_place: dict[Path, Path] = {}
+    for folder in sorted(shown, key=lambda folder: (folder.is_symlink(), folder)):
+        by_place.setdefault(folder.resolve(), folder)
+    return sorted(by_place.values())
 
 
 def find_experiment(name: str) -> Path:
@@ -28,7 +48,7 @@ def find_experiment(name: str) -> Path:
             raise UsageError(
                 f"{folder}/manifest.json is gone; run the experiment's command again, which rebuilds it from the cells"
             )
-        there = [p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))]
+        there = [folder.name for folder in list_experiments(RUNS)]
         hint = did_you_mean(name, there) if there else f"; {RUNS}/ holds no experiment yet"
         raise UsageError(f"no experiment {name!r} in {RUNS}/{hint}")
     return folder

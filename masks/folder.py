@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -38,6 +38,10 @@ class PolarityWarning(UserWarning):
     """Most masks of a folder are mostly hole: they may be inverted (here white = hole)."""
 
 
+class UnusedFilesWarning(UserWarning):
+    """A folder of masks holds files that are not read: hidden, broken links, or of other formats."""
+
+
 @dataclass(frozen=True)
 class MaskReading:
     """How mask images are read: the parameters of ``files:FOLDER?...``.
@@ -63,11 +67,13 @@ class MaskFolder:
         masks: ``(N, size, size)`` uint8, 1 = hole, in the order of ``names``.
         names: file names below the folder.
         of_image: image id -> position, where the folder is an export with a manifest.
+        notes: what was seen and is not used, in sentences.
     """
 
     masks: Masks
     names: list[str]
     of_image: Mapping[str, int]
+    notes: list[str]
 
 
 _PARAMETERS = "resize=nearest, resize=stretch, invert, threshold=1..255, pair=name, pair=digest"
@@ -151,6 +157,11 @@ def pairing_rule(name: str, ids: Sequence[str], size: int) -> str:
     return f"{name}: {rule}"
 
 
+def folder_notes(name: str, size: int) -> list[str]:
+    """Return what ``files:FOLDER`` holds and does not use, in sentences; nothing for any other mask."""
+    return list(_load(name, size).notes) if name.startswith(PREFIX) else []
+
+
 def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] | None, str]:
     """Return the position of each id's mask, or ``None`` for a draw by digest; and the rule in words."""
     pair = parse_name(name)[1].pair
@@ -197,6 +208,8 @@ def _load(name: str, size: int) -> MaskFolder:
 def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> MaskFolder:
     """Read every mask image of a folder in the order of names, or those that the manifest of an export lists.
 
+    Warns of files that are not used (:class:`UnusedFilesWarning`), and of masks that may be inverted.
+
     Raises:
         MaskFileError: no folder, no images, or one that is no mask.
     """
@@ -205,11 +218,12 @@ def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> M
     if not path.is_dir():
         raise MaskFileError(f"{PREFIX}{folder}: no such folder")
     if (exported := _read_export(path, size, reading)) is not None:
+        _warn_of_unused(folder, exported.notes)
         return exported
     found = find_files(path)
+    notes = found.unused_sentences()
     if not found.images:
-        left_out = found.left_out_sentence()
-        raise MaskFileError(f"{PREFIX}{folder}: holds no images{'; ' * bool(left_out)}{left_out}")
+        raise MaskFileError("; ".join([f"{PREFIX}{folder}: holds no images", *notes]))
     names = sorted(found.images, key=lambda name: PurePosixPath(name).parts)
     masks = np.stack([read_mask(path / name, size, reading) for name in names])
     # Collections with black holes read as white would be scored without an error. Most published holes cover
@@ -221,7 +235,13 @@ def load_folder(folder: str, size: int, reading: MaskReading | None = None) -> M
             PolarityWarning,
             stacklevel=2,
         )
-    return MaskFolder(masks, [escape_name(name) for name in names], {})
+    _warn_of_unused(folder, notes)
+    return MaskFolder(masks, [escape_name(name) for name in names], {}, notes)
+
+
+def _warn_of_unused(folder: str, notes: Sequence[str]) -> None:
+    for note in notes:
+        warnings.warn(f"{escape_name(folder)}: {note}", UnusedFilesWarning, stacklevel=3)
 
 
 def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | None:
@@ -266,7 +286,20 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
     if not masks:
         return None
     place = {name: position for position, name in enumerate(names)}
-    return MaskFolder(np.stack(masks), names, {i: place[name] for i, name in images.items()})
+    of_image = {i: place[name] for i, name in images.items()}
+    return MaskFolder(np.stack(masks), names, of_image, _unlisted_sentences(path, digests))
+
+
+def _unlisted_sentences(path: Path, listed: Collection[str]) -> list[str]:
+    """Return what an exported folder holds besides what its manifest lists, in up to two sentences."""
+    found = find_files(path)
+    unlisted = sorted({*found.images, *found.others} - {*listed, MANIFEST})
+    sentences = [sentence] if (sentence := found.left_out_sentence()) else []
+    if unlisted:
+        named = ", ".join(escape_name(name) for name in unlisted[:3])
+        more = f" and {len(unlisted) - 3:,} more" if len(unlisted) > 3 else ""
+        sentences.append(f"not read, since its manifest does not list it: {named}{more}")
+    return sentences
 
 
 def read_mask(path: Path, size: int | None = None, reading: MaskReading | None = None) -> Masks:

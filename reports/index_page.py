@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ class IndexEntry:
     title: str = ""
 
 
-def render_index(runs_folder: Path, reports_folder: Path) -> Path:
-    """Write ``reports_folder/index.html`` from all of ``runs_folder/*/manifest.json``, atomically.
+def render_index(folders: Iterable[Path], reports_folder: Path) -> Path:
+    """Write ``reports_folder/index.html`` from the manifests of the experiments in ``folders``, atomically.
 
     An experiment that cannot be read is listed with the reason. Links lead to ``<experiment>/index.html``
     where that page has been rendered, and to every page of ``compare/``.
@@ -82,20 +82,19 @@ def render_index(runs_folder: Path, reports_folder: Path) -> Path:
     Returns:
         The page's path.
     """
-    manifests = sorted(runs_folder.glob("*/manifest.json"))
     cached, kept, entries = _read_cache(reports_folder), {}, []
-    for path in manifests:
+    for folder in folders:
         try:
-            signature = hashlib.sha256(read_bytes(path)).hexdigest()
+            signature = hashlib.sha256(read_bytes(folder / "manifest.json")).hexdigest()
         except FileNotFoundError:  # removed in the meantime
             continue
         except OSError:
             signature = ""  # of no line that is kept: making one says why
-        entry = cached.get(path.parent.name, {}).get(signature)
+        entry = cached.get(folder.name, {}).get(signature)
         if entry is None:
-            entry = make_entry(path.parent)
+            entry = make_entry(folder)
         # Not kept with the line: a title changes without the manifest.
-        entries.append(replace(entry, title=read_title(path.parent)))
+        entries.append(replace(entry, title=read_title(folder)))
         # A problem may be one of other files, and be gone while the manifest is the same.
         if not entry.problem:
             kept[entry.name] = {"signature": signature, "entry": asdict(entry)}

@@ -305,9 +305,10 @@ def with_own_names(command: click.Command, arguments: Sequence[str]) -> list[str
 
 def complete_experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the experiments in ``runs/``."""
+    from bench.experiments import list_experiments
     from bench.runner.run_folder import RUNS
 
-    return _items((p.parent.name for p in sorted(RUNS.glob("*/manifest.json"))), incomplete)
+    return _items((folder.name for folder in list_experiments(RUNS)), incomplete)
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +13,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.ledger.kept_files import KeptFiles, manifest_text, read_kept_files
 from bench.runner.run_folder import RUNS, check_name, file_signature, write_checked_json
-from reports.results.atomic_io import make_folder, publish_folder
+from bench.runner.unpublished import unpublished_experiment
 from reports.results.attributes import write_attributes
 from reports.results.experiment import IMPORTED
 from reports.results.manifest import SEAL, manifest_checksum
@@ -44,15 +42,9 @@ def import_experiment(paths: Sequence[Path], *, name: str | None = None, runs: P
         raise UsageError(f"{target} exists; give another --name")
     # Folders are the manifest's words too, and must not lead outside of the experiment.
     _check_folders(kept.manifest)
-    make_folder(runs)
     # A folder that is cut off half-way must never look like an experiment.
-    temporary = runs / f".{name}.{os.getpid()}.import"
-    try:
-        _write(kept, name, temporary)
-        # One rename publishes everything: until then, no command sees the folder.
-        publish_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with unpublished_experiment(target, "import") as folder:
+        _write(kept, name, folder)
     return target
 
 

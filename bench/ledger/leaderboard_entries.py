@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, UsageError
+from bench.experiments import list_experiments
 from bench.ledger.importing import import_experiment
+from masks.image_files import is_hidden
 from reports.leaderboard import render_leaderboard
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
 
@@ -49,5 +51,5 @@ def _find_entries(place: Path) -> list[Path]:
     # A place may itself be an entry, and is then not searched for others.
     if place.is_file() or (place / "manifest.json").is_file():
         return [place]
-    folders = [path.parent for path in sorted(place.glob("*/manifest.json"))]
-    return [*folders, *sorted(place.glob("*.zip"))]
+    bundles = [path for path in sorted(place.glob("*.zip")) if not is_hidden(path.name)]
+    return [*list_experiments(place), *bundles]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from bench.ledger.kept_files import manifest_text
 from bench.runner.cell_entries import machines_of
 from bench.runner.manifest_writer import ATTRIBUTES_SHA256
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
-from reports.results.atomic_io import make_folder, publish_folder
+from bench.runner.unpublished import unpublished_experiment
 from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import IMPORTED, Experiment, ExperimentError, load_experiment
 from reports.results.manifest import PICTURES, SEAL, manifest_checksum
@@ -104,15 +103,10 @@ def merge_experiments(
         if cell["training"] and tuning and cell["model"] in tuning:
             cell["training"] = {**cell["training"], "tuning": dict(tuning[cell["model"]])}
     manifest[SEAL] = manifest_checksum(manifest)
-    make_folder(runs)
     # Under a hidden name until it is whole, as for an import.
-    temporary = runs / f".{name}.{os.getpid()}.merge"
-    try:
-        _copy_files(chosen, experiments, temporary)
-        (temporary / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
-        publish_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with unpublished_experiment(target, "merge") as folder:
+        _copy_files(chosen, experiments, folder)
+        (folder / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
     return target
 
 

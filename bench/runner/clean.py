@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.errors import DiskError
-from bench.runner.run_folder import RUNS
-from bench.runner.status import folder_owner
+from bench.runner.status import folder_bytes, folder_owner
+from bench.runner.unpublished import find_unpublished
 
 
 @dataclass(frozen=True)
 class Removable:
-    """Files of one kind at one place; ``costs`` says what their loss means."""
+    """Files, or folders with all that is in them, of one kind at one place; ``costs`` says what their loss means."""
 
     kind: str
     where: str
@@ -29,7 +30,7 @@ class Removable:
     @property
     def num_bytes(self) -> int:
         """What they take; files that have vanished count nothing."""
-        return sum(path.lstat().st_size for path in self.files if path.exists())
+        return sum(_num_bytes(path) for path in self.files if path.exists())
 
 
 def find_checkpoints(folders: Iterable[Path]) -> list[Removable]:
@@ -65,6 +66,14 @@ def find_leftovers(folders: Iterable[Path]) -> list[Removable]:
     return found
 
 
+def find_unpublished_experiments(runs: Path) -> list[Removable]:
+    """Find what killed imports and merges left in ``runs``: experiments that never came to be."""
+    return [
+        Removable("leftovers of killed processes", str(folder), (folder,), "nothing")
+        for folder in find_unpublished(runs)
+    ]
+
+
 def find_image_caches(cache: Path) -> list[Removable]:
     """List the image caches."""
     found = []
@@ -73,11 +82,6 @@ def find_image_caches(cache: Path) -> list[Removable]:
         there = tuple(sorted(cache.glob(f"{array.stem}.*")))
         found.append(Removable("image cache", str(array.with_suffix("")), there, "decoded again when needed"))
     return found
-
-
-def find_experiments(names: Iterable[Path] = ()) -> list[Path]:
-    """Find the folders of the named experiments, or of all under ``runs/``."""
-    return list(names) or [p.parent for p in sorted(RUNS.glob("*/manifest.json"))]
 
 
 def remove_files(what: Removable) -> int:
@@ -93,10 +97,14 @@ def remove_files(what: Removable) -> int:
             for path in what.files:
                 # The lock itself stays: removing a file that others lock would let two of them in at once.
                 if path != lock and path.exists():
-                    freed += path.lstat().st_size
-                    path.unlink()
+                    freed += _num_bytes(path)
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
     except Timeout:
         return 0
     except OSError as error:
         raise DiskError(f"cannot remove from {what.where}: {error.strerror or error}") from error
     return freed
+
+
+def _num_bytes(path: Path) -> int:
+    return folder_bytes(path) if path.is_dir() else path.lstat().st_size

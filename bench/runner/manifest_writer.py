@@ -11,6 +11,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 import masks.bank
+import masks.folder
 import masks.registry
 from bench import provenance
 from bench.config import RunConfig
@@ -127,11 +128,13 @@ class Manifest:
             pictures: digest of the images that were stored with it; by default, of those that were stored before.
         """
         pictures = pictures or self.value["masks"].get(name, {}).get(PICTURES)
+        notes = masks.folder.folder_notes(name, drawn.shape[1])
         self.value["masks"][name] = {
             **({PICTURES: pictures} if pictures else {}),
             "digest": masks.bank.masks_digest(drawn),
             "mean_hole_ratio": float(drawn.mean()),
             "summary": masks.registry.mask_info(name).summary,
+            **({"notes": notes} if notes else {}),
         }
 
     def finish(self, plan: Plan) -> None:

@@ -73,7 +73,9 @@ _METRIC = _Table(
         "source": _MAYBE_TEXT, "value_range": (list, NoneType),
     },
 )  # fmt: skip
-_MASK = _Table({"digest": str}, {"mean_hole_ratio": _NUMBER, "summary": str, "pictures_sha256": str})
+_MASK = _Table(
+    {"digest": str}, {"mean_hole_ratio": _NUMBER, "summary": str, "notes": _TEXTS, "pictures_sha256": str}
+)
 _PHASE = _Table({"name": str, "num_steps": int})
 _TRAINING = _Table(
     {"key": str, "folder": str, "num_steps": int},

@@ -85,7 +85,9 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
 def _mask(context: ReportContext, name: str, about: dict[str, Any]) -> dict[str, str]:
     ratio = context.hole_ratio(name)
     percent = "–" if ratio is None else f"{100 * ratio:.2f}"
-    return {"name": name, "summary": about.get("summary", ""), "percent": percent, "digest": about["digest"]}
+    # As of the data, what was seen in a folder of masks and is not used stands beside what was.
+    words = "; ".join([about.get("summary", ""), *about.get("notes", [])])
+    return {"name": name, "summary": words, "percent": percent, "digest": about["digest"]}
 
 
 def _numerics(context: ReportContext) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -43,6 +43,7 @@ from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.sources.zip_files import forget_open_zip
 from bench.data.transforms import ImageError, decode_image
 from bench.errors import BenchError
+from bench.experiments import list_experiments
 from bench.inpainting.photo import read_photo
 from bench.runner import cell_files, training_instabilities
 from bench.runner.manifest_writer import CELL_RECORD
@@ -441,7 +442,7 @@ def _records(folder: Path) -> Target:
     write_checked_json(made / "jobs.json", jobs)
     write_checked_json(made / "units/mean-1/unit.json", {**outcome, "what": unit.key})
     write_title(made, "Does Table 4 hold?")
-    render_index(made.parent, folder)
+    render_index(list_experiments(made.parent), folder)
     numbers = [MetricComparison("Mean pixel on center, seed 0", "psnr_db", 20.0, 20.0, "equal")]
     (made / "reproduction.json").write_text(reproduction_as_json(Reproduction(made, numbers)))
     readers: dict[Path, Callable[[], Any]] = {

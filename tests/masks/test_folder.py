@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from masks import folder as files
 from masks import registry
-from masks.folder import MaskFileError, PolarityWarning
+from masks.folder import MaskFileError, PolarityWarning, UnusedFilesWarning
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]
 
@@ -228,7 +229,43 @@ def test_hidden_files_change_no_draw(folder: Path) -> None:
     for hidden in (".thumbnails/0.png", "@eaDir/1.png", "._0.png", "__MACOSX/._x.png"):
         save(folder / hidden, registry.draw_masks("half", ["x"], 32)[0])
     files.load_folder.cache_clear()
-    assert np.array_equal(registry.draw_masks(name, IDS, 32), before)
+    with pytest.warns(UnusedFilesWarning, match="left out"):
+        assert np.array_equal(registry.draw_masks(name, IDS, 32), before)
+
+
+#: What of a folder is not read -> how it comes there, and what is said of it.
+UNUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "@eaDir": (lambda path: save(path / "1.png", np.eye(32)), "left out: @eaDir (hidden)"),
+    "._m0.png": (lambda path: path.write_bytes(b"fork"), "left out: ._m0.png (hidden)"),
+    "gone.png": (lambda path: path.symlink_to("nowhere"), "left out: gone.png (a broken link)"),
+    "pipe.png": (os.mkfifo, "left out: pipe.png (not a regular file)"),
+    "self": (lambda path: path.symlink_to("."), "left out: self (a link to a folder that is read already)"),
+    "m.jfif": (lambda path: path.write_bytes(b"jpeg"), "not read, since they are none of JPEG"),
+    "m.npy": (lambda path: path.write_bytes(b"array"), "not read, since they are none of JPEG"),
+}
+
+
+@pytest.mark.parametrize("unused", UNUSED)
+def test_what_a_folder_of_masks_holds_besides_is_named(folder: Path, unused: str) -> None:
+    name, (make, says) = f"files:{folder}", UNUSED[unused]
+    before, digest = registry.draw_masks(name, IDS, 32), registry.mask_content_digest(name, 32)
+    assert files.folder_notes(name, 32) == []
+    make(folder / unused)
+    files.load_folder.cache_clear()
+    with pytest.warns(UnusedFilesWarning) as caught:
+        assert np.array_equal(registry.draw_masks(name, IDS, 32), before)
+    assert registry.mask_content_digest(name, 32) == digest
+    (note,) = files.folder_notes(name, 32)
+    assert note.startswith(says)
+    assert unused in note
+    assert [str(warning.message) for warning in caught] == [f"{folder}: {note}"]
+
+
+@pytest.mark.parametrize("unused", UNUSED)
+def test_a_folder_without_masks_says_what_it_holds(tmp_path: Path, unused: str) -> None:
+    UNUSED[unused][0](tmp_path / unused)
+    with pytest.raises(MaskFileError, match=f"holds no images; .*{unused}"):
+        registry.draw_masks(f"files:{tmp_path}", IDS, 32)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")

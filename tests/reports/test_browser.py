@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bench.experiments import list_experiments
 from bench.ledger.importing import import_experiment
 from reports.blind_choices import read_choices
 from reports.blind_page import render_blind_page
@@ -89,7 +90,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found["kept"] = render_report(kept, root / "reports" / "kept")
     entries = [load_experiment(folder) for folder in (full, other, kept)]
     found["leaderboard"] = render_leaderboard(entries, [], root / "reports" / "leaderboard.html")
-    return {**found, "index": render_index(root / "runs", root / "reports")}
+    return {**found, "index": render_index(list_experiments(root / "runs"), root / "reports")}
 
 
 def _say_long_things(folder: Path) -> None:

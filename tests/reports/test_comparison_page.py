@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.cli.console import method_means
+from bench.experiments import list_experiments
 from reports.comparison_page import compare_all_pairs, render_comparison
 from reports.index_page import render_index
 from reports.leaderboard import leaderboard_rows
@@ -91,7 +92,7 @@ def test_the_list_of_experiments_leads_to_the_page(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     a, b = make(runs, "a"), make(runs, "b & co")
     rendered(reports / "compare" / "a+b", a, b)
-    index = Elements(render_index(runs, reports).read_text(encoding="utf-8"))
+    index = Elements(render_index(list_experiments(runs), reports).read_text(encoding="utf-8"))
     assert "compare/a%2Bb/index.html" in [link.get("href") for link in index.all("a")]
     assert "a compared with b & co" in index.text
 

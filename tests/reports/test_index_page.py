@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench.experiments import list_experiments
 from reports import index_page
 from reports.index_page import render_index
 from reports.render import render_report
@@ -29,7 +30,7 @@ def test_experiments_are_listed_newest_first_with_headline_and_link(tmp_path: Pa
         manifest["updated"] = f"{year}-01-01T00:00:00Z"
         (folder / "manifest.json").write_text(json.dumps(manifest))
     render_report(new, reports / "newer")
-    text = render_index(runs, reports).read_text(encoding="utf-8")
+    text = render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
     assert text.index("newer/index.html") < text.index("bench report older")
     assert 'href="newer/index.html"' in text
     assert 'href="older/index.html"' not in text
@@ -43,7 +44,7 @@ def test_an_unreadable_experiment_is_listed_with_the_reason(tmp_path: Path) -> N
     folder = tmp_path / "runs" / "broken"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{")
-    text = render_index(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
+    text = render_index(list_experiments(tmp_path / "runs"), tmp_path / "reports").read_text(encoding="utf-8")
     assert "Not readable" in text
     assert "broken" in text
 
@@ -52,7 +53,7 @@ def test_lines_are_kept_until_the_manifest_changes(tmp_path: Path, monkeypatch: 
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     for name in ("a", "b"):
         make_experiment(runs, name=name, models=("mgs-iim", "mean"), pictures=0)
-    first = render_index(runs, reports).read_bytes()
+    first = render_index(list_experiments(runs), reports).read_bytes()
     made: list[str] = []
     original = index_page.make_entry
 
@@ -61,16 +62,16 @@ def test_lines_are_kept_until_the_manifest_changes(tmp_path: Path, monkeypatch: 
         return original(folder)
 
     monkeypatch.setattr(index_page, "make_entry", note)
-    assert render_index(runs, reports).read_bytes() == first
+    assert render_index(list_experiments(runs), reports).read_bytes() == first
     assert made == []
     text = (runs / "b" / "manifest.json").read_text()
     (runs / "b" / "manifest.json").write_text(
         text.replace("CelebA", "Celeb-A").replace("Procedural faces", "Drawn")
     )
-    assert "Drawn" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert "Drawn" in render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
     assert made == ["b"]
     (reports / index_page.CACHE).write_text("{not json")
-    assert "Drawn" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert "Drawn" in render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
     assert made == ["b", "a", "b"]
 
 
@@ -87,12 +88,12 @@ CACHE_EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_an_edited_line_is_never_shown(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     make_experiment(runs, name="a", models=("mgs-iim", "mean"), pictures=0)
-    first = render_index(runs, reports).read_bytes()
+    first = render_index(list_experiments(runs), reports).read_bytes()
     cache = reports / index_page.CACHE
     content = json.loads(cache.read_text())
     edit(content["entries"]["a"])
     cache.write_text(json.dumps(content))
-    assert render_index(runs, reports).read_bytes() == first
+    assert render_index(list_experiments(runs), reports).read_bytes() == first
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -100,7 +101,7 @@ def test_lines_of_other_experiments_or_versions_are_never_shown(tmp_path: Path, 
     """A whole cache that was made elsewhere, for experiments of the same names."""
     for place, data in (("here", True), ("there", False)):
         make_experiment(tmp_path / place / "runs", name="a", models=("mgs-iim",), procedural=data, pictures=0)
-        render_index(tmp_path / place / "runs", tmp_path / place / "reports")
+        render_index(list_experiments(tmp_path / place / "runs"), tmp_path / place / "reports")
     here, there = (tmp_path / place / "reports" / index_page.CACHE for place in ("here", "there"))
     first = (here.parent / "index.html").read_bytes()
     content = json.loads(there.read_text())
@@ -110,32 +111,32 @@ def test_lines_of_other_experiments_or_versions_are_never_shown(tmp_path: Path, 
         content["version"] = 2
         del content["sha256"]
     here.write_text(json.dumps(content))
-    assert render_index(tmp_path / "here/runs", here.parent).read_bytes() == first
+    assert render_index(list_experiments(tmp_path / "here/runs"), here.parent).read_bytes() == first
 
 
 def test_a_manifest_edited_in_place_has_another_line_whatever_its_time(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     path = make_experiment(runs, name="a", models=("mgs-iim",), pictures=0) / "manifest.json"
-    render_index(runs, reports)
+    render_index(list_experiments(runs), reports)
     stat = path.stat()
     text = path.read_text().replace("Procedural faces", "Procedural hands")
     with path.open("r+") as file:
         file.write(text)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_ino) == (stat.st_size, stat.st_ino)
-    assert "Procedural hands" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert "Procedural hands" in render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
 
 
 def test_a_problem_that_is_gone_is_not_kept(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     folder = make_experiment(runs, name="a", models=("glcic", "mgs-iim"), seeds=(0, 1, 2), pictures=0)
-    first = render_index(runs, reports).read_bytes()
+    first = render_index(list_experiments(runs), reports).read_bytes()
     (reports / index_page.CACHE).unlink()
     results = next(folder.glob("cells/*/results.parquet"))
     hidden = results.rename(results.with_name("hidden"))
-    assert "Not readable" in render_index(runs, reports).read_text(encoding="utf-8")
+    assert "Not readable" in render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
     hidden.rename(results)
-    assert render_index(runs, reports).read_bytes() == first
+    assert render_index(list_experiments(runs), reports).read_bytes() == first
 
 
 def _keep_numbers(folder: Path) -> None:
@@ -176,13 +177,13 @@ def test_experiments_and_their_pages_lead_to_each_other(tmp_path: Path) -> None:
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     folder = make_experiment(runs, models=("mean",), pictures=0)
     page = render_report(folder, reports / folder.name)
-    index = render_index(runs, reports)
+    index = render_index(list_experiments(runs), reports)
     assert 'href="../index.html"' in page.read_text(encoding="utf-8")
     assert 'href="synthetic/index.html"' in index.read_text(encoding="utf-8")
 
 
 def test_no_experiments_is_said(tmp_path: Path) -> None:
-    text = render_index(tmp_path / "runs", tmp_path / "reports").read_text(encoding="utf-8")
+    text = render_index(list_experiments(tmp_path / "runs"), tmp_path / "reports").read_text(encoding="utf-8")
     assert "There is none yet" in text
 
 

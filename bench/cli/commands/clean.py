@@ -32,15 +32,18 @@ def clean_command(
     """
     from bench.data.cache import cache_folder
     from bench.data.dataset import DataSpec
-    from bench.experiments import find_experiment
+    from bench.experiments import find_experiment, list_experiments
     from bench.progress import format_bytes
     from bench.runner import clean
+    from bench.runner.run_folder import RUNS
 
-    folders = clean.find_experiments(find_experiment(name) for name in experiments)
+    folders = [find_experiment(name) for name in experiments] or list_experiments(RUNS)
     everything = not (checkpoints or packs or leftovers)
     found = []
     if leftovers or everything:
         found += clean.find_leftovers(folders)
+        if not experiments:
+            found += clean.find_unpublished_experiments(RUNS)
     if checkpoints or everything:
         found += clean.find_checkpoints(folders)
     # Packs belong to no experiment, so naming experiments leaves them alone unless they are asked for.

@@ -35,7 +35,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     Differences are FIRST less the other, paired by image, with 95 % intervals. What was not measured on the
     same images and masks is refused, with the reason. The same is written as a page under reports/compare/.
     """
-    from bench.experiments import open_experiment
+    from bench.experiments import list_experiments, open_experiment
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.comparison_page import compare_all_pairs, render_comparison
     from reports.index_page import render_index
@@ -52,7 +52,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
         _print(first, other, comparison)
     folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
     page = render_comparison(experiments, compared, folder)
-    render_index(RUNS, REPORTS)
+    render_index(list_experiments(RUNS), REPORTS)
     click.echo(f"page: {page}")
 
 

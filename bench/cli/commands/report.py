@@ -40,7 +40,7 @@ def report_command(
     figures: Path | None,
 ) -> None:
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
-    from bench.experiments import find_experiment
+    from bench.experiments import find_experiment, list_experiments
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
     from reports.blind_page import BlindPageError, render_blind_page
     from reports.index_page import render_index
@@ -57,7 +57,7 @@ def report_command(
         if title is not None:
             _keep_title(folder, title)
         page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures, title=title)
-        render_index(RUNS, REPORTS)
+        render_index(list_experiments(RUNS), REPORTS)
         click.echo(f"report: {page}")
         if blind:
             click.echo(f"blind comparison: {render_blind_page(folder, page.parent)}")

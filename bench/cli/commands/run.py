@@ -512,6 +512,7 @@ def _request(
 
 def _write_report(store: RunFolder, *, pictures: bool) -> Path:
     """Render the experiment's page and the overview."""
+    from bench.experiments import list_experiments
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.index_page import render_index
     from reports.render import render_report
@@ -519,7 +520,7 @@ def _write_report(store: RunFolder, *, pictures: bool) -> Path:
 
     try:
         page = render_report(store.folder, store.report_folder, pictures=pictures)
-        render_index(RUNS, REPORTS)
+        render_index(list_experiments(RUNS), REPORTS)
     except ExperimentError as error:
         raise BenchError(str(error)) from error
     except OSError as error:

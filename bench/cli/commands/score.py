@@ -194,6 +194,7 @@ def _is_given(name: str) -> bool:
 
 def _report(store: RunFolder, *, pictures: bool) -> None:
     """Write the experiment's page anew."""
+    from bench.experiments import list_experiments
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.index_page import render_index
     from reports.render import render_report
@@ -203,7 +204,7 @@ def _report(store: RunFolder, *, pictures: bool) -> None:
         page = render_report(store.folder, store.report_folder, pictures=pictures)
         # The overview lists runs/ of this folder; an experiment elsewhere is not in it.
         if store.folder.parent == RUNS.resolve():
-            render_index(RUNS, REPORTS)
+            render_index(list_experiments(RUNS), REPORTS)
     except ExperimentError as error:
         raise BenchError(str(error)) from error
     except OSError as error:

@@ -31,14 +31,13 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from bench.errors import BenchError
-    from bench.experiments import find_experiment
+    from bench.experiments import find_experiment, list_experiments
     from bench.runner.run_folder import RUNS
     from bench.runner.status import read_status
 
     if experiment is None:
         # Folders with cells and without a manifest too: a manifest that was lost is worth an error.
-        places = [path for name in ("manifest.json", "cells") for path in RUNS.glob(f"*/{name}")]
-        folders = sorted({path.parent for path in places})
+        folders = list_experiments(RUNS, ("manifest.json", "cells"))
     else:
         folders = [find_experiment(experiment)]
     found: list[RunStatus] = []

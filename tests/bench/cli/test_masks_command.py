@@ -91,6 +91,39 @@ def test_preview_draws_every_mask_and_says_the_share_of_the_hole(
     assert "did you mean 'center'" in err
 
 
+@pytest.mark.filterwarnings("default::masks.folder.UnusedFilesWarning")
+@pytest.mark.usefixtures("workplace")
+def test_files_of_a_folder_that_are_no_masks_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("holes/@eaDir").mkdir(parents=True)
+    for i, mask in enumerate(registry.draw_masks("center", ["a", "b"], 32)):
+        Image.fromarray(mask * np.uint8(255)).save(f"holes/{i}.png")
+    Path("holes/c\x1b[2J.jfif").write_bytes(Path("holes/0.png").read_bytes())
+    code, _, err = _bench(capsys, "preview", "--mask", "files:holes", "--size", "32")
+    assert code == 0
+    assert "warning: holes: left out: @eaDir (hidden)\n" in err
+    assert "warning: holes: not read, since they are none of" in err
+    assert "c\\x1b[2J.jfif\n" in err
+
+
+@pytest.mark.filterwarnings("default::masks.folder.UnusedFilesWarning")
+@pytest.mark.usefixtures("workplace", "no_page")
+def test_a_run_keeps_what_of_its_masks_is_not_used(
+    pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("openings").mkdir()
+    for i, mask in enumerate(registry.draw_masks("center", ["a", "b"], 32)):
+        Image.fromarray(mask * np.uint8(255)).save(f"openings/{i}.png")
+    Path("openings/gone.png").symlink_to("nowhere")
+    words = ["run", "--models", "mean", "--mask", "files:openings,center", "--data", str(pictures_dir)]
+    with pytest.raises(SystemExit, match="^0$"):
+        main([*words, "--size", "32", "--preset", "smoke", "--test-images", "2", "--name", "kept"])
+    said = "left out: gone.png (a broken link)"
+    assert f"warning: openings: {said}\n" in capsys.readouterr().err
+    masks = json.loads(Path("runs/kept/manifest.json").read_text())["masks"]
+    assert masks["files:openings"]["notes"] == [said]
+    assert "notes" not in masks["center"]
+
+
 @pytest.mark.filterwarnings("default::masks.folder.PolarityWarning")
 def test_inverted_masks_of_a_folder_are_warned_about(
     workplace: Path, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.data.procedural_faces import render_faces
+from bench.experiments import list_experiments
 from reports.index_page import render_index
 from tests.reports.synthetic import make_experiment
 
@@ -48,7 +49,7 @@ def test_one_experiment_with_an_odd_name_does_not_break_the_overview(tmp_path: P
     manifest["data"]["title"] = odd
     manifest.pop("sha256", None)
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    page = render_index(runs, tmp_path / "reports").read_text(encoding="utf-8")
+    page = render_index(list_experiments(runs), tmp_path / "reports").read_text(encoding="utf-8")
     assert odd.encode("utf-8", "backslashreplace").decode() in page
     assert "other" in page
 
@@ -63,5 +64,5 @@ def test_an_experiment_that_cannot_be_shown_is_a_line_with_the_reason(
         raise RuntimeError("not foreseen")
 
     monkeypatch.setattr("reports.index_page._from_numbers", fail)
-    page = render_index(runs, tmp_path / "reports").read_text(encoding="utf-8")
+    page = render_index(list_experiments(runs), tmp_path / "reports").read_text(encoding="utf-8")
     assert "RuntimeError: not foreseen" in page

@@ -118,6 +118,16 @@ def test_two_images_with_one_file_name_are_refused(tmp_path: Path) -> None:
         export(masks, ["a.jpg", "a.png"], tmp_path / "out", {})
 
 
+def test_what_lies_among_exported_masks_is_named_and_not_read(tmp_path: Path) -> None:
+    masks = registry.draw_masks("freeform", IDS, 32)
+    export_test_set(tmp_path / "out", IDS, masks, {"mask": "freeform", "size": 32})
+    (tmp_path / "out/mine.png").write_bytes((tmp_path / "out/000.png").read_bytes())
+    (tmp_path / "out/._a.png").write_bytes(b"fork")
+    with pytest.warns(files.UnusedFilesWarning, match=r"left out: \._a\.png|does not list it: mine\.png"):
+        assert np.array_equal(registry.draw_masks(f"files:{tmp_path}/out", IDS, 32), masks)
+    assert len(files.folder_notes(f"files:{tmp_path}/out", 32)) == 2
+
+
 def _read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
