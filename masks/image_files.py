@@ -58,6 +58,15 @@ _LITTER = frozenset(
 )
 
 
+#: Texts and tables that lie beside pictures, and what file managers keep there: nobody takes these for pictures.
+_DOCUMENTS = frozenset(
+    {
+        *(".txt", ".csv", ".tsv", ".md", ".rst", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml"),
+        *(".html", ".pdf", ".log", ".py", ".ipynb", ".db", ".ini"),
+    }
+)
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A file or folder that is not used, and why."""
@@ -119,6 +128,15 @@ def is_image(name: str) -> bool:
     [True, True, False, False]
     """
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_document(name: str) -> bool:
+    """Return whether the suffix is that of a text or table, which is not missed among pictures.
+
+    >>> [is_document(n) for n in ("a/list.TXT", "Thumbs.db", "b.heic", "c.npy", "d")]
+    [True, True, False, False, False]
+    """
+    return PurePosixPath(name).suffix.lower() in _DOCUMENTS
 
 
 def escape_name(name: str) -> str:

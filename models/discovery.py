@@ -63,7 +63,7 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
         return len(cards)
 
     # Files that register nothing, such as this one, have no cards.
-    for path in sorted(_PACKAGE.glob("*.py")):
+    for path in _python_files(_PACKAGE):
         add(path, f"models.{path.stem}")
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -77,13 +77,22 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
             # setdefault: a broken entry point must not hide a model of the same name that works.
             listings.setdefault(point.name, ModelListing(card, Path(point.module), point.module))
     for given in models_from:
-        files = sorted(given.glob("*.py")) if given.is_dir() else [given]
-        if not all(path.is_file() for path in files) or not files:
-            raise InvalidModelError(f"--models-from {given}: no such file, or a folder without Python files")
+        files = _python_files(given) if given.is_dir() else [given]
+        missing = next((path for path in files if not path.is_file()), None if files else given)
+        if missing is not None:
+            raise InvalidModelError(
+                f"--models-from {missing}: no such file, or a folder without Python files"
+            )
         # Resolved, since the path tells below whether a file has been imported already.
         if not sum(add(path.resolve(), "") for path in files):
             raise InvalidModelError(f"--models-from {given}: nothing there is decorated with @register(...)")
     return listings
+
+
+def _python_files(folder: Path) -> list[Path]:
+    """List the Python files of a folder by name; hidden ones are an editor's locks or macOS's companions of files."""
+    found = sorted(folder.glob("*.py"))
+    return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
 
 
 def read_cards(path: Path) -> list[ModelCard]:

@@ -108,7 +108,8 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
     # Only validation may be empty: nothing but the choice of settings rests on it.
     for images_of, what in zip(sets, ("training", "validation", "test"), strict=True):
         if not images_of.ids and what != "validation":
-            raise DataError(f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)")
+            reason = f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)"
+            raise DataError("; ".join([reason, *source.notes]))
     notes = list(source.notes)
     stem = source.kind.lists.get("split")
     if spec.split == "auto" and stem and source.kind.published_split and not source.partition:

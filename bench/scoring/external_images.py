@@ -26,7 +26,7 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.export_test_set import flat_stem
-from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files
+from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files, is_document
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -116,6 +116,8 @@ def score_images(
             positions += kept
     if not positions:
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
+        if findings.unread:
+            why += f"; {_counted(findings.unread)} of a kind that is not read: {_first(findings.unread)}"
         wanted = PurePosixPath(images.ids[0]).with_suffix("")
         raise UsageError(
             f"{folder}: no picture there can be scored ({findings.summary(count)}{why}). Give pictures named like the "
@@ -271,11 +273,10 @@ def match_images(
         )
     found = find_files(folder)
     there = [file for file in found.images if PurePosixPath(file).suffix.lower() in _SUFFIXES]
-    known = Image.registered_extensions()
+    taken = set(there)
     findings.unread = sorted(
-        file for file in (*found.images, *found.others)
-        if file not in set(there) and PurePosixPath(file).suffix.lower() in known
-    )  # fmt: skip
+        file for file in (*found.images, *found.others) if file not in taken and not is_document(file)
+    )
     findings.left_out = [left_out.path for left_out in found.left_out]
     findings.found = sorted(there)
     by_name: dict[str, str] = {}

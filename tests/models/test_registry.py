@@ -174,6 +174,44 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
         discovery.find_models([tmp_path / "none.py"])
 
 
+@pytest.mark.parametrize(
+    "name", ["._mine.py", ".#mine.py", ".mine.py", ".ipynb_checkpoints/mine-checkpoint.py"]
+)
+@pytest.mark.parametrize("kind", ["companion of a file", "lock", "copy"])
+def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path, name: str, kind: str) -> None:
+    write(tmp_path, "mine")
+    hidden = tmp_path / name
+    hidden.parent.mkdir(exist_ok=True)
+    if kind == "lock":  # Emacs's, which leads nowhere
+        hidden.symlink_to("user@host.123:45")
+    else:
+        hidden.write_bytes(
+            b"\0\5\x16\7" if kind == "companion of a file" else (tmp_path / "mine.py").read_bytes()
+        )
+    (tmp_path / "folder.py").mkdir()
+    assert discovery.find_models([tmp_path])["mine"].path == (tmp_path / "mine.py").resolve()
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(InvalidModelError, match="a folder without Python files"):
+        discovery.find_models([tmp_path])
+
+
+def test_hidden_files_beside_the_models_of_the_package_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "mine")
+    (tmp_path / "._mine.py").write_bytes(b"\0\5\x16\7")
+    monkeypatch.setattr(discovery, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(discovery.importlib.metadata, "entry_points", lambda **_: [])
+    assert list(discovery.find_models()) == ["mine"]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "mine")
+    (tmp_path / "gone.py").symlink_to("nowhere")
+    with pytest.raises(InvalidModelError, match=r"gone\.py: no such file"):
+        discovery.find_models([tmp_path])
+
+
 def test_what_is_not_a_model_is_refused() -> None:
     with pytest.raises(InvalidModelError, match="not a subclass"):
         register("wrong", label="", summary="")(int)  # type: ignore[type-var]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.data.name_lists import match_names
@@ -12,7 +13,7 @@ from bench.data.sources.find_zips import find_zips, open_zips
 from bench.data.sources.registry import data_sources
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
-from masks.image_files import IMAGE_SUFFIXES, escape_name, resolve_path
+from masks.image_files import IMAGE_SUFFIXES, escape_name, is_document, resolve_path
 
 
 def find_source(path: Path) -> FoundImages:
@@ -54,13 +55,45 @@ def find_source(path: Path) -> FoundImages:
     ]  # fmt: skip
     if packed:
         reasons.append(f"it holds archives that are not looked into: {_first_names(packed)}; unpack them")
-    if left_out := tree.files.left_out_sentence():
-        reasons.append(left_out)
+    reasons += _unread(tree, packed)
+    if inner is not tree:
+        reasons += [f"{escape_name(inner.place.name)}: {sentence}" for sentence in _unread(inner, packed)]
     raise DataError(f"--data {path}: {'; '.join(reasons)}")
 
 
 def _first_names(names: Iterable[str]) -> str:
     return ", ".join(escape_name(name) for name in list(names)[:3])
+
+
+def _unread(tree: FileTree, told: Collection[str] = ()) -> list[str]:
+    """Return what a place holds that is not looked into, in up to two sentences: hidden parts, other formats.
+
+    Texts and tables are left out, and zips in a folder: of those that matter other sentences tell, as of ``told``.
+    """
+    told = {*told, *find_zips(tree)}
+    others = [path for path in tree.files.others if path not in told and not is_document(path)]
+    return dataclasses.replace(tree.files, others=others).unused_sentences()
+
+
+def _lists_in(kind: DataSource, tree: FileTree) -> list[str]:
+    """Return the lists of a place and what is called like one, packed ones too."""
+    stems = tuple(stem.lower() for stem in kind.lists.values())
+    return [path for path in tree.files.others if PurePosixPath(path).name.lower().startswith(stems)]
+
+
+def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
+    """Return sentences about what lies in the folder in which a zip was found, and is not used."""
+    if tree.outer is None:
+        return []
+    outer, shown = tree.outer, escape_name(tree.place.name)
+    lists = _lists_in(kind, outer)
+    sentences = [f"beside {shown}: {sentence}" for sentence in _unread(outer, lists)]
+    zips = [path for path in find_zips(outer) if path not in lists and outer.place / path != tree.place]
+    if zips:
+        sentences.append(f"beside {shown}: {len(zips):,} zips are not used: {_first_names(zips)}")
+    if images := outer.files.images:
+        sentences.append(f"beside {shown}: {len(images):,} pictures are not used: {_first_names(images)}")
+    return sentences
 
 
 def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> list[str]:
@@ -72,10 +105,7 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     here = {PurePosixPath(image_id).name for image_id in found}
     sentences = []
     # Of packed lists another sentence tells.
-    stems = tuple(stem.lower() for stem in kind.lists.values())
-    for path in find_zips(tree):
-        if PurePosixPath(path).name.lower().startswith(stems):
-            continue
+    for path in [path for path in find_zips(tree) if path not in _lists_in(kind, tree)]:
         shown = escape_name(path)
         try:
             packed = open_tree(tree.place / path, tree)
@@ -128,7 +158,7 @@ def _describe(
     kind: DataSource, tree: FileTree, found: dict[str, str], notes: Sequence[str] = ()
 ) -> FoundImages:
     """Put together what is known of the images."""
-    notes = [*([sentence] if (sentence := tree.files.left_out_sentence()) else []), *notes]
+    notes = [*_unread(tree, _lists_in(kind, tree)), *_unused_around(kind, tree), *notes]
     paths: dict[str, str] = {}
     # Sorted, so that of two files with one id the same one is kept on every file system.
     for image_id, path in sorted(found.items()):

@@ -115,7 +115,7 @@ def test_a_run_keeps_what_of_its_masks_is_not_used(
         Image.fromarray(mask * np.uint8(255)).save(f"openings/{i}.png")
     Path("openings/gone.png").symlink_to("nowhere")
     words = ["run", "--models", "mean", "--mask", "files:openings,center", "--data", str(pictures_dir)]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main([*words, "--size", "32", "--preset", "smoke", "--test-images", "2", "--name", "kept"])
     said = "left out: gone.png (a broken link)"
     assert f"warning: openings: {said}\n" in capsys.readouterr().err

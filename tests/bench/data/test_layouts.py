@@ -19,7 +19,7 @@ from bench.data.dataset import UNKNOWN
 from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.procedural_faces import render_faces
 from bench.data.sources import DataSource, data_sources, find_source
-from bench.data.sources.base import hold_out_validation
+from bench.data.sources.base import FoundImages, hold_out_validation
 from bench.data.sources.file_tree import FileTree
 from bench.data.splits import assign_split
 from bench.errors import DataError
@@ -1089,6 +1089,75 @@ def test_a_zip_of_what_is_there_already_is_passed_over(tmp_path: Path) -> None:
     zipped(root, tmp_path / "copy.zip", "root/")
     shutil.move(tmp_path / "copy.zip", root / "copy.zip")
     assert find_source(root).notes == []
+
+
+#: Pictures and archives that are not read.
+OTHER_FORMATS = ["b.jfif", "b.heic", "b.avif", "b.JXL", "b.npy", "b", "sub/b.tga", "more.zip", "more.7z"]
+
+
+@pytest.mark.parametrize("other", OTHER_FORMATS)
+@pytest.mark.parametrize("place", ["folder", "zip", "lone zip", "celeba's folder", "celeba's zip"])
+def test_pictures_of_other_formats_are_named_and_change_no_id(tmp_path: Path, other: str, place: str) -> None:
+    """``more.zip`` holds another picture, so that beside a folder it is named for that."""
+    root = tmp_path / "root" / ("img_align_celeba" if "celeba" in place else "faces")
+    images(root)
+
+    def placed(name: str) -> FoundImages:
+        where = root
+        if "zip" in place:
+            where = tmp_path / name / {"celeba's zip": "img_align_celeba.zip"}.get(place, "faces.zip")
+            where.parent.mkdir()
+            zipped(root, where)
+        return find_source(where.parent if place in ("lone zip", "celeba's zip") else where)
+
+    before = placed("before")
+    assert not [note for note in before.notes if "not read" in note]
+    (root / other).parent.mkdir(exist_ok=True)
+    if other == "more.zip":
+        some(tmp_path / "other", ["other.jpg"])
+        zipped(tmp_path / "other", root / other)
+    else:
+        shutil.copy(root / IDS[0], root / other)
+    for document in ("README.md", "Thumbs.db", "labels.json"):
+        (root / document).write_text("x")
+    after = placed("after")
+    assert (after.ids, after.partition) == (before.ids, before.partition)
+    (note,) = [note for note in after.notes if other in note]
+    beside = other == "more.zip" and "zip" not in place
+    assert ("not used, and holds 1 pictures" if beside else "not read, since they are none of JPEG") in note
+    assert not [note for note in after.notes if "README" in note or "Thumbs" in note or "labels" in note]
+
+
+@pytest.mark.parametrize("other", ["b.heic", "._b.png", "b.png", "b.zip"])
+def test_what_lies_beside_a_zip_that_is_taken_is_named(tmp_path: Path, other: str) -> None:
+    folder = images(tmp_path / "img_align_celeba")
+    zipped(folder, tmp_path / "root.zip")
+    (tmp_path / "root").mkdir()
+    shutil.move(tmp_path / "root.zip", tmp_path / "root" / "img_align_celeba.zip")
+    assert not [note for note in find_source(tmp_path / "root").notes if "beside" in note]
+    shutil.copy(folder / IDS[0], tmp_path / "root" / other)
+    found = find_source(tmp_path / "root")
+    assert found.ids == IDS
+    (note,) = [note for note in found.notes if "beside img_align_celeba.zip" in note]
+    assert other in note
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_place_without_pictures_names_what_it_holds(tmp_path: Path, as_zip: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("a.heic", "b.jfif", "._c.png", "list.txt"):
+        (root / name).write_bytes(b"x")
+    place = zipped(root, tmp_path / "root.zip") if as_zip else root
+    with pytest.raises(DataError, match=r"left out: \._c\.png \(hidden\); not read, .*: a\.heic, b\.jfif$"):
+        find_source(place)
+
+
+def test_too_few_pictures_are_refused_with_what_was_not_read(tmp_path: Path, opened: Opener) -> None:
+    root = some(tmp_path / "few", ["a.jpg"])
+    shutil.copy(root / "a.jpg", root / "b.heic")
+    with pytest.raises(DataError, match=r"split is empty \(1 pictures\); not read, .*b\.heic"):
+        opened(root)
 
 
 @pytest.mark.parametrize("project", ["celebahq", "celeba-hq", "CelebA_HQ_256"])

@@ -202,6 +202,15 @@ def test_what_is_missing_extra_of_another_size_unreadable_or_lossy_is_said(
     assert list(scored.rows["image_id"]) == ["folder/000001.jpg"]
 
 
+def test_pictures_of_other_formats_alone_are_named(
+    made: Path, images: ImageSet, masks: NDArray[np.uint8]
+) -> None:
+    for path in (made / "folder").iterdir():
+        path.rename(path.with_suffix(".jfif"))
+    with pytest.raises(UsageError, match=r"of a kind that is not read: folder/000000\.jfif"):
+        _score(made, images, masks)
+
+
 def test_compression_is_known_by_its_content(made: Path, images: ImageSet, masks: NDArray[np.uint8]) -> None:
     folder = made / "folder"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -228,6 +237,8 @@ def test_transparent_turned_and_unread_pictures_are_not_scored_silently(
     Image.open(folder / "000001.png").convert("RGBA").save(folder / "000001.png")  # opaque: as good as RGB
     (folder / "000002.png").unlink()
     Image.fromarray(255 - images.pixels[2]).save(folder / "000002.gif")
+    for other in ("000002.heic", "000002.npy", "log.txt", "complete.py"):
+        (folder / other).write_bytes(b"x")
     turned = Image.fromarray(255 - images.pixels[3]).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise
@@ -236,7 +247,7 @@ def test_transparent_turned_and_unread_pictures_are_not_scored_silently(
     assert [(r.file, "transparent" in r.reason) for r in scored.findings.rejected] == [
         ("folder/000000.png", True)
     ]
-    assert scored.findings.unread == ["folder/000002.gif"]
+    assert scored.findings.unread == [f"folder/000002.{suffix}" for suffix in ("gif", "heic", "npy")]
     assert scored.findings.missing == ["folder/000002.jpg"]
     assert any("not read" in sentence for sentence in scored.findings.sentences())
     assert list(scored.rows["image_id"]) == ["folder/000001.jpg", "folder/000003.jpg"]
