@@ -50,7 +50,7 @@ class OutputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Follow links, and refuse what is there and no file."""
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         try:
             there = path.stat()
         except OSError:  # nothing is there, or writing will say what is wrong

@@ -56,7 +56,9 @@ def report_command(
     try:
         if title is not None:
             _keep_title(folder, title)
-        page = render_report(folder, REPORTS / folder.resolve().name, pictures=pictures, title=title)
+        # A link has its own line in the overview, which leads to a page of that name.
+        name = (folder if folder.is_symlink() else folder.resolve()).name
+        page = render_report(folder, REPORTS / name, pictures=pictures, title=title)
         render_index(list_experiments(RUNS), REPORTS)
         click.echo(f"report: {page}")
         if blind:

@@ -158,6 +158,7 @@ def test_what_is_no_experiment_is_listed_nowhere(finished: Path, junk: str) -> N
     assert "did you mean" not in error_of("status", f"{junk}x")
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_linked_experiment_is_listed_once(finished: Path) -> None:
     elsewhere = make_experiment(Path("disk"), name="far", models=("mean",), pictures=0)
     (RUNS / "0-again").symlink_to("a")
@@ -168,6 +169,8 @@ def test_a_linked_experiment_is_listed_once(finished: Path) -> None:
     assert [line.split()[0] for line in bench("status").output.splitlines()] == ["a", "near"]
     assert bench("status", "0-again").exit_code == 0
     assert "(2 experiments)" in bench("leaderboard", "runs", "-o", "board.html").output
+    assert bench("report", "near").output == "report: reports/near/index.html\n"
+    assert 'href="near/index.html"' in Path("reports/index.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_without_experiments_lists_none(finished: Path) -> None:
