@@ -21,6 +21,7 @@ from PIL import Image
 from bench.config import Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DataError, DiskError, UsageError
 from bench.experiments import find_experiment, open_experiment
+from masks.image_files import escape_name
 from models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -254,12 +255,14 @@ def score(
         ['  mask method  n_images', 'center   gray         8', '  half   gray         8']
     """
     from bench.progress import ConsoleCallbacks
+    from bench.scoring.external_images import method_label
     from bench.scoring.score_methods import score_folder, score_function
 
     _, config = _resolve(preset, settings)
     chosen = tuple(resolve_mask_names(_names(masks)))
     where = method if callable(method) else Path(method)
     own_name = getattr(method, "__name__", type(method).__name__) if callable(method) else Path(method).name
+    shown = method_label(label, str(own_name))
     with contextlib.ExitStack() as stack:
         callbacks = stack.enter_context(ConsoleCallbacks(quiet=not progress))
         scorer = score_function if callable(where) else score_folder
@@ -268,7 +271,7 @@ def score(
             chosen,
             config,
             data=str(data),
-            label=label or str(own_name),
+            label=shown,
             metrics=_names(metrics),
             device=device,
             callbacks=callbacks,
@@ -460,7 +463,7 @@ def expand_model_names(names: Iterable[str], models_from: Sequence[str | Path] =
 
     # What the claims need is known to reports alone, which models never import.
     claims = dict.fromkeys(model for claim in CLAIMS for model in claim.models)
-    given = [n for name in names for n in (claims if name == "claims" else [name])]
+    given = [escape_name(n) for name in names for n in (claims if name == "claims" else [name])]
     with _usage_errors():
         return tuple(expand_models(given, [Path(p) for p in models_from]))
 
@@ -513,7 +516,7 @@ def _command_line(
         elif value is not None:
             words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     words += [word for path in models_from for word in ("--models-from", str(path))]
-    return (*words, "--name", name) if name else tuple(words)
+    return tuple(map(escape_name, (*words, "--name", name) if name else words))
 
 
 def _readable(table: pd.DataFrame) -> str:

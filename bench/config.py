@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.errors import UsageError
+from masks.image_files import escape_name
 from models.config_fields import describe_type, fits_type, type_hints
 from models.learning_rate_schedules import SCHEDULES, UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE
 from models.registry import did_you_mean
@@ -240,7 +241,8 @@ class Request:
     """A whole ``bench run``: what to train on which data with which settings.
 
     Attributes:
-        models: model names, already expanded.
+        models: model names, already expanded. Names and paths of files are escaped
+            (:func:`masks.image_files.escape_name`), since rows and manifests hold them.
         masks: evaluation mask names, already expanded.
         data: ``faces`` or a path.
         settings: the resolved settings.
@@ -276,3 +278,12 @@ class Request:
     protocol: str | None = None
     command: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        escaped = {
+            "models": tuple(map(escape_name, self.models)),
+            "models_from": tuple(map(escape_name, self.models_from)),
+            "model_options": {escape_name(name): fields for name, fields in self.model_options.items()},
+        }
+        for name, value in escaped.items():
+            object.__setattr__(self, name, value)

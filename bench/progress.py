@@ -316,7 +316,7 @@ class ConsoleCallbacks(RunCallbacks):
         if self.quiet:
             return
         if self._live:
-            self._draw(key, what, done, of, parts, list(extras))
+            self._draw(key, what, done, of, parts, list(map(one_line, extras)))
         elif self.verbose or time.perf_counter() - self._last > _PLAIN_SECONDS:
             self._last = time.perf_counter()
             text = f"{what}: {'  '.join([*parts, *extras])}"
@@ -328,7 +328,7 @@ class ConsoleCallbacks(RunCallbacks):
         """Update one bar and remove it once it is full; without ``extras`` the rest of the last detail stays."""
         assert self._live is not None
         if key not in self._tasks:
-            self._tasks[key] = self._live.add_task(what, total=of, parts=parts, extras=extras or [])
+            self._tasks[key] = self._live.add_task(one_line(what), total=of, parts=parts, extras=extras or [])
         # A bar is moved at every step, and the losses of the last report stay beside it.
         if extras is None:
             fields = next(t.fields for t in self._live.tasks if t.id == self._tasks[key])

@@ -10,6 +10,7 @@ import ast
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote_to_bytes
 
 from models.errors import BrokenModelError, DuplicateModelError, InvalidModelError, UnknownModelError
 from models.registry import ModelCard, ModelEntry, check_model_name, did_you_mean, get_model
@@ -76,7 +78,7 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
             card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
             # setdefault: a broken entry point must not hide a model of the same name that works.
             listings.setdefault(point.name, ModelListing(card, Path(point.module), point.module))
-    for given in models_from:
+    for given in map(find_user_file, models_from):
         files = _python_files(given) if given.is_dir() else [given]
         missing = next((path for path in files if not path.is_file()), None if files else given)
         if missing is not None:
@@ -93,6 +95,18 @@ def _python_files(folder: Path) -> list[Path]:
     """List the Python files of a folder by name; hidden ones are an editor's locks or macOS's companions of files."""
     found = sorted(folder.glob("*.py"))
     return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
+
+
+def find_user_file(given: Path) -> Path:
+    """Return the path of a user's file, given as it is or with bytes that are not UTF-8 percent-encoded.
+
+    Manifests, rows and commands hold such names in the second way.
+    """
+    # A name that exists as given wins: files may have a real percent sign.
+    if "%" in str(given) and not os.path.lexists(given):
+        raw = Path(os.fsdecode(unquote_to_bytes(os.fsencode(given))))
+        return raw if os.path.lexists(raw) else given
+    return given
 
 
 def read_cards(path: Path) -> list[ModelCard]:
@@ -127,6 +141,8 @@ def _card(call: ast.Call, path: Path) -> ModelCard:
         (name,) = (ast.literal_eval(arg) for arg in call.args)
         fields = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in _CARD_FIELDS}
         check_model_name(name, f"{path}:{call.lineno}: ")
+        # Rows and manifests hold these texts; a literal may hold half a character, which UTF-8 cannot.
+        "".join(map(str, fields.values())).encode()
         return ModelCard(name=name, **fields)
     except InvalidModelError:
         raise

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from models.base import Batch, Completion, composite
 from models.classical import TrainingFreeBaseline
-from models.discovery import PROGRAM_PREFIX
+from models.discovery import PROGRAM_PREFIX, find_user_file
 from models.errors import InvalidModelError, MissingPackageError, ModelError
 from models.registry import ModelCard, ModelEntry, did_you_mean
 
@@ -252,11 +252,13 @@ def load_program(name: str) -> ModelEntry:
         InvalidModelError: there is no such file, or it does not describe a program.
     """
     given = name.removeprefix(PROGRAM_PREFIX)
-    path = next((p for p in (Path(given), Path(f"{given}.toml")) if p.is_file()), None)
-    if path is None:
+    places = (Path(given), Path(f"{given}.toml"))
+    named = next((place for place in places if find_user_file(place).is_file()), None)
+    if named is None:
         raise InvalidModelError(
             f"--models {name}: there is no file {given} or {given}.toml that describes the program"
         )
+    path = find_user_file(named)
     try:
         described = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -266,7 +268,7 @@ def load_program(name: str) -> ModelEntry:
         if key not in known:
             raise InvalidModelError(f"{path}: unknown key {key!r}{did_you_mean(key, known)}")
     about = {key: str(described.pop(key)) for key in _DESCRIPTION if key in described}
-    label = about.get("label", about.get("name", path.stem))
+    label = about.get("label", about.get("name", named.stem))
     settings = {**described, "command": _words(described.get("command"), path)}
     # Sorted, so that the order of lines in the file changes no key.
     settings["environment"] = tuple(

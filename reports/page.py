@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,6 +59,18 @@ def with_minus_signs(text: str) -> str:
     return re.sub(r"(?<=[\s(\[])-(?=[\s\d])", "−", text)
 
 
+def file_url(name: str) -> str:
+    """Return the URL of a file or folder beside a page: the bytes of its name, percent-encoded.
+
+    Jinja's own filter takes names for UTF-8, which those of old archives are not.
+
+    Examples:
+        >>> file_url("caf\\udce9"), file_url("café 100%"), file_url("javascript:x")
+        ('caf%E9', 'caf%C3%A9%20100%25', 'javascript%3Ax')
+    """
+    return quote(os.fsencode(name))
+
+
 def write_page(path: Path, text: str) -> Path:
     """Write a page atomically. What UTF-8 cannot hold is shown as an escape, never a reason to write nothing."""
     content = text.encode("utf-8", errors="backslashreplace")
@@ -75,6 +89,7 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = _asset
     environment.filters["minus"] = with_minus_signs
+    environment.filters["file_url"] = file_url
     environment.globals["head_script"] = Markup(_HEAD_SCRIPT)  # nosec B704
     environment.globals["content_policy"] = content_policy
     # Stands in until a script sets the real image: an ``img`` without ``src`` is not valid HTML.

@@ -14,6 +14,7 @@ import time
 import click
 
 from bench.cli.process import TerminatedError, command_process
+from bench.cli.wrapping import echo_line
 from bench.errors import BenchError
 from bench.version import __version__
 from masks.image_files import one_line
@@ -147,21 +148,24 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except SystemExit as leaving:  # a command that has its own exit code
         code = leaving.code
     except click.ClickException as error:
+        # Click's own line ends are in its lists of choices alone.
+        if not isinstance(error, click.MissingParameter):
+            error.message = one_line(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:
-        click.echo("interrupted; finished work is kept: give the same command again to continue", err=True)
+        echo_line("interrupted; finished work is kept: give the same command again to continue", err=True)
         # Code 130 is what a shell gives for Ctrl-C.
         return stop.exit_code if isinstance(stop, TerminatedError) else 130
     except BenchError as error:
         if debug:
             raise
-        click.echo(f"error: {one_line(str(error))}", err=True)
+        echo_line(f"error: {error!s}", err=True)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        click.echo(f"error: {one_line(_unexpected(error))}", err=True)
+        echo_line(f"error: {_unexpected(error)}", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

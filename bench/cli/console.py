@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.cli.wrapping import echo_line
 from bench.config import Request
 from bench.progress import ConsoleCallbacks, format_bytes, format_count, format_duration
 from masks.image_files import one_line
@@ -51,7 +52,7 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
                 )
         console.print(table)
         for note in notes[mask]:
-            console.print(note, soft_wrap=whole, markup=False)
+            console.print(one_line(note), soft_wrap=whole, markup=False)
     manifest = experiment.manifest
     # Said after the numbers, where somebody who copies the table sees it.
     if manifest["data"]["procedural"]:
@@ -60,12 +61,12 @@ def print_summary(folder: Path, page: Path, *, failed: int, as_json: bool = Fals
             soft_wrap=whole,
         )
     for line in describe_samples(experiment):
-        console.print(line, soft_wrap=whole, markup=False)
+        console.print(one_line(line), soft_wrap=whole, markup=False)
     for line in describe_ranking(experiment.rows):
-        console.print(line, soft_wrap=whole, markup=False)
+        console.print(one_line(line), soft_wrap=whole, markup=False)
     if failed:
         console.print(f"{failed} cells failed; the report and the manifest have their errors.", style="red")
-    console.print(f"report: {page}", soft_wrap=True, markup=False)
+    console.print(one_line(f"report: {page}"), soft_wrap=True, markup=False)
 
 
 def method_means(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
@@ -141,7 +142,7 @@ def print_preview(request: Request, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(planned), "folder": str(planned.folder)}, indent=1))
         return
-    table = Table(title=str(planned.folder), title_justify="left")
+    table = Table(title=one_line(str(planned.folder)), title_justify="left")
     for heading in ("model", "mask", "seed", "state"):
         table.add_column(heading, overflow="fold")
     for cell in planned.cells:
@@ -150,10 +151,10 @@ def print_preview(request: Request, *, as_json: bool) -> None:
     Console(highlight=False, markup=False).print(table)
     done = sum(cell.done for cell in planned.cells)
     about = "unknown time" if planned.seconds is None else f"about {format_duration(planned.seconds)}"
-    click.echo(
+    echo_line(
         f"{format_count(len(planned.cells), 'cell')}, {done} done; "
         f"{format_count(planned.trainings, 'training')} to run: {about} on {planned.device}"
     )
     if planned.trainings:
         memory = "unknown" if planned.memory_bytes is None else f"about {format_bytes(planned.memory_bytes)}"
-        click.echo(f"memory: {memory} for the largest training, beside the images")
+        echo_line(f"memory: {memory} for the largest training, beside the images")

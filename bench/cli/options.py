@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from bench.cli.config_file import option_keys
 from bench.config import PRESETS, SIZES, RunConfig, resolve_config
 from bench.errors import UsageError
-from masks.image_files import escape_name, one_line
+from masks.image_files import escape_name, one_line, resolve_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -236,13 +236,22 @@ def square_options(function: F) -> F:
     return preset_option(size_option()(cut_options(unreadable_option(function))))
 
 
+class _UserFile(click.Path):
+    """A path that is there, given as it is or escaped; from here on it is text that every file can hold."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the path and escape it."""
+        super().convert(str(resolve_path(value)), param, ctx)
+        return escape_name(value)
+
+
 def models_from_option(function: F) -> F:
     """Add ``--models-from``, the same for every command."""
     # Stated in the help as well: whoever is given a command line should know that it runs a file.
     return click.option(
         "--models-from",
         multiple=True,
-        type=click.Path(exists=True),
+        type=_UserFile(exists=True),
         help="A Python file, or a folder of them, with models of your own. Repeatable. A model file is a program.",
     )(function)
 

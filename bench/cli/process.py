@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
-import click
-
-from masks.image_files import one_line
+from bench.cli.wrapping import echo_line
 
 
 class TerminatedError(BaseException):
@@ -120,4 +118,4 @@ def _seven_bit(name: str) -> codecs.CodecInfo | None:
 
 def _warn(message: Warning | str, *_: Any) -> None:
     """Print a warning of Python's as one line, without the place in the source."""
-    click.echo(f"warning: {one_line(str(message))}", err=True)
+    echo_line(f"warning: {message!s}", err=True)

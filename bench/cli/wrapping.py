@@ -1,4 +1,7 @@
-"""Lines for people: broken between words on a terminal, whole everywhere else."""
+"""Lines for people. Names in them, of files or models, are shown as what they are and never act on a terminal.
+
+Commands print by these functions alone, besides JSON and tables of rich, whose cells are made by ``one_line``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,25 @@ import textwrap
 from typing import Any
 
 import click
+
+from masks.image_files import one_line
+
+
+def echo_line(text: str, *, start: str = "", err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print a line, whatever it names: control characters are written as escapes.
+
+    Args:
+        text: the line.
+        start: its beginning, which alone is styled; without it the whole line is.
+        err: print on standard error.
+        nl: end the line.
+        style: of :func:`click.style`.
+    """
+    text = one_line(text)
+    if style:
+        start = start or text
+        text = click.style(start, **style) + text.removeprefix(start)
+    click.echo(text, err=err, nl=nl)
 
 
 def echo_wrapped(text: str, *, start: str = "", err: bool = False, **style: Any) -> None:
@@ -21,6 +43,7 @@ def echo_wrapped(text: str, *, start: str = "", err: bool = False, **style: Any)
         err: print on standard error.
         style: of :func:`click.style`.
     """
+    text = one_line(text)
     if (sys.stderr if err else sys.stdout).isatty():
         indentation = " " * (len(text) - len(text.lstrip()) + 2)
         # Neither paths nor names with hyphens are broken: they are copied.

@@ -26,7 +26,7 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.export_test_set import flat_stem
-from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files, is_document
+from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files, is_document, one_line
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
@@ -135,6 +135,27 @@ def score_images(
     people = cluster_people(images)
     scores = collector.scores(None if people is None else people[positions])
     return ScoredImages(rows, findings, shown, scores)
+
+
+def method_label(label: str | None, own_name: str) -> str:
+    """Return what rows and tables call a method: ``label``, or its own name as text that they can hold.
+
+    Args:
+        label: as the user gave it, if at all.
+        own_name: of the folder or function.
+
+    Raises:
+        UsageError: a label that is not one line of UTF-8 without control characters.
+
+    Examples:
+        >>> method_label(None, "caf\\udce9\\n"), method_label("My method", "out")
+        ('caf%E9\\\\n', 'My method')
+    """
+    plain = one_line(escape_name(label or own_name))
+    # A name of a folder may be what it is; one that somebody chooses is refused before anything is computed.
+    if label and label != plain:
+        raise UsageError(f"--label {plain}: give one line of UTF-8 without control characters")
+    return plain
 
 
 def as_result_rows(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from markupsafe import escape
 
 from bench.experiments import list_experiments
 from reports import index_page
@@ -180,6 +183,31 @@ def test_experiments_and_their_pages_lead_to_each_other(tmp_path: Path) -> None:
     index = render_index(list_experiments(runs), reports)
     assert 'href="../index.html"' in page.read_text(encoding="utf-8")
     assert 'href="synthetic/index.html"' in index.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", b"\x83e\x83X\x83g", "über 100%?#".encode(), b"a&b\"<c>'", b"x:y", b"\x1b[2J\n\xff"]
+)
+def test_every_link_leads_to_its_page_whatever_the_folder_is_called(tmp_path: Path, name: bytes) -> None:
+    runs, reports = tmp_path / "runs", tmp_path / "reports"
+    folder = make_experiment(runs, models=("mean",), pictures=0)
+    pages = {b"synthetic", name, b"compare/" + name, b"compare/a+b"}
+    shutil.copytree(folder, runs / os.fsdecode(name))
+    for page in pages:
+        place = reports / os.fsdecode(page)
+        place.mkdir(parents=True)
+        (place / "index.html").write_bytes(b"<title>A title \xc2\xb7 x</title>")
+    # A folder that is no experiment, and one that is only that.
+    (reports / os.fsdecode(b"stray\xe9")).mkdir()
+    shutil.copytree(folder, runs / os.fsdecode(name + b"2"))
+    for _ in range(2):  # the second time, lines are kept ones
+        text = render_index(runs, reports).read_text(encoding="utf-8")
+        links = {unquote_to_bytes(link) for link in re.findall(r'href="([^"#]+/index\.html)"', text)}
+        assert links == {page + b"/index.html" for page in pages}
+        assert all((reports / os.fsdecode(link)).is_file() for link in links)
+        shown = os.fsdecode(name).encode("utf-8", "backslashreplace").decode()
+        assert str(escape(f"bench report {shown}2")) in text
 
 
 def test_no_experiments_is_said(tmp_path: Path) -> None:

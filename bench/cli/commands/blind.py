@@ -10,7 +10,9 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option, output_option
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +74,7 @@ def blind_command(
     else:
         _print(table, found, known=context is not None)
         if output is not None:
-            click.echo(f"joined choices: {output}")
+            echo_line(f"joined choices: {output}")
 
 
 def _find(experiment: str | None, name: str) -> Path | None:
@@ -121,7 +123,7 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
     from reports.blind_choices import FEW_READERS
 
     facts = _as_values(table, {})
-    click.echo(
+    echo_line(
         f"{facts['experiment']}: {facts['choices']:,} choices of {facts['readers']:,} reader"
         f"{'s' * (facts['readers'] != 1)} on {facts['images']:,} images; no difference counts half"
     )
@@ -150,9 +152,9 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
             left=2,
         )
     else:
-        click.echo("no metrics: that experiment is not in runs/; give --experiment PATH", err=True)
+        echo_line("no metrics: that experiment is not in runs/; give --experiment PATH", err=True)
     if facts["readers"] < FEW_READERS:
-        click.echo(f"With fewer than {FEW_READERS} readers the intervals say little about other readers.")
+        echo_line(f"With fewer than {FEW_READERS} readers the intervals say little about other readers.")
 
 
 def _records(lines: pd.DataFrame) -> list[dict[str, Any]]:
@@ -171,9 +173,9 @@ def _table(title: str, headings: list[str], rows: list[list[str]], left: int = 1
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=one_line(title), title_justify="left")
     for position, heading in enumerate(headings):
         table.add_column(heading, justify="left" if position < left else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     Console(highlight=False, markup=False).print(table)

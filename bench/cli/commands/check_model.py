@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import models_from_option
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,20 +49,25 @@ def check_model_command(model: str, sizes: tuple[int, ...], models_from: tuple[s
             results.append(result)
             # A skipped check has no result to show; how many there were is said at the end.
             if not result.skipped:
-                click.echo(_line(result, size))
+                word = "ok  " if result.problem is None else "FAIL"
+                echo_line(
+                    f"{word}{_line(result, size)}",
+                    start=word,
+                    fg="green" if result.problem is None else "red",
+                )
     passed = sum(result.passed for result in results)
     skipped = sum(result.skipped for result in results)
     text = f"{passed} of {len(results)} checks passed"
     if skipped:
         were, they = ("was", "it") if skipped == 1 else ("were", "they")
         text += f"; {skipped} {were} not run, since {they} would meet the same problem"
-    click.echo(text)
+    echo_line(text)
     sys.exit(0 if passed == len(results) else 1)
 
 
 def _line(result: CheckResult, size: int) -> str:
-    """Format one check as one line, with the place in the author's file."""
+    """Say what was checked at which size, and the place of a problem in the author's file."""
     if result.problem is None:
-        return f"{click.style('ok  ', fg='green')} {size:>4} px  {result.check}"
+        return f" {size:>4} px  {result.check}"
     where = f"{result.where}: " if result.where else ""
-    return f"{click.style('FAIL', fg='red')} {size:>4} px  {result.check}: {where}{result.problem}"
+    return f" {size:>4} px  {result.check}: {where}{result.problem}"

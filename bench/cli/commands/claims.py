@@ -11,7 +11,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
-from bench.cli.wrapping import echo_wrapped
+from bench.cli.wrapping import echo_line, echo_wrapped
 
 if TYPE_CHECKING:
     from reports.claims.claim_verdicts import Verdict
@@ -43,7 +43,7 @@ def claims_command(experiment: str, as_json: bool) -> None:
     # What all verdicts have in common is said once, before them.
     shared = shared_shortfalls(verdicts)
     if shared:
-        click.echo("departures from the paper's set-up, which every verdict carries:")
+        echo_line("departures from the paper's set-up, which every verdict carries:")
         for shortfall in shared:
             echo_wrapped(f"  {shortfall}")
     for verdict in verdicts:
@@ -83,7 +83,7 @@ def _print_verdict(verdict: Verdict, shared: list[str]) -> None:
             echo_wrapped(f"      {finding.relation:<18}{metric}{finding.reason}")
     if verdict.command:
         # Whole, to be copied: a shell would take each of several lines for a command.
-        click.echo(f"    {verdict.command}")
+        echo_line(f"    {verdict.command}")
 
 
 def _without_nan(value: Any) -> Any:

@@ -7,7 +7,9 @@ import sys
 import click
 
 from bench.cli import options
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 
 @click.command(
@@ -50,7 +52,7 @@ def clean_command(
     if packs or (everything and not experiments):
         found += clean.find_image_caches(cache_folder(DataSpec()))
     if not found:
-        click.echo("nothing to remove")
+        echo_line("nothing to remove")
         return
     # Without a terminal, the question would read end-of-file and look like a refusal.
     if not (yes or dry_run or sys.stdin.isatty()):
@@ -59,12 +61,12 @@ def clean_command(
         )
     freed = 0
     for what in found:
-        line = f"{format_bytes(what.num_bytes):>9}  {what.kind}, {what.where} ({what.costs})"
+        line = one_line(f"{format_bytes(what.num_bytes):>9}  {what.kind}, {what.where} ({what.costs})")
         if dry_run:
-            click.echo(line)
+            echo_line(line)
             freed += what.num_bytes
         elif yes or click.confirm(f"{line}; remove?", default=False):
             if yes:
-                click.echo(line)
+                echo_line(line)
             freed += clean.remove_files(what)
-    click.echo(f"{format_bytes(freed)} {'could be freed' if dry_run else 'freed'}")
+    echo_line(f"{format_bytes(freed)} {'could be freed' if dry_run else 'freed'}")

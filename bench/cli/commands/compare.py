@@ -8,8 +8,9 @@ import click
 
 from bench.cli import options
 from bench.cli.options import NameList, flatten_names
-from bench.cli.wrapping import echo_wrapped
+from bench.cli.wrapping import echo_line, echo_wrapped
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from reports.statistics.compare_experiments import ExperimentComparison
@@ -53,7 +54,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
     page = render_comparison(experiments, compared, folder)
     render_index(list_experiments(RUNS), REPORTS)
-    click.echo(f"page: {page}")
+    echo_line(f"page: {page}")
 
 
 def _print(first: str, second: str, compared: ExperimentComparison) -> None:
@@ -66,12 +67,12 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{first} less {second}", title_justify="left")
+    table = Table(title=one_line(f"{first} less {second}"), title_justify="left")
     for name in ("mask", "model", "metric", "difference", "95 % interval", "verdict"):
         table.add_column(name, justify="right" if name in ("difference", "95 % interval") else "left")
     names = {"a better": f"{first} better", "b better": f"{second} better"}
     for row in compared.differences.to_dict("records"):
-        table.add_row(
+        cells = (
             str(row["mask"]),
             str(row["label"]),
             str(row["metric"]),
@@ -79,6 +80,7 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
             f"[{row['low']:+.4f}, {row['high']:+.4f}]",
             names.get(row["verdict"], str(row["verdict"])),
         )
+        table.add_row(*map(one_line, cells))
     Console(highlight=False, markup=False).print(table)
     # One line a reason, since many pairs usually share one.
     for reason, rows in compared.differences.groupby("reason", sort=False):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import OutputPath, data_option, square_options, with_preset
+from bench.cli.wrapping import echo_line
 from bench.errors import BenchError, DataError
-from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -35,9 +35,7 @@ def data_command() -> None:
 def prepare(data: str, **choice: Any) -> None:
     """Decode all images into the cache folder. An interrupted command continues where it stopped."""
     dataset = _open(data, choice)
-    click.echo(
-        f"{one_line(dataset.title)}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}"
-    )
+    echo_line(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
 
 
 @data_command.command(
@@ -59,7 +57,7 @@ def info(data: str, sheet: Path | None, verify: bool, everything: bool, as_json:
     else:
         _print(dataset, everything)
     if verify:
-        click.echo("verified: every pixel is as it was packed", err=as_json)
+        echo_line("verified: every pixel is as it was packed", err=as_json)
     if sheet:
         from bench.data.contact_sheet import contact_sheet
 
@@ -67,7 +65,7 @@ def info(data: str, sheet: Path | None, verify: bool, everything: bool, as_json:
             contact_sheet(dataset, sheet)
         except OSError as error:
             raise DataError(f"--sheet {sheet}: {error.strerror or error}") from error
-        click.echo(f"wrote {sheet}", err=as_json)
+        echo_line(f"wrote {sheet}", err=as_json)
 
 
 def _as_values(dataset: Dataset) -> dict[str, Any]:
@@ -108,9 +106,9 @@ def _print(dataset: Dataset, everything: bool) -> None:
         "skipped": f"{len(dataset.skipped):,}",
     }
     for name, value in lines.items():
-        click.echo(f"{name:<12} {one_line(value)}")
+        echo_line(f"{name:<12} {value}")
     for note in dataset.notes:
-        click.echo(f"{'note':<12} {one_line(note)}")
+        echo_line(f"{'note':<12} {note}")
     _list("duplicate", [f"{a} = {b}" for a, b in dataset.duplicates], everything)
     _list("skipped", [f"{s.id}: {s.reason}" for s in dataset.skipped], everything)
 
@@ -159,7 +157,7 @@ def download(what: str, folder: str) -> None:
     except Exception as error:  # gdown and torchvision raise what their servers make them
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(f"CelebA could not be downloaded ({first[:200]}); {by_hand}") from error
-    click.echo(f"CelebA is in {place / what}: give --data {place / what}")
+    echo_line(f"CelebA is in {place / what}: give --data {place / what}")
 
 
 def _open(data: str, choice: dict[str, Any], verify: bool = False) -> Dataset:
@@ -178,6 +176,6 @@ def _count(dataset: Dataset) -> int:
 def _list(what: str, lines: Sequence[str], everything: bool) -> None:
     shown = lines if everything else lines[:_LISTED]
     for line in shown:
-        click.echo(f"  {what}: {one_line(line)}")
+        echo_line(f"  {what}: {line}")
     if len(shown) < len(lines):
-        click.echo(f"  ... and {len(lines) - len(shown):,} more; --all lists them, --json holds them")
+        echo_line(f"  ... and {len(lines) - len(shown):,} more; --all lists them, --json holds them")

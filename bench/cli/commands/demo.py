@@ -8,6 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import device_option, models_from_option
+from bench.cli.wrapping import echo_line
 
 
 @click.command(
@@ -39,5 +40,5 @@ def demo_command(
 
     session = DemoSession(experiment, data=data, models_from=[Path(p) for p in models_from], device=device)
     for name, reason in session.unavailable.items():
-        click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
-    serve(session, port=port, open_browser=browser, on_start=lambda address: click.echo(f"demo: {address}"))
+        echo_line(f"note: {name} is not available: {reason}", fg="yellow", err=True)
+    serve(session, port=port, open_browser=browser, on_start=lambda address: echo_line(f"demo: {address}"))

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from bench.cli.options import data_option, json_option
+from bench.cli.wrapping import echo_line
 
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -32,11 +33,11 @@ def doctor_command(data: str, as_json: bool) -> None:
             continue
         if check.topic != topic:
             topic = check.topic
-            click.secho(topic, bold=True)
-        click.secho(f"  {check.state:<8}", fg=_COLORS[check.state], nl=False)
-        click.echo(f"{check.name:<16} {check.found}")
+            echo_line(topic, bold=True)
+        echo_line(f"  {check.state:<8}", fg=_COLORS[check.state], nl=False)
+        echo_line(f"{check.name:<16} {check.found}")
         if check.remedy:
-            click.echo(f"{'':<10}{'':<16} -> {check.remedy}")
+            echo_line(f"{'':<10}{'':<16} -> {check.remedy}")
     failed = sum(check.state == "failed" for check in found)
     warnings = sum(check.state == "warning" for check in found)
     if as_json:
@@ -44,5 +45,5 @@ def doctor_command(data: str, as_json: bool) -> None:
     else:
         verdict = f"{failed} failed: a run would fail" if failed else "ready"
         noted = f", {warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
-        click.secho(f"{verdict}{noted}", fg=_COLORS["failed" if failed else "ok"], bold=True)
+        echo_line(f"{verdict}{noted}", fg=_COLORS["failed" if failed else "ok"], bold=True)
     sys.exit(1 if failed else 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli import options
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 from masks.image_files import one_line
 
@@ -86,10 +87,10 @@ def export_command(
     if table == "curves" or form == "bundle":
         for training, problem in opened.log_problems.items():
             said = f"note: the curves of training {one_line(training)} are left out: {problem}"
-            click.secho(said, fg="yellow", err=True)
+            echo_line(said, fg="yellow", err=True)
     if output is None:
         stdout.write(content)
     else:
         atomic_write(output, lambda path: path.write_bytes(content))
         # On standard error: standard output may be where another export goes.
-        click.echo(f"written: {output}", err=True)
+        echo_line(f"written: {output}", err=True)

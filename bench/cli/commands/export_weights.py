@@ -8,6 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import NameList, flatten_names, models_from_option
+from bench.cli.wrapping import echo_line
 
 
 @click.command(
@@ -76,8 +77,8 @@ def export_weights_command(
         same = (
             "the same images, bit for bit" if difference == 0 else f"the same images within {difference:.0e}"
         )
-        click.echo(f"{path}  {training.label}, {format_bytes(path.stat().st_size)}; {same}")
+        echo_line(f"{path}  {training.label}, {format_bytes(path.stat().st_size)}; {same}")
     if hub_card:
-        click.echo(
+        echo_line(
             f"{write_hub_card(folder, exported, source.manifest, form=form)}  card for the Hugging Face Hub"
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bench.cli.wrapping import echo_line
+
 
 @click.command(
     "import",
@@ -27,9 +29,9 @@ def import_command(files: tuple[Path, ...], name: str | None) -> None:
     folder = import_experiment(files, name=name)
     experiment = load_experiment(folder)
     trainings = experiment.curves["training"].nunique()
-    click.echo(f"imported: {folder} ({len(experiment.done())} cells, {len(experiment.rows):,} rows)")
+    echo_line(f"imported: {folder} ({len(experiment.done())} cells, {len(experiment.rows):,} rows)")
     if trainings:
-        click.echo(f"curves: {trainings} trainings")
+        echo_line(f"curves: {trainings} trainings")
     else:
-        click.echo("no curves: claims about the stability of training cannot be judged")
-    click.echo(f"next: bench claims {experiment.name}; bench report {experiment.name}")
+        echo_line("no curves: claims about the stability of training cannot be judged")
+    echo_line(f"next: bench claims {experiment.name}; bench report {experiment.name}")

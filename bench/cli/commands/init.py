@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OutputPath, preset_option
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
 #: Shown for options that have no default.
@@ -41,4 +42,4 @@ def init_command(file: Path, preset: str) -> None:
     defaults = {"models": ["all"], "mask": ["center"], "data": "faces", "preset": preset}
     text = config_template(run, run.groups, defaults, {"device": "auto", "jobs": 1, **settings, **_EXAMPLES})
     atomic_write(file, lambda path: path.write_text(text, encoding="utf-8"))
-    click.echo(f"wrote {file}; run it with: bench run --config {file}")
+    echo_line(f"wrote {file}; run it with: bench run --config {file}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OutputPath, device_option, models_from_option, output_option, quiet_option
+from bench.cli.wrapping import echo_line
 
 
 @click.command(
@@ -72,14 +73,14 @@ def inpaint_command(
     from bench.inpainting.model_source import load_completer
     from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
-    from masks.image_files import escape_name, one_line
+    from masks.image_files import escape_name
 
     jobs = job.list_jobs(
         photo,
         mask,
         output,
         overwrite=overwrite,
-        on_unused=lambda text: click.echo(f"note: {one_line(escape_name(text))}", err=True),
+        on_unused=lambda text: echo_line(f"note: {escape_name(text)}", err=True),
     )
     compute = select_device(device, "fp32")
     files = [Path(p) for p in models_from]
@@ -94,9 +95,9 @@ def inpaint_command(
                 completer,
                 threshold=threshold,
                 on_progress=lambda done, of: callbacks.preparing("inpainting", done, of),
-                on_failure=lambda text: click.echo(f"failed: {one_line(text)}", err=True),
+                on_failure=lambda text: echo_line(f"failed: {text}", err=True),
             )
     if not quiet:
         where = jobs[0].output if photo.is_file() else f"{len(jobs) - failed} of {len(jobs)} images"
-        click.echo(f"written: {where}")
+        echo_line(f"written: {where}")
     sys.exit(1 if failed else 0)

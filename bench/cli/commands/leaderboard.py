@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import output_option
-from masks.image_files import one_line
+from bench.cli.wrapping import echo_line
 
 
 @click.command(
@@ -26,5 +26,5 @@ def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
 
     page, shown, problems = write_leaderboard(places, output)
     for name, reason in problems:
-        click.echo(one_line(f"not shown: {name}: {reason}"), err=True)
-    click.echo(f"page: {page} ({shown} experiment{'' if shown == 1 else 's'})")
+        echo_line(f"not shown: {name}: {reason}", err=True)
+    echo_line(f"page: {page} ({shown} experiment{'' if shown == 1 else 's'})")

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import json_option, models_from_option
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
 KINDS = ("models", "masks", "data", "protocols", "presets", "metrics")
@@ -45,18 +46,20 @@ def list_command(kind: str | None, check: bool, as_json: bool, models_from: tupl
         sys.exit(1 if check and _check(models_from) else 0)
     failed = False
     for name, rows in listed.items():
-        click.secho(name, bold=True)
-        click.echo(_columns(rows, shutil.get_terminal_size().columns))
+        echo_line(name, bold=True)
+        for line in _columns(rows, shutil.get_terminal_size().columns):
+            echo_line(line)
+        echo_line("")
     if check:
         failed = _check(models_from)
     sys.exit(1 if failed else 0)
 
 
-def _columns(rows: list[tuple[str, str]], width: int) -> str:
+def _columns(rows: list[tuple[str, str]], width: int) -> list[str]:
     """Format names and their lines side by side, wrapped to ``width`` characters."""
     indent = min(max(len(name) for name, _ in rows) + 4, width // 2)
     wrapped = (
-        textwrap.fill(
+        textwrap.wrap(
             line,
             max(width, indent + 20),
             initial_indent=f"  {name:<{indent - 2}}",
@@ -64,7 +67,7 @@ def _columns(rows: list[tuple[str, str]], width: int) -> str:
         )
         for name, line in rows
     )
-    return "\n".join(wrapped) + "\n"
+    return [line for lines in wrapped for line in lines]
 
 
 def _models(models_from: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -131,6 +134,6 @@ def _check(models_from: tuple[str, ...]) -> bool:
             load_model(name, paths)
         except BrokenModelError as error:
             failed = True
-            click.secho(f"{name}: {error}", fg="red", err=True)
-    click.echo("some models fail to import" if failed else "every model imports", err=True)
+            echo_line(f"{name}: {error}", fg="red", err=True)
+    echo_line("some models fail to import" if failed else "every model imports", err=True)
     return failed

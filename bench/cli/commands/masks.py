@@ -21,6 +21,7 @@ from bench.cli.options import (
     unreadable_option,
     with_preset,
 )
+from bench.cli.wrapping import echo_line
 from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
 
@@ -65,7 +66,7 @@ def preview(names: Any, size: int, count: int, output: Path) -> None:
         atomic_write(output, lambda path: path.write_bytes(content))
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    click.echo(f"wrote {output}")
+    echo_line(f"wrote {output}")
 
 
 @masks_command.command(
@@ -145,11 +146,11 @@ def export(
         export_test_set(Path(folder), images.ids, masks, settings, images=pixels, layout=LAYOUTS[layout])
     except ValueError as error:
         raise UsageError(str(error)) from error
-    click.echo(f"wrote {len(masks):,} masks{' with their images' * with_images} to {folder}")
+    echo_line(f"wrote {len(masks):,} masks{' with their images' * with_images} to {folder}")
     if with_images:
         if not dataset.procedural:
-            click.echo(f"images: {dataset.license}")
-        click.echo(f"run: {program_command(LAYOUTS[layout], Path(folder), side)}")
+            echo_line(f"images: {dataset.license}")
+        echo_line(f"run: {program_command(LAYOUTS[layout], Path(folder), side)}")
         same = {"preset": None if preset == RunConfig().preset else preset, **given}
         # Of the whole path, since "." and "a/.." have no name to add to.
         words = [
@@ -164,7 +165,7 @@ def export(
         for key, value in same.items():
             words += [f"--{key.replace('_', '-')}", str(value)] if value is not None else []
         # Quoted, since a path may hold a space, and the parameters of files: an ampersand.
-        click.echo(f"then: {shlex.join(words)}")
+        echo_line(f"then: {shlex.join(words)}")
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")
@@ -178,6 +179,6 @@ def verify(folder: str) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from error
     for problem in problems:
-        click.echo(problem, err=True)
-    click.echo(f"{folder}: " + (f"{len(problems)} problems" if problems else "as written"))
+        echo_line(problem, err=True)
+    echo_line(f"{folder}: " + (f"{len(problems)} problems" if problems else "as written"))
     sys.exit(1 if problems else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli import options
+from bench.cli.wrapping import echo_line
 
 
 @click.command(epilog="\b\nExample:\n  bench merge table4-seeds-0-2 table4-seeds-3-5 --name table4")
@@ -31,8 +32,8 @@ def merge_command(experiments: tuple[str, ...], name: str) -> None:
     folder = merge_experiments([find_experiment(e) for e in experiments], name)
     merged = load_experiment(folder)
     seeds = ", ".join(map(str, trained_seeds(merged.manifest)))
-    click.echo(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")
+    echo_line(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")
     apart = dict.fromkeys(cell["label"] for cell in merged.done() if "place" in cell)
     if apart:
-        click.echo(f"not joined, since machines gave other numbers: {', '.join(apart)}")
-    click.echo(f"next: bench report {name}; bench claims {name}")
+        echo_line(f"not joined, since machines gave other numbers: {', '.join(apart)}")
+    echo_line(f"next: bench report {name}; bench claims {name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import output_option
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
 
@@ -34,4 +35,5 @@ def new_model_command(name: str, output: Path | None) -> None:
     if path.exists():
         raise UsageError(f"{path} exists; remove it or give --output")
     atomic_write(path, lambda temporary: temporary.write_text(template_source(name), encoding="utf-8"))
-    click.echo(f"wrote {path}\nnext: bench check-model {name} --models-from {path}")
+    echo_line(f"wrote {path}")
+    echo_line(f"next: bench check-model {name} --models-from {path}")

@@ -22,6 +22,7 @@ from bench.cli.options import (
     size_option,
     with_preset,
 )
+from bench.cli.wrapping import echo_line
 from bench.config import Precision
 from bench.errors import UsageError
 
@@ -103,7 +104,7 @@ def perf_command(
     else:
         _show_measured(result)
     if output is not None and not as_json:
-        click.echo(f"all numbers: {output}")
+        echo_line(f"all numbers: {output}")
 
 
 def _measure(names: list[str], paths: list[Path], options: dict[str, Any]) -> dict[str, Any]:
@@ -125,18 +126,19 @@ def _count(names: list[str], paths: list[Path], options: dict[str, Any]) -> dict
 
 
 def _say(verb: str) -> Callable[[str], None]:
-    return lambda what: click.echo(f"{verb} {what}", err=True)
+    return lambda what: echo_line(f"{verb} {what}", err=True)
 
 
 def _show_modelled(result: dict[str, Any]) -> None:
     from bench.perf.gpu_estimates import modelled_rows
 
-    click.echo(
+    echo_line(
         f"Modelled, not measured: preset {result['preset']}, {result['size']} px, {result['precision']}. A step on "
         "each GPU, limited by (a)rithmetic, (m)emory or (l)aunches."
     )
     _print_table(list(modelled_rows(result)), 2)
-    click.echo("\nModelled hours of one training:")
+    echo_line("")
+    echo_line("Modelled hours of one training:")
     rows = [
         {"model": model["model"], **{gpu: f"{h:.1f}" for gpu, h in model["modelled_training_hours"].items()}}
         for model in result["models"]
@@ -148,7 +150,7 @@ def _show_measured(result: dict[str, Any]) -> None:
     from bench.perf.measure import perf_rows
 
     rates = result["matrix_flops_per_second"]
-    click.echo(
+    echo_line(
         f"{result['size']} px, {result['batch']} images a step, {result['hardware']['precision']}; matrix products: "
         + ", ".join(f"{rate / 1e9:,.0f} Gflop/s in {name}" for name, rate in rates.items())
     )
@@ -156,7 +158,7 @@ def _show_measured(result: dict[str, Any]) -> None:
     for model in result["models"]:
         for phase in model["phases"]:
             for operator in phase.get("operators", []):
-                click.echo(
+                echo_line(
                     f"{model['model']} {phase['phase']}: {operator['share']:6.1%}  {operator['operator']}"
                 )
 
@@ -170,4 +172,4 @@ def _print_table(rows: list[dict[str, str]], names: int) -> None:
             f"{c:<{w}}" if i < names else f"{c:>{w}}"
             for i, (c, w) in enumerate(zip(line, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        echo_line("  ".join(cells).rstrip())

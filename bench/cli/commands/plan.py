@@ -12,6 +12,7 @@ from bench.cli import options
 from bench.cli.options import json_option
 from bench.cli.wrapping import echo_wrapped
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 if TYPE_CHECKING:
     from reports.claims.power import PlanLine, Spread
@@ -177,7 +178,9 @@ def _print_plan(
         f"{_root(typical.images, 1):.3g}"
     )
     table = Table(
-        title=f"to decide {detect:g} in {metric} with {power:.0%} power, corrected for {pairs} pairs",
+        title=one_line(
+            f"to decide {detect:g} in {metric} with {power:.0%} power, corrected for {pairs} pairs"
+        ),
         title_justify="left",
     )
     for heading in ("test images", "seeds of each model", "noisiest pair", "power", "hours"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli import options
+from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
 
@@ -60,14 +61,14 @@ def report_command(
         name = (folder if folder.is_symlink() else folder.resolve()).name
         page = render_report(folder, REPORTS / name, pictures=pictures, title=title)
         render_index(list_experiments(RUNS), REPORTS)
-        click.echo(f"report: {page}")
+        echo_line(f"report: {page}")
         if blind:
-            click.echo(f"blind comparison: {render_blind_page(folder, page.parent)}")
+            echo_line(f"blind comparison: {render_blind_page(folder, page.parent)}")
         if figures:
             written = save_figures(folder, figures)
-            click.echo(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
+            echo_line(f"figures: {len(written) // 2} as SVG and PNG in {figures}/")
         if pdf:
-            click.echo(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")
+            echo_line(f"pdf: {print_pdf(page, page.with_suffix('.pdf'))}")
     except (ExperimentError, BlindPageError, ChromiumError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -84,4 +85,4 @@ def _keep_title(folder: Path, title: str) -> None:
         write_title(folder, title)
     except OSError as error:
         reason = error.strerror or error
-        click.secho(f"note: this page alone has the title: {folder}: {reason}", fg="yellow", err=True)
+        echo_line(f"note: this page alone has the title: {folder}: {reason}", fg="yellow", err=True)

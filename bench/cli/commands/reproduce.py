@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import json_option, models_from_option, quiet_option
-from masks.image_files import one_line
+from bench.cli.wrapping import echo_line
 
 if TYPE_CHECKING:
     from bench.runner.reproduce import Reproduction
@@ -93,13 +93,13 @@ def _print(done: Reproduction) -> None:
     for number in done.numbers:
         if number.cell != title:
             title = number.cell
-            click.secho(one_line(title), bold=True)
+            echo_line(title, bold=True)
         found = "-" if number.found is None else f"{number.found:.6g}"
-        click.echo(f"  {one_line(number.metric):<14} {number.recorded:>10.6g} {found:>10}  ", nl=False)
-        click.secho(number.verdict, fg=_COLORS[number.verdict], nl=False)
-        click.echo(f" {one_line(number.reason)}" if number.reason else "")
+        echo_line(f"  {number.metric:<14} {number.recorded:>10.6g} {found:>10}  ", nl=False)
+        echo_line(number.verdict, fg=_COLORS[number.verdict], nl=False)
+        echo_line(f" {number.reason}" if number.reason else "")
     counts = {v: sum(n.verdict == v for n in done.numbers) for v in _COLORS}
     counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     word = "reproduced" if done.reproduced else "not reproduced"
-    click.secho(f"{word}: {counted}", fg="green" if done.reproduced else "red", bold=True)
-    click.echo(f"the new experiment: {done.folder}")
+    echo_line(f"{word}: {counted}", fg="green" if done.reproduced else "red", bold=True)
+    echo_line(f"the new experiment: {done.folder}")

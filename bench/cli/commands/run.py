@@ -36,6 +36,7 @@ from bench.cli.options import (
     size_option,
     unreadable_option,
 )
+from bench.cli.wrapping import echo_line
 from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
@@ -442,7 +443,7 @@ def _protocol_options(
     fixed = apply_protocol(protocol, given)
     found = data if data == "faces" else find_source(Path(data)).kind.name
     if found != protocol.data:
-        click.secho(
+        echo_line(
             f"note: the protocol {name} is defined on {protocol.data}, these images are {found}: no published number "
             "is comparable",
             fg="yellow",
@@ -566,7 +567,7 @@ def _print_units(request: Request, gpus: str | None, gpu_price: float | None, *,
             precision=precision,
             flips=request.settings.flips,
             price=gpu_price,
-            on_progress=lambda label: click.echo(f"counting {label}", err=True),
+            on_progress=lambda label: echo_line(f"counting {label}", err=True),
         )
     if as_json:
         listed: dict[str, Any] = {"experiment": prepared.context.store.name, "request": str(path)}
@@ -576,7 +577,7 @@ def _print_units(request: Request, gpus: str | None, gpu_price: float | None, *,
         click.echo(json.dumps(listed, indent=1))
         return
     for unit in units:
-        click.echo(
+        echo_line(
             f"bench work --request {path} --what {unit.key[:12]}  # {unit.name}, {len(unit.cells)} cells"
         )
     if modelled is not None:
@@ -585,21 +586,22 @@ def _print_units(request: Request, gpus: str | None, gpu_price: float | None, *,
 
 def _print_modelled(sweep: Mapping[str, Any]) -> None:
     """Print hours and cost of a sweep."""
-    click.echo(
-        f"\nModelled, not measured, on {sweep['gpu']} in {sweep['precision']}; validation and evaluation come on top:"
+    echo_line("")
+    echo_line(
+        f"Modelled, not measured, on {sweep['gpu']} in {sweep['precision']}; validation and evaluation come on top:"
     )
     width = max([len(row["label"]) for row in sweep["trainings"]], default=0)
     for row in sweep["trainings"]:
-        click.echo(
+        echo_line(
             f"  {row['label']:<{width}}  {row['trainings']:3} trainings of {row['hours_each']:6.2f} hours"
         )
     number = sum(row["trainings"] for row in sweep["trainings"])
-    click.echo(
+    echo_line(
         f"  {number} trainings: {sweep['gpu_hours']:.1f} GPU-hours; {sweep['wall_hours']:.1f} hours on "
         f"{sweep['gpus']} GPUs, one training on each"
     )
     if "price_per_gpu_hour" in sweep:
-        click.echo(
+        echo_line(
             f"  at {sweep['price_per_gpu_hour']:g} per GPU-hour: {sweep['cost_of_hours_used']:,.0f} for the hours "
             f"used, {sweep['cost_of_all_held']:,.0f} with all {sweep['gpus']} held to the end"
         )
@@ -630,5 +632,5 @@ def _assignments(given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             parsed = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             parsed = value
-        options.setdefault(model, {})[field] = parsed
+        options.setdefault(escape_name(model), {})[field] = parsed
     return options

@@ -23,9 +23,10 @@ from bench.cli.options import (
     size_option,
     with_preset,
 )
+from bench.cli.wrapping import echo_line
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
-from masks.image_files import one_line
+from masks.image_files import escape_name
 
 if TYPE_CHECKING:
     from bench.runner.run_folder import RunFolder
@@ -115,6 +116,7 @@ def score_command(
     from masks import registry
     from reports.results.schema import write_rows
 
+    title = scoring.method_label(label, predictions.resolve().name)
     metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
     where = select_device(device).device
     chosen = with_preset(preset, size=size, crop=crop, split=split, test_images=test_images)
@@ -153,12 +155,11 @@ def score_command(
         predictions, images, drawn, ready, where, sets=sets, face_box=dataset.face_box, suffix=suffix
     )
     # On standard error, so that the table alone is on standard output.
-    click.echo(one_line(f"{predictions}: {scored.findings.summary(len(images))}"), err=True)
+    echo_line(f"{predictions}: {scored.findings.summary(len(images))}", err=True)
     for sentence in scored.findings.sentences():
-        click.secho(f"note: {one_line(sentence)}", fg="yellow", err=True)
+        echo_line(f"note: {sentence}", fg="yellow", err=True)
     for name, reason in unavailable.items():
-        click.secho(f"note: {name} is not available: {reason}", fg="yellow", err=True)
-    title = label or predictions.resolve().name
+        echo_line(f"note: {name} is not available: {reason}", fg="yellow", err=True)
     _print(f"{title} on {dataset.title}, mask {named[0]}", len(images), scored, metrics)
     if output is not None:
         try:
@@ -168,21 +169,21 @@ def score_command(
             )
         except OSError as error:
             raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
-        click.echo(f"rows: {output}")
+        echo_line(f"rows: {output}")
     if target is not None:
-        command_line = ("bench", *sys.argv[1:])
+        command_line = ("bench", *map(escape_name, sys.argv[1:]))
         adding.add_external_row(
             target,
             scored,
             images,
             name=title,
-            source=predictions.resolve().name,
+            source=escape_name(predictions.resolve().name),
             command=command_line,
             seed=seed,
         )
         _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
     if dataset.procedural:
-        click.echo("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
+        echo_line("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
     sys.exit(1 if scored.findings.incomplete else 0)
 
 
@@ -209,20 +210,20 @@ def _report(store: RunFolder, *, pictures: bool) -> None:
         raise BenchError(str(error)) from error
     except OSError as error:
         raise DiskError(f"cannot write the report: {error.strerror or error}") from error
-    click.echo(f"added to {store.name}; report: {page}")
+    echo_line(f"added to {store.name}; report: {page}")
 
 
 def _print(heading: str, count: int, scored: ScoredImages, metrics: list[str]) -> None:
     from bench.evaluation.metrics import list_metrics
 
     rows = scored.rows
-    click.secho(f"{one_line(heading)}: {len(rows):,} of {count:,} test images", bold=True)
+    echo_line(f"{heading}: {len(rows):,} of {count:,} test images", bold=True)
     width = max(map(len, metrics))
     for name in metrics:
         info = list_metrics()[name]
         score = scored.sets.get(name)
         value = score.value if score else float(rows[name].mean()) if name in rows else None
         shown = info.format_value(value, missing="n/a")
-        click.echo(f"  {name:<{width}}  {shown:>8}  {info.convention}")
+        echo_line(f"  {name:<{width}}  {shown:>8}  {info.convention}")
     if rows["identical"].any():
-        click.echo(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")
+        echo_line(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")

@@ -9,8 +9,9 @@ import click
 
 from bench.cli import options
 from bench.cli.options import models_from_option, preset_option, size_option
-from bench.cli.wrapping import echo_wrapped
+from bench.cli.wrapping import echo_line, echo_wrapped
 from bench.errors import UsageError
+from masks.image_files import one_line
 
 
 @click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --preset paper")
@@ -45,11 +46,12 @@ def show_command(
     # Built without weights: a model of hundreds of megabytes is shown at once.
     built = shapes_only(entry.model, config, task)
 
-    click.secho(f"{entry.card.label} ({entry.card.name})", bold=True)
+    echo_line(f"{entry.card.label} ({entry.card.name})", bold=True)
     echo_wrapped(entry.card.summary)
-    click.echo(f"{entry.card.paper}\n")
+    echo_line(entry.card.paper)
+    echo_line("")
     for name, layers in built.layer_table().items():
-        click.secho(f"{name} at {size} x {size}", bold=True)
+        echo_line(f"{name} at {size} x {size}", bold=True)
         columns = ["name", "kind", "kernel", "stride", "in", "out", "note"]
         _table(
             columns,
@@ -57,25 +59,25 @@ def show_command(
         )
     for name, network in built.networks.items():
         parameters = sum(p.numel() for p in network.parameters())
-        click.echo(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
+        echo_line(f"{name}: {parameters:,} parameters, {parameters * 4 / 2**20:.1f} MiB of weights")
     if entry.model.trained:
         cost = count_operations(entry.model, config, task, budget)
         echo_wrapped(
             f"generator at {size} x {size}: {cost.multiply_accumulates / 1e9:.2f} G multiply-accumulates per image; "
             f"in training {cost.kept_bytes / 2**20:.1f} MiB per image kept for its gradient (float32)"
         )
-        click.echo()
-        click.secho(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
+        echo_line("")
+        echo_line(f"phases (preset {preset}, {batch_size} images a step)", bold=True)
         rows = []
         for phase in built.phases(budget):
             for trained, spec in phase.optimizers.items():
                 terms = _terms(cost.loss_terms[phase.name, trained], config)
                 rows.append([phase.name, f"{phase.num_steps:,}", trained, spec.describe(), terms])
         _table(["phase", "steps", "network", "optimizer", "loss"], rows)
-    click.secho("config", bold=True)
+    echo_line("config", bold=True)
     _table(["field", "value"], [[k, str(v)] for k, v in entry.model.resolved_config(config, task).items()])
     if entry.model.ambiguities:
-        click.secho("what the publication leaves open, and what departs from it (*)", bold=True)
+        echo_line("what the publication leaves open, and what departs from it (*)", bold=True)
         _table(
             ["topic", "published", "here", "field"],
             [
@@ -83,7 +85,7 @@ def show_command(
                     f"{r.topic}{'*' if r.deviation else ''}",
                     r.published,
                     r.resolved,
-                    r.field.replace(", ", ",\n"),
+                    r.field,
                 ]
                 for r in entry.model.ambiguities
             ],
@@ -111,5 +113,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
         # Names of fields are copied into commands: a narrow terminal breaks sentences instead.
         table.add_column(column, overflow="fold", no_wrap=column == "field")
     for row in rows:
-        table.add_row(*row)
+        # Names of fields stand one to a line.
+        cells = zip(columns, map(one_line, row), strict=True)
+        table.add_row(*(cell.replace(", ", ",\n") if name == "field" else cell for name, cell in cells))
     Console(highlight=False, markup=False).print(table)

@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
+from bench.cli.wrapping import echo_line
 from masks.image_files import one_line
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
             # Of many experiments, one that cannot be read must not hide the others.
             if experiment is not None:
                 raise
-            click.echo(f"error: {one_line(str(error))}", err=True)
+            echo_line(f"error: {error!s}", err=True)
             unreadable += 1
     if as_json:
         plain: list[dict[str, Any]] = [
@@ -68,38 +69,38 @@ def status_command(experiment: str | None, as_json: bool) -> None:
 
 def _list(found: list[RunStatus]) -> None:
     if not found:
-        click.echo("runs/ holds no experiment yet; 'bench run' makes one")
+        echo_line("runs/ holds no experiment yet; 'bench run' makes one")
         return
-    width = max(len(status.name) for status in found)
+    width = max(len(one_line(status.name)) for status in found)
     for status in found:
-        click.echo(f"{status.name:<{width}}  {_summary(status)}  {status.updated}")
+        echo_line(f"{one_line(status.name):<{width}}  {_summary(status)}  {status.updated}")
 
 
 def _show(status: RunStatus) -> None:
     from bench.progress import format_bytes
     from reports.results.schema import EXTERNAL
 
-    click.secho(status.name, bold=True)
-    click.echo(f"  created {status.created}, changed {status.updated}, {format_bytes(status.num_bytes)}")
-    click.echo(f"  {_summary(status)}")
+    echo_line(status.name, bold=True)
+    echo_line(f"  created {status.created}, changed {status.updated}, {format_bytes(status.num_bytes)}")
+    echo_line(f"  {_summary(status)}")
     for state in _ORDER:
         for cell in status.cells:
             if cell["status"] == state and (state != "done"):
                 on = f"{cell['label']} on {cell['mask']}, seed {cell['seed']}"
-                click.secho(
-                    one_line(f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}"),
+                echo_line(
+                    f"  {state:<15}{on}{': ' + cell['reason'] if cell['reason'] else ''}",
                     fg=_COLORS.get(state),
                 )
     for cell in status.cells:
         if cell["train_mask"] == EXTERNAL:
-            click.echo(one_line(f"  {'scored':<15}{cell['label']} on {cell['mask']}"))
+            echo_line(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
-        click.echo(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
+        echo_line(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
     _show_units(status.units)
-    click.echo(f"  report         {status.report or 'not written: bench report ' + status.name}")
+    echo_line(f"  report         {status.report or 'not written: bench report ' + status.name}")
     if any(status.counts[state] for state in ("waiting", "failed", "damaged")):
-        click.echo(f"  continue with  bench run --config runs/{status.name}/config.toml")
+        echo_line(f"  continue with  bench run --config runs/{status.name}/config.toml")
 
 
 def _show_units(units: list[UnitStatus]) -> None:
@@ -109,13 +110,13 @@ def _show_units(units: list[UnitStatus]) -> None:
     if not units:
         return
     counts = {stage: sum(unit.stage == stage for unit in units) for stage in UNIT_STAGES}
-    click.echo(
+    echo_line(
         f"  units          {len(units)}: {', '.join(f'{n} {stage}' for stage, n in counts.items() if n)}"
     )
     for stage in UNIT_STAGES:
         for unit in units:
             if unit.stage == stage != "finished":
-                click.secho(f"    {stage:<13}{one_line(_describe_unit(unit))}", fg=_STAGE_COLORS.get(stage))
+                echo_line(f"    {stage:<13}{_describe_unit(unit)}", fg=_STAGE_COLORS.get(stage))
 
 
 def _describe_unit(unit: UnitStatus) -> str:

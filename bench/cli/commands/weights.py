@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from bench.cli.options import json_option
+from bench.cli.wrapping import echo_line
 from bench.errors import BenchError
 
 
@@ -32,10 +33,10 @@ def list_weights(as_json: bool) -> None:
         click.echo(json.dumps(listed, indent=1))
         return
     for backbone, state in found:
-        click.echo(
+        echo_line(
             f"{backbone.name:<11} {state:<8} {backbone.megabytes:>4} MB  {backbone.needed_by} [{backbone.license}]"
         )
-        click.echo(f"{'':<11} {backbone.file if state != 'missing' else backbone.url}")
+        echo_line(f"{'':<11} {backbone.file if state != 'missing' else backbone.url}")
 
 
 @weights_command.command(epilog="\b\nExamples:\n  bench weights fetch\n  bench weights fetch alexnet vgg16")
@@ -53,8 +54,8 @@ def fetch(names: tuple[str, ...]) -> None:
     for backbone in backbones.select_backbones(names):
         try:
             new = backbones.fetch_backbone(backbone, progress=sys.stderr.isatty())
-            click.echo(f"{backbone.name}: {'fetched to' if new else 'is already cached:'} {backbone.file}")
+            echo_line(f"{backbone.name}: {'fetched to' if new else 'is already cached:'} {backbone.file}")
         except BenchError as error:
             failed = True
-            click.echo(f"failed: {error}", err=True)
+            echo_line(f"failed: {error}", err=True)
     sys.exit(1 if failed else 0)

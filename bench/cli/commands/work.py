@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import models_from_option
+from bench.cli.wrapping import echo_line
 
 
 @click.command(
@@ -77,5 +78,5 @@ def work_command(
         outcome = run_unit(prepared, unit, mixed=mixed, wait_seconds=LOST_SECONDS + HEARTBEAT_SECONDS)
     # Cells of one training usually fail for one reason, which is said once.
     for failure in {failure.reason: failure for failure in outcome.failures.values()}.values():
-        click.echo(f"error: {failure.reason}", err=True)
+        echo_line(f"error: {failure.reason}", err=True)
     sys.exit(0 if outcome.state == "done" else 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench import cli
 from bench.cli import main
 from bench.progress import ConsoleCallbacks
 from masks.image_files import one_line
+from models.template import template_source
+from tests.reports.synthetic import make_experiment
 
 NAMES = ("a\nerror: b", "\x1b[2J\x1b]0;title\x07", "\x9b31m", "[/b] [red]", "\u202egnp.exe", "x\u2028y")
 
@@ -91,3 +98,150 @@ def test_the_table_of_a_run_shows_brackets_as_they_are(
     code, out, err = bench("status", "odd", capsys=capsys)
     assert code == 0, err
     assert_plain(out + err)
+
+
+#: Of folders: all at once, then bytes that are not UTF-8, a line end, a terminal's title, a turn of the direction, and
+#: a sequence of one byte before what looks like a tag.
+FOLDERS = (
+    "caf\udce9\nerror: b\x1b]0;title\x07\u202e\x9b31m[b]",
+    *(
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("caf\udce9", "a\nerror: b", "\x1b]0;title\x07", "\u202egnp", "\x9b31m[b]")
+    ),
+)
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Click takes sequences away where no terminal reads them; on a terminal all that is printed arrives."""
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
+
+
+def assert_plain_but_for_styles(text: str) -> None:
+    assert_plain(re.sub(r"\x1b\[[0-9;]*m", "", text))
+    assert not [line for line in text.splitlines() if line.startswith("error: b")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize("name", FOLDERS)
+def test_commands_show_an_experiment_of_any_name_on_lines_of_their_own(
+    workplace: Path,
+    capsys: pytest.CaptureFixture[str],
+    no_drawings: None,
+    on_a_terminal: None,
+    name: str,
+) -> None:
+    folder = make_experiment(Path("runs"), models=("mean", "linear"), images=4, pictures=2)
+    shutil.copytree(folder, Path("runs") / name)
+    # Weights that 'clean' offers to remove.
+    weights = Path("runs") / name / "trainings" / "x" / "final.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes(b"x")
+    shown = one_line(name).encode("utf-8", "backslashreplace").decode()
+    for words, code, is_named in (
+        (["status"], 0, True),
+        (["status", name], 0, True),
+        (["report", name, "--blind", "--figures", f"figures {name}"], 0, True),
+        (["report", "synthetic"], 0, False),
+        (["compare", name, "synthetic"], 0, True),
+        (["compare", "synthetic", name], 0, True),
+        (["leaderboard", "runs", "--output", f"board {name}.html"], 0, True),
+        (["claims", name], 0, False),
+        (["export", name, "--output", f"table {name}.csv"], 0, True),
+        (["export", name, "--format", "bundle", "--output", f"{name}.zip"], 0, True),
+        (["import", f"{name}.zip", "--name", "again"], 0, False),
+        (["import", f"{name}.zip", "--name", f"again{name}"], 2, False),
+        (["merge", name, "synthetic", "--name", "both"], 0, False),
+        (["init", f"{name}.toml"], 0, True),
+        (["plan", "--pilot", name, "--detect", "0.1"], None, False),
+        (["masks", "verify", name], None, True),
+        (["clean", name, "--checkpoints", "--dry-run"], 0, False),
+        (["status", f"no {name}"], 2, False),
+        (["report", name, name], 2, False),  # an error of click's own
+        (["report", name, f"--{name}"], 2, False),
+    ):
+        left, out, err = bench(*words, capsys=capsys)
+        assert left == code or code is None, (words, out, err)
+        assert "(unexpected: " not in err
+        assert_plain_but_for_styles(out + err)
+        assert not is_named or shown in (out + err).replace("\n", ""), (words, out, err)
+
+
+@pytest.fixture
+def odd_model(workplace: Path) -> list[str]:
+    """Return the options that give a model whose label acts on a terminal."""
+    label = "\x1b]0;title\x07\nerror: b"
+    source = template_source("odd-unet").replace('label="Odd Unet"', f"label={label!r}")
+    assert repr(label) in source
+    Path("odd.py").write_text(source, encoding="utf-8")
+    return ["--models-from", "odd.py"]
+
+
+def assert_shown_plainly(capsys: pytest.CaptureFixture[str], *commands: list[str]) -> None:
+    for words in commands:
+        code, out, err = bench(*words, capsys=capsys)
+        assert code == 0, (words, out, err)
+        assert_plain_but_for_styles(out + err)
+
+
+def test_a_model_of_any_label_is_shown_on_lines_of_its_own(
+    odd_model: list[str], capsys: pytest.CaptureFixture[str], on_a_terminal: None
+) -> None:
+    assert_shown_plainly(capsys, ["show", "odd-unet", *odd_model], ["list", "models", *odd_model])
+
+
+@pytest.mark.long
+def test_results_of_a_model_of_any_label_are_shown_on_lines_of_their_own(
+    odd_model: list[str], capsys: pytest.CaptureFixture[str], on_a_terminal: None
+) -> None:
+    run = ["run", "--models", "odd-unet", "--preset", "smoke", "--size", "32", "--test-images", "1"]
+    run += ["--images-seen", "4", "--name", "odd", *odd_model]
+    assert_shown_plainly(
+        capsys,
+        [*run, "--dry-run"],
+        run,
+        ["status", "odd"],
+        ["report", "odd"],
+        ["compare", "odd", "odd"],
+        ["export-weights", "odd", *odd_model],
+        ["claims", "odd"],
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bars_show_labels_as_what_they_are(name: str) -> None:
+    from rich.console import Console
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=200, color_system=None)
+    with ConsoleCallbacks(console=console) as callbacks:
+        callbacks.training_started(name, 1, 1, 10)
+        callbacks.training_step(name, 1, 10)
+        callbacks.evaluating(name, name, 1, 2)
+        assert callbacks._live is not None
+        callbacks._live.refresh()
+    drawn = screen.getvalue()
+    assert one_line(name)[:10] in drawn
+    # What the display itself moves the cursor with is none of the names' sequences.
+    assert "\nerror: b" not in drawn
+    for sequence in ("\x1b[2J\x1b]0", "\x9b", "\u202e", "\u2028"):
+        assert sequence not in drawn
+
+
+def test_commands_print_by_the_functions_that_escape() -> None:
+    """Else the next command is the next hole; JSON escapes by itself, and a shell's script is nobody's name."""
+    found, calls = [], 0
+    for path in sorted(Path(cli.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and path.name != "wrapping.py":
+                text = ast.unparse(node)
+                if "table.add_row(" in text and "one_line" not in text:
+                    found.append(f"{path.name}: {node.name}")
+            if isinstance(node, ast.Call) and path.name != "wrapping.py":
+                called, printed = ast.unparse(node.func), ast.unparse(node.args[0]) if node.args else ""
+                calls += called in ("echo_line", "echo_wrapped")
+                allowed = ("json.dumps(", "suite.reproduction_as_json(", "complete.source_template")
+                if called in ("click.echo", "click.secho", "print") and not printed.startswith(allowed):
+                    found.append(f"{path.name}:{node.lineno}: {printed}")
+    assert not found
+    assert calls > 100

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 from PIL import Image
 
 from bench.cli import main
+from bench.config import Request
 from bench.data.procedural_faces import render_faces
 from bench.experiments import list_experiments
+from masks.image_files import escape_name
+from models.discovery import find_models, find_user_file
+from models.errors import InvalidModelError
+from models.external_program import load_program
+from models.template import template_source
 from reports.index_page import render_index
+from reports.results.experiment import load_experiment
 from tests.reports.synthetic import make_experiment
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
@@ -66,3 +75,104 @@ def test_an_experiment_that_cannot_be_shown_is_a_line_with_the_reason(
     monkeypatch.setattr("reports.index_page._from_numbers", fail)
     page = render_index(list_experiments(runs), tmp_path / "reports").read_text(encoding="utf-8")
     assert "RuntimeError: not foreseen" in page
+
+
+#: Files of programs and models: Latin-1, Shift-JIS, a folder, and UTF-8 with a real percent sign before Latin-1.
+FILES = [b"caf\xe9.toml", b"\x83e\x83X\x83g.toml", b"d\xe9/a.toml", "weiß 5%".encode() + b"/caf\xe9.toml"]
+
+
+def bench(*words: str, code: int = 0) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == code
+
+
+def test_programs_described_in_files_of_any_name_are_models_like_others(
+    workplace: Path, pictures_dir: Path, no_page: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = "import shutil, sys; shutil.copy(*sys.argv[1:3])"
+    command = [sys.executable, "-S", "-c", copy, "{input}", "{output}", "{mask}"]
+    for place, raw in enumerate(FILES):
+        path = Path(os.fsdecode(raw))
+        path.parent.mkdir(exist_ok=True, parents=True)
+        # A label of the file's own, which is ASCII, saves nothing where the model is named after the file.
+        path.write_text(tomli_w.dumps({"command": command, **({"label": "Own"} if place == 2 else {})}))
+    Path("100%41.toml").write_text(tomli_w.dumps({"command": command}))  # a real percent sign
+    # With and without the suffix.
+    given = [
+        *(f"exec:{os.fsdecode(raw)}" for raw in FILES[:-1]),
+        f"exec:{os.fsdecode(FILES[-1])[:-5]}",
+        "exec:100%41",
+    ]
+    run = ["run", "--data", str(pictures_dir), "--size", "32", "--preset", "smoke", "--mask", "center"]
+    run += ["--test-images", "1", "--name", "odd"]
+    bench(*run, "--models", ",".join(given))
+    experiment = load_experiment(workplace / "runs" / "odd")
+    models = [escape_name(name) for name in given]
+    assert sorted(set(experiment.rows["model"])) == sorted(models)
+    labels = {cell["model"]: cell["label"] for cell in experiment.done()}
+    assert list(labels.values()) == ["caf%E9", "%83e%83X%83g", "Own", "caf%E9", "100%41"]
+    times = {path: path.stat().st_mtime_ns for path in Path("runs/odd/cells").rglob("results.parquet")}
+    assert len(times) == len(given)
+    # The same again in the other spelling, and from the file of options: nothing is left to compute.
+    bench(*run, "--models", ",".join(models))
+    bench("run", "--config", "runs/odd/config.toml", "--allow-code")
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert len(load_experiment(workplace / "runs" / "odd").cells) == len(given)
+    capsys.readouterr()
+
+
+def test_a_model_file_of_any_name_is_used_and_recorded(
+    workplace: Path, pictures_dir: Path, no_page: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(os.fsdecode(b"d\xe9"))
+    folder.mkdir()
+    path = folder / os.fsdecode(b"\x83e.py")
+    path.write_text(template_source("my-unet"))
+    run = ["run", "--data", str(pictures_dir), "--size", "32", "--preset", "smoke", "--mask", "center"]
+    run += ["--test-images", "1", "--images-seen", "4", "--models", "my-unet", "--name", "odd"]
+    bench(*run, "--models-from", str(path))
+    manifest = json.loads((workplace / "runs" / "odd" / "manifest.json").read_text(encoding="utf-8"))
+    assert [options["models-from"] for options in manifest["options"]] == [["d%E9/%83e.py"]]
+    assert [cell["status"] for cell in manifest["cells"]] == ["done"]
+    json.dumps(manifest, ensure_ascii=False).encode()
+    # What is recorded names the file: for the option, for the file of options, and after consent for a reproduction.
+    bench(*run, "--models-from", "d%E9", "--dry-run")
+    assert "1 cell, 1 done" in capsys.readouterr().out
+    bench("run", "--config", "runs/odd/config.toml", "--allow-code")
+    bench("run", "--config", "runs/odd/config.toml", code=2)
+    assert "--models-from d%E9/%83e.py" in capsys.readouterr().err
+    for words in (["check-model", "my-unet", "--size", "32"], ["show", "my-unet"], ["list", "models"]):
+        bench(*words, "--models-from", str(path))
+
+
+def test_a_request_holds_names_that_every_file_can_hold() -> None:
+    raw = "exec:caf\udce9.toml"
+    request = Request(
+        models=(raw, "mean"),
+        masks=("center",),
+        models_from=("d\udce9/m.py",),
+        model_options={raw: {"mode": "image"}},
+    )
+    assert request.models == ("exec:caf%E9.toml", "mean")
+    assert request.models_from == ("d%E9/m.py",)
+    assert request.model_options == {"exec:caf%E9.toml": {"mode": "image"}}
+
+
+def test_a_name_that_exists_as_given_wins_over_what_it_may_be_escaped_from(workplace: Path) -> None:
+    for raw, label in ((b"caf\xe9.toml", "latin"), (b"caf%E9.toml", "percent")):
+        text = tomli_w.dumps({"command": ["x", "{input}", "{mask}", "{output}"], "label": label})
+        Path(os.fsdecode(raw)).write_text(text)
+    assert load_program("exec:caf%E9.toml").card.label == "percent"
+    assert load_program("exec:caf%25E9").card.label == "percent"
+    Path("caf%E9.toml").unlink()
+    assert load_program("exec:caf%E9").card.label == "latin"
+    assert find_user_file(Path("gone%E9")) == Path("gone%E9")
+
+
+def test_a_text_of_a_model_that_is_no_text_is_refused_when_it_is_read(workplace: Path) -> None:
+    source = template_source("my-unet").replace('label="My Unet"', 'label="\\udce9"')
+    assert "udce9" in source
+    Path("my.py").write_text(source)
+    with pytest.raises(InvalidModelError, match=r"my\.py:\d+: .*surrogates not allowed"):
+        find_models([Path("my.py")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bench import api
+from bench.errors import UsageError
 from bench.runner.run_folder import read_manifest
 from reports.results.experiment import load_experiment
 from reports.statistics.paired_differences import paired_differences
@@ -86,6 +89,44 @@ def test_the_row_is_in_table_report_export_and_status_and_decides_nothing(workpl
     composite = pictures.composites[str(external(workplace)[0]["cell"])]
     assert (composite[pictures.mask == 1] == 128).all()
     assert np.array_equal(composite[pictures.mask == 0], pictures.image[pictures.mask == 0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        (b"pr\xe9", "pr%E9"),
+        pytest.param(b"\x83e a\nb\x1b[2J", "%83e a\\nb\\x1b[2J", marks=pytest.mark.long),
+        pytest.param("gr\u202eün".encode(), "gr\\u202eün", marks=pytest.mark.long),
+    ],
+)
+def test_a_folder_of_any_name_is_scored_under_that_name(workplace: Path, folder: bytes, label: str) -> None:
+    name = os.fsdecode(folder)
+    Path("grey").rename(name)
+    settings = load_experiment(workplace / "runs" / "first").manifest
+    alone = ("score", name, "--mask", "center", "--data", settings["data"]["source"])
+    scored = bench(*alone, "--size", str(settings["settings"]["size"]), "--output", f"{name}.parquet")
+    assert scored.exit_code == 0, scored.output
+    assert set(pd.read_parquet(f"{name}.parquet")["label"]) == {label}
+    added = bench("score", name, "--mask", "center", "--into", "first")
+    assert added.exit_code == 0, added.output
+    (cell,) = external(workplace)
+    assert (cell["label"], cell["model"]) == (f"{label} (scored from a folder)", f"external:{label}")
+    # Without half a character that another reader of the file would stop at.
+    text = json.dumps(read_manifest(workplace / "runs" / "first" / "manifest.json"), ensure_ascii=False)
+    assert text.encode().count(label.replace("\\", "\\\\").encode()) > 2
+
+
+@pytest.mark.parametrize("label", ["pr\udce9", "a\nb", "\x1b[2J", "\u202egnp", "x\x9b31m", "\ud800"])
+def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
+    workplace: Path, label: str
+) -> None:
+    said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", label)
+    assert said.startswith("error: --label ")
+    assert "give one line of UTF-8 without control characters" in said
+    assert len(said.strip().splitlines()) == 1
+    with pytest.raises(UsageError, match="one line of UTF-8"):
+        api.score(lambda image, mask: image, data="nowhere", label=label)
 
 
 @pytest.mark.long
