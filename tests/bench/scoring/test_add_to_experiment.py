@@ -105,9 +105,9 @@ def test_a_folder_of_any_name_is_scored_under_that_name(workplace: Path, folder:
     Path("grey").rename(name)
     settings = load_experiment(workplace / "runs" / "first").manifest
     alone = ("score", name, "--mask", "center", "--data", settings["data"]["source"])
-    scored = bench(*alone, "--size", str(settings["settings"]["size"]), "--output", f"{name}.parquet")
+    scored = bench(*alone, "--size", str(settings["settings"]["size"]), "--output", "alone.parquet")
     assert scored.exit_code == 0, scored.output
-    assert set(pd.read_parquet(f"{name}.parquet")["label"]) == {label}
+    assert set(pd.read_parquet("alone.parquet")["label"]) == {label}
     added = bench("score", name, "--mask", "center", "--into", "first")
     assert added.exit_code == 0, added.output
     (cell,) = external(workplace)
@@ -122,7 +122,7 @@ def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
     workplace: Path, label: str
 ) -> None:
     said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", label)
-    assert said.startswith("error: --label ")
+    assert said.startswith("--label ")
     assert "give one line of UTF-8 without control characters" in said
     assert len(said.strip().splitlines()) == 1
     with pytest.raises(UsageError, match="one line of UTF-8"):
