@@ -150,7 +150,7 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except click.ClickException as error:
         # Click's own line ends are in its lists of choices alone.
         if not isinstance(error, click.MissingParameter):
-            error.message = one_line(error.message)
+            vars(error).update(message=one_line(error.message))
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, TerminatedError) as stop:

@@ -202,7 +202,7 @@ def test_every_link_leads_to_its_page_whatever_the_folder_is_called(tmp_path: Pa
     (reports / os.fsdecode(b"stray\xe9")).mkdir()
     shutil.copytree(folder, runs / os.fsdecode(name + b"2"))
     for _ in range(2):  # the second time, lines are kept ones
-        text = render_index(runs, reports).read_text(encoding="utf-8")
+        text = render_index(list_experiments(runs), reports).read_text(encoding="utf-8")
         links = {unquote_to_bytes(link) for link in re.findall(r'href="([^"#]+/index\.html)"', text)}
         assert links == {page + b"/index.html" for page in pages}
         assert all((reports / os.fsdecode(link)).is_file() for link in links)
