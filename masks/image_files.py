@@ -36,8 +36,8 @@ IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 #: Flag of a member of a zip whose name is UTF-8, and the systems whose names are bytes: Unix and macOS.
 _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
-#: Control characters, ends of lines, and what turns the direction of writing.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Control characters, ends of lines, what turns the direction of writing, and bytes of names that are not UTF-8.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Folders that operating systems and file servers make beside images: not hidden by a leading dot, and never somebody's
 #: images, but thumbnails of them, deleted ones, and earlier states of the same folder.
 _LITTER = frozenset(
@@ -162,8 +162,8 @@ def one_line(text: str) -> str:
     Names of files and labels may hold line ends, which would look like messages of this program, and sequences that
     clear a terminal or turn the direction of writing. For showing only: ids and paths stay as they are.
 
-    >>> one_line("a\\nb\\x1b[2J.png"), one_line("über 漢字.png")
-    ('a\\\\nb\\\\x1b[2J.png', 'über 漢字.png')
+    >>> one_line("a\\nb\\x1b[2J.png"), one_line("caf\\udce9"), one_line("über 漢字.png")
+    ('a\\\\nb\\\\x1b[2J.png', 'caf\\\\udce9', 'über 漢字.png')
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

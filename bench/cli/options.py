@@ -339,7 +339,9 @@ def complete_masks(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     # Only the name after the last comma is being typed; the shell replaces the whole word.
     before, comma, last = incomplete.rpartition(",")
-    return [CompletionItem(before + comma + name) for name in dict.fromkeys(names) if name.startswith(last)]
+    # The shell reads a line of UTF-8 for each; what is none would end the key's answer, or be two names.
+    fitting = (name for name in dict.fromkeys(names) if name.startswith(last) and one_line(name) == name)
+    return [CompletionItem(before + comma + name) for name in fitting]
 
 
 # A command whose ``--help`` shows its options under headings.

@@ -177,7 +177,7 @@ def score_command(
             scored,
             images,
             name=title,
-            source=escape_name(predictions.resolve().name),
+            source=scoring.method_label(None, predictions.resolve().name),
             command=command_line,
             seed=seed,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from bench import cli
@@ -137,7 +138,7 @@ def test_commands_show_an_experiment_of_any_name_on_lines_of_their_own(
     weights = Path("runs") / name / "trainings" / "x" / "final.pt"
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"x")
-    shown = one_line(name).encode("utf-8", "backslashreplace").decode()
+    shown = one_line(name)
     for words, code, is_named in (
         (["status"], 0, True),
         (["status", name], 0, True),
@@ -226,6 +227,20 @@ def test_bars_show_labels_as_what_they_are(name: str) -> None:
     assert "\nerror: b" not in drawn
     for sequence in ("\x1b[2J\x1b]0", "\x9b", "\u202e", "\u2028"):
         assert sequence not in drawn
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_completion_offers_names_that_a_shell_can_read(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_experiment(Path("runs"), models=("mean",), images=2, pictures=0)
+    for name in ("caf\udce9", "a\nplain,b", "\x1b[2J", "über"):
+        shutil.copytree(folder, Path("runs") / name)
+    monkeypatch.setenv("_BENCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "bench report ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    told = CliRunner().invoke(cli.cli, prog_name="bench", env={})
+    assert told.output.split() == ["plain,synthetic", "plain,über"]
 
 
 def test_commands_print_by_the_functions_that_escape() -> None:
