@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
-from bench.runner.cell_entries import machines_of
+from bench.runner.cell_entries import machines_of, refuse_shared_labels
 from bench.runner.manifest_writer import ATTRIBUTES_SHA256
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from bench.runner.unpublished import unpublished_experiment
@@ -98,6 +98,7 @@ def merge_experiments(
     parts = [_parts_of(experiment) for experiment in experiments]
     chosen = _choose_cells(experiments)
     manifest = _joined_manifest(experiments, _cells_with_parts(chosen, parts), name)
+    refuse_shared_labels((cell["model"], cell["label"]) for cell in manifest["cells"])
     manifest["merged"] = [part for of in parts for part in of]
     for cell in manifest["cells"]:
         if cell["training"] and tuning and cell["model"] in tuning:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.data import ImageSet
+from bench.errors import UsageError
 from bench.evaluation.evaluator import identities_of
 from bench.evaluation.feature_sets import SetScore
 from bench.evaluation.stochastic_samples import SampleSpread, expected_inside
@@ -140,6 +141,24 @@ def replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     # "-" is what a cell without a training says; see the note at Manifest.add.
     unknown = any(c["status"] == "failed" and c["train_mask"] == "-" for c in (new, old))
     return same and (unknown or new["train_mask"] == old["train_mask"])
+
+
+def refuse_shared_labels(methods: Iterable[tuple[str, str]]) -> None:
+    """Refuse two models under one label, by which tables and figures tell methods apart.
+
+    Args:
+        methods: model and label of each cell.
+
+    Raises:
+        UsageError: with both models.
+    """
+    models: dict[str, str] = {}
+    for model, label in methods:
+        if models.setdefault(label, model) != model:
+            raise UsageError(
+                f"two models are called {label!r}: {models[label]} and {model}; give one of them another label (in its "
+                "@register, or as 'label' in the file of its program)"
+            )
 
 
 def evaluated_where(entry: Mapping[str, Any]) -> dict[str, Any]:

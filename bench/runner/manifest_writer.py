@@ -19,7 +19,7 @@ from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import find_protocol
-from bench.runner.cell_entries import machines_of, replaces
+from bench.runner.cell_entries import machines_of, refuse_shared_labels, replaces
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
 from bench.runner.plan import Plan
@@ -163,7 +163,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
     A manifest that is damaged or missing is rebuilt from the cells.
 
     Raises:
-        UsageError: the folder holds results of another set-up.
+        UsageError: the folder holds results of another set-up, or two models have one label.
     """
     context = prepared.context
     store, request = context.store, context.request
@@ -175,16 +175,19 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "precision": context.precision,
         "pictures": request.pictures,
     }
+    methods = [(cell.model, cell.label) for cell in prepared.plan.cells]
     if old is not None:
         if differing := _differing(old, context):
             raise UsageError(
                 f"{store.folder} holds results of another set-up ({', '.join(differing)} differ); "
                 "give another --name"
             )
+        methods += [(cell["model"], cell["label"]) for cell in old["cells"]]
         # Settings of the last command alone would hide models and masks that earlier ones have added.
         for kind in ("models", "masks"):  # what the cells hold, whichever command added them
             held = [cell[kind[:-1]] for cell in old["cells"] if cell["train_mask"] != EXTERNAL]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
+    refuse_shared_labels(methods)
     options = {**request.options, "name": store.name} if request.options else {}
     before = old or {}
     command = list(request.command)

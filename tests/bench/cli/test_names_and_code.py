@@ -105,6 +105,21 @@ def test_a_model_file_that_ends_the_program_is_a_broken_model(workplace: Path, e
     assert "it ends the program while it is imported" in checked.stderr
 
 
+def test_two_models_under_one_label_are_refused_before_training(workplace: Path, pictures_dir: Path) -> None:
+    """In one command, or where a later one would add the second: tables tell methods apart by their labels."""
+    for name, label in (("a", "Mine"), ("b", "Mine"), ("c", "Mean pixel")):
+        Path(f"{name}.toml").write_text(
+            f"command = ['cp', '{{input}}', '{{output}}', '{{mask}}']\nmode = 'image'\nlabel = '{label}'\n"
+        )
+    common = ("--mask", "center", "--data", str(pictures_dir), "--preset", "smoke", "--size", "32", "--quiet")
+    for models in ("exec:a.toml,exec:b.toml", "mean,exec:c"):
+        said = error_of("run", "--models", models, *common)
+        assert "two models are called" in said
+        assert f"{' and '.join(models.split(','))}; give one of them another label" in said
+    assert bench("run", "--models", "mean", *common, "--name", "x").exit_code == 0
+    assert "exec:c and mean" in error_of("run", "--models", "exec:c", *common, "--name", "x")
+
+
 def test_a_config_file_runs_no_code_unasked(workplace: Path) -> None:
     Path("unet.py").write_text(
         template_source("test-unet") + "from pathlib import Path\nPath('ran').touch()\n"

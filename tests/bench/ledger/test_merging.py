@@ -82,6 +82,19 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "runs").glob("*"))
 
 
+def test_two_models_under_one_label_are_not_joined(tmp_path: Path) -> None:
+    one = make_experiment(tmp_path, name="one", models=("mgs-iim",), **CELEBA)  # type: ignore[arg-type]
+    other = make_experiment(tmp_path, name="other", models=("glcic",), **CELEBA)  # type: ignore[arg-type]
+    manifest = json.loads((other / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["label"] = "MGS-IIM"
+        results = other / cell["folder"] / "results.parquet"
+        write_rows(read_rows(results).assign(label="MGS-IIM"), results)
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="two models are called 'MGS-IIM': mgs-iim and glcic"):
+        merge_experiments([one, other], "all", runs=tmp_path / "runs")
+
+
 def test_words_for_one_split_and_training_masks_of_their_own_are_no_difference(tmp_path: Path) -> None:
     """What a split came to is in the fingerprint of the images, and the training mask in every cell."""
     folders = []
