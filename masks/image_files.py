@@ -37,7 +37,9 @@ IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
 #: Control characters, ends of lines, what turns the direction of writing, and bytes of names that are not UTF-8.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 #: Folders that operating systems and file servers make beside images: not hidden by a leading dot, and never somebody's
 #: images, but thumbnails of them, deleted ones, and earlier states of the same folder.
 _LITTER = frozenset(
@@ -174,9 +176,10 @@ def resolve_path(name: str) -> Path:
     # A name that exists as given wins: files may have a real percent sign. lexists, so
     # that a broken link counts as a name.
     if "%" in name and not os.path.lexists(path):
-        raw = Path(os.fsdecode(unquote_to_bytes(name))).expanduser()
-        if os.path.lexists(raw):
-            return raw
+        raw = os.fsdecode(unquote_to_bytes(name))
+        # Other percent signs are a name's own: nothing but bytes that are not UTF-8 is written so.
+        if escape_name(raw) != raw and os.path.lexists(Path(raw).expanduser()):
+            return Path(raw).expanduser()
     return path
 
 

@@ -101,12 +101,28 @@ def find_user_file(given: Path) -> Path:
     """Return the path of a user's file, given as it is or with bytes that are not UTF-8 percent-encoded.
 
     Manifests, rows and commands hold such names in the second way.
+
+    Raises:
+        InvalidModelError: there are two files, one of each name: the wrong one would be run.
     """
-    # A name that exists as given wins: files may have a real percent sign.
-    if "%" in str(given) and not os.path.lexists(given):
-        raw = Path(os.fsdecode(unquote_to_bytes(os.fsencode(given))))
-        return raw if os.path.lexists(raw) else given
-    return given
+    raw = Path(os.fsdecode(unquote_to_bytes(os.fsencode(given))))
+    # Other percent signs are a file's own.
+    written_so = "%" in str(given) and _is_utf8(given) and not _is_utf8(raw)
+    if not written_so or not os.path.lexists(raw):
+        return given
+    if os.path.lexists(given):
+        raise InvalidModelError(
+            f"{given}: a file is called so, and another, whose name is not UTF-8, is written so; rename one of them"
+        )
+    return raw
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_cards(path: Path) -> list[ModelCard]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from reports.statistics.summary import (
     summarize_distribution_metrics,
 )
 
+#: A number as programs write it.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -51,8 +54,8 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
     A cell that a spreadsheet would take for a formula is preceded by an apostrophe.
 
     Examples:
-        >>> as_csv([["image", "psnr_db"], ["=cmd|A1", "-1.5"]])
-        "image,psnr_db\\n'=cmd|A1,-1.5\\n"
+        >>> as_csv([["image", "psnr_db"], ["=cmd|A1", "-1.5"], ["-1+2", "-1e-5"]])
+        "image,psnr_db\\n'=cmd|A1,-1.5\\n'-1+2,-1e-5\\n"
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -109,9 +112,8 @@ def looks_like_formula(cell: str) -> bool:
 
 
 def _harmless(cell: str) -> str:
-    is_number = cell.replace(".", "", 1).replace("-", "", 2).replace("+", "", 1).replace("e", "", 1).isdigit()
     # Negative numbers begin like a formula, and must stay numbers.
-    return "'" + cell if looks_like_formula(cell) and not is_number else cell
+    return "'" + cell if looks_like_formula(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def _markdown(cell: str) -> str:

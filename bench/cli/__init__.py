@@ -148,8 +148,8 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except SystemExit as leaving:  # a command that has its own exit code
         code = leaving.code
     except click.ClickException as error:
-        # Click's own line ends are in its lists of choices alone.
-        if not isinstance(error, click.MissingParameter):
+        # Click's own line ends are in its lists of choices, and in the help of a command without its words.
+        if not isinstance(error, click.MissingParameter) and type(error).__name__ != "NoArgsIsHelpError":
             vars(error).update(message=one_line(error.message))
         error.show()
         return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,7 +39,7 @@ def import_experiment(paths: Sequence[Path], *, name: str | None = None, runs: P
     # The name is checked although it is in the manifest, which may come from anybody: it becomes a folder's.
     name = check_name(name or kept.manifest["experiment"])
     target = runs / name
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"{target} exists; give another --name")
     # Folders are the manifest's words too, and must not lead outside of the experiment.
     _check_folders(kept.manifest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def merge_experiments(
         UsageError: an experiment cannot be read, they do not fit together, or there is one of that name.
     """
     target = runs / check_name(name)
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"{target} exists; give another --name")
     try:
         experiments = [load_experiment(folder) for folder in folders]

@@ -22,7 +22,7 @@ from bench.protocols import find_protocol
 from bench.runner.cell_entries import machines_of, refuse_shared_labels, replaces
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
-from bench.runner.plan import Plan
+from bench.runner.plan import Plan, train_mask_names
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import (
     DamagedManifestError,
@@ -213,6 +213,8 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
     protocol = find_protocol(request.protocol).as_record() if request.protocol else before.get("protocol")
     if protocol:
         value["protocol"] = protocol
+    if notes := {**before.get("training_masks", {}), **_training_mask_notes(prepared.plan, settings["size"])}:
+        value["training_masks"] = notes
     # Only now, when the set-up has been found to be the same: nothing of another experiment is overwritten.
     store.write_manifest(value)
     if options:
@@ -220,6 +222,13 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         text = options_as_toml(options, title)
         atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return Manifest(store, value, None if context.elsewhere else context.where)
+
+
+def _training_mask_notes(plan: Plan, size: int) -> dict[str, list[str]]:
+    """Return what folders of training masks hold and do not use, where there is any."""
+    names = {name for cell in plan.cells if cell.trained for name in train_mask_names(cell.train_mask)}
+    notes = {name: masks.folder.folder_notes(name, size) for name in sorted(names)}
+    return {name: of for name, of in notes.items() if of}
 
 
 def cell_setup(context: RunContext) -> dict[str, Any]:

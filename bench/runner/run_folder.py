@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, DiskError, UsageError
 from bench.runner.ownership import OwnedElsewhereError, Owner, Ownership, read_owner
+from masks.image_files import is_hidden
 from reports.results import atomic_io
 from reports.results import manifest as manifests
 from reports.results.regular_file import read_bytes, read_text
@@ -51,6 +52,10 @@ def check_name(name: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", name) or name in _RESERVED:
         raise UsageError(f"--name {name!r}: give letters, digits, '.', '-', '_' or '+' (at most 100)")
+    if is_hidden(name):
+        raise UsageError(
+            f"--name {name!r}: systems call folders so, which no list of experiments shows; give another"
+        )
     return name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -155,6 +156,9 @@ def method_label(label: str | None, own_name: str) -> str:
     # A name of a folder may be what it is; one that somebody chooses is refused before anything is computed.
     if label and label != plain:
         raise UsageError(f"--label {plain}: give one line of UTF-8 without control characters")
+    # Spaces, and characters of no width.
+    if label and all(unicodedata.category(character)[0] in "ZC" for character in label):
+        raise UsageError(f"--label {label!r}: nothing of it can be seen; give a name")
     return plain
 
 

@@ -132,6 +132,7 @@ _MANIFEST = _Table(
         "updated": str, "command": _TEXTS, "commands": _ListOf(_TEXTS), "options": _ListOf(dict),
         "software": dict, "hardware": dict, "commit": _MAYBE_TEXT, "planned": _ListOf(_PLANNED),
         "protocol": _PROTOCOL, "computed_by": str, "merged": _ListOf(_PART),
+        "training_masks": _MapOf(_TEXTS),
     },
 )  # fmt: skip
 

@@ -64,6 +64,7 @@ def build_setup(context: ReportContext) -> dict[str, Any]:
         "duplicates": data.get("duplicates"),
         "leak": build_identity_leak(context),
         "masks": [_mask(context, name, about) for name, about in m["masks"].items()],
+        "training_masks": sorted(m.get("training_masks", {}).items()),
         "software": sorted(m.get("software", {}).items()),
         "hardware": [
             (HARDWARE_NAMES.get(k, k), plain_value(v))

@@ -122,6 +122,25 @@ def test_a_run_keeps_what_of_its_masks_is_not_used(
     masks = json.loads(Path("runs/kept/manifest.json").read_text())["masks"]
     assert masks["files:openings"]["notes"] == [said]
     assert "notes" not in masks["center"]
+    # Masks that are trained on are not among those that are evaluated.
+    words = ["run", "--models", "pconv", "--mask", "center", "--train-mask", "files:openings"]
+    words += ["--data", str(pictures_dir)]
+    words += [
+        "--size",
+        "32",
+        "--preset",
+        "smoke",
+        "--images-seen",
+        "4",
+        "--test-images",
+        "2",
+        "--name",
+        "trained",
+    ]
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(words)
+    trained = json.loads(Path("runs/trained/manifest.json").read_text())
+    assert trained["training_masks"] == {"files:openings": [said]}
 
 
 @pytest.mark.filterwarnings("default::masks.folder.PolarityWarning")

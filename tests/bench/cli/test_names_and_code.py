@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from bench.cli import COMMANDS, SECTIONS, cli
+from bench.cli import COMMANDS, SECTIONS, cli, main
 from bench.cli.commands.run import run_command
 from bench.cli.options import ALIASES, with_own_names
 from bench.errors import UsageError
@@ -71,7 +71,9 @@ def test_help_and_lists_fit_the_terminal(columns: int, monkeypatch: pytest.Monke
         assert max(map(len, output.splitlines())) <= columns, words
 
 
-@pytest.mark.parametrize("name", ["a/b", "a b", "../a", "", "-a", "x" * 101, "results"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "a b", "../a", "", "-a", "x" * 101, "results", "recycled", "RECYCLER", "lost+found"]
+)
 def test_a_name_is_checked_before_anything_is_read(workplace: Path, name: str) -> None:
     message = error_of("run", "--data", "no/such/folder", "--name", name)
     assert message.startswith(f"--name {name!r}")
@@ -103,6 +105,19 @@ def test_a_model_file_that_ends_the_program_is_a_broken_model(workplace: Path, e
     checked = bench("list", "models", "--check", "--models-from", "unet.py")
     assert checked.exit_code == 1
     assert "it ends the program while it is imported" in checked.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["data"], ["masks"], ["weights"]])
+def test_a_group_without_its_command_prints_its_help(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    told = capsys.readouterr()
+    lines = (told.out + told.err).splitlines()
+    assert lines[0].startswith(" ".join(["Usage: bench", *words]))
+    assert len(lines) > 5
+    assert "\\n" not in told.out + told.err
 
 
 def test_two_models_under_one_label_are_refused_before_training(workplace: Path, pictures_dir: Path) -> None:

@@ -332,7 +332,7 @@ def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) ->
 
     (path,) = folder.glob("cells/*/results.parquet")
     rows = read_rows(path)
-    starts = ("=", "+", "-", "@", "  =", "\uff1d", "'=", "''+", "\t")
+    starts = ("=", "+", "-", "@", "  =", "\uff1d", "'=", "''+", "\t", "-1+2", "+-1", "-1")
     ids = [f"{starts[i % len(starts)]}cmd|{i:03d}.png" for i in range(len(rows))]
     write_rows(rows.assign(image_id=ids), path)
     experiment = load_experiment(folder)

@@ -16,13 +16,14 @@ from bench.cli import main
 from bench.config import Request
 from bench.data.procedural_faces import render_faces
 from bench.experiments import list_experiments
-from masks.image_files import escape_name
+from masks.image_files import escape_name, resolve_path
 from models.discovery import find_models, find_user_file
 from models.errors import InvalidModelError
 from models.external_program import load_program
 from models.template import template_source
 from reports.index_page import render_index
 from reports.results.experiment import load_experiment
+from tests.bench.cli.test_cli import error_of
 from tests.reports.synthetic import make_experiment
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
@@ -159,13 +160,16 @@ def test_a_request_holds_names_that_every_file_can_hold() -> None:
     assert request.model_options == {"exec:caf%E9.toml": {"mode": "image"}}
 
 
-def test_a_name_that_exists_as_given_wins_over_what_it_may_be_escaped_from(workplace: Path) -> None:
+def test_of_two_programs_that_one_text_may_name_none_is_taken(workplace: Path) -> None:
     for raw, label in ((b"caf\xe9.toml", "latin"), (b"caf%E9.toml", "percent")):
         text = tomli_w.dumps({"command": ["x", "{input}", "{mask}", "{output}"], "label": label})
         Path(os.fsdecode(raw)).write_text(text)
+    with pytest.raises(InvalidModelError, match="rename one of them"):
+        load_program("exec:caf%E9.toml")
+    Path(os.fsdecode(b"caf\xe9.toml")).rename("away")
     assert load_program("exec:caf%E9.toml").card.label == "percent"
-    assert load_program("exec:caf%25E9").card.label == "percent"
     Path("caf%E9.toml").unlink()
+    Path("away").rename(os.fsdecode(b"caf\xe9.toml"))
     assert load_program("exec:caf%E9").card.label == "latin"
     assert find_user_file(Path("gone%E9")) == Path("gone%E9")
 
@@ -176,3 +180,29 @@ def test_a_text_of_a_model_that_is_no_text_is_refused_when_it_is_read(workplace:
     Path("my.py").write_text(source)
     with pytest.raises(InvalidModelError, match=r"my\.py:\d+: .*surrogates not allowed"):
         find_models([Path("my.py")])
+
+
+@pytest.mark.parametrize("name", [b"n\xe9t.py", b"100%-\xe9.py"])
+def test_of_two_files_that_one_text_may_name_none_is_run(workplace: Path, name: bytes) -> None:
+    """A file called ``n%E9t.py``, and one whose name is not UTF-8 and is written so."""
+    raw = Path(os.fsdecode(name))
+    literal = Path(escape_name(str(raw)))
+    raw.write_text(template_source("my-unet"))
+    assert find_user_file(literal) == raw
+    literal.write_text("from pathlib import Path\nPath('ran').touch()\n")
+    assert find_user_file(raw) == raw
+    with pytest.raises(InvalidModelError, match="rename one of them"):
+        find_user_file(literal)
+    said = error_of(
+        "run", "--models", "my-unet", "--models-from", str(raw), "--data", "faces", "--preset", "smoke"
+    )
+    assert "rename one of them" in said
+    assert not Path("ran").exists()
+
+
+def test_only_bytes_that_are_no_utf8_are_written_with_percent_signs(workplace: Path) -> None:
+    Path("my prog.toml").write_text("command = ['touch', 'ran', '{input}', '{mask}', '{output}']\n")
+    assert find_user_file(Path("my%20prog.toml")) == Path("my%20prog.toml")
+    assert resolve_path("my%20prog.toml") == Path("my%20prog.toml")
+    assert "my%20prog.toml" in error_of("run", "--models", "exec:my%20prog.toml", "--preset", "smoke")
+    assert not Path("ran").exists()

@@ -117,7 +117,9 @@ def test_a_folder_of_any_name_is_scored_under_that_name(workplace: Path, folder:
     assert text.encode().count(label.replace("\\", "\\\\").encode()) > 2
 
 
-@pytest.mark.parametrize("label", ["pr\udce9", "a\nb", "\x1b[2J", "\u202egnp", "x\x9b31m", "\ud800"])
+@pytest.mark.parametrize(
+    "label", ["pr\udce9", "a\nb", "\x1b[2J", "\u202egnp", "\u061cgnp", "x\x9b31m", "\ud800"]
+)
 def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
     workplace: Path, label: str
 ) -> None:
@@ -127,6 +129,12 @@ def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
     assert len(said.strip().splitlines()) == 1
     with pytest.raises(UsageError, match="one line of UTF-8"):
         api.score(lambda image, mask: image, data="nowhere", label=label)
+
+
+@pytest.mark.parametrize("label", ["  ", "\u200b", "\u00a0\u2003"])
+def test_a_label_of_which_nothing_can_be_seen_is_refused(workplace: Path, label: str) -> None:
+    said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", label)
+    assert "nothing of it can be seen; give a name" in said
 
 
 @pytest.mark.long
