@@ -12,7 +12,7 @@ from bench.runner.plan import Cell, TrainingPlan
 from bench.training.device import Compute
 
 #: Share of the measured matrix rate that a training step reaches (measured: 0.3 to 0.7), and inference.
-_TRAINING_SHARE, _INFERENCE_SHARE = 0.4, 0.4
+_TRAINING_SHARE, _INFERENCE_SHARE = 0.5, 0.4
 #: The same of the large matrix products and factorizations of a fitted baseline.
 _FIT_SHARE = 0.6
 #: Seconds per image for metrics at 64 px on one CPU, growing with the area.
