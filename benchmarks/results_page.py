@@ -14,7 +14,7 @@ only. Kinds of block:
 - ``findings``: the opening of the report;
 - ``bar``: which models of the first experiment clear the best baseline of the second, which may be the same, by metric,
   as ``NAME, NAME``;
-- ``claims``: what ``bench claims NAME`` prints;
+- ``claims``: a table of the verdicts, and, folded, what ``bench claims NAME`` prints;
 - ``cost``: seconds of every training.
 """
 
@@ -40,6 +40,7 @@ from reports.export import as_markdown, readable_summary
 from reports.page import with_minus_signs
 from reports.results.experiment import Experiment, load_experiment
 from reports.sections.headline import headline_sentences
+from reports.sections.verdicts import build_verdicts
 from reports.statistics.ranking import compare_with_baseline, describe_clearance
 
 ROOT = Path(__file__).parents[1]
@@ -122,10 +123,27 @@ def render_bar(names: str) -> str:
 
 
 def render_claims(name: str) -> str:
-    """Return what ``bench claims`` prints of the kept evidence."""
-    result = CliRunner().invoke(claims_command, [str(kept_folder(name))], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return f"```text\n{result.output}```\n"
+    """Tabulate the verdicts on the kept evidence; what ``bench claims`` prints of it stands folded below."""
+    printed = CliRunner().invoke(claims_command, [str(kept_folder(name))], catch_exceptions=False)
+    assert printed.exit_code == 0, printed.output
+    context = ReportContext(kept_experiment(name), embed_images=False)
+    view = build_verdicts(context)
+    lines = [["claim", "verdict", "what was found, and what is lacking"]]
+    for verdict in context.verdicts:
+        claim, leaning = verdict.claim, f", {verdict.leaning} it" if verdict.outcome == "indicative" else ""
+        evidence = view["evidence"][claim.key]
+        # Those of one metric; a claim on all conventions of SSIM has a dozen and more.
+        several = [f"{relation}: {reason}" for relation, metric, reason in evidence if not metric]
+        found = "<br>".join([view["reasons"][claim.key], *several])
+        lines.append([f"{claim.statement}<br>{claim.source}", f"**{verdict.outcome}**{leaning}", found])
+    # Cells are escaped as text; these two are meant.
+    table = as_markdown(lines, "lll").replace(r"\<br\>", "<br>").replace(r"\*\*", "**")
+    return (
+        f"Every verdict carries these departures from the paper's set-up: {'; '.join(view['shortfalls'])}.\n\n"
+        f"{with_minus_signs(table)}\n"
+        '<details markdown="1">\n<summary>Every comparison, as <code>bench claims</code> prints it</summary>\n\n'
+        f"```text\n{printed.output}```\n\n</details>\n"
+    )
 
 
 def render_cost(name: str) -> str:
