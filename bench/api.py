@@ -195,7 +195,7 @@ def run(
     with _usage_errors():
         request = Request(
             models=expand_model_names(_names(models), models_from),
-            masks=tuple(resolve_mask_names(_names(masks))),
+            masks=_resolve_masks(_names(masks)),
             data=str(data),
             settings=config,
             model_options=model_options or {},
@@ -259,7 +259,7 @@ def score(
     from bench.scoring.score_methods import score_folder, score_function
 
     _, config = _resolve(preset, settings)
-    chosen = tuple(resolve_mask_names(_names(masks)))
+    chosen = _resolve_masks(_names(masks))
     where = method if callable(method) else Path(method)
     own_name = getattr(method, "__name__", type(method).__name__) if callable(method) else Path(method).name
     shown = method_label(label, str(own_name))
@@ -407,7 +407,7 @@ def masks(
             {"summary": [i.summary for i in infos], "source": [i.source for i in infos]},
             index=pd.Index([i.name for i in infos], name="mask"),
         )
-    (name,) = resolve_mask_names([name])
+    (name,) = _resolve_masks([name])
     named = list(ids) if ids is not None else [f"preview-{i}" for i in range(count)]
     try:
         return draw_masks(name, named, size, base_seed=seed).astype(bool)
@@ -492,6 +492,14 @@ def _resolve(preset: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], 
     if "test_images" in plain and plain["test_images"] is None:  # all, which is not the preset's
         config = dataclasses.replace(config, test_images=None)
     return plain, config
+
+
+def _resolve_masks(names: Sequence[str]) -> tuple[str, ...]:
+    from masks.folder import load_folder
+
+    # A session may have read a folder of masks before they changed, or one of the same name in another place.
+    load_folder.cache_clear()
+    return tuple(resolve_mask_names(names))
 
 
 def _names(given: Names) -> tuple[str, ...]:

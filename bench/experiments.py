@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
-from masks.image_files import is_hidden
+from masks.image_files import is_hidden, real_path
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment
@@ -27,7 +27,7 @@ def list_experiments(runs: Path, holding: Sequence[str] = ("manifest.json",)) ->
     shown = [folder for folder in found if not is_hidden(folder.name)]
     by_place: dict[Path, Path] = {}
     for folder in sorted(shown, key=lambda folder: (folder.is_symlink(), folder)):
-        by_place.setdefault(folder.resolve(), folder)
+        by_place.setdefault(real_path(folder), folder)
     return sorted(by_place.values())
 
 

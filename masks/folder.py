@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from masks import seeding
-from masks.image_files import IMAGE_FORMATS, escape_name, find_files, resolve_path
+from masks.image_files import IMAGE_FORMATS, escape_name, find_files, path_of_id, resolve_path
 
 PREFIX = "files:"
 MANIFEST = "manifest.json"
@@ -141,8 +141,9 @@ def draw_from_folder(name: str, ids: Sequence[str], size: int, base_seed: int, s
             the images only.
     """
     found = _load(name, size)
-    positions, _ = _pair(name, found, ids)
-    if positions is None or stream == "training":
+    # Training draws by digest whatever the names: the folder is for the images that are evaluated.
+    positions = None if stream == "training" else _pair(name, found, ids)[0]
+    if positions is None:
         # The size is no part of this key: an image keeps its mask file at every size.
         draws = seeding.raw_bits("files", ids, 1, version=VERSION, size=0, base_seed=base_seed, stream=stream)
         positions = seeding.random_integer(draws[:, 0], 0, len(found.masks)).tolist()
@@ -173,21 +174,14 @@ def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] |
         return [
             found.of_image[i] for i in ids
         ], "each image gets the mask that the folder's manifest names for it"
-    by_name = {_stem(mask): position for position, mask in enumerate(found.names)}
-    bare = Counter(PurePosixPath(stem).name for stem in by_name)
-    # A bare name counts only where no other mask has it: guessing between a/1.png and
-    # b/1.png would pair wrongly in silence.
-    by_bare = {PurePosixPath(s).name: p for s, p in by_name.items() if bare[PurePosixPath(s).name] == 1}
-    places = [by_name.get(_stem(i), by_bare.get(PurePosixPath(_stem(i)).name)) for i in ids]
+    places = _positions_by_name(name, found, ids)
     missing = [i for i, place in zip(ids, places, strict=True) if place is None]
     if not missing:
         return [place for place in places if place is not None], "each image gets the mask of its name"
     # Some names match, so the folder was meant to be paired by name. Drawing by digest now would
     # hand images the masks of other images.
     if pair == "name" or len(missing) < len(ids):
-        remedy = (
-            "add it" if pair == "name" else f"add it, or give {name}{'&' if '?' in name else '?'}pair=digest"
-        )
+        remedy = "add it" if pair == "name" else f"add it, or give {_with_parameter(name, 'pair=digest')}"
         raise MaskFileError(
             f"{name}: has masks of the name of {len(ids) - len(missing):,} of {len(ids):,} images, and none for "
             f"{missing[0]}; {remedy}"
@@ -195,8 +189,49 @@ def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] |
     return None, drawn
 
 
+def _positions_by_name(name: str, found: MaskFolder, ids: Sequence[str]) -> list[int | None]:
+    """Return the position of the mask of each id's name, or ``None``.
+
+    An id has the mask of its path without suffix, or else that of its file name alone, where no other mask and no
+    other image has that file name: between ``a/1.png`` and ``b/1.png`` a guess would pair wrongly in silence.
+
+    Raises:
+        MaskFileError: two different masks have the name, or a file name fits several images.
+    """
+    of_stem: dict[str, list[int]] = {}
+    for position, mask in enumerate(found.names):
+        of_stem.setdefault(_stem(mask), []).append(position)
+    stems = [_stem(image_id) for image_id in ids]
+    of_bare = Counter(_last(stem) for stem in of_stem)
+    bare = {_last(stem): stem for stem in of_stem if of_bare[_last(stem)] == 1}
+    images_of_bare = Counter(_last(stem) for stem in set(stems))
+    places: list[int | None] = []
+    for image_id, stem in zip(ids, stems, strict=True):
+        mask_stem = stem if stem in of_stem else bare.get(_last(stem))
+        positions = of_stem.get(mask_stem, []) if mask_stem is not None else []
+        if positions and mask_stem != stem and images_of_bare[_last(stem)] > 1:
+            raise MaskFileError(
+                f"{name}: {found.names[positions[0]]} has the file name of {images_of_bare[_last(stem)]:,} images, "
+                f"{image_id} among them: give masks in folders as the images are, or "
+                f"{_with_parameter(name, 'pair=digest')}"
+            )
+        if any((found.masks[other] != found.masks[positions[0]]).any() for other in positions[1:]):
+            both = " and ".join(found.names[position] for position in positions[:2])
+            raise MaskFileError(f"{name}: {both} are different masks of one name, {image_id}; keep one")
+        places.append(positions[0] if positions else None)
+    return places
+
+
+def _with_parameter(name: str, parameter: str) -> str:
+    return f"{name}{'&' if '?' in name else '?'}{parameter}"
+
+
 def _stem(name: str) -> str:
-    return str(PurePosixPath(name.replace("\\", "/")).with_suffix("")) if name else name
+    return str(path_of_id(name).with_suffix("")) if name else name
+
+
+def _last(stem: str) -> str:
+    return PurePosixPath(stem).name
 
 
 def _load(name: str, size: int) -> MaskFolder:
@@ -251,7 +286,7 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
         MaskFileError: the manifest or a mask is not what was written.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = _read_manifest(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -288,6 +323,19 @@ def _read_export(path: Path, size: int, reading: MaskReading) -> MaskFolder | No
     place = {name: position for position, name in enumerate(names)}
     of_image = {i: place[name] for i, name in images.items()}
     return MaskFolder(np.stack(masks), names, of_image, _unlisted_sentences(path, digests))
+
+
+def _read_manifest(folder: Path) -> Any:
+    """Parse a folder's manifest.
+
+    Raises:
+        OSError: it is missing, not readable, or no regular file, whose reading may never end.
+        ValueError: it is no JSON.
+    """
+    path = folder / MANIFEST
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _unlisted_sentences(path: Path, listed: Collection[str]) -> list[str]:
@@ -335,6 +383,9 @@ def read_mask(path: Path, size: int | None = None, reading: MaskReading | None =
 
 def _read_gray(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Read an image as 8-bit gray and its alpha channel, if it has one."""
+    # A pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise MaskFileError(f"{path}: not a regular file")
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             if image.format == "PNG":
@@ -409,8 +460,8 @@ def mask_image_name(image_id: str) -> str:
         >>> mask_image_name("a/000001.jpg")
         'a/000001.png'
     """
-    path = PurePosixPath(image_id.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.name:
+    path = path_of_id(image_id)
+    if _leaves_folder(image_id):
         raise MaskFileError(f"image id {image_id!r} is no path below a folder")
     return str(path.with_suffix(".png"))
 
@@ -424,7 +475,7 @@ def verify_export(folder: Path) -> Iterator[str]:
         MaskFileError: there is no readable manifest.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = _read_manifest(folder)
         listed, digest = dict(manifest["files"]), manifest.pop("digest")
         inverted = manifest.get("hole") == "black"
         masks = {str(entry["mask"]) for entry in dict(manifest["images"]).values()}
@@ -458,9 +509,14 @@ def verify_export(folder: Path) -> Iterator[str]:
 
 def _check_inside(folder: Path, name: str) -> None:
     """Refuse a manifest whose files lie elsewhere."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.name:
+    if _leaves_folder(name):
         raise MaskFileError(f"{folder / MANIFEST}: {name!r} is no mask file name")
+
+
+def _leaves_folder(name: str) -> bool:
+    """Return whether a name is no path below a folder, here or where the folder may be copied to."""
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return any(path.is_absolute() or ".." in path.parts or not path.name for path in paths)
 
 
 def mask_preview(rows: Sequence[tuple[str, Masks]], *, gap: int = 4) -> bytes:

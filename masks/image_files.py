@@ -158,6 +158,18 @@ def escape_name(name: str) -> str:
     return name
 
 
+def path_of_id(image_id: str) -> PurePosixPath:
+    """Return the path that an image id names.
+
+    Ids have slashes on every system. A backslash is a letter of a name, the last byte of some of Shift-JIS, and only
+    where Windows would take it for a slash it is one.
+
+    >>> path_of_id("a/000001.jpg").name
+    '000001.jpg'
+    """
+    return PurePosixPath(image_id.replace("\\", "/") if os.name == "nt" else image_id)
+
+
 def one_line(text: str) -> str:
     """Return text as one line that a terminal shows as it is: control characters are written as escapes.
 
@@ -172,15 +184,36 @@ def one_line(text: str) -> str:
 
 def resolve_path(name: str) -> Path:
     """Return the path of a user's file or folder, given as it is or as :func:`escape_name` writes it."""
-    path = Path(name).expanduser()
+    path = _without_tilde(Path(name))
     # A name that exists as given wins: files may have a real percent sign. lexists, so
     # that a broken link counts as a name.
     if "%" in name and not os.path.lexists(path):
         raw = os.fsdecode(unquote_to_bytes(name))
         # Other percent signs are a name's own: nothing but bytes that are not UTF-8 is written so.
-        if escape_name(raw) != raw and os.path.lexists(Path(raw).expanduser()):
-            return Path(raw).expanduser()
+        if escape_name(raw) != raw and os.path.lexists(_without_tilde(Path(raw))):
+            return _without_tilde(Path(raw))
     return path
+
+
+def _without_tilde(path: Path) -> Path:
+    """Replace a leading ``~``; a name stays what it is where there is no such user, since a folder may be called so."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def real_path(path: Path | str, *, home: bool = False) -> Path:
+    """Return an absolute path whose links are followed as far as they lead.
+
+    Unlike ``Path.resolve`` and ``Path.expanduser`` it raises nothing: a link to itself and a home that nobody has keep
+    their names, and whoever opens them says what is wrong.
+
+    Args:
+        path: of a user's file or folder.
+        home: replace a leading ``~``, which shells leave where it is quoted.
+    """
+    return Path(os.path.realpath(_without_tilde(Path(path)) if home else path))
 
 
 def find_files(root: Path) -> FoundFiles:

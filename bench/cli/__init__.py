@@ -121,6 +121,12 @@ def cli(ctx: click.Context, debug: bool) -> None:
     """
     # Of a run that ends it is said how long it took, start-up included: importing torch alone takes seconds.
     ctx.obj = {"debug": debug, "began": time.monotonic()}
+    if (encoding := sys.getfilesystemencoding().lower()) != "utf-8":
+        echo_line(
+            f"warning: this Python reads names of files as {encoding}: those that are not ASCII give images other ids "
+            "than elsewhere; set PYTHONUTF8=1",
+            err=True,
+        )
     if os.environ.get("NO_COLOR"):  # click knows terminals, not this convention (https://no-color.org)
         ctx.color = False
 
@@ -165,9 +171,20 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if _is_of_masks(error):
+            echo_line(f"error: {error!s}", err=True)
+            return 2
         echo_line(f"error: {_unexpected(error)}", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _is_of_masks(error: Exception) -> bool:
+    """Return whether a mask cannot be used: ``masks`` imports nothing of the suite, so that its errors are its own."""
+    from masks.folder import MaskFileError
+    from masks.registry import UnknownMaskError
+
+    return isinstance(error, MaskFileError | UnknownMaskError)
 
 
 def _unexpected(error: Exception) -> str:

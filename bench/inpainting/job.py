@@ -10,7 +10,7 @@ from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting.photo import read_hole, read_photo
 from bench.inpainting.tiling import ImageCompleter, complete_tiled
 from bench.runner.run_folder import atomic_write
-from masks.image_files import find_files
+from masks.image_files import find_files, real_path
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def list_jobs(
             raise UsageError(f"--mask {mask}: a folder; one image needs one mask file")
         jobs = [InpaintJob(photo, mask, output or Path(f"{photo.stem}-inpainted.png"))]
     else:
-        jobs = _jobs_of_folder(photo, mask, output or Path(f"{photo.resolve().name}-inpainted"), on_unused)
+        jobs = _jobs_of_folder(photo, mask, output or Path(f"{real_path(photo).name}-inpainted"), on_unused)
     # Before the first image is completed, so that no result is written if another would be lost.
     _check_outputs(jobs, overwrite=overwrite)
     return jobs
@@ -108,8 +108,8 @@ def _jobs_of_folder(
 def _check_outputs(jobs: list[InpaintJob], *, overwrite: bool) -> None:
     """Refuse outputs that would lose something of the user's."""
     # Resolved, since two spellings or a link may mean one file.
-    targets = [job.output.resolve() for job in jobs]
-    sources = {path.resolve() for job in jobs for path in (job.photo, job.mask)}
+    targets = [real_path(job.output) for job in jobs]
+    sources = {real_path(path) for job in jobs for path in (job.photo, job.mask)}
     for job, target in zip(jobs, targets, strict=True):
         if target in sources:
             raise UsageError(f"--output {job.output}: would overwrite an image or a mask; give another")

@@ -132,6 +132,8 @@ def read_hole(path: Path, photo: Photo, *, threshold: int | None = None) -> NDAr
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:
     """Read a mask's gray levels; transparent pixels are known."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a regular file")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if not image.has_transparency_data:

@@ -31,6 +31,7 @@ from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
 from bench.runner.slots import list_slots, memory_share
 from bench.training.device import select_device
+from masks.image_files import real_path
 from models import discovery
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.
@@ -205,7 +206,7 @@ def experiment_name(request: Request) -> str:
     if request.name:
         return request.name
     models = "all" if list(request.models) == discovery.expand_models(["all"]) else "+".join(request.models)
-    source = "faces" if request.data == "faces" else Path(request.data).resolve().name or "data"
+    source = "faces" if request.data == "faces" else real_path(request.data).name or "data"
     parts = [models, "+".join(request.masks), source, request.settings.preset]
     # Compared with the preset and not with what was typed: an option given its default value changes no name.
     plain = resolve_config(request.settings.preset).as_dict()

@@ -20,6 +20,7 @@ from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
 from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
+from masks.image_files import real_path
 from models.registry import did_you_mean
 from reports.results.experiment import mask_file_name
 from reports.results.schema import (
@@ -95,7 +96,7 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
         UsageError: it has no results on that mask (with those that it has).
         BenchError: its manifest or results are not readable.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     # The folder's own place decides, since the command may be given a path from anywhere.
     store = RunFolder(folder.name, folder.parent.parent)
     if store.folder != folder:

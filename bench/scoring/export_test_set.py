@@ -22,6 +22,7 @@ from PIL import Image
 
 from bench.errors import UsageError
 from masks.folder import MANIFEST, digest_pixels, manifest_digest, mask_image_name, mask_png
+from masks.image_files import real_path
 from reports.results.atomic_io import make_folder, publish_folder
 
 #: Gray level of the hole in masked images.
@@ -148,7 +149,7 @@ def program_command(layout: Layout, folder: Path, size: int) -> str:
 
     Paths are absolute: programs run in a checkout of their own, and LaMa's changes its working folder once more.
     """
-    whole = folder.expanduser().resolve()
+    whole = real_path(folder, home=True)
     results = whole.with_name(f"{whole.name}-results")
     return layout.command.format(folder=shlex.quote(str(whole)), results=shlex.quote(str(results)), size=size)
 
@@ -189,7 +190,7 @@ def export_test_set(
     name, times = Counter(names["mask"] for names in files_of.values()).most_common(1)[0]
     if times > 1:
         raise UsageError(f"two images would have the mask file {name}")
-    folder = folder.expanduser().resolve()
+    folder = real_path(folder, home=True)
     # Beside its place, so that one rename publishes the whole folder.
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     # Masks alone are for any program, in this suite's own convention.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -27,12 +27,25 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.export_test_set import flat_stem
-from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, escape_name, find_files, is_document, one_line
+from masks.image_files import (
+    IMAGE_FORMATS,
+    IMAGE_SUFFIXES,
+    escape_name,
+    find_files,
+    is_document,
+    one_line,
+    path_of_id,
+)
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
 #: crop (JPEG at quality 75 changes faces by about 2).
 _ALIEN_LEVELS = 8.0
+#: Letters and marks that draw nothing alone, though their Unicode categories are those of visible ones: fillers, the
+#: empty Braille cell, and selectors of variants.
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0") | {
+    chr(code) for code in range(0xFE00, 0xFE10)
+}
 
 
 @dataclass(frozen=True)
@@ -156,8 +169,8 @@ def method_label(label: str | None, own_name: str) -> str:
     # A name of a folder may be what it is; one that somebody chooses is refused before anything is computed.
     if label and label != plain:
         raise UsageError(f"--label {plain}: give one line of UTF-8 without control characters")
-    # Spaces, and characters of no width.
-    if label and all(unicodedata.category(character)[0] in "ZC" for character in label):
+    # Spaces, and characters of no width or no ink.
+    if label and all(unicodedata.category(c)[0] in "ZC" or c in _BLANKS for c in label):
         raise UsageError(f"--label {label!r}: nothing of it can be seen; give a name")
     return plain
 
@@ -277,6 +290,14 @@ class MatchedImages:
         return [f"{_counted(files)} {what}: {_first(files)}" for files, what in told if files]
 
 
+def _bare(name: str) -> str:
+    return str(path_of_id(name).with_suffix(""))
+
+
+def _bare_name(name: str) -> str:
+    return path_of_id(name).stem
+
+
 def match_images(
     folder: Path, ids: Sequence[str], findings: MatchedImages, *, suffix: str = ""
 ) -> dict[str, str]:
@@ -304,23 +325,14 @@ def match_images(
     )
     findings.left_out = [left_out.path for left_out in found.left_out]
     findings.found = sorted(there)
-    by_name: dict[str, str] = {}
     # PNG first: where a program wrote both, the lossless one is what it made.
     ordered = sorted(there, key=lambda f: (not f.lower().endswith(".png"), f))
-    # The exact name first, then LaMa's, which calls its result x_mask001.png.
-    for name_of in (_bare, lambda file: _MASK_SUFFIX.sub("", _bare(file))):
-        for file in ordered:
-            if _bare(file).endswith(suffix):
-                # Both ways: programs write the name that a picture has on disk, or that its export has.
-                name = name_of(file).removesuffix(suffix)
-                by_name.setdefault(name, file)
-                by_name.setdefault(escape_name(name), file)
+    named = [file for file in ordered if _bare(file).endswith(suffix)]
     # Layouts without folders join the parts of an id by underscores.
-    matched = {i: by_name.get(_bare(i)) or by_name.get(flat_stem(i)) for i in ids}
-    files = {image_id: file for image_id, file in matched.items() if file}
+    files = _match_names(named, suffix, ids, (_bare, flat_stem))
     # Only if nothing matched by path: mixing both would pair images of different folders.
-    if not files:
-        files = _match_file_names(by_name, ids)
+    if not files and _has_one_file_a_name(named, ids):
+        files = _match_names(named, suffix, ids, (_bare_name,), of_file=_bare_name)
         findings.by_file_name = list(files.values())
     findings.missing = [image_id for image_id in ids if image_id not in files]
     used = set(files.values())
@@ -328,22 +340,46 @@ def match_images(
     return files
 
 
-def _match_file_names(by_name: Mapping[str, str], ids: Sequence[str]) -> dict[str, str]:
-    """Match by the last part of the paths; nothing where that is ambiguous on either side."""
-    files: dict[str, str] = {}
-    for name, file in by_name.items():
-        last = PurePosixPath(name).name
-        # Two files with one name: nobody could say which one belongs to the image.
-        if files.setdefault(last, file) != file:
-            return {}
-    images = {PurePosixPath(_bare(image_id)).name: image_id for image_id in ids}
-    if len(images) < len(ids):
-        return {}
-    return {image_id: files[name] for name, image_id in images.items() if name in files}
+def _match_names(
+    files: Sequence[str],
+    suffix: str,
+    ids: Sequence[str],
+    of_id: Sequence[Callable[[str], str]],
+    *,
+    of_file: Callable[[str], str] = _bare,
+) -> dict[str, str]:
+    """Give each image the first file of its name: image id -> file.
+
+    Exact names come before those of LaMa, which calls its result ``x_mask001.png``, and within each the names of
+    ``of_id`` in their order. A file is one image's: the one whose name it has more exactly, or nobody's where two
+    images claim it alike.
+    """
+    matched: dict[str, str] = {}
+    free = list(files)
+    for as_named in (of_file, lambda file: _MASK_SUFFIX.sub("", of_file(file))):
+        for name_of in of_id:
+            by_name: dict[str, str] = {}
+            for file in free:
+                # Both ways: programs write the name that a picture has on disk, or that its export has.
+                name = as_named(file).removesuffix(suffix)
+                by_name.setdefault(name, file)
+                by_name.setdefault(escape_name(name), file)
+            claims: dict[str, list[str]] = {}
+            for image_id in ids:
+                if image_id not in matched and (file := by_name.get(name_of(image_id), "")):
+                    claims.setdefault(file, []).append(image_id)
+            matched |= {claiming[0]: file for file, claiming in claims.items() if len(claiming) == 1}
+            free = [file for file in free if file not in claims]
+    return matched
 
 
-def _bare(name: str) -> str:
-    return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
+def _has_one_file_a_name(files: Sequence[str], ids: Sequence[str]) -> bool:
+    """Return whether no two images and no two files, but in another format, share a file name."""
+    bare = {_bare(file) for file in files}
+    # Of two files with one name nobody could say which one belongs to the image.
+    return len({_bare_name(file) for file in files}) == len(bare) and len(set(map(_bare_name, ids))) == len(
+        ids
+    )
 
 
 def read_image(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import bench
 from bench.api import summary_table
@@ -159,3 +160,10 @@ def test_the_summary_of_two_seeds_is_over_both() -> None:
     (line,) = summary_table(rows).to_dict("records")
     assert (line["method"], line["psnr_db"], line["n_images"], line["n_seeds"]) == ("M", 23.0, 2, 2)
     assert line["psnr_db_low"] < 23.0 < line["psnr_db_high"]
+
+
+def test_masks_of_a_folder_that_changed_in_a_session_are_read_anew(tmp_path: Path) -> None:
+    holes = bench.masks("shapes", ids=["a", "b"], size=32)
+    for hole in holes:
+        Image.fromarray(hole).convert("L").save(tmp_path / "only.png")
+        assert np.array_equal(bench.masks(f"files:{tmp_path}", ids=["x"], size=32)[0], hole)

@@ -14,6 +14,7 @@ from PIL import Image
 from masks import folder as files
 from masks import registry
 from masks.folder import MaskFileError, PolarityWarning, UnusedFilesWarning
+from masks.image_files import escape_name
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]
 
@@ -221,6 +222,75 @@ def test_training_masks_of_a_named_folder_are_drawn_by_digest(tmp_path: Path) ->
     ids = [f"training-{i}" for i in range(50)]
     masks = registry.draw_masks(f"files:{tmp_path}", ids, 32, stream="training")
     assert len({m.tobytes() for m in masks}) > 10
+
+
+@pytest.mark.parametrize("parameter", ["", "?pair=name"])
+def test_training_masks_need_no_names(tmp_path: Path, parameter: str) -> None:
+    for image_id, mask in zip(IDS, registry.draw_masks("shapes", IDS, 32), strict=True):
+        save(tmp_path / image_id.replace(".jpg", ".png"), mask)
+    # One of the ids has a mask of its name, as a training image may by chance.
+    ids = ["training-0", "003.jpg", "training-1"]
+    drawn = registry.draw_masks(f"files:{tmp_path}{parameter}", ids, 32, stream="training")
+    assert np.array_equal(
+        drawn, registry.draw_masks(f"files:{tmp_path}?pair=digest", ids, 32, stream="training")
+    )
+
+
+@pytest.mark.parametrize("parameter", ["", "?pair=name"])
+@pytest.mark.parametrize("masks", [["a/{}.png"], ["{}.png"], ["a/{}.png", "c/{}.png"]])
+def test_a_file_name_of_several_images_is_not_guessed_at(
+    tmp_path: Path, masks: list[str], parameter: str
+) -> None:
+    ids = [f"{folder}/{i}" for folder in ("a", "b") for i in IDS[:5]]
+    for layout in masks:
+        for image_id, mask in zip(IDS[:5], registry.draw_masks("shapes", IDS[:5], 32), strict=True):
+            save(tmp_path / layout.format(image_id.removesuffix(".jpg")), mask)
+    with pytest.raises(MaskFileError, match=r"file name of 2 images|masks of the name of 5 of 10 images"):
+        registry.draw_masks(f"files:{tmp_path}{parameter}", ids, 32)
+    # The whole name is no guess, whatever else lies there.
+    for folder in ("a", "b"):
+        for image_id, mask in zip(IDS[:5], registry.draw_masks("half", IDS[:5], 32), strict=True):
+            save(tmp_path / folder / image_id.replace(".jpg", ".png"), mask)
+    files.load_folder.cache_clear()
+    expected = np.concatenate([registry.draw_masks("half", IDS[:5], 32)] * 2)
+    assert np.array_equal(registry.draw_masks(f"files:{tmp_path}{parameter}", ids, 32), expected)
+
+
+@pytest.mark.parametrize("second", ["003.bmp", "003.tif", "003.PNG"])
+def test_two_masks_of_one_name_are_refused_where_they_differ(tmp_path: Path, second: str) -> None:
+    drawn = registry.draw_masks("shapes", IDS, 32)
+    for image_id, mask in zip(IDS, drawn, strict=True):
+        save(tmp_path / image_id.replace(".jpg", ".png"), mask)
+    save(tmp_path / second, drawn[3])
+    assert np.array_equal(registry.draw_masks(f"files:{tmp_path}", IDS, 32), drawn)
+    save(tmp_path / second, drawn[4])
+    files.load_folder.cache_clear()
+    with pytest.raises(MaskFileError, match=r"are different masks of one name, 003\.jpg; keep one"):
+        registry.draw_masks(f"files:{tmp_path}", IDS, 32)
+    # Images of other names are not concerned.
+    assert len(registry.draw_masks(f"files:{tmp_path}", IDS[4:], 32)) == 16
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on Unix")
+@pytest.mark.parametrize("name", ["表", "ソ能", "x/予"])
+def test_a_letter_that_ends_in_a_backslash_is_a_letter(tmp_path: Path, name: str) -> None:
+    raw = os.fsdecode(f"{name}.jpg".encode("shift_jis"))
+    image_id = escape_name(raw)
+    assert "\\" in image_id
+    assert files.mask_image_name(image_id) == image_id.replace(".jpg", ".png")
+    save(tmp_path / raw.replace(".jpg", ".png"), registry.draw_masks("half", ["x"], 32)[0])
+    assert "the mask of its name" in files.pairing_rule(f"files:{tmp_path}", [image_id], 32)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes")
+def test_nothing_waits_for_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "manifest.json")
+    with pytest.raises(MaskFileError, match="not a regular file"):
+        registry.draw_masks(f"files:{folder}", IDS, 32)
+    with pytest.raises(MaskFileError, match="not a regular file"):
+        list(files.verify_export(folder))
+    with pytest.raises(MaskFileError, match="not a regular file"):
+        files.read_mask(folder / "manifest.json")
 
 
 def test_hidden_files_change_no_draw(folder: Path) -> None:

@@ -14,6 +14,7 @@ import click
 from bench.cli.options import OutputPath, data_option, square_options, with_preset
 from bench.cli.wrapping import echo_line
 from bench.errors import BenchError, DataError
+from masks.image_files import real_path
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -141,7 +142,7 @@ def download(what: str, folder: str) -> None:
 
     CelebA is for non-commercial research only; by downloading you accept its terms.
     """
-    place = Path(folder).expanduser()
+    place = real_path(folder, home=True)
     by_hand = (
         "download img_align_celeba.zip, list_eval_partition.txt and identity_CelebA.txt by hand into one folder "
         "(https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and give it as --data"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,10 @@ from bench.cli.options import (
 from bench.cli.wrapping import echo_line
 from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
+from masks.image_files import real_path
+
+if TYPE_CHECKING:
+    from masks.folder import Masks
 
 
 @click.group()
@@ -55,18 +59,25 @@ def masks_command() -> None:
 @output_option("PNG to write.", default="masks.png", show_default=True)
 def preview(names: Any, size: int, count: int, output: Path) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
-    from masks import registry
     from masks.folder import mask_preview
     from reports.results.atomic_io import atomic_write
 
     try:
         resolved = resolve_mask_names(flatten_names(names))
         ids = [f"preview-{i}" for i in range(count)]
-        content = mask_preview([(name, registry.draw_masks(name, ids, size)) for name in resolved])
+        content = mask_preview([(name, _draw_preview(name, ids, size)) for name in resolved])
         atomic_write(output, lambda path: path.write_bytes(content))
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     echo_line(f"wrote {output}")
+
+
+def _draw_preview(name: str, ids: list[str], size: int) -> Masks:
+    from masks import folder, registry
+
+    # As for training, by digest: what is previewed is no image whose name a folder could have.
+    stream: registry.Stream = "training" if name.startswith(folder.PREFIX) else "evaluation"
+    return registry.draw_masks(name, ids, size, stream=stream)
 
 
 @masks_command.command(
@@ -156,7 +167,7 @@ def export(
         words = [
             "bench",
             "score",
-            f"{Path(folder).expanduser().resolve()}-results",
+            f"{real_path(folder, home=True)}-results",
             "--data",
             data,
             "--mask",

@@ -43,6 +43,7 @@ def report_command(
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment, list_experiments
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
+    from masks.image_files import real_path
     from reports.blind_page import BlindPageError, render_blind_page
     from reports.index_page import render_index
     from reports.pdf import ChromiumError, print_pdf
@@ -58,7 +59,7 @@ def report_command(
         if title is not None:
             _keep_title(folder, title)
         # A link has its own line in the overview, which leads to a page of that name.
-        name = (folder if folder.is_symlink() else folder.resolve()).name
+        name = (folder if folder.is_symlink() else real_path(folder)).name
         page = render_report(folder, REPORTS / name, pictures=pictures, title=title)
         render_index(list_experiments(RUNS), REPORTS)
         echo_line(f"report: {page}")

@@ -114,9 +114,10 @@ def score_command(
     from bench.scoring import external_images as scoring
     from bench.training.device import select_device
     from masks import registry
+    from masks.image_files import real_path
     from reports.results.schema import write_rows
 
-    title = scoring.method_label(label, predictions.resolve().name)
+    title = scoring.method_label(label, real_path(predictions).name)
     metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
     where = select_device(device).device
     chosen = with_preset(preset, size=size, crop=crop, split=split, test_images=test_images)
@@ -177,7 +178,7 @@ def score_command(
             scored,
             images,
             name=title,
-            source=scoring.method_label(None, predictions.resolve().name),
+            source=scoring.method_label(None, real_path(predictions).name),
             command=command_line,
             seed=seed,
         )

@@ -23,6 +23,7 @@ from PIL import Image
 
 from bench.backbones import cached_file
 from bench.cli import main
+from masks.folder import load_folder
 from models.template import template_source
 from reports.results.schema import read_rows
 from tests.bench.cli.test_cli import bench
@@ -62,6 +63,19 @@ def mask(value: object) -> Callable[[], None]:
         Image.fromarray(hole).save("masks/m.png")
 
     return prepare
+
+
+def masks_of_some() -> None:
+    """Masks of the names of every second picture."""
+    Path("masks").mkdir()
+    hole = np.zeros((64, 64), np.uint8)
+    hole[10:20, 10:20] = 255
+    for path in sorted(Path("pictures").iterdir())[::2]:
+        Image.fromarray(hole).save(Path("masks") / f"{path.stem}.png")
+
+
+#: What is said of masks that :func:`masks_of_some` wrote.
+SOME_MASKS = "error: files:masks: has masks of the name of "
 
 
 def cut(pattern: str, keep: int = 100) -> Callable[[], None]:
@@ -209,6 +223,17 @@ CASES = {
     ),
     # Data.
     "no data": Case(RUN + "--data gone", "error: --data gone: no such file or folder"),
+    "home of nobody": Case(RUN + "--data ~nobody-here", "error: --data ~nobody-here: no such file or folder"),
+    "pictures that are a link to itself": Case(
+        "score loop --data pictures --mask center --preset smoke",
+        "error: loop: no such folder of pictures",
+        prepare=lambda: Path("loop").symlink_to("loop"),
+    ),
+    "photo that is a link to itself": Case(
+        "inpaint loop --mask loop --model mean",
+        "error: loop: no such image",
+        prepare=lambda: Path("loop").symlink_to("loop"),
+    ),
     "empty data": Case(
         RUN + "--data empty",
         "error: --data empty: holds no pictures (.bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp)",
@@ -251,6 +276,10 @@ CASES = {
         RUN + "--mask files:masks", "error: --mask: masks/m.png: no hole", prepare=mask(0)
     ),
     "no mask folder": Case(RUN + "--mask files:masks", "error: --mask: files:masks: no such folder"),
+    "mask folder of nobody's home": Case(
+        RUN + "--mask files:~nobody-here", "error: --mask: files:~nobody-here: no such folder"
+    ),
+    "masks for some pictures": Case(RUN + "--mask files:masks", SOME_MASKS, prepare=masks_of_some),
     "mask that is no picture": Case(
         RUN + "--mask files:masks",
         "error: --mask: masks/m.png: not readable as an image (cannot identify image file 'masks/m.png')",
@@ -372,7 +401,8 @@ def bytes_below(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def place(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to spoil; torch's cache is empty."""
+    """A copy to spoil; torch's cache is empty, and no folder of masks has been read."""
+    load_folder.cache_clear()
     folder = tmp_path / "place"
     shutil.copytree(kept, folder)
     monkeypatch.chdir(folder)
@@ -407,6 +437,28 @@ def test_bad_input_is_one_clear_line_and_loses_nothing(
     assert len(said) == 1 or said[0].startswith("Usage: "), said
     assert bytes_below(place / "runs" / "kept") == before
     assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        RUN + "--dry-run --mask files:masks",
+        RUN + "--mask files:masks?pair=name",
+        RUN.replace("mean", "test-unet") + "--models-from unet.py --mask files:masks",
+        "masks export --data pictures --preset smoke --mask files:masks export",
+        "score pictures --data pictures --preset smoke --mask files:masks",
+    ],
+)
+def test_masks_for_some_pictures_are_said_before_anything_is_computed(
+    words: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks_of_some()
+    with pytest.raises(SystemExit) as done:
+        main(words.split())
+    assert done.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: files:masks")
+    assert not list(Path("runs").glob("new/cells/*"))
+    assert not Path("export").exists()
 
 
 def test_a_few_bad_pictures_are_left_out_and_named_in_the_report(

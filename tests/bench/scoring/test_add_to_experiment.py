@@ -131,7 +131,7 @@ def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
         api.score(lambda image, mask: image, data="nowhere", label=label)
 
 
-@pytest.mark.parametrize("label", ["  ", "\u200b", "\u00a0\u2003"])
+@pytest.mark.parametrize("label", ["  ", "\u200b", "\u00a0\u2003", "\u3164", "\u2800\ufe0f"])
 def test_a_label_of_which_nothing_can_be_seen_is_refused(workplace: Path, label: str) -> None:
     said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", label)
     assert "nothing of it can be seen; give a name" in said

@@ -130,6 +130,35 @@ def test_names_that_are_not_unique_are_not_guessed_at(
         _score(tmp_path, images, masks)
 
 
+@pytest.mark.parametrize(
+    ("ids", "there", "expected"),
+    [
+        (["a/1.png", "a__1.png"], ["a__1.png"], {"a__1.png": "a__1.png"}),
+        (["a/1.png", "a__1.png"], ["a__1.png", "a/1.png"], {"a/1.png": "a/1.png", "a__1.png": "a__1.png"}),
+        (["x.png", "x_mask1.png"], ["x_mask1.png"], {"x_mask1.png": "x_mask1.png"}),
+        (
+            ["x.png", "x_mask1.png"],
+            ["x_mask1.png", "x_mask2.png"],
+            {"x_mask1.png": "x_mask1.png", "x.png": "x_mask2.png"},
+        ),
+        (["x.png", "x_mask1.png"], ["x_mask1_mask001.png"], {"x_mask1.png": "x_mask1_mask001.png"}),
+        (["a/b__1.png", "a__b/1.png"], ["a__b__1.png"], {}),
+        (["p/x.png", "p/x_mask1.png"], ["out/x_mask1.png"], {"p/x_mask1.png": "out/x_mask1.png"}),
+        (["a/x.png"], ["a__x_mask001.png"], {"a/x.png": "a__x_mask001.png"}),
+    ],
+)
+def test_a_picture_is_of_one_image_the_one_whose_name_it_has(
+    tmp_path: Path, ids: list[str], there: list[str], expected: dict[str, str]
+) -> None:
+    for file in there:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    findings = MatchedImages()
+    assert match_images(tmp_path, ids, findings) == expected
+    assert findings.missing == [image_id for image_id in ids if image_id not in expected]
+    assert findings.extra == sorted(set(there) - set(expected.values()))
+
+
 def test_what_the_program_adds_to_the_names_is_given_by_suffix(
     tmp_path: Path, images: ImageSet, masks: NDArray[np.uint8]
 ) -> None:
