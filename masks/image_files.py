@@ -6,8 +6,8 @@ the lowest package that reads images; it imports nothing of the project.
 
 from __future__ import annotations
 
+import heapq
 import os
-import posixpath
 import re
 import stat
 import struct
@@ -36,6 +36,8 @@ IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 #: Flag of a member of a zip whose name is UTF-8, and the systems whose names are bytes: Unix and macOS.
 _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
+#: Links to follow from one path, as many as Linux does.
+_MAX_LINKS = 40
 #: Control characters, ends of lines, what turns the direction of writing, and bytes of names that are not UTF-8.
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -57,6 +59,10 @@ _LITTER = frozenset(
             "~snapshot",
         ),
     }
+)
+#: Files that operating systems keep in folders of images, in lower case: as little of the user's as a hidden file.
+_SYSTEM_FILES = frozenset(
+    {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r"}
 )
 
 
@@ -85,7 +91,7 @@ class FoundFiles:
         images: in the order of their names.
         others: files with other suffixes, in the order of their names.
         left_out: hidden parts, links in a circle, broken links and unreadable folders.
-        unsafe: entries of a zip whose path would leave its folder.
+        unsafe: images in a zip whose path would leave its folder; other files of that kind are left out.
         members: path -> name of the member, in a zip only.
     """
 
@@ -117,10 +123,10 @@ class FoundFiles:
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of that name is hidden, or litter of an operating system.
 
-    >>> [is_hidden(n) for n in (".thumbnails", "._001.png", "@eaDir", "__MACOSX", "@Recycle", "001.png")]
+    >>> [is_hidden(n) for n in (".thumbnails", "._001.png", "@eaDir", "__MACOSX", "Thumbs.db", "001.png")]
     [True, True, True, True, True, False]
     """
-    return name.startswith(".") or name.lower() in _LITTER
+    return name.startswith(".") or name.lower() in _LITTER or name.lower() in _SYSTEM_FILES
 
 
 def is_image(name: str) -> bool:
@@ -304,55 +310,108 @@ def find_zip_members(names: Iterable[str], links: Mapping[str, str] | None = Non
 
     >>> found = find_zip_members(["b/2.png", "b/list.txt", "__MACOSX/b/._2.png", "../out.png"])
     >>> found.images, found.others, found.unsafe, [x.path for x in found.left_out]
-    (['b/2.png'], ['b/list.txt'], ['../out.png'], ['__MACOSX/b/._2.png'])
+    (['b/2.png'], ['b/list.txt'], ['../out.png'], ['__MACOSX'])
     """
     found = FoundFiles()
-    waiting: dict[str, str] = {}
+    # Hidden ones too: links may lead to them, as those of git-annex do.
+    files: dict[str, str] = {}
+    leads_to: dict[str, str] = {}
     for member in names:
-        # A name that is not UTF-8 was written on Unix, where a backslash is a letter: some of Shift-JIS end in one.
-        is_utf8 = escape_name(member) == member
-        path = PurePosixPath(member.replace("\\", "/") if is_utf8 else member)
-        ends = ("/", "\\") if is_utf8 else ("/",)
-        if member.endswith(ends) or not path.parts:
+        path = PurePosixPath(member)
+        if member.endswith("/") or not path.parts:
             continue
-        if any(is_hidden(part) for part in path.parts if part not in (".", "..")):
-            if is_image(path.name):
-                found.left_out.append(LeftOut(path.as_posix(), "hidden"))
-        elif path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
-            # A first part that ends in a colon is a drive of Windows, which
-            # PurePosixPath takes for a relative name.
-            if is_image(path.name):
+        first_hidden = _first_hidden(path)
+        if first_hidden and (first_hidden != path.as_posix() or is_image(path.name)):
+            found.left_out.append(LeftOut(first_hidden, "hidden"))
+        # A first part that ends in a colon is a drive of Windows, which PurePosixPath takes for a relative name.
+        if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+            if not first_hidden and is_image(path.name):
                 found.unsafe.append(member)
+            elif not first_hidden:
+                found.left_out.append(LeftOut(member, "its path leaves the zip"))
         elif links and member in links:
-            waiting[path.as_posix()] = posixpath.normpath(posixpath.join(path.parent, links[member]))
-        elif path.as_posix() not in found.members:
-            found.members[path.as_posix()] = member
-            (found.images if is_image(path.name) else found.others).append(path.as_posix())
+            leads_to.setdefault(path.as_posix(), links[member])
+        else:
+            files.setdefault(path.as_posix(), member)
+            if not first_hidden:
+                _take_member(path.as_posix(), member, found)
     # Links wait until all that they may lead to is known.
-    for name, target in _links_followed(waiting, found).items():
-        found.members[name] = found.members[target]
-        (found.images if is_image(name) else found.others).append(name)
+    if leads_to:
+        _follow_links(leads_to, files, found)
     found.images.sort()
     found.others.sort()
+    # A hidden folder once, and not for each file in it.
+    found.left_out = sorted(dict.fromkeys(found.left_out), key=lambda x: x.path)
     return found
 
 
-def _links_followed(links: Mapping[str, str], found: FoundFiles) -> dict[str, str]:
-    """Return the links of a zip that lead to a file in it -> that file; the others are named as left out."""
-    folders = {str(folder) for path in found.members for folder in PurePosixPath(path).parents}
-    followed = {}
-    for name, first in links.items():
-        target, seen = first, {name}
-        while target in links and target not in seen:
-            seen.add(target)
-            target = links[target]
-        if target in found.members:
-            followed[name] = target
+def _first_hidden(path: PurePosixPath) -> str:
+    """Return the path down to its first hidden part; empty if there is none."""
+    for end, part in enumerate(path.parts, start=1):
+        if part not in (".", "..") and is_hidden(part):
+            return PurePosixPath(*path.parts[:end]).as_posix()
+    return ""
+
+
+def _take_member(path: str, member: str, found: FoundFiles) -> None:
+    if path not in found.members:  # of two members of one name the first is taken
+        found.members[path] = member
+        (found.images if is_image(path) else found.others).append(path)
+
+
+def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: FoundFiles) -> None:
+    """Take what the links of a zip lead to, as :func:`find_files` does: files, and folders that nobody read before."""
+    folders = {folder.as_posix() for path in (*files, *leads_to) for folder in PurePosixPath(path).parents}
+    read = {folder for folder in folders if not _first_hidden(PurePosixPath(folder))}
+    # As it is called here, and which link it is: in a folder that is read by a link the two differ.
+    waiting = sorted((name, name) for name in leads_to if not _first_hidden(PurePosixPath(name)))
+    while waiting:
+        shown, link = heapq.heappop(waiting)
+        target = _resolve_in_zip(link, leads_to)
+        if target in files:
+            _take_member(shown, files[target], found)
+        elif target in read:
+            found.left_out.append(LeftOut(shown, "a link to a folder that is read already"))
         elif target in folders:
-            found.left_out.append(LeftOut(name, "a link to a folder that is read already"))
+            # Hidden itself, so that nothing in it has been read.
+            inside = f"{target}/"
+            for path in [path for path in (*files, *leads_to) if path.startswith(inside)]:
+                name = PurePosixPath(path.removeprefix(inside))
+                if hidden := _first_hidden(name):
+                    if hidden != name.as_posix() or is_image(name.name):
+                        found.left_out.append(LeftOut(f"{shown}/{hidden}", "hidden"))
+                elif PurePosixPath(path).parent.as_posix() in read:
+                    continue  # by a link to a folder in this one
+                elif path in files:
+                    _take_member(f"{shown}/{name}", files[path], found)
+                else:
+                    heapq.heappush(waiting, (f"{shown}/{name}", path))
+            below = [folder.removeprefix(inside) for folder in folders if folder.startswith(inside)]
+            read |= {target, *(inside + name for name in below if not _first_hidden(PurePosixPath(name)))}
         else:
-            found.left_out.append(LeftOut(name, "a broken link, or one that leads out of the zip"))
-    return followed
+            found.left_out.append(LeftOut(shown, "a broken link, or one that leads out of the zip"))
+
+
+def _resolve_in_zip(path: str, leads_to: Mapping[str, str]) -> str | None:
+    """Return the file or folder that a path leads to through links; ``None`` out of the zip, or in a circle."""
+    done: list[str] = []
+    parts, followed = path.split("/")[::-1], 0
+    while parts:
+        part = parts.pop()
+        if part == "..":
+            if not done:
+                return None
+            done.pop()
+        elif part not in ("", "."):
+            target = leads_to.get("/".join([*done, part]))
+            if target is None:
+                done.append(part)
+                continue
+            followed += 1
+            if not target or target.startswith("/") or followed > _MAX_LINKS:
+                return None
+            parts += target.split("/")[::-1]
+    return "/".join(done) or "."
 
 
 def zip_member_name(info: zipfile.ZipInfo) -> str:
@@ -364,6 +423,12 @@ def zip_member_name(info: zipfile.ZipInfo) -> str:
     >>> zip_member_name(zipfile.ZipInfo("café.png".encode().decode("cp437")))
     'café.png'
     """
+    name = _member_name(info)
+    # On Unix a backslash is a letter; elsewhere a separator, which some programs of Windows write as it is.
+    return name if info.create_system in _ZIP_UNIX else name.replace("\\", "/")
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _ZIP_UTF8 or info.filename.isascii():
         return info.filename
     try:

@@ -57,7 +57,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     lines = [(n, line) for n, line in enumerate(text, start=1) if line.strip()]
     # The first line of attribute lists is their length; a lone number elsewhere would be a name without a
     # value.
-    if len(lines) > 2 and lines[0][1].strip().isdigit():
+    if len(lines) > 2 and is_number(lines[0][1].strip()):
         lines.pop(0)  # list_attr_celeba.txt: the number of images
         header_line = lines[0][0]
         columns = _cells(lines[0][1], f"{place}:{lines[0][0]}")
@@ -98,20 +98,29 @@ def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int
     Raises:
         DataError: a value is not one, or nothing says which of several columns is meant.
     """
-    column = _column(listed, called)
+    column = find_column(listed, called)
     numbers = {}
     for name, values in listed.rows.items():
         value = values[column]
-        # isdigit alone takes digits of other scripts, and int() takes signs, spaces and underscores.
-        if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= _MAX_VALUE):
+        if not is_number(value):
             where = f"{listed.place}:{listed.line_numbers[name]}"
             raise DataError(f"{where}: expected 'NAME NUMBER', found {escape_name(f'{name} {value}'[:60])!r}")
         numbers[name] = int(value)
     return numbers
 
 
-def _column(listed: NameList, called: Sequence[str]) -> int:
-    """Return the position of the column that is meant.
+def is_number(text: str) -> bool:
+    """Return whether a text of a file is a whole number from 0 that ``int`` reads and 64 bits hold.
+
+    >>> [is_number(text) for text in ("007", "²", "٧", "+7", "7_0", "9" * 5000, "")]
+    [True, False, False, False, False, False, False]
+    """
+    # isdigit alone takes digits of other scripts, and int() takes signs, spaces and underscores.
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _MAX_VALUE
+
+
+def find_column(listed: NameList, called: Sequence[str]) -> int:
+    """Return the position of the column that is meant: one of ``called``, in lower case, where there are several.
 
     Raises:
         DataError: there are several, of which none or more than one is called so.

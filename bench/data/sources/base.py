@@ -6,13 +6,14 @@ A subclass in a module of this package is in the registry: ``bench.data.sources`
 from __future__ import annotations
 
 import hashlib
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from bench.data.name_lists import match_names, parse_numbers, require_match
+from bench.data.name_lists import NameList, match_names, parse_numbers, require_match
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
 
@@ -87,11 +88,15 @@ class DataSource(ABC):
         """Return attribute -> image id -> whether the image has it, where it is published."""
         return {}
 
+    def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
+        """Return whether a list that lies beside the images names some of them."""
+        return bool(match_names(paths, listed.rows))
+
     def _numbers(
         self, tree: FileTree, what: str, paths: Mapping[str, str], highest: int | None = None
     ) -> dict[str, int]:
         stem = self.lists.get(what)
-        listed = tree.find_list(stem, self.list_folders(tree)) if stem else None
+        listed = tree.find_list(stem, self.list_folders(tree), COLUMN_NAMES[what]) if stem else None
         if listed is None:
             return {}
         # Checked before matching: a wrong number is a wrong list, whichever images it names.
@@ -118,7 +123,7 @@ class FoundImages:
         partition: image id -> 0 train, 1 validation, 2 test, where a published split is known.
         identities: image id -> who is shown, where known.
         attributes: attribute -> image id -> whether it has it.
-        unsafe: entries of a zip whose path would leave its folder.
+        unsafe: images of a zip whose path would leave its folder.
         notes: what was seen and is not used, in sentences.
     """
 
@@ -140,21 +145,28 @@ class FoundImages:
 
     def file_signature(self) -> str:
         """Return a text that changes whenever files do; part of the name of the cache file."""
-        # A zip is one file: its own size and time stand for all members.
+        # A zip is one file: its own size and times stand for all members.
         if self.place.is_file():
-            state = self.place.stat()
-            return f"{self.place.resolve()} {state.st_size} {state.st_mtime_ns} {len(self.paths)}"
-        return f"{self.place.resolve()} {[_size_and_time(self.place / path) for path in self.paths.values()]}"
+            return f"{self.place.resolve()} {_size_and_times(self.place)} {len(self.paths)}"
+        return (
+            f"{self.place.resolve()} {[_size_and_times(self.place / path) for path in self.paths.values()]}"
+        )
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_times(path: Path) -> tuple[int, int, int, int]:
+    """Return size, time of modification and ctime, which no program can set and renaming changes too; of a link both.
+
+    Not the inode: some network file systems number files anew at each mount, and all would be decoded again.
+    """
     try:
-        state = path.stat()
+        state = path.lstat()
+        link = state.st_ctime_ns if stat.S_ISLNK(state.st_mode) else 0
+        state = path.stat() if link else state
     except (
         OSError
     ):  # vanished since it was listed, or in a folder that may not be entered: skipped when it is read
-        return (-1, -1)
-    return (state.st_size, state.st_mtime_ns)
+        return (-1, -1, -1, -1)
+    return (state.st_size, state.st_mtime_ns, state.st_ctime_ns, link)
 
 
 def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, require_match
-from bench.data.sources.base import DataSource
+from bench.data.sources.base import COLUMN_NAMES, DataSource
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
 from masks.image_files import escape_name
@@ -55,11 +55,11 @@ class CelebA(DataSource):
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_align_celeba``, or those that CelebA's own lists name."""
         for wanted in _FOLDERS:
-            if inside := [path for path in tree.files.images if wanted in _folders_of(path)]:
+            if inside := _images_below(tree, wanted):
                 return _by_id(inside)
         # CelebA before its alignment has the same names and lists, and is another data set.
         images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
-        if not images or _IN_THE_WILD in _lower(tree.names_above):
+        if not images or _lies_in(tree, _IN_THE_WILD, tree.names_above):
             return None
         if is_aligned_celeba(tree):
             return _by_id(images)
@@ -112,23 +112,59 @@ class CelebAInTheWild(CelebA):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_celeba``."""
-        whole = _IN_THE_WILD in _lower(tree.names_above)
-        return _by_id([p for p in tree.files.images if whole or _IN_THE_WILD in _folders_of(p)]) or None
+        whole = _lies_in(tree, _IN_THE_WILD, tree.names_above)
+        return _by_id(tree.files.images if whole else _images_below(tree, _IN_THE_WILD)) or None
 
 
 def is_aligned_celeba(tree: FileTree) -> bool:
-    """Return whether a place, a folder above it or one in it bears the name of CelebA's aligned images."""
-    above = _lower((*tree.names_above, *tree.folder_names))
-    return any(
-        name in above or any(name in _folders_of(path) for path in tree.files.images) for name in _FOLDERS
-    )
+    """Return whether the images of a place are CelebA's aligned ones, by the name of a folder around them."""
+    above = (*tree.names_above, *tree.folder_names)
+    return any(_lies_in(tree, name, above) or _images_below(tree, name) for name in _FOLDERS)
+
+
+def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:
+    """Return whether a place, or one of the folders above it, bears a name of CelebA's and holds its images."""
+    given, real = tree.place.absolute(), tree.place.resolve()
+    own = _lower(place.stem if tree.place.is_file() else place.name for place in (given, real))
+    if wanted in own:
+        return _are_its_images(tree.files.images)
+    # Below an inner folder, so that none of them lies in the folder of that name.
+    return wanted in _lower(above) and _are_its_images([f"inner/{path}" for path in tree.files.images])
+
+
+def _images_below(tree: FileTree, wanted: str) -> list[str]:
+    """Return the images below folders of a name of CelebA's, of each folder that holds CelebA's images."""
+    by_folder: dict[str, list[str]] = {}
+    for path in tree.files.images:
+        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+    inside: dict[PurePosixPath, list[str]] = {}
+    for own, paths in by_folder.items():
+        around = [x for x in (PurePosixPath(own), *PurePosixPath(own).parents) if x.name.lower() == wanted]
+        if around:  # the innermost first
+            inside.setdefault(around[0], []).extend(paths)
+    found = []
+    for folder, paths in inside.items():
+        if _are_its_images([path.removeprefix(f"{folder}/") for path in paths]):
+            found += paths
+    return found
+
+
+def _are_its_images(paths: Sequence[str]) -> bool:
+    """Return whether most images below a folder of CelebA's lie in that folder itself, or are called by six digits.
+
+    Somebody's own photos may lie in folders of theirs below it.
+    """
+    its = ["/" not in path or bool(_SIX_DIGITS.fullmatch(PurePosixPath(path).stem)) for path in paths]
+    return 2 * sum(its) > len(its)
 
 
 def is_listed_celeba(tree: FileTree, beside: Sequence[Path] = ()) -> bool:
     """Return whether a list of CelebA's, here or in ``beside``, names images that are called by six digits."""
     images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
     ids = _by_id([p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)])
-    listed = [tree.find_list(CelebA.lists[what], beside) for what in ("split", "identities")]
+    listed = [
+        tree.find_list(CelebA.lists[what], beside, COLUMN_NAMES[what]) for what in ("split", "identities")
+    ]
     return any(x is not None and bool(match_names(ids, x.rows)) for x in listed)
 
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from bench.data.name_lists import NameList, parse_numbers
+from bench.data.name_lists import NameList, is_number, parse_numbers
 from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
 from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree
+from bench.errors import DataError
+from masks.image_files import escape_name
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
@@ -39,7 +41,11 @@ class CelebAHQ(DataSource):
     )
     order = 5
     aligned_faces = True
-    lists = {"split": "list_eval_partition", "identities": "identity_CelebA"}  # noqa: RUF012
+    lists = {  # noqa: RUF012 (a ClassVar of the base class)
+        "split": "list_eval_partition",
+        "identities": "identity_CelebA",
+        "mapping": _MAPPING,
+    }
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the numbered images below a folder of CelebA-HQ's name."""
@@ -79,10 +85,14 @@ class CelebAHQ(DataSource):
         """Name people by CelebA's list."""
         return self._of_celeba(tree, paths, "identities")
 
+    def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
+        """Return whether a mapping names some of the images; other lists name CelebA's own."""
+        return what == "mapping" and any(image_id in paths for image_id in _originals(listed))
+
     def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
-        mapping, listed = (
-            tree.find_list(stem, self.list_folders(tree)) for stem in (_MAPPING, self.lists[what])
-        )
+        beside = self.list_folders(tree)
+        mapping = tree.find_list(_MAPPING, beside)
+        listed = tree.find_list(self.lists[what], beside, COLUMN_NAMES[what])
         # Without the mapping there is no way from a number to CelebA's lists.
         if mapping is None or listed is None:
             return {}
@@ -91,5 +101,18 @@ class CelebAHQ(DataSource):
 
 
 def _originals(mapping: NameList) -> dict[str, str]:
-    """Map ids to CelebA's names, from lines ``idx orig_idx orig_file``."""
-    return {f"{int(index):05d}.jpg": values[-1] for index, values in mapping.rows.items() if index.isdigit()}
+    """Map ids to CelebA's names, from lines ``idx orig_idx orig_file``.
+
+    Raises:
+        DataError: an index is no number, or one has two lines that say different things.
+    """
+    found: dict[str, str] = {}
+    for index, values in mapping.rows.items():
+        where = f"{mapping.place}:{mapping.line_numbers[index]}"
+        if not is_number(index):
+            raise DataError(f"{where}: expected the number of an image, found {escape_name(index[:60])!r}")
+        image_id = f"{int(index):05d}.jpg"
+        # Once more, since the list's own check takes 0 and 00000 for two names.
+        if found.setdefault(image_id, values[-1]) != values[-1]:
+            raise DataError(f"{where}: {int(index)} is listed twice with different values")
+    return found

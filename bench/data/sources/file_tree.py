@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import NameList, match_names, parse_list
+from bench.data.name_lists import NameList, find_column, match_names, parse_list
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
 from masks.image_files import FoundFiles, escape_name, find_files
@@ -53,34 +56,43 @@ class FileTree:
         given = self.place.absolute()
         return tuple(dict.fromkeys((given.parent, self.place.resolve().parent)))
 
-    def find_list(self, stem: str, beside: Sequence[Path] = ()) -> NameList | None:
+    def find_list(
+        self, stem: str, beside: Sequence[Path] = (), called: Sequence[str] = ()
+    ) -> NameList | None:
         """Read the list ``stem.txt`` or ``stem.csv`` nearest to the root, here, around the zip, or in ``beside``.
 
+        Args:
+            stem: of its file name.
+            beside: folders in which it may lie too.
+            called: names of the column that is meant, in lower case, for a list that has several.
+
         Raises:
-            DataError: it is not readable as a list.
+            DataError: one of the lists in sight is not readable as a list, or two contradict each other.
         """
-        wanted = [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
-        here = [p for p in self.files.others if PurePosixPath(p).name.lower() in wanted]
-        if here:
-            # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.
-            path, *others = sorted(here, key=lambda p: (p.count("/"), p))
-            listed = self._parse(path)
-            for name in others:
-                _check_same(listed, self._parse(name))
-            return listed
+        # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
+        lists = [_read_list(place, path) for place, path in self.list_places(stem, beside)]
+        for listed, other in combinations(lists, 2):
+            _check_same(listed, other, called)
+        return lists[0] if lists else None
+
+    def holds_list(self, stem: str) -> bool:
+        """Return whether a list of that stem is in the place itself."""
+        return any(is_called(path, stem) for path in self.files.others)
+
+    def list_places(self, stem: str, beside: Sequence[Path] = ()) -> list[tuple[Path, str]]:
+        """Return folder or zip, and path in it, of each list that :meth:`find_list` reads, the one it returns first."""
+        # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.
+        here = sorted((p for p in self.files.others if is_called(p, stem)), key=lambda p: (p.count("/"), p))
+        found = [(self.place, path) for path in here]
         # The folder around a zip is where the published downloads have the lists.
         if self.outer is not None:
-            return self.outer.find_list(stem, beside)
-        for folder in beside:
-            lists = [_read_list(folder, path) for path in _lists_in(folder, stem)]
-            for other in lists[1:]:
-                _check_same(lists[0], other)
-            if lists:
-                return lists[0]
-        return None
-
-    def _parse(self, path: str) -> NameList:
-        return _read_list(self.place, path)
+            found += self.outer.list_places(stem)
+        found += [(folder, path) for folder in beside for path in _lists_in(folder, stem)]
+        # One file may be seen from several folders, and through links.
+        files: dict[Path, tuple[Path, str]] = {}
+        for place, path in found:
+            files.setdefault((place / path).resolve(), (place, path))
+        return list(files.values())
 
 
 def open_tree(place: Path, outer: FileTree | None = None) -> FileTree:
@@ -114,21 +126,34 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
     return read_zip_member(place, path, limit)
 
 
-def lists_beside(tree: FileTree, stem: str) -> list[NameList]:
-    """Read the lists of that stem in the folder above; none where they cannot be read, or the place is a zip."""
+def lists_beside(tree: FileTree, stem: str) -> list[tuple[Path, NameList]]:
+    """Read what is called like a list of that stem in the folder above, as ``stem (1).txt`` is too.
+
+    None where it cannot be read, or the place is a zip.
+    """
     if tree.place.is_file():
         return []
     found = []
     for folder in tree.folders_around:
-        for path in _lists_in(folder, stem):
-            with contextlib.suppress(DataError):
-                found.append(_read_list(folder, path))
+        for path in called_alike(folder, stem):
+            if _is_file(folder / path):
+                with contextlib.suppress(DataError):
+                    found.append((folder / path, _read_list(folder, path)))
     return found
 
 
+def is_called(path: str, stem: str) -> bool:
+    """Return whether a file's name is that of a list of that stem; the case of letters is free."""
+    return PurePosixPath(path).name.lower() in [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
+
+
 def _lists_in(folder: Path, stem: str) -> list[str]:
-    """List the lists of that stem in a folder, then in CelebA's own folders for lists; the case of letters is free."""
-    wanted = [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
+    """List the lists of that stem in a folder, then in CelebA's own folders for lists."""
+    return [p for p in called_alike(folder, stem) if is_called(p, stem) and _is_file(folder / p)]
+
+
+def called_alike(folder: Path, stem: str) -> list[str]:
+    """List what begins with the name of a list in a folder, then in CelebA's own folders for lists, files or not."""
 
     def names_in(place: Path, usual: Sequence[str]) -> list[str]:
         try:
@@ -139,13 +164,12 @@ def _lists_in(folder: Path, stem: str) -> list[str]:
 
     lists = [stem + suffix for suffix in _LIST_SUFFIXES]
     inner = [name for name in names_in(folder, ("Eval", "Anno")) if name.lower() in _LIST_FOLDERS]
-    below = [
+    return [
         f"{prefix}{name}"
         for prefix in ("", *(f"{name}/" for name in inner))
         for name in names_in(folder / prefix, lists)
-        if name.lower() in wanted
+        if name.lower().startswith(stem.lower())
     ]
-    return [path for path in below if _is_file(folder / path)]
 
 
 def _is_file(path: Path) -> bool:
@@ -153,6 +177,19 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # in a folder that may not be entered
         return False
+
+
+def why_no_file(path: Path) -> str:
+    """Return why what is at a path cannot be read as a file; empty for a file, and where nothing is."""
+    if not os.path.lexists(path):
+        return ""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a broken link"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "not a regular file"
 
 
 def _read_list(place: Path, path: str) -> NameList:
@@ -170,18 +207,37 @@ def _read_list(place: Path, path: str) -> NameList:
     return parse_list(content, shown)
 
 
-def _check_same(listed: NameList, other: NameList) -> None:
+def _check_same(listed: NameList, other: NameList, called: Sequence[str]) -> None:
     """Refuse two lists of one kind that contradict each other: nobody could say which one is meant.
 
     Raises:
-        DataError: with the first name of which they differ.
+        DataError: with the first name of which they differ, or of a list without the column that is meant.
     """
-    if len(listed.columns) > 1 and listed.columns != other.columns:
-        return  # their values do not stand in one order
+    if contradiction := find_contradiction(listed, other, called):
+        raise DataError(f"{contradiction}; remove one of the two lists")
+
+
+def find_contradiction(listed: NameList, other: NameList, called: Sequence[str]) -> str:
+    """Return the place and the first name of which two lists say different things; empty if there is none.
+
+    Raises:
+        DataError: one has several columns, and none that is ``called`` so.
+    """
+    ours, theirs = _same_columns(listed, other, called)
     values = match_names(other.rows, listed.rows)
-    for name, value in other.rows.items():
-        if values.get(name, value) != value:
-            raise DataError(
-                f"{other.place}:{other.line_numbers[name]}: says {' '.join(value)} of {name}, and {listed.place} says "
-                f"{' '.join(values[name])}; remove one of the two lists"
-            )
+    for name, row in other.rows.items():
+        said = [row[column] for column in theirs]
+        known = [values[name][column] for column in ours] if name in values else said
+        if known != said:
+            where = f"{other.place}:{other.line_numbers[name]}"
+            return f"{where}: says {' '.join(said)} of {name}, and {listed.place} says {' '.join(known)}"
+    return ""
+
+
+def _same_columns(listed: NameList, other: NameList, called: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the positions of the columns that two lists share, in each of them."""
+    if called or max(len(listed.columns), len(other.columns)) < 2:
+        return [find_column(listed, called)], [find_column(other, called)]
+    # By name: two tables may have them in any order.
+    shared = [name for name in listed.columns if name in other.columns]
+    return [listed.columns.index(name) for name in shared], [other.columns.index(name) for name in shared]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import match_names
-from bench.data.sources.base import DataSource, FoundImages, split_folders
-from bench.data.sources.file_tree import FileTree, lists_beside, open_tree
+from bench.data.name_lists import NameList
+from bench.data.sources.base import COLUMN_NAMES, DataSource, FoundImages, split_folders
+from bench.data.sources.file_tree import (
+    FileTree,
+    called_alike,
+    find_contradiction,
+    is_called,
+    lists_beside,
+    open_tree,
+    why_no_file,
+)
 from bench.data.sources.find_zips import find_zips, open_zips
 from bench.data.sources.registry import data_sources
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
@@ -55,14 +64,21 @@ def find_source(path: Path) -> FoundImages:
     ]  # fmt: skip
     if packed:
         reasons.append(f"it holds archives that are not looked into: {_first_names(packed)}; unpack them")
-    reasons += _unread(tree, packed)
+    reasons += [*_unsafe(tree), *_unread(tree, packed)]
     if inner is not tree:
-        reasons += [f"{escape_name(inner.place.name)}: {sentence}" for sentence in _unread(inner, packed)]
+        unread = [*_unsafe(inner), *_unread(inner, packed)]
+        reasons += [f"{escape_name(inner.place.name)}: {sentence}" for sentence in unread]
     raise DataError(f"--data {path}: {'; '.join(reasons)}")
 
 
 def _first_names(names: Iterable[str]) -> str:
     return ", ".join(escape_name(name) for name in list(names)[:3])
+
+
+def _unsafe(tree: FileTree) -> list[str]:
+    """Return a sentence about the pictures of a zip whose path leaves it, if there are any."""
+    unsafe = tree.files.unsafe
+    return [f"the path of {len(unsafe):,} pictures leaves the zip: {_first_names(unsafe)}"] if unsafe else []
 
 
 def _unread(tree: FileTree, told: Collection[str] = ()) -> list[str]:
@@ -97,7 +113,7 @@ def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
 
 
 def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each zip that holds more of the same data set than the folder that is taken instead.
+    """Return a sentence for each zip that holds pictures, or lists, that the folder taken instead lacks.
 
     A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set; so would a stray
     picture beside a download, whatever its name.
@@ -109,9 +125,18 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
         shown = escape_name(path)
         try:
             packed = open_tree(tree.place / path, tree)
-            held = kind.select(packed) or {}
         except DataError:
             sentences.append(f"{shown} is not used: it is no readable zip")
+            continue
+        try:
+            same = kind.select(packed)
+            # Whatever else it holds is seen and not used, too.
+            held = same or dict.fromkeys(packed.files.images, "")
+            for what, stem in kind.lists.items():
+                if same and packed.holds_list(stem):
+                    packed.find_list(stem, called=COLUMN_NAMES.get(what, ()))
+        except DataError as error:  # its list is not readable, or contradicts the one that is used
+            sentences.append(f"{shown} is not used: {error}")
         else:
             # By file name, since a zip of any images may have other folders around them than the folder beside it.
             if more := sorted(image_id for image_id in held if PurePosixPath(image_id).name not in here):
@@ -137,21 +162,41 @@ def _has_list(tree: FileTree, path: str) -> bool:
     return any(PurePosixPath(other.lower()).stem == stem for other in tree.files.others)
 
 
-def _unused_divisions(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each way in which images that are divided by a digest look divided already."""
+def _unused_divisions(paths: Mapping[str, str]) -> list[str]:
+    """Return a sentence where images that are divided by a digest look divided already."""
+    if not (folders := split_folders(paths.values())):
+        return []
+    return [
+        f"the folders {', '.join(folders)} are not taken as a split: all pictures are divided anew, so those that "
+        "somebody tested on may be trained on here"
+    ]
+
+
+def _lists_not_read(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each list that names these images and lies where it is not read, beside their folder."""
     sentences = []
-    if folders := split_folders(paths.values()):
-        sentences.append(
-            f"the folders {', '.join(folders)} are not taken as a split: all pictures are divided anew, so those that "
-            "somebody tested on may be trained on here"
-        )
-    stem = kind.lists.get("split")
-    for listed in lists_beside(tree, stem) if stem else []:
-        if match_names(paths, listed.rows):
-            sentences.append(
-                f"{listed.place} lies beside this folder and is not read; give the folder around both as --data"
-            )
+    folders = kind.list_folders(tree)
+    for what, stem in kind.lists.items():
+        for file, listed in lists_beside(tree, stem):
+            # Where lists are read, one under another name is told of elsewhere.
+            if any(file.is_relative_to(folder) for folder in folders):
+                continue
+            # What is no list of these images is nobody's here, readable or not.
+            with contextlib.suppress(DataError):
+                if kind.concerns(what, listed, paths):
+                    sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders))
     return sentences
+
+
+def _list_not_read(what: str, stem: str, listed: NameList, here: NameList | None) -> list[str]:
+    """Return what to say of a list of these images that lies beside their folder; nothing if the one in it agrees."""
+    if here is not None:
+        says = find_contradiction(here, listed, COLUMN_NAMES.get(what, ()))
+        return [f"beside this folder, {says}; only the list with the pictures is read"] if says else []
+    name = "" if is_called(listed.place, stem) else f", and call the list {stem}.txt or .csv"
+    return [
+        f"{listed.place} lies beside this folder and is not read; give the folder around both as --data{name}"
+    ]
 
 
 def _describe(
@@ -180,7 +225,8 @@ def _describe(
         missing = len(paths) - len(identities)
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
     if not partition:
-        notes += _unused_divisions(kind, tree, paths)
+        notes += _unused_divisions(paths)
+    notes += _lists_not_read(kind, tree, paths)
     # A list that is there and gives nothing would otherwise be passed over in silence.
     for what, stem in kind.lists.items():
         lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]
@@ -191,7 +237,7 @@ def _describe(
         ):
             notes.append(f"{escape_name(lists[0])} is not used: it says nothing of these pictures")
     for stem in kind.lists.values():
-        notes += _lists_of_other_names(tree, stem)
+        notes += _lists_of_other_names(kind, tree, stem)
     name, title = kind.called(tree)
     return FoundImages(
         kind=kind,
@@ -207,17 +253,23 @@ def _describe(
     )
 
 
-def _lists_of_other_names(tree: FileTree, stem: str) -> list[str]:
-    """Return a sentence about files that look like a list and are not read, where that list is not there.
+def _lists_of_other_names(kind: DataSource, tree: FileTree, stem: str) -> list[str]:
+    """Return a sentence about what looks like a list and is not read, where that list is not there.
 
     Browsers and programs that download call it ``list (1).txt``, ``list.txt.txt`` or ``list.csv.zip``.
     """
-    around = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
-    alike = [path for path in around if Path(path).name.lower().startswith(stem.lower())]
+    folders = kind.list_folders(tree)
     # The list itself is there: what lies beside it is a copy.
-    if any(Path(path).name.lower() in (f"{stem}.txt".lower(), f"{stem}.csv".lower()) for path in alike):
+    if tree.list_places(stem, folders):
         return []
-    return [
+    files = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
+    alike = [path for path in files if PurePosixPath(path).name.lower().startswith(stem.lower())]
+    beside = [folder / path for folder in folders for path in called_alike(folder, stem)]
+    alike += [str(path) for path in beside if not is_called(path.name, stem) and not why_no_file(path)]
+    # What has the name and cannot be read; in the tree itself the walk has named it.
+    broken = [(path, why_no_file(path)) for path in beside if is_called(path.name, stem)]
+    sentences = [f"{escape_name(str(path))} is not read: {why}" for path, why in broken if why][:1]
+    return sentences or [
         f"{escape_name(path)} is not read: to use it, {'unpack' if is_packed(path) else 'rename'} it, as {stem}.txt "
         "or .csv"
         for path in alike[:1]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -348,3 +350,63 @@ def test_the_cache_is_where_the_system_has_caches(monkeypatch: pytest.MonkeyPatc
     assert pack.default_cache_folder().name == "inpaint-bench"
     if sys.platform == "linux":
         assert pack.default_cache_folder() == tmp_path / "home" / ".cache" / "inpaint-bench"
+
+
+def _swap(first: Path, second: Path, spare: Path) -> None:
+    first.rename(spare)
+    second.rename(first)
+    spare.rename(second)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("what", ["all", "two", "links", "zip", "restored"])
+def test_files_changed_for_others_of_equal_size_and_time_are_decoded_again(tmp_path: Path, what: str) -> None:
+    """Ids would show the images of others: what is renamed keeps its size and time of modification."""
+    place, spare = tmp_path / "pictures", tmp_path / "spare"
+    place.mkdir()
+    files = [place / f"{i:03d}.bmp" for i in range(40)]
+    for file, face in zip(files, render_faces(list(range(40)), 32), strict=True):
+        real = file.with_suffix(".dat") if what == "links" else file
+        Image.fromarray(face).save(real, "BMP")
+        os.utime(real, (10**9, 10**9))
+        if real != file:
+            file.symlink_to(real.name)
+    source = place
+    if what == "zip":
+        source = tmp_path / "pictures.zip"
+        with zipfile.ZipFile(source, "w") as archive, zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+            for file, opposite in zip(files, reversed(files), strict=True):
+                archive.writestr(file.name, file.read_bytes())
+                other.writestr(file.name, opposite.read_bytes())
+        for path in (source, tmp_path / "other.zip"):
+            os.utime(path, (10**9, 10**9))
+    spec = DataSpec(source=str(source), size=32, cache=tmp_path / "cache")
+    before = open_data(spec)
+    if what == "zip":
+        (tmp_path / "other.zip").rename(source)
+    elif what == "restored":
+        content = files[1].read_bytes()
+        files[1].write_bytes(files[0].read_bytes())
+        files[0].write_bytes(content)
+        for file in files[:2]:
+            os.utime(file, (10**9, 10**9))
+    else:
+        for i in range(1 if what == "two" else 20):
+            _swap(files[i], files[39 - i], spare)
+    after = open_data(spec)
+    # What is true is what a cache that never saw the others holds.
+    truth = open_data(dataclasses.replace(spec, cache=tmp_path / "new"))
+    assert after.fingerprint == truth.fingerprint != before.fingerprint
+    assert np.array_equal(after.train.pixels, truth.train.pixels)
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_fingerprint_knows_no_times_and_no_place(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for number, path in enumerate(sorted(copy.iterdir())):
+        os.utime(path, (number, number))
+    first, second = (
+        open_data(DataSpec(source=str(place), size=32, cache=tmp_path / "cache", allow_unreadable=True))
+        for place in (folder, copy)
+    )
+    assert first.fingerprint == second.fingerprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -18,9 +19,10 @@ from bench.data import Dataset, DataSpec, open_data
 from bench.data.dataset import UNKNOWN
 from bench.data.name_lists import match_names, parse_list, parse_numbers
 from bench.data.procedural_faces import render_faces
-from bench.data.sources import DataSource, data_sources, find_source
+from bench.data.sources import DataSource, data_sources, find_source, read_bytes
 from bench.data.sources.base import FoundImages, hold_out_validation
 from bench.data.sources.file_tree import FileTree
+from bench.data.sources.zip_files import zip_files
 from bench.data.splits import assign_split
 from bench.errors import DataError
 from masks.image_files import find_files, find_zip_members
@@ -1247,3 +1249,353 @@ def test_a_list_that_lies_only_in_a_zip_beside_the_images_is_said(
         shutil.copy(whole / name, root / name)
     notes = [note for note in find_source(root).notes if "archive.zip is not read" in note]
     assert [note.split(" in archive.zip")[0] for note in notes] == ([said] if said else [])
+
+
+# --- What a sixth reviewer tried ----------------------------------------------------------------------------------
+
+
+def write_list(path: Path, table: dict[str, int], newline: str = "\n") -> Path:
+    """Write a list as text or as CSV, as its suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_csv = path.suffix == ".csv"
+    rows = ["image_id,value"] if is_csv else []
+    path.write_text(newline.join([*rows, *(f"{k}{',' if is_csv else ' '}{v}" for k, v in table.items())]))
+    return path
+
+
+#: The published split turned around, and everybody another person.
+OTHERWISE = {
+    "list_eval_partition": {name: 2 - part for name, part in PART.items()},
+    "identity_CelebA": {name: 1000 + i for i, name in enumerate(IDS)},
+}
+
+
+@pytest.mark.parametrize("stem", OTHERWISE)
+@pytest.mark.parametrize("given", ["", "Img", "Img/img_align_celeba", "archive.zip"])
+@pytest.mark.parametrize(
+    "second", ["{stem}.txt", "Eval/{stem}.csv", "Img/{stem}.csv", "Img/img_align_celeba/{stem}.txt"]
+)
+def test_lists_that_contradict_each_other_are_refused_wherever_they_lie(
+    tmp_path: Path, stem: str, given: str, second: str
+) -> None:
+    """The one in ``Anno`` is right; the other lies among, beside or above the images, or beside or in the zip."""
+    root = tmp_path / "CelebA"
+    images(root / "Img" / "img_align_celeba")
+    first = {"list_eval_partition": PART, "identity_CelebA": WHO}[stem]
+    write_list(root / "Anno" / f"{stem}.txt", first)
+    other = write_list(root / second.format(stem=stem), OTHERWISE[stem])
+    if given == "archive.zip":
+        # The images and the lists in them are packed, those beside them stay.
+        inside = root / "Img"
+        zipped(inside, tmp_path / given, "Img/")
+        shutil.rmtree(inside)
+        shutil.move(tmp_path / given, root / given)
+    says = rf"says \d+ of 000001\.jpg, and .*{stem}\.\w+ says \d+; remove one of the two lists"
+    for place in [root / given, root] if given == "archive.zip" else [root / given]:
+        with pytest.raises(DataError, match=says) as raised:
+            find_source(place)
+        assert str(raised.value).count(f"{stem}.") == 2
+        assert other.name in str(raised.value)
+    # Agreeing, they are one list; so is one that is seen from two folders.
+    if given != "archive.zip":
+        write_list(other, first)
+        source = find_source(root / given)
+        assert {"list_eval_partition": source.partition, "identity_CelebA": source.identities}[stem] == first
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_lists_of_several_columns_are_compared_by_the_column_that_is_meant(
+    tmp_path: Path, swapped: bool
+) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    text_lists(root)
+    header = "image_id,identity,partition" if swapped else "image_id,partition,identity"
+    for parts, same in ((PART, True), (OTHERWISE["list_eval_partition"], False)):
+        rows = [f"{i},{WHO[i]},{parts[i]}" if swapped else f"{i},{parts[i]},{WHO[i]}" for i in IDS]
+        (root / "list_eval_partition.csv").write_text("\n".join([header, *rows]))
+        if same:
+            assert find_source(root).partition == PART
+        else:
+            with pytest.raises(DataError, match=r"txt:1: says 0 of 000001\.jpg, and .*csv says 2"):
+                find_source(root)
+
+
+def test_tables_of_attributes_are_compared_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    root = kaggle(tmp_path / "celeba")
+    rows = [str(COUNT), "Smiling Male", *(f"{k}  -1 {1 if i % 2 else -1}" for i, k in enumerate(IDS))]
+    (root / "list_attr_celeba.txt").write_text("\n".join(rows))
+    assert find_source(root).attributes["Male"] == {name: bool(i % 2) for i, name in enumerate(IDS)}
+    (root / "list_attr_celeba.txt").write_text(
+        "\n".join([*rows[:2], rows[2].replace("-1 -1", "-1 1"), *rows[3:]])
+    )
+    with pytest.raises(DataError, match=r"says -?1 -?1 of 000001\.jpg, and .* remove one"):
+        find_source(root)
+
+
+def test_a_zip_whose_list_contradicts_the_one_that_is_used_is_said(tmp_path: Path) -> None:
+    """Unpacked, and then edited: what is used is clear, and that the download says otherwise is worth knowing."""
+    root = kaggle(tmp_path / "celeba")
+    zipped(root, tmp_path / "archive.zip")
+    shutil.move(tmp_path / "archive.zip", root / "archive.zip")
+    assert find_source(root).notes == []
+    write_list(root / "list_eval_partition.csv", OTHERWISE["list_eval_partition"])
+    source = find_source(root)
+    assert source.partition == OTHERWISE["list_eval_partition"]
+    (note,) = source.notes
+    assert note.startswith("archive.zip is not used: ")
+    assert "says 2 of 000001.jpg" in note
+    assert "says 0" in note
+
+
+@pytest.mark.parametrize("index", ["²", "٣", "9" * 5000, "-1", "1_0", "x"])
+def test_an_index_of_the_mapping_that_is_no_number_is_named(tmp_path: Path, index: str) -> None:
+    root = some(tmp_path / "data", [f"CelebA-HQ-img/{k}.jpg" for k in range(COUNT)])
+    text_lists(root)
+    mapping = root / "CelebA-HQ-to-CelebA-mapping.txt"
+    mapping.write_text(HQ_MAPPING + f"{index} 4 000004.jpg\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"mapping\.txt:26: expected the number of an image, found"):
+        find_source(root)
+
+
+@pytest.mark.parametrize("index", ["0", "00000", "000"])
+def test_two_lines_of_the_mapping_for_one_image_must_agree(tmp_path: Path, index: str) -> None:
+    root = some(tmp_path / "data", [f"CelebA-HQ-img/{k}.jpg" for k in range(COUNT)])
+    text_lists(root)
+    mapping = root / "CelebA-HQ-to-CelebA-mapping.txt"
+    mapping.write_text(HQ_MAPPING + f"{index} 100 {IDS[0]}\n")
+    assert find_source(root).partition["00000.jpg"] == PART[IDS[0]]
+    mapping.write_text(HQ_MAPPING + f"{index} 9 {IDS[9]}\n")
+    with pytest.raises(DataError, match=r"mapping\.txt:26: 0+ is listed twice with different values"):
+        find_source(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["identity_CelebA.txt", "Anno/identity_CelebA.csv", "identity_CelebA (1).txt"]
+)
+def test_a_list_of_identities_beside_a_folder_of_another_name_is_said(tmp_path: Path, name: str) -> None:
+    root = some(tmp_path / "X", [f"images/p{k}.jpg" for k in range(COUNT)])
+    who = {f"p{k}.jpg": k // 3 for k in range(COUNT)}
+    write_list(root / name, who)
+    source = find_source(root / "images")
+    assert source.identities == {}
+    (note,) = source.notes
+    assert f"{name} lies beside this folder and is not read; give the folder around both as --data" in note
+    assert ("call the list identity_CelebA.txt" in note) == ("(1)" in name)
+    # In the folder too, and saying the same, it is no news; saying something else, it is.
+    write_list(root / "images" / "identity_CelebA.txt", who)
+    assert find_source(root / "images").notes == []
+    write_list(root / name, {k: v + 1 for k, v in who.items()})
+    (note,) = find_source(root / "images").notes
+    assert re.search(r"says 1 of p0\.jpg, and .* says 0; only the list with the pictures is read", note)
+    # A list of other images is nobody's here.
+    write_list(root / name, {"a.jpg": 1})
+    assert find_source(root / "images").notes == []
+
+
+def test_a_mapping_beside_a_folder_of_celeba_hq_is_said(tmp_path: Path) -> None:
+    root = some(tmp_path / "data", [f"CelebA-HQ-img/{k}.jpg" for k in range(COUNT)])
+    (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text(HQ_MAPPING)
+    text_lists(root)
+    (note,) = find_source(root / "CelebA-HQ-img").notes
+    assert "CelebA-HQ-to-CelebA-mapping.txt lies beside this folder and is not read" in note
+    assert find_source(root).notes == []
+
+
+@pytest.mark.parametrize("stem", OTHERWISE)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("{} (1).txt", "to use it, rename it, as {}.txt"),
+        ("{}.csv.zip", "to use it, unpack it, as {}.txt"),
+        ("Anno/{}.txt.txt", "to use it, rename it, as {}.txt"),
+        ("{}.txt", "a broken link"),
+        ("{}.csv", "not a regular file"),
+        ("Eval/{}.csv", "a folder"),
+    ],
+)
+@pytest.mark.parametrize("zip_too", [False, True])
+def test_what_is_no_list_beside_celebas_own_folder_is_said(
+    tmp_path: Path, stem: str, name: str, says: str, zip_too: bool
+) -> None:
+    root = tmp_path / "celeba"
+    place = images(root / "img_align_celeba")
+    path = root / name.format(stem)
+    path.parent.mkdir(exist_ok=True)
+    if "link" in says:
+        path.symlink_to("nowhere.txt")
+    elif "folder" in says:
+        path.mkdir()
+    elif "regular" in says:
+        os.mkfifo(path)
+    else:
+        path.write_text("".join(f"{k} {v}\n" for k, v in PART.items()))
+    if zip_too:
+        place = zipped(place, root / "img_align_celeba.zip", "img_align_celeba/")
+    (note,) = find_source(place).notes
+    assert name.format(stem) in note
+    assert f"is not read: {says.format(stem)}" in note
+
+
+@pytest.mark.parametrize("around", ["img_align_celeba", "IMG_ALIGN_CELEBA_PNG", "img_celeba"])
+@pytest.mark.parametrize("below", ["exp/photos", "photos", ""])
+@pytest.mark.parametrize("given", ["above", "named so", "photos"])
+def test_own_photos_below_a_folder_of_celebas_name_are_not_celeba(
+    tmp_path: Path, around: str, below: str, given: str
+) -> None:
+    names = [f"{folder}/{k:03d}.jpg" for folder in "xy" for k in range(COUNT)]
+    photos = some(tmp_path / "data" / around / below, names)
+    place = {"above": tmp_path / "data", "named so": tmp_path / "data" / around, "photos": photos}[given]
+    source = find_source(place)
+    assert (source.kind.name, source.ids) == ("folder", sorted(names))
+    assert not source.kind.claims_dataset
+    # With names of CelebA's, in whatever folders, they are.
+    for folder, half in (("x", IDS[::2]), ("y", IDS[1::2])):
+        shutil.rmtree(photos / folder)
+        some(photos / folder, half)
+    if (around, below, given) != ("img_celeba", "exp/photos", "photos"):  # nobody looks so far up for those
+        assert find_source(place).name == ("celeba-in-the-wild" if around == "img_celeba" else "celeba")
+        assert find_source(place).ids == IDS
+
+
+def test_a_few_pictures_of_other_names_do_not_hide_celeba(tmp_path: Path) -> None:
+    root = images(tmp_path / "img_align_celeba")
+    before = find_source(root).ids
+    some(root, ["notes/a.jpg", "notes/b.jpg"])
+    assert find_source(root).name == "celeba"
+    assert set(find_source(root).ids) == {*before, "a.jpg", "b.jpg"}
+
+
+def zip_by(path: Path, names: list[str], system: int) -> Path:
+    """Zip pictures under names that are marked as UTF-8, as a program on that system does."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for k, name in enumerate(names):
+            with tempfile.NamedTemporaryFile(suffix=".png") as file:
+                Image.fromarray(FACES[k % COUNT]).save(file.name)
+                info = zipfile.ZipInfo(name)
+                info.create_system = system
+                archive.writestr(info, Path(file.name).read_bytes())
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a backslash is a letter on POSIX only")
+@pytest.mark.parametrize("name", ["a\\b.png", "é\\日.png", "sub/c\\d.png", "a\\..\\b.png", "\\e.png", "x\\"])
+def test_a_backslash_is_a_letter_in_a_zip_of_unix_and_a_separator_in_one_of_windows(
+    tmp_path: Path, name: str
+) -> None:
+    names = ["1.png", "2.png", name]
+    root = some(tmp_path / "root", names)
+    for system in (3, 19):
+        archive = zip_by(tmp_path / "unix.zip", names, system)
+        assert find_source(archive).ids == find_source(root).ids
+    windows = find_source(zip_by(tmp_path / "windows.zip", ["p\\1.png", "q\\r\\2.png", "3.png"], 0))
+    assert windows.ids == ["3.png", "p/1.png", "q/r/2.png"]
+
+
+def annex(root: Path) -> None:
+    """As git-annex keeps files: links into a hidden folder, to names without a suffix."""
+    for name in IDS:
+        (root / ".git" / "annex" / name[:4]).mkdir(parents=True, exist_ok=True)
+        key = root / ".git" / "annex" / name[:4] / f"SHA-{name[:-4]}"
+        (root / name).rename(key)
+        (root / name).symlink_to(key.relative_to(root))
+
+
+def through_a_linked_folder(root: Path) -> None:
+    (root / "way").symlink_to("real")
+    (root / "real").mkdir()
+    (root / IDS[0]).rename(root / "real" / IDS[0])
+    (root / IDS[0]).symlink_to(f"way/{IDS[0]}")
+    (root / "chain.jpg").symlink_to(f"way/../way/./{IDS[0]}")
+
+
+def a_hidden_folder_by_a_link(root: Path) -> None:
+    (root / ".store" / "deep" / ".thumbs").mkdir(parents=True)
+    for name in IDS[:6]:
+        (root / name).rename(root / ".store" / "deep" / name)
+    shutil.copy(root / IDS[9], root / ".store" / "deep" / ".thumbs" / "x.jpg")
+    (root / ".store" / "copy.jpg").symlink_to(f"../{IDS[9]}")
+    (root / ".store" / "circle").symlink_to("..")
+    (root / "more").symlink_to(".store")
+    (root / "zagain").symlink_to(".store/deep")
+
+
+def a_list_in_a_hidden_folder_by_a_link(root: Path) -> None:
+    write_list(root / ".lists" / "who", WHO)
+    (root / "identity_CelebA.txt").symlink_to(".lists/who")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [annex, through_a_linked_folder, a_hidden_folder_by_a_link, a_list_in_a_hidden_folder_by_a_link],
+    ids=lambda change: change.__name__,
+)
+def test_links_of_a_zip_lead_where_those_of_its_folder_do(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root = images(tmp_path / "root")
+    change(root)
+    archive = linked_zip(root, tmp_path / "root.zip")
+    folder, packed = find_source(root), find_source(archive)
+    assert packed.ids == folder.ids
+    assert len(folder.ids) >= COUNT
+    assert packed.identities == folder.identities
+    left = {(x.path, x.reason) for x in find_files(root).left_out}
+    assert {(x.path, x.reason) for x in zip_files(archive).left_out} == left
+    for image_id in folder.ids:
+        there = read_bytes(archive, packed.paths[image_id])
+        assert there == (root / folder.paths[image_id]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../identity_CelebA.txt", "/identity_CelebA.txt", "a/../identity_CelebA.csv", "C:/identity_CelebA.txt"],
+)
+def test_a_list_whose_path_leaves_the_zip_is_named(tmp_path: Path, opened: Opener, name: str) -> None:
+    archive = zipped(images(tmp_path / "mine"), tmp_path / "mine.zip")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(name, "".join(f"{k} {v}\n" for k, v in WHO.items()))
+    data = opened(archive)
+    assert data.shared_identities is None
+    (note,) = data.notes
+    assert note == f"left out: {name} (its path leaves the zip)"
+
+
+@pytest.mark.parametrize("hidden", ["__MACOSX", ".lists", "a/@eaDir"])
+def test_a_hidden_folder_of_a_zip_is_named_for_a_list_too_and_once(tmp_path: Path, hidden: str) -> None:
+    root = images(tmp_path / "mine")
+    write_list(root / hidden / "identity_CelebA.txt", WHO)
+    write_list(root / hidden / "deep" / "list_eval_partition.txt", PART)
+    notes = find_source(root).notes
+    assert notes == [f"left out: {hidden} (hidden)"]
+    assert find_source(zipped(root, tmp_path / "mine.zip")).notes == notes
+
+
+@pytest.mark.parametrize("prefix", ["../", "/", "x/../", "C:/"])
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_zip_of_nothing_but_paths_that_leave_it_names_them(
+    tmp_path: Path, prefix: str, as_folder: bool
+) -> None:
+    (tmp_path / "there").mkdir()
+    # Not by ZipFile.write, which would mend the names.
+    zip_by(tmp_path / "there" / "mine.zip", [prefix + name for name in IDS], 3)
+    says = rf"holds no pictures .*the path of 24 pictures leaves the zip: {re.escape(prefix)}000001\.jpg, "
+    with pytest.raises(DataError, match=says):
+        find_source(tmp_path / "there" / ("" if as_folder else "mine.zip"))
+
+
+@pytest.mark.parametrize(
+    "name", ["Thumbs.db", "desktop.ini", "Desktop.ini", "ehthumbs.db", "Icon\r", ".DS_Store"]
+)
+@pytest.mark.parametrize("as_zip", [False, True])
+@pytest.mark.parametrize("depth", ["pics", "a/pics"])
+def test_files_of_the_system_beside_a_lone_folder_change_no_id(
+    tmp_path: Path, name: str, as_zip: bool, depth: str
+) -> None:
+    root = images(tmp_path / "root" / depth).parents[depth.count("/")]
+    (root / name).write_text("x")
+    (root / depth / name).write_text("x")
+    source = find_source(zipped(root, tmp_path / "root.zip") if as_zip else root)
+    assert (source.ids, source.notes) == (IDS, [])
+    # A file of the user's does, as it always did.
+    (root / "notes.txt").write_text("x")
+    assert find_source(root).ids == [f"{depth}/{i}" for i in IDS]

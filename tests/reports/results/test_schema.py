@@ -90,7 +90,13 @@ def test_bad_tables_are_refused_with_the_reason(change: object, message: str) ->
 
 
 @pytest.mark.parametrize(
-    ("version", "advice"), [("0", "run the experiment again"), ("99", "install a newer inpaint-bench")]
+    ("version", "advice"),
+    [
+        ("0", "run the experiment again"),
+        ("99", "install a newer inpaint-bench"),
+        ("²", "install a newer inpaint-bench"),
+        ("9" * 5000, "install a newer inpaint-bench"),
+    ],
 )
 def test_other_schema_versions_are_refused_with_advice(tmp_path: Path, version: str, advice: str) -> None:
     path = tmp_path / "results.parquet"
