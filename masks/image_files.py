@@ -7,6 +7,7 @@ the lowest package that reads images; it imports nothing of the project.
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import re
 import stat
@@ -361,8 +362,8 @@ def _take_member(path: str, member: str, found: FoundFiles) -> None:
 
 def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: FoundFiles) -> None:
     """Take what the links of a zip lead to, as :func:`find_files` does: files, and folders that nobody read before."""
-    folders = {folder.as_posix() for path in (*files, *leads_to) for folder in PurePosixPath(path).parents}
-    read = {folder for folder in folders if not _first_hidden(PurePosixPath(folder))}
+    inside = _folders_of(itertools.chain(files, leads_to))
+    read = {folder for folder in inside if not _first_hidden(PurePosixPath(folder))}
     # As it is called here, and which link it is: in a folder that is read by a link the two differ.
     waiting = sorted((name, name) for name in leads_to if not _first_hidden(PurePosixPath(name)))
     while waiting:
@@ -370,37 +371,51 @@ def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: 
         target = _resolve_in_zip(link, leads_to)
         if target in files:
             _take_member(shown, files[target], found)
-        elif target in read:
-            found.left_out.append(LeftOut(shown, "a link to a folder that is read already"))
-        elif target in folders:
-            # Hidden itself, so that nothing in it has been read.
-            inside = f"{target}/"
-            for path in [path for path in (*files, *leads_to) if path.startswith(inside)]:
-                name = PurePosixPath(path.removeprefix(inside))
-                if hidden := _first_hidden(name):
-                    if hidden != name.as_posix() or is_image(name.name):
-                        found.left_out.append(LeftOut(f"{shown}/{hidden}", "hidden"))
-                elif PurePosixPath(path).parent.as_posix() in read:
-                    continue  # by a link to a folder in this one
+        elif target not in inside:
+            found.left_out.append(LeftOut(shown, "a broken link, or one that leads out of the zip"))
+        pending = [(shown, target)] if target in inside else []
+        while pending:
+            shown, folder = pending.pop()
+            if folder in read:
+                found.left_out.append(LeftOut(shown, "a link to a folder that is read already"))
+                continue
+            read.add(folder)
+            for path in inside[folder]:
+                name = PurePosixPath(path).name
+                if is_hidden(name):
+                    if path in inside or is_image(name):
+                        found.left_out.append(LeftOut(f"{shown}/{name}", "hidden"))
+                elif path in inside:
+                    pending.append((f"{shown}/{name}", path))
                 elif path in files:
                     _take_member(f"{shown}/{name}", files[path], found)
                 else:
                     heapq.heappush(waiting, (f"{shown}/{name}", path))
-            below = [folder.removeprefix(inside) for folder in folders if folder.startswith(inside)]
-            read |= {target, *(inside + name for name in below if not _first_hidden(PurePosixPath(name)))}
-        else:
-            found.left_out.append(LeftOut(shown, "a broken link, or one that leads out of the zip"))
 
 
-def _resolve_in_zip(path: str, leads_to: Mapping[str, str]) -> str | None:
-    """Return the file or folder that a path leads to through links; ``None`` out of the zip, or in a circle."""
+def _folders_of(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return each folder around some paths -> what lies in it, folders too; the outermost is called ``.``."""
+    inside: dict[str, list[str]] = {".": []}
+    for path in paths:
+        while path != ".":
+            folder = PurePosixPath(path).parent.as_posix()
+            known = folder in inside
+            inside.setdefault(folder, []).append(path)
+            if known:
+                break
+            path = folder  # seen for the first time, so that the folder around it has to learn of it
+    return inside
+
+
+def _resolve_in_zip(path: str, leads_to: Mapping[str, str]) -> str:
+    """Return the file or folder that a path leads to through links; empty out of the zip, or in a circle."""
     done: list[str] = []
     parts, followed = path.split("/")[::-1], 0
     while parts:
         part = parts.pop()
         if part == "..":
             if not done:
-                return None
+                return ""
             done.pop()
         elif part not in ("", "."):
             target = leads_to.get("/".join([*done, part]))
@@ -409,7 +424,7 @@ def _resolve_in_zip(path: str, leads_to: Mapping[str, str]) -> str | None:
                 continue
             followed += 1
             if not target or target.startswith("/") or followed > _MAX_LINKS:
-                return None
+                return ""
             parts += target.split("/")[::-1]
     return "/".join(done) or "."
 
