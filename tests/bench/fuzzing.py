@@ -729,6 +729,10 @@ def _lists_beside_images(folder: Path) -> Target:
     return Target(st.tuples(st.sampled_from(names), st.one_of(*map(edited, LISTS))), check)
 
 
+#: As zips call the system that made them.
+_UNIX = 3
+
+
 def _members(folder: Path) -> Target:
     folder.mkdir()
     path = folder / "img_align_celeba.zip"
@@ -739,12 +743,15 @@ def _members(folder: Path) -> Target:
         st.builds(lambda parts, s: s.join([*parts, "x.png"]), member, st.sampled_from(["/", "\\"]))
     )
 
-    def check(given: list[str]) -> None:
+    def check(given: tuple[list[str], int]) -> None:
+        members, system = given
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the same name twice
             with zipfile.ZipFile(path, "w") as archive:
-                for name in given:
-                    archive.writestr(name or "x", b"picture")
+                for name in members:
+                    info = zipfile.ZipInfo(name or "x")
+                    info.create_system = system
+                    archive.writestr(info, b"picture")
         try:
             source = sources.find_source(path)
         except BenchError:
@@ -752,12 +759,14 @@ def _members(folder: Path) -> Target:
         finally:
             forget_open_zip()
         for found in source.ids:
-            parts = PurePosixPath(found.replace("\\", "/"))
+            # A letter of names on Unix, and of names alone: what is a separator there has been replaced.
+            assert system == _UNIX or "\\" not in found
+            parts = PurePosixPath(found)
             assert not parts.is_absolute()
             assert ".." not in parts.parts
         assert sorted(p.name for p in folder.iterdir()) == [path.name]
 
-    return Target(names, check)
+    return Target(st.tuples(names, st.sampled_from([0, _UNIX])), check)
 
 
 def attempt(target: Target, examples: int, number: int = 0) -> int:
