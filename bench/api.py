@@ -332,11 +332,14 @@ def inpaint(
     """
     from bench.inpainting import model_source, photo, tiling
     from bench.training.device import select_device
+    from models.discovery import user_paths
 
     pixels = photo.as_photo(image)
     hole = photo.as_hole(mask, pixels)
     # In float32 like the command, so that both give the same image.
-    compute, files = select_device(device, "fp32"), [Path(p) for p in models_from]
+    compute = select_device(device, "fp32")
+    with _usage_errors():
+        files = user_paths(models_from)
     completer = model_source.load_completer(
         None if source is None else str(source), model or (None if source else "biharmonic"), compute, files
     )
@@ -353,10 +356,10 @@ def models(models_from: Sequence[str | Path] = ()) -> pd.DataFrame:
         >>> bench.models().loc["glcic", "paper"]  # doctest: +ELLIPSIS
         'Iizuka et al...
     """
-    from models.discovery import find_models
+    from models.discovery import find_models, user_paths
 
     with _usage_errors():
-        cards = [listing.card for listing in find_models([Path(p) for p in models_from]).values()]
+        cards = [listing.card for listing in find_models(user_paths(models_from)).values()]
     columns = ("label", "summary", "groups", "paper")
     return pd.DataFrame(
         [[getattr(card, column) for column in columns] for card in cards],
@@ -458,14 +461,14 @@ def expand_model_names(names: Iterable[str], models_from: Sequence[str | Path] =
     Raises:
         UsageError: neither a model nor a group (with suggestions).
     """
-    from models.discovery import expand_models
+    from models.discovery import expand_models, user_paths
     from reports.claims.paper import CLAIMS
 
     # What the claims need is known to reports alone, which models never import.
     claims = dict.fromkeys(model for claim in CLAIMS for model in claim.models)
     given = [escape_name(n) for name in names for n in (claims if name == "claims" else [name])]
     with _usage_errors():
-        return tuple(expand_models(given, [Path(p) for p in models_from]))
+        return tuple(expand_models(given, user_paths(models_from)))
 
 
 @contextlib.contextmanager

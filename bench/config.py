@@ -280,6 +280,22 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # A request comes from a file too, or from Python, where nothing has looked at its values yet.
+        for name, hint in type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not fits_type(value, hint):
+                raise UsageError(f"{name} must be {describe_type(hint)}, not {value!r}")
+        if not isinstance(self.settings, RunConfig):
+            raise UsageError(f"settings must be a RunConfig, not {self.settings!r}")
+        for name in ("model_options", "options"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise UsageError(f"{name} must be a mapping, not {getattr(self, name)!r}")
+        if wrong := [v for v in self.model_options.values() if not isinstance(v, Mapping)]:
+            raise UsageError(f"model_options must map each model to a mapping of fields, not to {wrong[0]!r}")
+        # To Python, an empty path is the current folder, which nobody named.
+        for name, paths in {"data": (self.data,), "models_from": self.models_from}.items():
+            if "" in paths:
+                raise UsageError(f"{name}: an empty path; give '.' for the current folder")
         escaped = {
             "models": tuple(map(escape_name, self.models)),
             "models_from": tuple(map(escape_name, self.models_from)),

@@ -42,7 +42,8 @@ def find_experiment(name: str) -> Path:
 
     # A path wins over a name, so that an experiment outside of runs/ can be meant even if one of that name is
     # there.
-    folder = Path(name) if (Path(name) / "manifest.json").is_file() else RUNS / name
+    # No name at all is that of no folder, not even of this one.
+    folder = Path(name) if name and (Path(name) / "manifest.json").is_file() else RUNS / name
     if not (folder / "manifest.json").is_file():
         if (folder / "cells").is_dir():
             raise UsageError(

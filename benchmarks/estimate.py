@@ -36,7 +36,7 @@ def compare(options: list[str]) -> tuple[float, float]:
     """Run the command in an empty folder; return the seconds that it announced and those that it took."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        run = [sys.executable, "-m", "bench", "run", *options]
+        run = [sys.executable, "-P", "-m", "bench", "run", *options]
         done = subprocess.run(
             run,
             cwd=folder,

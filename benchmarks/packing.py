@@ -22,6 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from bench.child_processes import safe_path
 from bench.data import DataSpec
 from bench.data.cache import cache_source, num_processes
 from bench.data.sources import find_source, read_bytes
@@ -65,7 +66,7 @@ def main() -> None:
             list(map(partial(decode_block, source.place), blocks))
         else:
             # As packing starts its processes.
-            with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
+            with safe_path(), ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
                 list(pool.map(partial(decode_block, source.place), blocks))
         plain.append(time.perf_counter() - start)
         folder = Path(tempfile.mkdtemp())

@@ -23,7 +23,7 @@ COMMANDS = {
 def seconds(words: tuple[str, ...]) -> float:
     began = time.perf_counter()
     # A new process each time: imports are what is measured.
-    subprocess.run([sys.executable, "-m", "bench", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-P", "-m", "bench", *words], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 

@@ -140,7 +140,7 @@ def main() -> None:
         left = end - time.monotonic()
         if left <= 0:
             sys.exit("time is up; give the command again to go on")
-        process = subprocess.Popen([sys.executable, "-m", *command, "--quiet"])
+        process = subprocess.Popen([sys.executable, "-P", "-m", *command, "--quiet"])
         try:
             code = process.wait(None if left == float("inf") else left)
         except subprocess.TimeoutExpired:

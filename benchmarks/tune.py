@@ -80,7 +80,7 @@ def bench_run(arguments: Sequence[str], *, dry_run: bool = False) -> None:
     print(shlex.join(command), flush=True)
     if dry_run:
         return
-    if code := subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+    if code := subprocess.run([sys.executable, "-P", "-m", *command], check=False).returncode:
         sys.exit(code)
 
 

@@ -20,7 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote_to_bytes
 
-from models.errors import BrokenModelError, DuplicateModelError, InvalidModelError, UnknownModelError
+from models.config_fields import describe_type, fits_type, type_hints
+from models.errors import (
+    BrokenModelError,
+    DuplicateModelError,
+    InvalidModelError,
+    StopError,
+    UnknownModelError,
+)
 from models.registry import ModelCard, ModelEntry, check_model_name, did_you_mean, get_model
 
 ENTRY_POINT_GROUP = "inpaint_bench.models"
@@ -71,9 +78,9 @@ def find_models(models_from: Sequence[Path] = ()) -> dict[str, ModelListing]:
         try:
             if not add(_file_of(point.module), point.module):
                 raise InvalidModelError("nothing there is decorated with @register(...)")
-        except DuplicateModelError:
+        except (DuplicateModelError, KeyboardInterrupt, StopError):
             raise
-        except Exception as error:
+        except BaseException as error:  # what a package's own file raises, sys.exit() too
             # A broken package must not take the others with it: list its entry point, and fail when it is chosen.
             card = ModelCard(name=point.name, label=point.name, summary=f"cannot be read: {error}")
             # setdefault: a broken entry point must not hide a model of the same name that works.
@@ -95,6 +102,22 @@ def _python_files(folder: Path) -> list[Path]:
     """List the Python files of a folder by name; hidden ones are an editor's locks or macOS's companions of files."""
     found = sorted(folder.glob("*.py"))
     return [path for path in found if not path.name.startswith(".") and not path.is_dir()]
+
+
+def user_paths(models_from: Iterable[str | Path]) -> list[Path]:
+    """Return what a user gave for ``models_from`` as paths.
+
+    Raises:
+        InvalidModelError: one is empty; as a path, that would be the current folder, which nobody named.
+
+    Examples:
+        >>> [path.name for path in user_paths(["my_unet.py", Path("folder")])]
+        ['my_unet.py', 'folder']
+    """
+    given = list(models_from)
+    if "" in given:
+        raise InvalidModelError("models_from: an empty path; give '.' for the current folder")
+    return [Path(path) for path in given]
 
 
 def find_user_file(given: Path) -> Path:
@@ -135,8 +158,11 @@ def read_cards(path: Path) -> list[ModelCard]:
         return list(_cards_in(path.read_text(encoding="utf-8"), path))
     except InvalidModelError:
         raise
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        raise InvalidModelError(f"{path}: not readable as Python: {error}") from error
+    # Python's parser answers what is nested too deep with the last two.
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidModelError(
+            f"{path}: not readable as Python: {str(error) or 'nested too deep'}"
+        ) from error
 
 
 @lru_cache(256)
@@ -157,14 +183,21 @@ def _card(call: ast.Call, path: Path) -> ModelCard:
         (name,) = (ast.literal_eval(arg) for arg in call.args)
         fields = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in _CARD_FIELDS}
         check_model_name(name, f"{path}:{call.lineno}: ")
+        hints = type_hints(ModelCard)
+        for field, value in fields.items():
+            if not fits_type(value, hints[field]):
+                raise TypeError(f"{field} must be {describe_type(hints[field])}, not {value!r}")
+        if not isinstance(fields.get("overrides", {}), dict):
+            raise TypeError("overrides must be a dictionary")
         # Rows and manifests hold these texts; a literal may hold half a character, which UTF-8 cannot.
         "".join(map(str, fields.values())).encode()
         return ModelCard(name=name, **fields)
     except InvalidModelError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidModelError(
-            f"{path}:{call.lineno}: the arguments of @register must be literals, the first one the name ({error})"
+            f"{path}:{call.lineno}: the arguments of @register must be literals of their types, the first one the name "
+            f"({error})"
         ) from error
 
 
@@ -186,8 +219,11 @@ def load_model(name: str, models_from: Sequence[Path] = ()) -> ModelEntry:
     try:
         _import(listing)
         return get_model(name)
-    except (Exception, SystemExit) as error:
-        reason: object = error
+    except (KeyboardInterrupt, StopError):
+        raise
+    except BaseException as error:
+        # An error without a message says at least what it is.
+        reason: object = str(error) or type(error).__name__
         if isinstance(error, SystemExit):  # sys.exit(), or argparse that met our command line
             reason = "it ends the program while it is imported; move that below if __name__ == '__main__':"
         raise BrokenModelError(

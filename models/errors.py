@@ -1,7 +1,11 @@
 """Errors of models before they are trained.
 
-All are ``ValueError``, so that a library user can catch them without an import from here.
+All but :class:`StopError` are ``ValueError``, so that a library user can catch them without an import from here.
 """
+
+
+class StopError(BaseException):
+    """A signal that ends the program: never a failure of the model file whose import it interrupts."""
 
 
 class ModelError(ValueError):

@@ -252,6 +252,8 @@ def load_program(name: str) -> ModelEntry:
         InvalidModelError: there is no such file, or it does not describe a program.
     """
     given = name.removeprefix(PROGRAM_PREFIX)
+    if not given:
+        raise InvalidModelError(f"--models {name}: give the file that describes the program behind the colon")
     places = (Path(given), Path(f"{given}.toml"))
     named = next((place for place in places if find_user_file(place).is_file()), None)
     if named is None:
@@ -267,13 +269,10 @@ def load_program(name: str) -> ModelEntry:
     for key in described:
         if key not in known:
             raise InvalidModelError(f"{path}: unknown key {key!r}{did_you_mean(key, known)}")
-    about = {key: str(described.pop(key)) for key in _DESCRIPTION if key in described}
+    about = {key: _text(described.pop(key), key, path) for key in _DESCRIPTION if key in described}
     label = about.get("label", about.get("name", named.stem))
     settings = {**described, "command": _words(described.get("command"), path)}
-    # Sorted, so that the order of lines in the file changes no key.
-    settings["environment"] = tuple(
-        sorted((k, str(v)) for k, v in dict(described.get("environment", {})).items())
-    )
+    settings["environment"] = _variables(described.get("environment", {}), path)
     settings["digests"] = tuple(_file_digests(settings["command"]))
     try:
         # Built for its checks alone, so that the message can name the file.
@@ -293,10 +292,35 @@ def load_program(name: str) -> ModelEntry:
 
 def _words(command: Any, path: Path) -> tuple[str, ...]:
     """Split a command given as one string (as a shell would, but no shell is called) or as a list of words."""
-    words = shlex.split(command) if isinstance(command, str) else command
+    try:
+        words = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as error:  # a quote that is not closed, a backslash at the end
+        raise InvalidModelError(f"{path}: 'command' cannot be split into words: {error}") from error
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise InvalidModelError(f"{path}: 'command' must be a string or a list of strings")
-    return tuple(words)
+    return tuple(_text(word, "command", path) for word in words)
+
+
+def _variables(environment: Any, path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a table of variables, sorted, so that the order of lines in the file changes no key."""
+    if not isinstance(environment, dict):
+        raise InvalidModelError(
+            f"{path}: 'environment' must be a table of names and values, not {environment!r}"
+        )
+    for name in environment:
+        if not name or "=" in name or "\0" in name:
+            raise InvalidModelError(f"{path}: {name!r} is no name of a variable of the environment")
+    return tuple(sorted((k, _text(v, f"environment.{k}", path)) for k, v in environment.items()))
+
+
+def _text(value: Any, key: str, path: Path) -> str:
+    """Return a text, or a number or date of TOML as one, such as a program can be given."""
+    if isinstance(value, (dict, list)):
+        raise InvalidModelError(f"{path}: '{key}' must be a text, not {value!r}")
+    text = str(value)
+    if "\0" in text:
+        raise InvalidModelError(f"{path}: '{key}' holds a null character, which no program can be given")
+    return text
 
 
 def _file_digests(command: Sequence[str]) -> list[tuple[str, str]]:

@@ -134,11 +134,12 @@ def load_pretrained(path: str | Path, models_from: Sequence[str | Path] = ()) ->
     Raises:
         InvalidWeightsError: not such a file, damaged, of another version, or not fitting the model it names.
         UnknownModelError: of a model that is not known here.
+        InvalidModelError: a path in ``models_from`` is empty, or holds no model.
     """
-    path = Path(path)
+    path, files = Path(path), discovery.user_paths(models_from)
     try:
         about, state = _read(path)
-        entry, config, task = _described(about, [Path(p) for p in models_from])
+        entry, config, task = _described(about, files)
         loaded = build_pretrained(entry, config, task, state, about)
     except InvalidWeightsError as error:
         raise InvalidWeightsError(f"{path}: {error}") from error

@@ -14,6 +14,7 @@ import click
 import tomli_w
 from click.core import ParameterSource
 
+from bench.cli.paths import GivenPath
 from bench.errors import UsageError
 from models.discovery import PROGRAM_PREFIX
 from models.registry import did_you_mean
@@ -48,7 +49,7 @@ def config_option(function: Any) -> Any:
     """Add ``--config FILE``: the options in FILE become the defaults of the command's own."""
     return click.option(
         "--config",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=GivenPath(dir_okay=False, path_type=Path),
         is_eager=True,
         expose_value=False,
         callback=_use,
@@ -83,8 +84,10 @@ def refuse_code_from_file(ctx: click.Context) -> None:
     # read.
     for name, option in _CODE_OPTIONS.items():
         if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP and (
-            values := ",".join(_programs(option, ctx.params[name]))
+            programs := _programs(option, ctx.params[name])
         ):
+            # The list decides and not its text, which may be empty.
+            values = ",".join(programs) or "''"
             raise UsageError(
                 f"the config file names code to run ({values}): read it, then give {option} {values} on the command "
                 "line, or --allow-code"
@@ -115,7 +118,7 @@ def read_config_file(path: Path, ctx: click.Context) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"--config {path}: no such file; 'bench init {path}' writes one") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"--config {path}: not TOML: {error or 'nested too deep'}") from error
+        raise UsageError(f"--config {path}: not TOML: {str(error) or 'nested too deep'}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--config {path}: cannot be read ({reason})") from error

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.cli.config_file import option_keys
+from bench.cli.paths import GivenPath
 from bench.config import PRESETS, SIZES, RunConfig, resolve_config
 from bench.errors import UsageError
 from masks.image_files import escape_name, one_line, resolve_path
@@ -38,7 +39,7 @@ class NameList(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return names
 
 
-class OutputPath(click.Path):
+class OutputPath(GivenPath):
     """A file to write, which is replaced as a whole once it is complete; ``dir_okay=True``: or a folder.
 
     Through a link its target is written, and the link stays. Devices, pipes and sockets are refused, since replacing
@@ -98,6 +99,7 @@ def data_option(function: F) -> F:
     return click.option(
         "--data",
         default="faces",
+        type=GivenPath(),
         show_default="the embedded procedural faces",
         metavar="PATH",
         # A path may hold bytes that are no UTF-8; from here on it is text that every file and message can
@@ -236,11 +238,13 @@ def square_options(function: F) -> F:
     return preset_option(size_option()(cut_options(unreadable_option(function))))
 
 
-class _UserFile(click.Path):
+class _UserFile(GivenPath):
     """A path that is there, given as it is or escaped; from here on it is text that every file can hold."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the path and escape it."""
+        # As given first, since a path of no text would be that of the current folder.
+        GivenPath().convert(value, param, ctx)
         super().convert(str(resolve_path(value)), param, ctx)
         return escape_name(value)
 

@@ -16,9 +16,10 @@ from types import FrameType
 from typing import Any, TextIO
 
 from bench.cli.wrapping import echo_line
+from models.errors import StopError
 
 
-class TerminatedError(BaseException):
+class TerminatedError(StopError):
     """SIGTERM or SIGHUP outside of a training; like ``KeyboardInterrupt``, not swallowed by handlers of errors."""
 
     def __init__(self, signum: int) -> None:

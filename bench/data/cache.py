@@ -23,7 +23,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from bench.child_processes import hidden_main_module
+from bench.child_processes import isolated_start
 from bench.data import procedural_faces
 from bench.data.dataset import DataSpec, Skipped
 from bench.data.sources import FoundImages, read_bytes
@@ -432,7 +432,7 @@ def _map(writer: _Writer, todo: list[range]) -> Iterator[tuple[int, list[Skipped
         return
     # 'fork' would copy a process that may hold locks of torch's threads.
     with (
-        hidden_main_module(),
+        isolated_start(),
         # Each process gets the writer once, as it starts; blocks are then sent as ranges.
         ProcessPoolExecutor(processes, get_context("forkserver"), _set_writer, (writer,)) as pool,
     ):

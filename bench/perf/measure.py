@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from bench import provenance
+from bench.child_processes import safe_path
 from bench.config import json_digest
 from bench.perf.reference_step import reference_step, without_custom_kernels
 from bench.perf.step_timer import DeviceTimer, StepTimer
@@ -92,6 +93,13 @@ def measure_models(
         p: matrix_rate(Compute(compute.device, p), repeats=100)
         for p in dict.fromkeys(("bf16", "fp32", compute.precision))
     }
+    # torch.compile starts processes.
+    with safe_path():
+        measured = [
+            _Subject(entry, config, compute, rates[compute.precision], on_progress).measure()
+            for entry in entries
+            if entry.model.trained
+        ]
     return {
         "schema": SCHEMA,
         "size": config.size,
@@ -101,11 +109,7 @@ def measure_models(
         "compile": config.compile,
         "hardware": {**provenance.hardware_info(), **compute.numerics()},
         "matrix_flops_per_second": rates,
-        "models": [
-            _Subject(entry, config, compute, rates[compute.precision], on_progress).measure()
-            for entry in entries
-            if entry.model.trained
-        ],
+        "models": measured,
     }
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bench.child_processes import hidden_main_module
+from bench.child_processes import forget_safe_path, isolated_start
 from bench.config import Request
 from bench.runner import estimate
 from bench.runner.batch_size import free_bytes
@@ -164,7 +164,9 @@ def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
     context = prepared.context
     # Not "fork": a child would inherit CUDA's state, which it cannot use, and the threads' locks.
     spawn = multiprocessing.get_context("spawn")
-    messages = spawn.Queue()
+    # Its locks start a process that clears up after them.
+    with isolated_start():
+        messages = spawn.Queue()
     waiting = list(enumerate(units, 1))
     free, memory = list_slots(context.request, context.compute), _Memory(context)
     running: dict[Any, tuple[WorkUnit, Slot]] = {}
@@ -180,7 +182,7 @@ def run_in_slots(prepared: PreparedRun, units: Sequence[WorkUnit]) -> None:
                     job = _Job(unit.key, number, len(units), torch.get_num_threads(), share)
                     process = spawn.Process(target=_run_job, args=(portable_request(context), job, messages))
                     # The child inherits the environment, and CUDA reads the variable once, when it starts.
-                    with _visible_device(slot), hidden_main_module():
+                    with _visible_device(slot), isolated_start():
                         process.start()
                     memory.take(unit, slot)
                     running[process] = (unit, slot)
@@ -241,6 +243,7 @@ def _run_job(portable: tuple[Request, Path], job: _Job, messages: Any) -> None:
     """Run one job, in a session of its own, so that a Ctrl-C reaches it once, through the process that started it."""
     os.setsid()
     _die_with_parent()
+    forget_safe_path()
     # Explicitly, since the child's torch would take every core.
     torch.set_num_threads(job.threads)
     request, root = portable

@@ -7,6 +7,7 @@ computes, so a machine without a GPU can plan it for one that has one; *where* i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import masks.registry
+from bench.child_processes import safe_path
 from bench.config import Request, RunConfig
 from bench.errors import BenchError, DiskError, UsageError
 from bench.evaluation import evaluator, stochastic_samples
@@ -170,7 +172,8 @@ class CellComputer:
         if self._trained is None or self._trained.plan.key != cell.training.key:
             # Two models side by side would double the peak, and the peak of the second would count the first.
             self._trained = None  # free the last model's memory first
-            self._trained = train_model(cell.training, self._context, index=index, of=of)
+            with self._compiling(cell):
+                self._trained = train_model(cell.training, self._context, index=index, of=of)
         return self._trained
 
     def measure(
@@ -191,11 +194,25 @@ class CellComputer:
         # In the order of the run's metrics, whatever order the lacking ones are in, so that columns do not move.
         ready = {name: function for name, function in self._prepared.metrics.items() if name in metrics}
         sets = [metric for metric in self._prepared.sets if metric.info.name in metrics]
-        if cell.samples > 1:
-            return stochastic_samples.evaluate_samples(
-                model, test, compute, ready, cell.samples, sets=sets, on_progress=progress
-            )
-        return evaluator.evaluate_model(model, test, compute, ready, sets=sets, on_progress=progress), None
+        with self._compiling(cell):
+            if cell.samples > 1:
+                return stochastic_samples.evaluate_samples(
+                    model, test, compute, ready, cell.samples, sets=sets, on_progress=progress
+                )
+            return evaluator.evaluate_model(
+                model, test, compute, ready, sets=sets, on_progress=progress
+            ), None
+
+    def _compiling(self, cell: Cell) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which networks may be compiled, by processes that ``torch.compile`` starts."""
+        settings = self._context.request.settings
+        # A program of the user's (exec:FILE) is not trained, and keeps the user's environment.
+        trained = cell.training is not None and cell.training.entry.model.trained
+        return (
+            safe_path()
+            if trained and (settings.compile or settings.cuda_graphs)
+            else contextlib.nullcontext()
+        )
 
     def save(
         self, cell: Cell, metrics: Sequence[str], before: cell_files.SavedCell | None
@@ -372,20 +389,29 @@ def request_as_json(request: Request) -> dict[str, Any]:
     return dataclasses.asdict(request) | {"settings": request.settings.as_dict()}
 
 
-def request_from_json(value: Mapping[str, Any]) -> Request:
+def request_from_json(value: Any) -> Request:
     """Read what :func:`request_as_json` gave.
 
     Raises:
         UsageError: the value is of another version, or none of a request.
     """
     try:
+        # Looked at first: Python's own words for a text or a list here would say nothing of a request.
+        if not (isinstance(value, dict) and isinstance(value.get("settings"), dict)):
+            raise TypeError("it is no object that holds an object 'settings'")
         settings = dict(value["settings"])
-        # JSON has no tuples, and settings compare and hash by type.
+        # JSON has no tuples, and settings compare and hash by type. What is no list is refused by its type.
         for name in ("seeds", "metrics"):
-            settings[name] = tuple(settings[name])
+            settings[name] = _as_tuple(settings[name])
         fields = {**value, "settings": RunConfig(**settings)}
         for name in ("models", "masks", "models_from", "command"):
-            fields[name] = tuple(fields[name])
+            fields[name] = _as_tuple(fields[name])
         return Request(**fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise UsageError(f"the request is not readable: it has no {error}") from error
+    except (TypeError, ValueError, AttributeError, UsageError) as error:
         raise UsageError(f"the request is not readable: {error}") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

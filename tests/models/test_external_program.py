@@ -163,6 +163,9 @@ def test_what_a_program_gets_wrong_is_one_line(workplace: Path, batch: Batch, co
         program(workplace, code, timeout_seconds=limit).complete(batch)
 
 
+_WHOLE = "command = 'x {input} {mask} {output}'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -173,6 +176,27 @@ def test_what_a_program_gets_wrong_is_one_line(workplace: Path, batch: Batch, co
         ("command = 'x {input} {mask} {output}'\nmode = 'video'", "mode must be"),
         ("command = 'x {input} {mask} {output}'\ntimeout_seconds = 0", "must be positive"),
         ("command = 'x {input} {mask} {output} {seeds}'", "the seed of a single image is {seed}"),
+        (
+            'command = "x \'a {input} {mask} {output}"',
+            "'command' cannot be split into words: No closing quotation",
+        ),
+        (
+            "command = 'x {input} {mask} {output} \\'",
+            "'command' cannot be split into words: No escaped character",
+        ),
+        ("command = [\"x\\u0000\", '{input}', '{mask}', '{output}']", "'command' holds a null character"),
+        ("command = [['x'], '{input}', '{mask}', '{output}']", "must be a string or a list of strings"),
+        (f"{_WHOLE}environment = ['a']", "'environment' must be a table of names and values, not ['a']"),
+        (f"{_WHOLE}environment = 5", "'environment' must be a table of names and values, not 5"),
+        (f"{_WHOLE}environment = 'A=1'", "'environment' must be a table"),
+        (f"{_WHOLE}environment = [['A', '1']]", "'environment' must be a table"),
+        (f"{_WHOLE}[environment]\na = {{b = 1}}", "'environment.a' must be a text, not {'b': 1}"),
+        (f"{_WHOLE}[environment]\na = ['b']", "'environment.a' must be a text, not ['b']"),
+        (f'{_WHOLE}[environment]\nA = "a\\u0000"', "'environment.A' holds a null character"),
+        (f"{_WHOLE}[environment]\n'A=B' = '1'", "'A=B' is no name of a variable"),
+        (f"{_WHOLE}[environment]\n'' = '1'", "'' is no name of a variable"),
+        (f"{_WHOLE}label = ['a']", "'label' must be a text, not ['a']"),
+        (f"{_WHOLE}[summary]\na = 1", "'summary' must be a text"),
     ],
 )
 def test_a_wrong_description_is_one_line(workplace: Path, text: str, says: str) -> None:
@@ -180,6 +204,19 @@ def test_a_wrong_description_is_one_line(workplace: Path, text: str, says: str) 
     with pytest.raises(InvalidModelError) as raised:
         load_program("exec:p.toml")
     assert says in str(raised.value)
+
+
+def test_numbers_of_a_description_are_texts(workplace: Path) -> None:
+    (workplace / "p.toml").write_text(f"{_WHOLE}label = 5\n[environment]\nB = 1\nA = true")
+    entry = load_program("exec:p")
+    assert entry.card.label == "5"
+    assert entry.config("quick").environment == (("A", "True"), ("B", "1"))
+
+
+def test_a_program_without_a_name_is_no_file(workplace: Path) -> None:
+    (workplace / ".toml").write_text(_WHOLE)
+    with pytest.raises(InvalidModelError, match="give the file that describes the program"):
+        load_program("exec:")
 
 
 def test_missing_files_and_programs(workplace: Path) -> None:

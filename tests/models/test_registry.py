@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.process import TerminatedError
 from models import discovery
 from models.errors import (
     BrokenModelError,
@@ -122,14 +123,16 @@ def test_an_installed_package_brings_its_models(tmp_path: Path, monkeypatch: pyt
         ("my_package.broken", "nothing = 'registered'"),
         ("my_package.gone", ""),
         ("no_such_package.nets", ""),
+        ("my_package.exits.nets", ""),
     ],
-    ids=["import fails", "syntax error", "nothing registered", "no module", "no package"],
+    ids=["import fails", "syntax error", "nothing registered", "no module", "no package", "package exits"],
 )
 def test_a_broken_package_stays_listed_and_fails_only_when_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str
 ) -> None:
     install(tmp_path, monkeypatch, broken=module)
     (tmp_path / "my_package" / "broken.py").write_text(text)
+    (tmp_path / "my_package" / "exits.py").write_text("raise SystemExit(3)")
     assert {"broken", "glcic"} <= set(discovery.find_models())
     discovery.load_model("mean")
     with pytest.raises(BrokenModelError, match="model 'broken' cannot be used"):
@@ -167,6 +170,76 @@ def test_duplicates_are_refused(tmp_path: Path) -> None:
 def test_files_without_readable_models_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InvalidModelError, match=says):
         discovery.find_models([write(tmp_path, "some", text)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("groups=5", "groups must be a tuple, each entry a string, not 5"),
+        ("groups=None", "groups must be a tuple, each entry a string, not None"),
+        ("groups='mine'", "groups must be a tuple, each entry a string, not 'mine'"),
+        ("groups=[['a']]", "groups must be a tuple, each entry a string"),
+        ("label=5", "label must be a string, not 5"),
+        ("label=None", "label must be a string, not None"),
+        ("label=['l']", "label must be a string"),
+        ("summary=b'x'", "summary must be a string"),
+        ("paper=1.5", "paper must be a string"),
+        ("overrides=[('depth', 3)]", "overrides must be a dictionary"),
+        ("overrides=" + "[" * 90 + "]" * 90, "overrides must be a dictionary"),
+        ("overrides=" + "-" * 900 + "1", "register|not readable as Python"),
+    ],
+)
+def test_arguments_of_wrong_types_are_named(tmp_path: Path, arguments: str, says: str) -> None:
+    given = {"label": "label='L'", "summary": "summary='S'"} | {arguments.split("=")[0]: arguments}
+    text = f"from models.registry import register\n\n@register('odd', {', '.join(given.values())})\nclass Odd: ...\n"
+    with pytest.raises(InvalidModelError, match=says):
+        discovery.find_models([write(tmp_path, "odd", text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = a" + ".b" * 50_000, "x = " + "-" * 100_000 + "1", "x = " + "(" * 5000 + ")" * 5000],
+    ids=["attributes", "signs", "parentheses"],
+)
+def test_a_file_nested_too_deep_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidModelError, match=r"not readable as Python: .+"):
+        discovery.find_models([write(tmp_path, "deep", MODEL + text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "raise BaseException('says why')",
+        "raise BaseException",
+        "raise GeneratorExit",
+        "raise SystemExit",
+        "class Own(BaseException): ...\nraise Own('says why')",
+        "import asyncio\nraise asyncio.CancelledError",
+        "import pytest\npytest.skip('says why', allow_module_level=True)",
+        "def f(): f()\nf()",
+    ],
+)
+def test_whatever_a_file_raises_is_its_own_failure(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "raises", MODEL + text)
+    with pytest.raises(BrokenModelError, match=r"failed to import: \S") as raised:
+        discovery.load_model("raises", [path])
+    assert ("why" in str(raised.value).splitlines()[0]) == ("why" in text)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), TerminatedError(15)])
+def test_a_signal_during_the_import_ends_the_program(
+    tmp_path: Path, stop: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stop", stop, raising=False)
+    path = write(tmp_path, "slow", MODEL + "import sys\nraise sys.stop")
+    with pytest.raises(type(stop)):
+        discovery.load_model("slow", [path])
+
+
+@pytest.mark.parametrize("given", [[""], ["own.py", ""]])
+def test_an_empty_path_is_not_the_current_folder(given: list[str]) -> None:
+    with pytest.raises(InvalidModelError, match="an empty path"):
+        discovery.user_paths(given)
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option, output_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 from masks.image_files import one_line
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     "  bench blind choices-*.csv --output joined.csv --json"
 )
 @click.argument(
-    "choices", nargs=-1, required=True, metavar="CHOICES...", type=click.Path(exists=True, path_type=Path)
+    "choices", nargs=-1, required=True, metavar="CHOICES...", type=GivenPath(exists=True, path_type=Path)
 )
 @click.option(
     "--experiment",

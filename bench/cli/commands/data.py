@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import OutputPath, data_option, square_options, with_preset
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import BenchError, DataError
 from masks.image_files import real_path
@@ -134,7 +135,7 @@ def _shared_people(dataset: Dataset) -> str:
     "folder",
     default="data",
     show_default=True,
-    type=click.Path(file_okay=False),
+    type=GivenPath(file_okay=False),
     help="Folder to fill.",
 )
 def download(what: str, folder: str) -> None:

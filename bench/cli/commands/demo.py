@@ -8,6 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import device_option, models_from_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
@@ -18,7 +19,12 @@ from bench.cli.wrapping import echo_line
     "  bench demo my-run --port 7861 --no-browser"
 )
 @click.argument("experiment", required=False, shell_complete=options.complete_experiments)
-@click.option("--data", metavar="PATH", help="Where the images are.  [default: the experiment's, or faces]")
+@click.option(
+    "--data",
+    type=GivenPath(),
+    metavar="PATH",
+    help="Where the images are.  [default: the experiment's, or faces]",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: a free one]")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page.")
 @device_option

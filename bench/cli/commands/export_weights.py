@@ -8,6 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import NameList, flatten_names, models_from_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
@@ -37,7 +38,7 @@ from bench.cli.wrapping import echo_line
 @click.option(
     "--output",
     "-o",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     help="The folder to write to.  [default: weights/EXPERIMENT]",
 )
 @click.option(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
@@ -14,7 +15,7 @@ from bench.cli.wrapping import echo_line
     epilog="\b\nExamples:\n  bench import all-center-celeba-paper.zip\n"
     "  bench import manifest.json rows.parquet curves.parquet --name again",
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=GivenPath(path_type=Path), metavar="FILE...")
 @click.option("--name", help="Name of the experiment.  [default: its own]")
 def import_command(files: tuple[Path, ...], name: str | None) -> None:
     """Make an experiment in runs/ from FILE...: a bundle, or a manifest with tables of rows and curves.

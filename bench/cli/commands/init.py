@@ -19,6 +19,7 @@ _EXAMPLES = {
     "train-images": 1000,
     "checkpoint-every": 500,
     "samples": 500,
+    "on": "slurm.toml",
     "models-from": ["my_unet.py"],
     "callback": ["tensorboard"],
 }

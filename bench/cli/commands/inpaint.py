@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import OutputPath, device_option, models_from_option, output_option, quiet_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
@@ -17,11 +18,11 @@ from bench.cli.wrapping import echo_line
     "  bench inpaint photo.jpg --mask hole.png --model mgs-iim --from my-run\n"
     "  bench inpaint photos --mask holes --from mgs-iim.safetensors -o completed"
 )
-@click.argument("photo", type=click.Path(path_type=Path))
+@click.argument("photo", type=GivenPath(path_type=Path))
 @click.option(
     "--mask",
     required=True,
-    type=click.Path(path_type=Path),
+    type=GivenPath(path_type=Path),
     help="Black and white image of the same size, white = hole; for a folder of images, a folder of masks "
     "of the same names, or one mask for all.",
 )

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from bench.cli.options import output_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
 @click.command(
     epilog="\b\nExamples:\n  bench leaderboard runs\n  bench leaderboard runs bundles/ --output board.html"
 )
-@click.argument("places", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path))
+@click.argument("places", nargs=-1, required=True, metavar="FOLDER...", type=GivenPath(path_type=Path))
 @output_option("The page.", default=Path("reports/leaderboard.html"), show_default=True)
 def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
     """Write a sortable page of the experiments and bundles in FOLDER... .

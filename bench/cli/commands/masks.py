@@ -21,6 +21,7 @@ from bench.cli.options import (
     unreadable_option,
     with_preset,
 )
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
@@ -107,7 +108,7 @@ def _draw_preview(name: str, ids: list[str], size: int) -> Masks:
     show_default=True,
     help="File names that a program reads, with --with-images; prints its command.",
 )
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=GivenPath(file_okay=False))
 def export(
     data: str,
     name: str,
@@ -180,7 +181,7 @@ def export(
 
 
 @masks_command.command(epilog="\b\nExample:\n  bench masks verify masks-center")
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=GivenPath(file_okay=False))
 def verify(folder: str) -> None:
     """Check an exported FOLDER against its manifest; exit code 1 if anything differs."""
     from masks import folder as files

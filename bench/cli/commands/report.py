@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli import options
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
 
@@ -29,7 +30,7 @@ from bench.errors import UsageError
 @click.option("--pdf", is_flag=True, help="Print the page as PDF beside it (needs Chromium).")
 @click.option(
     "--figures",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     help="Write every figure as SVG and PNG into this folder, for papers.",
 )
 def report_command(

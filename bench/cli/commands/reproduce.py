@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import json_option, models_from_option, quiet_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ _COLORS = {"equal": "green", "within": "green", "differs": "red", "not measured"
     "  bench reproduce manifest.json --cell glcic-center-seed0 --data ~/celeba\n"
     "  bench reproduce manifest.json --tolerance 0.02"
 )
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=GivenPath(path_type=Path))
 @click.option("--cell", help="Only this cell: a name in the manifest, its digest may be left out.")
-@click.option("--data", metavar="PATH", help="Where the images are here.  [default: as recorded]")
+@click.option(
+    "--data", type=GivenPath(), metavar="PATH", help="Where the images are here.  [default: as recorded]"
+)
 @click.option("--name", help="Name of the new experiment.  [default: the old one with -again]")
 @click.option(
     "--tolerance",

@@ -36,6 +36,7 @@ from bench.cli.options import (
     size_option,
     unreadable_option,
 )
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
@@ -271,6 +272,7 @@ GROUPS = {
 )
 @click.option(
     "--on",
+    type=GivenPath(),
     metavar="local|FILE",
     help="Where to compute: 'local', or Slurm as a TOML file says (partition, gres, time ...).",
 )

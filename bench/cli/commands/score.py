@@ -23,6 +23,7 @@ from bench.cli.options import (
     size_option,
     with_preset,
 )
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     "  bench score my-results --mask center --into all-center-celeba-paper --label 'My method'\n"
     "  bench score my-results-1 --mask center --into all-center-celeba-paper --label 'My method' --seed 1"
 )
-@click.argument("predictions", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("predictions", type=GivenPath(file_okay=False, path_type=Path))
 @data_option
 @click.option("--mask", required=True, help="The mask that the pictures were completed on (one name).")
 @preset_option

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import models_from_option
+from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 
 
@@ -20,14 +21,14 @@ from bench.cli.wrapping import echo_line
 @click.option(
     "--request",
     "request_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=GivenPath(exists=True, dir_okay=False, path_type=Path),
     required=True,
     help="The run, as 'bench run --plan-only' or '--on' writes it.",
 )
 @click.option("--what", required=True, metavar="KEY", help="Key of the unit, or the start of one.")
 @click.option(
     "--root",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     default=Path(),
     help="Folder that holds runs/ (default: the current one).",
 )

@@ -39,7 +39,8 @@ def test_a_file_says_what_the_command_line_says(key: str) -> None:
     elif option.metavar == ASSIGNMENT:
         words, in_file = [f"--{key}", "pconv.hole_weight=3"], {key: {"pconv": {"hole_weight": 3}}}
     elif isinstance(option.type, click.Path):
-        words, in_file = [f"--{key}", str(Path(__file__))], {key: [str(Path(__file__))]}
+        path = str(Path(__file__))
+        words, in_file = [f"--{key}", path], {key: [path] if option.multiple else path}
     elif isinstance(option.type, click.types.IntParamType | click.types.FloatParamType):
         in_file = {key: 1}
     name = str(option.name)
