@@ -79,7 +79,11 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
                 log.write_text(text, encoding="utf-8")
                 # The manifest records the lines that the training wrote, and is kept as it is.
                 signature = file_signature(log)
-                made = {"lines": signature["lines"], "digest": signature["sha256"]}
+                made = {
+                    "lines": signature["lines"],
+                    "digest": signature["sha256"],
+                    "training": training["key"],
+                }
                 write_checked_json(log.with_name(IMPORTED), made)
     if kept.attributes is not None:
         write_attributes(kept.attributes, folder)

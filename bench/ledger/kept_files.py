@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from bench.ledger.weights_card import weights_card, with_described_weights
 from reports.export import looks_like_formula
 from reports.results.attributes import ATTRIBUTES, checked_attributes
 from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
-from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
-from reports.results.schema import COLUMNS, SchemaError, rows_agree, validate_rows
+from reports.results.manifest import SEAL, ManifestError, digests_all, manifest_checksum, read_manifest
+from reports.results.schema import COLUMNS, SchemaError, recorded_rows, rows_agree, validate_rows
 
 MANIFEST, ROWS, CURVES, WEIGHTS = "manifest.json", "rows.parquet", "curves.parquet", "weights.json"
 #: Bytes that a part of a bundle may unpack to: ten times what a million rows take.
@@ -82,7 +83,7 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     parts = {MANIFEST: manifest_text(bare).encode(), ROWS: _parquet(experiment.rows)}
     parts[CURVES] = _parquet(experiment.sound_curves)
     parts[WEIGHTS] = manifest_text(weights_card(bare)).encode()
-    if (experiment.folder / ATTRIBUTES).is_file():
+    if experiment.keeps_attributes:
         parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -183,7 +184,7 @@ def _read_unpacked(unpacked: Sequence[Path], paths: Sequence[Path]) -> KeptFiles
         manifest,
         _rows_by_cell(manifest, _join_rows(rows)),
         logged,
-        _checked(attributes, manifest["data"].get("attributes_sha256"), paths),
+        _checked(attributes, manifest, paths),
     )
 
 
@@ -211,8 +212,13 @@ def _check_card(card: Path, manifest: dict[str, Any], paths: Sequence[Path]) -> 
 
 
 def _checked(
-    attributes: pd.DataFrame | None, digest: str | None, paths: Sequence[Path]
+    attributes: pd.DataFrame | None, manifest: dict[str, Any], paths: Sequence[Path]
 ) -> pd.DataFrame | None:
+    digest = manifest["data"].get("attributes_sha256")
+    if attributes is not None and digest is None and digests_all(manifest["cells"]):
+        raise UsageError(
+            f"{paths[0]}: {ATTRIBUTES} is none of the experiment's, whose manifest records no attributes"
+        )
     try:
         return None if attributes is None else checked_attributes(attributes, digest)
     except ValueError as error:
@@ -224,7 +230,10 @@ def _unpack(bundle: Path, folder: Path) -> list[Path]:
     found = []
     try:
         with zipfile.ZipFile(bundle) as archive:
-            # Of two entries with one name, the last is what readers of zip files take.
+            # Of two entries with one name, readers of zip files take the first or the last, without a word.
+            twice = [name for name, count in Counter(archive.namelist()).items() if count > 1]
+            if twice:
+                raise UsageError(f"{bundle}: holds {twice[0]!r} twice; get an intact copy of it")
             there = {info.filename: info for info in archive.infolist()}
             for name in (MANIFEST, ROWS, CURVES, WEIGHTS, ATTRIBUTES):
                 if name not in there:
@@ -293,11 +302,8 @@ def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataF
                 f"no rows of {cell['cell']}: the tables are not all that the manifest's experiment has"
             )
         part = by_cell[key].reset_index(drop=True)
-        recorded = cell["evaluation"].get("numbers")
-        if recorded:
-            # Joined tables have the columns of all cells; a cell has those that it recorded.
-            other = [c for c in part.columns if c not in recorded and c not in {c.name for c in COLUMNS}]
-            part = part.drop(columns=other)
+        # Joined tables have the columns of all cells; a cell has those that it recorded.
+        part = recorded_rows(part, cell["evaluation"])
         # Every number is held against the manifest, whose checksum was compared above.
         if not rows_agree(part, cell["evaluation"]):
             raise UsageError(f"the rows of {cell['cell']} are not those that the manifest records")

@@ -337,7 +337,7 @@ def _joined_manifest(
 
 def _joined_mask(name: str, mask: dict[str, Any], experiments: Sequence[Experiment]) -> dict[str, Any]:
     """Return the description of a mask with the digest of those stored images that :func:`_copy_files` leaves."""
-    holders = (e for e in experiments if e.pictures_path(name).is_file())
+    holders = (e for e in experiments if e.keeps_pictures(name))
     digest = next((e.manifest["masks"].get(name, {}).get(PICTURES) for e in holders), None)
     rest = {k: v for k, v in mask.items() if k != PICTURES}
     return rest if digest is None else {**rest, PICTURES: digest}
@@ -345,7 +345,7 @@ def _joined_mask(name: str, mask: dict[str, Any], experiments: Sequence[Experime
 
 def _joined_data(experiments: Sequence[Experiment]) -> dict[str, Any]:
     """Return the description of the data with the digest of those attributes that :func:`_copy_files` leaves."""
-    holders = (e for e in experiments if (e.folder / ATTRIBUTES).is_file())
+    holders = (e for e in experiments if e.keeps_attributes)
     digest = next((e.manifest["data"].get(ATTRIBUTES_SHA256) for e in holders), None)
     rest = {k: v for k, v in experiments[0].manifest["data"].items() if k != ATTRIBUTES_SHA256}
     return rest if digest is None else {**rest, ATTRIBUTES_SHA256: digest}
@@ -353,6 +353,7 @@ def _joined_data(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], folder: Path) -> None:
     """Copy results, stored images and logs; checkpoints stay where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
     for one in chosen:
         experiment, cell = experiments[one.part], one.cell
         if cell["status"] != "done":
@@ -369,9 +370,10 @@ def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], fo
                 shutil.copy2(source / name, folder / training["folder"] / name)
     # Backwards, so that the first experiment's pictures stay where several have some.
     for experiment in reversed(experiments):
-        if (experiment.folder / ATTRIBUTES).is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+        if experiment.keeps_attributes:
             shutil.copy2(experiment.folder / ATTRIBUTES, folder / ATTRIBUTES)
-        if (experiment.folder / "pictures").is_dir():
-            shutil.copytree(experiment.folder / "pictures", folder / "pictures", dirs_exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+        for mask in experiment.manifest["masks"]:
+            if experiment.keeps_pictures(mask):
+                path = experiment.pictures_path(mask)
+                (folder / "pictures").mkdir(exist_ok=True)
+                shutil.copy2(path, folder / "pictures" / path.name)

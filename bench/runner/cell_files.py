@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,18 @@ from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
 from bench.runner.train import TrainedModel
-from reports.results.atomic_io import make_folder
+from reports.results.atomic_io import make_folder, remove_durably
 from reports.results.experiment import arrays_digest, mask_file_name
-from reports.results.manifest import PICTURES
+from reports.results.manifest import PICTURES, digests_all
 from reports.results.regular_file import open_regular, read_bytes
-from reports.results.schema import metric_columns, read_rows, rows_agree, validate_rows, write_rows
+from reports.results.schema import (
+    metric_columns,
+    read_rows,
+    recorded_rows,
+    rows_agree,
+    validate_rows,
+    write_rows,
+)
 
 #: Columns of a results table that say whose rows they are, and hold one value in a cell.
 _IDENTITY = ("model", "label", "seed", "mask", "train_mask")
@@ -125,7 +133,12 @@ def save_cell(
         "setup": manifest_writer.cell_setup(context) | {"masks": masks.bank.masks_digest(test.masks)},
     }
     if context.request.pictures:
-        record["setup"]["pictures"] = arrays_digest(_shown_images(test))
+        record["setup"]["pictures"] = shown_images_digest(test)
+    elif before is not None and before.has_images:
+        # They stay, and are the cell's: completions depend on no metric.
+        entry[PICTURES] = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
+        if "pictures" in before.record["setup"]:
+            record["setup"]["pictures"] = before.record["setup"]["pictures"]
     # Only images that the report shows are stored; all of them would take gigabytes.
     ids = np.array([test.images.ids[i] for i in test.pool])
     pictures = result.pictures if context.request.pictures else None
@@ -135,7 +148,7 @@ def save_cell(
         atomic_write(folder / "records.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
     # Everything else is on disk before cell.json, which says that it is.
     entry |= write_cell(folder, rows, entry | record, ids, pictures, drawn)
-    return SavedCell(entry, record, rows, pictures is not None)
+    return SavedCell(entry, record, rows, PICTURES in entry)
 
 
 def _sample_arrays(spread: SampleSpread, test: TestSet) -> dict[str, NDArray[Any]]:
@@ -179,6 +192,9 @@ def write_cell(
 ) -> dict[str, Any]:
     """Write rows, completed images with their ``ids`` where they are kept, and last ``cell.json``.
 
+    Until then the cell that was there stays whole, if what it has measured is what it was: only its own metrics are
+    read from a table that has more. Otherwise its record goes first, so that nobody takes it for whole in between.
+
     Args:
         folder: of the cell.
         table: its rows.
@@ -190,18 +206,32 @@ def write_cell(
     Returns:
         What the manifest's entry of the cell needs besides: the digest of the file of images, if there is one.
     """
+    seen: dict[str, Any] = {}
     try:
         make_folder(folder)
+        if images is not None:
+            _pack(packed := io.BytesIO(), ids=ids, composite=images, **(drawn or {}))
+            # Files of images look alike: without it, those of another cell would pass for this one's.
+            seen[PICTURES] = hashlib.sha256(packed.getvalue()).hexdigest()
+        if not _keeps_whole(folder / "cell.json", table, seen):
+            remove_durably(folder / "cell.json")
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error
-    seen: dict[str, Any] = {}
     if images is not None:
-        _save_npz(folder / "pictures.npz", ids=ids, composite=images, **(drawn or {}))
-        # Files of images look alike: without it, those of another cell would pass for this one's.
-        seen[PICTURES] = hashlib.sha256((folder / "pictures.npz").read_bytes()).hexdigest()
+        atomic_write(folder / "pictures.npz", lambda path: path.write_bytes(packed.getvalue()))
     write_checked_json(folder / "cell.json", {**record, **seen})
     return seen
+
+
+def _keeps_whole(path: Path, table: pd.DataFrame, seen: Mapping[str, Any]) -> bool:
+    """Return whether the cell of the ``cell.json`` at ``path`` stays whole while its other files are replaced."""
+    try:
+        before = read_checked_json(path)
+        same_images = before.get(PICTURES) in (None, seen.get(PICTURES, before.get(PICTURES)))
+        return same_images and rows_agree(recorded_rows(table, before["evaluation"]), before["evaluation"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # none, or one that is not whole now
 
 
 def with_primary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -221,8 +251,9 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
         return None
     try:
         record = read_checked_json(folder / "cell.json")
-        rows = read_rows(folder / "results.parquet")
+        table = read_rows(folder / "results.parquet")
         entry = {k: v for k, v in record.items() if k not in manifest_writer.CELL_RECORD}
+        rows = recorded_rows(table, entry["evaluation"])
         identity = {k: getattr(cell, k) for k in _IDENTITY}
         # Folders are named by twelve digits of the key; copied or renamed ones are told by their content.
         if entry["status"] != "done" or {k: entry[k] for k in _IDENTITY} != identity:
@@ -239,7 +270,9 @@ def load_cell(folder: Path, cell: Cell, ids: list[str]) -> SavedCell | None:
         # The record's checksum covers the record alone; the table's numbers are held against those in it.
         if not rows_agree(rows, entry["evaluation"]):
             raise ValueError("results.parquet does not hold the rows of cell.json")
-        has_images = (folder / "pictures.npz").exists()
+        # Where this version stored none, a file of images was put there.
+        known = PICTURES in entry or not digests_all([entry])
+        has_images = known and (folder / "pictures.npz").exists()
         if has_images:
             _check_npz(folder / "pictures.npz", entry.get(PICTURES))
     except Exception as error:  # readers of damaged bytes may raise anything
@@ -258,9 +291,13 @@ def _check_npz(path: Path, digest: str | None) -> None:
 
 def save_shown_images(store: RunFolder, mask: str, test: TestSet) -> str:
     """Keep truths and masks of the images that reports show, once a mask; return the digest of their content."""
-    shown = _shown_images(test)
-    _save_npz(store.folder / "pictures" / f"{mask_file_name(mask)}.npz", **shown)
-    return arrays_digest(shown)
+    _save_npz(store.folder / "pictures" / f"{mask_file_name(mask)}.npz", **_shown_images(test))
+    return shown_images_digest(test)
+
+
+def shown_images_digest(test: TestSet) -> str:
+    """Return the digest of the content that :func:`save_shown_images` stores."""
+    return arrays_digest(_shown_images(test))
 
 
 def _shown_images(test: TestSet) -> dict[str, NDArray[Any]]:
@@ -272,6 +309,10 @@ def _shown_images(test: TestSet) -> dict[str, NDArray[Any]]:
 def _save_npz(path: Path, **arrays: NDArray[Any]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            _pack(file, **arrays)
 
     atomic_write(path, write)
+
+
+def _pack(file: BinaryIO, **arrays: NDArray[Any]) -> None:
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +34,8 @@ from bench.runner.run_folder import (
     read_checked_json,
     utc_timestamp,
 )
-from reports.results.attributes import attribute_table, attributes_digest
-from reports.results.manifest import PICTURES
+from reports.results.attributes import attribute_table, attributes_digest, read_attributes
+from reports.results.manifest import PICTURES, digests_all
 from reports.results.schema import EXTERNAL
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
@@ -197,7 +200,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         "created": before.get("created", utc_timestamp()),
         "command": command,
         "settings": settings,
-        "data": _describe_data(prepared, before.get("data", {})),
+        "data": _describe_data(prepared, before),
         "software": provenance.software_versions(),
         "hardware": {**provenance.hardware_info(), **context.compute.numerics()},
         # Each command once, in the order of its last use.
@@ -263,7 +266,7 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
     try:
         manifest = store.read_manifest()
     except DamagedManifestError as error:
-        kept = store.manifest_path.with_name("manifest.damaged.json")
+        kept = _free_name(store.manifest_path.with_name("manifest.damaged.json"))
         # Kept for whoever wants to know what happened, under a name that no reader looks for.
         store.manifest_path.replace(kept)
         warn(f"{error.args[0].split(';')[0]}; it is kept as {kept.name}, and is rebuilt from the cells")
@@ -276,7 +279,9 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
     if manifest is None and (cells := _rebuilt_cells(context)):
         warn(f"{store.folder}: its manifest was rebuilt from {len(cells)} finished cells")
         setup = cell_setup(context)
-        setups = {entry["mask"]: held for entry, held in cells if held.get("masks")}
+        # Last those that know the images of their mask: a cell measured without pictures does not.
+        ordered = sorted(cells, key=lambda cell: "pictures" in cell[1])
+        setups = {entry["mask"]: held for entry, held in ordered if held.get("masks")}
         return {
             "settings": setup["settings"],
             "data": {"fingerprint": setup["data"]},
@@ -291,6 +296,16 @@ def _read_or_rebuild(prepared: PreparedRun) -> dict[str, Any] | None:
             "cells": [entry for entry, _ in cells],
         }
     return manifest
+
+
+def _free_name(path: Path) -> Path:
+    """Return ``path``, or the first of ``NAME-2.SUFFIX``, ``NAME-3.SUFFIX`` ... that is not taken.
+
+    >>> _free_name(Path("manifest.damaged.json")).name
+    'manifest.damaged.json'
+    """
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not os.path.lexists(name))
 
 
 def _cells_without_record(store: RunFolder) -> list[str]:
@@ -339,7 +354,7 @@ def _describe_data(prepared: PreparedRun, before: Mapping[str, Any]) -> dict[str
     context, images = prepared.context, prepared.test_images
     data = context.data
     # Where the list of attributes has gone meanwhile, those of the earlier command stay beside the manifest.
-    attributes = before.get(ATTRIBUTES_SHA256)
+    attributes = _recorded_attributes(context.store, before)
     if data.attributes:
         attributes = attributes_digest(attribute_table(images.ids, data.attributes))
     return {
@@ -365,6 +380,19 @@ def _describe_data(prepared: PreparedRun, before: Mapping[str, Any]) -> dict[str
         "duplicates": [list(pair) for pair in data.duplicates],
         "notes": data.notes,
     }
+
+
+def _recorded_attributes(store: RunFolder, before: Mapping[str, Any]) -> str | None:
+    """Return the digest of the attributes that are kept beside a manifest; ``None`` where it has none."""
+    recorded: str | None = before.get("data", {}).get(ATTRIBUTES_SHA256)
+    if recorded is not None or digests_all(before.get("cells", [])):
+        return recorded
+    # Those of an earlier version, whose cells, which tell so, may be replaced.
+    try:
+        table = read_attributes(store.folder).reset_index()
+    except ValueError:
+        return None
+    return attributes_digest(table) if len(table.columns) > 1 else None
 
 
 def _describe_metrics(unavailable: Mapping[str, str]) -> dict[str, Any]:

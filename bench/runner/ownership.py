@@ -154,17 +154,23 @@ class Ownership:
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Return who owns ``path``; ``None`` where nobody does, or a file that was cut off says nothing."""
+    """Return who owns ``path``; ``None`` where nobody does, or a file that was cut off or edited names no process."""
     try:
-        return Owner(**json.loads(read_text(path)))
+        owner = Owner(**json.loads(read_text(path)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+    # The number becomes part of a path, and the host part of a line on a terminal.
+    numbered = type(owner.process) is int and owner.process > 0
+    named = isinstance(owner.host, str) and owner.host.isprintable() and isinstance(owner.started, str)
+    return owner if numbered and named else None
 
 
 def is_lost(path: Path, owner: Owner, lost_seconds: float = LOST_SECONDS) -> bool:
     """Return whether an owner has ended: known at once on this machine, by the age of its heartbeat on another."""
     if owner.host == socket.gethostname():
-        return _started(owner.process) != owner.started
+        started = _started(owner.process)
+        # Both are empty where a file names no time and there is no such process.
+        return not started or started != owner.started
     return heartbeat_age(path) > lost_seconds
 
 

@@ -31,6 +31,7 @@ from bench.training.checkpoint import newest_step
 from bench.training.metric_logger import NonFiniteLossError
 from bench.training.signals import InterruptedTrainingError
 from reports.results.attributes import attribute_table, write_attributes
+from reports.results.manifest import digests_all
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,9 @@ class _Job:
             if self.context.request.pictures:
                 # Once a mask and not once a cell: all models are shown on the same images.
                 digest = cell_files.save_shown_images(self.store, mask, test)
+            elif not digests_all(c for c in self.record.value["cells"] if c["mask"] == mask):
+                # Those that an earlier version stored here: its cells, which tell so, may be replaced.
+                digest = cell_files.shown_images_digest(test)
             self.record.add_mask(mask, test.masks, digest)
 
     def _lacks(self, cell: Cell) -> list[str] | None:

@@ -19,6 +19,7 @@ from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, rea
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 
+_AGAIN = "run the command again"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
 
 
@@ -125,8 +126,24 @@ def _status_of(entry: Mapping[str, Any], folder: Path, files: Iterable[str]) -> 
         for name in files:
             path = folder / entry["folder"] / name
             if not (path.is_file() and path.stat().st_size):
-                return "damaged", f"{path.relative_to(folder)} is empty or gone; run the command again"
+                return "damaged", f"{path.relative_to(folder)} is empty or gone; {_AGAIN}"
+        if "cell.json" in files and _is_ahead(folder, entry):
+            return "damaged", f"{entry['folder']}: interrupted while metrics were measured again; {_AGAIN}"
     return entry["status"], entry.get("reason")
+
+
+def _is_ahead(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Return whether a cell holds other numbers than its entry, since the command that measured it was interrupted."""
+    path = folder / entry["folder"] / "cell.json"
+    # The manifest is written last, so that after whole commands no cell is read here.
+    if path.stat().st_mtime_ns <= (folder / "manifest.json").stat().st_mtime_ns:
+        return False
+    recorded = (entry["evaluation"] or {}).get("numbers") or {}
+    try:
+        numbers = read_checked_json(path)["evaluation"]["numbers"]
+        return any(numbers.get(name) != number for name, number in recorded.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # damaged otherwise, which a run finds out
 
 
 def folder_owner(folder: Path) -> Owner | None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 import masks.bank
 import masks.registry
 from bench.evaluation import evaluator
@@ -40,7 +38,7 @@ from bench.training.train_log import TrainLog
 from bench.training.trainer import Trainer, TrainerHooks
 from models.base import InpaintingModel
 from models.pretrained import tensors_digest
-from reports.results.experiment import CURVE_COLUMNS, curves_digest, read_train_log
+from reports.results.experiment import read_train_log, values_digest
 
 _VALIDATION_IMAGES = 64
 
@@ -385,9 +383,7 @@ def _training_record(
         "log": {
             **file_signature(log.path),
             # Of the values too, since bundles carry them as a table.
-            "values_sha256": curves_digest(
-                pd.DataFrame(read_train_log(log.path)[0], columns=list(CURVE_COLUMNS))
-            ),
+            "values_sha256": values_digest(read_train_log(log.path)[0]),
             **({} if lost is None else {"lost_before": lost}),
         },
     }

@@ -136,6 +136,9 @@ def _read_outcome(path: Path) -> dict[str, Any] | None:
     """Read how a unit ended; ``None`` where it has not, or its record is damaged."""
     try:
         record = read_checked_json(path)
+        # The folder's name ends with the beginning of its unit's key.
+        if not path.parent.name.endswith(str(record["what"])[:12]):
+            return None
         failures = {key: {"reason": str(value["reason"])} for key, value in record["failures"].items()}
         return {
             "state": str(record["state"]),

@@ -60,6 +60,11 @@ class TrainLog:
         self._write_mark(self._content(), self.lost_before)
 
     @property
+    def _training(self) -> str:
+        """The training's folder, whose name ends with its key."""
+        return self.path.resolve().parent.name
+
+    @property
     def _mark(self) -> Path:
         return self.path.with_name(MARK)
 
@@ -74,12 +79,15 @@ class TrainLog:
         try:
             mark = json.loads(read_text(self._mark))
             whole = mark[SEAL] == manifest_checksum(mark)
-            return mark if whole and isinstance(mark["bytes"], int) else {}
+            # With its log it could be that of another training. Marks of earlier versions name none.
+            own = mark.get("training", self._training) == self._training
+            return mark if whole and own and isinstance(mark["bytes"], int) else {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
     def _write_mark(self, content: bytes, lost_before: int | None) -> None:
         mark = {
+            "training": self._training,
             "bytes": len(content),
             "digest": hashlib.sha256(content).hexdigest(),
             "lost_before": lost_before,

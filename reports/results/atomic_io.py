@@ -59,6 +59,16 @@ def replace_durably(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def remove_durably(path: Path) -> None:
+    """Remove a file, if it is there, flushing its folder after.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def publish_folder(temporary: Path, folder: Path) -> None:
     """Rename a finished folder to ``folder`` beside it, flushing all that it holds before and its parent after.
 

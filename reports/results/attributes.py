@@ -17,6 +17,8 @@ from reports.results.atomic_io import atomic_write
 from reports.results.regular_file import read_bytes
 
 ATTRIBUTES = "attributes.parquet"
+#: The table of an experiment of whose images none are known.
+NO_ATTRIBUTES = pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
 
 
 def attribute_table(ids: Sequence[str], attributes: Mapping[str, Mapping[str, bool]]) -> pd.DataFrame:
@@ -76,7 +78,7 @@ def read_attributes(folder: Path, digest: str | None = None) -> pd.DataFrame:
     """
     path = folder / ATTRIBUTES
     if not path.is_file():
-        return pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
+        return NO_ATTRIBUTES.copy()
     try:
         table = pd.read_parquet(io.BytesIO(read_bytes(path)))  # by bytes: its name may not be UTF-8
         return checked_attributes(table, digest).set_index("image_id")

@@ -14,11 +14,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.results.attributes import read_attributes
-from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
+from reports.results.attributes import ATTRIBUTES, NO_ATTRIBUTES, read_attributes
+from reports.results.manifest import (
+    PICTURES,
+    SEAL,
+    ManifestError,
+    digests_all,
+    manifest_checksum,
+    read_manifest,
+)
 from reports.results.metric_info import MetricInfo
 from reports.results.regular_file import open_regular, read_bytes, read_text
-from reports.results.schema import COLUMNS, SchemaError, metric_columns, read_rows, rows_agree
+from reports.results.schema import (
+    COLUMNS,
+    SchemaError,
+    metric_columns,
+    read_rows,
+    recorded_rows,
+    rows_agree,
+)
 from reports.results.title import read_title
 
 #: Columns of :attr:`Experiment.curves`, one row for each value logged.
@@ -106,10 +120,24 @@ class Experiment:
         Raises:
             ExperimentError: their file is damaged, or not the one that the manifest records.
         """
+        if not self.keeps_attributes:
+            return NO_ATTRIBUTES.copy()
         try:
             return read_attributes(self.folder, self.manifest["data"].get("attributes_sha256"))
         except ValueError as error:
             raise ExperimentError(str(error)) from error
+
+    @property
+    def keeps_attributes(self) -> bool:
+        """Whether there is a file of attributes that the experiment has written, as far as its manifest can tell."""
+        # Of earlier versions, whose manifests record no digest, any file is taken.
+        known = "attributes_sha256" in self.manifest["data"] or not digests_all(self.cells)
+        return known and (self.folder / ATTRIBUTES).is_file()
+
+    def keeps_pictures(self, mask: str) -> bool:
+        """Return whether there is a file of images for ``mask`` that the experiment has written, as far as is known."""
+        known = PICTURES in self.manifest["masks"].get(mask, {}) or not digests_all(self.done(mask))
+        return known and self.pictures_path(mask).is_file()
 
     @property
     def sound_curves(self) -> pd.DataFrame:
@@ -149,19 +177,18 @@ class Experiment:
                 mask's.
         """
         path = self.pictures_path(mask)
-        if not path.is_file():
+        if not self.keeps_pictures(mask):
             return None
         pool = _load_npz(path, ("ids", "image", "mask"))
         # Of the content and not of the file: a run writes the file again, and other versions of zlib pack it otherwise.
-        recorded = self.manifest["masks"].get(mask, {}).get("pictures_sha256")
+        recorded = self.manifest["masks"].get(mask, {}).get(PICTURES)
         if recorded is not None and arrays_digest(pool) != recorded:
             raise ExperimentError(f"{path}: damaged (not the images that were written); {_IMAGES_REMEDY}")
         ids = [str(i) for i in pool["ids"]]
         composites, samples = {}, {}
         for cell in self.done(mask):
             file = self.folder / cell["folder"] / "pictures.npz"
-            if file.is_file():
-                _check_owner(file, cell)
+            if file.is_file() and _is_stored(file, cell):
                 kept = _load_npz(file, ("ids", "composite"), optional=("samples", "diversity"))
                 place = {str(name): i for i, name in enumerate(kept["ids"])}
                 if not set(ids) <= set(place):
@@ -219,7 +246,7 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     """Read the rows of a finished cell, and check that they are its own."""
     path = folder / cell["folder"] / "results.parquet"
     try:
-        table = read_rows(path)
+        table = recorded_rows(read_rows(path), cell["evaluation"])
     except SchemaError as error:
         raise ExperimentError(str(error)) from error
     for name in _SHARED:
@@ -232,7 +259,8 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
             )
     if not rows_agree(table, cell["evaluation"]):
         raise ExperimentError(
-            f"{path}: not the results that the manifest records; delete its folder and run the command again"
+            f"{path}: not the results that the manifest records: damaged, or interrupted while metrics were measured "
+            "again; give the same command again, which measures the cell (or import it again under another --name)"
         )
     return table
 
@@ -263,8 +291,9 @@ def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> tuple[pd.DataFram
             **{k: cell[k] for k in ("model", "label", "seed", "train_mask")},
         }
         log = folder / training["folder"] / "train.jsonl"
-        # Of an import the values are the same, and the lines were made from a table.
-        found, problem = read_train_log(log, _imported_signature(log, training.get("log")))
+        found, problem = read_train_log(log, training.get("log"))
+        if (made := _import_record(log)) is not None:
+            found, problem = _read_imported_log(log, made, training)
         records += [about | record for record in found]
         if problem:
             problems[training["key"]] = problem
@@ -301,19 +330,41 @@ def curves_digest(curves: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-#: Beside a log that an import made from a table of curves: the lines and SHA-256 of what it made.
+#: Beside a log that an import made from a table of curves: the lines and SHA-256 of what it made, and the training.
 IMPORTED = "train.imported.json"
 
 
-def _imported_signature(log: Path, recorded: Any) -> Any:
-    """Return what a log is held against: what an import recorded of it where there was one, else the training."""
+def _import_record(log: Path) -> dict[str, Any] | None:
+    """Return what an import recorded of the log that it made; ``None`` where it made none."""
+    # Beside a training that ended here, an import's record is left over, or was put there.
+    if log.with_name("training.json").exists():
+        return None
     try:
         made = json.loads(read_text(log.with_name(IMPORTED)))
-        if made[SEAL] != manifest_checksum(made) or not isinstance(recorded, dict):
-            return recorded
-        return {**recorded, "lines": made["lines"], "sha256": made["digest"]}
+        return made if made[SEAL] == manifest_checksum(made) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return recorded
+        return None
+
+
+def _read_imported_log(
+    log: Path, made: Mapping[str, Any], training: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str]:
+    """Read a log that an import made: its lines are the import's, its values those that ``training`` records."""
+    recorded = training["log"] if isinstance(training.get("log"), dict) else {}
+    signature = {**recorded, "lines": made.get("lines"), "sha256": made.get("digest")}
+    found, problem = read_train_log(log, signature)
+    # A merge that tells machines apart appends to a training's key; earlier imports name no training.
+    own = str(training["key"]).startswith(str(made.get("training", "")))
+    values = recorded.get("values_sha256")
+    # The lines alone would pass for those of any training, with the import's record of them beside.
+    if not problem and not (own and values in (None, values_digest(found))):
+        problem = "log of another training"
+    return found, problem
+
+
+def values_digest(records: Sequence[Mapping[str, Any]]) -> str:
+    """Compute SHA-256 of what :func:`read_train_log` found (:func:`curves_digest`)."""
+    return curves_digest(pd.DataFrame(list(records), columns=list(CURVE_COLUMNS)))
 
 
 def read_train_log(path: Path, signature: Any = None) -> tuple[list[dict[str, Any]], str]:
@@ -416,23 +467,26 @@ def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _check_owner(pictures: Path, cell: Mapping[str, Any]) -> None:
-    """Refuse images of another cell.
+def _is_stored(pictures: Path, cell: Mapping[str, Any]) -> bool:
+    """Return whether a cell has stored images, if those in its folder are they.
 
     Raises:
         ExperimentError: they are not those that were written for this cell.
     """
-    digest = cell.get("pictures_sha256")
-    if (
-        digest is None
-    ):  # manifests of earlier versions, where cell.json beside the images says what was written
+    digest = cell.get(PICTURES)
+    if digest is None:
+        # This version records a digest of all images that it stores: what is there was put there.
+        if digests_all([cell]):
+            return False
+        # Of earlier versions, cell.json beside the images says what was written.
         try:
             record = json.loads(read_text(pictures.parent / "cell.json"))
-            digest = record["pictures_sha256"] if record[SEAL] == manifest_checksum(record) else None
+            digest = record[PICTURES] if record[SEAL] == manifest_checksum(record) else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return  # still earlier versions have no digest; what is damaged is the run's business
+            return True  # still earlier versions have no digest; what is damaged is the run's business
     if digest is not None and hashlib.sha256(read_bytes(pictures)).hexdigest() != digest:
         raise ExperimentError(f"{pictures}: damaged (not the images of its cell); {_IMAGES_REMEDY}")
+    return True
 
 
 def mask_file_name(mask: str) -> str:

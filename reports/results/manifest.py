@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,20 @@ def _is_of_sealed_kind(manifest: Mapping[str, Any]) -> bool:
         or "values_sha256" in ((cell["training"] or {}).get("log") or {})
         for cell in manifest["cells"]
     )
+
+
+def digests_all(cells: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the finished ones of these cells were recorded by a version that gave all that it kept a digest.
+
+    A file without a digest beside such cells was never written by the run, and is not shown. Beside cells of earlier
+    versions, which lack ``rows_sha256`` too, it may have been.
+
+    >>> digests_all([{"status": "done", "evaluation": {"rows_sha256": "ab"}}, {"status": "failed", "evaluation": None}])
+    True
+    >>> digests_all([{"status": "done", "evaluation": {"numbers": {}}}])
+    False
+    """
+    return all("rows_sha256" in (c["evaluation"] or {}) for c in cells if c["status"] == "done")
 
 
 def _escaped(value: Any) -> Any:

@@ -322,6 +322,23 @@ def rows_digest(rows: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
+def recorded_rows(rows: pd.DataFrame, evaluation: Mapping[str, Any]) -> pd.DataFrame:
+    """Return rows without the metrics that a recorded ``evaluation`` does not have.
+
+    The table of a cell is written before its record, so that a command which ends in between leaves metrics that
+    nothing vouches for beside the others. Records of earlier versions that hold no ``numbers`` tell of no metric.
+
+    Examples:
+        >>> rows = pd.DataFrame({"image_id": ["a"], "psnr_db": [20.0], "ms_ssim": [0.5]})
+        >>> list(recorded_rows(rows, {"numbers": {"psnr_db": {}}}))
+        ['image_id', 'psnr_db']
+    """
+    recorded = evaluation.get("numbers")
+    if recorded is None:
+        return rows
+    return rows.drop(columns=[name for name in metric_columns(rows) if name not in recorded])
+
+
 def rows_agree(rows: pd.DataFrame, evaluation: Mapping[str, Any]) -> bool:
     """Return whether a recorded ``evaluation`` is of these rows: its ``numbers`` and its ``rows_sha256``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.runner.run_folder import file_signature
 from bench.runner.status import read_status
 from reports.claims.claim_verdicts import evaluate_claims
 from reports.export import export_tables
+from reports.render import render_report
 from reports.results.experiment import IMPORTED, Experiment, curves_digest, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
 from reports.results.schema import read_rows, rows_digest
@@ -213,6 +215,118 @@ def test_the_log_of_an_import_is_whole_until_it_is_damaged(
         assert len(load_experiment(folder).log_problems) == 1
     log.unlink()
     assert next(iter(load_experiment(folder).log_problems.values())).startswith("log missing")
+
+
+def _logs(folder: Path) -> dict[str, Path]:
+    """Return the folders of the trainings of GLCIC by key."""
+    cells = load_experiment(folder).done()
+    found = {c["training"]["key"]: folder / c["training"]["folder"] for c in cells if c["model"] == "glcic"}
+    assert len(found) == 3
+    return found
+
+
+def _own_curves(experiment: Experiment) -> Experiment:
+    """Give each training curves of its own, which those of synthetic experiments do not have."""
+    for number, log in enumerate(sorted(experiment.folder.glob("trainings/*/train.jsonl"))):
+        log.write_text(log.read_text().replace('score": 0.5}', f'score": 0.5{number + 1}}}'))
+    fresh = load_experiment(experiment.folder)
+    for cell in fresh.cells:
+        if cell["training"]:
+            own = fresh.curves[fresh.curves["training"] == cell["training"]["key"]]
+            log = experiment.folder / cell["training"]["folder"] / "train.jsonl"
+            cell["training"]["log"] = {**file_signature(log), "values_sha256": curves_digest(own)}
+    seal(experiment.folder / "manifest.json", cells=fresh.cells)
+    return load_experiment(experiment.folder)
+
+
+def _rewrite_mark(folder: Path) -> None:
+    """Write the record of an imported log as earlier versions did, without its training."""
+    path = folder / IMPORTED
+    mark = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("training", SEAL)}
+    path.write_text(json.dumps({**mark, SEAL: manifest_checksum(mark)}))
+
+
+@pytest.mark.parametrize("recorded", ["values", "lines", "nothing"])
+@pytest.mark.parametrize("mark", ["of this version", "earlier"])
+def test_curves_of_another_training_are_not_an_imports_own(
+    experiment: Experiment, tmp_path: Path, recorded: str, mark: str
+) -> None:
+    """``recorded``: what the manifest says of the training's log."""
+    whole = _own_curves(experiment)
+    for cell in whole.cells:
+        log = (cell["training"] or {}).get("log", {})
+        if recorded != "values":
+            log.pop("values_sha256", None)
+        if recorded == "nothing":
+            (cell["training"] or {}).pop("log", None)
+    seal(whole.folder / "manifest.json", cells=whole.cells)
+    bundle = tmp_path / "kept.zip"
+    bundle.write_bytes(pack_bundle(load_experiment(whole.folder)))
+    folder = import_experiment([bundle], runs=tmp_path / "runs")
+    logs = _logs(folder)
+    if mark == "earlier":
+        for place in logs.values():
+            _rewrite_mark(place)
+    assert load_experiment(folder).log_problems == {}
+    pd.testing.assert_frame_equal(load_experiment(folder).curves, whole.curves)
+    (a, one), (b, other), _ = logs.items()
+    for name in ("train.jsonl", IMPORTED):
+        kept = (one / name).read_bytes()
+        (one / name).write_bytes((other / name).read_bytes())
+        (other / name).write_bytes(kept)
+    found = load_experiment(folder)
+    if mark == "earlier" and recorded != "values":
+        assert found.log_problems == {}  # nothing there tells whose they are
+        return
+    assert found.log_problems == dict.fromkeys((a, b), "log of another training")
+    assert "log of another training" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    assert not {a, b} & set(found.sound_curves["training"])
+    # Nor do they travel on.
+    bundle.write_bytes(pack_bundle(found))
+    on = load_experiment(import_experiment([bundle], name="on", runs=tmp_path / "runs"))
+    assert on.log_problems.keys() == ({a, b} if recorded != "nothing" else set())
+    assert not {a, b} & set(on.curves["training"])
+
+
+@pytest.mark.parametrize("recorded", ["values", "lines"])
+def test_an_imports_record_vouches_for_no_log_of_a_training_that_ended_here(
+    experiment: Experiment, tmp_path: Path, recorded: str
+) -> None:
+    whole = _own_curves(experiment)
+    bundle = tmp_path / "kept.zip"
+    bundle.write_bytes(pack_bundle(whole))
+    imported = _logs(import_experiment([bundle], runs=tmp_path / "runs"))
+    if recorded == "lines":
+        for cell in whole.cells:
+            (cell["training"] or {}).get("log", {}).pop("values_sha256", None)
+        seal(whole.folder / "manifest.json", cells=whole.cells)
+    (a, one), (b, _), _ = _logs(whole.folder).items()
+    (one / "training.json").write_text("{}")  # as a training leaves it
+    for name in ("train.jsonl", IMPORTED):
+        (one / name).write_bytes((imported[b] / name).read_bytes())
+    assert load_experiment(whole.folder).log_problems.keys() == {a}
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "rows.parquet", "curves.parquet", "weights.json", "notes.txt"]
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_bundle_that_holds_a_name_twice_is_refused(
+    experiment: Experiment, tmp_path: Path, name: str, first: bool
+) -> None:
+    """Readers of zip files take one of the two, and not all of them the same one."""
+    with zipfile.ZipFile(io.BytesIO(pack_bundle(experiment))) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    parts.setdefault(name, b"")
+    twice = [(name, b"{}"), *parts.items()] if first else [*parts.items(), (name, b"{}")]
+    bundle = tmp_path / "twice.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(bundle, "w") as archive:
+        warnings.simplefilter("ignore", UserWarning)
+        for part, content in twice:
+            archive.writestr(part, content)
+    with pytest.raises(UsageError, match=f"holds '{name}' twice"):
+        import_experiment([bundle], runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from bench.config import Request
 from bench.errors import BenchError
 from bench.inpainting.trained_weights import load_trained_model, stored_trainings
 from bench.ledger.importing import import_experiment
-from bench.ledger.kept_files import pack_bundle
+from bench.ledger.kept_files import pack_bundle, read_kept_files
+from bench.runner import cell_files
 from bench.runner.callbacks import ProtectedCallbacks, RunCallbacks
 from bench.runner.preview import preview_run
 from bench.runner.run import run_experiment
@@ -31,8 +36,11 @@ from bench.training.data_loader import StepBatches
 from bench.training.phase_schedule import Intervals
 from bench.training.signals import InterruptedTrainingError
 from models.base import Batch
+from reports.export import export_tables
+from reports.results import atomic_io
 from reports.results.experiment import ExperimentError, curves_digest, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.schema import cell_numbers, read_rows, write_rows
 from tests.bench.runner.test_recovery import Warned, truncate
 from tests.bench.runner.test_run import request, rows
 from tests.bench.runner.toy_model import toy_trainer
@@ -143,6 +151,160 @@ def test_a_manifest_is_not_made_from_cells_of_another_set_up(store: RunFolder, p
     run_experiment(request(pictures_dir, ("mean",), name="kept", size=32), callbacks)
     assert sum("it is of another set-up" in warning for warning in callbacks.warnings) == 2
     assert set(rows(store)["model"]) == {"mean"}
+
+
+def test_each_damaged_manifest_is_kept_under_a_name_of_its_own(store: RunFolder, pictures_dir: Path) -> None:
+    contents = [b"{", b'{"schema": 1}', b"}"]
+    for content in contents:
+        store.manifest_path.write_bytes(content)
+        callbacks = Warned()
+        run_experiment(request(pictures_dir, ("mean",), name="kept"), callbacks)
+        (said,) = [w for w in callbacks.warnings if "it is kept as" in w]
+        name = said.split("it is kept as ")[1].split(",")[0]
+        assert store.manifest_path.with_name(name).read_bytes() == content
+    found = {path.name: path.read_bytes() for path in store.folder.glob("manifest.damaged*")}
+    names = ("manifest.damaged.json", "manifest.damaged-2.json", "manifest.damaged-3.json")
+    assert found == dict(zip(names, contents, strict=True))
+
+
+class PowerCutError(BaseException):
+    """Ends a command where it is, as nothing in it foresees."""
+
+
+def _interrupt(patch: pytest.MonkeyPatch, at: int) -> None:
+    """End the command after it has replaced or removed ``at`` files."""
+    count = 0
+
+    def ending(call: Callable[..., None]) -> Callable[..., None]:
+        def counted(*paths: Path) -> None:
+            nonlocal count
+            call(*paths)
+            count += 1
+            if count == at:
+                raise PowerCutError
+
+        return counted
+
+    patch.setattr(atomic_io, "replace_durably", ending(atomic_io.replace_durably))
+    patch.setattr(cell_files, "remove_durably", ending(cell_files.remove_durably))
+
+
+def _interrupted_everywhere(before: Path, asked: Request) -> Iterator[RunFolder]:
+    """Yield copies of the experiment ``before`` in which the command ``asked`` ended after 1, 2, 3 ... files."""
+    for at in itertools.count(1):
+        shutil.rmtree("runs")
+        shutil.copytree(before, "runs/kept")
+        with pytest.MonkeyPatch.context() as patch:
+            _interrupt(patch, at)
+            try:
+                run_experiment(asked, Warned())
+            except PowerCutError:
+                pass
+            else:
+                assert at > 3
+                return
+        yield RunFolder("kept")
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        "a metric",
+        "both",
+        pytest.param("images", marks=pytest.mark.long),
+        pytest.param("a metric, without images", marks=pytest.mark.long),
+    ],
+)
+def test_a_cell_to_which_something_is_added_is_whole_at_every_moment(
+    workplace: Path, pictures_dir: Path, add: str
+) -> None:
+    asked = request(pictures_dir, ("mean",), name="kept")
+    more = request(
+        pictures_dir, ("mean",), name="kept", **({} if add == "images" else {"metrics": ("hole_ssim",)})
+    )
+    bare = dataclasses.replace(asked, pictures=False)
+    more = dataclasses.replace(more, pictures="without" not in add)
+    store = run_experiment(bare if add in ("images", "both") else asked, Warned()).store
+    before = load_experiment(store.folder).rows
+    shutil.copytree(store.folder, "before")
+    run_experiment(more, Warned())
+    after = load_experiment(store.folder)
+    shown = after.pictures("center")
+    for cut in _interrupted_everywhere(Path("before"), more):
+        found = load_experiment(cut.folder)
+        expected = after.rows if "hole_ssim" in found.rows else before
+        pd.testing.assert_frame_equal(found.rows, expected)
+        found.pictures("center")
+        assert read_status(cut.folder).counts == {"done": 1}
+        callbacks = Warned()
+        run_experiment(more, callbacks)
+        assert callbacks.warnings == []
+        again = load_experiment(cut.folder)
+        pd.testing.assert_frame_equal(again.rows, after.rows)
+        images = again.pictures("center")
+        assert images is not None
+        assert shown is not None
+        for name, composite in shown.composites.items():
+            assert (images.composites[name] == composite).all()
+
+
+def test_a_cell_that_is_measured_again_is_old_or_new_or_said_to_be_interrupted(
+    workplace: Path, pictures_dir: Path
+) -> None:
+    """As where the code of a metric was another, so that its numbers are not those of now."""
+    asked = request(pictures_dir, ("mean",), name="kept")
+    asked = dataclasses.replace(asked, options={"models": "mean"})  # as commands do
+    store = run_experiment(asked, Warned()).store
+    right = load_experiment(store.folder).rows
+    (results,) = store.folder.glob("cells/*/results.parquet")
+    other = right.assign(psnr_db=right["psnr_db"] + 1)
+    write_rows(other, results)
+    record = read_checked_json(results.with_name("cell.json"))
+    record["evaluation"]["numbers"] = cell_numbers(other)
+    record["metrics"]["psnr_db"]["digest"] = "of other code"
+    write_checked_json(results.with_name("cell.json"), record)
+    manifest = store.read_manifest()
+    assert manifest is not None
+    manifest["cells"][0]["evaluation"]["numbers"] = cell_numbers(other)
+    store.write_manifest(manifest)
+    shutil.copytree(store.folder, "before")
+    interrupted = 0
+    for cut in _interrupted_everywhere(Path("before"), asked):
+        said = ""
+        try:
+            found = load_experiment(cut.folder).rows
+            assert found["psnr_db"].tolist() in (other["psnr_db"].tolist(), right["psnr_db"].tolist())
+        except ExperimentError as error:
+            said = str(error)
+        if said:
+            assert "give the same command again" in said
+            assert "delete" not in said
+            (cell,) = read_status(cut.folder).cells
+            assert cell["status"] == "damaged"
+            assert "run the command again" in cell["reason"]
+            interrupted += 1
+        run_experiment(asked, Warned())
+        pd.testing.assert_frame_equal(load_experiment(cut.folder).rows, right)
+        assert read_status(cut.folder).counts == {"done": 1}
+    assert interrupted == 3
+
+
+def test_a_column_that_was_put_into_a_table_is_not_shown(store: RunFolder) -> None:
+    before = load_experiment(store.folder)
+    for path in store.folder.glob("cells/*/results.parquet"):
+        write_rows(read_rows(path).assign(hole_ssim=0.99, fid=1.23), path)
+    pd.testing.assert_frame_equal(load_experiment(store.folder).rows, before.rows)
+    for form in ("csv", "parquet"):
+        assert export_tables(load_experiment(store.folder), "rows", form) == export_tables(
+            before, "rows", form
+        )
+    assert read_kept_files([_bundle(store)]).cells[0].columns.tolist() == before.rows.columns.tolist()
+
+
+def _bundle(store: RunFolder) -> Path:
+    path = Path("kept.zip")
+    path.write_bytes(pack_bundle(load_experiment(store.folder)))
+    return path
 
 
 def test_status_names_the_folder_and_what_is_empty_or_gone(store: RunFolder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.runner.ownership import OwnedElsewhereError, Ownership, heartbeat_age, read_owner
+from bench.runner.ownership import OwnedElsewhereError, Ownership, heartbeat_age, is_lost, read_owner
 
 _HOLD = """
 import sys, time
@@ -71,12 +72,61 @@ def test_the_heart_beats(tmp_path: Path) -> None:
         assert heartbeat_age(path) < 60
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3}'])
+def _of(**said: object) -> str:
+    return json.dumps({"host": socket.gethostname(), "process": 1, "started": "1", **said})
+
+
+#: Files of owners that name no process: cut off, or edited.
+ILL_FORMED = {
+    "empty": "",
+    "cut": "{",
+    "a list": "[]",
+    "less": '{"host": 3}',
+    "more": _of(user="me"),
+    "a zero byte": _of(process="1\0"),
+    "a path": _of(process="../../tmp/x"),
+    "another path": _of(process="self/../1"),
+    "a list for a number": _of(process=[1]),
+    "a fraction": _of(process=1.5),
+    "true": _of(process=True),
+    "negative": _of(process=-1),
+    "zero": _of(process=0),
+    "no number": _of(process=None),
+    "no host": _of(host=None),
+    "a list of hosts": _of(host=["here"]),
+    "an escape of the terminal": _of(host="\x1b[2Jhere"),
+    "half a character": _of(host="\ud800"),
+    "no time": _of(started=None),
+    "a number for a time": _of(started=1),
+}
+
+
+@pytest.mark.parametrize("content", ILL_FORMED.values(), ids=list(ILL_FORMED))
 def test_a_file_that_says_nothing_is_taken(tmp_path: Path, content: str) -> None:
     path = tmp_path / "owner"
     path.write_text(content)
+    assert read_owner(path) is None
     with Ownership(path):
         assert read_owner(path) is not None
+
+
+@pytest.mark.parametrize("process", [99_999_999, 10**30])
+@pytest.mark.parametrize("started", ["", "1"])
+def test_a_number_that_no_process_has_is_no_owner(tmp_path: Path, process: int, started: str) -> None:
+    path = tmp_path / "owner"
+    path.write_text(_of(process=process, started=started))
+    owner = read_owner(path)
+    assert owner is not None
+    assert is_lost(path, owner)
+    with Ownership(path):
+        pass
+
+
+def test_a_file_that_names_no_time_is_of_no_living_process(tmp_path: Path) -> None:
+    path = tmp_path / "owner"
+    path.write_text(_of(process=os.getpid(), started=""))
+    with Ownership(path):
+        pass
 
 
 def test_an_owner_that_may_be_lost_is_waited_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from models.base import Batch
 from models.template import template_source
 from reports.render import render_report
 from reports.results.experiment import load_experiment, mask_file_name
+from reports.results.manifest import SEAL, manifest_checksum
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.bench.runner.toy_model import toy_trainer, weights
 from tests.forked_command import ForkedCommand
@@ -243,6 +245,47 @@ def _half(path: Path) -> None:
     path.write_bytes(b"".join(lines[len(lines) // 2 :]))
 
 
+def _of_another(path: Path, *names: str) -> None:
+    """Put the log of another training, and the mark that vouches for it, in their place."""
+    other = path.parent.with_name("test-unet-0123456789ab")
+    other.mkdir()
+    text = path.read_text().replace('"seconds": 0', '"seconds": 9')
+    assert text != path.read_text()
+    (other / path.name).write_text(text)
+    TrainLog(other / path.name).sync()
+    for name in names:
+        (other / name).replace(path.with_name(name))
+    shutil.rmtree(other)
+
+
+@pytest.mark.parametrize("copied", [["train.jsonl", MARK], ["train.jsonl"], [MARK]])
+def test_a_log_of_another_training_is_incomplete(tmp_path: Path, copied: list[str]) -> None:
+    """While a training stands still; the mark of its own log, and marks of earlier versions, vouch for it."""
+    logs = [TrainLog(tmp_path / name / "train.jsonl") for name in ("glcic-seed0-ab", "glcic-seed1-cd")]
+    for number, log in enumerate(logs):
+        log.path.parent.mkdir()
+        for step in range(1, 7):
+            log.write({"step": step, "seconds": number, "terms": {"l1": step / 2 + number}})
+        log.sync()
+    before = logs[0].path.read_bytes()
+    logs[0].rewind(6)
+    assert (logs[0].lost_before, logs[0].path.read_bytes()) == (None, before)
+    mark = json.loads(logs[0].path.with_name(MARK).read_text())
+    earlier = {name: value for name, value in mark.items() if name not in ("training", SEAL)}
+    logs[0].path.with_name(MARK).write_text(json.dumps({**earlier, SEAL: manifest_checksum(earlier)}))
+    logs[0].rewind(6)
+    assert (logs[0].lost_before, logs[0].path.read_bytes()) == (None, before)
+    for name in copied:
+        shutil.copy2(tmp_path / "glcic-seed1-cd" / name, tmp_path / "glcic-seed0-ab" / name)
+    logs[0].rewind(6)
+    assert logs[0].lost_before == 6
+    # For good: what is logged from here on vouches for itself alone.
+    logs[0].write({"step": 7, "seconds": 0, "terms": {"l1": 3.5}})
+    logs[0].sync()
+    logs[0].rewind(7)
+    assert logs[0].lost_before == 6
+
+
 LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
@@ -253,6 +296,7 @@ LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone, with what vouches for it": lambda path: (path.unlink(), path.with_name(MARK).unlink()),
     "its first half, without what vouches for it": lambda path: (_half(path), path.with_name(MARK).unlink()),
     "cut, and what vouches for it too": lambda path: (truncate(path), truncate(path.with_name(MARK))),
+    "of another training, with what vouches for it": lambda path: _of_another(path, path.name, MARK),
     "gone, and what vouches for it edited": lambda path: (
         path.unlink(),
         path.with_name(MARK).write_text(json.dumps({"bytes": 0, "digest": "", "lost_before": None})),

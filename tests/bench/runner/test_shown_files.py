@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from bench.errors import UsageError
+from bench.ledger.importing import import_experiment
+from bench.ledger.kept_files import pack_bundle
 from bench.ledger.merging import merge_experiments
 from bench.runner.run import run_experiment
 from bench.runner.run_folder import RunFolder
+from reports.export import export_tables
 from reports.render import render_report
-from reports.results.experiment import ExperimentError, StoredImages, load_experiment
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.attributes import ATTRIBUTES, write_attributes
+from reports.results.experiment import Experiment, ExperimentError, StoredImages, load_experiment
+from reports.results.manifest import SEAL, digests_all, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request
@@ -66,6 +72,20 @@ def reseal(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     edit(value)
     value[SEAL] = manifest_checksum(value)
     path.write_text(json.dumps(value))
+
+
+def forget_digests(path: Path) -> None:
+    """Take the digests out of a manifest or a cell's record that no version wrote before it sealed them all."""
+
+    def forget(value: dict[str, Any]) -> None:
+        cells = value.get("cells", [value])
+        for part in (*cells, *value.get("masks", {}).values()):
+            part.pop("pictures_sha256", None)
+        for cell in cells:
+            cell["evaluation"].pop("rows_sha256", None)
+        value.get("data", {}).pop("attributes_sha256", None)
+
+    reseal(path, forget)
 
 
 def _one_value(arrays: Arrays) -> Arrays:
@@ -124,14 +144,11 @@ def test_images_that_are_packed_otherwise_are_the_same_images(store: RunFolder) 
 def test_images_of_an_earlier_version_without_a_digest_are_shown(store: RunFolder) -> None:
     before = shown(store)
 
-    def forget(manifest: dict[str, Any]) -> None:
-        for part in (*manifest["masks"].values(), *manifest["cells"]):
-            del part["pictures_sha256"]
-
-    reseal(store.manifest_path, forget)
+    forget_digests(store.manifest_path)
     assert (shown(store).image == before.image).all()
+    assert shown(store).composites.keys() == before.composites.keys()
     for cell in store.folder.glob("cells/*/cell.json"):
-        reseal(cell, lambda record: record.pop("pictures_sha256"))
+        forget_digests(cell)
     after = shown(store)
     assert after.composites.keys() == before.composites.keys()
     # Without a digest too, images that cannot belong together are none.
@@ -199,6 +216,124 @@ def test_merged_experiments_know_whose_images_they_show(
     edit_arrays(merged / "pictures" / "center.npz", _one_value)
     with pytest.raises(ExperimentError, match="not the images that were written"):
         load_experiment(merged).pictures("center")
+
+
+def bare(store: RunFolder, pictures_dir: Path, name: str = "bare", model: str = "mean") -> RunFolder:
+    """Make an experiment without images, and put those of ``store`` into it: all, and of another cell."""
+    asked = dataclasses.replace(request(pictures_dir, (model,), name=name, masks=MASKS), pictures=False)
+    made = run_experiment(asked, Warned()).store
+    assert not list(made.folder.rglob("*.npz"))
+    shutil.copytree(store.folder / "pictures", made.folder / "pictures")
+    for mask in MASKS:
+        source = next(store.folder.glob(f"cells/mean-image-{mask}*/pictures.npz"))
+        (target,) = made.folder.glob(f"cells/{model}-{mask}*")
+        shutil.copy2(source, target / source.name)
+    return made
+
+
+def composites(folder: Path) -> list[NDArray[np.uint8]]:
+    images = load_experiment(folder).pictures("center")
+    return [] if images is None else list(images.composites.values())
+
+
+@pytest.mark.parametrize("kept", ["all", "of the cell", "of the mask"])
+def test_images_that_were_put_into_an_experiment_without_any_are_not_shown(
+    store: RunFolder, pictures_dir: Path, tmp_path: Path, kept: str
+) -> None:
+    """Nor by a merge, and the command that wants images makes its own."""
+    made = bare(store, pictures_dir)
+    if kept == "of the cell":
+        shutil.rmtree(made.folder / "pictures")
+    elif kept == "of the mask":
+        for path in made.folder.glob("cells/*/pictures.npz"):
+            path.unlink()
+    assert composites(made.folder) == []
+    assert "data:image" not in render_report(made.folder, tmp_path / "page").read_text(encoding="utf-8")
+    for order in ([made.folder, store.folder], [store.folder, made.folder]):
+        merged = merge_experiments(order, "both", runs=tmp_path / f"merged-{order[0].name}")
+        assert len(composites(merged)) == (1 if order[0] == made.folder else 2)
+    run_experiment(request(pictures_dir, ("mean",), name="bare", masks=MASKS), Warned())
+    (own,) = composites(made.folder)
+    mean, image = composites(store.folder)
+    assert (own == mean).all()
+    assert (own != image).any()
+
+
+def test_a_damaged_manifest_does_not_let_in_images_that_were_put_there(
+    store: RunFolder, pictures_dir: Path
+) -> None:
+    made = bare(store, pictures_dir)
+    made.manifest_path.write_bytes(b"{")
+    asked = request(pictures_dir, ("mean",), name="bare", masks=("center",))
+    run_experiment(dataclasses.replace(asked, pictures=False), Warned())
+    assert load_experiment(made.folder).pictures("center") is None
+    assert load_experiment(made.folder).pictures("half") is None
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_metric_that_is_added_without_images_leaves_those_of_its_cell(
+    store: RunFolder, pictures_dir: Path, older: bool
+) -> None:
+    """``older``: they were stored without a digest, and get one with the record of now."""
+    before = composites(store.folder)
+    if older:
+        for path in (store.manifest_path, *store.folder.glob("cells/*/cell.json")):
+            forget_digests(path)
+    asked = request(pictures_dir, MODELS, name="kept", masks=MASKS, metrics=("hole_ssim",))
+    run_experiment(dataclasses.replace(asked, pictures=False), Warned())
+    for one, other in zip(composites(store.folder), before, strict=True):
+        assert (one == other).all()
+    path = next(store.folder.glob("cells/mean-center*/pictures.npz"))
+    edit_arrays(path, lambda a: {**a, "composite": 255 - a["composite"]})
+    with pytest.raises(ExperimentError, match="not the images of its cell"):
+        shown(store)
+
+
+def _attributes(experiment: Experiment) -> pd.DataFrame:
+    ids = list(dict.fromkeys(experiment.rows["image_id"]))
+    return pd.DataFrame({"image_id": ids, "Forged": [i % 2 == 0 for i in range(len(ids))]})
+
+
+def test_attributes_that_were_put_into_an_experiment_without_any_are_not_shown_and_do_not_travel(
+    store: RunFolder, tmp_path: Path, pictures_dir: Path
+) -> None:
+    experiment = load_experiment(store.folder)
+    write_attributes(_attributes(experiment), store.folder)
+    experiment = load_experiment(store.folder)
+    assert experiment.attributes.empty
+    assert "Forged" not in render_report(store.folder, tmp_path / "page").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="no attributes of its images are known"):
+        export_tables(experiment, by_attribute=["Forged"])
+    bundle = tmp_path / "kept.zip"
+    bundle.write_bytes(pack_bundle(experiment))
+    with zipfile.ZipFile(bundle) as archive:
+        assert ATTRIBUTES not in archive.namelist()
+    imported = import_experiment([bundle], runs=tmp_path / "imported")
+    write_attributes(_attributes(experiment), imported)
+    assert load_experiment(imported).attributes.empty
+    more = run_experiment(request(pictures_dir, ("linear",), name="more", masks=MASKS), Warned()).store
+    merged = merge_experiments([store.folder, more.folder], "both", runs=tmp_path / "merged")
+    assert not (merged / ATTRIBUTES).exists()
+    # Put into the bundle itself, they are refused.
+    with zipfile.ZipFile(bundle, "a") as archive:
+        archive.write(store.folder / ATTRIBUTES, ATTRIBUTES)
+    with pytest.raises(UsageError, match="whose manifest records no attributes"):
+        import_experiment([bundle], runs=tmp_path / "other")
+
+
+def test_attributes_of_an_earlier_version_without_a_digest_are_read(
+    store: RunFolder, pictures_dir: Path
+) -> None:
+    """Also where cells of this version were added meanwhile, or all are measured again."""
+    write_attributes(_attributes(load_experiment(store.folder)), store.folder)
+    reseal(store.manifest_path, lambda value: value["cells"][0]["evaluation"].pop("rows_sha256"))
+    assert list(load_experiment(store.folder).attributes.columns) == ["Forged"]
+    for path in (store.manifest_path, *store.folder.glob("cells/*/cell.json")):
+        forget_digests(path)
+    assert list(load_experiment(store.folder).attributes.columns) == ["Forged"]
+    run_experiment(request(pictures_dir, MODELS, name="kept", masks=MASKS, metrics=("hole_ssim",)), Warned())
+    assert digests_all(load_experiment(store.folder).cells)
+    assert list(load_experiment(store.folder).attributes.columns) == ["Forged"]
 
 
 ROW_EDITS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {

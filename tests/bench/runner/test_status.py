@@ -15,10 +15,11 @@ import pytest
 
 from bench.cli import console
 from bench.runner import estimate
-from bench.runner.run_folder import RunFolder
+from bench.runner.run_folder import RunFolder, write_checked_json
 from bench.runner.status import completed_steps, read_status
 from reports.results.manifest import SEAL, manifest_checksum
 from tests.bench.cli.test_cli import bench, error_of
+from tests.bench.runner.test_ownership import ILL_FORMED
 from tests.forked_command import ForkedCommand
 
 
@@ -129,6 +130,28 @@ def test_status_of_damaged_files_is_no_success(
         else:
             assert "damaged" in said
         assert ("other" in done.stdout) == ("kept" not in extra)
+
+
+def test_an_ill_formed_owner_of_one_experiment_hinders_no_command(workplace: Path, finished: Path) -> None:
+    """Of the experiment, and of a unit of work in it."""
+    shutil.copytree(finished, "runs")
+    unit = Path("runs/kept/units/mean-0123456789ab")
+    unit.mkdir(parents=True)
+    for content in ILL_FORMED.values():
+        for path in (Path("runs/kept/.owner"), unit / "owner"):
+            path.write_text(content)
+        for words in (("status",), ("status", "kept"), ("status", "--json"), ("clean", "--dry-run")):
+            done = bench(*words)
+            assert done.exit_code == 0, f"{content}: {done.stderr}{done.stdout}{done.exception}"
+    assert bench("run", "--config", "runs/kept/config.toml", "--quiet").exit_code == 0
+
+
+def test_how_another_unit_ended_is_not_told_of_this_one(workplace: Path, finished: Path) -> None:
+    shutil.copytree(finished, "runs")
+    ended = {"what": "0123456789abcdef", "state": "done", "host": "here", "seconds": 1.0, "failures": {}}
+    for name in ("mean-0123456789ab", "mean-fedcba987654"):
+        write_checked_json(Path("runs/kept/units") / name / "unit.json", ended)
+    assert [unit.name for unit in read_status(Path("runs/kept")).units] == ["mean-0123456789ab"]
 
 
 @pytest.mark.usefixtures("no_page")
