@@ -13,7 +13,7 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes
@@ -368,7 +368,7 @@ def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: 
     waiting = sorted((name, name) for name in leads_to if not _first_hidden(PurePosixPath(name)))
     while waiting:
         shown, link = heapq.heappop(waiting)
-        target = _resolve_in_zip(link, leads_to)
+        target = _resolve_in_zip(link, leads_to, inside)
         if target in files:
             _take_member(shown, files[target], found)
         elif target not in inside:
@@ -407,12 +407,14 @@ def _folders_of(paths: Iterable[str]) -> dict[str, list[str]]:
     return inside
 
 
-def _resolve_in_zip(path: str, leads_to: Mapping[str, str]) -> str:
-    """Return the file or folder that a path leads to through links; empty out of the zip, or in a circle."""
+def _resolve_in_zip(path: str, leads_to: Mapping[str, str], folders: Collection[str]) -> str:
+    """Return the file or folder that a path leads to through links; empty out of the zip, or if it leads nowhere."""
     done: list[str] = []
     parts, followed = path.split("/")[::-1], 0
     while parts:
         part = parts.pop()
+        if done and "/".join(done) not in folders:
+            return ""  # through a file, or through nothing
         if part == "..":
             if not done:
                 return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import struct
@@ -1599,3 +1600,29 @@ def test_files_of_the_system_beside_a_lone_folder_change_no_id(
     # A file of the user's does, as it always did.
     (root / "notes.txt").write_text("x")
     assert find_source(root).ids == [f"{depth}/{i}" for i in IDS]
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_any_tree_of_folders_and_links_is_the_same_in_a_zip(tmp_path: Path, number: int) -> None:
+    """Hidden folders, and links to files, folders, links and nothing, some of them through other links."""
+    draw = random.Random(number)
+    root = tmp_path / "root"
+    folders = [root]
+    for _ in range(4):
+        folders.append(draw.choice(folders) / draw.choice(["a", "b", ".h", "@eaDir"]))
+        folders[-1].mkdir(parents=True, exist_ok=True)
+        (folders[-1] / "z.png").write_text("z")
+    places = [*folders]
+    for _ in range(6):
+        places.append(draw.choice(folders) / draw.choice(["x.png", "y.png", "l.txt", ".k.png", "Thumbs.db"]))
+        places[-1].write_text("x")
+    links = ["k.png", "m", "n", "o.txt", ".q.png", "q"]
+    for _ in range(6):
+        link = draw.choice(folders) / draw.choice(links)
+        if not os.path.lexists(link):
+            target = draw.choice([*places, *(root / name for name in links)])
+            way = draw.choice(["", "", "", "m/", "m/../"])
+            link.symlink_to(way + os.path.relpath(target, draw.choice([link.parent, link.parent, root])))
+    folder, packed = find_files(root), zip_files(linked_zip(root, tmp_path / "root.zip"))
+    assert (packed.images, packed.others) == (folder.images, folder.others)
+    assert {x.path for x in packed.left_out} == {x.path for x in folder.left_out}
