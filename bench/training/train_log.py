@@ -29,23 +29,27 @@ class TrainLog:
     @property
     def lost_before(self) -> int | None:
         """Step before which lines were lost when the training was resumed; ``None`` where none are known to be."""
-        lost = self._read_mark().get("lost_before")
+        mark = self._read_mark()
+        lost = mark.get("lost_before") if mark.get("training", self._training) == self._training else None
         return lost if isinstance(lost, int) else None
 
     def rewind(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and a last line that a kill truncated."""
         mark, content = self._read_mark(), self._content()
+        own = mark.get("training", self._training) == self._training
+        vouched = bool(mark) and hashlib.sha256(content[: mark["bytes"]]).hexdigest() == mark["digest"]
         if step < 0 and not self.path.exists() and not mark:
             return
-        lost = mark.get("lost_before")
+        lost = mark.get("lost_before") if own else None
         # Every checkpoint is preceded by a mark, also where nothing had been logged: without one, nothing vouches for
-        # the lines before this step, nor for a file that is not there.
-        if not mark and step > 0:
+        # the lines before this step, nor for a file that is not there. Nor does the mark of another training.
+        if not (mark and own) and step > 0:
             lost = step
-        if mark and hashlib.sha256(content[: mark["bytes"]]).hexdigest() != mark["digest"]:
+        if mark and own and not vouched:
             lost = step
-        # Resuming repeats the steps after the checkpoint, which would log them a second time.
-        kept = [line for line in self.read() if line["step"] <= step]
+        # Resuming repeats the steps after the checkpoint, which would log them a second time. Of another training's
+        # log, which its mark vouches for, no line is this one's.
+        kept = [line for line in self.read() if line["step"] <= step and (own or not vouched)]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         # First, since what is kept is the beginning of what was there: a kill between the two leaves a mark that holds.
         # A training that starts over logs every step again.
@@ -75,13 +79,14 @@ class TrainLog:
             return b""
 
     def _read_mark(self) -> dict[str, Any]:
-        """Return what the last checkpoint rests on; empty where that is not known."""
+        """Return what the last checkpoint rests on, of whatever ``training``; empty where that is not known.
+
+        Marks of earlier versions name no training.
+        """
         try:
             mark = json.loads(read_text(self._mark))
             whole = mark[SEAL] == manifest_checksum(mark)
-            # With its log it could be that of another training. Marks of earlier versions name none.
-            own = mark.get("training", self._training) == self._training
-            return mark if whole and own and isinstance(mark["bytes"], int) else {}
+            return mark if whole and isinstance(mark["bytes"], int) else {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 

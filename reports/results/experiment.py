@@ -358,7 +358,7 @@ def _read_imported_log(
     values = recorded.get("values_sha256")
     # The lines alone would pass for those of any training, with the import's record of them beside.
     if not problem and not (own and values in (None, values_digest(found))):
-        problem = "log of another training"
+        return [], "log of another training"
     return found, problem
 
 

@@ -280,7 +280,7 @@ def test_curves_of_another_training_are_not_an_imports_own(
         return
     assert found.log_problems == dict.fromkeys((a, b), "log of another training")
     assert "log of another training" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
-    assert not {a, b} & set(found.sound_curves["training"])
+    assert not {a, b} & set(found.curves["training"])
     # Nor do they travel on.
     bundle.write_bytes(pack_bundle(found))
     on = load_experiment(import_experiment([bundle], name="on", runs=tmp_path / "runs"))

@@ -279,6 +279,10 @@ def test_a_log_of_another_training_is_incomplete(tmp_path: Path, copied: list[st
         shutil.copy2(tmp_path / "glcic-seed1-cd" / name, tmp_path / "glcic-seed0-ab" / name)
     logs[0].rewind(6)
     assert logs[0].lost_before == 6
+    if len(copied) == 2:
+        assert logs[0].read() == []
+    elif copied == [MARK]:
+        assert logs[0].path.read_bytes() == before
     # For good: what is logged from here on vouches for itself alone.
     logs[0].write({"step": 7, "seconds": 0, "terms": {"l1": 3.5}})
     logs[0].sync()
