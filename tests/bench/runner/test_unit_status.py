@@ -31,7 +31,8 @@ def end(folder: Path, name: str, outcome: UnitOutcome) -> None:
     """Note an outcome as a worker does."""
     place = folder / "units" / name
     place.mkdir(parents=True, exist_ok=True)
-    record = dataclasses.asdict(outcome) | {"what": f"key-of-{name}"}
+    record = dataclasses.asdict(outcome) | {"what": name}
+    # Units are named after the beginning of their key: here, all of it.
     write_checked_json(place / "unit.json", record)
 
 
@@ -151,7 +152,7 @@ def test_an_edited_list_of_jobs_holds_none(tmp_path: Path, old: str, new: str) -
 def test_an_edited_outcome_is_none(tmp_path: Path, old: str, new: str) -> None:
     """Neither for the status, nor for the run that takes failures into the manifest."""
     store = RunFolder("kept", tmp_path)
-    unit: Any = SimpleNamespace(key="key-of-d", folder=lambda _: store.folder / "units/d")
+    unit: Any = SimpleNamespace(key="d", folder=lambda _: store.folder / "units/d")
     outcome = UnitOutcome("failed", {"one": CellFailure("no such loss", "...")}, host="n1", seconds=1.0)
     submit(store.folder, "d", "9", "RUNNING")
     end(store.folder, "d", outcome)
@@ -164,7 +165,7 @@ def test_an_edited_outcome_is_none(tmp_path: Path, old: str, new: str) -> None:
     assert by_name(store.folder)["d"].stage == "queued"
     assert read_outcome(store, unit) is None
     # Without a checksum it could say anything.
-    path.write_text(json.dumps(dataclasses.asdict(outcome) | {"what": "key-of-d"}))
+    path.write_text(json.dumps(dataclasses.asdict(outcome) | {"what": "d"}))
     assert by_name(store.folder)["d"].stage == "queued"
     assert read_outcome(store, unit) is None
 
