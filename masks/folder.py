@@ -151,11 +151,36 @@ def draw_from_folder(name: str, ids: Sequence[str], size: int, base_seed: int, s
     return chosen
 
 
-def pairing_rule(name: str, ids: Sequence[str], size: int) -> str:
-    """Say in a sentence how the images find their masks."""
+def pairing_rule(name: str, ids: Sequence[str], size: int, *, among: Sequence[str] = ()) -> str:
+    """Say in a sentence how the images find their masks.
+
+    Args:
+        name: of the folder, ``files:FOLDER``.
+        ids: of the images that are evaluated.
+        size: side in pixels.
+        among: ids of all images of the data, of which one may have the file name of an evaluated one.
+
+    Raises:
+        MaskFileError: as :func:`draw_from_folder`, and for a file name that several images of the data have.
+    """
     found = _load(name, size)
-    _, rule = _pair(name, found, ids)
+    positions, rule = _pair(name, found, ids)
+    if positions is not None and not found.of_image:
+        images = Counter(_last(stem) for stem in {_stem(image_id) for image_id in among})
+        for image_id, position in zip(ids, positions, strict=True):
+            mask, count = found.names[position], images[_last(_stem(image_id))]
+            if _stem(mask) != _stem(image_id) and count > 1:
+                raise _ambiguous(name, mask, image_id, count)
     return f"{name}: {rule}"
+
+
+def pairs_all(name: str, ids: Sequence[str], size: int) -> bool:
+    """Return whether ``files:FOLDER`` has masks for all of the images, or draws for all by digest."""
+    try:
+        _pair(name, _load(name, size), ids)
+    except MaskFileError:
+        return False
+    return True
 
 
 def folder_notes(name: str, size: int) -> list[str]:
@@ -169,15 +194,15 @@ def _pair(name: str, found: MaskFolder, ids: Sequence[str]) -> tuple[list[int] |
     drawn = f"each image gets one of the {len(found.masks):,} masks, chosen by a digest of its id"
     if pair == "digest":
         return None, drawn
-    # A manifest counts only if it knows every image; where it knows some, the names below decide.
-    if found.of_image and all(image_id in found.of_image for image_id in ids):
-        return [
-            found.of_image[i] for i in ids
-        ], "each image gets the mask that the folder's manifest names for it"
-    places = _positions_by_name(name, found, ids)
+    rule = "each image gets the mask that the folder's manifest names for it"
+    places = [found.of_image.get(image_id) for image_id in ids]
+    # A manifest that knows none of them is of other data; its masks are files with names like any others.
+    if all(place is None for place in places):
+        rule = "each image gets the mask of its name"
+        places = _positions_by_name(name, found, ids)
     missing = [i for i, place in zip(ids, places, strict=True) if place is None]
     if not missing:
-        return [place for place in places if place is not None], "each image gets the mask of its name"
+        return [place for place in places if place is not None], rule
     # Some names match, so the folder was meant to be paired by name. Drawing by digest now would
     # hand images the masks of other images.
     if pair == "name" or len(missing) < len(ids):
@@ -193,10 +218,11 @@ def _positions_by_name(name: str, found: MaskFolder, ids: Sequence[str]) -> list
     """Return the position of the mask of each id's name, or ``None``.
 
     An id has the mask of its path without suffix, or else that of its file name alone, where no other mask and no
-    other image has that file name: between ``a/1.png`` and ``b/1.png`` a guess would pair wrongly in silence.
+    other image has that file name and the folders, as far as both paths name any, agree: between ``a/1.png`` and
+    ``b/1.png`` a guess would pair wrongly in silence.
 
     Raises:
-        MaskFileError: two different masks have the name, or a file name fits several images.
+        MaskFileError: two different masks have the name, or a file name fits several images or one in another folder.
     """
     of_stem: dict[str, list[int]] = {}
     for position, mask in enumerate(found.names):
@@ -209,17 +235,27 @@ def _positions_by_name(name: str, found: MaskFolder, ids: Sequence[str]) -> list
     for image_id, stem in zip(ids, stems, strict=True):
         mask_stem = stem if stem in of_stem else bare.get(_last(stem))
         positions = of_stem.get(mask_stem, []) if mask_stem is not None else []
-        if positions and mask_stem != stem and images_of_bare[_last(stem)] > 1:
-            raise MaskFileError(
-                f"{name}: {found.names[positions[0]]} has the file name of {images_of_bare[_last(stem)]:,} images, "
-                f"{image_id} among them: give masks in folders as the images are, or "
-                f"{_with_parameter(name, 'pair=digest')}"
-            )
+        if positions and mask_stem is not None and mask_stem != stem:
+            mask, count = found.names[positions[0]], images_of_bare[_last(stem)]
+            if count > 1:
+                raise _ambiguous(name, mask, image_id, count)
+            if not f"/{stem}".endswith(f"/{mask_stem}") and not f"/{mask_stem}".endswith(f"/{stem}"):
+                raise MaskFileError(
+                    f"{name}: {mask} has the file name of {image_id}, which lies in another folder: give masks in "
+                    f"folders as the images are, or {_with_parameter(name, 'pair=digest')}"
+                )
         if any((found.masks[other] != found.masks[positions[0]]).any() for other in positions[1:]):
             both = " and ".join(found.names[position] for position in positions[:2])
             raise MaskFileError(f"{name}: {both} are different masks of one name, {image_id}; keep one")
         places.append(positions[0] if positions else None)
     return places
+
+
+def _ambiguous(name: str, mask: str, image_id: str, count: int) -> MaskFileError:
+    return MaskFileError(
+        f"{name}: {mask} has the file name of {count:,} images, {image_id} among them: give masks in folders as the "
+        f"images are, or {_with_parameter(name, 'pair=digest')}"
+    )
 
 
 def _with_parameter(name: str, parameter: str) -> str:

@@ -113,6 +113,21 @@ def mask_info(name: str) -> MaskInfo:
     return KINDS[name].info
 
 
+def draw_validation_masks(name: str, ids: Sequence[str], size: int) -> Masks:
+    """Return the masks on which a training is watched and a baseline's parameters are chosen, as :func:`draw_masks`.
+
+    They are those of an evaluation. Of a folder that holds masks for the evaluated images, and not for these, they are
+    drawn by digest.
+
+    Examples:
+        >>> (draw_validation_masks("shapes", ["a"], 64) == draw_masks("shapes", ["a"], 64)).all()
+        np.True_
+    """
+    if name.startswith(folder.PREFIX) and not folder.pairs_all(name, ids, size):
+        return draw_masks(name, ids, size, stream="training")
+    return draw_masks(name, ids, size)
+
+
 def draw_masks(
     name: str, ids: Sequence[str], size: int, *, base_seed: int = 0, stream: Stream = "evaluation"
 ) -> Masks:

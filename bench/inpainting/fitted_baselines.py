@@ -70,7 +70,9 @@ def _fit(
             FitData(
                 images=data.train.pixels[: experiment.manifest["settings"].get("train_images")],
                 validation=data.validation.pixels,
-                validation_masks=masks.registry.draw_masks(cell["mask"], data.validation.ids, data.size),
+                validation_masks=masks.registry.draw_validation_masks(
+                    cell["mask"], data.validation.ids, data.size
+                ),
                 device=compute.device,
             )
         )

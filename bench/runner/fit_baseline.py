@@ -37,7 +37,7 @@ def fit_baseline(model: InpaintingModel, plan: TrainingPlan, context: RunContext
         FitData(
             images=data.train.pixels[: context.request.settings.train_images],
             validation=data.validation.pixels,
-            validation_masks=masks.registry.draw_masks(mask, data.validation.ids, data.size),
+            validation_masks=masks.registry.draw_validation_masks(mask, data.validation.ids, data.size),
             device=compute.device,
         ),
         chosen,

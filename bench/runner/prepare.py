@@ -124,8 +124,8 @@ def prepare_run(
             "each counts as a person of its own, and intervals may be too narrow"
         )
     for mask in request.masks:
-        if mask.startswith(masks.folder.PREFIX):
-            callbacks.note(masks.folder.pairing_rule(mask, test_images.ids, settings.size))
+        if rule := pairing_rule(mask, test_images, data):
+            callbacks.note(rule)
     # Metrics are made ready before anything is trained: missing weights show now and not after the last step.
     ready, unavailable = prepare_metrics(wanted, compute.device, data.face_box)
     sets, unavailable_sets = prepare_distribution_metrics(wanted, compute.device, data.face_box)
@@ -186,6 +186,18 @@ def data_spec(request: Request) -> DataSpec:
         split=settings.split,
         allow_unreadable=request.allow_unreadable,
     )
+
+
+def pairing_rule(mask: str, images: ImageSet, data: Dataset) -> str:
+    """Say how evaluated images find their masks in a folder of masks; empty for any other mask.
+
+    Raises:
+        masks.folder.MaskFileError: some of them find none, or one that may be another image's.
+    """
+    if not mask.startswith(masks.folder.PREFIX):
+        return ""
+    known = [image_id for split in (data.train, data.validation, data.test) for image_id in split.ids]
+    return masks.folder.pairing_rule(mask, images.ids, data.size, among=known)
 
 
 def evaluated_images(data: Dataset, evaluate_on: str) -> ImageSet:

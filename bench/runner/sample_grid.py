@@ -37,7 +37,7 @@ class SampleGrid:
         # Held-out images, so that the grid shows what the model has learned and not what it has seen.
         held_out = data.validation if data.validation.ids else data.test
         images = evaluator.sample_subset(held_out, COUNT)
-        drawn = masks.registry.draw_masks(mask, images.ids, data.size)
+        drawn = masks.registry.draw_validation_masks(mask, images.ids, data.size)
         self._test = evaluator.TestSet(images, drawn, np.arange(len(images.ids)))
         self._model, self._compute, self._folder = model, compute, folder / "samples"
 

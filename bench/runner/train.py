@@ -326,7 +326,7 @@ def _validator(
         return None
     # Images by seed, with the first of the mixture's masks: the same for all models, so that curves compare.
     images = evaluator.sample_subset(context.data.validation, _VALIDATION_IMAGES)
-    drawn = masks.registry.draw_masks(names[0], images.ids, context.data.size)
+    drawn = masks.registry.draw_validation_masks(names[0], images.ids, context.data.size)
 
     def validate() -> dict[str, float]:
         try:

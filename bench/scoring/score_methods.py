@@ -20,7 +20,7 @@ from bench.evaluation.evaluator import EVALUATION_BATCH, identities_of, sample_s
 from bench.evaluation.image_batch import ImageBatch
 from bench.evaluation.metrics import ImageFunction, expand_metrics, prepare_metrics
 from bench.runner.callbacks import RunCallbacks
-from bench.runner.prepare import evaluated_images
+from bench.runner.prepare import evaluated_images, pairing_rule
 from bench.scoring.external_images import as_result_rows, score_images
 from bench.training.device import select_device
 
@@ -135,6 +135,8 @@ def _tasks(
     for name, reason in unavailable.items():
         callbacks.warn(f"{name} is not available: {reason}")
     for mask in mask_names:
+        if rule := pairing_rule(mask, images, dataset):
+            callbacks.note(rule)
         yield ScoringTask(
             mask, images, masks.registry.draw_masks(mask, images.ids, config.size), ready, where
         )

@@ -247,6 +247,9 @@ def test_a_file_name_of_several_images_is_not_guessed_at(
             save(tmp_path / layout.format(image_id.removesuffix(".jpg")), mask)
     with pytest.raises(MaskFileError, match=r"file name of 2 images|masks of the name of 5 of 10 images"):
         registry.draw_masks(f"files:{tmp_path}{parameter}", ids, 32)
+    # Nor where the other image is in the data, and not among those that are evaluated.
+    with pytest.raises(MaskFileError, match=r"file name of|masks of the name of 0 of 1 images"):
+        files.pairing_rule(f"files:{tmp_path}{parameter or '?pair=name'}", ["b/003.jpg"], 32, among=ids)
     # The whole name is no guess, whatever else lies there.
     for folder in ("a", "b"):
         for image_id, mask in zip(IDS[:5], registry.draw_masks("half", IDS[:5], 32), strict=True):
@@ -254,6 +257,53 @@ def test_a_file_name_of_several_images_is_not_guessed_at(
     files.load_folder.cache_clear()
     expected = np.concatenate([registry.draw_masks("half", IDS[:5], 32)] * 2)
     assert np.array_equal(registry.draw_masks(f"files:{tmp_path}{parameter}", ids, 32), expected)
+
+
+@pytest.mark.parametrize("parameter", ["", "?pair=name"])
+@pytest.mark.parametrize(
+    ("mask", "image_id", "is_its"),
+    [
+        ("a/1.png", "b/1.jpg", False),
+        ("a/1.png", "a/b/1.jpg", False),
+        ("b/a/1.png", "a/1.jpg", True),
+        ("a/1.png", "b/a/1.jpg", True),
+        ("1.png", "b/1.jpg", True),
+        ("a/1.png", "1.jpg", True),
+        ("a/1.png", "ba/1.jpg", False),
+    ],
+)
+def test_a_mask_of_another_folder_is_no_mask_of_an_image(
+    tmp_path: Path, mask: str, image_id: str, is_its: bool, parameter: str
+) -> None:
+    save(tmp_path / mask, registry.draw_masks("half", ["x"], 32)[0])
+    save(tmp_path / "z.png", registry.draw_masks("center", ["x"], 32)[0])
+    name = f"files:{tmp_path}{parameter}"
+    if is_its:
+        assert files.pairing_rule(name, [image_id], 32, among=[image_id, "0.jpg"]).endswith("of its name")
+    else:
+        with pytest.raises(MaskFileError, match="which lies in another folder"):
+            registry.draw_masks(name, [image_id], 32)
+    assert len(registry.draw_masks(f"files:{tmp_path}?pair=digest", [image_id], 32)) == 1
+
+
+@pytest.mark.parametrize("parameter", ["", "?pair=name"])
+def test_a_training_is_watched_on_masks_that_are_for_the_evaluated_images(
+    tmp_path: Path, parameter: str
+) -> None:
+    evaluated, watched = IDS[:10], IDS[8:14]
+    for image_id, mask in zip(evaluated, registry.draw_masks("shapes", evaluated, 32), strict=True):
+        save(tmp_path / image_id.replace(".jpg", ".png"), mask)
+    name = f"files:{tmp_path}{parameter}"
+    with pytest.raises(MaskFileError, match="of 2 of 6 images"):
+        registry.draw_masks(name, watched, 32)
+    drawn = registry.draw_validation_masks(name, watched, 32)
+    kept = {mask.tobytes() for mask in registry.draw_masks(name, evaluated, 32)}
+    assert {mask.tobytes() for mask in drawn} <= kept
+    assert np.array_equal(registry.draw_validation_masks(name, watched[::-1], 32), drawn[::-1])
+    # Where all have one, each has its own.
+    assert np.array_equal(
+        registry.draw_validation_masks(name, evaluated, 32), registry.draw_masks(name, evaluated, 32)
+    )
 
 
 @pytest.mark.parametrize("second", ["003.bmp", "003.tif", "003.PNG"])

@@ -131,6 +131,7 @@ def export(
     from bench.data import DataSpec, open_data
     from bench.evaluation.evaluator import sample_subset
     from bench.progress import ConsoleCallbacks
+    from bench.runner.prepare import pairing_rule
     from bench.scoring.export_test_set import LAYOUTS, export_test_set, program_command
     from masks import registry
 
@@ -152,6 +153,8 @@ def export(
     try:
         # One mask a folder: names of files are those of the images.
         (name,) = resolve_mask_names([name])
+        if rule := pairing_rule(name, images, dataset):
+            echo_line(rule, err=True)
         masks = registry.draw_masks(name, images.ids, side, base_seed=seed)
         settings |= {"mask": name, "mask_version": registry.mask_info(name).version}
         pixels = images.pixels if with_images else None

@@ -110,7 +110,7 @@ def score_command(
     from bench.evaluation.evaluator import sample_subset
     from bench.evaluation.metrics import expand_metrics, prepare_distribution_metrics, prepare_metrics
     from bench.experiments import find_experiment
-    from bench.runner.prepare import evaluated_images
+    from bench.runner.prepare import evaluated_images, pairing_rule
     from bench.scoring import add_to_experiment as adding
     from bench.scoring import external_images as scoring
     from bench.training.device import select_device
@@ -144,9 +144,12 @@ def score_command(
         named = resolve_mask_names([mask])
         if len(named) != 1:
             raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(named)} are meant")
+        rule = pairing_rule(named[0], images, dataset)
         drawn = registry.draw_masks(named[0], images.ids, spec.size)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if rule:
+        echo_line(rule, err=True)
     # After the masks are drawn and before anything is scored: other data, images or masks are refused.
     if target is not None:
         target.check(dataset, images, drawn)

@@ -154,6 +154,12 @@ def test_every_layout_holds_truth_masked_images_and_masks(
     # As a folder of masks it pairs by its manifest, and the program's results come back by their own names.
     assert np.array_equal(registry.draw_masks(f"files:{out}", ids, 32), masks)
     assert "manifest" in files.pairing_rule(f"files:{out}", ids, 32)
+    # An image that it does not name gets no other image's mask.
+    for parameter in ("", "?pair=name"):
+        with pytest.raises(
+            MaskFileError, match=rf"of {len(ids)} of {len(ids) + 1} images, and none for new\.jpg"
+        ):
+            registry.draw_masks(f"files:{out}{parameter}", [*ids, "new.jpg"], 32)
     results = tmp_path / "results"
     for image_id in ids:
         names = manifest["images"][image_id]
