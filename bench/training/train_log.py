@@ -66,7 +66,8 @@ class TrainLog:
     @property
     def _training(self) -> str:
         """The training's folder, whose name ends with its key."""
-        return self.path.resolve().parent.name
+        # Not of what a link leads to: the folder, or the log alone, may be moved to another disk, and back.
+        return self.path.absolute().parent.name
 
     @property
     def _mark(self) -> Path:

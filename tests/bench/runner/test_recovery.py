@@ -290,6 +290,54 @@ def test_a_log_of_another_training_is_incomplete(tmp_path: Path, copied: list[st
     assert logs[0].lost_before == 6
 
 
+def _folder_elsewhere(log: Path) -> None:
+    place = log.parents[2] / "scratch"
+    log.parent.rename(place)
+    log.parent.symlink_to(place, target_is_directory=True)
+
+
+def _log_elsewhere(log: Path) -> None:
+    (place := log.parents[2] / "logs").mkdir()
+    log.rename(place / log.name)
+    log.symlink_to(place / log.name)
+
+
+def _folder_back(log: Path) -> None:
+    """As ``cp -rL``, which copies what links lead to."""
+    shutil.copytree(log.parent, copy := log.parents[2] / "copy")
+    log.parent.unlink()
+    copy.rename(log.parent)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+@pytest.mark.parametrize(
+    "moves", [[_folder_elsewhere], [_log_elsewhere], [_folder_elsewhere, _folder_back], [_log_elsewhere] * 2]
+)
+def test_a_log_that_lies_elsewhere_is_its_trainings_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: list[Callable[[Path], None]], absolute: bool
+) -> None:
+    """On another disk, linked, and in the end back: no line is lost, and one that is lost stays lost."""
+    monkeypatch.chdir(tmp_path)
+    log = TrainLog((tmp_path if absolute else Path()) / "trainings" / "glcic-seed0-ab" / "train.jsonl")
+    log.path.parent.mkdir(parents=True)
+    for step in range(1, 7):
+        log.write({"step": step, "seconds": 0, "terms": {"l1": step / 2}})
+    log.sync()
+    before = log.path.read_bytes()
+    for move in moves:
+        shutil.rmtree(tmp_path / "logs", ignore_errors=True)
+        move(tmp_path / log.path)
+        for _ in range(2):
+            log.rewind(6)
+            assert (log.lost_before, log.path.read_bytes()) == (None, before)
+        log.sync()
+    _half(log.path)
+    log.rewind(6)
+    log.sync()
+    log.rewind(6)
+    assert (log.lost_before, len(log.read())) == (6, 3)
+
+
 LOG_DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
