@@ -260,6 +260,8 @@ def score(
 
     _, config = _resolve(preset, settings)
     chosen = _resolve_masks(_names(masks))
+    if method == "":
+        raise UsageError("score: an empty path; give '.' for the current folder")
     where = method if callable(method) else Path(method)
     own_name = getattr(method, "__name__", type(method).__name__) if callable(method) else Path(method).name
     shown = method_label(label, str(own_name))

@@ -83,13 +83,16 @@ def parse_name(name: str) -> tuple[str, MaskReading]:
     """Split ``files:FOLDER?resize=nearest&invert`` into the folder and how to read it.
 
     Raises:
-        MaskFileError: an unknown parameter or value.
+        MaskFileError: no folder, or an unknown parameter or value.
 
     Examples:
         >>> parse_name("files:my-masks?invert&threshold=128")
         ('my-masks', MaskReading(resize='', invert=True, threshold=128, pair='auto'))
     """
     folder, _, query = name.removeprefix(PREFIX).partition("?")
+    if not folder:
+        # As a path, that would be the current folder, which nobody named.
+        raise MaskFileError(f"{name}: names no folder; give '{PREFIX}.' for the current one")
     given: dict[str, Any] = {}
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")

@@ -117,6 +117,8 @@ def test_a_function_that_returns_something_else_is_one_line(
     [
         ({"models": "glcci"}, "did you mean 'glcic'"),
         ({"masks": "centre"}, "did you mean 'center'"),
+        ({"masks": "files:"}, "names no folder"),
+        ({"masks": "files:?pair=name"}, "names no folder"),
         ({"preset": "smok"}, "did you mean 'smoke'"),
         ({"images_sen": 3}, "did you mean 'images_seen'"),
         ({"name": "a/b"}, "--name 'a/b'"),
@@ -131,6 +133,14 @@ def test_wrong_values_are_one_line_before_anything_runs(
     with pytest.raises(bench.UsageError, match=says):
         bench.run(**{"models": "mean", "data": pictures_dir, "progress": False, **settings})  # type: ignore[arg-type]
     assert not (workplace / "runs").exists()
+
+
+def test_no_empty_path_is_the_current_folder(workplace: Path, pictures_dir: Path) -> None:
+    with pytest.raises(bench.UsageError, match="an empty path"):
+        bench.score("", data=pictures_dir, progress=False)
+    for name in ("files:", "files:?invert"):
+        with pytest.raises(bench.UsageError, match="names no folder"):
+            bench.masks(name)
 
 
 @pytest.mark.long
