@@ -16,8 +16,7 @@ from bench.ledger.kept_files import KeptFiles, manifest_text, read_kept_files
 from bench.runner.run_folder import RUNS, check_name, file_signature, write_checked_json
 from bench.runner.unpublished import unpublished_experiment
 from reports.results.attributes import write_attributes
-from reports.results.experiment import IMPORTED
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.manifest import IMPORTED_CELL, IMPORTED_LOG, SEAL, manifest_checksum
 from reports.results.schema import write_rows
 
 
@@ -68,6 +67,9 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
     for cell, rows in zip(done, kept.cells, strict=True):
         (folder / cell["folder"]).mkdir(parents=True)
         write_rows(rows, folder / cell["folder"] / "results.parquet")
+        # Stays with the cell where it is merged, or where others are added beside it.
+        made = {"experiment": kept.manifest["experiment"]}
+        write_checked_json(folder / cell["folder"] / IMPORTED_CELL, made)
     # By key and not by folder: keys tell trainings apart whatever their folders are called.
     if kept.curves is not None:
         by_key = dict(iter(kept.curves.groupby("training", sort=False)))
@@ -84,7 +86,7 @@ def _write(kept: KeptFiles, name: str, folder: Path) -> None:
                     "digest": signature["sha256"],
                     "training": training["key"],
                 }
-                write_checked_json(log.with_name(IMPORTED), made)
+                write_checked_json(log.with_name(IMPORTED_LOG), made)
     if kept.attributes is not None:
         write_attributes(kept.attributes, folder)
     manifest = kept.manifest

@@ -314,14 +314,18 @@ def _rows_by_cell(manifest: dict[str, Any], rows: pd.DataFrame) -> list[pd.DataF
 def _check_curves(manifest: dict[str, Any], curves: pd.DataFrame) -> None:
     """Refuse curves that are not what the trainings logged, where the manifest says what that was."""
     by_key = dict(iter(curves.groupby("training", sort=False)))
+    # One training may have been run twice, for several cells: its curves are those of one of them.
+    recorded: dict[str, dict[str, str]] = {}
     for cell in manifest["cells"]:
         training = cell["training"] or {}
-        recorded = (training.get("log") or {}).get("values_sha256")
-        found = by_key.get(str(training.get("key")))
-        if recorded is not None and found is not None and curves_digest(found) != recorded:
+        digest = (training.get("log") or {}).get("values_sha256")
+        if digest is not None:
+            recorded.setdefault(str(training.get("key")), {}).setdefault(digest, cell["cell"])
+    for key, digests in recorded.items():
+        if key in by_key and curves_digest(by_key[key]) not in digests:
             raise UsageError(
-                f"the curves of {cell['cell']} are not those that the manifest records; get an intact copy of them, or "
-                "leave the curves out"
+                f"the curves of {next(iter(digests.values()))} are not those that the manifest records; get an intact "
+                "copy of them, or leave the curves out"
             )
 
 

@@ -24,8 +24,8 @@ from bench.runner.manifest_writer import ATTRIBUTES_SHA256
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from bench.runner.unpublished import unpublished_experiment
 from reports.results.attributes import ATTRIBUTES
-from reports.results.experiment import IMPORTED, Experiment, ExperimentError, load_experiment
-from reports.results.manifest import PICTURES, SEAL, manifest_checksum
+from reports.results.experiment import Experiment, ExperimentError, load_experiment
+from reports.results.manifest import IMPORTED_LOG, PICTURES, SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 
 #: Settings that may differ: lists are joined, the learning rate is each training's own, precision is part of where a
@@ -351,6 +351,27 @@ def _joined_data(experiments: Sequence[Experiment]) -> dict[str, Any]:
     return rest if digest is None else {**rest, ATTRIBUTES_SHA256: digest}
 
 
+def _log_owners(chosen: Sequence[_Chosen], experiments: Sequence[Experiment]) -> dict[str, _Chosen]:
+    """Return for each folder of a training the cell whose experiment gives all files of it.
+
+    Experiments that share a training have each run it, or imported it: files of two would contradict each other.
+    """
+    owners: dict[str, _Chosen] = {}
+    for one in chosen:
+        if one.cell["status"] == "done" and one.cell["training"]:
+            first = owners.setdefault(one.cell["training"]["folder"], one)
+            if _log_state(one, experiments) < _log_state(first, experiments):
+                owners[one.cell["training"]["folder"]] = one
+    return owners
+
+
+def _log_state(one: _Chosen, experiments: Sequence[Experiment]) -> tuple[bool, bool]:
+    """Return whether a cell's log is missing or damaged, and whether nothing is recorded of it: the least is best."""
+    experiment, training = experiments[one.part], one.source["training"]
+    there = (experiment.folder / training["folder"] / "train.jsonl").is_file()
+    return not there or training["key"] in experiment.log_problems, not training.get("log")
+
+
 def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], folder: Path) -> None:
     """Copy results, stored images and logs; checkpoints stay where they are."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -362,12 +383,12 @@ def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], fo
         if cell["label"] != one.source["label"]:
             results = folder / cell["folder"] / "results.parquet"
             write_rows(read_rows(results).assign(label=cell["label"]), results)
-        training = cell["training"]
-        source = experiment.folder / one.source["training"]["folder"] if training else None
-        for name in ("train.jsonl", "training.json", "config.json", IMPORTED):
-            if source and (source / name).is_file():
-                (folder / training["folder"]).mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / name, folder / training["folder"] / name)
+    for name_of_folder, one in _log_owners(chosen, experiments).items():
+        source = experiments[one.part].folder / one.source["training"]["folder"]
+        for name in ("train.jsonl", "training.json", "config.json", IMPORTED_LOG):
+            if (source / name).is_file():
+                (folder / name_of_folder).mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / name, folder / name_of_folder / name)
     # Backwards, so that the first experiment's pictures stay where several have some.
     for experiment in reversed(experiments):
         if experiment.keeps_attributes:

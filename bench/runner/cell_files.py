@@ -26,7 +26,7 @@ from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, 
 from bench.runner.train import TrainedModel
 from reports.results.atomic_io import make_folder, remove_durably
 from reports.results.experiment import arrays_digest, mask_file_name
-from reports.results.manifest import PICTURES, digests_all
+from reports.results.manifest import IMPORTED_CELL, PICTURES, digests_all
 from reports.results.regular_file import open_regular, read_bytes
 from reports.results.schema import (
     metric_columns,
@@ -215,6 +215,8 @@ def write_cell(
             seen[PICTURES] = hashlib.sha256(packed.getvalue()).hexdigest()
         if not _keeps_whole(folder / "cell.json", table, seen):
             remove_durably(folder / "cell.json")
+        # What is written from here on is no import's, and is whole with its record alone.
+        remove_durably(folder / IMPORTED_CELL)
         write_rows(table, folder / "results.parquet")
     except OSError as error:
         raise DiskError(f"cannot write {folder}/results.parquet: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from bench.runner.ownership import Owner, is_lost, read_owner
 from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
+from reports.results.manifest import IMPORTED_CELL, IMPORTED_LOG
 
 _AGAIN = "run the command again"
+#: Where no run has been, an import or a merge may have made the cell, and there is no one command.
+_MADE_AGAIN = "give the command that made it again"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
 
 
@@ -48,6 +51,7 @@ class RunStatus:
         owner: process that works in the folder, if one does.
         num_bytes: what the folder takes.
         report: the page, if it is written.
+        config: options with which ``bench run --config`` goes on; ``None`` where no run has been, as in a merge.
     """
 
     name: str
@@ -59,6 +63,7 @@ class RunStatus:
     owner: Owner | None
     num_bytes: int
     report: Path | None
+    config: Path | None
 
     @property
     def counts(self) -> Counter[str]:
@@ -74,13 +79,12 @@ def read_status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder / "manifest.json")
     fields = ("model", "label", "mask", "train_mask", "seed")
-    # 'bench import' writes rows alone: what a run needs to go on did not travel, and nothing of it is missed.
-    imported = not (folder / "config.toml").is_file() and not any(folder.glob("cells/*/cell.json"))
-    files = ("results.parquet",) if imported else ("results.parquet", "cell.json")
+    config = folder / "config.toml"
+    with_run = config.is_file()
     cells = [
         {**{k: c.get(k) for k in fields}, "status": status, "reason": reason}
         for c in manifest["cells"]
-        for status, reason in [_status_of(c, folder, files)]
+        for status, reason in [_status_of(c, folder, with_run)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
@@ -110,26 +114,44 @@ def read_status(folder: Path) -> RunStatus:
             _training(f)
             for f in sorted(folder.glob("trainings/*"))
             # Of an import, the log is all that there is of a training, and nothing of it goes on.
-            if not imported and not (f / "training.json").is_file()
+            if with_run and not (f / "training.json").is_file() and not _is_imported(f)
         ],
         units=read_units(folder),
         owner=folder_owner(folder),
         num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,
+        config=config if with_run else None,
     )
 
 
-def _status_of(entry: Mapping[str, Any], folder: Path, files: Iterable[str]) -> tuple[str, str | None]:
-    """Return status and reason of a recorded cell: one whose files are empty or gone is not done."""
+def _status_of(entry: Mapping[str, Any], folder: Path, with_run: bool) -> tuple[str, str | None]:
+    """Return status and reason of a recorded cell: one whose files are empty or gone is not done.
+
+    Args:
+        entry: of the cell in the manifest.
+        folder: of the experiment.
+        with_run: whether a run has been here.
+    """
     if entry["status"] == "done":
+        place = folder / entry["folder"]
+        # 'bench import' writes rows alone, also beside which others are merged, scored or run: nothing is missed.
+        # Imports of earlier versions left no mark.
+        imported = (place / IMPORTED_CELL).is_file() or not with_run
+        bare = imported and not (place / "cell.json").exists()
         # Sizes and not contents: a status must be quick, and a run checks everything.
-        for name in files:
-            path = folder / entry["folder"] / name
+        for name in ("results.parquet",) if bare else ("results.parquet", "cell.json"):
+            path = place / name
             if not (path.is_file() and path.stat().st_size):
-                return "damaged", f"{path.relative_to(folder)} is empty or gone; {_AGAIN}"
-        if "cell.json" in files and _is_ahead(folder, entry):
+                again = _AGAIN if with_run and not imported else _MADE_AGAIN
+                return "damaged", f"{path.relative_to(folder)} is empty or gone; {again}"
+        if not bare and _is_ahead(folder, entry):
             return "damaged", f"{entry['folder']}: interrupted while metrics were measured again; {_AGAIN}"
     return entry["status"], entry.get("reason")
+
+
+def _is_imported(training: Path) -> bool:
+    """Return whether an import made what is in a training's folder, and no run has gone on from there."""
+    return (training / IMPORTED_LOG).is_file() and not completed_steps(training)
 
 
 def _is_ahead(folder: Path, entry: Mapping[str, Any]) -> bool:

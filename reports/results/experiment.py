@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from reports.results.attributes import ATTRIBUTES, NO_ATTRIBUTES, read_attributes
 from reports.results.manifest import (
+    IMPORTED_LOG,
     PICTURES,
     SEAL,
     ManifestError,
@@ -280,24 +281,40 @@ def _read_curves(folder: Path, cells: list[dict[str, Any]]) -> tuple[pd.DataFram
     """Read every training's log once, however many cells use it, and what is wrong with it."""
     records: list[dict[str, Any]] = []
     problems: dict[str, str] = {}
-    seen: set[str] = set()
+    by_key: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
-        training = cell.get("training")
-        if not training or training["key"] in seen:
-            continue
-        seen.add(training["key"])
-        about = {
-            "training": training["key"],
-            **{k: cell[k] for k in ("model", "label", "seed", "train_mask")},
-        }
-        log = folder / training["folder"] / "train.jsonl"
-        found, problem = read_train_log(log, training.get("log"))
-        if (made := _import_record(log)) is not None:
-            found, problem = _read_imported_log(log, made, training)
+        if cell.get("training"):
+            by_key.setdefault(cell["training"]["key"], []).append(cell)
+    for key, of in by_key.items():
+        about = {"training": key, **{k: of[0][k] for k in ("model", "label", "seed", "train_mask")}}
+        found, problem = _read_log(folder, [cell["training"] for cell in of])
         records += [about | record for record in found]
         if problem:
-            problems[training["key"]] = problem
+            problems[key] = problem
     return _in_order(pd.DataFrame(records, columns=list(CURVE_COLUMNS))), problems
+
+
+def _read_log(folder: Path, trainings: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Read the log of a training that several cells record, each as it was when the cell was measured.
+
+    One training may have been run twice, for cells of merged experiments or after a clean-up: the same steps, at
+    another pace. The log that was kept is whole if it is what one of the cells records.
+    """
+    log = folder / trainings[0]["folder"] / "train.jsonl"
+    made = _import_record(log)
+    signatures: list[Any] = []
+    attempts = []
+    # Records of earlier versions, which say nothing of the log, would pass for those of any.
+    for training in [t for t in trainings if t.get("log")] or trainings[:1]:
+        if training.get("log") in signatures:
+            continue
+        signatures.append(training.get("log"))
+        attempts.append(
+            read_train_log(log, training.get("log"))
+            if made is None
+            else _read_imported_log(log, made, training)
+        )
+    return next((attempt for attempt in attempts if not attempt[1]), attempts[0])
 
 
 def _in_order(curves: pd.DataFrame) -> pd.DataFrame:
@@ -330,17 +347,13 @@ def curves_digest(curves: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-#: Beside a log that an import made from a table of curves: the lines and SHA-256 of what it made, and the training.
-IMPORTED = "train.imported.json"
-
-
 def _import_record(log: Path) -> dict[str, Any] | None:
     """Return what an import recorded of the log that it made; ``None`` where it made none."""
     # Beside a training that ended here, an import's record is left over, or was put there.
     if log.with_name("training.json").exists():
         return None
     try:
-        made = json.loads(read_text(log.with_name(IMPORTED)))
+        made = json.loads(read_text(log.with_name(IMPORTED_LOG)))
         return made if made[SEAL] == manifest_checksum(made) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -20,6 +20,10 @@ SCHEMA = 1
 SEAL = "sha256"
 #: Of a cell, the digest of its file of images; of a mask, that of the content of its own. Earlier versions have none.
 PICTURES = "pictures_sha256"
+#: Beside a log that an import made from a table of curves: the lines and SHA-256 of what it made, and the training.
+IMPORTED_LOG = "train.imported.json"
+#: Beside the rows of a cell that an import wrote: of which experiment. What a run needs to go on did not travel.
+IMPORTED_CELL = "cell.imported.json"
 #: One half of a pair that stands for a character beyond 16 bits, as JSON escapes it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 

@@ -54,7 +54,12 @@ def status_command(experiment: str | None, as_json: bool) -> None:
             unreadable += 1
     if as_json:
         plain: list[dict[str, Any]] = [
-            {**asdict(s), "counts": dict(s.counts), "report": str(s.report) if s.report else None}
+            {
+                **asdict(s),
+                "counts": dict(s.counts),
+                "report": str(s.report) if s.report else None,
+                "config": str(s.config) if s.config else None,
+            }
             for s in found
         ]
         click.echo(json.dumps(plain if experiment is None else plain[0], indent=1))
@@ -99,7 +104,8 @@ def _show(status: RunStatus) -> None:
         echo_line(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
     _show_units(status.units)
     echo_line(f"  report         {status.report or 'not written: bench report ' + status.name}")
-    if any(status.counts[state] for state in ("waiting", "failed", "damaged")):
+    # A merge and an import have none: of a damaged cell, the reason says what helps.
+    if status.config and any(status.counts[state] for state in ("waiting", "failed", "damaged")):
         echo_line(f"  continue with  bench run --config runs/{status.name}/config.toml")
 
 

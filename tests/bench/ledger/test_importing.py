@@ -22,8 +22,8 @@ from bench.runner.status import read_status
 from reports.claims.claim_verdicts import evaluate_claims
 from reports.export import export_tables
 from reports.render import render_report
-from reports.results.experiment import IMPORTED, Experiment, curves_digest, load_experiment
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.experiment import Experiment, curves_digest, load_experiment
+from reports.results.manifest import IMPORTED_LOG, SEAL, manifest_checksum
 from reports.results.schema import read_rows, rows_digest
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
@@ -205,7 +205,7 @@ def test_the_log_of_an_import_is_whole_until_it_is_damaged(
     pd.testing.assert_frame_equal(load_experiment(folder).curves, logged.curves)
     log = next(folder.glob("trainings/mgs-iim-*/train.jsonl"))
     assert read_status(log.parents[2]).trainings == [], "nothing of an import is on its way"
-    whole, beside = log.read_bytes(), log.with_name(IMPORTED)
+    whole, beside = log.read_bytes(), log.with_name(IMPORTED_LOG)
     log.write_bytes(whole.replace(b'"step": 4', b'"step": 5', 1))
     assert list(load_experiment(folder).log_problems.values()) == ["log changed since it was written"]
     log.write_bytes(whole)
@@ -241,7 +241,7 @@ def _own_curves(experiment: Experiment) -> Experiment:
 
 def _rewrite_mark(folder: Path) -> None:
     """Write the record of an imported log as earlier versions did, without its training."""
-    path = folder / IMPORTED
+    path = folder / IMPORTED_LOG
     mark = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("training", SEAL)}
     path.write_text(json.dumps({**mark, SEAL: manifest_checksum(mark)}))
 
@@ -270,7 +270,7 @@ def test_curves_of_another_training_are_not_an_imports_own(
     assert load_experiment(folder).log_problems == {}
     pd.testing.assert_frame_equal(load_experiment(folder).curves, whole.curves)
     (a, one), (b, other), _ = logs.items()
-    for name in ("train.jsonl", IMPORTED):
+    for name in ("train.jsonl", IMPORTED_LOG):
         kept = (one / name).read_bytes()
         (one / name).write_bytes((other / name).read_bytes())
         (other / name).write_bytes(kept)
@@ -302,7 +302,7 @@ def test_an_imports_record_vouches_for_no_log_of_a_training_that_ended_here(
         seal(whole.folder / "manifest.json", cells=whole.cells)
     (a, one), (b, _), _ = _logs(whole.folder).items()
     (one / "training.json").write_text("{}")  # as a training leaves it
-    for name in ("train.jsonl", IMPORTED):
+    for name in ("train.jsonl", IMPORTED_LOG):
         (one / name).write_bytes((imported[b] / name).read_bytes())
     assert load_experiment(whole.folder).log_problems.keys() == {a}
 

@@ -14,13 +14,15 @@ from bench.errors import UsageError
 from bench.ledger.importing import import_experiment
 from bench.ledger.kept_files import pack_bundle
 from bench.ledger.merging import merge_experiments
+from bench.runner.run_folder import file_signature
 from benchmarks.tune import record, tune
 from reports.claims.claim_verdicts import evaluate_claims
 from reports.claims.evidence import validation_fluctuation
+from reports.export import export_tables
 from reports.leaderboard import leaderboard_rows
 from reports.render import render_report
-from reports.results.experiment import load_experiment
-from reports.results.manifest import SEAL
+from reports.results.experiment import load_experiment, read_train_log, values_digest
+from reports.results.manifest import IMPORTED_LOG, SEAL, manifest_checksum
 from reports.results.schema import read_rows, write_rows
 from reports.statistics.paired_differences import paired_differences
 from reports.statistics.summary import summarize
@@ -324,3 +326,86 @@ def test_one_computation_under_two_labels_is_refused_and_leaves_nothing(
     ):
         merge_experiments([one, other], "both", runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def _part(root: Path, name: str, mask: str, seconds: float, how: str) -> Path:
+    """An experiment on ``mask`` of a training on center masks, run at a pace of its own: ``seconds`` a step.
+
+    Args:
+        root: folder of the test.
+        name: of the experiment.
+        mask: that it evaluates.
+        seconds: for each step of its log.
+        how: "run"; "damaged" (its log); "older" (nothing is recorded of its log); "import" or "bare import" (without
+            curves) of such a run.
+    """
+    folder = make_experiment(root / "made", name=name, models=("mgs-iim",), masks=(mask,), **CELEBA)  # type: ignore[arg-type]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (cell,) = manifest["cells"]
+    place = (folder / cell["training"]["folder"]).rename(folder / "trainings" / "mgs-iim-shared")
+    cell["train_mask"] = "center"
+    cell["training"] |= {"key": "shared", "folder": "trainings/mgs-iim-shared"}
+    results = folder / cell["folder"] / "results.parquet"
+    write_rows(read_rows(results).assign(train_mask="center"), results)
+    log = place / "train.jsonl"
+    log.write_text(log.read_text().replace('"seconds": ', f'"seconds": {seconds:.0f}'))
+    (place / "training.json").write_text("{}")
+    if how != "older":
+        values = values_digest(read_train_log(log)[0])
+        cell["training"]["log"] = {**file_signature(log), "values_sha256": values}
+    manifest[SEAL] = manifest_checksum(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    if how == "damaged":
+        log.write_bytes(log.read_bytes()[:-200])
+    if how.endswith("import"):
+        files = [root / f"{name}.zip"]
+        files[0].write_bytes(pack_bundle(load_experiment(folder)))
+        if how.startswith("bare"):
+            files = [folder / "manifest.json", root / f"{name}.csv"]
+            files[1].write_bytes(export_tables(load_experiment(folder), "rows", "csv"))
+        return import_experiment(files, name=name, runs=root / "imported")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "taken"),
+    [
+        ("run", "run", 0),
+        ("run", "import", 0),
+        ("import", "run", 0),
+        ("import", "import", 0),
+        ("bare import", "run", 1),
+        ("bare import", "import", 1),
+        ("damaged", "run", 1),
+        ("damaged", "import", 1),
+        ("run", "damaged", 0),
+        ("older", "run", 1),
+        ("damaged", "damaged", None),
+    ],
+)
+def test_experiments_that_share_a_training_give_one_whole_log(
+    tmp_path: Path, one: str, other: str, taken: int | None
+) -> None:
+    """Each has run it at a pace of its own; ``taken``: whose log is whole, and the first of such."""
+    parts = [
+        _part(tmp_path, f"part-{i}", mask, seconds=i + 1, how=how)
+        for i, (mask, how) in enumerate((("center", one), ("half", other)))
+    ]
+    merged = load_experiment(merge_experiments(parts, "both", runs=tmp_path / "runs"))
+    beside = {p.name for p in (merged.folder / "trainings" / "mgs-iim-shared").iterdir()}
+    assert not {"training.json", IMPORTED_LOG} <= beside
+    if taken is None:
+        assert list(merged.log_problems) == ["shared"]
+        assert merged.sound_curves.empty
+        return
+    assert merged.log_problems == {}
+    pd.testing.assert_frame_equal(merged.sound_curves, load_experiment(parts[taken]).sound_curves)
+    (bundle := tmp_path / "both.zip").write_bytes(pack_bundle(merged))
+    again = load_experiment(import_experiment([bundle], runs=tmp_path / "again"))
+    assert again.log_problems == {}
+    pd.testing.assert_frame_equal(again.curves, merged.curves)
+    # What none of the two recorded is still noticed.
+    for folder in (merged.folder, again.folder):
+        log = folder / "trainings" / "mgs-iim-shared" / "train.jsonl"
+        log.write_text(log.read_text().replace('"step": 20', '"step": 21', 1))
+        assert load_experiment(folder).log_problems == {"shared": "log changed since it was written"}
