@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bench.cli import console
 from bench.runner import estimate
 from bench.runner.run_folder import RunFolder, write_checked_json
 from bench.runner.status import completed_steps, read_status
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.manifest import IMPORTED_CELL, SEAL, manifest_checksum
 from tests.bench.cli.test_cli import bench, error_of
 from tests.bench.runner.test_ownership import ILL_FORMED
 from tests.forked_command import ForkedCommand
@@ -130,6 +131,68 @@ def test_status_of_damaged_files_is_no_success(
         else:
             assert "damaged" in said
         assert ("other" in done.stdout) == ("kept" not in extra)
+
+
+def _add_by_run(pictures: Path) -> None:
+    words = ("run", "--models", "linear", "--data", str(pictures), "--preset", "smoke", "--quiet")
+    assert bench(*words, "--name", "mixed").exit_code == 0
+
+
+def _add_by_merge(pictures: Path) -> None:
+    _add_by_run(pictures)
+    Path("runs/mixed").rename("runs/parts")
+    assert bench("merge", "parts", "--name", "mixed").exit_code == 0
+
+
+def _merge(pictures: Path) -> None:
+    Path("runs/mixed").rename("runs/parts")
+    assert bench("merge", "parts", "--name", "mixed").exit_code == 0
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("add", [_add_by_run, _add_by_merge, _merge])
+def test_an_imported_cell_is_done_whatever_lies_beside_it(
+    workplace: Path, finished: Path, pictures_dir: Path, add: Callable[[Path], None], marked: bool
+) -> None:
+    """Its record did not travel. ``marked``: whether the import left a mark, as earlier versions did not."""
+    shutil.copytree(finished, "runs")
+    assert bench("export", "kept", "--format", "bundle", "-o", "kept.zip").exit_code == 0
+    assert bench("import", "kept.zip", "--name", "mixed").exit_code == 0
+    (imported,) = Path("runs/mixed/cells").iterdir()
+    if not marked:
+        (imported / IMPORTED_CELL).unlink()
+    add(pictures_dir)
+    config = Path("runs/mixed/config.toml").is_file()
+    done = bench("status", "mixed")
+    # In the folder of a run, a cell without record and mark is one whose record is gone.
+    assert done.exit_code == (0 if marked or not config else 1), done.output
+    assert ("continue with" in done.output) == (done.exit_code == 1)
+    # What is gone of it is noticed, and no command is named that cannot be given.
+    (imported / "results.parquet").unlink()
+    damaged = bench("status", "mixed")
+    assert damaged.exit_code == 1
+    assert "results.parquet is empty or gone" in damaged.output
+    if marked or not config:
+        assert "give the command that made it again" in damaged.output
+    assert ("bench run --config runs/mixed/config.toml" in damaged.output) == config
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_cell_that_was_run_again_is_no_import_any_more(
+    workplace: Path, finished: Path, pictures_dir: Path
+) -> None:
+    shutil.copytree(finished, "runs")
+    assert bench("export", "kept", "--format", "bundle", "-o", "kept.zip").exit_code == 0
+    assert bench("import", "kept.zip", "--name", "mixed").exit_code == 0
+    words = ("run", "--models", "mean", "--data", str(pictures_dir), "--preset", "smoke", "--quiet")
+    assert bench(*words, "--name", "mixed").exit_code == 0
+    assert bench("status", "mixed").exit_code == 0
+    (record,) = Path("runs/mixed").glob("cells/*/cell.json")
+    assert not record.with_name(IMPORTED_CELL).exists()
+    record.unlink()
+    done = bench("status", "mixed")
+    assert (done.exit_code, "cell.json is empty or gone; run the command again" in done.output) == (1, True)
 
 
 def test_an_ill_formed_owner_of_one_experiment_hinders_no_command(workplace: Path, finished: Path) -> None:
