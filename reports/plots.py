@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import reports.plain_matplotlib  # noqa: F401  before anything imports matplotlib
+
+# isort: split
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -7,12 +7,15 @@ the text that a browser shows when a pointer rests on it.
 
 from __future__ import annotations
 
+import reports.plain_matplotlib  # noqa: F401  before anything imports matplotlib
+
+# isort: split
 import base64
 import contextlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +82,13 @@ _STYLE: Any = {
 
 
 @contextlib.contextmanager
-def apply_style() -> Iterator[None]:
-    """Apply the report's style to the figures drawn inside."""
-    with mpl.rc_context(_STYLE):
+def apply_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Apply the report's style to the figures drawn or written inside, with further ``settings`` of matplotlib."""
+    with mpl.rc_context():
+        # A page is the same whatever a person, or the notebook that it is made in, has set.
+        mpl.rcdefaults()
+        style: Any = {**_STYLE, **(settings or {})}
+        mpl.rcParams.update(style)
         yield
 
 
@@ -122,7 +129,7 @@ def to_svg(figure: Figure, name: str) -> str:
     salt = re.sub(r"[^a-z0-9]+", "-", name.lower())
     # A salt of the name makes identifiers the same in every run, and different
     # from those of other figures on the page.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with apply_style({"svg.hashsalt": salt}):
         figure.savefig(
             buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
@@ -148,7 +155,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         artist.set_gid(None)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     # Letters as paths: a paper's reader may not have the font.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
+    with apply_style({"svg.hashsalt": name, "svg.fonttype": "path"}):
         for axes in figure.axes:
             handles, labels = axes.get_legend_handles_labels()
             if handles and axes.get_legend() is None:

@@ -7,6 +7,9 @@ needs to know of it: the page, the contents list and the exported figures all fo
 
 from __future__ import annotations
 
+import reports.plain_matplotlib  # noqa: F401  before anything imports matplotlib
+
+# isort: split
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator

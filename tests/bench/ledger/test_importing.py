@@ -205,6 +205,8 @@ def test_the_log_of_an_import_is_whole_until_it_is_damaged(
     pd.testing.assert_frame_equal(load_experiment(folder).curves, logged.curves)
     log = next(folder.glob("trainings/mgs-iim-*/train.jsonl"))
     assert read_status(log.parents[2]).trainings == [], "nothing of an import is on its way"
+    (folder / "config.toml").touch()  # as a run leaves it that adds a cell
+    assert read_status(folder).trainings == []
     whole, beside = log.read_bytes(), log.with_name(IMPORTED_LOG)
     log.write_bytes(whole.replace(b'"step": 4', b'"step": 5', 1))
     assert list(load_experiment(folder).log_problems.values()) == ["log changed since it was written"]
