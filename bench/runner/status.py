@@ -21,7 +21,7 @@ from bench.training.train_log import TrainLog
 from reports.results.manifest import IMPORTED_CELL, IMPORTED_LOG
 
 _AGAIN = "run the command again"
-#: Where no run has been, an import or a merge may have made the cell, and there is no one command.
+#: Of a cell that an import or a merge made, which no run makes again.
 _MADE_AGAIN = "give the command that made it again"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{9})-[0-9a-f]{16}\.pt")
 
@@ -51,7 +51,7 @@ class RunStatus:
         owner: process that works in the folder, if one does.
         num_bytes: what the folder takes.
         report: the page, if it is written.
-        config: options with which ``bench run --config`` goes on; ``None`` where no run has been, as in a merge.
+        config: options with which ``bench run --config`` goes on; ``None`` where there are none, as in a merge.
     """
 
     name: str
@@ -80,11 +80,14 @@ def read_status(folder: Path) -> RunStatus:
     manifest = read_manifest(folder / "manifest.json")
     fields = ("model", "label", "mask", "train_mask", "seed")
     config = folder / "config.toml"
-    with_run = config.is_file()
+    # Imports of earlier versions left no mark in their cells, and may have been merged since.
+    unmarked = not config.is_file() and (
+        bool(manifest.get("merged")) or not any(folder.glob("cells/*/cell.json"))
+    )
     cells = [
         {**{k: c.get(k) for k in fields}, "status": status, "reason": reason}
         for c in manifest["cells"]
-        for status, reason in [_status_of(c, folder, with_run)]
+        for status, reason in [_status_of(c, folder, unmarked)]
     ]
     # A model that does not import has no training mask ("-"): it stands for any, as in the manifest.
     exact = {tuple(c[k] for k in ("model", "mask", "train_mask", "seed")) for c in cells}
@@ -114,35 +117,34 @@ def read_status(folder: Path) -> RunStatus:
             _training(f)
             for f in sorted(folder.glob("trainings/*"))
             # Of an import, the log is all that there is of a training, and nothing of it goes on.
-            if with_run and not (f / "training.json").is_file() and not _is_imported(f)
+            if not (unmarked or (f / "training.json").is_file() or _is_imported(f))
         ],
         units=read_units(folder),
         owner=folder_owner(folder),
         num_bytes=folder_bytes(folder),
         report=page if page.is_file() else None,
-        config=config if with_run else None,
+        config=config if config.is_file() else None,
     )
 
 
-def _status_of(entry: Mapping[str, Any], folder: Path, with_run: bool) -> tuple[str, str | None]:
+def _status_of(entry: Mapping[str, Any], folder: Path, unmarked: bool) -> tuple[str, str | None]:
     """Return status and reason of a recorded cell: one whose files are empty or gone is not done.
 
     Args:
         entry: of the cell in the manifest.
         folder: of the experiment.
-        with_run: whether a run has been here.
+        unmarked: whether cells may be imported that do not say so.
     """
     if entry["status"] == "done":
         place = folder / entry["folder"]
         # 'bench import' writes rows alone, also beside which others are merged, scored or run: nothing is missed.
-        # Imports of earlier versions left no mark.
-        imported = (place / IMPORTED_CELL).is_file() or not with_run
+        imported = unmarked or (place / IMPORTED_CELL).is_file()
         bare = imported and not (place / "cell.json").exists()
         # Sizes and not contents: a status must be quick, and a run checks everything.
         for name in ("results.parquet",) if bare else ("results.parquet", "cell.json"):
             path = place / name
             if not (path.is_file() and path.stat().st_size):
-                again = _AGAIN if with_run and not imported else _MADE_AGAIN
+                again = _MADE_AGAIN if imported else _AGAIN
                 return "damaged", f"{path.relative_to(folder)} is empty or gone; {again}"
         if not bare and _is_ahead(folder, entry):
             return "damaged", f"{entry['folder']}: interrupted while metrics were measured again; {_AGAIN}"
