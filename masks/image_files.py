@@ -37,6 +37,8 @@ IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 #: Flag of a member of a zip whose name is UTF-8, and the systems whose names are bytes: Unix and macOS.
 _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
+#: Why one of two members of a zip is left out that unpacking would write to one place.
+TWICE_IN_ZIP = "another member of the zip has this name"
 #: Links to follow from one path, as many as Linux does.
 _MAX_LINKS = 40
 #: Control characters, ends of lines, what turns the direction of writing, and bytes of names that are not UTF-8.
@@ -355,9 +357,11 @@ def _first_hidden(path: PurePosixPath) -> str:
 
 
 def _take_member(path: str, member: str, found: FoundFiles) -> None:
-    if path not in found.members:  # of two members of one name the first is taken
-        found.members[path] = member
-        (found.images if is_image(path) else found.others).append(path)
+    if path in found.members:
+        found.left_out.append(LeftOut(path, TWICE_IN_ZIP))
+        return
+    found.members[path] = member
+    (found.images if is_image(path) else found.others).append(path)
 
 
 def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: FoundFiles) -> None:

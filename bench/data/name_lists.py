@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from bench.errors import DataError
-from masks.image_files import escape_name
+from masks.image_files import escape_name, one_line
 
 V = TypeVar("V")
 #: First cell of a header line, in lower case.
@@ -19,6 +19,8 @@ _HEADERS = frozenset(
     {"idx", "image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
 )
 _MAX_VALUE = 2**63 - 1
+#: Zeros before the number that is the whole name of a file.
+_LEADING_ZEROS = re.compile(r"(?<![^/])0+(?=\d+(?:\.[^/.]*)?$)")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class NameList:
 
     Attributes:
         place: where it lies, for messages.
-        columns: names of the values, where the list has a header.
+        columns: names of the values, where the list has a header, as they are shown.
         rows: name -> values.
         line_numbers: name -> line, from 1.
         header_line: the line of the header, from 1, where there is one.
@@ -60,7 +62,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     if len(lines) > 2 and is_number(lines[0][1].strip()):
         lines.pop(0)  # list_attr_celeba.txt: the number of images
         header_line = lines[0][0]
-        columns = _cells(lines[0][1], f"{place}:{lines[0][0]}")
+        columns = list(map(one_line, _cells(lines[0][1], f"{place}:{lines[0][0]}")))
         lines.pop(0)
     else:
         columns = []
@@ -70,7 +72,7 @@ def parse_list(content: bytes, place: str) -> NameList:
             and (first := _cells(lines[0][1], f"{place}:{lines[0][0]}"))[:1]
             and first[0].lower() in _HEADERS
         ):
-            columns = first[1:]
+            columns = list(map(one_line, first[1:]))
             lines.pop(0)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
@@ -80,7 +82,6 @@ def parse_list(content: bytes, place: str) -> NameList:
         if not name or len(values) != expected:
             wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
             raise DataError(f"{place}:{number}: expected {wanted}, found {escape_name(line[:60])!r}")
-        name = escape_name(name)
         # Lists are sometimes concatenated: a repetition does no harm as long as it says the same.
         if rows.setdefault(name, values) != values:
             raise DataError(f"{place}:{number}: {name} is listed twice with different values")
@@ -165,6 +166,15 @@ def match_names(ids: Iterable[str], listed: Mapping[str, V]) -> dict[str, V]:
     return found
 
 
+def plain_name(name: str) -> str:
+    """Return a name as another list of the same images may write it, for comparing: see :func:`match_names`.
+
+    >>> plain_name("img_align_celeba\\\\000001.jpg"), plain_name("00000"), plain_name("a/010b.png")
+    ('img_align_celeba/1.jpg', '0', 'a/010b.png')
+    """
+    return _LEADING_ZEROS.sub("", name.replace("\\", "/"))
+
+
 def require_match(found: Mapping[str, V], ids: Sequence[str], listed: NameList) -> None:
     """Raise where a list names none of the images.
 
@@ -191,7 +201,7 @@ def _decode(content: bytes, place: str) -> str:
 
 
 def _cells(line: str, place: str) -> list[str]:
-    """Split a line at the first kind of separator that it holds."""
+    """Split a line at the first kind of separator that it holds; cells are text that UTF-8 can hold."""
     line = line.strip()
     # In this order: a file name may hold spaces, and a CSV cell may too.
     for separator in (",", ";", "\t"):
@@ -200,8 +210,11 @@ def _cells(line: str, place: str) -> list[str]:
                 cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
             except csv.Error as error:
                 raise DataError(f"{place}: not readable as CSV ({error})") from error
-            return [cell.strip() for cell in cells]
-    return line.split()
+            cells = [cell.strip() for cell in cells]
+            break
+    else:
+        cells = line.split()
+    return cells if line.isascii() else list(map(escape_name, cells))
 
 
 def _bare(name: str) -> str:

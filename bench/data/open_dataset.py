@@ -22,6 +22,7 @@ from bench.data.sources import DataSource, FoundImages, find_source
 from bench.data.sources.procedural import ProceduralFaces
 from bench.data.transforms import CROPS, NO_FACE
 from bench.errors import DataError
+from masks.image_files import one_line
 from models.registry import did_you_mean
 
 #: Procedural faces of the three splits.
@@ -124,6 +125,8 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
             "person of its own"
         )
     dataset = _dataset(spec, sets, pack, source.kind, name=source.name, title=source.title, split=name)
+    # They quote lists and file names, which may hold anything, and go into manifests and onto pages.
+    notes = list(map(one_line, notes))
     return dataclasses.replace(dataset, skipped=skipped, attributes=source.attributes, notes=notes)
 
 

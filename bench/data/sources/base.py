@@ -21,6 +21,7 @@ from bench.errors import DataError
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "split": ("partition", "split"),
     "identities": ("identity", "identity_id", "person", "label"),
+    "mapping": ("orig_file",),
 }
 
 

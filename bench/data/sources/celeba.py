@@ -64,7 +64,11 @@ class CelebA(DataSource):
         if is_aligned_celeba(tree):
             return _by_id(images)
         # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
-        return _by_id(images) if is_listed_celeba(tree, self.list_folders(tree)) else None
+        if not is_listed_celeba(tree, self.list_folders(tree)):
+            return None
+        # Most of them may be somebody's own photos, which are not CelebA's for lying beside it.
+        its = [path for path in images if _SIX_DIGITS.fullmatch(PurePosixPath(path).stem)]
+        return _by_id(images if 2 * len(its) > len(images) else its)
 
     def list_folders(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
@@ -184,6 +188,10 @@ def _check_attributes(listed: NameList) -> None:
     """
     if listed.rows and not listed.columns:
         raise DataError(f"{listed.place}: no line of column names, so its attributes are not known")
+    if "image_id" in listed.columns:  # as the images themselves are called in every table
+        raise DataError(
+            f"{listed.place}: a column of values is called image_id; give it the attribute's name"
+        )
     if twice := [name for name, count in Counter(listed.columns).items() if count > 1]:
         raise DataError(f"{listed.place}: two columns are called {escape_name(twice[0])}")
     for name, values in listed.rows.items():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
-from bench.data.name_lists import NameList, is_number, parse_numbers
+from bench.data.name_lists import NameList, find_column, is_number, parse_numbers
 from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
 from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree
@@ -52,12 +52,13 @@ class CelebAHQ(DataSource):
         if is_aligned_celeba(tree):
             return None  # in the folder of a project that is called after CelebA-HQ
         above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
-        if above and tree.find_list(_MAPPING) is None and is_listed_celeba(tree):
+        mapped = tree.find_list(_MAPPING, called=COLUMN_NAMES["mapping"]) is not None
+        if above and not mapped and is_listed_celeba(tree):
             return None  # CelebA under another name in such a folder
         images = tree.files.images
         inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
         # A folder that was renamed is still known by the mapping beside it.
-        if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or tree.find_list(_MAPPING)):
+        if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped):
             inside = images
         found: dict[str, str] = {}
         for path in inside:
@@ -87,11 +88,11 @@ class CelebAHQ(DataSource):
 
     def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
         """Return whether a mapping names some of the images; other lists name CelebA's own."""
-        return what == "mapping" and any(image_id in paths for image_id in _originals(listed))
+        return what == "mapping" and maps_numbers(listed, paths)
 
     def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
         beside = self.list_folders(tree)
-        mapping = tree.find_list(_MAPPING, beside)
+        mapping = tree.find_list(_MAPPING, beside, COLUMN_NAMES["mapping"])
         listed = tree.find_list(self.lists[what], beside, COLUMN_NAMES[what])
         # Without the mapping there is no way from a number to CelebA's lists.
         if mapping is None or listed is None:
@@ -100,12 +101,26 @@ class CelebAHQ(DataSource):
         return {i: values[originals[i]] for i in paths if originals.get(i) in values}
 
 
+def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:
+    """Return whether a mapping names some of the images by their number."""
+    numbers = [found for path in paths if (found := _NUMBER.fullmatch(PurePosixPath(path).stem))]
+    return not {int(number[1]) for number in numbers}.isdisjoint(
+        int(index) for index in mapping.rows if is_number(index)
+    )
+
+
 def _originals(mapping: NameList) -> dict[str, str]:
     """Map ids to CelebA's names, from lines ``idx orig_idx orig_file``.
 
     Raises:
-        DataError: an index is no number, or one has two lines that say different things.
+        DataError: an index is no number or not in the first column, one has two lines that say different things, or
+            nothing says which of several columns is CelebA's name.
     """
+    column = find_column(mapping, COLUMN_NAMES["mapping"])
+    if "idx" in (name.lower() for name in mapping.columns):
+        raise DataError(
+            f"{mapping.place}:{mapping.header_line}: idx is not the first column; make it the first"
+        )
     found: dict[str, str] = {}
     for index, values in mapping.rows.items():
         where = f"{mapping.place}:{mapping.line_numbers[index]}"
@@ -113,6 +128,6 @@ def _originals(mapping: NameList) -> dict[str, str]:
             raise DataError(f"{where}: expected the number of an image, found {escape_name(index[:60])!r}")
         image_id = f"{int(index):05d}.jpg"
         # Once more, since the list's own check takes 0 and 00000 for two names.
-        if found.setdefault(image_id, values[-1]) != values[-1]:
+        if found.setdefault(image_id, values[column]) != values[column]:
             raise DataError(f"{where}: {int(index)} is listed twice with different values")
     return found

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import NameList, find_column, match_names, parse_list
+from bench.data.name_lists import NameList, find_column, match_names, parse_list, plain_name
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
 from masks.image_files import FoundFiles, escape_name, find_files
@@ -71,8 +71,9 @@ class FileTree:
         """
         # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
         lists = [_read_list(place, path) for place, path in self.list_places(stem, beside)]
+        images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
         for listed, other in combinations(lists, 2):
-            _check_same(listed, other, called)
+            _check_same(listed, other, called, images)
         return lists[0] if lists else None
 
     def holds_list(self, stem: str) -> bool:
@@ -207,31 +208,51 @@ def _read_list(place: Path, path: str) -> NameList:
     return parse_list(content, shown)
 
 
-def _check_same(listed: NameList, other: NameList, called: Sequence[str]) -> None:
+def _check_same(listed: NameList, other: NameList, called: Sequence[str], images: Iterable[str]) -> None:
     """Refuse two lists of one kind that contradict each other: nobody could say which one is meant.
 
     Raises:
         DataError: with the first name of which they differ, or of a list without the column that is meant.
     """
-    if contradiction := find_contradiction(listed, other, called):
+    if contradiction := find_contradiction(listed, other, called, images):
         raise DataError(f"{contradiction}; remove one of the two lists")
 
 
-def find_contradiction(listed: NameList, other: NameList, called: Sequence[str]) -> str:
+def find_contradiction(
+    listed: NameList, other: NameList, called: Sequence[str], images: Iterable[str]
+) -> str:
     """Return the place and the first name of which two lists say different things; empty if there is none.
+
+    Of two without a name in common, both of these images, one would be passed over; so would columns of one alone.
 
     Raises:
         DataError: one has several columns, and none that is ``called`` so.
     """
+    if not listed.rows or not other.rows:
+        return ""
     ours, theirs = _same_columns(listed, other, called)
-    values = match_names(other.rows, listed.rows)
+    # Only one of the two is used: what the other one has besides would be passed over in silence.
+    if not called and (not ours or len(theirs) < len(other.columns)):
+        return f"{other.place} has other columns than {listed.place}"
+    # Two lists may write one name in two ways, 0 and 00000; the way it stands there comes first.
+    plain = {plain_name(name): row for name, row in listed.rows.items()}
+    values = match_names([plain_name(name) for name in other.rows], plain)
+    values |= {name: listed.rows[name] for name in other.rows if name in listed.rows}
     for name, row in other.rows.items():
+        same = values.get(name, values.get(plain_name(name)))
         said = [row[column] for column in theirs]
-        known = [values[name][column] for column in ours] if name in values else said
+        known = [same[column] for column in ours] if same else said
         if known != said:
             where = f"{other.place}:{other.line_numbers[name]}"
             return f"{where}: says {' '.join(said)} of {name}, and {listed.place} says {' '.join(known)}"
-    return ""
+    # A list of other images is nobody's here.
+    if values or _bare_names(other.rows).isdisjoint(_bare_names(images)):
+        return ""
+    return f"{other.place} and {listed.place} have no name in common"
+
+
+def _bare_names(names: Iterable[str]) -> set[str]:
+    return {PurePosixPath(plain_name(name)).stem for name in names}
 
 
 def _same_columns(listed: NameList, other: NameList, called: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -133,8 +133,9 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
             # Whatever else it holds is seen and not used, too.
             held = same or dict.fromkeys(packed.files.images, "")
             for what, stem in kind.lists.items():
-                if same and packed.holds_list(stem):
-                    packed.find_list(stem, called=COLUMN_NAMES.get(what, ()))
+                # A zip of lists alone is of these images; one of other images has its own.
+                if (same or not packed.files.images) and packed.holds_list(stem):
+                    packed.find_list(stem, kind.list_folders(tree), COLUMN_NAMES.get(what, ()))
         except DataError as error:  # its list is not readable, or contradicts the one that is used
             sentences.append(f"{shown} is not used: {error}")
         else:
@@ -184,14 +185,16 @@ def _lists_not_read(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) 
             # What is no list of these images is nobody's here, readable or not.
             with contextlib.suppress(DataError):
                 if kind.concerns(what, listed, paths):
-                    sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders))
+                    sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders), paths)
     return sentences
 
 
-def _list_not_read(what: str, stem: str, listed: NameList, here: NameList | None) -> list[str]:
+def _list_not_read(
+    what: str, stem: str, listed: NameList, here: NameList | None, paths: Iterable[str]
+) -> list[str]:
     """Return what to say of a list of these images that lies beside their folder; nothing if the one in it agrees."""
     if here is not None:
-        says = find_contradiction(here, listed, COLUMN_NAMES.get(what, ()))
+        says = find_contradiction(here, listed, COLUMN_NAMES.get(what, ()), paths)
         return [f"beside this folder, {says}; only the list with the pictures is read"] if says else []
     name = "" if is_called(listed.place, stem) else f", and call the list {stem}.txt or .csv"
     return [

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from bench.data.name_lists import NameList
 from bench.data.sources.base import DataSource
+from bench.data.sources.celeba_hq import CelebAHQ, maps_numbers
 from bench.data.sources.file_tree import FileTree
 from masks.image_files import common_folder, escape_name
 
@@ -16,13 +20,22 @@ class Folder(DataSource):
     layout = "any folder or zip, searched with its sub-folders"
     order = 100
     center_side = 160
-    lists = {"split": "list_eval_partition", "identities": "identity_CelebA"}  # noqa: RUF012
+    # The mapping is never read here: CelebA-HQ in a folder of another name is told by it from the folder above.
+    lists = {  # noqa: RUF012
+        "split": "list_eval_partition",
+        "identities": "identity_CelebA",
+        "mapping": CelebAHQ.lists["mapping"],
+    }
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take every image; ids are paths below the first folder that holds more than one other folder."""
         # A lone folder around everything comes from unpacking, and must not be part of the ids.
         start = len(common_folder([*tree.files.images, *tree.files.others]))
         return {path[start:]: path for path in tree.files.images} or None
+
+    def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
+        """Return whether a list that lies beside the images names some of them."""
+        return maps_numbers(listed, paths) if what == "mapping" else super().concerns(what, listed, paths)
 
     def called(self, tree: FileTree) -> tuple[str, str]:
         """Name the images after the folder or zip."""

@@ -9,7 +9,7 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
-from masks.image_files import FoundFiles, find_zip_members, zip_member_name
+from masks.image_files import TWICE_IN_ZIP, FoundFiles, LeftOut, find_zip_members, zip_member_name
 
 #: The longest path that Linux takes.
 _MAX_LINK_BYTES = 4096
@@ -78,9 +78,20 @@ def forget_open_zip() -> None:
 def _open_zip(place: Path) -> tuple[zipfile.ZipFile, FoundFiles, dict[str, zipfile.ZipInfo]]:
     """Open a zip and keep it open for this process: reading its directory once is enough. Nothing is extracted."""
     archive = zipfile.ZipFile(place)
-    infos = {zip_member_name(info): info for info in archive.infolist()}
+    infos: dict[str, zipfile.ZipInfo] = {}
+    replaced: list[str] = []
+    for info in archive.infolist():
+        name = zip_member_name(info)
+        # Of two members of one name the last one is what unpacking leaves.
+        if name in infos and (infos[name].CRC, infos[name].file_size) != (info.CRC, info.file_size):
+            replaced.append(name)
+        infos[name] = info
     links = {name: _link_target(archive, info) for name, info in infos.items() if _is_link(info)}
-    return archive, find_zip_members(infos, links), infos
+    found = find_zip_members(infos, links)
+    taken = set(found.members.values())
+    # First, since only the first ones are named.
+    found.left_out[:0] = [LeftOut(name, TWICE_IN_ZIP) for name in replaced if name in taken]
+    return archive, found, infos
 
 
 def _is_link(info: zipfile.ZipInfo) -> bool:

@@ -26,7 +26,7 @@ from bench.data.sources.file_tree import FileTree
 from bench.data.sources.zip_files import zip_files
 from bench.data.splits import assign_split
 from bench.errors import DataError
-from masks.image_files import find_files, find_zip_members
+from masks.image_files import find_files, find_zip_members, one_line
 
 COUNT = 24
 IDS = [f"{i + 1:06d}.jpg" for i in range(COUNT)]
@@ -823,6 +823,7 @@ def test_a_list_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, damag
         ("image_id,Male\n{0},1\n{1},1.0", ":3: an attribute is 1, or -1 or 0; found '1.0'"),
         ("{0},1\n{1},-1", "no line of column names"),
         ("image_id,Male,Male\n{0},1,-1", "two columns are called Male"),
+        ("image_id,Male,image_id\n{0},1,-1", "a column of values is called image_id"),
         ("image_id,Male\nx{0},1\nx{1},1", "names none of the 24 images"),
     ],
 )
@@ -1626,3 +1627,233 @@ def test_any_tree_of_folders_and_links_is_the_same_in_a_zip(tmp_path: Path, numb
     folder, packed = find_files(root), zip_files(linked_zip(root, tmp_path / "root.zip"))
     assert (packed.images, packed.others) == (folder.images, folder.others)
     assert {x.path for x in packed.left_out} == {x.path for x in folder.left_out}
+
+
+# --- What a ninth reviewer tried ----------------------------------------------------------------------------------
+
+
+def numbered(root: Path, folder: str = "CelebA-HQ-img") -> Path:
+    """Write pictures of CelebA-HQ's numbers, with CelebA's lists and without the mapping."""
+    some(root, [f"{folder}/{k}.jpg" for k in range(COUNT)])
+    text_lists(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("idx,orig_idx,orig_file", "{k},7,{i}", None),
+        ("idx,orig_file,file", "{k},{i},{other}", None),
+        ("idx,Orig_File,orig_idx,md5", "{k},{i},7,{other}", None),
+        ("idx,celeba", "{k},{i}", None),
+        (
+            "idx,file,other",
+            "{k},{i},{other}",
+            ":1: has the columns file, other, of which none is 'orig_file'",
+        ),
+        ("idx,orig_file,orig_file", "{k},{i},{other}", "several is 'orig_file'"),
+        ("image_id,idx,orig_file", "{k},7,{i}", ":1: idx is not the first column"),
+    ],
+)
+def test_the_column_of_the_mapping_is_found_by_its_name(
+    tmp_path: Path, header: str, row: str, says: str | None
+) -> None:
+    root = numbered(tmp_path / "data")
+    rows = [row.format(k=k, i=i, other=IDS[-1 - k]) for k, i in enumerate(IDS)]
+    (root / "CelebA-HQ-to-CelebA-mapping.csv").write_text("\n".join([header, *rows]))
+    if says is None:
+        assert find_source(root).partition == {f"{k:05d}.jpg": PART[i] for k, i in enumerate(IDS)}
+    else:
+        with pytest.raises(DataError, match=says):
+            find_source(root)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("idx orig_idx orig_file\n", "{k} 7 {other}", "says 000024.jpg of 0, and .*csv says 000001.jpg"),
+        ("idx orig_idx celeba\n", "{k} 7 {other}", "has the columns orig_idx, celeba, of which none is"),
+        ("", "{k:05d} {other}", "says 000024.jpg of 00000, and .*csv says 000001.jpg"),
+        ("idx celeba\n", "{k:03d} {other}", "says 000024.jpg of 000, and .*csv says 000001.jpg"),
+    ],
+)
+def test_two_mappings_that_contradict_each_other_are_refused_however_they_are_written(
+    tmp_path: Path, header: str, row: str, says: str
+) -> None:
+    root = numbered(tmp_path / "data")
+    rows = [f"{k},{i}" for k, i in enumerate(IDS)]
+    (root / "CelebA-HQ-to-CelebA-mapping.csv").write_text("\n".join(["idx,orig_file", *rows]))
+    rows = [row.format(k=k, other=IDS[-1 - k]) for k in range(COUNT)]
+    (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text(header + "\n".join(rows))
+    with pytest.raises(DataError, match=says):
+        find_source(root)
+    # Agreeing, they are one.
+    (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text(
+        "\n".join(f"{k:05d} {i}" for k, i in enumerate(IDS))
+    )
+    assert find_source(root).partition["00003.jpg"] == PART[IDS[3]]
+
+
+@pytest.mark.parametrize("stem", OTHERWISE)
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("img_align_celeba\\{}", r"says \d+ of img_align_celeba\\000001\.jpg, and"),
+        ("C:\\data\\{}", r"says \d+ of C:\\data\\000001\.jpg, and"),
+        ("a/{0} b/{0}", "have no name in common"),
+        ("a/{0} /b/{0} {0}.png", "have no name in common"),
+        ("000{}", r"says \d+ of 000000001\.jpg, and"),
+    ],
+)
+def test_a_second_list_is_compared_however_it_writes_the_names(
+    tmp_path: Path, stem: str, written: str, says: str
+) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    text_lists(root)
+    table = {n: v for i, v in OTHERWISE[stem].items() for n in written.format(i).split()}
+    write_list(root / "sub" / f"{stem}.txt", table)
+    with pytest.raises(DataError, match=rf"{says}.*remove one of the two lists"):
+        find_source(root)
+    # A list of other images is nobody's here.
+    write_list(root / "sub" / f"{stem}.txt", {f"x{name}": value for name, value in OTHERWISE[stem].items()})
+    assert (find_source(root).partition, find_source(root).identities) == (PART, WHO)
+
+
+@pytest.mark.parametrize(
+    ("columns", "refused"),
+    [(["Young"], True), (["Male", "Young"], True), (["Male"], False), (["Smiling", "Male"], False)],
+)
+def test_a_second_table_of_attributes_has_no_columns_of_its_own(
+    tmp_path: Path, columns: list[str], refused: bool
+) -> None:
+    root = kaggle(tmp_path / "celeba")
+    values = {"Male": lambda k: 1 if k % 2 else -1, "Smiling": lambda k: -1, "Young": lambda k: 1}
+    rows = [" ".join([i, *(str(values[c](k)) for c in columns)]) for k, i in enumerate(IDS)]
+    (root / "Anno").mkdir()
+    (root / "Anno" / "list_attr_celeba.txt").write_text("\n".join([str(COUNT), " ".join(columns), *rows]))
+    if refused:
+        with pytest.raises(
+            DataError, match=r"list_attr_celeba\.txt has other columns than .*celeba\.csv; remove"
+        ):
+            find_source(root)
+    else:
+        assert list(find_source(root).attributes) == ["Male", "Smiling"]
+
+
+@pytest.mark.parametrize("stem", OTHERWISE)
+@pytest.mark.parametrize("given", ["", "img_align_celeba"])
+def test_a_zip_of_lists_that_contradicts_the_ones_that_are_used_is_said(
+    tmp_path: Path, stem: str, given: str
+) -> None:
+    root = tmp_path / "celeba"
+    images(root / "img_align_celeba")
+    text_lists(root)
+    first = {"list_eval_partition": PART, "identity_CelebA": WHO}[stem]
+    for table, count in ((first, 0), (OTHERWISE[stem], 1)):
+        write_list(tmp_path / "lists" / "Eval" / f"{stem}.txt", table)
+        zipped(tmp_path / "lists", root / given / "lists.zip")
+        source = find_source(root / given)
+        assert {"list_eval_partition": source.partition, "identity_CelebA": source.identities}[stem] == first
+        notes = [note for note in source.notes if note.startswith("lists.zip is not used: ")]
+        assert len(notes) == count
+        assert all("of 000001.jpg, and" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["{}", "{:05d}", "imgHQ{:05d}"])
+@pytest.mark.parametrize("mapping", ["CelebA-HQ-to-CelebA-mapping.csv", "celeba-hq-to-celeba-mapping.txt"])
+def test_a_mapping_beside_celeba_hq_under_another_name_is_said(
+    tmp_path: Path, name: str, mapping: str
+) -> None:
+    root = some(tmp_path / "data", [f"faces/{name.format(k)}.jpg" for k in range(COUNT)])
+    (root / mapping).write_text(HQ_MAPPING)
+    text_lists(root)
+    (note,) = find_source(root / "faces").notes
+    assert f"{mapping} lies beside this folder and is not read; give the folder around both as --data" in note
+    assert find_source(root).name == "celeba-hq"
+    # Of pictures without numbers it says nothing.
+    assert find_source(some(root / "others", ["a.jpg", "b.jpg"])).notes == []
+
+
+@pytest.mark.parametrize(("photos", "taken"), [(6, "with them"), (60, "alone")])
+@pytest.mark.parametrize("folder", ["img_align_celeba/mine", "pictures/mine", ""])
+def test_own_photos_that_outnumber_celebas_are_not_celeba(
+    tmp_path: Path, opened: Opener, photos: int, taken: str, folder: str
+) -> None:
+    root = tmp_path / "data"
+    place = images(root / folder.partition("/")[0])
+    text_lists(root)
+    own = [f"h{k}.jpg" for k in range(photos)]
+    some(root / folder, own)
+    source = find_source(root)
+    assert (source.name, source.ids) == ("celeba", IDS if taken == "alone" else [*IDS, *sorted(own)])
+    if taken == "alone":
+        assert any(note.startswith("60 pictures are not used: ") for note in source.notes)
+        assert opened(root).test.ids == [i for i in IDS if PART[i] == 2]
+        assert opened(root, split="digest").title == "CelebA (aligned)"
+    assert place.is_dir()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # zipfile's own, when it is written
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "img_align_celeba/000003.jpg"])
+@pytest.mark.parametrize("second", ["{}", "./{}"])
+def test_two_members_of_one_name_are_said(tmp_path: Path, name: str, second: str) -> None:
+    root = images(tmp_path / "made" / "img_align_celeba").parent
+    text_lists(root)
+    path = zipped(root, tmp_path / "celeba.zip")
+    assert find_source(path).notes == []
+    other = (root / name).read_bytes()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(second.format(name), other + other)
+    (note,) = find_source(path).notes
+    assert note == f"left out: {name} (another member of the zip has this name)"
+
+
+@pytest.mark.parametrize("byte", [b"\xe9", b"\xe9\xff", b"%\xe9"])
+def test_what_is_not_utf8_in_a_list_becomes_text_that_every_file_can_hold(
+    tmp_path: Path, opened: Opener, byte: bytes
+) -> None:
+    root = images(tmp_path / "img_align_celeba")
+    shown = byte.replace(b"%", b"%25").replace(b"\xe9", b"%E9").replace(b"\xff", b"%FF").decode()
+    rows = [b"image_id,M" + byte, *(f"{i},{1 if k % 2 else -1}".encode() for k, i in enumerate(IDS))]
+    (root / "list_attr_celeba.csv").write_bytes(b"\n".join(rows))
+    text_lists(root)
+    assert list(opened(root).attributes) == [f"M{shown}"]
+    # As text with its number of lines, and of two tables the message.
+    rows = [b"24", b"M" + byte, *(f"{i} 1".encode() for i in IDS)]
+    (tmp_path / "list_attr_celeba.txt").write_bytes(b"\n".join(rows))
+    with pytest.raises(DataError, match=r"says 1 of 000001\.jpg"):
+        find_source(root)
+    (root / "list_attr_celeba.csv").unlink()
+    assert list(opened(root).attributes) == [f"M{shown}"]
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xe9\xff", b"\x1b[2J\x1b[31mRED", "\u202e\u2028".encode(), b"\x07\x7f", "\x9b2J".encode()]
+)
+@pytest.mark.parametrize("what", ["value", "name", "file", "zip", "attribute"])
+def test_notes_and_attributes_are_lines_that_a_page_can_hold(
+    tmp_path: Path, opened: Opener, value: bytes, what: str
+) -> None:
+    root = tmp_path / "data"
+    folder = images(root / ("img_align_celeba" if what in ("zip", "attribute") else "faces"))
+    text_lists(folder)
+    text = value.decode("utf-8", "surrogateescape")
+    if what in ("value", "name"):
+        line = b"000001.jpg " + value if what == "value" else b"x" + value + b".jpg,1\n000001.jpg 2"
+        (root / "list_eval_partition.txt").write_bytes(line)
+        if what == "name":
+            with (folder / "list_eval_partition.txt").open("ab") as lines:
+                lines.write(b"x" + value + b".jpg,2\n")
+    elif what == "file":
+        (folder / "identity_CelebA.txt").unlink()
+        (folder / f"identity_CelebA{text}.txt").write_text("000001.jpg 1\n")
+    elif what == "zip":
+        with zipfile.ZipFile(root / f"l{text}.zip", "w") as archive:
+            archive.writestr("list_eval_partition.txt", b"000001.jpg " + value)
+    else:
+        rows = [b"image_id,M" + value, *(f"{i},1".encode() for i in IDS)]
+        (root / "list_attr_celeba.csv").write_bytes(b"\n".join(rows))
+    data = opened(root if what in ("zip", "attribute") else folder)
+    said = [*data.notes, *data.attributes]
+    assert said
+    assert [one_line(line) for line in said] == said
