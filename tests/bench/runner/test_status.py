@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bench.cli import console
 from bench.runner import estimate
 from bench.runner.run_folder import RunFolder, write_checked_json
 from bench.runner.status import completed_steps, read_status
+from reports.results.experiment import load_experiment
 from reports.results.manifest import IMPORTED_CELL, SEAL, manifest_checksum
 from tests.bench.cli.test_cli import bench, error_of
 from tests.bench.runner.test_ownership import ILL_FORMED
@@ -138,6 +140,28 @@ def _add_by_run(pictures: Path) -> None:
     assert bench(*words, "--name", "mixed").exit_code == 0
 
 
+def _add_by_score(pictures: Path) -> None:
+    rows = load_experiment(Path("runs/mixed")).rows
+    Path("outputs").mkdir()
+    for name in rows["image_id"]:
+        with Image.open(pictures / name) as image:
+            image.convert("RGB").resize((64, 64)).save(f"outputs/{Path(name).stem}.png")
+    words = (
+        "score",
+        "outputs",
+        "--mask",
+        "center",
+        "--data",
+        str(pictures),
+        "--into",
+        "mixed",
+        "--label",
+        "L",
+    )
+    done = bench(*words)
+    assert done.exit_code == 0, done.output
+
+
 def _add_by_merge(pictures: Path) -> None:
     _add_by_run(pictures)
     Path("runs/mixed").rename("runs/parts")
@@ -151,7 +175,7 @@ def _merge(pictures: Path) -> None:
 
 @pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("marked", [True, False])
-@pytest.mark.parametrize("add", [_add_by_run, _add_by_merge, _merge])
+@pytest.mark.parametrize("add", [_add_by_run, _add_by_score, _add_by_merge, _merge])
 def test_an_imported_cell_is_done_whatever_lies_beside_it(
     workplace: Path, finished: Path, pictures_dir: Path, add: Callable[[Path], None], marked: bool
 ) -> None:
@@ -165,15 +189,16 @@ def test_an_imported_cell_is_done_whatever_lies_beside_it(
     add(pictures_dir)
     config = Path("runs/mixed/config.toml").is_file()
     done = bench("status", "mixed")
-    # In the folder of a run, a cell without record and mark is one whose record is gone.
-    assert done.exit_code == (0 if marked or not config else 1), done.output
-    assert ("continue with" in done.output) == (done.exit_code == 1)
+    # Beside cells with a record, one without record and mark is one whose record is gone, but for a merge.
+    known = marked or add in (_add_by_merge, _merge)
+    assert done.exit_code == (0 if known else 1), done.output
+    assert ("continue with" in done.output) == (config and not known)
     # What is gone of it is noticed, and no command is named that cannot be given.
     (imported / "results.parquet").unlink()
     damaged = bench("status", "mixed")
     assert damaged.exit_code == 1
     assert "results.parquet is empty or gone" in damaged.output
-    if marked or not config:
+    if known:
         assert "give the command that made it again" in damaged.output
     assert ("bench run --config runs/mixed/config.toml" in damaged.output) == config
 
