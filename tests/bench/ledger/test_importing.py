@@ -281,7 +281,9 @@ def test_curves_of_another_training_are_not_an_imports_own(
         assert found.log_problems == {}  # nothing there tells whose they are
         return
     assert found.log_problems == dict.fromkeys((a, b), "log of another training")
-    assert "log of another training" in render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    page = render_report(folder, tmp_path / "page").read_text(encoding="utf-8")
+    assert "log of another training. Nothing of it is shown.</p>" in page
+    assert "show what is there" not in page
     assert not {a, b} & set(found.curves["training"])
     # Nor do they travel on.
     bundle.write_bytes(pack_bundle(found))
