@@ -35,12 +35,14 @@ def _text(content: bytes) -> Callable[[Path], object]:
 
 
 RC: dict[str, Callable[[Path], object]] = {
-    "LaTeX": _text(b"text.usetex: True\ntext.latex.preamble: \\typeout{hello}\n"),
-    "a backend": _text(b"backend: module://trap\n"),
+    # Together, since each alone would end or change the figures, and a process takes seconds.
+    "settings": _text(
+        b"text.usetex: True\ntext.latex.preamble: \\typeout{hello}\nbackend: module://trap\n"
+        b"axes.xmargin: 0.4\npath.sketch: 5, 100, 2\n"
+        b"axes.formatter.limits: 0, 0\nxtick.bottom: False\nsvg.image_inline: False\n"
+    ),
     "not UTF-8": _text(b"\xff\xfe\0\1"),
     "nonsense": _text(b"nonsense: 1\nno colon\nlines.linewidth: wide\n"),
-    "a scale": _text(b"axes.xmargin: 0.4\npath.sketch: 5, 100, 2\n"),
-    "ticks": _text(b"axes.formatter.limits: 0, 0\nxtick.bottom: False\nsvg.image_inline: False\n"),
     "a pipe": os.mkfifo,
     "a folder": Path.mkdir,
     "a dead link": lambda path: path.symlink_to("nowhere"),
@@ -73,7 +75,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize(
     ("rc", "first"),
-    [*((rc, "reports.sections") for rc in RC), ("LaTeX", "reports.plots"), ("a pipe", "reports.svg")],
+    [*((rc, "reports.sections") for rc in RC), ("settings", "reports.plots"), ("a pipe", "reports.svg")],
 )
 def test_figures_are_the_same_whatever_lies_in_the_working_folder(
     tmp_path: Path, plain: list[str], rc: str, first: str
@@ -90,7 +92,7 @@ def test_figures_are_the_same_whatever_lies_in_the_working_folder(
 def test_figures_are_the_same_whatever_a_person_has_set(tmp_path: Path, plain: list[str], where: str) -> None:
     for name in ("work", "set"):
         (tmp_path / name).mkdir()
-    RC["a scale"](tmp_path / "set" / "matplotlibrc")
+    RC["settings"](tmp_path / "set" / "matplotlibrc")
     figures = _draw(tmp_path / "work", "reports", **{where: str(tmp_path / "set")}).splitlines()[:-1]
     assert figures == plain
     # Also where a notebook has imported matplotlib before.
