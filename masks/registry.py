@@ -143,7 +143,7 @@ def draw_masks(
     Raises:
         UnknownMaskError: no such mask.
         ValueError: a size below :data:`MIN_SIZE`.
-        masks.folder.MaskFileError: a mask image that cannot be used.
+        masks.mask_images.MaskFileError: a mask image that cannot be used.
 
     Examples:
         >>> masks = draw_masks("center", ["000001.jpg", "000002.jpg"], 64)

@@ -181,7 +181,7 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
 
 def _is_of_masks(error: Exception) -> bool:
     """Return whether a mask cannot be used: ``masks`` imports nothing of the suite, so that its errors are its own."""
-    from masks.folder import MaskFileError
+    from masks.mask_images import MaskFileError
     from masks.registry import UnknownMaskError
 
     return isinstance(error, MaskFileError | UnknownMaskError)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bench.errors import DataError
-from masks import folder
 from masks.image_files import IMAGE_FORMATS as FORMATS
+from masks.mask_images import MaskFileError, read_mask
 
 MAX_PIXELS = 64_000_000
 #: Luma of ITU-R 601, as Pillow converts color to gray.
@@ -117,8 +117,8 @@ def read_hole(path: Path, photo: Photo, *, threshold: int | None = None) -> NDAr
     try:
         # Without a threshold, anything but black and white is refused, since every threshold would be a
         # guess.
-        hole = folder.read_mask(path).astype(bool) if threshold is None else _read_gray(path) >= threshold
-    except folder.MaskFileError as error:
+        hole = read_mask(path).astype(bool) if threshold is None else _read_gray(path) >= threshold
+    except MaskFileError as error:
         advice = ""
         # The message of a smoothed mask alone asks for the advice.
         if "gr" in str(error) and "values" in str(error):

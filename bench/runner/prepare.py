@@ -192,7 +192,7 @@ def pairing_rule(mask: str, images: ImageSet, data: Dataset) -> str:
     """Say how evaluated images find their masks in a folder of masks; empty for any other mask.
 
     Raises:
-        masks.folder.MaskFileError: some of them find none, or one that may be another image's.
+        masks.mask_images.MaskFileError: some of them find none, or one that may be another image's.
     """
     if not mask.startswith(masks.folder.PREFIX):
         return ""

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.errors import UsageError
-from masks.folder import MANIFEST, digest_pixels, manifest_digest, mask_image_name, mask_png
+from masks.folder import MANIFEST, manifest_digest, mask_image_name
 from masks.image_files import real_path
+from masks.mask_images import digest_pixels, mask_png
 from reports.results.atomic_io import make_folder, publish_folder
 
 #: Gray level of the hole in masked images.

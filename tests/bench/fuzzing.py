@@ -58,6 +58,7 @@ from bench.training import checkpoint
 from bench.training.train_log import TrainLog
 from masks import folder as mask_files
 from masks.image_files import escape_name
+from masks.mask_images import MaskFileError, MaskReading, read_mask
 from masks.registry import draw_masks
 from models import pretrained
 from models.base import Task
@@ -519,8 +520,8 @@ def _mask_manifests(folder: Path) -> Target:
     def check(made: bytes) -> None:
         path.write_bytes(made)
         try:
-            found = mask_files._read_export(folder, 32, mask_files.MaskReading())
-        except mask_files.MaskFileError:
+            found = mask_files._read_export(folder, 32, MaskReading())
+        except MaskFileError:
             return
         if found is None:  # JSON, and nothing that we write: masks of the user's own, which pair by name
             known = {"images", "files", "hole", "layout", "digest"}
@@ -593,8 +594,8 @@ def _masks(folder: Path) -> Target:
     def check(made: bytes) -> None:
         path.write_bytes(made)
         try:
-            found = mask_files.read_mask(path, 64)
-        except mask_files.MaskFileError:
+            found = read_mask(path, 64)
+        except MaskFileError:
             return
         assert np.array_equal(found, hole > 0)
 
@@ -651,7 +652,7 @@ def _names(folder: Path) -> Target:
             short = mask_file_name(found)
             assert len(short) <= 60
             assert "/" not in short
-        except (BenchError, mask_files.MaskFileError):  # "._x.png" is macOS's own, and no picture
+        except (BenchError, MaskFileError):  # "._x.png" is macOS's own, and no picture
             return
         finally:
             path.unlink()

@@ -13,8 +13,9 @@ from PIL import Image
 
 from masks import folder as files
 from masks import registry
-from masks.folder import MaskFileError, PolarityWarning, UnusedFilesWarning
+from masks.folder import PolarityWarning, UnusedFilesWarning
 from masks.image_files import escape_name
+from masks.mask_images import MaskFileError, MaskReading, digest_pixels, mask_preview, read_mask
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]
 
@@ -99,7 +100,7 @@ def test_no_id_leaves_the_folder(image_id: str) -> None:
 
 def test_the_preview_is_a_picture(tmp_path: Path) -> None:
     rows = [(name, registry.draw_masks(name, IDS[:3], 32)) for name in ("center", "shapes")]
-    (tmp_path / "sheet.png").write_bytes(files.mask_preview(rows))
+    (tmp_path / "sheet.png").write_bytes(mask_preview(rows))
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 3 * 32
         assert (np.asarray(sheet) == 255).any()
@@ -156,8 +157,8 @@ def test_smoothed_masks_name_the_remedy(tmp_path: Path, blur: int) -> None:
     smooth.save(tmp_path / "y.jpg")
     for name, says in (("x.png", "smoothed"), ("y.jpg", "JPEG blurs edges")):
         with pytest.raises(MaskFileError, match=rf"{name}: \d+ gray values.*{says}"):
-            files.read_mask(tmp_path / name, 32)
-    assert files.read_mask(tmp_path / "x.png", 32, files.MaskReading(threshold=128)).any()
+            read_mask(tmp_path / name, 32)
+    assert read_mask(tmp_path / "x.png", 32, MaskReading(threshold=128)).any()
 
 
 @pytest.mark.parametrize("rgb", [0, 255, None])
@@ -166,9 +167,9 @@ def test_a_mask_in_the_alpha_channel_is_not_read_as_black(tmp_path: Path, rgb: i
     color = np.full((32, 32, 3), rgb, np.uint8) if rgb is not None else np.stack([mask] * 3, axis=-1)
     _write(tmp_path / "x.png", np.dstack([color, mask]))
     with pytest.raises(MaskFileError, match=r"alpha channel.*without transparency"):
-        files.read_mask(tmp_path / "x.png")
+        read_mask(tmp_path / "x.png")
     _write(tmp_path / "opaque.png", np.dstack([np.stack([mask] * 3, axis=-1), np.full_like(mask, 255)]))
-    assert np.array_equal(files.read_mask(tmp_path / "opaque.png") * np.uint8(255), mask)
+    assert np.array_equal(read_mask(tmp_path / "opaque.png") * np.uint8(255), mask)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
@@ -176,7 +177,7 @@ def test_masks_with_more_than_8_bits_are_refused_by_mode(tmp_path: Path, mode: s
     kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
     Image.fromarray((registry.draw_masks("center", ["a"], 32)[0]).astype(kind)).save(tmp_path / "x.tiff")
     with pytest.raises(MaskFileError, match=r"x\.tiff: mode .*8 bits"):
-        files.read_mask(tmp_path / "x.tiff")
+        read_mask(tmp_path / "x.tiff")
 
 
 def test_oblong_masks_are_not_stretched_unasked(tmp_path: Path) -> None:
@@ -340,7 +341,7 @@ def test_nothing_waits_for_a_pipe(folder: Path) -> None:
     with pytest.raises(MaskFileError, match="not a regular file"):
         list(files.verify_export(folder))
     with pytest.raises(MaskFileError, match="not a regular file"):
-        files.read_mask(folder / "manifest.json")
+        read_mask(folder / "manifest.json")
 
 
 def test_hidden_files_change_no_draw(folder: Path) -> None:
@@ -408,7 +409,7 @@ def test_what_a_file_manager_leaves_in_an_export_is_no_fault_of_it(tmp_path: Pat
     manifest = {
         "hole": "white",
         "images": {"a": {"mask": "a.png"}},
-        "files": {"a.png": files.digest_pixels(content[0])},
+        "files": {"a.png": digest_pixels(content[0])},
     }
     (tmp_path / "manifest.json").write_text(
         json.dumps({**manifest, "digest": files.manifest_digest(manifest)}), encoding="utf-8"

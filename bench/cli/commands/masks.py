@@ -28,7 +28,7 @@ from bench.errors import UsageError
 from masks.image_files import real_path
 
 if TYPE_CHECKING:
-    from masks.folder import Masks
+    from masks.mask_images import Masks
 
 
 @click.group()
@@ -60,7 +60,7 @@ def masks_command() -> None:
 @output_option("PNG to write.", default="masks.png", show_default=True)
 def preview(names: Any, size: int, count: int, output: Path) -> None:
     """Write a sheet of masks as PNG, with the hole's share under each."""
-    from masks.folder import mask_preview
+    from masks.mask_images import mask_preview
     from reports.results.atomic_io import atomic_write
 
     try:

@@ -27,7 +27,7 @@ from bench.inpainting.tiling import ImageCompleter, complete_tiled, plan_tiles
 from bench.runner.callbacks import RunCallbacks
 from bench.runner.run import run_experiment
 from bench.training.device import Compute
-from masks.folder import MaskFileError
+from masks.mask_images import MaskFileError
 from models.base import Box
 
 CPU = Compute(torch.device("cpu"), "fp32")

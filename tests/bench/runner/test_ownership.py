@@ -84,7 +84,7 @@ ILL_FORMED = {
     "less": '{"host": 3}',
     "more": _of(user="me"),
     "a zero byte": _of(process="1\0"),
-    "a path": _of(process="../../tmp/x"),
+    "a path": _of(process="../../elsewhere/x"),
     "another path": _of(process="self/../1"),
     "a list for a number": _of(process=[1]),
     "a fraction": _of(process=1.5),

@@ -16,7 +16,7 @@ from bench.scoring.export_test_set import LAYOUTS, Layout, export_test_set, prog
 from bench.scoring.external_images import MatchedImages, match_images
 from masks import folder as files
 from masks import registry
-from masks.folder import MaskFileError
+from masks.mask_images import MaskFileError, mask_png
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]
 IMAGES = render_faces(list(range(20)), 32)
@@ -200,4 +200,4 @@ def test_the_diffusers_script_is_python(tmp_path: Path) -> None:
         layout=LAYOUTS["diffusers"],
     )
     compile((tmp_path / "out" / "complete.py").read_text(), "complete.py", "exec")
-    assert Image.open(io.BytesIO(files.mask_png(np.eye(4, dtype=np.uint8)))).mode == "L"
+    assert Image.open(io.BytesIO(mask_png(np.eye(4, dtype=np.uint8)))).mode == "L"
