@@ -1,0 +1,181 @@
+"""What lies beside images and is not used is named, and changes no id."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.data.sources import find_source
+from bench.data.sources.base import FoundImages
+from bench.errors import DataError
+from tests.bench.data.celeba_replicas import (
+    IDS,
+    PART,
+    WHO,
+    Opener,
+    csv_lists,
+    images,
+    kaggle,
+    some,
+    text_lists,
+    zipped,
+)
+
+#: Pictures and archives that are not read.
+OTHER_FORMATS = ["b.jfif", "b.heic", "b.avif", "b.JXL", "b.npy", "b", "sub/b.tga", "more.zip", "more.7z"]
+
+
+@pytest.mark.parametrize("other", OTHER_FORMATS)
+@pytest.mark.parametrize("place", ["folder", "zip", "lone zip", "celeba's folder", "celeba's zip"])
+def test_pictures_of_other_formats_are_named_and_change_no_id(tmp_path: Path, other: str, place: str) -> None:
+    """``more.zip`` holds another picture, so that beside a folder it is named for that."""
+    root = tmp_path / "root" / ("img_align_celeba" if "celeba" in place else "faces")
+    images(root)
+
+    def placed(name: str) -> FoundImages:
+        where = root
+        if "zip" in place:
+            where = tmp_path / name / {"celeba's zip": "img_align_celeba.zip"}.get(place, "faces.zip")
+            where.parent.mkdir()
+            zipped(root, where)
+        return find_source(where.parent if place in ("lone zip", "celeba's zip") else where)
+
+    before = placed("before")
+    assert not [note for note in before.notes if "not read" in note]
+    (root / other).parent.mkdir(exist_ok=True)
+    if other == "more.zip":
+        some(tmp_path / "other", ["other.jpg"])
+        zipped(tmp_path / "other", root / other)
+    else:
+        shutil.copy(root / IDS[0], root / other)
+    for document in ("README.md", "Thumbs.db", "labels.json"):
+        (root / document).write_text("x")
+    after = placed("after")
+    assert (after.ids, after.partition) == (before.ids, before.partition)
+    (note,) = [note for note in after.notes if other in note]
+    beside = other == "more.zip" and "zip" not in place
+    assert ("not used, and holds 1 pictures" if beside else "not read, since they are none of JPEG") in note
+    assert not [note for note in after.notes if "README" in note or "Thumbs" in note or "labels" in note]
+
+
+@pytest.mark.parametrize("other", ["b.heic", "._b.png", "b.png", "b.zip"])
+def test_what_lies_beside_a_zip_that_is_taken_is_named(tmp_path: Path, other: str) -> None:
+    folder = images(tmp_path / "img_align_celeba")
+    zipped(folder, tmp_path / "root.zip")
+    (tmp_path / "root").mkdir()
+    shutil.move(tmp_path / "root.zip", tmp_path / "root" / "img_align_celeba.zip")
+    assert not [note for note in find_source(tmp_path / "root").notes if "beside" in note]
+    shutil.copy(folder / IDS[0], tmp_path / "root" / other)
+    found = find_source(tmp_path / "root")
+    assert found.ids == IDS
+    (note,) = [note for note in found.notes if "beside img_align_celeba.zip" in note]
+    assert other in note
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_place_without_pictures_names_what_it_holds(tmp_path: Path, as_zip: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("a.heic", "b.jfif", "._c.png", "list.txt"):
+        (root / name).write_bytes(b"x")
+    place = zipped(root, tmp_path / "root.zip") if as_zip else root
+    with pytest.raises(DataError, match=r"left out: \._c\.png \(hidden\); not read, .*: a\.heic, b\.jfif$"):
+        find_source(place)
+
+
+def test_too_few_pictures_are_refused_with_what_was_not_read(tmp_path: Path, opened: Opener) -> None:
+    root = some(tmp_path / "few", ["a.jpg"])
+    shutil.copy(root / "a.jpg", root / "b.heic")
+    with pytest.raises(DataError, match=r"split is empty \(1 pictures\); not read, .*b\.heic"):
+        opened(root)
+
+
+@pytest.mark.parametrize("project", ["celebahq", "celeba-hq", "CelebA_HQ_256"])
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_celeba_in_a_project_called_after_celeba_hq_is_known_by_its_own_list(
+    tmp_path: Path, opened: Opener, project: str, inner: str
+) -> None:
+    root = tmp_path / project / "celeba"
+    images(root / inner)
+    text_lists(root)
+    assert find_source(root).kind.name == "celeba"
+    assert opened(root).split_name == "official"
+    # With the mapping beside it, or under its own name, it stays what it is.
+    assert find_source(some(tmp_path / project / "copy", ["00001.jpg", "00002.jpg"])).kind.name == "celeba-hq"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("image_id,partition,identity", "{0},{1},{2}", None),
+        ("image_id,identity,partition", "{0},{2},{1}", None),
+        ("image_id,split,person", "{0},{1},{2}", None),
+        ("image_id,a,b", "{0},{1},{2}", ":1: has the columns a, b, of which none is 'partition' or 'split'"),
+        ("image_id,split,partition", "{0},{1},{1}", "several is 'partition' or 'split'"),
+    ],
+)
+def test_of_several_columns_the_one_that_is_meant_is_read(
+    tmp_path: Path, header: str, row: str, says: str | None
+) -> None:
+    images(tmp_path / "root" / "img_align_celeba")
+    text = "\n".join([header, *(row.format(i, PART[i], WHO[i]) for i in IDS)])
+    for name in ("list_eval_partition.csv", "identity_CelebA.csv"):
+        (tmp_path / "root" / name).write_text(text)
+    if says is None:
+        found = find_source(tmp_path / "root")
+        assert (found.partition, found.identities) == (PART, WHO)
+    else:
+        with pytest.raises(DataError, match=says):
+            find_source(tmp_path / "root")
+
+
+@pytest.mark.parametrize("named", ["img_align_celeba", "celeba"])
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "Testing")])
+def test_folders_that_look_like_a_split_are_said_not_to_be_one(
+    tmp_path: Path, named: str, parts: tuple[str, ...]
+) -> None:
+    for number, part in enumerate(parts):
+        folder = images(tmp_path / "root" / named / part)
+        for image in IDS[: 8 * number] + IDS[8 * number + 8 :]:
+            (folder / image).unlink()
+    notes = find_source(tmp_path / "root").notes
+    assert any("are not taken as a split" in note and all(p in note for p in parts) for note in notes)
+    images(tmp_path / "other" / "train")
+    assert not any("not taken as a split" in note for note in find_source(tmp_path / "other").notes)
+
+
+@pytest.mark.parametrize("where", ["", "Eval"])
+def test_a_list_beside_a_folder_of_another_name_is_said(tmp_path: Path, where: str) -> None:
+    images(tmp_path / "celeba" / "pictures")
+    text_lists(tmp_path / "celeba" / where)
+    notes = find_source(tmp_path / "celeba" / "pictures").notes
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
+    # A list of other images is nobody's here.
+    some(tmp_path / "celeba" / "others", ["a.jpg", "b.jpg"])
+    assert not any("lies beside" in note for note in find_source(tmp_path / "celeba" / "others").notes)
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ((), "identity_CelebA.csv"),
+        (("list_eval_partition.csv",), "identity_CelebA.csv"),
+        (("identity_CelebA.csv",), "list_eval_partition.csv"),
+        (("identity_CelebA.csv", "list_eval_partition.csv"), None),
+    ],
+)
+def test_a_list_that_lies_only_in_a_zip_beside_the_images_is_said(
+    tmp_path: Path, beside: tuple[str, ...], said: str | None
+) -> None:
+    """Images moved out of a download, and the download kept: its lists are seen and not used."""
+    whole = kaggle(tmp_path / "whole")
+    csv_lists(whole)
+    (whole / "list_attr_celeba.csv").unlink()
+    root = images(tmp_path / "root" / "img_align_celeba").parent
+    zipped(whole, root / "archive.zip")
+    for name in beside:
+        shutil.copy(whole / name, root / name)
+    notes = [note for note in find_source(root).notes if "archive.zip is not read" in note]
+    assert [note.split(" in archive.zip")[0] for note in notes] == ([said] if said else [])
