@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,14 @@ from bench.errors import BenchError, DiskError, UsageError
 from masks.image_files import escape_name
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.data import DataSpec
+    from bench.data.dataset import Dataset, ImageSet
     from bench.runner.run_folder import RunFolder
+    from bench.scoring.add_to_experiment import ScoringTarget
     from bench.scoring.external_images import ScoredImages
+    from masks.mask_images import Masks
 
 
 @click.command(
@@ -105,57 +112,27 @@ def score_command(
     With --into, every image must have its picture, and images and masks must be the experiment's. Each --seed counts as
     one training of which nothing is known: with fewer than three, no comparison with a trained model is decided.
     """
-    from bench.config import RunConfig
-    from bench.data import DataSpec, open_data
+    from bench.data import open_data
     from bench.evaluation.evaluator import sample_subset
-    from bench.evaluation.metrics import expand_metrics, prepare_distribution_metrics, prepare_metrics
-    from bench.experiments import find_experiment
-    from bench.runner.prepare import evaluated_images, pairing_rule
-    from bench.scoring import add_to_experiment as adding
+    from bench.evaluation.metrics import prepare_distribution_metrics, prepare_metrics
+    from bench.runner.prepare import evaluated_images
     from bench.scoring import external_images as scoring
     from bench.training.device import select_device
-    from masks import registry
     from masks.image_files import real_path
-    from reports.results.schema import write_rows
 
-    title = scoring.method_label(label, real_path(predictions).name)
-    metrics = expand_metrics(("primary", *(flatten_names(names) or RunConfig().metrics)))
+    folder = real_path(predictions).name
+    title = scoring.method_label(label, folder)
     where = select_device(device).device
     chosen = with_preset(preset, size=size, crop=crop, split=split, test_images=test_images)
-    num_images = chosen.pop("test_images")
-    spec = DataSpec(source=data, **chosen)
-    # Opened before the data: an experiment or mask that is not there should not cost an hour of packing.
-    target = adding.open_target(find_experiment(into), mask) if into else None
-    evaluate_on = "test"
-    if target is not None:
-        settings = target.manifest["settings"]
-        asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
-        # What was typed wins over the experiment's own, and is then checked against its fingerprint.
-        given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
-        spec = replace(target.spec, **given)
-        evaluate_on = settings.get("evaluate_on", "test")
-        if not _is_given("test_images"):
-            num_images = settings["test_images"]
-        if not _is_given("names"):
-            metrics = target.metrics
-    dataset = open_data(spec)
-    images = sample_subset(evaluated_images(dataset, evaluate_on), num_images)
-    try:
-        named = resolve_mask_names([mask])
-        if len(named) != 1:
-            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(named)} are meant")
-        rule = pairing_rule(named[0], images, dataset)
-        drawn = registry.draw_masks(named[0], images.ids, spec.size)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if rule:
-        echo_line(rule, err=True)
+    task = _resolve_task(data, mask, chosen, flatten_names(names), into)
+    dataset = open_data(task.spec)
+    images = sample_subset(evaluated_images(dataset, task.evaluate_on), task.num_images)
+    mask_name, drawn = _draw_masks(mask, images, dataset)
     # After the masks are drawn and before anything is scored: other data, images or masks are refused.
-    if target is not None:
-        target.check(dataset, images, drawn)
-    ready, unavailable = prepare_metrics(metrics, where, dataset.face_box)
-    sets, unavailable_sets = prepare_distribution_metrics(metrics, where, dataset.face_box)
-    unavailable |= unavailable_sets
+    if task.target is not None:
+        task.target.check(dataset, images, drawn)
+    ready, unavailable = prepare_metrics(task.metrics, where, dataset.face_box)
+    sets, unavailable_sets = prepare_distribution_metrics(task.metrics, where, dataset.face_box)
     scored = scoring.score_images(
         predictions, images, drawn, ready, where, sets=sets, face_box=dataset.face_box, suffix=suffix
     )
@@ -163,33 +140,107 @@ def score_command(
     echo_line(f"{predictions}: {scored.findings.summary(len(images))}", err=True)
     for sentence in scored.findings.sentences():
         echo_line(f"note: {sentence}", fg="yellow", err=True)
-    for name, reason in unavailable.items():
+    for name, reason in (unavailable | unavailable_sets).items():
         echo_line(f"note: {name} is not available: {reason}", fg="yellow", err=True)
-    _print(f"{title} on {dataset.title}, mask {named[0]}", len(images), scored, metrics)
+    _print(f"{title} on {dataset.title}, mask {mask_name}", len(images), scored, task.metrics)
     if output is not None:
-        try:
-            write_rows(
-                scoring.as_result_rows(scored.rows, label=title, mask=named[0], size=spec.size, seed=seed),
-                output,
-            )
-        except OSError as error:
-            raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
-        echo_line(f"rows: {output}")
-    if target is not None:
-        command_line = ("bench", *map(escape_name, sys.argv[1:]))
-        adding.add_external_row(
-            target,
-            scored,
-            images,
-            name=title,
-            source=scoring.method_label(None, real_path(predictions).name),
-            command=command_line,
-            seed=seed,
+        _write_rows(
+            scoring.as_result_rows(scored.rows, label=title, mask=mask_name, size=task.spec.size, seed=seed),
+            output,
         )
-        _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
+    if task.target is not None:
+        source = scoring.method_label(None, folder)
+        _add_to_experiment(task.target, scored, images, name=title, source=source, seed=seed)
     if dataset.procedural:
         echo_line("These are procedural faces, not real results: give --data PATH for CelebA or a folder.")
     sys.exit(1 if scored.findings.incomplete else 0)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What pictures are scored on, and for which experiment (``None``: for none)."""
+
+    spec: DataSpec
+    evaluate_on: str
+    num_images: int | None
+    metrics: list[str]
+    target: ScoringTarget | None
+
+
+def _resolve_task(
+    data: str, mask: str, chosen: dict[str, Any], names: Sequence[str], into: str | None
+) -> _Task:
+    """Resolve what was typed; what was not is the experiment's own, or the preset's where there is none.
+
+    Args:
+        data: The value of ``--data``.
+        mask: The one mask.
+        chosen: Size, crop, split and number of test images, each typed or of the preset.
+        names: The values of ``--metrics``.
+        into: The experiment, which is opened before the data: one that is not there should not cost an hour of packing.
+    """
+    from bench.config import RunConfig
+    from bench.data import DataSpec
+    from bench.evaluation.metrics import expand_metrics
+    from bench.experiments import find_experiment
+    from bench.scoring.add_to_experiment import open_target
+
+    metrics = expand_metrics(("primary", *(names or RunConfig().metrics)))
+    num_images = chosen.pop("test_images")
+    spec = DataSpec(source=data, **chosen)
+    if into is None:
+        return _Task(spec, "test", num_images, metrics, None)
+    target = open_target(find_experiment(into), mask)
+    settings = target.manifest["settings"]
+    asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
+    # What was typed wins over the experiment's own, and is then checked against its fingerprint.
+    given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
+    return _Task(
+        replace(target.spec, **given),
+        settings.get("evaluate_on", "test"),
+        num_images if _is_given("test_images") else settings["test_images"],
+        metrics if _is_given("names") else target.metrics,
+        target,
+    )
+
+
+def _draw_masks(mask: str, images: ImageSet, dataset: Dataset) -> tuple[str, Masks]:
+    """Return the one mask's name and what it draws for the images, saying by which rule masks are paired."""
+    from bench.runner.prepare import pairing_rule
+    from masks import registry
+
+    try:
+        named = resolve_mask_names([mask])
+        if len(named) != 1:
+            raise UsageError(f"--mask {mask}: one mask a folder of pictures; there {len(named)} are meant")
+        rule = pairing_rule(named[0], images, dataset)
+        drawn = registry.draw_masks(named[0], images.ids, dataset.size)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if rule:
+        echo_line(rule, err=True)
+    return named[0], drawn
+
+
+def _write_rows(rows: pd.DataFrame, output: Path) -> None:
+    from reports.results.schema import write_rows
+
+    try:
+        write_rows(rows, output)
+    except OSError as error:
+        raise UsageError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    echo_line(f"rows: {output}")
+
+
+def _add_to_experiment(
+    target: ScoringTarget, scored: ScoredImages, images: ImageSet, *, name: str, source: str, seed: int
+) -> None:
+    """Add the row to table and report."""
+    from bench.scoring.add_to_experiment import add_external_row
+
+    command_line = ("bench", *map(escape_name, sys.argv[1:]))
+    add_external_row(target, scored, images, name=name, source=source, command=command_line, seed=seed)
+    _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
 
 
 def _is_given(name: str) -> bool:
