@@ -133,12 +133,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Return whether the suffix is that of a readable image format.
+    """Return whether the suffix is that of a readable image format, also of a hidden file that is nothing else.
 
-    >>> [is_image(n) for n in ("a/b.JPG", "b.tiff", "list.txt", "png")]
-    [True, True, False, False]
+    >>> [is_image(n) for n in ("a/b.JPG", "b.tiff", "list.txt", "png", "a/.jpg")]
+    [True, True, False, False, True]
     """
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return PurePosixPath("_" + PurePosixPath(name).name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_document(name: str) -> bool:
@@ -446,7 +446,12 @@ def zip_member_name(info: zipfile.ZipInfo) -> str:
     """
     name = _member_name(info)
     # On Unix a backslash is a letter; elsewhere a separator, which some programs of Windows write as it is.
-    return name if info.create_system in _ZIP_UNIX else name.replace("\\", "/")
+    if info.create_system in _ZIP_UNIX:
+        return name
+    # In Shift-JIS, GBK and Big5 it is also the second half of a letter. Taken for a separator there, it would cut names
+    # in two, and hide those that then begin with a dot; taken for a letter where it is none, it loses nothing.
+    letters = name if name == info.filename and not info.flag_bits & _ZIP_UTF8 else ""
+    return re.sub(r"(?<![^\x00-\x7f])\\" if letters else r"\\", "/", name)
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:

@@ -7,8 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -58,9 +58,15 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
         "image,psnr_db\\n'=cmd|A1,-1.5\\n'-1+2,-1e-5\\n"
     """
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([[_harmless(cell) for cell in row] for row in table])
+    harmless = [[_harmless(cell) for cell in row] for row in table]
+    csv.writer(buffer, lineterminator="\n", quoting=_quoting(harmless)).writerows(harmless)
     return buffer.getvalue()
+
+
+def _quoting(rows: Iterable[Iterable[object]]) -> Literal[0, 2]:
+    """Choose what CSV quotes: Python leaves a carriage return bare (up to 3.12), which ends a record for readers."""
+    returns = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
+    return csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
 
 
 def as_markdown(table: Sequence[Sequence[str]], alignment: str = "") -> str:
@@ -168,7 +174,10 @@ def _as_file(experiment: Experiment, table: str, records: pd.DataFrame, form: st
             return _json(experiment, table, records).encode()
         # Written by pandas: every digit of a float that is needed to read it back.
         case "csv":
-            return _guarded(records).to_csv(index=False, lineterminator="\n").encode()
+            guarded = _guarded(records)
+            texts = (guarded[name] for name in guarded if not pd.api.types.is_numeric_dtype(guarded[name]))
+            quoting = _quoting(column.unique() for column in texts)
+            return guarded.to_csv(index=False, lineterminator="\n", quoting=quoting).encode()
         case _:
             cells = [[_plain(v) for v in row] for row in records.itertuples(index=False)]
             return _RENDER[form]([list(records.columns), *cells], _alignment(records)).encode()

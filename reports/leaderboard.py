@@ -13,7 +13,7 @@ from reports.claims.paper import MASK, published_value
 from reports.context import method_places
 from reports.page import render_page, write_page
 from reports.results.experiment import Experiment, cell_title
-from reports.results.manifest import SEAL, is_claims_dataset, manifest_checksum
+from reports.results.manifest import SEAL, digests_all, is_claims_dataset, manifest_checksum
 from reports.results.metric_info import MetricInfo
 from reports.results.regular_file import read_text
 from reports.results.schema import cell_numbers, read_rows
@@ -37,7 +37,7 @@ class LeaderboardRow:
         computed_on: device, versions, commit, precision and threads; of each part that the row's trainings are from.
         computed_by: who says to have computed it; empty where nobody does.
         date: when it was computed.
-        confirmed: whether ``bench reproduce`` has confirmed it; ``None`` where nobody has tried.
+        reproduced: what came of ``bench reproduce``, of which of the row's cells.
     """
 
     model: str
@@ -50,7 +50,7 @@ class LeaderboardRow:
     computed_on: str
     computed_by: str
     date: str
-    confirmed: bool | None
+    reproduced: str
 
 
 def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
@@ -60,7 +60,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
     summary = summarize(experiment.rows, metrics)
     sets = summarize_distribution_metrics(experiment.cells)
     protocol, places = _protocol(manifest), method_places(experiment)
-    date, confirmed = str(manifest.get("updated", manifest["created"]))[:10], _confirmed(experiment)
+    date, verdicts = str(manifest.get("updated", manifest["created"]))[:10], _verdicts(experiment)
     found = []
     # As asked for; masks of cells that were merged or imported follow.
     asked = [mask for mask in manifest["settings"].get("masks", []) if mask in experiment.masks]
@@ -80,7 +80,8 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                 if not math.isnan(line["mean"])
             }
             model = str(lines["model"].iloc[0])
-            parts = _parts(manifest, [c for c in experiment.done(mask) if _is_of(c, label, train_mask)])
+            cells = [c for c in experiment.done(mask) if _is_of(c, label, train_mask)]
+            parts = _parts(manifest, cells)
             # Published numbers are of CelebA and the center mask, and stand beside nothing else.
             reported = {}
             if mask == MASK and is_claims_dataset(manifest["data"]):
@@ -100,7 +101,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                         dict.fromkeys(about["computed_by"] for about, _ in parts if about.get("computed_by"))
                     ),
                     date=date,
-                    confirmed=confirmed,
+                    reproduced=_reproduced([verdicts.get(cell_title(cell), set()) for cell in cells]),
                 )
             )
     return found
@@ -167,23 +168,37 @@ def _computed_on(manifest: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
     return ", ".join(parts)
 
 
-def _confirmed(experiment: Experiment) -> bool | None:
-    """Return the outcome of ``bench reproduce --json``, where it is kept beside the manifest and of its numbers."""
-    outcome = _sealed_outcome(experiment.folder)
+def _verdicts(experiment: Experiment) -> dict[str, set[str]]:
+    """Return the verdicts of ``bench reproduce --json`` on each cell, where they are kept and are of these numbers."""
+    outcome = _sealed_outcome(experiment)
+    verdicts: dict[str, set[str]] = {}
     try:
         if {_number(number) for number in outcome.get("numbers", [])} <= _recorded(experiment):
-            return outcome["reproduced"] if isinstance(outcome["reproduced"], bool) else None
+            for number in outcome.get("numbers", []):
+                verdicts.setdefault(number["cell"], set()).add(number["verdict"])
     except (KeyError, TypeError, AttributeError):
-        pass  # kept by whoever reproduced it, so anything may stand in it
-    return None
+        return {}  # kept by whoever reproduced it, so anything may stand in it
+    return verdicts
 
 
-def _sealed_outcome(folder: Path) -> dict[str, Any]:
+def _reproduced(verdicts: Sequence[set[str]]) -> str:
+    """Say what came of computing the cells of a row again: one verdict on each number of each cell."""
+    # A metric that could not be measured there says nothing.
+    tried = [of_cell for cell in verdicts if (of_cell := cell - {"not measured"})]
+    if not tried:
+        return "not tried"
+    if not set().union(*tried) <= {"equal", "within"}:
+        return "no: numbers differ"
+    how = ", within a tolerance" if any("within" in of_cell for of_cell in tried) else ""
+    return f"yes{how}" if len(tried) == len(verdicts) else f"{len(tried)} of {len(verdicts)} trainings{how}"
+
+
+def _sealed_outcome(experiment: Experiment) -> dict[str, Any]:
     """Read ``reproduction.json`` as it was printed; empty where it is missing, damaged or edited."""
     try:
-        outcome = json.loads(read_text(folder / "reproduction.json"))
-        # Earlier versions printed no checksum, and nothing but this.
-        older = outcome.keys() <= {"reproduced", "folder", "numbers"}
+        outcome = json.loads(read_text(experiment.folder / "reproduction.json"))
+        # Earlier versions printed no checksum, and nothing but this; their experiments have none of rows either.
+        older = outcome.keys() <= {"reproduced", "folder", "numbers"} and not digests_all(experiment.cells)
         return outcome if older or outcome.get(SEAL) == manifest_checksum(outcome) else {}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}

@@ -171,7 +171,7 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        if _is_of_masks(error):
+        if _is_foreseen(error):
             echo_line(f"error: {error!s}", err=True)
             return 2
         echo_line(f"error: {_unexpected(error)}", err=True)
@@ -179,12 +179,15 @@ def _exit_code(args: list[str] | None, *, debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _is_of_masks(error: Exception) -> bool:
-    """Return whether a mask cannot be used: ``masks`` imports nothing of the suite, so that its errors are its own."""
+def _is_foreseen(error: Exception) -> bool:
+    """Return whether ``masks`` or ``reports`` foresee it: they import no ``bench``, and have errors of their own."""
     from masks.mask_images import MaskFileError
     from masks.registry import UnknownMaskError
+    from reports.results.experiment import ExperimentError
+    from reports.results.manifest import ManifestError
+    from reports.results.schema import SchemaError
 
-    return isinstance(error, MaskFileError | UnknownMaskError)
+    return isinstance(error, MaskFileError | UnknownMaskError | ExperimentError | ManifestError | SchemaError)
 
 
 def _unexpected(error: Exception) -> str:

@@ -91,6 +91,9 @@ def merge_experiments(
         raise UsageError(f"{target} exists; give another --name")
     try:
         experiments = [load_experiment(folder) for folder in folders]
+        # Read here: a damaged file is not passed on.
+        for experiment in experiments:
+            _ = experiment.attributes
     except ExperimentError as error:
         raise UsageError(str(error)) from error
     # Every pair: two that both fit the first may share a mask that the first does not have.

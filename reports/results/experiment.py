@@ -250,10 +250,13 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
         table = recorded_rows(read_rows(path), cell["evaluation"])
     except SchemaError as error:
         raise ExperimentError(str(error)) from error
+    if table.empty:
+        raise ExperimentError(
+            f"{path}: no rows of a finished cell; delete its folder and run the command again"
+        )
     for name in _SHARED:
         found = table[name].unique().tolist()
-        # A file without rows has nothing to disagree with.
-        if found != [cell[name]] and found:
+        if found != [cell[name]]:
             raise ExperimentError(
                 f"{path}: rows of {name} {found[0]!r} where the manifest says {cell[name]!r}; "
                 "delete its folder and run the command again"

@@ -249,7 +249,8 @@ def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     their float64 values, in order.
 
     Returns:
-        Metric -> ``mean`` over the images (``None`` where it is not a number) and ``digest`` of all values.
+        Metric -> ``mean`` over the images (``None`` where it is not a number or there is no image) and ``digest`` of
+        all values.
 
     Examples:
         >>> rows = pd.DataFrame({"image_id": ["a", "b"], "psnr_db": [20.0, 25.0]})
@@ -266,7 +267,7 @@ def cell_numbers(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
         # The byte order is named, so that the digest is the same on every machine.
         values = rows[name].to_numpy(dtype="<f8")
         # The exact sum, rounded once: any order of adding gives the same mean.
-        mean = math.fsum(values) / len(values) if np.isfinite(values).all() else math.nan
+        mean = math.fsum(values) / len(values) if len(values) and np.isfinite(values).all() else math.nan
         digest = hashlib.sha256(ids + b"\0" + values.tobytes()).hexdigest()
         found[name] = {"mean": None if math.isnan(mean) else mean, "digest": digest}
     return found

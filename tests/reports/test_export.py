@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from reports.context import ReportContext
-from reports.export import FORMATS, TABLES, export_tables, readable_summary
+from reports.export import FORMATS, TABLES, as_csv, export_tables, readable_summary
 from reports.results.experiment import Experiment, load_experiment
+from reports.results.schema import read_rows, write_rows
 from reports.statistics.summary import summarize
 from tests.reports.synthetic import make_experiment
 
@@ -40,6 +41,24 @@ def test_csv_and_parquet_keep_every_digit(experiment: Experiment) -> None:
     assert [float(line["psnr_db"]) for line in lines] == expected["psnr_db"].tolist()
     from_parquet = pd.read_parquet(io.BytesIO(export_tables(experiment, "rows", "parquet")))
     pd.testing.assert_frame_equal(from_parquet, expected)
+
+
+@pytest.mark.parametrize("ends", ["\r", "\n", "\r\n", '"\r,'])
+def test_csv_keeps_names_with_line_ends(tmp_path: Path, ends: str) -> None:
+    folder = make_experiment(tmp_path, models=("mgs-iim", "mean"), pictures=0)
+    for path in folder.glob("cells/*/results.parquet"):
+        rows = read_rows(path)
+        write_rows(rows.assign(image_id=[f"a{ends}{i}.png" for i in range(len(rows))]), path)
+    experiment = load_experiment(folder)
+    text = export_tables(experiment, "rows", "csv").decode()
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [line["image_id"] for line in lines] == experiment.rows["image_id"].tolist()
+    assert [float(line["psnr_db"]) for line in lines] == experiment.rows["psnr_db"].tolist()
+    assert [line["identical"] for line in lines] == [str(v) for v in experiment.rows["identical"]]
+    of_pandas = pd.read_csv(io.StringIO(text, newline=""))
+    assert of_pandas["image_id"].tolist() == experiment.rows["image_id"].tolist()
+    table = [["image", "PSNR"], *([f"a{ends}{i}.png", "1.5"] for i in range(3))]
+    assert list(csv.reader(io.StringIO(as_csv(table), newline=""))) == table
 
 
 def test_json_is_strict_and_says_where_it_comes_from(experiment: Experiment) -> None:

@@ -20,8 +20,8 @@ def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
     """Write a sortable page of the experiments and bundles in FOLDER... .
 
     Every row says its protocol, who computed it on what, and what the paper reported; an entry that fails its
-    checks is listed with the reason. An experiment counts as reproduced where the output of 'bench reproduce
-    --json' is kept as reproduction.json beside its manifest.
+    checks is listed with the reason. A row counts as reproduced where the output of 'bench reproduce --json'
+    is kept as reproduction.json beside its manifest, and covers all trainings of the row.
     """
     from bench.ledger.leaderboard_entries import write_leaderboard
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -182,13 +181,11 @@ def _is_file(path: Path) -> bool:
 
 def why_no_file(path: Path) -> str:
     """Return why what is at a path cannot be read as a file; empty for a file, and where nothing is."""
-    if not os.path.lexists(path):
-        return ""
     try:
         mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "a broken link"
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return "a broken link" if path.is_symlink() else ""
+    except OSError as error:  # also in a folder that may not be entered, where nobody can say what there is
         return error.strerror or str(error)
     return "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "not a regular file"
 

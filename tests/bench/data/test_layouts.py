@@ -772,3 +772,25 @@ def test_a_list_of_another_name_is_seen_and_said(tmp_path: Path, name: str, says
     assert note.startswith(f"{name} is not read: to use it, {says}")
     text_lists(tmp_path)
     assert find_source(tmp_path).notes == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.parametrize("mode", [0o644, 0o000])
+def test_a_list_in_a_folder_that_may_not_be_entered_is_named(mode: int) -> None:
+    place = Path(tempfile.mkdtemp())  # as above
+    images(place / "img_align_celeba")
+    text_lists(place / "Eval")
+    for name, mode_of in (("", 0o755), ("img_align_celeba", 0o755), ("Eval", mode)):
+        (place / name).chmod(mode_of)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            notes = find_source(place / "img_align_celeba").notes
+            code = int(not any("list_eval_partition.txt is not read: Permission denied" in n for n in notes))
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    shutil.rmtree(place)

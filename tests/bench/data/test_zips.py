@@ -165,6 +165,38 @@ def test_a_backslash_is_a_letter_in_a_zip_of_unix_and_a_separator_in_one_of_wind
     assert windows.ids == ["3.png", "p/1.png", "q/r/2.png"]
 
 
+@pytest.mark.parametrize("encoding", ["shift_jis", "gbk", "big5"])
+def test_no_letter_that_ends_in_a_backslash_cuts_a_name_of_a_windows_zip(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Cut in two there, 'ソ.jpg' would be a hidden file, and left out."""
+    # Each has a letter whose second byte is 5C in this encoding.
+    names = {
+        "shift_jis": ["ソ.jpg", "一覧表.jpg", "能面/b.jpg", "写真/予.jpg", "表紙.jpg", "ｱ表.jpg"],
+        "gbk": ["乗.jpg", "猏/a.jpg"],
+        "big5": ["功.jpg", "許功蓋.jpg", "功/a.jpg"],
+    }[encoding]
+    assert all(b"\\" in name.encode(encoding) for name in names)
+    content = (images(tmp_path / "root") / IDS[0]).read_bytes()
+    archive = unmarked_zip(
+        tmp_path / "windows.zip", {name.encode(encoding): content for name in [*names, "p\\q.jpg"]}, system=0
+    )
+    source = find_source(archive)
+    assert len(source.ids) == len(names) + 1
+    assert "p/q.jpg" in source.ids
+    assert sorted(i.count("/") for i in source.ids) == sorted([1, *(name.count("/") for name in names)])
+
+
+def test_a_hidden_picture_whose_name_is_a_suffix_is_named_too(tmp_path: Path) -> None:
+    root = images(tmp_path / "root")
+    (root / ".jpg").write_bytes((root / IDS[0]).read_bytes())
+    archive = zipped(root, tmp_path / "all.zip", "")
+    for place in (root, archive):
+        source = find_source(place)
+        assert source.ids == IDS
+        assert any(".jpg" in note for note in source.notes), source.notes
+
+
 def annex(root: Path) -> None:
     """As git-annex keeps files: links into a hidden folder, to names without a suffix."""
     for name in IDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from bench.ledger.kept_files import pack_bundle
 from bench.runner.reproduce import MetricComparison, Reproduction, reproduction_as_json
 from reports.leaderboard import leaderboard_rows
 from reports.results.experiment import cell_title, load_experiment
-from reports.results.schema import cell_numbers, read_rows
+from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.schema import cell_numbers, read_rows, rows_digest
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
 
@@ -25,7 +27,7 @@ def test_experiments_and_bundles_become_rows_and_damaged_ones_reasons(
     here = make_experiment(
         tmp_path / "runs", name="here", models=("mgs-iim", "mean"), seeds=(0, 1), procedural=False, pictures=0
     )
-    (here / "reproduction.json").write_text('{"reproduced": true}')
+    (here / "reproduction.json").write_text(json.dumps(_outcome(_with_numbers(here))))
     there = make_experiment(
         tmp_path / "elsewhere", name="there", models=("mgs-iim",), procedural=False, pictures=0
     )
@@ -81,21 +83,27 @@ def test_rows_have_means_with_intervals_and_what_was_reported(tmp_path: Path) ->
     mean, low, high = ours.values["psnr_db"]
     assert low < mean < high
     assert (ours.seeds, ours.reported["psnr_db"], fill.reported) == (3, 27.9212, {})
-    assert ours.confirmed is None
-    (folder / "reproduction.json").write_text(json.dumps({"reproduced": "perhaps"}))
-    assert leaderboard_rows(load_experiment(folder))[0].confirmed is None
+    assert ours.reproduced == "not tried"
+    for said in ({"reproduced": "perhaps"}, {"reproduced": True}, {"reproduced": True, "numbers": []}):
+        (folder / "reproduction.json").write_text(json.dumps(said))
+        assert leaderboard_rows(load_experiment(folder))[0].reproduced == "not tried"
 
 
 def _outcome(folder: Path) -> dict[str, Any]:
     """What ``bench reproduce --json`` prints of an experiment that it has computed again."""
-    numbers = [
+    outcome: dict[str, Any] = json.loads(
+        reproduction_as_json(Reproduction(folder / "again", _comparisons(folder)))
+    )
+    return outcome
+
+
+def _comparisons(folder: Path) -> list[MetricComparison]:
+    return [
         MetricComparison(cell_title(cell), name, number["mean"], number["mean"], "equal")
         for cell in load_experiment(folder).done()
         for name, number in cell["evaluation"]["numbers"].items()
         if number["mean"] is not None
     ]
-    outcome: dict[str, Any] = json.loads(reproduction_as_json(Reproduction(folder / "again", numbers)))
-    return outcome
 
 
 def _with_numbers(folder: Path) -> Path:
@@ -126,10 +134,10 @@ def test_an_edited_outcome_of_a_reproduction_says_nothing(
     folder = _with_numbers(make_experiment(tmp_path, models=("mgs-iim",), pictures=0))
     outcome = _outcome(folder)
     (folder / "reproduction.json").write_text(json.dumps(outcome))
-    assert leaderboard_rows(load_experiment(folder))[0].confirmed is True
+    assert leaderboard_rows(load_experiment(folder))[0].reproduced == "yes"
     edit(outcome)
     (folder / "reproduction.json").write_text(json.dumps(outcome))
-    assert leaderboard_rows(load_experiment(folder))[0].confirmed is None
+    assert leaderboard_rows(load_experiment(folder))[0].reproduced == "not tried"
 
 
 @pytest.mark.parametrize("with_numbers", [True, False])
@@ -142,9 +150,53 @@ def test_the_outcome_of_another_experiment_says_nothing(tmp_path: Path, with_num
     outcome = _outcome(other)
     if with_numbers:
         _with_numbers(one)
-    for folder, confirmed in ((one, None), (other, True)):
+    for folder, reproduced in ((one, "not tried"), (other, "yes")):
         (folder / "reproduction.json").write_text(json.dumps(outcome))
-        assert leaderboard_rows(load_experiment(folder))[0].confirmed is confirmed
+        assert leaderboard_rows(load_experiment(folder))[0].reproduced == reproduced
+
+
+@pytest.mark.parametrize(("of_rows", "said"), [(False, "yes"), (True, "not tried")])
+def test_an_outcome_without_its_checksum_is_an_older_one_only_beside_older_records(
+    tmp_path: Path, of_rows: bool, said: str
+) -> None:
+    folder = _with_numbers(make_experiment(tmp_path, models=("mgs-iim",), pictures=0))
+    if of_rows:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for cell in manifest["cells"]:
+            cell["evaluation"]["rows_sha256"] = rows_digest(
+                read_rows(folder / cell["folder"] / "results.parquet")
+            )
+        (folder / "manifest.json").write_text(json.dumps({**manifest, SEAL: manifest_checksum(manifest)}))
+    outcome = _outcome(folder)
+    del outcome[SEAL]
+    (folder / "reproduction.json").write_text(json.dumps(outcome))
+    assert leaderboard_rows(load_experiment(folder))[0].reproduced == said
+
+
+@pytest.mark.parametrize(
+    ("keep", "verdict", "said"),
+    [
+        (lambda number: True, "equal", ["yes", "yes"]),
+        (lambda number: "Mean" in number.cell, "equal", ["not tried", "yes"]),
+        (lambda number: "seed 1" in number.cell, "equal", ["1 of 3 trainings", "not tried"]),
+        (
+            lambda number: "seed 1" in number.cell,
+            "within",
+            ["1 of 3 trainings, within a tolerance", "not tried"],
+        ),
+        (lambda number: "Mean" not in number.cell, "within", ["yes, within a tolerance", "not tried"]),
+        (lambda number: "seed 2" in number.cell, "differs", ["no: numbers differ", "not tried"]),
+        (lambda number: True, "not measured", ["not tried", "not tried"]),
+    ],
+)
+def test_a_row_is_reproduced_as_far_as_its_own_cells_were(
+    tmp_path: Path, keep: Callable[[MetricComparison], bool], verdict: str, said: list[str]
+) -> None:
+    folder = _with_numbers(make_experiment(tmp_path, models=("mgs-iim", "mean"), seeds=(0, 1, 2), pictures=0))
+    numbers = [replace(number, verdict=verdict) for number in _comparisons(folder) if keep(number)]
+    outcome = reproduction_as_json(Reproduction(folder / "again", numbers))
+    (folder / "reproduction.json").write_text(outcome)
+    assert [row.reproduced for row in leaderboard_rows(load_experiment(folder))] == said
 
 
 def test_procedural_faces_have_no_reported_numbers_and_nothing_is_no_board(tmp_path: Path) -> None:

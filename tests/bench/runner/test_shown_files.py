@@ -29,6 +29,7 @@ from reports.results.attributes import ATTRIBUTES, write_attributes
 from reports.results.experiment import Experiment, ExperimentError, StoredImages, load_experiment
 from reports.results.manifest import SEAL, digests_all, manifest_checksum
 from reports.results.schema import read_rows, write_rows
+from tests.bench.cli.test_cli import error_of
 from tests.bench.runner.test_recovery import Warned
 from tests.bench.runner.test_run import request
 from tests.places import working_in
@@ -334,6 +335,23 @@ def test_attributes_of_an_earlier_version_without_a_digest_are_read(
     run_experiment(request(pictures_dir, MODELS, name="kept", masks=MASKS, metrics=("hole_ssim",)), Warned())
     assert digests_all(load_experiment(store.folder).cells)
     assert list(load_experiment(store.folder).attributes.columns) == ["Forged"]
+
+
+@pytest.mark.parametrize("keep", [0, 50, -1])
+def test_damaged_attributes_are_said_where_they_would_travel(
+    store: RunFolder, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    write_attributes(_attributes(load_experiment(store.folder)), store.folder)
+    reseal(store.manifest_path, lambda value: value["cells"][0]["evaluation"].pop("rows_sha256"))
+    file = store.folder / ATTRIBUTES
+    file.write_bytes(file.read_bytes()[:keep])
+    monkeypatch.chdir(store.folder.parents[1])
+    for words in (("export", "kept", "--format", "bundle", "-o", "b.zip"), ("merge", "kept", "--name", "m")):
+        said = error_of(*words)
+        assert f"{ATTRIBUTES}: not readable as attributes of images" in said
+        assert "unexpected" not in said
+    assert not Path("b.zip").exists()
+    assert not Path("runs/m").exists()
 
 
 ROW_EDITS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {

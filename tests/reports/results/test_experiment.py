@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.report import write_experiment
 from reports.results.experiment import ExperimentError, load_experiment
+from reports.results.schema import cell_numbers, read_rows, write_rows
 from tests.reports.synthetic import make_experiment
 
 
@@ -137,6 +138,25 @@ def test_rows_of_another_cell_are_refused(tmp_path: Path, name: str) -> None:
     manifest["cells"][0][name] = 7 if name == "seed" else "Context Encodes"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ExperimentError, match=rf"rows of {name} .* where the manifest says"):
+        load_experiment(folder)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_finished_cell_without_rows_is_refused(tmp_path: Path, recorded: bool) -> None:
+    """Also where the record is of an earlier version, which holds no numbers to compare with."""
+    folder = make_experiment(tmp_path, models=("mgs-iim", "mean"))
+    results = next(folder.glob("cells/mgs-iim-*/results.parquet"))
+    rows = read_rows(results)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["cells"][0]["evaluation"].pop("numbers", None)
+    if recorded:
+        manifest["cells"][0]["evaluation"]["numbers"] = cell_numbers(rows)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert len(load_experiment(folder).rows) == 2 * len(rows)
+    write_rows(rows[:0], results)
+    with pytest.raises(
+        ExperimentError, match=r"results\.parquet: no rows of a finished cell; delete its folder"
+    ):
         load_experiment(folder)
 
 
