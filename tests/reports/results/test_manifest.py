@@ -151,13 +151,6 @@ def test_a_metric_with_any_limits_and_digits_is_read(folder: Path, value: dict[s
             r"cells\[0\]\.folder leaves the experiment's folder",
         ),
         (lambda m: m["cells"][0].update(folder="/etc"), r"cells\[0\]\.folder leaves"),
-        (lambda m: m["cells"].append(m["cells"][1]), r"cells\[2\]\.folder is that of cells\[1\]"),
-        (
-            lambda m: m["cells"].append(
-                {**m["cells"][0], "seed": 7, "folder": m["cells"][0]["folder"] + "/."}
-            ),
-            r"cells\[2\]\.folder is that of cells\[0\]",
-        ),
         (lambda m: m["cells"][0]["training"].update(folder="a/../../b"), r"training\.folder leaves"),
         (lambda m: m["cells"][0].update(evaluation=None), r"cells\[0\]\.evaluation is no table"),
         (lambda m: m["settings"].update(size="64"), r"settings\.size is of another kind"),
