@@ -448,10 +448,11 @@ def zip_member_name(info: zipfile.ZipInfo) -> str:
     # On Unix a backslash is a letter; elsewhere a separator, which some programs of Windows write as it is.
     if info.create_system in _ZIP_UNIX:
         return name
-    # In Shift-JIS, GBK and Big5 it is also the second half of a letter. Taken for a separator there, it would cut names
-    # in two, and hide those that then begin with a dot; taken for a letter where it is none, it loses nothing.
-    letters = name if name == info.filename and not info.flag_bits & _ZIP_UTF8 else ""
-    return re.sub(r"(?<![^\x00-\x7f])\\" if letters else r"\\", "/", name)
+    if info.flag_bits & _ZIP_UTF8 or name != info.filename:
+        return name.replace("\\", "/")
+    # Bytes of an unknown encoding: in Shift-JIS, GBK and Big5 the second half of a letter may be a backslash. Taken for
+    # a separator, it would cut names in two and hide those that then begin with a dot; as a letter it loses nothing.
+    return re.sub(r"(?<![^\x00-\x7f])\\", "/", name)
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:

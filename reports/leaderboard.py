@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def leaderboard_rows(experiment: Experiment) -> list[LeaderboardRow]:
                         dict.fromkeys(about["computed_by"] for about, _ in parts if about.get("computed_by"))
                     ),
                     date=date,
-                    reproduced=_reproduced([verdicts.get(cell_title(cell), set()) for cell in cells]),
+                    reproduced=_reproduced([verdicts[cell["folder"]] for cell in cells]),
                 )
             )
     return found
@@ -169,16 +170,19 @@ def _computed_on(manifest: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
 
 
 def _verdicts(experiment: Experiment) -> dict[str, set[str]]:
-    """Return the verdicts of ``bench reproduce --json`` on each cell, where they are kept and are of these numbers."""
+    """Return the verdicts of ``bench reproduce --json`` on each cell's own numbers, by its folder, where they are kept.
+
+    None on any cell where the outcome has a number that no cell has.
+    """
     outcome = _sealed_outcome(experiment)
-    verdicts: dict[str, set[str]] = {}
-    try:
-        if {_number(number) for number in outcome.get("numbers", [])} <= _recorded(experiment):
-            for number in outcome.get("numbers", []):
-                verdicts.setdefault(number["cell"], set()).add(number["verdict"])
-    except (KeyError, TypeError, AttributeError):
-        return {}  # kept by whoever reproduced it, so anything may stand in it
-    return verdicts
+    recorded = {cell["folder"]: _recorded(experiment, cell) for cell in experiment.done()}
+    verdicts: dict[tuple[Any, ...], str] = {}
+    # Kept by whoever reproduced it, so anything may stand in it.
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        verdicts = {_number(number): str(number["verdict"]) for number in outcome.get("numbers", [])}
+    if not verdicts.keys() <= set().union(*recorded.values()):
+        return {folder: set() for folder in recorded}
+    return {folder: {verdicts[n] for n in numbers & verdicts.keys()} for folder, numbers in recorded.items()}
 
 
 def _reproduced(verdicts: Sequence[set[str]]) -> str:
@@ -208,14 +212,11 @@ def _number(number: Mapping[str, Any]) -> tuple[Any, ...]:
     return number["cell"], number["metric"], number["recorded"]
 
 
-def _recorded(experiment: Experiment) -> set[tuple[Any, ...]]:
-    """Return the means of all finished cells, under the names that ``bench reproduce`` gives the cells."""
-    found = set()
-    for cell in experiment.done():
-        title, evaluation = cell_title(cell), cell["evaluation"]
-        numbers = evaluation.get("numbers")
-        if numbers is None:  # manifests of earlier versions keep them beside it
-            numbers = cell_numbers(read_rows(experiment.folder / cell["folder"] / "results.parquet"))
-        found |= {(title, name, number["mean"]) for name, number in numbers.items()}
-        found |= {(title, name, score["value"]) for name, score in (evaluation.get("sets") or {}).items()}
-    return found
+def _recorded(experiment: Experiment, cell: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+    """Return the means of a finished cell, under the name that ``bench reproduce`` gives it."""
+    title, evaluation = cell_title(cell), cell["evaluation"]
+    numbers = evaluation.get("numbers")
+    if numbers is None:  # manifests of earlier versions keep them beside it
+        numbers = cell_numbers(read_rows(experiment.folder / cell["folder"] / "results.parquet"))
+    found = {(title, name, number["mean"]) for name, number in numbers.items()}
+    return found | {(title, name, score["value"]) for name, score in (evaluation.get("sets") or {}).items()}

@@ -157,7 +157,7 @@ def score_command(
 
 
 @dataclass(frozen=True)
-class _Task:
+class _ScoringTask:
     """What pictures are scored on, and for which experiment (``None``: for none)."""
 
     spec: DataSpec
@@ -169,7 +169,7 @@ class _Task:
 
 def _resolve_task(
     data: str, mask: str, chosen: dict[str, Any], names: Sequence[str], into: str | None
-) -> _Task:
+) -> _ScoringTask:
     """Resolve what was typed; what was not is the experiment's own, or the preset's where there is none.
 
     Args:
@@ -189,13 +189,13 @@ def _resolve_task(
     num_images = chosen.pop("test_images")
     spec = DataSpec(source=data, **chosen)
     if into is None:
-        return _Task(spec, "test", num_images, metrics, None)
+        return _ScoringTask(spec, "test", num_images, metrics, None)
     target = open_target(find_experiment(into), mask)
     settings = target.manifest["settings"]
     asked = {"data": "source", "size": "size", "crop": "crop", "split": "split"}
     # What was typed wins over the experiment's own, and is then checked against its fingerprint.
     given = {field: getattr(spec, field) for option, field in asked.items() if _is_given(option)}
-    return _Task(
+    return _ScoringTask(
         replace(target.spec, **given),
         settings.get("evaluate_on", "test"),
         num_images if _is_given("test_images") else settings["test_images"],

@@ -15,7 +15,7 @@ from bench.runner.reproduce import MetricComparison, Reproduction, reproduction_
 from reports.leaderboard import leaderboard_rows
 from reports.results.experiment import cell_title, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
-from reports.results.schema import cell_numbers, read_rows, rows_digest
+from reports.results.schema import cell_numbers, read_rows, rows_digest, write_rows
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
 
@@ -197,6 +197,26 @@ def test_a_row_is_reproduced_as_far_as_its_own_cells_were(
     outcome = reproduction_as_json(Reproduction(folder / "again", numbers))
     (folder / "reproduction.json").write_text(outcome)
     assert [row.reproduced for row in leaderboard_rows(load_experiment(folder))] == said
+
+
+def test_one_label_with_two_training_masks_is_reproduced_each_for_itself(tmp_path: Path) -> None:
+    """Both cells have one name; their numbers tell them apart."""
+    folder = _with_numbers(make_experiment(tmp_path, models=("mgs-iim", "glcic"), pictures=0))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell, train_mask in zip(manifest["cells"], ("paper", "center"), strict=True):
+        cell.update(model="mgs-iim", label="MGS-IIM", train_mask=train_mask)
+        results = folder / cell["folder"] / "results.parquet"
+        write_rows(
+            read_rows(results).assign(**{k: cell[k] for k in ("model", "label", "train_mask")}), results
+        )
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    own = [
+        n
+        for n in _comparisons(folder)
+        if n.recorded == manifest["cells"][1]["evaluation"]["numbers"][n.metric]["mean"]
+    ]
+    (folder / "reproduction.json").write_text(reproduction_as_json(Reproduction(folder / "again", own)))
+    assert [row.reproduced for row in leaderboard_rows(load_experiment(folder))] == ["not tried", "yes"]
 
 
 def test_procedural_faces_have_no_reported_numbers_and_nothing_is_no_board(tmp_path: Path) -> None:
