@@ -24,7 +24,7 @@ from reports.export import export_tables
 from reports.render import render_report
 from reports.results.experiment import Experiment, curves_digest, load_experiment
 from reports.results.manifest import IMPORTED_LOG, SEAL, manifest_checksum
-from reports.results.schema import read_rows, rows_digest
+from reports.results.schema import read_rows, rows_digest, write_rows
 from tests.bench.cli.test_cli import bench, error_of
 from tests.reports.synthetic import make_experiment
 
@@ -446,8 +446,6 @@ def test_a_damaged_manifest_and_a_strange_archive_are_refused(experiment: Experi
 
 def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "there", models=("mgs-iim",), pictures=0, procedural=False)
-    from reports.results.schema import read_rows, write_rows
-
     (path,) = folder.glob("cells/*/results.parquet")
     rows = read_rows(path)
     starts = ("=", "+", "-", "@", "  =", "\uff1d", "'=", "''+", "\t", "-1+2", "+-1", "-1")
@@ -465,6 +463,20 @@ def test_texts_like_formulas_are_guarded_in_csv_and_come_back(tmp_path: Path) ->
     )
     assert back.rows["image_id"].tolist() == experiment.rows["image_id"].tolist()
     assert np.array_equal(back.rows["psnr_db"], experiment.rows["psnr_db"])
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n", "\n"])
+def test_names_with_line_ends_come_back_from_csv(experiment: Experiment, tmp_path: Path, ends: str) -> None:
+    """All texts are quoted then; gaps and truth values are still read as what they are."""
+    for path in experiment.folder.glob("cells/*/results.parquet"):
+        rows = read_rows(path)
+        rows["identity"] = rows["identity"].where(rows.index > 2)
+        write_rows(rows.assign(image_id=[f"a{ends}{i}.png" for i in range(len(rows))]), path)
+    before = load_experiment(experiment.folder)
+    back = load_experiment(
+        import_experiment(loose_files(before, tmp_path / "kept", "csv"), runs=tmp_path / "runs")
+    )
+    pd.testing.assert_frame_equal(back.rows, before.rows)
 
 
 def test_names_that_are_not_utf8_hinder_no_bundle_and_no_table(
