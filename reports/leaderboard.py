@@ -174,7 +174,8 @@ def _verdicts(experiment: Experiment) -> dict[str, set[str]]:
 
     None on any cell where the outcome has a number that no cell has.
     """
-    outcome = _sealed_outcome(experiment)
+    # Experiments whose rows have a digest were made by versions whose outcomes have a checksum.
+    outcome = _sealed_outcome(experiment.folder, older=not digests_all(experiment.cells))
     recorded = {cell["folder"]: _recorded(experiment, cell) for cell in experiment.done()}
     verdicts: dict[tuple[Any, ...], str] = {}
     # Kept by whoever reproduced it, so anything may stand in it.
@@ -197,13 +198,15 @@ def _reproduced(verdicts: Sequence[set[str]]) -> str:
     return f"yes{how}" if len(tried) == len(verdicts) else f"{len(tried)} of {len(verdicts)} trainings{how}"
 
 
-def _sealed_outcome(experiment: Experiment) -> dict[str, Any]:
-    """Read ``reproduction.json`` as it was printed; empty where it is missing, damaged or edited."""
+def _sealed_outcome(folder: Path, *, older: bool) -> dict[str, Any]:
+    """Read ``reproduction.json`` as it was printed; empty where it is missing, damaged or edited.
+
+    With ``older`` one of earlier versions is read too, which printed no checksum and nothing but what stands below.
+    """
     try:
-        outcome = json.loads(read_text(experiment.folder / "reproduction.json"))
-        # Earlier versions printed no checksum, and nothing but this; their experiments have none of rows either.
-        older = outcome.keys() <= {"reproduced", "folder", "numbers"} and not digests_all(experiment.cells)
-        return outcome if older or outcome.get(SEAL) == manifest_checksum(outcome) else {}
+        outcome = json.loads(read_text(folder / "reproduction.json"))
+        is_older = older and outcome.keys() <= {"reproduced", "folder", "numbers"}
+        return outcome if is_older or outcome.get(SEAL) == manifest_checksum(outcome) else {}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 

@@ -451,7 +451,7 @@ def _records(folder: Path) -> Target:
         made / "units/mean-1/unit.json": lambda: read_outcome(None, unit),  # type: ignore[arg-type]
         made / "title.json": lambda: read_title(made),
         folder / index_page.CACHE: lambda: index_page._read_cache(folder),
-        made / "reproduction.json": lambda: leaderboard._sealed_outcome(made),
+        made / "reproduction.json": lambda: leaderboard._sealed_outcome(made, older=False),
     }
     before = {path: (path.read_bytes(), read()) for path, read in readers.items()}
     assert all(value for _, value in before.values())
