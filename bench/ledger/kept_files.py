@@ -24,7 +24,7 @@ from bench.errors import UsageError
 from bench.ledger.weights_card import weights_card, with_described_weights
 from reports.export import looks_like_formula
 from reports.results.attributes import ATTRIBUTES, checked_attributes
-from reports.results.experiment import CURVE_COLUMNS, Experiment, ExperimentError, curves_digest
+from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
 from reports.results.manifest import SEAL, ManifestError, digests_all, manifest_checksum, read_manifest
 from reports.results.schema import COLUMNS, SchemaError, recorded_rows, rows_agree, validate_rows
 
@@ -67,6 +67,7 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     Raises:
         UsageError: no cell is done, the name is empty or no single line, or the experiment says that somebody else
             computed it.
+        reports.results.experiment.ExperimentError: its attributes are damaged.
     """
     if experiment.rows.empty:
         raise UsageError(f"{experiment.name}: no cell is done, so a bundle would hold no numbers")
@@ -84,10 +85,7 @@ def pack_bundle(experiment: Experiment, *, by: str | None = None) -> bytes:
     parts[CURVES] = _parquet(experiment.sound_curves)
     parts[WEIGHTS] = manifest_text(weights_card(bare)).encode()
     if experiment.keeps_attributes:
-        try:
-            parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
-        except ExperimentError as error:
-            raise UsageError(str(error)) from error
+        parts[ATTRIBUTES] = _parquet(experiment.attributes.reset_index())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in parts.items():

@@ -63,6 +63,7 @@ def export_command(
     from bench.ledger.kept_files import pack_bundle
     from bench.runner.run_folder import atomic_write
     from reports.export import export_tables
+    from reports.results.experiment import ExperimentError
 
     # Bytes: two of the formats are not text, and the others keep their line ends on every system.
     stdout = sys.stdout.buffer
@@ -83,7 +84,9 @@ def export_command(
             else export_tables(opened, table, form, by_attribute=names)
         )
     except ValueError as error:
-        raise UsageError(f"--by-attribute: {error}") if names else error from error
+        if names or isinstance(error, ExperimentError):
+            raise UsageError(f"{'--by-attribute: ' if names else ''}{error}") from error
+        raise
     if table == "curves" or form == "bundle":
         for training, problem in opened.log_problems.items():
             said = f"note: the curves of training {one_line(training)} are left out: {problem}"
