@@ -11,7 +11,8 @@ from PIL import Image
 from bench.cli import main
 from bench.data.procedural_faces import render_faces
 from bench.runner.run_folder import RunFolder
-from reports.results.attributes import ATTRIBUTES, read_attributes
+from reports.results.attributes import read_attributes
+from reports.results.recorded_files import ATTRIBUTES
 
 COUNT = 60
 

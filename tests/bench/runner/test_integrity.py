@@ -145,6 +145,37 @@ def test_a_damaged_manifest_is_made_again_from_all_cells(
     assert load_experiment(store.folder).manifest["masks"]["center"]["digest"]
 
 
+def _truncate(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, _truncate, _replace_by_a_folder])
+@pytest.mark.parametrize("lost", ["pictures/center.npz", "cells/*/pictures.npz"])
+def test_images_that_are_gone_are_said_to_be(
+    store: RunFolder, capsys: pytest.CaptureFixture[str], lose: Callable[[Path], object], lost: str
+) -> None:
+    def status() -> tuple[object, str]:
+        with pytest.raises(SystemExit) as leaving:
+            main(["status", "kept"])
+        return leaving.value.code, capsys.readouterr().out
+
+    assert "empty or gone" not in status()[1]
+    path = sorted(store.folder.glob(lost))[0]
+    lose(path)
+    name = path.relative_to(store.folder).as_posix()
+    code, said = status()
+    assert code == 1
+    assert f"{name} is empty or gone; run the command again" in said
+    assert missing_files(store.folder, read_manifest(store.folder / "manifest.json")) == [name]
+    # What rests on rows alone goes on, and says so.
+    assert load_experiment(store.folder).missing_files == [name]
+
+
 def test_a_manifest_is_not_made_from_cells_of_another_set_up(store: RunFolder, pictures_dir: Path) -> None:
     store.manifest_path.unlink()
     callbacks = Warned()
