@@ -100,8 +100,8 @@ def _show(status: RunStatus) -> None:
         if cell["train_mask"] == EXTERNAL:
             echo_line(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
     for path in status.missing:
-        again = "run the command again" if status.config else "give the command that made it again"
-        echo_line(f"  {'damaged':<15}{path} is empty or gone; {again}", fg=_COLORS["damaged"])
+        said = f"  {'damaged':<15}{path} is empty or gone; give the command that made it again"
+        echo_line(said, fg=_COLORS["damaged"])
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         echo_line(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
@@ -150,6 +150,6 @@ def _describe_unit(unit: UnitStatus) -> str:
 def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
     if status.missing:
-        parts.append(f"{len(status.missing)} files empty or gone")
+        parts.append(f"{len(status.missing)} file{'s'[: len(status.missing) - 1]} empty or gone")
     running = f"; running ({status.owner})" if status.owner else ""
     return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"
