@@ -13,6 +13,7 @@ import re
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -464,17 +465,22 @@ def _member_name(info: zipfile.ZipInfo) -> str:
         return info.filename
     try:
         # Hardly any text of another encoding is valid UTF-8 by chance.
-        return _unicode_path(info.extra) or raw.decode("utf-8")
+        return _unicode_path(info.extra, raw) or raw.decode("utf-8")
     except UnicodeDecodeError:
         return os.fsdecode(raw) if info.create_system in _ZIP_UNIX else info.filename
 
 
-def _unicode_path(extra: bytes) -> str:
-    """Return the name in the extra field that Info-ZIP and WinZip write for other encodings; empty without one."""
+def _unicode_path(extra: bytes, replaced: bytes) -> str:
+    """Return the name in the extra field that Info-ZIP and WinZip write for other encodings; empty without one.
+
+    Args:
+        extra: all extra fields of a member.
+        replaced: its name as it stands, whose checksum the field holds: a program that renamed the member and knew
+            nothing of the field has left an old name there (APPNOTE 4.6.9).
+    """
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])
-        # Before the name stand a version and the checksum of the name that it replaces.
-        if kind == 0x7075 and length > 5:
+        if kind == 0x7075 and length > 5 and extra[4:9] == struct.pack("<BI", 1, zlib.crc32(replaced)):
             return extra[9 : 4 + length].decode("utf-8")
         extra = extra[4 + length :]
     return ""

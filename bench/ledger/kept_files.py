@@ -23,9 +23,10 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.ledger.weights_card import weights_card, with_described_weights
 from reports.export import looks_like_formula
-from reports.results.attributes import ATTRIBUTES, checked_attributes
+from reports.results.attributes import checked_attributes
 from reports.results.experiment import CURVE_COLUMNS, Experiment, curves_digest
 from reports.results.manifest import SEAL, ManifestError, digests_all, manifest_checksum, read_manifest
+from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256
 from reports.results.schema import COLUMNS, SchemaError, recorded_rows, rows_agree, validate_rows
 
 MANIFEST, ROWS, CURVES, WEIGHTS = "manifest.json", "rows.parquet", "curves.parquet", "weights.json"
@@ -215,7 +216,7 @@ def _check_card(card: Path, manifest: dict[str, Any], paths: Sequence[Path]) -> 
 def _checked(
     attributes: pd.DataFrame | None, manifest: dict[str, Any], paths: Sequence[Path]
 ) -> pd.DataFrame | None:
-    digest = manifest["data"].get("attributes_sha256")
+    digest = manifest["data"].get(ATTRIBUTES_SHA256)
     if attributes is not None and digest is None and digests_all(manifest["cells"]):
         raise UsageError(
             f"{paths[0]}: {ATTRIBUTES} is none of the experiment's, whose manifest records no attributes"

@@ -20,12 +20,11 @@ from typing import Any
 from bench.errors import UsageError
 from bench.ledger.kept_files import manifest_text
 from bench.runner.cell_entries import machines_of, refuse_shared_labels
-from bench.runner.manifest_writer import ATTRIBUTES_SHA256
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from bench.runner.unpublished import unpublished_experiment
-from reports.results.attributes import ATTRIBUTES
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
 from reports.results.manifest import IMPORTED_LOG, PICTURES, SEAL, manifest_checksum
+from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256
 from reports.results.schema import read_rows, write_rows
 
 #: Settings that may differ: lists are joined, the learning rate is each training's own, precision is part of where a

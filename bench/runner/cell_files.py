@@ -25,8 +25,9 @@ from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import RunFolder, atomic_write, read_checked_json, write_checked_json
 from bench.runner.train import TrainedModel
 from reports.results.atomic_io import make_folder, remove_durably
-from reports.results.experiment import arrays_digest, mask_file_name
+from reports.results.experiment import arrays_digest
 from reports.results.manifest import IMPORTED_CELL, PICTURES, digests_all
+from reports.results.recorded_files import pictures_path
 from reports.results.regular_file import open_regular, read_bytes
 from reports.results.schema import (
     metric_columns,
@@ -293,7 +294,7 @@ def _check_npz(path: Path, digest: str | None) -> None:
 
 def save_shown_images(store: RunFolder, mask: str, test: TestSet) -> str:
     """Keep truths and masks of the images that reports show, once a mask; return the digest of their content."""
-    _save_npz(store.folder / "pictures" / f"{mask_file_name(mask)}.npz", **_shown_images(test))
+    _save_npz(pictures_path(store.folder, mask), **_shown_images(test))
     return shown_images_digest(test)
 
 

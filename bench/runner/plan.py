@@ -31,7 +31,7 @@ from models.errors import (
     UnsupportedSizeError,
 )
 from models.registry import ModelEntry, did_you_mean
-from reports.results.experiment import mask_file_name
+from reports.results.recorded_files import mask_file_name
 
 #: The mixture on which a model is trained when several masks are evaluated.
 MIXTURE = "paper"

@@ -22,7 +22,7 @@ from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
 from masks.image_files import real_path
 from models.registry import did_you_mean
-from reports.results.experiment import mask_file_name
+from reports.results.recorded_files import mask_file_name, pictures_path
 from reports.results.schema import (
     EXTERNAL,
     SchemaError,
@@ -201,7 +201,7 @@ def add_external_row(
         # The same images as the experiment's own cells keep, so that galleries stand side by side.
         ids = np.array(images.ids)[image_sample(len(images))]
         # Where the experiment keeps no pictures, the new row does not either.
-        kept = (target.store.folder / "pictures" / f"{mask_file_name(target.mask)}.npz").is_file()
+        kept = pictures_path(target.store.folder, target.mask).is_file()
         entry |= write_cell(folder, table, entry, ids, scored.pictures if kept else None)
         told = list(command)
         value["commands"] = [*(c for c in value.get("commands", []) if c != told), told]

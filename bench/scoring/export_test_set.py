@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -219,7 +220,9 @@ def export_test_set(
             folder.rmdir()  # it is empty
         publish_folder(temporary, folder)
     except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from error
+        # The suffix that a layout appends may be what makes a name too long: which one is said.
+        too_long = f": {Path(error.filename).name}" if error.errno == errno.ENAMETOOLONG else ""
+        raise UsageError(f"cannot write {folder}: {error.strerror or error}{too_long}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder / MANIFEST

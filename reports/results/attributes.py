@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from reports.results.atomic_io import atomic_write
+from reports.results.recorded_files import ATTRIBUTES
 from reports.results.regular_file import read_bytes
 
-ATTRIBUTES = "attributes.parquet"
 #: The table of an experiment of whose images none are known.
 NO_ATTRIBUTES = pd.DataFrame(index=pd.Index([], name="image_id", dtype=object))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.results.attributes import ATTRIBUTES, NO_ATTRIBUTES, read_attributes
+from reports.results.attributes import NO_ATTRIBUTES, read_attributes
 from reports.results.manifest import (
     IMPORTED_LOG,
     PICTURES,
@@ -25,6 +25,7 @@ from reports.results.manifest import (
     read_manifest,
 )
 from reports.results.metric_info import MetricInfo
+from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256, missing_files, pictures_path
 from reports.results.regular_file import open_regular, read_bytes, read_text
 from reports.results.schema import (
     COLUMNS,
@@ -124,7 +125,7 @@ class Experiment:
         if not self.keeps_attributes:
             return NO_ATTRIBUTES.copy()
         try:
-            return read_attributes(self.folder, self.manifest["data"].get("attributes_sha256"))
+            return read_attributes(self.folder, self.manifest["data"].get(ATTRIBUTES_SHA256))
         except ValueError as error:
             raise ExperimentError(str(error)) from error
 
@@ -132,13 +133,18 @@ class Experiment:
     def keeps_attributes(self) -> bool:
         """Whether there is a file of attributes that the experiment has written, as far as its manifest can tell."""
         # Of earlier versions, whose manifests record no digest, any file is taken.
-        known = "attributes_sha256" in self.manifest["data"] or not digests_all(self.cells)
+        known = ATTRIBUTES_SHA256 in self.manifest["data"] or not digests_all(self.cells)
         return known and (self.folder / ATTRIBUTES).is_file()
 
     def keeps_pictures(self, mask: str) -> bool:
         """Return whether there is a file of images for ``mask`` that the experiment has written, as far as is known."""
         known = PICTURES in self.manifest["masks"].get(mask, {}) or not digests_all(self.done(mask))
         return known and self.pictures_path(mask).is_file()
+
+    @property
+    def missing_files(self) -> list[str]:
+        """Return the files of images and attributes that the manifest records and that are empty or gone."""
+        return missing_files(self.folder, self.manifest)
 
     @property
     def sound_curves(self) -> pd.DataFrame:
@@ -168,7 +174,7 @@ class Experiment:
 
     def pictures_path(self, mask: str) -> Path:
         """Return the file of truths and masks of the images that reports show for ``mask``."""
-        return self.folder / "pictures" / f"{mask_file_name(mask)}.npz"
+        return pictures_path(self.folder, mask)
 
     def pictures(self, mask: str) -> StoredImages | None:
         """Load the images stored for ``mask``; ``None`` if none were (``--no-pictures``).
@@ -503,16 +509,3 @@ def _is_stored(pictures: Path, cell: Mapping[str, Any]) -> bool:
     if digest is not None and hashlib.sha256(read_bytes(pictures)).hexdigest() != digest:
         raise ExperimentError(f"{pictures}: damaged (not the images of its cell); {_IMAGES_REMEDY}")
     return True
-
-
-def mask_file_name(mask: str) -> str:
-    """Turn a mask's name into part of a file name, told apart by a digest where it had to be changed or cut.
-
-    Examples:
-        >>> mask_file_name("center"), mask_file_name("files:a b")
-        ('center', 'files_a_b-84130f7e')
-    """
-    plain = "".join(c if c.isalnum() or c in "-+" else "_" for c in mask)
-    if plain == mask and len(plain) <= 60:
-        return plain
-    return f"{plain[-50:]}-{hashlib.sha256(mask.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Cells without results: what failed, what does not apply, and which images were skipped, with the reasons."""
+"""What has no results: cells that failed or do not apply, files that are gone, and images that were skipped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def build_missing(context: ReportContext) -> dict[str, Any]:
     return {
         "failed": [c for c in cells if c["status"] == "failed"],
         "not_applicable": _once_a_mask([c for c in cells if c["status"] == "not-applicable"]),
+        "gone": context.experiment.missing_files,
         "skipped": context.data.get("skipped", []),
     }
 

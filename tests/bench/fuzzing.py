@@ -67,7 +67,6 @@ from models.errors import ModelError
 from reports import index_page, leaderboard
 from reports.index_page import render_index
 from reports.results.attributes import (
-    ATTRIBUTES,
     attribute_table,
     attributes_digest,
     read_attributes,
@@ -76,10 +75,10 @@ from reports.results.attributes import (
 from reports.results.experiment import (
     ExperimentError,
     load_experiment,
-    mask_file_name,
     read_train_log,
 )
 from reports.results.manifest import SEAL, ManifestError, manifest_checksum, read_manifest
+from reports.results.recorded_files import ATTRIBUTES, mask_file_name
 from reports.results.schema import (
     SchemaError,
     cell_numbers,

@@ -107,6 +107,7 @@ def make_experiment(
     seed_sd: float = 0.1,
     noise_sd: float = 0.3,
     mask_digest: str = "ab",
+    labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``root/name`` and return it.
 
@@ -130,6 +131,7 @@ def make_experiment(
         seed_sd: spread between trainings, in dB.
         noise_sd: spread between the images of a training, in dB.
         mask_digest: start of the masks' digests.
+        labels: model -> label, where it is not the usual one.
     """
     folder = root / name
     folder.mkdir(parents=True)
@@ -142,6 +144,7 @@ def make_experiment(
         for mask in masks:
             for seed in seeds if model not in UNTRAINED else seeds[:1]:
                 cell = _cell(model, mask, seed, track)
+                cell["label"] = (labels or {}).get(model, cell["label"])
                 cells.append(cell)
                 if (model, mask) in not_applicable:
                     cell |= {"status": "not-applicable", "reason": "predicts the centre patch only"}

@@ -40,7 +40,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.comparison_page import compare_all_pairs, render_comparison
     from reports.index_page import render_index
-    from reports.results.experiment import mask_file_name
+    from reports.results.recorded_files import mask_file_name
     from reports.statistics.compare_experiments import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]

@@ -91,7 +91,11 @@ def export_command(
         for training, problem in opened.log_problems.items():
             said = f"note: the curves of training {one_line(training)} are left out: {problem}"
             echo_line(said, fg="yellow", err=True)
-    if output is None:
+    if output is None and stdout.isatty():
+        # Names in a table never act on a terminal; a file and a pipe get them as they are.
+        for line in content.decode().removesuffix("\n").split("\n"):
+            echo_line(line)
+    elif output is None:
         stdout.write(content)
     else:
         atomic_write(output, lambda path: path.write_bytes(content))

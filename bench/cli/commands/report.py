@@ -50,6 +50,7 @@ def report_command(
     from reports.pdf import ChromiumError, print_pdf
     from reports.render import render_report, save_figures
     from reports.results.experiment import ExperimentError
+    from reports.results.recorded_files import missing_files
 
     folder = find_experiment(experiment)
     # As in the last run: whoever chose to keep pictures out of the page must not get them in by rendering it
@@ -61,6 +62,9 @@ def report_command(
             _keep_title(folder, title)
         # A link has its own line in the overview, which leads to a page of that name.
         name = (folder if folder.is_symlink() else real_path(folder)).name
+        for path in missing_files(folder, read_manifest(folder / "manifest.json")):
+            note = f"note: {path} is empty or gone; what it holds is left out"
+            echo_line(note, fg="yellow", err=True)
         page = render_report(folder, REPORTS / name, pictures=pictures, title=title)
         render_index(list_experiments(RUNS), REPORTS)
         echo_line(f"report: {page}")

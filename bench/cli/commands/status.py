@@ -68,7 +68,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     else:
         _show(found[0])
     # So that a script notices damage without reading the text.
-    if unreadable or any(status.counts["damaged"] for status in found):
+    if unreadable or any(status.counts["damaged"] or status.missing for status in found):
         sys.exit(1)
 
 
@@ -99,13 +99,18 @@ def _show(status: RunStatus) -> None:
     for cell in status.cells:
         if cell["train_mask"] == EXTERNAL:
             echo_line(f"  {'scored':<15}{cell['label']} on {cell['mask']}")
+    for path in status.missing:
+        said = f"  {'damaged':<15}{path} is empty or gone; give the command that made it again"
+        echo_line(said, fg=_COLORS["damaged"])
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         echo_line(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
     _show_units(status.units)
     echo_line(f"  report         {status.report or 'not written: bench report ' + status.name}")
     # A merge and an import have none: of a damaged cell, the reason says what helps.
-    if status.config and any(status.counts[state] for state in ("waiting", "failed", "damaged")):
+    if status.config and (
+        status.missing or any(status.counts[state] for state in ("waiting", "failed", "damaged"))
+    ):
         echo_line(f"  continue with  bench run --config runs/{status.name}/config.toml")
 
 
@@ -144,5 +149,7 @@ def _describe_unit(unit: UnitStatus) -> str:
 
 def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
+    if status.missing:
+        parts.append(f"{len(status.missing)} file{'s'[: len(status.missing) - 1]} empty or gone")
     running = f"; running ({status.owner})" if status.owner else ""
     return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"

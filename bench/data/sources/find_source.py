@@ -121,10 +121,11 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     here = {PurePosixPath(image_id).name for image_id in found}
     sentences = []
     # Of packed lists another sentence tells.
-    for path in [path for path in find_zips(tree) if path not in _lists_in(kind, tree)]:
+    zips = {path: tree.place / path for path in find_zips(tree) if path not in _lists_in(kind, tree)}
+    for path, place in {**zips, **_zip_of_its_name(tree)}.items():
         shown = escape_name(path)
         try:
-            packed = open_tree(tree.place / path, tree)
+            packed = open_tree(place, tree)
         except DataError:
             sentences.append(f"{shown} is not used: it is no readable zip")
             continue
@@ -150,6 +151,13 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
                     f"{escape_name(lists[0])} in {shown} is not read: to use it, unpack it beside the pictures"
                 )
     return sentences
+
+
+def _zip_of_its_name(tree: FileTree) -> dict[str, Path]:
+    """Return the zip from which a folder seems to be unpacked, since it lies beside it and is called alike."""
+    place = tree.place.absolute()
+    archive = place.parent / f"{place.name}.zip"
+    return {archive.name: archive} if place.is_dir() and archive.is_file() else {}
 
 
 def _is_list_of(kind: DataSource, path: str) -> bool:

@@ -19,6 +19,7 @@ from bench.cli import main
 from bench.progress import ConsoleCallbacks
 from masks.image_files import one_line
 from models.template import template_source
+from tests.places import shown_on_a_terminal
 from tests.reports.synthetic import make_experiment
 
 NAMES = ("a\nerror: b", "\x1b[2J\x1b]0;title\x07", "\x9b31m", "[/b] [red]", "\u202egnp.exe", "x\u2028y")
@@ -207,6 +208,20 @@ def test_results_of_a_model_of_any_label_are_shown_on_lines_of_their_own(
         ["export-weights", "odd", *odd_model],
         ["claims", "odd"],
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
+@pytest.mark.parametrize("form", ["csv", "markdown", "latex", "json"])
+def test_a_table_on_a_terminal_shows_names_that_a_file_keeps(workplace: Path, form: str) -> None:
+    name = "\x1b[2J\x1b]0;title\x07\u202e"
+    make_experiment(Path("runs"), models=("mean",), images=2, pictures=0, labels={"mean": name})
+    words = ["export", "synthetic", "--format", form]
+    shown = shown_on_a_terminal(words, {}, forked=True).decode()
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+    assert "1b[2J" in shown
+    kept = CliRunner().invoke(cli.cli, words).output
+    # JSON escapes by itself.
+    assert name in kept or (form == "json" and kept == shown.replace("\r\n", "\n"))
 
 
 @pytest.mark.parametrize("name", NAMES)

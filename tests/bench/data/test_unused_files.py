@@ -179,3 +179,30 @@ def test_a_list_that_lies_only_in_a_zip_beside_the_images_is_said(
         shutil.copy(whole / name, root / name)
     notes = [note for note in find_source(root).notes if "archive.zip is not read" in note]
     assert [note.split(" in archive.zip")[0] for note in notes] == ([said] if said else [])
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba", "archive", "my faces.v2"])
+def test_a_folder_that_was_unpacked_in_part_names_the_zip_beside_it(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    images(root)
+    archive = zipped(root, tmp_path / f"{name}.zip")
+    whole = find_source(root)
+    assert not [note for note in whole.notes if archive.name in note]
+    for lost in IDS[::3]:
+        (root / lost).unlink()
+    part = find_source(root)
+    (note,) = [note for note in part.notes if archive.name in note]
+    assert f"holds {len(IDS[::3])} pictures that the folder beside it lacks" in note
+    assert part.ids == [image_id for image_id in IDS if image_id not in IDS[::3]]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_a_damaged_zip_of_a_folders_name_beside_it_stops_nothing(tmp_path: Path, content: bytes) -> None:
+    root = images(tmp_path / "faces")
+    before = find_source(root)
+    (tmp_path / "faces.zip").write_bytes(content)
+    after = find_source(root)
+    assert after.ids == before.ids
+    assert [note for note in after.notes if note not in before.notes] == [
+        "faces.zip is not used: it is no readable zip"
+    ]

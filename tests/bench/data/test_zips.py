@@ -8,8 +8,10 @@ import re
 import shutil
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,14 +100,51 @@ def test_a_zip_that_does_not_say_what_its_names_are_has_the_ids_of_its_folder(
     assert [n for n in archive.notes if "UTF-8" in n] == [n for n in folder.notes if "UTF-8" in n]
 
 
+def unicode_path(replaced: bytes, name: str, *, version: int = 1, kind: int = 0x7075) -> bytes:
+    """Return Info-ZIP's extra field with the name of a member in UTF-8 (APPNOTE 4.6.9)."""
+    encoded = name.encode()
+    return struct.pack("<HHBI", kind, 5 + len(encoded), version, zlib.crc32(replaced)) + encoded
+
+
 def test_a_zip_of_windows_keeps_the_names_that_unpacking_it_gives(tmp_path: Path) -> None:
     """DOS names are in the PC's own encoding, unless Info-ZIP's extra field or their being UTF-8 says otherwise."""
     content = images(tmp_path / "root").joinpath(IDS[0]).read_bytes()
     dos = unmarked_zip(tmp_path / "dos.zip", {"é.png".encode("cp437"): content}, system=0)
     assert find_source(dos).ids == ["é.png"]
-    field = struct.pack("<HHBI", 0x7075, 5 + len("日.png".encode()), 1, 0) + "日.png".encode()
-    told = unmarked_zip(tmp_path / "told.zip", {b"\xfa.png": content}, system=0, extra=field)
+    told = unmarked_zip(
+        tmp_path / "told.zip", {b"\xfa.png": content}, system=0, extra=unicode_path(b"\xfa.png", "日.png")
+    )
     assert find_source(told).ids == ["日.png"]
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"replaced": b"old.png"},
+        {"replaced": b"\x82.png", "version": 2},
+        {"replaced": b"\x82.png", "kind": 0x6375},
+    ],
+    ids=str,
+)
+def test_a_zips_second_name_of_a_member_that_was_renamed_is_not_believed(
+    tmp_path: Path, stale: dict[str, Any]
+) -> None:
+    content = images(tmp_path / "root").joinpath(IDS[0]).read_bytes()
+    zipped = unmarked_zip(
+        tmp_path / "renamed.zip",
+        {"é.png".encode("cp437"): content},
+        system=0,
+        extra=unicode_path(name="日.png", **stale),
+    )
+    assert find_source(zipped).ids == ["é.png"]
+
+
+def test_a_zips_second_name_is_found_behind_other_fields(tmp_path: Path) -> None:
+    content = images(tmp_path / "root").joinpath(IDS[0]).read_bytes()
+    old = unicode_path(b"old.png", "月.png")
+    extra = struct.pack("<HH2s", 0x0001, 2, b"ab") + old + unicode_path(b"\xfa.png", "日.png")
+    zipped = unmarked_zip(tmp_path / "fields.zip", {b"\xfa.png": content}, system=0, extra=extra)
+    assert find_source(zipped).ids == ["日.png"]
 
 
 @pytest.mark.parametrize(

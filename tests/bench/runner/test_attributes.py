@@ -11,7 +11,8 @@ from PIL import Image
 from bench.cli import main
 from bench.data.procedural_faces import render_faces
 from bench.runner.run_folder import RunFolder
-from reports.results.attributes import ATTRIBUTES, read_attributes
+from reports.results.attributes import read_attributes
+from reports.results.recorded_files import ATTRIBUTES
 
 COUNT = 60
 
@@ -100,3 +101,17 @@ def test_a_list_that_is_put_there_later_is_used_without_computing(
     code, _, err = bench(capsys, "export", "faces", "--by-attribute", "Smile")
     assert code == 2
     assert "no attribute 'Smile'; there are Eyeglasses, Smiling" in err
+    # Gone, it is no table of few attributes: status, command and page say so, and the run writes it again.
+    attributes_as_published(celeba)
+    (store.folder / ATTRIBUTES).unlink()
+    code, out, _ = bench(capsys, "status", "faces")
+    assert code == 1
+    assert f"{ATTRIBUTES} is empty or gone" in out
+    code, _, err = bench(capsys, "report", "faces")
+    assert code == 0
+    assert f"note: {ATTRIBUTES} is empty or gone" in err
+    page = (Path("reports") / "faces" / "index.html").read_text(encoding="utf-8")
+    assert f"<li><code>{ATTRIBUTES}</code></li>" in page
+    assert bench(capsys, *run)[0] == 0
+    assert bench(capsys, "status", "faces")[0] == 0
+    assert len(read_attributes(store.folder, digest)) == 20

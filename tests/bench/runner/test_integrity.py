@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.cli import main
 from bench.config import Request
 from bench.errors import BenchError
 from bench.inpainting.trained_weights import load_trained_model, stored_trainings
@@ -143,6 +144,63 @@ def test_a_damaged_manifest_is_made_again_from_all_cells(
     assert set(found["model"]) == {"mean", "mean-image"}
     assert sorted(found["psnr_db"]) == sorted(expected["psnr_db"])
     assert load_experiment(store.folder).manifest["masks"]["center"]["digest"]
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, _truncate, _replace_by_a_folder])
+@pytest.mark.parametrize("lost", ["pictures/center.npz", "cells/*/pictures.npz"])
+def test_images_that_are_gone_are_said_to_be(
+    store: RunFolder, capsys: pytest.CaptureFixture[str], lose: Callable[[Path], object], lost: str
+) -> None:
+    def status() -> tuple[object, str]:
+        with pytest.raises(SystemExit) as leaving:
+            main(["status", "kept"])
+        return leaving.value.code, capsys.readouterr().out
+
+    assert "empty or gone" not in status()[1]
+    path = sorted(store.folder.glob(lost))[0]
+    lose(path)
+    name = path.relative_to(store.folder).as_posix()
+    code, said = status()
+    assert code == 1
+    assert f"{name} is empty or gone; give the command that made it again" in said
+    assert read_status(store.folder).missing == load_experiment(store.folder).missing_files == [name]
+    if lose is not _truncate:  # the page of a file that is there and is none of images is refused
+        with pytest.raises(SystemExit) as leaving:
+            main(["report", "kept"])
+        assert leaving.value.code == 0
+        assert f"note: {name} is empty or gone; what it holds is left out" in capsys.readouterr().err
+        page = Path("reports/kept/index.html").read_text(encoding="utf-8")
+        assert f"<li><code>{name}</code></li>" in page
+
+
+@pytest.mark.parametrize("lost", ["pictures/center.npz", "cells/*/pictures.npz"])
+@pytest.mark.parametrize("lose", [Path.unlink, _truncate])
+def test_the_same_command_writes_images_again_that_are_gone(
+    store: RunFolder, pictures_dir: Path, lose: Callable[[Path], object], lost: str
+) -> None:
+    path = sorted(store.folder.glob(lost))[0]
+    before = rows(store)
+    lose(path)
+    run_experiment(request(pictures_dir, ("mean", "mean-image"), name="kept"), Warned())
+    assert read_status(store.folder).missing == []
+    assert load_experiment(store.folder).pictures("center") is not None
+    pd.testing.assert_frame_equal(rows(store), before)
+
+
+def test_of_an_import_no_image_is_missed(store: RunFolder) -> None:
+    Path("kept.zip").write_bytes(pack_bundle(load_experiment(store.folder)))
+    import_experiment([Path("kept.zip")], name="imported")
+    assert read_status(Path("runs/imported")).missing == []
+    assert load_experiment(Path("runs/imported")).pictures("center") is None
 
 
 def test_a_manifest_is_not_made_from_cells_of_another_set_up(store: RunFolder, pictures_dir: Path) -> None:

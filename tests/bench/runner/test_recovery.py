@@ -29,8 +29,9 @@ from bench.training.train_log import MARK, TrainLog
 from models.base import Batch
 from models.template import template_source
 from reports.render import render_report
-from reports.results.experiment import load_experiment, mask_file_name
+from reports.results.experiment import load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.recorded_files import mask_file_name
 from tests.bench.runner.test_run import Recorder, request, rows
 from tests.bench.runner.toy_model import toy_trainer, weights
 from tests.forked_command import ForkedCommand

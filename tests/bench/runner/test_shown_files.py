@@ -25,9 +25,10 @@ from bench.runner.run import run_experiment
 from bench.runner.run_folder import RunFolder
 from reports.export import export_tables
 from reports.render import render_report
-from reports.results.attributes import ATTRIBUTES, write_attributes
+from reports.results.attributes import write_attributes
 from reports.results.experiment import Experiment, ExperimentError, StoredImages, load_experiment
 from reports.results.manifest import SEAL, digests_all, manifest_checksum
+from reports.results.recorded_files import ATTRIBUTES
 from reports.results.schema import read_rows, write_rows
 from tests.bench.cli.test_cli import error_of
 from tests.bench.runner.test_recovery import Warned

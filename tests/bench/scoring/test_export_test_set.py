@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_a_manifest_that_is_none_is_refused(exported: Path, text: str) -> None:
     (exported / files.MANIFEST).write_text(text)
     with pytest.raises(MaskFileError, match="not readable as a manifest of masks"):
         list(files.verify_export(exported))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the limit of a name is that of the file system")
+@pytest.mark.parametrize("layout", ["plain", "lama", "mat"])
+def test_a_name_that_a_layout_makes_too_long_is_named(tmp_path: Path, layout: str) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    ids = ["short.png", "é" * ((longest - 3) // 2) + ".jpeg"]
+    masks = registry.draw_masks("center", ids, 32)
+    with pytest.raises(UsageError, match="File name too long: éééé"):
+        export_test_set(tmp_path / "out", ids, masks, {}, images=IMAGES[:2], layout=LAYOUTS[layout])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ from bench.ledger.merging import merge_experiments
 from reports.export import export_tables
 from reports.render import render_report
 from reports.results.attributes import (
-    ATTRIBUTES,
     attribute_table,
     attributes_digest,
     checked_attributes,
@@ -28,6 +27,7 @@ from reports.results.attributes import (
 )
 from reports.results.experiment import ExperimentError, load_experiment
 from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.recorded_files import ATTRIBUTES
 from reports.statistics.attributes import summarize_by_attribute
 from reports.statistics.intervals import seed_interval
 from tests.reports.synthetic import make_experiment, make_rows

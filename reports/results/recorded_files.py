@@ -1,0 +1,71 @@
+"""Files of images and attributes that a manifest records: what they are called, and which of them are gone.
+
+Imports nothing heavy: ``bench status`` looks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reports.results.manifest import IMPORTED_CELL, PICTURES
+
+#: Published attributes of the images.
+ATTRIBUTES = "attributes.parquet"
+#: Of a manifest's description of the data: the digest of the attributes that are kept beside it.
+ATTRIBUTES_SHA256 = "attributes_sha256"
+
+
+def pictures_path(folder: Path, mask: str) -> Path:
+    """Return the file of truths and masks of the images that reports show for ``mask``."""
+    return folder / "pictures" / f"{mask_file_name(mask)}.npz"
+
+
+def mask_file_name(mask: str) -> str:
+    """Turn a mask's name into part of a file name, told apart by a digest where it had to be changed or cut.
+
+    Examples:
+        >>> mask_file_name("center"), mask_file_name("files:a b")
+        ('center', 'files_a_b-84130f7e')
+    """
+    plain = "".join(c if c.isalnum() or c in "-+" else "_" for c in mask)
+    if plain == mask and len(plain) <= 60:
+        return plain
+    return f"{plain[-50:]}-{hashlib.sha256(mask.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def missing_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """List the files of images and attributes that a run has written and that are empty or gone.
+
+    What rests on them would be left out of a page without a word. An import's manifest is that of another folder, from
+    which rows alone have come: nothing is missed there.
+
+    Args:
+        folder: the experiment's.
+        manifest: its ``manifest.json``.
+
+    Returns:
+        paths below ``folder``.
+    """
+    return [
+        path.relative_to(folder).as_posix()
+        for path in _recorded_files(folder, manifest)
+        # Sizes and not contents: whoever reads a file checks it.
+        if not (path.is_file() and path.stat().st_size)
+    ]
+
+
+def _recorded_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
+    done = [cell for cell in manifest["cells"] if cell["status"] == "done"]
+    made = [cell for cell in done if (folder / cell["folder"] / "cell.json").is_file()]
+    made = [cell for cell in made if not (folder / cell["folder"] / IMPORTED_CELL).is_file()]
+    # Beside imported cells, as after 'bench score', the record may still be that of the other folder.
+    if ATTRIBUTES_SHA256 in manifest["data"] and made == done != []:
+        yield folder / ATTRIBUTES
+    for mask, described in manifest["masks"].items():
+        of_mask = [cell for cell in done if cell["mask"] == mask]
+        if PICTURES in described and of_mask and all(cell in made for cell in of_mask):
+            yield pictures_path(folder, mask)
+    yield from (folder / cell["folder"] / "pictures.npz" for cell in made if PICTURES in cell)
