@@ -58,14 +58,20 @@ def missing_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _recorded_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
-    done = [cell for cell in manifest["cells"] if cell["status"] == "done"]
-    made = [cell for cell in done if (folder / cell["folder"] / "cell.json").is_file()]
-    made = [cell for cell in made if not (folder / cell["folder"] / IMPORTED_CELL).is_file()]
+    made: list[Mapping[str, Any]] = []
+    foreign: list[Mapping[str, Any]] = []
+    for cell in manifest["cells"]:
+        if cell["status"] == "done":
+            place = folder / cell["folder"]
+            imported = (place / IMPORTED_CELL).is_file() or not (place / "cell.json").is_file()
+            (foreign if imported else made).append(cell)
     # Beside imported cells, as after 'bench score', the record may still be that of the other folder.
-    if ATTRIBUTES_SHA256 in manifest["data"] and made == done != []:
+    if ATTRIBUTES_SHA256 in manifest["data"] and made and not foreign:
         yield folder / ATTRIBUTES
-    for mask, described in manifest["masks"].items():
-        of_mask = [cell for cell in done if cell["mask"] == mask]
-        if PICTURES in described and of_mask and all(cell in made for cell in of_mask):
-            yield pictures_path(folder, mask)
+    shown = {cell["mask"] for cell in made} - {cell["mask"] for cell in foreign}
+    yield from (
+        pictures_path(folder, m)
+        for m, described in manifest["masks"].items()
+        if m in shown and PICTURES in described
+    )
     yield from (folder / cell["folder"] / "pictures.npz" for cell in made if PICTURES in cell)

@@ -150,6 +150,7 @@ def _describe_unit(unit: UnitStatus) -> str:
 def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
     if status.missing:
-        parts.append(f"{len(status.missing)} file{'s'[: len(status.missing) - 1]} empty or gone")
+        files = "file" if len(status.missing) == 1 else "files"
+        parts.append(f"{len(status.missing)} {files} empty or gone")
     running = f"; running ({status.owner})" if status.owner else ""
     return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"

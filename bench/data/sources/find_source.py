@@ -157,7 +157,7 @@ def _zip_of_its_name(tree: FileTree) -> dict[str, Path]:
     """Return the zip from which a folder seems to be unpacked, since it lies beside it and is called alike."""
     place = tree.place.absolute()
     archive = place.parent / f"{place.name}.zip"
-    return {archive.name: archive} if place.is_dir() and archive.is_file() else {}
+    return {f"../{archive.name}": archive} if place.is_dir() and archive.is_file() else {}
 
 
 def _is_list_of(kind: DataSource, path: str) -> bool:

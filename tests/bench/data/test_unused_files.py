@@ -192,6 +192,7 @@ def test_a_folder_that_was_unpacked_in_part_names_the_zip_beside_it(tmp_path: Pa
         (root / lost).unlink()
     part = find_source(root)
     (note,) = [note for note in part.notes if archive.name in note]
+    assert note.startswith(f"../{archive.name} is not used")
     assert f"holds {len(IDS[::3])} pictures that the folder beside it lacks" in note
     assert part.ids == [image_id for image_id in IDS if image_id not in IDS[::3]]
 
@@ -204,5 +205,13 @@ def test_a_damaged_zip_of_a_folders_name_beside_it_stops_nothing(tmp_path: Path,
     after = find_source(root)
     assert after.ids == before.ids
     assert [note for note in after.notes if note not in before.notes] == [
-        "faces.zip is not used: it is no readable zip"
+        "../faces.zip is not used: it is no readable zip"
     ]
+
+
+def test_zips_of_one_name_in_a_folder_and_beside_it_are_both_named(tmp_path: Path) -> None:
+    root = images(tmp_path / "faces")
+    for place in (root, tmp_path):
+        (place / "faces.zip").write_bytes(b"PK damaged")
+    damaged = [note for note in find_source(root).notes if "no readable zip" in note]
+    assert [note.split()[0] for note in damaged] == ["faces.zip", "../faces.zip"]
