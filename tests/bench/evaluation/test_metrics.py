@@ -74,7 +74,7 @@ def _value(name: str, pictures: ImageBatch) -> NDArray[np.float64]:
     result = metric.compute(pictures)
     assert result.dtype == torch.float64
     assert result.shape == (len(pictures.truth),)
-    return result.numpy()
+    return result.cpu().numpy()
 
 
 @pytest.mark.parametrize("kind", KINDS)

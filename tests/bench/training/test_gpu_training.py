@@ -26,6 +26,8 @@ from tests.bench.training.test_distributed import UNET, launch
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # torch 2.11 imports parts of its own that it has deprecated when a network is first compiled.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
 ]
 SIZE, BATCH = 64, 4
 PAPER = ["context-encoder", "glcic", "mgs-iim", "pconv"]
@@ -146,19 +148,21 @@ def test_fp16_resumes_with_its_scale(tmp_path: Path) -> None:
 def test_out_of_memory_halves_the_micro_batch_once(tmp_path: Path) -> None:
     compute = select_device("cuda", "fp32")
     peaks = []
-    for images in (16, 32):
+    # Large batches, so that activations and not cuDNN's workspaces, which it can do without, are what fills memory.
+    for images in (128, 256):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         build_trainer("pconv", compute, tmp_path / str(images), batch=images, steps=1).train()
-        peaks.append(torch.cuda.max_memory_reserved())
+        # Allocated and not reserved: cached blocks are given back before a step is said to run out of memory.
+        peaks.append(torch.cuda.max_memory_allocated())
         torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((0.3 * peaks[0] + 0.7 * peaks[1]) / total)
+    torch.cuda.set_per_process_memory_fraction((peaks[0] + peaks[1]) / 2 / total)
     said: list[str] = []
     hooks = TrainerHooks(warn=said.append)
-    trainer = build_trainer("pconv", compute, tmp_path / "limited", batch=32, steps=2, hooks=hooks)
+    trainer = build_trainer("pconv", compute, tmp_path / "limited", batch=256, steps=2, hooks=hooks)
     trainer.train()
-    assert trainer.train_step.micro_batch == 16
+    assert trainer.train_step.micro_batch == 128
     assert len(said) == 1
 
 
@@ -175,6 +179,7 @@ def test_compiled_networks_train_as_eager_ones(
                 assert ours[term] == pytest.approx(value, rel=0.01, abs=1e-3), term
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_a_step_waits_for_nothing(tmp_path: Path) -> None:
     """CUDA's own alarm, as a check of the rehearsal's."""
     trainer = build_trainer("glcic", select_device("cuda", "bf16"), tmp_path, steps=2)
