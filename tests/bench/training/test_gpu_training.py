@@ -28,6 +28,9 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     # torch 2.11 imports parts of its own that it has deprecated when a network is first compiled.
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    # Of the compiler, which float32 and graphs without an operator displease.
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The CUDA Graph is empty:UserWarning"),
 ]
 SIZE, BATCH = 64, 4
 PAPER = ["context-encoder", "glcic", "mgs-iim", "pconv"]
@@ -148,14 +151,17 @@ def test_fp16_resumes_with_its_scale(tmp_path: Path) -> None:
 def test_out_of_memory_halves_the_micro_batch_once(tmp_path: Path) -> None:
     compute = select_device("cuda", "fp32")
     peaks = []
-    # Large batches, so that activations and not cuDNN's workspaces, which it can do without, are what fills memory.
     for images in (128, 256):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        build_trainer("pconv", compute, tmp_path / str(images), batch=images, steps=1).train()
+        # Twice: the first time cuDNN tries algorithms whose workspaces are larger than anything that a step keeps.
+        for attempt in ("tried", "measured"):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            build_trainer("pconv", compute, tmp_path / f"{images}-{attempt}", batch=images, steps=1).train()
         # Allocated and not reserved: cached blocks are given back before a step is said to run out of memory.
         peaks.append(torch.cuda.max_memory_allocated())
-        torch.cuda.empty_cache()
+    # Otherwise the limit between the two would be no limit.
+    assert peaks[1] > 1.5 * peaks[0]
+    torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((peaks[0] + peaks[1]) / 2 / total)
     said: list[str] = []
