@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from masks import seeding
-from masks.image_files import escape_name, find_files, path_of_id, resolve_path
+from masks.image_files import HIDDEN, escape_name, find_files, path_of_id, resolve_path
 from masks.mask_images import MaskFileError, MaskReading, Masks, digest_pixels, fit_mask, read_mask
 
 PREFIX = "files:"
@@ -417,9 +417,13 @@ def verify_export(folder: Path) -> Iterator[str]:
             yield str(error)
     # By the one walker: what a file manager or a server leaves there is hidden, and nobody's mask.
     files = find_files(folder)
-    there = {*files.images, *files.others}
-    for name in sorted(there - set(listed) - {MANIFEST}):
-        yield f"{escape_name(name)}: not in the manifest"
+    foreign = dict.fromkeys({*files.images, *files.others} - set(listed) - {MANIFEST}, "")
+    # Of a listed file that is a broken link, the first loop has said that it is missing.
+    foreign |= {
+        x.path: f" ({x.reason})" for x in files.left_out if x.reason != HIDDEN and x.path not in listed
+    }
+    for name, why in sorted(foreign.items()):
+        yield f"{escape_name(name)}: not in the manifest{why}"
 
 
 def _check_inside(folder: Path, name: str) -> None:

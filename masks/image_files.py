@@ -40,6 +40,8 @@ _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
 #: Why one of two members of a zip is left out that unpacking would write to one place.
 TWICE_IN_ZIP = "another member of the zip has this name"
+#: Why a file or folder is left out that nobody is meant to see.
+HIDDEN = "hidden"
 #: Links to follow from one path, as many as Linux does.
 _MAX_LINKS = 40
 #: Control characters, ends of lines, what turns the direction of writing, and bytes of names that are not UTF-8.
@@ -106,12 +108,16 @@ class FoundFiles:
     members: dict[str, str] = field(default_factory=dict)
 
     def left_out_sentence(self) -> str:
-        """Return one sentence that names the first files left out; empty if there are none."""
+        """Return one sentence that names the first files left out, hidden ones last; empty if there are none."""
         if not self.left_out:
             return ""
-        named = ", ".join(f"{escape_name(x.path)} ({x.reason})" for x in self.left_out[:3])
+        named = ", ".join(f"{escape_name(x.path)} ({x.reason})" for x in self.unreadable_first()[:3])
         more = f" and {len(self.left_out) - 3:,} more" if len(self.left_out) > 3 else ""
         return f"left out: {named}{more}"
+
+    def unreadable_first(self) -> list[LeftOut]:
+        """Return what was left out, what is hidden on purpose last: a Mac leaves a hidden file beside each picture."""
+        return sorted(self.left_out, key=lambda x: x.reason == HIDDEN)
 
     def unused_sentences(self) -> list[str]:
         """Return what a reader of all images leaves aside, in up to two sentences: parts left out, other formats."""
@@ -292,7 +298,7 @@ def _sort_in(
     path = below + entry.name
     if is_hidden(entry.name):
         if is_image(entry.name) or entry.is_dir():
-            found.left_out.append(LeftOut(path, "hidden"))
+            found.left_out.append(LeftOut(path, HIDDEN))
     elif entry.is_dir(follow_symlinks=False):
         pending.append((path + "/", Path(entry.path)))
     elif entry.is_symlink() and entry.is_dir():
@@ -326,7 +332,7 @@ def find_zip_members(names: Iterable[str], links: Mapping[str, str] | None = Non
             continue
         first_hidden = _first_hidden(path)
         if first_hidden and (first_hidden != path.as_posix() or is_image(path.name)):
-            found.left_out.append(LeftOut(first_hidden, "hidden"))
+            found.left_out.append(LeftOut(first_hidden, HIDDEN))
         # A first part that ends in a colon is a drive of Windows, which PurePosixPath takes for a relative name.
         if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
             if not first_hidden and is_image(path.name):
@@ -389,7 +395,7 @@ def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: 
                 name = PurePosixPath(path).name
                 if is_hidden(name):
                     if path in inside or is_image(name):
-                        found.left_out.append(LeftOut(f"{shown}/{name}", "hidden"))
+                        found.left_out.append(LeftOut(f"{shown}/{name}", HIDDEN))
                 elif path in inside:
                     pending.append((f"{shown}/{name}", path))
                 elif path in files:

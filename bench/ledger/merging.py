@@ -93,6 +93,8 @@ def merge_experiments(
         # Read here: a damaged file is not passed on.
         for experiment in experiments:
             _ = experiment.attributes
+            for mask in experiment.manifest["masks"]:
+                experiment.pictures(mask)
     except ExperimentError as error:
         raise UsageError(str(error)) from error
     # Every pair: two that both fit the first may share a mask that the first does not have.
@@ -381,7 +383,7 @@ def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], fo
         experiment, cell = experiments[one.part], one.cell
         if cell["status"] != "done":
             continue
-        shutil.copytree(experiment.folder / one.source["folder"], folder / cell["folder"], dirs_exist_ok=True)
+        _copy_folder(experiment.folder / one.source["folder"], folder / cell["folder"])
         if cell["label"] != one.source["label"]:
             results = folder / cell["folder"] / "results.parquet"
             write_rows(read_rows(results).assign(label=cell["label"]), results)
@@ -400,3 +402,16 @@ def _copy_files(chosen: Sequence[_Chosen], experiments: Sequence[Experiment], fo
                 path = experiment.pictures_path(mask)
                 (folder / "pictures").mkdir(exist_ok=True)
                 shutil.copy2(path, folder / "pictures" / path.name)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a cell; unlike ``shutil.copytree`` it ends at the first error, which says what is wrong.
+
+    Raises:
+        OSError: one cannot be copied.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)

@@ -15,8 +15,8 @@ Bound = Literal["arithmetic", "memory", "launches"]
 
 #: Share of the peak rate that large convolutions reach, and of the bandwidth that element-wise kernels reach.
 ARITHMETIC_SHARE, BANDWIDTH_SHARE = 0.5, 0.75
-#: Seconds that the host needs per operator of an eager step, Python and autograd included: measured on one host (a virtual
-#: Xeon with an H200, ``docs/measurements/gpu-160.md``), where it gives the seconds of eight phases of nine to a tenth.
+#: Seconds that the host needs per operator of an eager step, Python and autograd included: measured on one host (a
+#: virtual Xeon with an H200, ``docs/measurements/gpu-160.md``), where it gives eight phases of nine to a tenth.
 LAUNCH_SECONDS = 36e-6
 
 

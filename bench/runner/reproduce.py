@@ -301,8 +301,13 @@ def recorded_code(record: RecordedRun) -> list[str]:
     # Programs always count as code; model files only where a model is not one of those installed here.
     if models <= {*programs, *find_models()}:
         return programs
-    options = record.manifest.get("options", [])
-    return [*sorted({str(p) for chosen in options for p in chosen.get("models-from", [])}), *programs]
+    files: set[str] = set()
+    for chosen in record.manifest.get("options", []):
+        given = chosen.get("models-from", [])
+        # Of an edited manifest: a text would be a list of letters.
+        given = given if isinstance(given, list) else [given]
+        files |= {str(path) or "''" for path in given}
+    return [*sorted(files), *programs]
 
 
 def recorded_requests(

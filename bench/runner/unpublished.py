@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from bench.errors import DiskError
 from bench.runner.ownership import LOST_SECONDS, Ownership, read_owner
 from bench.runner.run_folder import OWNER
 from bench.runner.status import folder_owner
@@ -29,8 +31,20 @@ def unpublished_experiment(target: Path, command: str) -> Iterator[Path]:
         command: one of :data:`COMMANDS`.
 
     Raises:
-        OSError: the folder cannot be written, or ``target`` holds files by now.
+        DiskError: the disk is full, or the folder is read-only.
+        OSError: ``target`` holds files by now, or what the block reads cannot be read.
     """
+    try:
+        with _hidden_folder(target, command) as folder:
+            yield folder
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise DiskError(f"cannot write {target}: {error.strerror}") from error
+        raise
+
+
+@contextmanager
+def _hidden_folder(target: Path, command: str) -> Iterator[Path]:
     make_folder(target.parent)
     # The experiment lies one level deeper than any in runs/, so that nothing takes it for one before the rename.
     # What a killed process leaves is told from what a living one writes by its owner, as of every experiment.

@@ -31,6 +31,7 @@ from bench.runner.plan import Cell
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import (
     RunFolder,
+    check_name,
     read_checked_json,
     remove_folder,
     write_checked_json,
@@ -399,6 +400,12 @@ def request_from_json(value: Any) -> Request:
         # Looked at first: Python's own words for a text or a list here would say nothing of a request.
         if not (isinstance(value, dict) and isinstance(value.get("settings"), dict)):
             raise TypeError("it is no object that holds an object 'settings'")
+        known = {field.name for field in dataclasses.fields(Request)}
+        if unknown := sorted(value.keys() - known):
+            raise TypeError(f"this version knows no field {unknown[0]!r}")
+        # It becomes a folder's, so it is looked at before the images are opened.
+        if isinstance(value.get("name"), str):
+            check_name(value["name"])
         settings = dict(value["settings"])
         # JSON has no tuples, and settings compare and hash by type. What is no list is refused by its type.
         for name in ("seeds", "metrics"):

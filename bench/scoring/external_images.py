@@ -132,6 +132,8 @@ def score_images(
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
         if findings.unread:
             why += f"; {_counted(findings.unread)} of a kind that is not read: {_first(findings.unread)}"
+        if findings.left_out:
+            why += f"; {len(findings.left_out):,} left out: {_first(findings.left_out)}"
         wanted = PurePosixPath(images.ids[0]).with_suffix("")
         raise UsageError(
             f"{folder}: no picture there can be scored ({findings.summary(count)}{why}). Give pictures named like the "
@@ -241,7 +243,8 @@ class MatchedImages:
         missing: ids of test images without a picture.
         extra: files of no test image, or second ones of the same.
         unread: files of kinds that are not read, as GIF, which has a palette of its own.
-        left_out: hidden files and folders, and links that lead in a circle.
+        left_out: hidden files and folders, links that lead nowhere or in a circle, and what cannot be read, each with
+            the reason.
         rejected: unreadable, of another size or depth, or transparent in places.
         lossy: scored files in a lossy format, whose compression is scored with them.
         changed: scored files that differ from the truth outside the hole (before compositing).
@@ -282,7 +285,7 @@ class MatchedImages:
             ([f"{r.file} ({r.reason})" for r in self.rejected], "not scored"),
             (self.extra, "extra, belonging to no test image; ignored"),
             (self.unread, "of a kind that is not read; give PNG"),
-            (self.left_out, "left out: hidden, or a link to nothing new"),
+            (self.left_out, "left out"),
             (self.lossy, "lossily compressed, which is scored too (JPEG costs tenths of a dB); give PNG"),
             (self.alien, "very different outside the hole: another image, crop or order of channels?"),
             (self.changed, "changed outside the hole; scored with the known pixels of the truth"),
@@ -323,7 +326,7 @@ def match_images(
     findings.unread = sorted(
         file for file in (*found.images, *found.others) if file not in taken and not is_document(file)
     )
-    findings.left_out = [left_out.path for left_out in found.left_out]
+    findings.left_out = [f"{left_out.path} ({left_out.reason})" for left_out in found.unreadable_first()]
     findings.found = sorted(there)
     # PNG first: where a program wrote both, the lossless one is what it made.
     ordered = sorted(there, key=lambda f: (not f.lower().endswith(".png"), f))

@@ -89,7 +89,8 @@ class CelebA(DataSource):
             DataError: the list has no header, names none of the images, or a value is none of an attribute.
         """
         listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
-        if listed is None:
+        # A header alone would be attributes that no picture has.
+        if listed is None or not listed.rows:
             return {}
         found = match_names(paths, listed.rows)
         _check_attributes(listed)

@@ -18,7 +18,7 @@ _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an atta
 _MAX_LIST_BYTES = 64 * 2**20
 _LIST_SUFFIXES = (".txt", ".csv")
 #: CelebA's own folders for its lists.
-_LIST_FOLDERS = ("eval", "anno")
+LIST_FOLDERS = ("eval", "anno")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,17 @@ class FileTree:
         images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
         for listed, other in combinations(lists, 2):
             _check_same(listed, other, called, images)
-        return lists[0] if lists else None
+        # An empty one, which a download that broke off leaves, says nothing and contradicts nobody.
+        return next((listed for listed in lists if listed.rows), lists[0] if lists else None)
+
+    def empty_lists(self, stem: str, beside: Sequence[Path] = ()) -> list[str]:
+        """Name the lists of a stem, among those that :meth:`find_list` reads, that hold no line but a header."""
+        return [
+            # Below the tree as the walk names it; the whole path of what lies elsewhere.
+            escape_name(path if place == self.place else str(place / path))
+            for place, path in self.list_places(stem, beside)
+            if not _read_list(place, path).rows
+        ]
 
     def holds_list(self, stem: str) -> bool:
         """Return whether a list of that stem is in the place itself."""
@@ -163,7 +173,7 @@ def called_alike(folder: Path, stem: str) -> list[str]:
             return list(usual)
 
     lists = [stem + suffix for suffix in _LIST_SUFFIXES]
-    inner = [name for name in names_in(folder, ("Eval", "Anno")) if name.lower() in _LIST_FOLDERS]
+    inner = [name for name in names_in(folder, ("Eval", "Anno")) if name.lower() in LIST_FOLDERS]
     return [
         f"{prefix}{name}"
         for prefix in ("", *(f"{name}/" for name in inner))

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from bench.data.name_lists import NameList
 from bench.data.sources.base import COLUMN_NAMES, DataSource, FoundImages, split_folders
 from bench.data.sources.file_tree import (
+    LIST_FOLDERS,
     FileTree,
     called_alike,
     find_contradiction,
@@ -22,7 +23,14 @@ from bench.data.sources.find_zips import find_zips, open_zips
 from bench.data.sources.registry import data_sources
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
-from masks.image_files import IMAGE_SUFFIXES, escape_name, is_document, resolve_path
+from masks.image_files import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    escape_name,
+    is_document,
+    one_line,
+    resolve_path,
+)
 
 
 def find_source(path: Path) -> FoundImages:
@@ -97,13 +105,34 @@ def _lists_in(kind: DataSource, tree: FileTree) -> list[str]:
     return [path for path in tree.files.others if PurePosixPath(path).name.lower().startswith(stems)]
 
 
+def _lists_out_of_reach(kind: DataSource, tree: FileTree) -> dict[str, str]:
+    """Return what is called like a list, or like a folder of lists, and cannot be read, with the reason."""
+    if not kind.lists:
+        return {}
+    stems = (*(stem.lower() for stem in kind.lists.values()), *LIST_FOLDERS)
+    return {
+        left_out.path: left_out.reason
+        for left_out in tree.files.left_out
+        if left_out.reason != HIDDEN and PurePosixPath(left_out.path).name.lower().startswith(stems)
+    }
+
+
+def _unread_beside_lists(kind: DataSource, tree: FileTree) -> list[str]:
+    """Return what a place holds that is not looked into: each list that cannot be read, then the first of the rest."""
+    lists = _lists_out_of_reach(kind, tree)
+    sentences = [f"left out: {escape_name(path)} ({reason})" for path, reason in lists.items()]
+    rest = [left_out for left_out in tree.files.left_out if left_out.path not in lists]
+    shown = dataclasses.replace(tree, files=dataclasses.replace(tree.files, left_out=rest))
+    return [*sentences, *_unread(shown, _lists_in(kind, tree))]
+
+
 def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
     """Return sentences about what lies in the folder in which a zip was found, and is not used."""
     if tree.outer is None:
         return []
     outer, shown = tree.outer, escape_name(tree.place.name)
     lists = _lists_in(kind, outer)
-    sentences = [f"beside {shown}: {sentence}" for sentence in _unread(outer, lists)]
+    sentences = [f"beside {shown}: {sentence}" for sentence in _unread_beside_lists(kind, outer)]
     zips = [path for path in find_zips(outer) if path not in lists and outer.place / path != tree.place]
     if zips:
         sentences.append(f"beside {shown}: {len(zips):,} zips are not used: {_first_names(zips)}")
@@ -214,13 +243,15 @@ def _describe(
     kind: DataSource, tree: FileTree, found: dict[str, str], notes: Sequence[str] = ()
 ) -> FoundImages:
     """Put together what is known of the images."""
-    notes = [*_unread(tree, _lists_in(kind, tree)), *_unused_around(kind, tree), *notes]
+    notes = [*_unread_beside_lists(kind, tree), *_unused_around(kind, tree), *notes]
     paths: dict[str, str] = {}
     # Sorted, so that of two files with one id the same one is kept on every file system.
     for image_id, path in sorted(found.items()):
         escaped = escape_name(image_id)
         if escaped in paths:
-            notes.append(f"left out: {escaped}, which two pictures would be called")
+            notes.append(
+                f"left out: {one_line(image_id)}, since {one_line(paths[escaped])} is called {escaped} already"
+            )
         paths.setdefault(escaped, path)
     # Again, since escaping may have changed the order; ids are sorted everywhere.
     paths = dict(sorted(paths.items()))
@@ -232,21 +263,22 @@ def _describe(
     if unused:
         notes.append(f"{len(unused):,} pictures are not used: {escape_name(unused[0])} and so on")
     partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
+    attributes = kind.attributes(tree, paths)
     if identities and len(identities) < len(paths):
         missing = len(paths) - len(identities)
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
+    if missing := len(paths) - min(map(len, attributes.values()), default=len(paths)):
+        notes.append(f"the list of attributes says nothing of {missing:,} of {len(paths):,} pictures")
     if not partition:
         notes += _unused_divisions(paths)
     notes += _lists_not_read(kind, tree, paths)
     # A list that is there and gives nothing would otherwise be passed over in silence.
     for what, stem in kind.lists.items():
-        lists = [p for p in tree.files.others if Path(p).stem.lower() == stem.lower()]
-        if (
-            lists
-            and what in ("split", "identities")
-            and not {"split": partition, "identities": identities}[what]
-        ):
-            notes.append(f"{escape_name(lists[0])} is not used: it says nothing of these pictures")
+        lists = tree.empty_lists(stem, kind.list_folders(tree))
+        given = {"split": partition, "identities": identities}.get(what, True)
+        if not lists and not given:
+            lists = [escape_name(path) for path in tree.files.others if is_called(path, stem)][:1]
+        notes += [f"{path} is not used: it says nothing of these pictures" for path in lists]
     for stem in kind.lists.values():
         notes += _lists_of_other_names(kind, tree, stem)
     name, title = kind.called(tree)
@@ -258,7 +290,7 @@ def _describe(
         paths=paths,
         partition=partition,
         identities=identities,
-        attributes=kind.attributes(tree, paths),
+        attributes=attributes,
         unsafe=[escape_name(member) for member in tree.files.unsafe],
         notes=notes,
     )
@@ -277,8 +309,12 @@ def _lists_of_other_names(kind: DataSource, tree: FileTree, stem: str) -> list[s
     alike = [path for path in files if PurePosixPath(path).name.lower().startswith(stem.lower())]
     beside = [folder / path for folder in folders for path in called_alike(folder, stem)]
     alike += [str(path) for path in beside if not is_called(path.name, stem) and not why_no_file(path)]
-    # What has the name and cannot be read; in the tree itself the walk has named it.
-    broken = [(path, why_no_file(path)) for path in beside if is_called(path.name, stem)]
+    # What has the name and cannot be read; what lies in the tree itself has been named.
+    broken = [
+        (path, why_no_file(path))
+        for path in beside
+        if is_called(path.name, stem) and not path.is_relative_to(tree.place.absolute())
+    ]
     sentences = [f"{escape_name(str(path))} is not read: {why}" for path, why in broken if why][:1]
     return sentences or [
         f"{escape_name(path)} is not read: to use it, {'unpack' if is_packed(path) else 'rename'} it, as {stem}.txt "

@@ -326,7 +326,9 @@ def test_settings_of_a_request_of_wrong_types_are_refused_in_one_line(field: str
         ({"jobs": "many"}, "jobs must be an integer or one of 'auto', not 'many'"),
         ({"settings": []}, "it is no object that holds an object 'settings'"),
         ({"settings": {}}, "it has no 'seeds'"),
-        ({"strange": 1}, "unexpected keyword argument 'strange'"),
+        ({"strange": 1}, "this version knows no field 'strange'"),
+        ({"name": "../../x"}, "--name '../../x': give letters"),
+        ({"name": "/tmp/x"}, "--name '/tmp/x': give letters"),
     ],
 )
 def test_what_is_wrong_in_a_request_is_named(workplace: Path, fields: dict[str, Any], says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_export_writes_the_masks_of_the_run_with_the_same_options(
         "mask": "freeform",
     }
     assert _bench(capsys, "verify", "out")[:2] == (0, "out: as written\n")
+    # What is no file and foreign is named; what a file manager hides there is nobody's.
+    Path("out/.thumbnails").mkdir()
+    Path("out/.thumbnails/x.png").write_bytes(b"x")
+    Path("out/gone.png").symlink_to("/nowhere")
+    Path("out/more").symlink_to("/nowhere/at/all")
+    os.mkfifo("out/pipe.png")
+    code, out, err = _bench(capsys, "verify", "out")
+    assert (code, out) == (1, "out: 3 problems\n")
+    assert err.splitlines() == [
+        "gone.png: not in the manifest (a broken link)",
+        "more: not in the manifest (a broken link)",
+        "pipe.png: not in the manifest (not a regular file)",
+    ]
+    for name in ("gone.png", "more", "pipe.png"):
+        Path("out", name).unlink()
     code, _, err = _bench(capsys, "export", "--data", pictures_dir, "--mask", "center", *options, "out")
     assert code == 2
     assert "there are files already; give a new folder" in err

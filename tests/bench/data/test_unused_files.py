@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -215,3 +216,75 @@ def test_zips_of_one_name_in_a_folder_and_beside_it_are_both_named(tmp_path: Pat
         (place / "faces.zip").write_bytes(b"PK damaged")
     damaged = [note for note in find_source(root).notes if "no readable zip" in note]
     assert [note.split()[0] for note in damaged] == ["faces.zip", "../faces.zip"]
+
+
+@pytest.mark.parametrize("stem", ["list_eval_partition", "identity_CelebA", "list_attr_celeba"])
+@pytest.mark.parametrize("content", ["", "\ufeff", "\n \n", "image_id,partition\n"])
+@pytest.mark.parametrize("place", ["with the images", "above", "beside a zip"])
+def test_an_empty_list_is_named_and_says_nothing(tmp_path: Path, stem: str, content: str, place: str) -> None:
+    """As a download that broke off leaves it."""
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    given = {"with the images": root, "above": folder, "beside a zip": root}[place]
+    if place == "beside a zip":
+        zipped(folder, root / "img_align_celeba.zip", "img_align_celeba/")
+        shutil.rmtree(folder)
+    (root / f"{stem}.txt").write_text(content, encoding="utf-8")
+    source = find_source(given)
+    assert not source.attributes
+    (note,) = [note for note in source.notes if "says nothing of these pictures" in note]
+    assert f"{stem}.txt is not used" in note
+    # Beside a whole list it is named still, and the whole one is read.
+    csv_lists(root)
+    source = find_source(given)
+    assert (source.partition, source.identities, set(source.attributes)) == (PART, WHO, {"Male", "Smiling"})
+    (note,) = source.notes
+    assert f"{stem}.txt is not used" in note
+
+
+@pytest.mark.parametrize("kind", ["broken link", "itself", "pipe", "Anno"])
+@pytest.mark.parametrize("hidden", [1, 3, 30])
+def test_a_list_that_cannot_be_read_is_named_whatever_is_hidden(
+    tmp_path: Path, kind: str, hidden: int
+) -> None:
+    """A Mac leaves a hidden file beside each picture on a disk of another system, and they come first by name."""
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    for i in range(hidden):
+        (root / f"._{i:06d}.jpg").write_bytes(b"fork")
+    broken = (
+        [root / "Anno"] if kind == "Anno" else [root / "identity_CelebA.txt", root / "list_attr_celeba.txt"]
+    )
+    for path in broken:
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(path.name if kind == "itself" else "/nowhere/at/all")
+    notes = find_source(root).notes
+    for path in broken:
+        assert [note for note in notes if note.startswith(f"left out: {path.name} (")], notes
+    assert [note for note in notes if "._000000.jpg (hidden)" in note]
+
+
+def test_what_cannot_be_read_is_named_before_what_is_hidden(tmp_path: Path) -> None:
+    root = images(tmp_path / "faces")
+    for i in range(9):
+        (root / f"._{i}.jpg").write_bytes(b"fork")
+    (root / "zz").symlink_to("/nowhere/photos")
+    (note,) = find_source(root).notes
+    assert note == "left out: zz (a broken link), ._0.jpg (hidden), ._1.jpg (hidden) and 7 more"
+
+
+def test_attributes_of_some_pictures_say_of_how_many_they_say_nothing(tmp_path: Path) -> None:
+    root = kaggle(tmp_path / "celeba")
+    lines = (root / "list_attr_celeba.csv").read_text().splitlines()
+    (root / "list_attr_celeba.csv").write_text("\n".join(lines[:11]))
+    (note,) = find_source(root).notes
+    assert note == f"the list of attributes says nothing of {len(IDS) - 10} of {len(IDS)} pictures"
+
+
+def test_of_two_pictures_of_one_name_the_note_says_which_is_used(tmp_path: Path) -> None:
+    root = some(tmp_path / "faces", ["a.jpg"])
+    shutil.copy(root / "a.jpg", root / os.fsdecode(b"caf\xe9.jpg"))
+    shutil.copy(root / "a.jpg", root / "caf%E9.jpg")
+    notes = find_source(root).notes
+    assert "left out: caf\\udce9.jpg, since caf%E9.jpg is called caf%E9.jpg already" in notes

@@ -296,7 +296,8 @@ def test_a_folder_names_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 0, result.output
     left_out, formats, of_masks = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
     assert left_out == (
-        "note: photos: left out: ._a.png (hidden), .thumbnails (hidden), gone.png (a broken link) and 1 more"
+        "note: photos: left out: gone.png (a broken link), sub/loop (a link to a folder that is read already), "
+        "._a.png (hidden) and 1 more"
     )
     assert formats.startswith("note: photos: not read, since they are none of JPEG, PNG, ")
     assert formats.endswith(": Gr%FC%DFe.doc, d.heic, e.avif and 2 more")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import DiskError, UsageError
 from bench.experiments import list_experiments
 from bench.ledger.kept_files import pack_bundle
 from bench.ledger.merging import merge_experiments
@@ -136,10 +136,23 @@ def test_a_command_that_fails_leaves_nothing(finished: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(unpublished, "publish_folder", fail)
-    with pytest.raises(OSError, match="No space left"):
-        merge_experiments([finished], "new")
-    assert _left() == []
+    # Also in the middle of copying, of which shutil would give a list of all files.
+    for place, name in ((unpublished, "publish_folder"), (shutil, "copy2")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            with pytest.raises(DiskError, match=r"^cannot write runs/new: No space left on device$"):
+                merge_experiments([finished], "new")
+        assert _left() == []
+
+
+def test_damaged_pictures_are_not_passed_on(finished: Path) -> None:
+    for file in (*finished.glob("cells/*/pictures.npz"), *finished.glob("pictures/*.npz")):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        assert "damaged" in error_of("merge", "a", "--name", "new")
+        assert _left() == []
+        file.write_bytes(whole)
+    assert bench("merge", "a", "--name", "new").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,12 @@ def test_nothing_to_score_is_a_usage_error(
         _score(tmp_path, images, masks)
     with pytest.raises(UsageError, match="no such folder"):
         _score(tmp_path / "nowhere", images, masks)
+    empty = tmp_path / "empty"
+    (empty / ".ipynb_checkpoints").mkdir(parents=True)
+    (empty / "results").symlink_to("/nowhere/at/all")
+    left_out = r"; 2 left out: results \(a broken link\), \.ipynb_checkpoints \(hidden\)"
+    with pytest.raises(UsageError, match=f"found 0 pictures; .*{left_out}"):
+        _score(empty, images, masks)
 
 
 def _invoke(*words: object) -> Result:
