@@ -24,10 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # again, which takes longer than what most of them do.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# nohup, and shells that start a job in the background, have SIGINT ignored, and every child inherits that. The
-# commands under test must get the disposition that a terminal gives them.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Shells that start a job in the background have SIGINT ignored, and nohup SIGHUP, and every child inherits that. The
+# commands under test must get the dispositions that a terminal gives them.
+for _signum, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, _usual)
 
 
 def pytest_collection_finish() -> None:
