@@ -24,6 +24,7 @@ def build_gallery(context: ReportContext) -> dict[str, Any]:
         "title": "More images" if panels else "Images",
         "panels": panels,
         "requested": context.embed_images,
+        "gone": any(path.endswith(".npz") for path in context.experiment.missing_files),
         "by": context.measured[0].title if context.measured else "",
     }
 

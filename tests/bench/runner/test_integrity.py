@@ -180,6 +180,8 @@ def test_images_that_are_gone_are_said_to_be(
         assert f"note: {name} is empty or gone; what it holds is left out" in capsys.readouterr().err
         page = Path("reports/kept/index.html").read_text(encoding="utf-8")
         assert f"<li><code>{name}</code></li>" in page
+        # Not that it was run without.
+        assert "This experiment holds no images" not in page
 
 
 @pytest.mark.parametrize("lost", ["pictures/center.npz", "cells/*/pictures.npz"])
