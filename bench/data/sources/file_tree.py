@@ -16,6 +16,7 @@ from masks.image_files import FoundFiles, escape_name, find_files
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20
+_MAX_EMPTY_BYTES = 2**16  # of a list without a row: a header, and blank lines
 _LIST_SUFFIXES = (".txt", ".csv")
 #: CelebA's own folders for its lists.
 LIST_FOLDERS = ("eval", "anno")
@@ -82,7 +83,7 @@ class FileTree:
             # Below the tree as the walk names it; the whole path of what lies elsewhere.
             escape_name(path if place == self.place else str(place / path))
             for place, path in self.list_places(stem, beside)
-            if not _read_list(place, path).rows
+            if _is_empty(place, path)
         ]
 
     def holds_list(self, stem: str) -> bool:
@@ -213,6 +214,14 @@ def _read_list(place: Path, path: str) -> NameList:
         reason = error.strerror or error
         raise DataError(f"{shown}: not readable ({reason}); get it again, or remove it") from error
     return parse_list(content, shown)
+
+
+def _is_empty(place: Path, path: str) -> bool:
+    """Return whether a list holds no line but a header; a whole one, which takes seconds to parse, is not read again."""
+    try:
+        return not parse_list(read_bytes(place, path, _MAX_EMPTY_BYTES), path).rows
+    except (OSError, DataError):  # larger, or no list: whoever reads it says what is wrong
+        return False
 
 
 def _check_same(listed: NameList, other: NameList, called: Sequence[str], images: Iterable[str]) -> None:
