@@ -217,7 +217,7 @@ def _read_list(place: Path, path: str) -> NameList:
 
 
 def _is_empty(place: Path, path: str) -> bool:
-    """Return whether a list holds no line but a header; a whole one, which takes seconds to parse, is not read again."""
+    """Return whether a list holds no line but a header; a whole one, which takes seconds to parse, is not read."""
     try:
         return not parse_list(read_bytes(place, path, _MAX_EMPTY_BYTES), path).rows
     except (OSError, DataError):  # larger, or no list: whoever reads it says what is wrong
