@@ -240,16 +240,35 @@ def find_files(root: Path) -> FoundFiles:
     """
     found, links = FoundFiles(), [("", root)]
     visited: set[tuple[int, int]] = set()
+    around = _folders_around(root)
     while links:
         # Links wait until every folder that lies here has been visited; then the first by name.
         links.sort(reverse=True)
         prefix, start = links.pop()
+        if prefix and _file_key(start) in around:
+            # Wine's z: leads to the whole machine, and nobody means it.
+            found.left_out.append(LeftOut(prefix.rstrip("/"), "a link to a folder around this one"))
+            continue
         _walk(prefix, start, found, links, visited)
     # The file system's order differs between machines, and order decides splits and pairings.
     found.images.sort()
     found.others.sort()
     found.left_out.sort(key=lambda x: x.path)
     return found
+
+
+def _folders_around(root: Path) -> frozenset[tuple[int, int] | None]:
+    """Return the keys of the folders that really hold ``root``, whatever links it is given by."""
+    return frozenset(_file_key(folder) for folder in real_path(root).parents) - {None}
+
+
+def _file_key(path: Path) -> tuple[int, int] | None:
+    """Return device and inode, which identify a file or folder under any name; ``None`` where it cannot be asked."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _walk(
@@ -377,6 +396,10 @@ def _follow_links(leads_to: Mapping[str, str], files: Mapping[str, str], found: 
     read = {folder for folder in inside if not _first_hidden(PurePosixPath(folder))}
     # As it is called here, and which link it is: in a folder that is read by a link the two differ.
     waiting = sorted((name, name) for name in leads_to if not _first_hidden(PurePosixPath(name)))
+    for name in leads_to:
+        # A hidden link to a folder is named as the hidden folder would be; those to images have been.
+        if _first_hidden(PurePosixPath(name)) == name and _resolve_in_zip(name, leads_to, inside) in inside:
+            found.left_out.append(LeftOut(name, HIDDEN))
     while waiting:
         shown, link = heapq.heappop(waiting)
         target = _resolve_in_zip(link, leads_to, inside)

@@ -58,6 +58,10 @@ def list_jobs(
     for given, what in ((photo, "image"), (mask, "mask")):
         if not given.exists():
             raise DataError(f"{given}: no such {what}")
+        if not (given.is_file() or given.is_dir()):
+            raise DataError(
+                f"{given}: neither a file nor a folder, but a pipe or a device; give an image or a folder of images"
+            )
     if photo.is_file():
         if mask.is_dir():
             raise UsageError(f"--mask {mask}: a folder; one image needs one mask file")

@@ -54,9 +54,9 @@ class CelebA(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_align_celeba``, or those that CelebA's own lists name."""
-        for wanted in _FOLDERS:
-            if inside := _images_below(tree, wanted):
-                return _by_id(inside)
+        # The whole one of two copies: outputs of a program may lie in a folder of either name. max() keeps the first.
+        if inside := max((_by_id(_images_below(tree, wanted)) for wanted in _FOLDERS), key=len):
+            return inside
         # CelebA before its alignment has the same names and lists, and is another data set.
         images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
         if not images or _lies_in(tree, _IN_THE_WILD, tree.names_above):
@@ -206,16 +206,16 @@ def _check_attributes(listed: NameList) -> None:
 def _by_id(paths: list[str]) -> dict[str, str]:
     """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy.
 
-    Of several files with one name, a JPEG is taken, and the one in the folder with the most of them: a few samples, or
-    a program's outputs, may lie beside the whole data set.
+    Of several files with one name, the one in the folder with the most of them is taken, since a few samples, or a
+    program's outputs, may lie beside the whole data set; of two as large a JPEG, then what lies less deep.
     """
     in_folder = Counter(PurePosixPath(path).parent for path in paths)
     found: dict[str, str] = {}
 
-    def rank(path: str) -> tuple[bool, int, str]:
+    def rank(path: str) -> tuple[int, bool, int, str]:
         # The name last, so that every machine takes the same file.
         name = PurePosixPath(path)
-        return name.suffix.lower() != ".jpg", -in_folder[name.parent], path
+        return -in_folder[name.parent], name.suffix.lower() != ".jpg", len(name.parts), path
 
     for path in sorted(paths, key=rank):
         name = PurePosixPath(path)

@@ -164,7 +164,10 @@ def _lists_in(folder: Path, stem: str) -> list[str]:
 
 
 def called_alike(folder: Path, stem: str) -> list[str]:
-    """List what begins with the name of a list in a folder, then in CelebA's own folders for lists, files or not."""
+    """List what is called like a list in a folder, then in CelebA's own folders for lists, files or not.
+
+    Windows unpacks a list that is zipped alone to a folder of its name, which is looked into too.
+    """
 
     def names_in(place: Path, usual: Sequence[str]) -> list[str]:
         try:
@@ -174,13 +177,37 @@ def called_alike(folder: Path, stem: str) -> list[str]:
             return list(usual)
 
     lists = [stem + suffix for suffix in _LIST_SUFFIXES]
-    inner = [name for name in names_in(folder, ("Eval", "Anno")) if name.lower() in LIST_FOLDERS]
+    inner = [
+        name
+        for name in names_in(folder, ("Eval", "Anno"))
+        if name.lower() in LIST_FOLDERS or (is_called(name, stem) and _is_folder(folder / name))
+    ]
     return [
         f"{prefix}{name}"
         for prefix in ("", *(f"{name}/" for name in inner))
         for name in names_in(folder / prefix, lists)
-        if name.lower().startswith(stem.lower())
+        if is_called_alike(name, stem)
     ]
+
+
+def is_called_alike(path: str, stem: str) -> bool:
+    """Return whether a file's name holds that of a list of that stem, whatever its signs, spaces and suffix are.
+
+    >>> [is_called_alike(n, "list_eval_partition") for n in ("a/Copy of list-eval-partition (1).csv", "list_eval.txt")]
+    [True, False]
+    """
+    return _letters(stem) in _letters(PurePosixPath(path).name)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _is_file(path: Path) -> bool:
@@ -258,13 +285,18 @@ def find_contradiction(
         same = values.get(name, values.get(plain_name(name)))
         said = [row[column] for column in theirs]
         known = [same[column] for column in ours] if same else said
-        if known != said:
+        # Some copies of a table of attributes have 0 for -1.
+        if known != said and (called or list(map(_no_as_zero, known)) != list(map(_no_as_zero, said))):
             where = f"{other.place}:{other.line_numbers[name]}"
             return f"{where}: says {' '.join(said)} of {name}, and {listed.place} says {' '.join(known)}"
     # A list of other images is nobody's here.
     if values or _bare_names(other.rows).isdisjoint(_bare_names(images)):
         return ""
     return f"{other.place} and {listed.place} have no name in common"
+
+
+def _no_as_zero(value: str) -> str:
+    return "0" if value == "-1" else value
 
 
 def _bare_names(names: Iterable[str]) -> set[str]:

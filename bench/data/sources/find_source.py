@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,7 @@ from bench.data.sources.file_tree import (
     called_alike,
     find_contradiction,
     is_called,
+    is_called_alike,
     lists_beside,
     open_tree,
     why_no_file,
@@ -30,6 +32,25 @@ from masks.image_files import (
     is_document,
     one_line,
     resolve_path,
+)
+
+#: Tables that are no text, in lower case.
+_OTHER_TABLES = frozenset(
+    {
+        ".xlsx",
+        ".xls",
+        ".xlsm",
+        ".ods",
+        ".numbers",
+        ".parquet",
+        ".feather",
+        ".pkl",
+        ".pickle",
+        ".npy",
+        ".npz",
+        ".mat",
+    }
+    | {".json", ".jsonl", ".xml", ".html", ".pdf", ".docx", ".doc", ".rtf", ".db", ".sqlite", ".h5", ".hdf5"}
 )
 
 
@@ -101,19 +122,23 @@ def _unread(tree: FileTree, told: Collection[str] = ()) -> list[str]:
 
 def _lists_in(kind: DataSource, tree: FileTree) -> list[str]:
     """Return the lists of a place and what is called like one, packed ones too."""
-    stems = tuple(stem.lower() for stem in kind.lists.values())
-    return [path for path in tree.files.others if PurePosixPath(path).name.lower().startswith(stems)]
+    stems = kind.lists.values()
+    return [path for path in tree.files.others if any(is_called_alike(path, stem) for stem in stems)]
 
 
 def _lists_out_of_reach(kind: DataSource, tree: FileTree) -> dict[str, str]:
     """Return what is called like a list, or like a folder of lists, and cannot be read, with the reason."""
     if not kind.lists:
         return {}
-    stems = (*(stem.lower() for stem in kind.lists.values()), *LIST_FOLDERS)
+
+    def is_meant(path: str) -> bool:
+        folder = PurePosixPath(path).name.lower().startswith(LIST_FOLDERS)
+        return folder or any(is_called_alike(path, stem) for stem in kind.lists.values())
+
     return {
         left_out.path: left_out.reason
         for left_out in tree.files.left_out
-        if left_out.reason != HIDDEN and PurePosixPath(left_out.path).name.lower().startswith(stems)
+        if left_out.reason != HIDDEN and is_meant(left_out.path)
     }
 
 
@@ -151,15 +176,21 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     sentences = []
     # Of packed lists another sentence tells.
     zips = {path: tree.place / path for path in find_zips(tree) if path not in _lists_in(kind, tree)}
-    for path, place in {**zips, **_zip_of_its_name(tree)}.items():
+    around = _zips_around(kind, tree)
+    for path, place in {**zips, **around}.items():
         shown = escape_name(path)
+        # Above the folder lies what is no business of these images, unless it bears the folder's name.
+        own = path not in around or place.stem == tree.place.absolute().name
         try:
             packed = open_tree(place, tree)
         except DataError:
-            sentences.append(f"{shown} is not used: it is no readable zip")
+            if own:
+                sentences.append(f"{shown} is not used: it is no readable zip")
             continue
         try:
             same = kind.select(packed)
+            if not (same or own):
+                continue
             # Whatever else it holds is seen and not used, too.
             held = same or dict.fromkeys(packed.files.images, "")
             for what, stem in kind.lists.items():
@@ -182,11 +213,22 @@ def _unused_zips(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> 
     return sentences
 
 
-def _zip_of_its_name(tree: FileTree) -> dict[str, Path]:
-    """Return the zip from which a folder seems to be unpacked, since it lies beside it and is called alike."""
+def _zips_around(kind: DataSource, tree: FileTree) -> dict[str, Path]:
+    """Return the zips from which a folder may be unpacked: the one beside it that is called alike, and those by lists.
+
+    Where the user named the inner folder of a download, the download lies above it (Kaggle's ``archive.zip``).
+    """
     place = tree.place.absolute()
-    archive = place.parent / f"{place.name}.zip"
-    return {f"../{archive.name}": archive} if place.is_dir() and archive.is_file() else {}
+    if not place.is_dir():
+        return {}
+    found = {f"../{place.name}.zip": place.parent / f"{place.name}.zip"}
+    for folder in kind.list_folders(tree):
+        # A folder that may be entered and not listed has no names to offer.
+        with contextlib.suppress(OSError):
+            for path in sorted(folder.iterdir()):
+                if path.suffix.lower() == ".zip":
+                    found.setdefault(os.path.relpath(path, place), path)
+    return {shown: path for shown, path in found.items() if not why_no_file(path) and path.is_file()}
 
 
 def _is_list_of(kind: DataSource, path: str) -> bool:
@@ -299,14 +341,15 @@ def _describe(
 def _lists_of_other_names(kind: DataSource, tree: FileTree, stem: str) -> list[str]:
     """Return a sentence about what looks like a list and is not read, where that list is not there.
 
-    Browsers and programs that download call it ``list (1).txt``, ``list.txt.txt`` or ``list.csv.zip``.
+    Browsers and programs that download call it ``list (1).txt``, ``Copy of list.csv``, ``list.txt.txt`` or
+    ``list.csv.zip``, and spreadsheets save it as ``list.xlsx``.
     """
     folders = kind.list_folders(tree)
     # The list itself is there: what lies beside it is a copy.
     if tree.list_places(stem, folders):
         return []
     files = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
-    alike = [path for path in files if PurePosixPath(path).name.lower().startswith(stem.lower())]
+    alike = [path for path in files if is_called_alike(path, stem)]
     beside = [folder / path for folder in folders for path in called_alike(folder, stem)]
     alike += [str(path) for path in beside if not is_called(path.name, stem) and not why_no_file(path)]
     # What has the name and cannot be read; what lies in the tree itself has been named.
@@ -317,7 +360,14 @@ def _lists_of_other_names(kind: DataSource, tree: FileTree, stem: str) -> list[s
     ]
     sentences = [f"{escape_name(str(path))} is not read: {why}" for path, why in broken if why][:1]
     return sentences or [
-        f"{escape_name(path)} is not read: to use it, {'unpack' if is_packed(path) else 'rename'} it, as {stem}.txt "
-        "or .csv"
+        f"{escape_name(path)} is not read: to use it, {_way_to_list(path)} it, as {stem}.txt or .csv"
         for path in alike[:1]
     ]
+
+
+def _way_to_list(path: str) -> str:
+    """Return what makes a list of a file that is called like one."""
+    if is_packed(path):
+        return "unpack"
+    # Renaming a workbook would make a list that is not readable.
+    return "save" if PurePosixPath(path).suffix.lower() in _OTHER_TABLES else "rename"

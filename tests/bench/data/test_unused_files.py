@@ -288,3 +288,126 @@ def test_of_two_pictures_of_one_name_the_note_says_which_is_used(tmp_path: Path)
     shutil.copy(root / "a.jpg", root / "caf%E9.jpg")
     notes = find_source(root).notes
     assert "left out: caf\\udce9.jpg, since caf%E9.jpg is called caf%E9.jpg already" in notes
+
+
+@pytest.mark.parametrize("above", ["archive.zip", "img_align_celeba.zip"])
+@pytest.mark.parametrize("folder", ["img_align_celeba", "img_align_celeba/img_align_celeba"])
+def test_a_download_above_the_inner_folder_is_named_where_it_holds_more(
+    tmp_path: Path, above: str, folder: str
+) -> None:
+    """Kaggle's download, unpacked in part, of which the user names the folder that holds the pictures."""
+    whole = kaggle(tmp_path / "whole")
+    archive = tmp_path / "celeba" / above
+    archive.parent.mkdir()
+    zipped(whole, archive)
+    # Of other data, as anybody's folder of downloads holds.
+    zipped(some(tmp_path / "other", ["x.jpg", "y.jpg"]), archive.parent / "other.zip")
+    (archive.parent / "broken.zip").write_bytes(b"PK")
+    place = archive.parent / folder
+    place.mkdir(parents=True)
+    for name in IDS[:3]:
+        shutil.copy(next(whole.rglob(name)), place)
+    found = find_source(place)
+    assert found.ids == IDS[:3]
+    (note,) = [note for note in found.notes if ".zip" in note]
+    assert (
+        f"../{above} is not used, and holds {len(IDS) - 3} pictures that the folder beside it lacks" in note
+    )
+    # Whole, it is no news.
+    for name in IDS:
+        shutil.copy(next(whole.rglob(name)), place)
+    assert not [note for note in find_source(place).notes if "lacks" in note]
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("Copy of list_eval_partition.csv", "rename"),
+        ("list-eval-partition.txt", "rename"),
+        ("my list_eval_partition (1).txt", "rename"),
+        ("LIST EVAL PARTITION.CSV", "rename"),
+        ("list_eval_partition.xlsx", "save"),
+        ("list_eval_partition.parquet", "save"),
+        ("list_eval_partition.txt.gz", "unpack"),
+    ],
+)
+@pytest.mark.parametrize("named", ["celeba", "celeba/img_align_celeba"])
+def test_a_list_under_another_name_is_named_with_what_makes_it_one(
+    tmp_path: Path, name: str, way: str, named: str
+) -> None:
+    images(tmp_path / "celeba" / "img_align_celeba")
+    (tmp_path / "celeba" / name).write_text("".join(f"{k} {v}\n" for k, v in PART.items()))
+    notes = find_source(tmp_path / named).notes
+    (note,) = [note for note in notes if name in note]
+    assert f"is not read: to use it, {way} it, as list_eval_partition.txt or .csv" in note
+
+
+@pytest.mark.parametrize("named", ["celeba", "celeba/img_align_celeba"])
+def test_a_list_that_windows_unpacked_into_a_folder_of_its_name_is_read(tmp_path: Path, named: str) -> None:
+    images(tmp_path / "celeba" / "img_align_celeba")
+    for stem, values in (("list_eval_partition", PART), ("identity_CelebA", WHO)):
+        inner = tmp_path / "celeba" / f"{stem}.csv"
+        inner.mkdir()
+        (inner / f"{stem}.csv").write_text("image_id,x\n" + "".join(f"{k},{v}\n" for k, v in values.items()))
+    found = find_source(tmp_path / named)
+    assert (found.partition, found.identities) == (PART, WHO)
+
+
+@pytest.mark.parametrize(
+    "outputs", ["a_results/img_align_celeba", "img_align_celeba_png", "img_align_celeba/0"]
+)
+@pytest.mark.parametrize("few", [3, None])
+def test_outputs_of_the_same_names_are_not_taken_for_the_data(
+    tmp_path: Path, outputs: str, few: int | None
+) -> None:
+    """Whatever their folder's name sorts before, and whether there are as many or fewer."""
+    data = tmp_path / "celeba" / "img_align_celeba"
+    images(data)
+    other = tmp_path / "celeba" / outputs
+    other.mkdir(parents=True)
+    for name in IDS[:few]:
+        shutil.copy(data / name, other / (f"{name[:-4]}.png" if "png" in outputs else name))
+    found = find_source(tmp_path / "celeba")
+    assert set(found.paths.values()) == {f"img_align_celeba/{name}" for name in IDS}
+    assert any(f"{few or len(IDS)} pictures are not used: {outputs}/" in note for note in found.notes)
+
+
+def test_a_few_jpegs_replace_no_whole_folder_of_png(tmp_path: Path) -> None:
+    jpegs = images(tmp_path / "celeba" / "outputs" / "img_align_celeba")
+    png = tmp_path / "celeba" / "img_align_celeba_png"
+    png.mkdir()
+    for name in IDS:
+        shutil.copy(jpegs / name, png / f"{name[:-4]}.png")
+    for name in IDS[3:]:
+        (jpegs / name).unlink()
+    found = find_source(tmp_path / "celeba")
+    assert found.ids == IDS
+    assert {path.split("/")[0] for path in found.paths.values()} == {"img_align_celeba_png"}
+
+
+@pytest.mark.parametrize("says", ["-1", "0"])
+def test_attributes_with_zero_for_minus_one_do_not_contradict(tmp_path: Path, says: str) -> None:
+    root = images(tmp_path / "celeba")
+    for name, no in (("list_attr_celeba.txt", "-1"), ("list_attr_celeba.csv", says)):
+        lines = [f"{k} {1 if i % 2 else no}" for i, k in enumerate(IDS)]
+        (root / name).write_text("image_id Smiling\n" + "\n".join(lines) + "\n")
+    text_lists(root)
+    assert find_source(root).attributes["Smiling"] == {k: bool(i % 2) for i, k in enumerate(IDS)}
+
+
+@pytest.mark.parametrize("through", ["", "elsewhere/"])
+@pytest.mark.parametrize("leads", ["..", "../..", "/"])
+def test_a_link_to_a_folder_around_the_pictures_is_left_out(tmp_path: Path, through: str, leads: str) -> None:
+    """Wine's ``z:`` leads to the whole machine; what lies beside the pictures is not among them."""
+    root = some(tmp_path / "a" / "pictures", ["1.jpg", "2.jpg"])
+    some(tmp_path / "a" / "beside", ["3.jpg"])
+    place = root
+    if through:
+        place = tmp_path / "elsewhere"
+        place.mkdir()
+        (root / "elsewhere").symlink_to(place)
+    (place / "z:").symlink_to("/" if leads == "/" else (root / leads).resolve())
+    found = find_source(root)
+    assert found.ids == ["1.jpg", "2.jpg"]
+    (note,) = found.notes
+    assert f"{through}z: (a link to a folder around this one)" in note

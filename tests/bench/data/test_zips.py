@@ -370,3 +370,14 @@ def test_any_tree_of_folders_and_links_is_the_same_in_a_zip(tmp_path: Path, numb
     folder, packed = find_files(root), zip_files(linked_zip(root, tmp_path / "root.zip"))
     assert (packed.images, packed.others) == (folder.images, folder.others)
     assert {x.path for x in packed.left_out} == {x.path for x in folder.left_out}
+
+
+@pytest.mark.parametrize("link", [".hidden", "@eaDir", "sub/.deeper"])
+def test_a_hidden_link_to_a_folder_is_named_in_a_zip_as_in_a_folder(tmp_path: Path, link: str) -> None:
+    root = images(tmp_path / "root")
+    shutil.copytree(root, root / "sub")
+    (root / link).symlink_to("sub" if "/" not in link else ".")
+    (root / ".note").symlink_to(IDS[0])
+    notes = [find_source(place).notes for place in (root, linked_zip(root, tmp_path / "root.zip"))]
+    assert [f"{link} (hidden)" in " ".join(n) for n in notes] == [True, True]
+    assert [".note" in " ".join(n) for n in notes] == [False, False]
