@@ -158,20 +158,25 @@ def is_document(name: str) -> bool:
 
 
 def escape_name(name: str) -> str:
-    """Return a file name that UTF-8 can hold: names in another encoding are percent-encoded, others are unchanged.
+    """Return a file name that a line of UTF-8 can show: other encodings and control characters are percent-encoded.
 
-    >>> escape_name("caf\\udce9 100%.png"), escape_name("café 100%.png")
-    ('caf%E9 100%25.png', 'café 100%.png')
+    Of names in another encoding the bytes are, of line ends, terminal sequences and marks that turn the direction of
+    writing those of UTF-8, and ``%`` with them; every other name is unchanged. So ids stay apart in every table, page
+    and terminal, and :func:`resolve_path` finds the file.
+
+    >>> escape_name("caf\\udce9 100%.png"), escape_name("a\\nb\\u202e.png"), escape_name("café 100%.png")
+    ('caf%E9 100%25.png', 'a%0Ab%E2%80%AE.png', 'café 100%.png')
     """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        # Surrogates stand for bytes that are not UTF-8 (PEP 383); lone ones of another origin are kept apart as \uXXXX.
-        raw = name.replace("%", "%25")
-        return "".join(
-            f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in raw
-        ).encode("utf-8", "backslashreplace").decode("utf-8")  # fmt: skip
-    return name
+    if not _CONTROLS.search(name):
+        return name
+    return _CONTROLS.sub(lambda found: _percent(found[0]), name.replace("%", "%25"))
+
+
+def _percent(character: str) -> str:
+    # Surrogates stand for bytes that are not UTF-8 (PEP 383); lone ones of another origin are kept apart as \uXXXX.
+    if "\ud800" <= character <= "\udfff" and not "\udc80" <= character <= "\udcff":
+        return character.encode("utf-8", "backslashreplace").decode("ascii")
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def path_of_id(image_id: str) -> PurePosixPath:
@@ -205,7 +210,7 @@ def resolve_path(name: str) -> Path:
     # that a broken link counts as a name.
     if "%" in name and not os.path.lexists(path):
         raw = os.fsdecode(unquote_to_bytes(name))
-        # Other percent signs are a name's own: nothing but bytes that are not UTF-8 is written so.
+        # Other percent signs are a name's own: nothing but what a line cannot show is written so.
         if escape_name(raw) != raw and os.path.lexists(_without_tilde(Path(raw))):
             return _without_tilde(Path(raw))
     return path

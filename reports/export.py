@@ -16,6 +16,7 @@ from reports.claims.claim_verdicts import evaluate_claims
 from reports.context import table_place
 from reports.results.experiment import Experiment
 from reports.results.metric_info import MetricInfo
+from reports.results.recorded_files import ATTRIBUTES
 from reports.results.schema import metric_columns
 from reports.statistics.attributes import summarize_by_attribute
 from reports.statistics.paired_differences import paired_differences
@@ -270,6 +271,11 @@ def attribute_summary(experiment: Experiment, names: Sequence[str]) -> pd.DataFr
         ValueError: none are known of these images, or not that one.
     """
     attributes = experiment.attributes
+    if attributes.empty and ATTRIBUTES in experiment.missing_files:
+        raise ValueError(
+            f"{experiment.name}: {ATTRIBUTES}, in which the attributes of its images are kept, is empty or gone; give "
+            "the command that made the experiment again, which writes it and computes nothing"
+        )
     if attributes.empty:
         raise ValueError(
             f"{experiment.name}: no attributes of its images are known (CelebA has them in list_attr_celeba.txt; "

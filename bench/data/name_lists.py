@@ -214,7 +214,9 @@ def _cells(line: str, place: str) -> list[str]:
             break
     else:
         cells = line.split()
-    return cells if line.isascii() else list(map(escape_name, cells))
+    joined = "".join(cells)
+    # As nearly all are: tables of attributes have millions of cells.
+    return cells if joined.isascii() and joined.isprintable() else list(map(escape_name, cells))
 
 
 def _bare(name: str) -> str:

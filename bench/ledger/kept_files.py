@@ -159,7 +159,7 @@ def _read_unpacked(unpacked: Sequence[Path], paths: Sequence[Path]) -> KeptFiles
     if len(manifests) != 1:
         raise UsageError(
             f"{len(manifests)} manifests in {', '.join(map(str, paths))}: give the files of one experiment, "
-            "a bundle or manifest.json with its rows and curves"
+            "a bundle or manifest.json with its rows and curves (Parquet or CSV)"
         )
     try:
         manifest = read_manifest(manifests[0])

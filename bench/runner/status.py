@@ -142,7 +142,7 @@ def _status_of(entry: Mapping[str, Any], folder: Path, unmarked: bool) -> tuple[
     if entry["status"] == "done":
         place = folder / entry["folder"]
         # 'bench import' writes rows alone, also beside which others are merged, scored or run: nothing is missed.
-        imported = unmarked or (place / IMPORTED_CELL).is_file()
+        imported = unmarked or _is_marked(place)
         bare = imported and not (place / "cell.json").exists()
         # Sizes and not contents: a status must be quick, and a run checks everything.
         for name in ("results.parquet",) if bare else ("results.parquet", "cell.json"):
@@ -153,6 +153,14 @@ def _status_of(entry: Mapping[str, Any], folder: Path, unmarked: bool) -> tuple[
         if not bare and _is_ahead(folder, entry):
             return "damaged", f"{entry['folder']}: interrupted while metrics were measured again; {_AGAIN}"
     return entry["status"], entry.get("reason")
+
+
+def _is_marked(cell: Path) -> bool:
+    """Return whether a cell has the mark of an import: an empty or damaged file of its name vouches for nothing."""
+    try:
+        return bool(read_checked_json(cell / IMPORTED_CELL))
+    except (OSError, ValueError):
+        return False
 
 
 def _is_imported(training: Path) -> bool:

@@ -33,7 +33,6 @@ from masks.image_files import (
     escape_name,
     find_files,
     is_document,
-    one_line,
     path_of_id,
 )
 from reports.results.schema import EXTERNAL
@@ -41,6 +40,8 @@ from reports.results.schema import EXTERNAL
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and
 #: crop (JPEG at quality 75 changes faces by about 2).
 _ALIEN_LEVELS = 8.0
+#: Characters of a label, which stands in every table; names of experiments end there too.
+_LONGEST_LABEL = 100
 #: Letters and marks that draw nothing alone, though their Unicode categories are those of visible ones: fillers, the
 #: empty Braille cell, and selectors of variants.
 _BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0") | {
@@ -161,16 +162,18 @@ def method_label(label: str | None, own_name: str) -> str:
         own_name: of the folder or function.
 
     Raises:
-        UsageError: a label that is not one line of UTF-8 without control characters.
+        UsageError: a label that is not one line of UTF-8 without control characters, or too long.
 
     Examples:
         >>> method_label(None, "caf\\udce9\\n"), method_label("My method", "out")
-        ('caf%E9\\\\n', 'My method')
+        ('caf%E9%0A', 'My method')
     """
-    plain = one_line(escape_name(label or own_name))
+    plain = escape_name(label or own_name)
     # A name of a folder may be what it is; one that somebody chooses is refused before anything is computed.
     if label and label != plain:
         raise UsageError(f"--label {plain}: give one line of UTF-8 without control characters")
+    if label and len(label) > _LONGEST_LABEL:
+        raise UsageError(f"--label {label[:20]}...: {len(label):,} characters; give up to {_LONGEST_LABEL}")
     # Spaces, and characters of no width or no ink.
     if label and all(unicodedata.category(c)[0] in "ZC" or c in _BLANKS for c in label):
         raise UsageError(f"--label {label!r}: nothing of it can be seen; give a name")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reports.results.manifest import IMPORTED_CELL, PICTURES
+from reports.results.manifest import PICTURES
 
 #: Published attributes of the images.
 ATTRIBUTES = "attributes.parquet"
@@ -63,8 +63,8 @@ def _recorded_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]
     for cell in manifest["cells"]:
         if cell["status"] == "done":
             place = folder / cell["folder"]
-            imported = (place / IMPORTED_CELL).is_file() or not (place / "cell.json").is_file()
-            (foreign if imported else made).append(cell)
+            # A cell that was made here says so, whatever lies beside it.
+            (made if (place / "cell.json").is_file() else foreign).append(cell)
     # Beside imported cells, as after 'bench score', the record may still be that of the other folder.
     if ATTRIBUTES_SHA256 in manifest["data"] and made and not foreign:
         yield folder / ATTRIBUTES

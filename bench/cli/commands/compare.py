@@ -51,7 +51,7 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
         raise UsageError(str(error)) from error
     for other, comparison in zip(others, compared, strict=True):
         _print(first, other, comparison)
-    folder = REPORTS / "compare" / mask_file_name("+".join(e.name for e in experiments))
+    folder = REPORTS / "compare" / mask_file_name("+".join(e.folder.name for e in experiments))
     page = render_comparison(experiments, compared, folder)
     render_index(list_experiments(RUNS), REPORTS)
     echo_line(f"page: {page}")

@@ -26,6 +26,7 @@ def import_command(files: tuple[Path, ...], name: str | None) -> None:
     """
     from bench.ledger.importing import import_experiment
     from reports.results.experiment import load_experiment
+    from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256
 
     folder = import_experiment(files, name=name)
     experiment = load_experiment(folder)
@@ -35,4 +36,6 @@ def import_command(files: tuple[Path, ...], name: str | None) -> None:
         echo_line(f"curves: {trainings} trainings")
     else:
         echo_line("no curves: claims about the stability of training cannot be judged")
+    if ATTRIBUTES_SHA256 in experiment.manifest["data"] and experiment.attributes.empty:
+        echo_line(f"no {ATTRIBUTES}, which the manifest records: tables by attribute cannot be made")
     echo_line(f"next: bench claims {experiment.name}; bench report {experiment.name}")

@@ -44,7 +44,7 @@ def report_command(
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment, list_experiments
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
-    from masks.image_files import real_path
+    from masks.image_files import one_line, real_path
     from reports.blind_page import BlindPageError, render_blind_page
     from reports.index_page import render_index
     from reports.pdf import ChromiumError, print_pdf
@@ -53,6 +53,8 @@ def report_command(
     from reports.results.recorded_files import missing_files
 
     folder = find_experiment(experiment)
+    if title and one_line(title) != title:
+        raise UsageError(f"--title {one_line(title)}: give one line of UTF-8 without control characters")
     # As in the last run: whoever chose to keep pictures out of the page must not get them in by rendering it
     # again.
     if pictures is None:

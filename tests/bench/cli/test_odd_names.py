@@ -17,8 +17,9 @@ from PIL import Image
 from bench import cli
 from bench.cli import main
 from bench.progress import ConsoleCallbacks
-from masks.image_files import one_line
+from masks.image_files import escape_name, one_line, resolve_path
 from models.template import template_source
+from reports.results.experiment import load_experiment
 from tests.places import shown_on_a_terminal
 from tests.reports.synthetic import make_experiment
 
@@ -42,7 +43,7 @@ def test_an_error_is_one_line_whatever_it_names(
 ) -> None:
     code, out, err = bench("data", "info", "--data", f"nowhere {name}", capsys=capsys)
     assert (code, out) == (2, "")
-    assert err == f"error: --data nowhere {one_line(name)}: no such file or folder\n"
+    assert err == f"error: --data nowhere {escape_name(name)}: no such file or folder\n"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +61,7 @@ def test_what_is_known_of_data_is_one_line_each(
     assert code == 0, err
     assert_plain(out + err)
     for shown in (f"Folder data {name}", f"left out {name}.png (a broken link)", f"bad {name}.png: "):
-        assert out.count(one_line(shown)) == 1
+        assert out.count(escape_name(shown)) == 1
     assert len([line for line in out.splitlines() if line.startswith("error")]) == 0
 
 
@@ -95,7 +96,7 @@ def test_the_table_of_a_run_shows_brackets_as_they_are(
     code, out, err = bench(*words, capsys=capsys)
     assert code == 0, err
     assert_plain(out + err)
-    assert f"mask: {one_line(mask)}"[:40] in out
+    assert f"mask: {escape_name(mask)}"[:40] in out
     assert not [line for line in (out + err).splitlines() if line.startswith("error")]
     code, out, err = bench("status", "odd", capsys=capsys)
     assert code == 0, err
@@ -167,6 +168,65 @@ def test_commands_show_an_experiment_of_any_name_on_lines_of_their_own(
         assert "(unexpected: " not in err
         assert_plain_but_for_styles(out + err)
         assert not is_named or shown in (out + err).replace("\n", ""), (words, out, err)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if one_line(name) != name])
+def test_a_title_that_a_page_cannot_show_is_refused(
+    workplace: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    make_experiment(Path("runs"), models=("mean",), images=2, pictures=0)
+    code, out, err = bench("report", "synthetic", "--title", name, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert err == f"error: --title {one_line(name)}: give one line of UTF-8 without control characters\n"
+    assert not Path("reports").exists()
+
+
+#: Of pictures: control characters, marks of direction, bytes that are not UTF-8, and what looks like an escape.
+ODD_PICTURES = (
+    *("\tx", "\rx", "a\rb", "a\x1cb", "a\nb", "red\x1b[31m", "\u202egnp", "a\u2028b", "\x9b31m"),
+    *("a%0Ab", "caf\udce9"),
+)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such names")
+def test_ids_of_odd_names_are_told_apart_wherever_they_are_shown(
+    workplace: Path, pictures_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the data to every table and the page, and back to the picture that is scored."""
+    data = workplace / "data"
+    data.mkdir()
+    picture = Image.open(next(pictures_dir.iterdir())).convert("RGB").resize((32, 32))
+    names = [f"{name}{k}.png" for name in ODD_PICTURES for k in range(9)]
+    for i, name in enumerate(names):
+        picture.putpixel((0, 0), (i, i, i))  # no two are duplicates
+        picture.save(data / name)
+    # "a\nb" and "a%0Ab" have one id: the first is used, and the second named.
+    ids = set(map(escape_name, names))
+    assert len(ids) == len(names) - 9
+    run = ["run", "--models", "mean", "--mask", "center", "--data", "data", "--size", "32"]
+    run += ["--preset", "smoke", "--test-images", "all", "--split", "paper", "--name", "odd", "--quiet"]
+    code, _, err = bench(*run, capsys=capsys)
+    assert code == 0, err
+    tested = set(load_experiment(Path("runs/odd")).rows["image_id"])
+    assert len(tested) > 5
+    assert tested <= ids
+    for form in ("csv", "markdown", "latex", "json"):
+        code, out, err = bench("export", "odd", "--table", "rows", "--format", form, capsys=capsys)
+        assert code == 0, err
+        assert_plain(out)
+    assert_plain(Path("reports/odd/index.html").read_text(encoding="utf-8"))
+    # Under the names that pictures have on disk, and those of an export.
+    Path("exported").mkdir()
+    for image_id in tested:
+        shutil.copy(resolve_path(f"data/{image_id}"), f"exported/{image_id}")
+    for folder in ("data", "exported"):
+        score = ["score", folder, "--mask", "center", "--into", "odd", "--label", folder]
+        code, _, err = bench(*score, capsys=capsys)
+        assert code == 0, err
+        rows = load_experiment(Path("runs/odd")).rows
+        scored = rows[rows["label"] == f"{folder} (scored from a folder)"]
+        assert set(scored["image_id"]) == tested
+        assert scored["identical"].all()
 
 
 @pytest.fixture

@@ -107,6 +107,9 @@ def test_a_list_that_is_put_there_later_is_used_without_computing(
     code, out, _ = bench(capsys, "status", "faces")
     assert code == 1
     assert f"{ATTRIBUTES} is empty or gone" in out
+    code, _, err = bench(capsys, "export", "faces", "--by-attribute", "all")
+    assert code == 2
+    assert f"{ATTRIBUTES}, in which the attributes of its images are kept, is empty or gone" in err
     code, _, err = bench(capsys, "report", "faces")
     assert code == 0
     assert f"note: {ATTRIBUTES} is empty or gone" in err

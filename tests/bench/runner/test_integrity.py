@@ -40,7 +40,7 @@ from models.base import Batch
 from reports.export import export_tables
 from reports.results import atomic_io
 from reports.results.experiment import ExperimentError, curves_digest, load_experiment
-from reports.results.manifest import SEAL, manifest_checksum
+from reports.results.manifest import IMPORTED_CELL, SEAL, manifest_checksum
 from reports.results.schema import cell_numbers, read_rows, write_rows
 from tests.bench.runner.test_recovery import Warned, truncate
 from tests.bench.runner.test_run import request, rows
@@ -155,11 +155,31 @@ def _replace_by_a_folder(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.parametrize("mark", ["", "{}", '{"experiment": "kept"}', "[]"])
+def test_a_mark_of_an_import_that_no_import_wrote_vouches_for_nothing(
+    store: RunFolder, capsys: pytest.CaptureFixture[str], mark: str
+) -> None:
+    cell = next(store.folder.glob("cells/*"))
+    (cell / "cell.json").unlink()
+    (cell / IMPORTED_CELL).write_text(mark)
+    with pytest.raises(SystemExit) as leaving:
+        main(["status", "kept"])
+    assert leaving.value.code == 1
+    assert "cell.json is empty or gone" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("lose", [Path.unlink, _truncate, _replace_by_a_folder])
 @pytest.mark.parametrize("lost", ["pictures/center.npz", "cells/*/pictures.npz"])
+@pytest.mark.parametrize("marked", [False, True])
 def test_images_that_are_gone_are_said_to_be(
-    store: RunFolder, capsys: pytest.CaptureFixture[str], lose: Callable[[Path], object], lost: str
+    store: RunFolder,
+    capsys: pytest.CaptureFixture[str],
+    lose: Callable[[Path], object],
+    lost: str,
+    marked: bool,
 ) -> None:
+    """``marked``: whether a file beside each cell says that an import made it, of which no image is missed."""
+
     def status() -> tuple[object, str]:
         with pytest.raises(SystemExit) as leaving:
             main(["status", "kept"])
@@ -167,6 +187,8 @@ def test_images_that_are_gone_are_said_to_be(
 
     assert "empty or gone" not in status()[1]
     path = sorted(store.folder.glob(lost))[0]
+    for cell in store.folder.glob("cells/*") if marked else ():
+        (cell / IMPORTED_CELL).touch()
     lose(path)
     name = path.relative_to(store.folder).as_posix()
     code, said = status()

@@ -96,8 +96,8 @@ def test_the_row_is_in_table_report_export_and_status_and_decides_nothing(workpl
     ("folder", "label"),
     [
         (b"pr\xe9", "pr%E9"),
-        pytest.param(b"\x83e a\nb\x1b[2J", "%83e a\\nb\\x1b[2J", marks=pytest.mark.long),
-        pytest.param("gr\u202eün".encode(), "gr\\u202eün", marks=pytest.mark.long),
+        pytest.param(b"\x83e a\nb\x1b[2J", "%83e a%0Ab%1B[2J", marks=pytest.mark.long),
+        pytest.param("gr\u202eün".encode(), "gr%E2%80%AEün", marks=pytest.mark.long),
     ],
 )
 def test_a_folder_of_any_name_is_scored_under_that_name(workplace: Path, folder: bytes, label: str) -> None:
@@ -135,6 +135,11 @@ def test_a_label_that_no_table_can_hold_is_refused_before_anything_is_read(
 def test_a_label_of_which_nothing_can_be_seen_is_refused(workplace: Path, label: str) -> None:
     said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", label)
     assert "nothing of it can be seen; give a name" in said
+
+
+def test_a_label_that_fills_a_page_is_refused(workplace: Path) -> None:
+    said = error_of("score", "nowhere", "--mask", "center", "--data", "nowhere", "--label", "x" * 3000)
+    assert "--label xxxxxxxxxxxxxxxxxxxx...: 3,000 characters; give up to 100" in said
 
 
 @pytest.mark.long
