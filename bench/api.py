@@ -21,7 +21,7 @@ from PIL import Image
 from bench.config import Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DataError, DiskError, UsageError
 from bench.experiments import find_experiment, open_experiment
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 from models.errors import ModelError
 
 if TYPE_CHECKING:

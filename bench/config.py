@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.errors import UsageError
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 from models.config_fields import describe_type, fits_type, type_hints
 from models.learning_rate_schedules import SCHEDULES, UNIFORM_LEARNING_RATE, UNIFORM_SCHEDULE
 from models.registry import did_you_mean
@@ -242,7 +242,7 @@ class Request:
 
     Attributes:
         models: model names, already expanded. Names and paths of files are escaped
-            (:func:`masks.image_files.escape_name`), since rows and manifests hold them.
+            (:func:`masks.file_names.escape_name`), since rows and manifests hold them.
         masks: evaluation mask names, already expanded.
         data: ``faces`` or a path.
         settings: the resolved settings.

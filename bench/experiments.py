@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
-from masks.image_files import is_hidden, real_path
+from masks.file_names import real_path
+from masks.image_files import is_hidden
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment

@@ -17,7 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from bench.runner.callbacks import RunCallbacks, RunEstimate
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     from bench.training.metric_logger import Progress as TrainingProgress

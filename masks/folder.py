@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from masks import seeding
-from masks.image_files import HIDDEN, escape_name, find_files, path_of_id, resolve_path
+from masks.file_names import escape_name, path_of_id, resolve_path
+from masks.image_files import HIDDEN, find_files
 from masks.mask_images import MaskFileError, MaskReading, Masks, digest_pixels, fit_mask, read_mask
 
 PREFIX = "files:"

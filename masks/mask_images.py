@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-from masks.image_files import IMAGE_FORMATS, escape_name
+from masks.file_names import escape_name
+from masks.image_files import IMAGE_FORMATS
 
 Masks = NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from bench.cli.process import TerminatedError, command_process
 from bench.cli.wrapping import echo_line
 from bench.errors import BenchError
 from bench.version import __version__
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 #: Heading -> command -> the line that ``bench --help`` shows. Each command is ``<name>_command`` in
 #: ``bench/cli/commands/<name>.py`` (dashes as underscores).

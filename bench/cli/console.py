@@ -15,7 +15,7 @@ from rich.table import Table
 from bench.cli.wrapping import echo_line
 from bench.config import Request
 from bench.progress import ConsoleCallbacks, format_bytes, format_count, format_duration
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     from reports.results.experiment import Experiment

@@ -16,7 +16,7 @@ from bench.cli.config_file import option_keys
 from bench.cli.paths import GivenPath
 from bench.config import PRESETS, SIZES, RunConfig, resolve_config
 from bench.errors import UsageError
-from masks.image_files import escape_name, one_line, resolve_path
+from masks.file_names import escape_name, one_line, resolve_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 

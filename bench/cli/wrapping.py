@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 
 def echo_line(text: str, *, start: str = "", err: bool = False, nl: bool = True, **style: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from bench.errors import DataError
-from masks.image_files import escape_name, one_line
+from masks.file_names import escape_name, one_line
 
 V = TypeVar("V")
 #: First cell of a header line, in lower case.

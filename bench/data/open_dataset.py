@@ -22,7 +22,7 @@ from bench.data.sources import DataSource, FoundImages, find_source
 from bench.data.sources.procedural import ProceduralFaces
 from bench.data.transforms import CROPS, NO_FACE
 from bench.errors import DataError
-from masks.image_files import one_line
+from masks.file_names import one_line
 from models.registry import did_you_mean
 
 #: Procedural faces of the three splits.

@@ -10,7 +10,8 @@ from bench.errors import BenchError, DataError, UsageError
 from bench.inpainting.photo import read_hole, read_photo
 from bench.inpainting.tiling import ImageCompleter, complete_tiled
 from bench.runner.run_folder import atomic_write
-from masks.image_files import find_files, real_path
+from masks.file_names import real_path
+from masks.image_files import find_files
 
 
 @dataclass(frozen=True)

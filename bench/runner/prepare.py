@@ -31,7 +31,7 @@ from bench.runner.plan import Plan, build_plan, load_models
 from bench.runner.run_folder import RunFolder
 from bench.runner.slots import list_slots, memory_share
 from bench.training.device import select_device
-from masks.image_files import real_path
+from masks.file_names import real_path
 from models import discovery
 
 #: Settings that leave the name as it is: they add to an experiment, or say where it is computed.

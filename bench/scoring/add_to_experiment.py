@@ -20,7 +20,7 @@ from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
 from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
-from masks.image_files import real_path
+from masks.file_names import real_path
 from models.registry import did_you_mean
 from reports.results.recorded_files import mask_file_name, pictures_path
 from reports.results.schema import (

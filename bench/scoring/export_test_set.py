@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.errors import UsageError
+from masks.file_names import real_path
 from masks.folder import MANIFEST, manifest_digest, mask_image_name
-from masks.image_files import real_path
 from masks.mask_images import digest_pixels, mask_png
 from reports.results.atomic_io import make_folder, publish_folder
 

@@ -27,14 +27,8 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.export_test_set import flat_stem
-from masks.image_files import (
-    IMAGE_FORMATS,
-    IMAGE_SUFFIXES,
-    escape_name,
-    find_files,
-    is_document,
-    path_of_id,
-)
+from masks.file_names import escape_name, path_of_id
+from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, find_files, is_document
 from reports.results.schema import EXTERNAL
 
 #: Mean difference outside the hole, in 8-bit levels, above which a picture is hardly of the same image and

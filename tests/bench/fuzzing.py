@@ -57,7 +57,7 @@ from bench.scoring.export_test_set import export_test_set
 from bench.training import checkpoint
 from bench.training.train_log import TrainLog
 from masks import folder as mask_files
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 from masks.mask_images import MaskFileError, MaskReading, read_mask
 from masks.registry import draw_masks
 from models import pretrained

@@ -13,8 +13,8 @@ from PIL import Image
 
 from masks import folder as files
 from masks import registry
+from masks.file_names import escape_name
 from masks.folder import PolarityWarning, UnusedFilesWarning
-from masks.image_files import escape_name
 from masks.mask_images import MaskFileError, MaskReading, digest_pixels, mask_preview, read_mask
 
 IDS = [f"{i:03d}.jpg" for i in range(20)]

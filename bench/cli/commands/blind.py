@@ -13,7 +13,7 @@ from bench.cli.options import json_option, output_option
 from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import click
 from bench.cli import options
 from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 
 @click.command(

@@ -10,7 +10,7 @@ from bench.cli import options
 from bench.cli.options import NameList, flatten_names
 from bench.cli.wrapping import echo_line, echo_wrapped
 from bench.errors import UsageError
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     from reports.statistics.compare_experiments import ExperimentComparison

@@ -15,7 +15,7 @@ from bench.cli.options import OutputPath, data_option, square_options, with_pres
 from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import BenchError, DataError
-from masks.image_files import real_path
+from masks.file_names import real_path
 
 if TYPE_CHECKING:
     from bench.data import Dataset

@@ -74,7 +74,7 @@ def inpaint_command(
     from bench.inpainting.model_source import load_completer
     from bench.progress import ConsoleCallbacks
     from bench.training.device import select_device
-    from masks.image_files import escape_name
+    from masks.file_names import escape_name
 
     jobs = job.list_jobs(
         photo,

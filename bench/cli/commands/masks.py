@@ -25,7 +25,7 @@ from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
-from masks.image_files import real_path
+from masks.file_names import real_path
 
 if TYPE_CHECKING:
     from masks.mask_images import Masks

@@ -12,7 +12,7 @@ from bench.cli import options
 from bench.cli.options import json_option
 from bench.cli.wrapping import echo_wrapped
 from bench.errors import UsageError
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     from reports.claims.power import PlanLine, Spread

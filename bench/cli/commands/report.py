@@ -44,7 +44,7 @@ def report_command(
     """Render the report of EXPERIMENT (a name in runs/, or a path) again; nothing is trained."""
     from bench.experiments import find_experiment, list_experiments
     from bench.runner.run_folder import REPORTS, RUNS, read_manifest
-    from masks.image_files import one_line, real_path
+    from masks.file_names import one_line, real_path
     from reports.blind_page import BlindPageError, render_blind_page
     from reports.index_page import render_index
     from reports.pdf import ChromiumError, print_pdf

@@ -41,7 +41,7 @@ from bench.cli.wrapping import echo_line
 from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 from models.learning_rate_schedules import SCHEDULES
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def score_command(
     from bench.runner.prepare import evaluated_images
     from bench.scoring import external_images as scoring
     from bench.training.device import select_device
-    from masks.image_files import real_path
+    from masks.file_names import real_path
 
     folder = real_path(predictions).name
     title = scoring.method_label(label, folder)

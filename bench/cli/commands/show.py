@@ -11,7 +11,7 @@ from bench.cli import options
 from bench.cli.options import models_from_option, preset_option, size_option
 from bench.cli.wrapping import echo_line, echo_wrapped
 from bench.errors import UsageError
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 
 @click.command(epilog="\b\nExamples:\n  bench show mgs-iim\n  bench show pconv --preset paper")

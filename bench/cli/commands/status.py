@@ -11,7 +11,7 @@ import click
 from bench.cli import options
 from bench.cli.options import json_option
 from bench.cli.wrapping import echo_line
-from masks.image_files import one_line
+from masks.file_names import one_line
 
 if TYPE_CHECKING:
     from bench.runner.status import RunStatus

@@ -12,7 +12,7 @@ from bench.data.name_lists import NameList, match_names, require_match
 from bench.data.sources.base import COLUMN_NAMES, DataSource
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 
 #: Folders of aligned images, the better one first.
 _FOLDERS = ("img_align_celeba", "img_align_celeba_png")

@@ -11,7 +11,7 @@ from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
 from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from bench.data.name_lists import NameList, find_column, match_names, parse_list, plain_name
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
-from masks.image_files import FoundFiles, escape_name, find_files
+from masks.file_names import escape_name
+from masks.image_files import FoundFiles, find_files
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20

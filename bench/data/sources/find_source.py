@@ -19,7 +19,8 @@ from bench.data.sources.unused_files import (
 )
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
-from masks.image_files import IMAGE_SUFFIXES, escape_name, one_line, resolve_path
+from masks.file_names import escape_name, one_line, resolve_path
+from masks.image_files import IMAGE_SUFFIXES
 
 
 def find_source(path: Path) -> FoundImages:

@@ -8,7 +8,8 @@ from bench.data.name_lists import NameList
 from bench.data.sources.base import DataSource
 from bench.data.sources.celeba_hq import CelebAHQ, maps_numbers
 from bench.data.sources.file_tree import FileTree
-from masks.image_files import common_folder, escape_name
+from masks.file_names import escape_name
+from masks.image_files import common_folder
 
 
 class Folder(DataSource):

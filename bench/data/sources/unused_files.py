@@ -28,7 +28,8 @@ from bench.data.sources.file_tree import (
 from bench.data.sources.find_zips import find_zips
 from bench.data.sources.zip_files import is_packed
 from bench.errors import DataError
-from masks.image_files import HIDDEN, escape_name, is_document
+from masks.file_names import escape_name
+from masks.image_files import HIDDEN, is_document
 
 #: Tables that are no text, in lower case.
 _OTHER_TABLES = frozenset(

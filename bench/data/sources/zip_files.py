@@ -9,7 +9,8 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
-from masks.image_files import TWICE_IN_ZIP, FoundFiles, LeftOut, find_zip_members, zip_member_name
+from masks.image_files import FoundFiles, LeftOut
+from masks.zip_members import TWICE_IN_ZIP, find_zip_members, zip_member_name
 
 #: The longest path that Linux takes.
 _MAX_LINK_BYTES = 4096

@@ -17,7 +17,7 @@ from PIL import Image
 from bench import cli
 from bench.cli import main
 from bench.progress import ConsoleCallbacks
-from masks.image_files import escape_name, one_line, resolve_path
+from masks.file_names import escape_name, one_line, resolve_path
 from models.template import template_source
 from reports.results.experiment import load_experiment
 from tests.places import shown_on_a_terminal

@@ -20,7 +20,9 @@ from bench.data.sources.base import hold_out_validation
 from bench.data.sources.file_tree import FileTree
 from bench.data.splits import assign_split
 from bench.errors import DataError
-from masks.image_files import escape_name, find_files, find_zip_members
+from masks.file_names import escape_name
+from masks.image_files import find_files
+from masks.zip_members import find_zip_members
 from tests.bench.data.celeba_replicas import (
     COUNT,
     HQ_MAPPING,

@@ -12,7 +12,7 @@ import pytest
 
 from bench.data.sources import find_source
 from bench.errors import DataError
-from masks.image_files import one_line
+from masks.file_names import one_line
 from tests.bench.data.celeba_replicas import (
     COUNT,
     HQ_MAPPING,

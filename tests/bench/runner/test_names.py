@@ -16,7 +16,7 @@ from bench.cli import main
 from bench.config import Request
 from bench.data.procedural_faces import render_faces
 from bench.experiments import list_experiments
-from masks.image_files import escape_name, resolve_path
+from masks.file_names import escape_name, resolve_path
 from models.discovery import find_models, find_user_file
 from models.errors import InvalidModelError
 from models.external_program import load_program

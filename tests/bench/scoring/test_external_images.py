@@ -28,7 +28,7 @@ from bench.scoring.external_images import (
     match_images,
     score_images,
 )
-from masks.image_files import escape_name
+from masks.file_names import escape_name
 from masks.registry import draw_masks
 from reports.results.schema import read_rows, write_rows
 
