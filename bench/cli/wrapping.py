@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -30,6 +31,12 @@ def echo_line(text: str, *, start: str = "", err: bool = False, nl: bool = True,
         start = start or text
         text = click.style(start, **style) + text.removeprefix(start)
     click.echo(text, err=err, nl=nl)
+
+
+def echo_notes(notes: Iterable[str]) -> None:
+    """Print what somebody must know and need not do anything about, a line each, on standard error."""
+    for note in notes:
+        echo_line(f"note: {note}", fg="yellow", err=True)
 
 
 def echo_wrapped(text: str, *, start: str = "", err: bool = False, **style: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.sources.base import DataSource
+from masks.file_names import one_line
 
 FACES = "faces"
 #: Identity of an image of which it is not known who is shown.
@@ -119,6 +120,18 @@ class Dataset:
     def face_box(self) -> tuple[float, float, float] | None:
         """Where the faces lie in every image, for metrics of faces; ``None`` where that is not known."""
         return self.kind.face_box if self.crop == "center" else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was seen with the images and is not used, and which of them cannot be: a sentence each.
+
+        Whoever trains or is scored on these images must be told.
+        """
+        if not self.skipped:
+            return self.notes
+        named = "; ".join(f"{one_line(s.id)}: {s.reason}" for s in self.skipped[:3])
+        more = f"; and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
+        return [*self.notes, f"{len(self.skipped):,} pictures cannot be used ({named}{more})"]
 
     @property
     def unnamed_images(self) -> dict[str, int] | None:

@@ -115,7 +115,7 @@ def prepare_run(
     test_images = evaluator.sample_subset(evaluated_images(data, settings.evaluate_on), settings.test_images)
     unknown = len(test_images) - len(known_identities(test_images))
     # Notes are of the data as a whole; the identities below are of the images that are evaluated.
-    for note in data.notes:
+    for note in data.warnings:
         callbacks.warn(note)
     if unknown and "identities" in data.kind.lists and data.kind.published_split:
         callbacks.warn(

@@ -128,6 +128,8 @@ def _tasks(
 ) -> Iterator[ScoringTask]:
     spec = DataSpec(source=data, size=config.size, crop=config.crop, split=config.split)
     dataset = open_data(spec, progress=callbacks.preparing)
+    for note in dataset.warnings:
+        callbacks.warn(note)
     # The test images of a run with the same settings.
     images = sample_subset(evaluated_images(dataset, config.evaluate_on), config.test_images)
     where = select_device(device).device

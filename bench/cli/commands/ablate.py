@@ -12,7 +12,8 @@ import click
     "  bench ablate --data ~/celeba --preset paper --seeds 0,1,2 --name ablations",
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF BENCH RUN]")
-def ablate_command(options: tuple[str, ...]) -> None:
+@click.pass_obj
+def ablate_command(started: dict[str, object], options: tuple[str, ...]) -> None:
     """Run MGS-IIM, its ablations and the paper's three baselines on the center mask.
 
     The same as "bench run --models claims --mask center". Takes every option of "bench run"; --models adds models.
@@ -23,4 +24,4 @@ def ablate_command(options: tuple[str, ...]) -> None:
 
     # Aliases are replaced here: the group does so only for the command that was typed.
     words = ["--models", "claims", "--mask", MASK, *with_own_names(run, options)]
-    run.main(words, "bench run", standalone_mode=False)
+    run.main(words, "bench run", standalone_mode=False, obj=started)

@@ -13,7 +13,7 @@ import click
 
 from bench.cli.options import OutputPath, data_option, square_options, with_preset
 from bench.cli.paths import GivenPath
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.errors import BenchError, DataError
 from masks.file_names import real_path
 
@@ -37,6 +37,7 @@ def data_command() -> None:
 def prepare(data: str, **choice: Any) -> None:
     """Decode all images into the cache folder. An interrupted command continues where it stopped."""
     dataset = _open(data, choice)
+    echo_notes(dataset.warnings)
     echo_line(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
 
 

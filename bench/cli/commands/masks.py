@@ -22,7 +22,7 @@ from bench.cli.options import (
     with_preset,
 )
 from bench.cli.paths import GivenPath
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.config import RunConfig, resolve_mask_names
 from bench.errors import UsageError
 from masks.file_names import real_path
@@ -141,6 +141,7 @@ def export(
     with ConsoleCallbacks() as callbacks:
         spec = DataSpec(source=data, allow_unreadable=allow_unreadable, **chosen)
         dataset = open_data(spec, progress=callbacks.preparing)
+    echo_notes(dataset.warnings)
     images = sample_subset(dataset.test, num_images)
     settings: dict[str, object] = {
         "base_seed": seed,

@@ -25,7 +25,7 @@ from bench.cli.options import (
     with_preset,
 )
 from bench.cli.paths import GivenPath
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from masks.file_names import escape_name
@@ -126,6 +126,7 @@ def score_command(
     chosen = with_preset(preset, size=size, crop=crop, split=split, test_images=test_images)
     task = _resolve_task(data, mask, chosen, flatten_names(names), into)
     dataset = open_data(task.spec)
+    echo_notes(dataset.warnings)
     images = sample_subset(evaluated_images(dataset, task.evaluate_on), task.num_images)
     mask_name, drawn = _draw_masks(mask, images, dataset)
     # After the masks are drawn and before anything is scored: other data, images or masks are refused.

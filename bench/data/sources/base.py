@@ -89,6 +89,10 @@ class DataSource(ABC):
         """Return attribute -> image id -> whether the image has it, where it is published."""
         return {}
 
+    def remarks(self, paths: Mapping[str, str]) -> list[str]:
+        """Return sentences about what is unusual in the images that are used, of which somebody may not know."""
+        return []
+
     def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
         """Return whether a list that lies beside the images names some of them."""
         return bool(match_names(paths, listed.rows))

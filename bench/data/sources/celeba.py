@@ -82,6 +82,15 @@ class CelebA(DataSource):
                 around.append(place)
         return list(dict.fromkeys(around))
 
+    def remarks(self, paths: Mapping[str, str]) -> list[str]:
+        """Name the folders where there are several: one of them may hold masks or results of the same names."""
+        inside = Counter(PurePosixPath(path).parent.as_posix() for path in paths.values())
+        if len(inside) < 2:
+            return []
+        named = ", ".join(f"{escape_name(folder)} ({count:,})" for folder, count in inside.most_common(3))
+        more = f" and {len(inside) - 3:,} more" if len(inside) > 3 else ""
+        return [f"the pictures lie in {len(inside):,} folders, and all of them are used: {named}{more}"]
+
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
         """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists.
 
@@ -206,19 +215,25 @@ def _check_attributes(listed: NameList) -> None:
 def _by_id(paths: list[str]) -> dict[str, str]:
     """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy.
 
-    Of several files with one name, the one in the folder with the most of them is taken, since a few samples, or a
-    program's outputs, may lie beside the whole data set; of two as large a JPEG, then what lies less deep.
+    Of two files with one name, the one in the larger folder is taken, since a few samples, or a program's outputs, may
+    lie beside the whole data set; of two as large a JPEG, then what lies less deep. Of a folder most of whose names are
+    taken the rest is not, which would be outputs for images that the data lack.
     """
-    in_folder = Counter(PurePosixPath(path).parent for path in paths)
-    found: dict[str, str] = {}
-
-    def rank(path: str) -> tuple[int, bool, int, str]:
-        # The name last, so that every machine takes the same file.
-        name = PurePosixPath(path)
-        return -in_folder[name.parent], name.suffix.lower() != ".jpg", len(name.parts), path
-
-    for path in sorted(paths, key=rank):
+    folders: dict[PurePosixPath, dict[str, str]] = {}
+    # By name, so that of two copies in one folder every machine takes the same; a JPEG first.
+    for path in sorted(paths, key=lambda path: (not path.lower().endswith(".jpg"), path)):
         name = PurePosixPath(path)
         image_id = f"{name.stem}.jpg" if _SIX_DIGITS.fullmatch(name.stem) else name.name
-        found.setdefault(image_id, path)
+        folders.setdefault(name.parent, {}).setdefault(image_id, path)
+
+    def rank(folder: PurePosixPath) -> tuple[int, bool, int, str]:
+        jpegs = all(path.lower().endswith(".jpg") for path in folders[folder].values())
+        # The name last, so that every machine takes the same folder.
+        return -len(folders[folder]), not jpegs, len(folder.parts), str(folder)
+
+    found: dict[str, str] = {}
+    for folder in sorted(folders, key=rank):
+        inside = folders[folder]
+        if 2 * len(inside.keys() & found.keys()) <= len(inside):
+            found = inside | found
     return found

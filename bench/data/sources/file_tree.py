@@ -13,7 +13,7 @@ from bench.data.name_lists import NameList, find_column, match_names, parse_list
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
 from masks.file_names import escape_name
-from masks.image_files import FoundFiles, find_files
+from masks.image_files import FoundFiles, find_files, is_hidden
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20
@@ -172,7 +172,8 @@ def called_alike(folder: Path, stem: str) -> list[str]:
 
     def names_in(place: Path, usual: Sequence[str]) -> list[str]:
         try:
-            return sorted(path.name for path in place.iterdir())
+            # A Mac's ._list_eval_partition.txt is no list.
+            return sorted(path.name for path in place.iterdir() if not is_hidden(path.name))
         except OSError:
             # A folder that may be entered and not listed: the usual spelling is all that can be asked.
             return list(usual)

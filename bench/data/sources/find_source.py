@@ -52,6 +52,8 @@ def find_source(path: Path) -> FoundImages:
     reasons = [f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})"]
     if len(zips) > 1:
         reasons.append(f"it holds zips, of which --data takes one: {first_names(z.place.name for z in zips)}")
+    if (above := path.absolute().with_name(f"{path.absolute().name}.zip")).is_file():
+        reasons.append(f"{escape_name(str(above))} lies beside it: give that as --data")
     # A lone zip was looked into.
     inner = zips[0] if len(zips) == 1 else tree
     packed = [
@@ -85,7 +87,10 @@ def _describe(
     paths = dict(sorted(paths.items()))
     unnamed = [image_id for image_id in paths if image_id not in found]
     if unnamed:
-        notes.append(f"{len(unnamed):,} file names are not UTF-8; they are called {unnamed[0]} and so on")
+        notes.append(
+            f"{len(unnamed):,} file names are not UTF-8, or hold control characters; they are called {unnamed[0]} and so "
+            "on"
+        )
     used = set(paths.values())
     unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
     if unused:
@@ -97,6 +102,7 @@ def _describe(
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
     if missing := len(paths) - min(map(len, attributes.values()), default=len(paths)):
         notes.append(f"the list of attributes says nothing of {missing:,} of {len(paths):,} pictures")
+    notes += kind.remarks(paths)
     if not partition:
         notes += divisions_not_used(paths)
     given = {"split": bool(partition), "identities": bool(identities)}

@@ -125,7 +125,9 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
             continue
         try:
             same = kind.select(packed)
-            if not (same or own):
+            # Of lists alone nobody can say whose they are but by where they lie.
+            listed = not packed.files.images and any(map(packed.holds_list, kind.lists.values()))
+            if not (same or own or listed):
                 continue
             # Whatever else it holds is seen and not used, too.
             held = same or dict.fromkeys(packed.files.images, "")

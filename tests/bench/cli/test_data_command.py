@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,38 @@ def test_many_duplicates_are_counted_and_the_first_few_named(
     assert len(json.loads(out)["duplicates"]) == count
     code, out, _ = _bench(capsys, "info", "--data", folder, "--size", "32", "--all")
     assert out.count("  duplicate: ") == count
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data prepare --size 32",
+        "data info --size 32",
+        "masks export --mask center --size 32 --test-images all out",
+        "masks export --mask center --size 32 --test-images all --with-images out",
+        "score pictures --mask center --size 32 --test-images all --metrics psnr_db",
+        "run --models mean --mask center --size 32 --preset smoke --test-images all --name notes",
+    ],
+)
+def test_every_command_that_opens_data_says_what_of_it_is_not_used(
+    workplace: Path, pictures_dir: Path, capfd: pytest.CaptureFixture[str], words: str
+) -> None:
+    """A list that is not read, which makes another split, what was left out, and a picture that is damaged."""
+    root = workplace / "celeba"
+    shutil.copytree(pictures_dir, root / "img_align_celeba")
+    (root / "list_eval_partition (1).txt").write_text("000001.jpg 0\n")
+    (root / "gone.png").symlink_to("nowhere")
+    # What cannot be read must be less than a hundredth for 'bench score'.
+    damaged = not words.startswith("score")
+    if damaged:
+        (root / "img_align_celeba" / "damaged.png").write_bytes(b"x")
+    shutil.copytree(pictures_dir, workplace / "pictures")
+    allowed = ("--allow-unreadable",) if damaged else ()
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--data", "celeba", *allowed])
+    told = capfd.readouterr()
+    said = told.out + told.err
+    assert "list_eval_partition (1).txt is not read: to use it, rename it" in said
+    assert "gone.png (a broken link)" in said
+    assert "no list_eval_partition.txt or .csv was found" in said
+    assert ("damaged.png: " in said) == damaged

@@ -118,7 +118,7 @@ def test_files_of_a_folder_that_are_no_masks_are_named(capsys: pytest.CaptureFix
     assert code == 0
     assert "warning: holes: left out: @eaDir (hidden)\n" in err
     assert "warning: holes: not read, since they are none of" in err
-    assert "c\\x1b[2J.jfif\n" in err
+    assert "c%1B[2J.jfif\n" in err
 
 
 @pytest.mark.filterwarnings("default::masks.folder.UnusedFilesWarning")

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from bench.api import expand_model_names
 from bench.cli import cli
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
+from reports.results.experiment import load_experiment
 from tests.reports.synthetic import make_experiment
 
 
@@ -79,6 +80,30 @@ def test_ablate_hands_the_claims_models_and_every_option_to_run(monkeypatch: pyt
     assert given["models"] == (("claims",), ("biharmonic",))
     claimed = set(expand_model_names(["claims"], ()))
     assert {"mgs-iim", "pconv", "glcic", "context-encoder", "mgs-iim-no-sn", "mgs-iim-no-skip"} <= claimed
+
+
+@pytest.mark.long
+def test_ablate_runs_to_its_end(workplace: Path) -> None:
+    small = ("--preset", "smoke", "--size", "64", "--images-seen", "4", "--test-images", "2", "--quiet")
+    result = invoke("ablate", *small, "--name", "ablations")
+    assert result.exit_code == 0, result.output
+    claimed = set(expand_model_names(["claims"], ()))
+    done = load_experiment(workplace / "runs" / "ablations").done()
+    assert claimed <= {cell["model"] for cell in done}
+
+
+def test_ablate_begins_what_run_begins(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to the call that trains, with all that a command knows of its start."""
+
+    def begin(request: Any, callbacks: Any, on: Any) -> None:
+        raise BenchError(f"would train {len(request.models)} models")
+
+    monkeypatch.setattr("bench.runner.run.run_experiment", begin)
+    words = ("--preset", "smoke", "--size", "64", "--images-seen", "4", "--quiet")
+    claimed = len(expand_model_names(["claims"], ()))
+    for command in (("ablate",), ("run", "--models", "claims", "--mask", "center")):
+        with pytest.raises(BenchError, match=f"would train {claimed} models"):
+            invoke(*command, *words)
 
 
 def test_an_experiment_without_results_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

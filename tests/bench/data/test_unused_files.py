@@ -411,3 +411,60 @@ def test_a_link_to_a_folder_around_the_pictures_is_left_out(tmp_path: Path, thro
     assert found.ids == ["1.jpg", "2.jpg"]
     (note,) = found.notes
     assert f"{through}z: (a link to a folder around this one)" in note
+
+
+@pytest.mark.parametrize("inner", ["results", "masks", "zz/deeper"])
+@pytest.mark.parametrize("folder", ["img_align_celeba", "faces"])
+def test_results_for_images_that_the_data_lack_are_not_taken_for_them(
+    tmp_path: Path, inner: str, folder: str
+) -> None:
+    """Of a folder most of whose names are the data's, what is left over is a program's output too."""
+    root = images(tmp_path / "celeba" / folder)
+    text_lists(tmp_path / "celeba")
+    (root / inner).mkdir(parents=True)
+    for name in IDS[:12]:
+        shutil.copy(root / name, root / inner / f"{name[:-4]}.png")
+    for name in IDS[9:12]:
+        (root / name).unlink()
+    found = find_source(tmp_path / "celeba")
+    assert found.ids == [name for name in IDS if name not in IDS[9:12]]
+    assert not [path for path in found.paths.values() if inner in path]
+    assert any("12 pictures are not used" in note and inner in note for note in found.notes)
+
+
+@pytest.mark.parametrize("inner", ["masks", "part2"])
+def test_pictures_from_several_folders_are_said_to_be(tmp_path: Path, inner: str) -> None:
+    """Without a name in common nobody can tell a second part of the data from masks of other images."""
+    root = images(tmp_path / "celeba" / "img_align_celeba")
+    text_lists(tmp_path / "celeba")
+    (root / inner).mkdir()
+    for name in IDS[:5]:
+        (root / name).rename(root / inner / name)
+    found = find_source(tmp_path / "celeba")
+    assert found.ids == IDS
+    few, many = f"img_align_celeba/{inner} (5)", f"img_align_celeba ({len(IDS) - 5})"
+    assert f"the pictures lie in 2 folders, and all of them are used: {many}, {few}" in found.notes
+
+
+@pytest.mark.parametrize("named", ["celeba", "celeba/img_align_celeba"])
+def test_a_zip_of_lists_alone_is_named_wherever_the_user_points(tmp_path: Path, named: str) -> None:
+    images(tmp_path / "celeba" / "img_align_celeba")
+    (tmp_path / "lists").mkdir()
+    text_lists(tmp_path / "lists")
+    zipped(tmp_path / "lists", tmp_path / "celeba" / "Eval.zip")
+    (note,) = [note for note in find_source(tmp_path / named).notes if "Eval.zip" in note]
+    assert "is not read: to use it, unpack it beside the pictures" in note
+
+
+def test_an_empty_folder_beside_the_zip_of_its_name_says_so(tmp_path: Path) -> None:
+    (tmp_path / "celeba" / "img_align_celeba").mkdir(parents=True)
+    zipped(images(tmp_path / "img_align_celeba"), tmp_path / "celeba" / "img_align_celeba.zip")
+    with pytest.raises(DataError, match=r"img_align_celeba\.zip lies beside it: give that as --data"):
+        find_source(tmp_path / "celeba" / "img_align_celeba")
+
+
+@pytest.mark.parametrize("named", ["celeba", "celeba/img_align_celeba"])
+def test_a_macs_hidden_file_of_a_lists_name_is_no_list(tmp_path: Path, named: str) -> None:
+    images(tmp_path / "celeba" / "img_align_celeba")
+    (tmp_path / "celeba" / "._list_eval_partition.txt").write_bytes(b"\x00\x05\x16\x07")
+    assert not [note for note in find_source(tmp_path / named).notes if "rename" in note]
