@@ -48,6 +48,8 @@ from models.discovery import PROGRAM_PREFIX, find_user_file
 from models.errors import InvalidModelError, MissingPackageError, ModelError
 from models.registry import ModelCard, ModelEntry, did_you_mean
 
+#: Seconds of a year: what a call of a program may take at most.
+_LONGEST_CALL = 365 * 24 * 3600
 _PLACEHOLDERS = ("{input}", "{mask}", "{output}")
 #: Of what a program wrote: no format that has Pillow call another program (EPS).
 _OUTPUT_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
@@ -82,8 +84,12 @@ class ExternalProgramConfig:
             raise ValueError(f"mode must be 'image' or 'folder', not {self.mode!r}")
         if self.mode == "image" and any("{seeds}" in word for word in self.command):
             raise ValueError('{seeds} is of mode = "folder"; the seed of a single image is {seed}')
-        if not self.timeout_seconds > 0:
-            raise ValueError("timeout_seconds must be positive")
+        limit: object = self.timeout_seconds
+        # Above, the operating system's clock ends; and true is a number to Python.
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= _LONGEST_CALL:
+            raise ValueError(
+                f"timeout_seconds must be a number above 0, up to {_LONGEST_CALL:,}; found {limit!r:.40}"
+            )
 
 
 def program_seed(seed: int, sample: int, image_id: str) -> int:

@@ -352,9 +352,10 @@ def recorded_requests(
             "--models-from FILE"
         )
     if unasked and not allow_code:
+        # No option gives one's own copy of a program.
+        own = "--models-from FILE for your own copy of a model file, or " if files and not models_from else ""
         raise UsageError(
-            f"the manifest names code to run ({', '.join(unasked)}): read it, then give --models-from FILE "
-            "for your own copy of a model file, or --allow-code"
+            f"the manifest names code to run ({', '.join(unasked)}): read it, then give {own}--allow-code"
         )
     return [
         Request(

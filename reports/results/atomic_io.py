@@ -20,7 +20,7 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         write: writes to the path that it gets. Where it fails, ``path`` stays as it was.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: the disk is full or the folder cannot be written; ``filename`` is that of ``path``.
 
     Examples:
         >>> import tempfile
@@ -36,6 +36,11 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         make_folder(path.parent)
         write(temporary)
         replace_durably(temporary, path)
+    except OSError as error:
+        # A full disk fails in a call that knows no name, and a user never sees the temporary one.
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         # After a success there is nothing left to remove.
         temporary.unlink(missing_ok=True)

@@ -174,7 +174,16 @@ _WHOLE = "command = 'x {input} {mask} {output}'\n"
         ("command = 3", "must be a string or a list of strings"),
         ("command = ", "not readable as TOML"),
         ("command = 'x {input} {mask} {output}'\nmode = 'video'", "mode must be"),
-        ("command = 'x {input} {mask} {output}'\ntimeout_seconds = 0", "must be positive"),
+        (
+            "command = 'x {input} {mask} {output}'\ntimeout_seconds = 0",
+            "must be a number above 0, up to 31,536,000; found 0",
+        ),
+        (f"{_WHOLE}timeout_seconds = 1e300", "must be a number above 0, up to 31,536,000; found 1e+300"),
+        (f"{_WHOLE}timeout_seconds = inf", "must be a number above 0, up to 31,536,000; found inf"),
+        (f"{_WHOLE}timeout_seconds = nan", "must be a number above 0, up to 31,536,000; found nan"),
+        (f"{_WHOLE}timeout_seconds = true", "must be a number above 0, up to 31,536,000; found True"),
+        (f"{_WHOLE}timeout_seconds = '5'", "must be a number above 0, up to 31,536,000; found '5'"),
+        (f"{_WHOLE}timeout_seconds = [5]", "must be a number above 0, up to 31,536,000; found [5]"),
         ("command = 'x {input} {mask} {output} {seeds}'", "the seed of a single image is {seed}"),
         (
             'command = "x \'a {input} {mask} {output}"',

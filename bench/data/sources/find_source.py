@@ -87,10 +87,8 @@ def _describe(
     paths = dict(sorted(paths.items()))
     unnamed = [image_id for image_id in paths if image_id not in found]
     if unnamed:
-        notes.append(
-            f"{len(unnamed):,} file names are not UTF-8, or hold control characters; they are called {unnamed[0]} and so "
-            "on"
-        )
+        what = "not UTF-8, or hold control characters"
+        notes.append(f"{len(unnamed):,} file names are {what}; they are called {unnamed[0]} and so on")
     used = set(paths.values())
     unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
     if unused:

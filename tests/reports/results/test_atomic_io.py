@@ -69,3 +69,16 @@ def test_a_file_may_have_any_name_that_the_file_system_takes(tmp_path: Path, nam
     for content in ("first", "second"):
         atomic_write(tmp_path / name, lambda path, content=content: path.write_text(content))  # type: ignore[misc]
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "second")]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_full_disk_is_said_of_the_file_that_was_meant(tmp_path: Path, named: bool) -> None:
+    """The call that fails knows no name, or that of the temporary file, which nobody has seen."""
+
+    def full(temporary: Path) -> None:
+        raise OSError(28, "No space left on device", *([str(temporary)] if named else []))
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        atomic_write(tmp_path / "page.html", full)
+    assert raised.value.filename == str(tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
