@@ -139,19 +139,24 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
 
 
 def lists_beside(tree: FileTree, stem: str) -> list[tuple[Path, NameList]]:
-    """Read what is called like a list of that stem in the folder above, as ``stem (1).txt`` is too.
-
-    None where it cannot be read, or the place is a zip.
-    """
-    if tree.place.is_file():
-        return []
+    """Read what is called like a list of that stem in the folder above, as ``stem (1).txt`` is too, if it is a list."""
     found = []
-    for folder in tree.folders_around:
-        for path in called_alike(folder, stem):
-            if _is_file(folder / path):
-                with contextlib.suppress(DataError):
-                    found.append((folder / path, _read_list(folder, path)))
+    for file in files_beside(tree, stem):
+        if _is_file(file):
+            with contextlib.suppress(DataError):
+                found.append((file, _read_list(file.parent, file.name)))
     return found
+
+
+def files_beside(tree: FileTree, stem: str) -> list[Path]:
+    """List what is called like a list of that stem in the folder above the one that the user named, files or not.
+
+    Beside a zip that the user named there is none: lists are looked for there.
+    """
+    named = tree.outer or tree
+    if named.place.is_file():
+        return []
+    return [folder / path for folder in named.folders_around for path in called_alike(folder, stem)]
 
 
 def is_called(path: str, stem: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.data.name_lists import NameList
@@ -18,6 +18,7 @@ from bench.data.sources.file_tree import (
     LIST_FOLDERS,
     FileTree,
     called_alike,
+    files_beside,
     find_contradiction,
     is_called,
     is_called_alike,
@@ -215,7 +216,30 @@ def _lists_not_read(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) 
             with contextlib.suppress(DataError):
                 if kind.concerns(what, listed, paths):
                     sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders), paths)
+        sentences += _no_lists_beside(tree, stem, folders, paths)
     return sentences
+
+
+def _no_lists_beside(tree: FileTree, stem: str, folders: Sequence[Path], paths: Iterable[str]) -> list[str]:
+    """Return a sentence about what is called like a list, lies beside the folder of images, and cannot be read as one.
+
+    Whose list it is nobody can say: it is named where the images are called by numbers, as those with such lists are.
+    """
+    numbered = [PurePosixPath(image_id).stem.isdigit() for image_id in paths]
+    if 2 * sum(numbered) < len(numbered) or tree.list_places(stem, folders):
+        return []
+    for file in files_beside(tree, stem):
+        if any(file.is_relative_to(folder) for folder in folders):
+            continue
+        shown = escape_name(str(file))
+        if why := why_no_file(file):
+            return [f"{shown} lies beside this folder and is not read: {why}"]
+        if is_packed(file.name) or file.suffix.lower() in _OTHER_TABLES:
+            way = f"{_way_to_list(file.name)} it, as {stem}.txt or .csv"
+            return [
+                f"{shown} lies beside this folder and is not read; {way}, and give the folder around both as --data"
+            ]
+    return []
 
 
 def _list_not_read(

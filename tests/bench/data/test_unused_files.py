@@ -468,3 +468,34 @@ def test_a_macs_hidden_file_of_a_lists_name_is_no_list(tmp_path: Path, named: st
     images(tmp_path / "celeba" / "img_align_celeba")
     (tmp_path / "celeba" / "._list_eval_partition.txt").write_bytes(b"\x00\x05\x16\x07")
     assert not [note for note in find_source(tmp_path / named).notes if "rename" in note]
+
+
+@pytest.mark.parametrize("stem", ["list_eval_partition", "identity_CelebA"])
+@pytest.mark.parametrize("kind", [".csv.zip", ".xlsx", " (1).txt.gz", "broken link", "folder"])
+def test_what_is_called_like_a_list_beside_a_folder_of_another_name_is_named(
+    tmp_path: Path, stem: str, kind: str
+) -> None:
+    """Packed, of a format that is not read, or not there: whose it is nobody can say, but for the images' numbers."""
+    images(tmp_path / "celeba" / "pictures")
+    some(tmp_path / "celeba" / "holidays", ["a.jpg", "b.jpg"])
+    file = tmp_path / "celeba" / f"{stem}{kind if kind.startswith(('.', ' ')) else '.txt'}"
+    if kind == "broken link":
+        file.symlink_to("nowhere")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(b"packed")
+    (note,) = [note for note in find_source(tmp_path / "celeba" / "pictures").notes if stem in note]
+    assert f"{file} lies beside this folder and is not read" in note
+    assert not [note for note in find_source(tmp_path / "celeba" / "holidays").notes if stem in note]
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba.zip", "archive.zip"])
+def test_a_list_above_the_folder_of_a_zip_is_said(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "celeba" / "downloads"
+    folder.mkdir(parents=True)
+    zipped(images(tmp_path / "img_align_celeba"), folder / name)
+    text_lists(tmp_path / "celeba")
+    notes = find_source(folder).notes
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
+    assert find_source(tmp_path / "celeba").partition == PART
