@@ -30,6 +30,8 @@ IMAGE_SUFFIXES = frozenset(FORMAT_OF_SUFFIX)
 IMAGE_FORMATS = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))
 #: Why a file or folder is left out that nobody is meant to see.
 HIDDEN = "hidden"
+#: Why the stand-in of a file is left out that is not on this disk.
+EVICTED = "in iCloud, not on this disk"
 #: Folders that operating systems and file servers make beside images: not hidden by a leading dot, and never somebody's
 #: images, but thumbnails of them, deleted ones, and earlier states of the same folder.
 _LITTER = frozenset(
@@ -117,6 +119,15 @@ def is_hidden(name: str) -> bool:
     [True, True, True, True, True, False]
     """
     return name.startswith(".") or name.lower() in _LITTER or name.lower() in _SYSTEM_FILES
+
+
+def is_evicted(name: str) -> bool:
+    """Return whether a file of that name stands for one that a Mac keeps in iCloud alone.
+
+    >>> is_evicted(".001.png.icloud"), is_evicted("001.png")
+    (True, False)
+    """
+    return name.startswith(".") and name.lower().endswith(".icloud")
 
 
 def is_image(name: str) -> bool:
@@ -220,7 +231,9 @@ def _sort_in(
         OSError: its kind cannot be found out.
     """
     path = below + entry.name
-    if is_hidden(entry.name):
+    if is_evicted(entry.name):
+        found.left_out.append(LeftOut(path, EVICTED))
+    elif is_hidden(entry.name):
         if is_image(entry.name) or entry.is_dir():
             found.left_out.append(LeftOut(path, HIDDEN))
     elif entry.is_dir(follow_symlinks=False):

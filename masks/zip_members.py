@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
-from masks.image_files import HIDDEN, FoundFiles, LeftOut, is_hidden, is_image
+from masks.image_files import EVICTED, HIDDEN, FoundFiles, LeftOut, is_evicted, is_hidden, is_image
 
 #: Flag of a member of a zip whose name is UTF-8, and the systems whose names are bytes: Unix and macOS.
 _ZIP_UTF8 = 0x800
@@ -43,7 +43,9 @@ def find_zip_members(names: Iterable[str], links: Mapping[str, str] | None = Non
         if member.endswith("/") or not path.parts:
             continue
         first_hidden = _first_hidden(path)
-        if first_hidden and (first_hidden != path.as_posix() or is_image(path.name)):
+        if first_hidden == path.as_posix() and is_evicted(path.name):
+            found.left_out.append(LeftOut(first_hidden, EVICTED))
+        elif first_hidden and (first_hidden != path.as_posix() or is_image(path.name)):
             found.left_out.append(LeftOut(first_hidden, HIDDEN))
         # A first part that ends in a colon is a drive of Windows, which PurePosixPath takes for a relative name.
         if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):

@@ -499,3 +499,18 @@ def test_a_list_above_the_folder_of_a_zip_is_said(tmp_path: Path, name: str) -> 
     notes = find_source(folder).notes
     assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
     assert find_source(tmp_path / "celeba").partition == PART
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+@pytest.mark.parametrize(
+    "name", [f".{IDS[0]}.icloud", ".list_eval_partition.txt.icloud", "sub/.a.png.iCloud"]
+)
+def test_what_lies_in_icloud_alone_is_named(tmp_path: Path, name: str, as_zip: bool) -> None:
+    root = images(tmp_path / "img_align_celeba")
+    for i in range(5):
+        (root / f"._{i}.jpg").write_bytes(b"fork")
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(b"bplist00")
+    found = find_source(zipped(root, tmp_path / "img_align_celeba.zip") if as_zip else root)
+    assert found.ids == IDS
+    assert any(f"{name} (in iCloud, not on this disk)" in note for note in found.notes)
