@@ -19,6 +19,7 @@ _ZIP_UTF8 = 0x800
 _ZIP_UNIX = (3, 19)
 #: Why one of two members of a zip is left out that unpacking would write to one place.
 TWICE_IN_ZIP = "another member of the zip has this name"
+_DRIVE = re.compile("[A-Za-z]:")
 #: Links to follow from one path, as many as Linux does.
 _MAX_LINKS = 40
 
@@ -47,8 +48,8 @@ def find_zip_members(names: Iterable[str], links: Mapping[str, str] | None = Non
             found.left_out.append(LeftOut(first_hidden, EVICTED))
         elif first_hidden and (first_hidden != path.as_posix() or is_image(path.name)):
             found.left_out.append(LeftOut(first_hidden, HIDDEN))
-        # A first part that ends in a colon is a drive of Windows, which PurePosixPath takes for a relative name.
-        if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+        # A letter and a colon are a drive of Windows, which PurePosixPath takes for a relative name.
+        if path.is_absolute() or ".." in path.parts or _DRIVE.fullmatch(path.parts[0]):
             if not first_hidden and is_image(path.name):
                 found.unsafe.append(member)
             elif not first_hidden:

@@ -146,8 +146,14 @@ def match_names(ids: Iterable[str], listed: Mapping[str, V]) -> dict[str, V]:
 
     >>> match_names(["a/1.png", "a/2.png", "b/2.png"], {"1.jpg": 10, "2.jpg": 20, "b/2.png": 30})
     {'a/1.png': 10, 'b/2.png': 30}
+    >>> match_names(["a/1.png", "b/1.png"], {"a\\\\1.png": 10, "b\\\\1.png": 20})
+    {'a/1.png': 10, 'b/1.png': 20}
     """
     ids = list(ids)
+    # Lists made on Windows have backslashes, which are a letter of a name elsewhere.
+    if any("\\" in name for name in listed) and not any("\\" in image_id for image_id in ids):
+        slashed = {name.replace("\\", "/"): value for name, value in listed.items()}
+        listed = slashed if len(slashed) == len(listed) else listed
     # Whole names win, so that one image with its full name in the list is never taken by a bare one.
     exact = {i: listed[i] for i in ids if i in listed}
     if len(exact) == len(ids):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -125,6 +126,8 @@ def score_images(
             positions += kept
     if not positions:
         why = f"; {findings.rejected[0].file}: {findings.rejected[0].reason}" if findings.rejected else ""
+        if findings.ambiguous:
+            why += f"; not matched by file name alone, since several have one: {_first(findings.ambiguous)}"
         if findings.unread:
             why += f"; {_counted(findings.unread)} of a kind that is not read: {_first(findings.unread)}"
         if findings.left_out:
@@ -237,6 +240,7 @@ class MatchedImages:
     Attributes:
         found: images below the folder.
         by_file_name: test images matched by their file's name alone, in whatever folder it lies.
+        ambiguous: files, or test images, that share a file name, so that none is matched by it alone.
         missing: ids of test images without a picture.
         extra: files of no test image, or second ones of the same.
         unread: files of kinds that are not read, as GIF, which has a palette of its own.
@@ -250,6 +254,7 @@ class MatchedImages:
 
     found: list[str] = field(default_factory=list)
     by_file_name: list[str] = field(default_factory=list)
+    ambiguous: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -331,7 +336,9 @@ def match_images(
     # Layouts without folders join the parts of an id by underscores.
     files = _match_names(named, suffix, ids, (_bare, flat_stem))
     # Only if nothing matched by path: mixing both would pair images of different folders.
-    if not files and _has_one_file_a_name(named, ids):
+    if not files:
+        findings.ambiguous = _doubled_names(named, ids)
+    if not files and not findings.ambiguous:
         files = _match_names(named, suffix, ids, (_bare_name,), of_file=_bare_name)
         findings.by_file_name = list(files.values())
     findings.missing = [image_id for image_id in ids if image_id not in files]
@@ -373,13 +380,14 @@ def _match_names(
     return matched
 
 
-def _has_one_file_a_name(files: Sequence[str], ids: Sequence[str]) -> bool:
-    """Return whether no two images and no two files, but in another format, share a file name."""
-    bare = {_bare(file) for file in files}
+def _doubled_names(files: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return the files, or test images, that share a file name with another, but for another format."""
     # Of two files with one name nobody could say which one belongs to the image.
-    return len({_bare_name(file) for file in files}) == len(bare) and len(set(map(_bare_name, ids))) == len(
-        ids
-    )
+    for names in (sorted({_bare(file): file for file in files}.values()), ids):
+        count = Counter(map(_bare_name, names))
+        if doubled := [name for name in names if count[_bare_name(name)] > 1]:
+            return doubled
+    return []
 
 
 def read_image(

@@ -455,3 +455,12 @@ def test_notes_and_attributes_are_lines_that_a_page_can_hold(
     said = [*data.notes, *data.attributes]
     assert said
     assert [one_line(line) for line in said] == said
+
+
+@pytest.mark.parametrize("written", ["img_align_celeba\\{}", "data\\img_align_celeba\\{}"])
+def test_a_list_made_on_windows_names_the_images(tmp_path: Path, written: str) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    for stem, values in (("list_eval_partition", PART), ("identity_CelebA", WHO)):
+        write_list(root / f"{stem}.txt", {written.format(name): value for name, value in values.items()})
+    found = find_source(root)
+    assert (found.partition, found.identities) == (PART, WHO)

@@ -381,3 +381,13 @@ def test_a_hidden_link_to_a_folder_is_named_in_a_zip_as_in_a_folder(tmp_path: Pa
     notes = [find_source(place).notes for place in (root, linked_zip(root, tmp_path / "root.zip"))]
     assert [f"{link} (hidden)" in " ".join(n) for n in notes] == [True, True]
     assert [".note" in " ".join(n) for n in notes] == [False, False]
+
+
+def test_a_folder_that_ends_in_a_colon_is_no_drive(tmp_path: Path) -> None:
+    """Unlike ``C:``, which Windows would unpack elsewhere; a zip has the ids of its folder."""
+    root = tmp_path / "root"
+    images(root / "Trip:")
+    some(root / "more", ["x.jpg"])
+    archive = zipped(root, tmp_path / "root.zip")
+    assert find_source(archive).ids == find_source(root).ids
+    assert not find_source(archive).unsafe

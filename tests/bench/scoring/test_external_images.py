@@ -312,6 +312,13 @@ def test_nothing_to_score_is_a_usage_error(
         _score(tmp_path, images, masks)
     with pytest.raises(UsageError, match="no such folder"):
         _score(tmp_path / "nowhere", images, masks)
+    # Of two files with one name, in folders that the test images do not have, neither is taken.
+    doubled = tmp_path / "doubled"
+    for place in ("a", "b"):
+        (doubled / place).mkdir(parents=True)
+        Image.new("RGB", (SIZE, SIZE)).save(doubled / place / "000000.png")
+    with pytest.raises(UsageError, match=r"since several have one: a/000000\.png, b/000000\.png"):
+        _score(doubled, images, masks)
     empty = tmp_path / "empty"
     (empty / ".ipynb_checkpoints").mkdir(parents=True)
     (empty / "results").symlink_to("/nowhere/at/all")
