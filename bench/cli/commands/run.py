@@ -37,7 +37,7 @@ from bench.cli.options import (
     unreadable_option,
 )
 from bench.cli.paths import GivenPath
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.config import Precision, Request, RunConfig, resolve_config, resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
 from bench.protocols import apply_protocol, find_protocol
@@ -554,8 +554,9 @@ def _print_units(request: Request, gpus: str | None, gpu_price: float | None, *,
         from bench.perf.sweep import model_sweep, parse_gpus
 
         count, gpu = parse_gpus(gpus)  # before the data are opened
-    # Without callbacks: the listing is read by programs.
+    # Without callbacks: the listing is read by programs. What of the data is not used decides what it lists.
     prepared = prepare_run(request, RunCallbacks())
+    echo_notes(prepared.context.data.warnings)
     saved = {cell.key: read_saved_cell(prepared, cell) for cell in prepared.plan.cells if cell.what}
     units = open_units(prepared, saved)
     path = write_request(*portable_request(prepared.context))

@@ -162,11 +162,8 @@ def _zips_around(kind: DataSource, tree: FileTree) -> dict[str, Path]:
         return {}
     found = {f"../{place.name}.zip": place.parent / f"{place.name}.zip"}
     for folder in kind.list_folders(tree):
-        # A folder that may be entered and not listed has no names to offer.
-        with contextlib.suppress(OSError):
-            for path in sorted(folder.iterdir()):
-                if path.suffix.lower() == ".zip":
-                    found.setdefault(os.path.relpath(path, place), path)
+        for path in _zips_in(folder):
+            found.setdefault(os.path.relpath(path, place), path)
     return {shown: path for shown, path in found.items() if not why_no_file(path) and path.is_file()}
 
 
@@ -217,7 +214,41 @@ def _lists_not_read(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) 
                 if kind.concerns(what, listed, paths):
                     sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders), paths)
         sentences += _no_lists_beside(tree, stem, folders, paths)
+    return [*sentences, *_zipped_lists_beside(kind, tree, paths)]
+
+
+def _are_numbered(image_ids: Iterable[str]) -> bool:
+    """Return whether most images are called by numbers, as those are that come with lists."""
+    numbered = [PurePosixPath(image_id).stem.isdigit() for image_id in image_ids]
+    return 2 * sum(numbered) >= len(numbered)
+
+
+def _zipped_lists_beside(kind: DataSource, tree: FileTree, paths: Iterable[str]) -> list[str]:
+    """Return a sentence for each zip of lists alone that lies beside the folder of images, where none is looked for."""
+    sentences = []
+    searched = kind.list_folders(tree)
+    named = tree.outer or tree
+    for folder in named.folders_around if named.place.is_dir() and _are_numbered(paths) else ():
+        for place in _zips_in(folder) if folder not in searched else ():
+            try:
+                packed = open_tree(place)
+            except DataError:  # whatever it is, nobody knows of a list in it
+                continue
+            lists = [
+                path for path in packed.files.others if _is_list_of(kind, path) and not _has_list(tree, path)
+            ]
+            if lists and not packed.files.images:
+                shown = f"{escape_name(lists[0])} in {escape_name(str(place))}"
+                way = "unpack it, and give the folder around both as --data"
+                sentences.append(f"{shown} lies beside this folder and is not read; {way}")
     return sentences
+
+
+def _zips_in(folder: Path) -> list[Path]:
+    # A folder that may be entered and not listed has no names to offer.
+    with contextlib.suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip" and path.is_file())
+    return []
 
 
 def _no_lists_beside(tree: FileTree, stem: str, folders: Sequence[Path], paths: Iterable[str]) -> list[str]:
@@ -225,8 +256,7 @@ def _no_lists_beside(tree: FileTree, stem: str, folders: Sequence[Path], paths: 
 
     Whose list it is nobody can say: it is named where the images are called by numbers, as those with such lists are.
     """
-    numbered = [PurePosixPath(image_id).stem.isdigit() for image_id in paths]
-    if 2 * sum(numbered) < len(numbered) or tree.list_places(stem, folders):
+    if not _are_numbered(paths) or tree.list_places(stem, folders):
         return []
     for file in files_beside(tree, stem):
         if any(file.is_relative_to(folder) for folder in folders):

@@ -137,6 +137,8 @@ def test_many_duplicates_are_counted_and_the_first_few_named(
         "masks export --mask center --size 32 --test-images all --with-images out",
         "score pictures --mask center --size 32 --test-images all --metrics psnr_db",
         "run --models mean --mask center --size 32 --preset smoke --test-images all --name notes",
+        "run --models mean --mask center --size 32 --preset smoke --test-images all --name notes --plan-only",
+        "run --models mean --mask center --size 32 --preset smoke --test-images all --name notes --dry-run",
     ],
 )
 def test_every_command_that_opens_data_says_what_of_it_is_not_used(

@@ -514,3 +514,18 @@ def test_what_lies_in_icloud_alone_is_named(tmp_path: Path, name: str, as_zip: b
     found = find_source(zipped(root, tmp_path / "img_align_celeba.zip") if as_zip else root)
     assert found.ids == IDS
     assert any(f"{name} (in iCloud, not on this disk)" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("given", ["pictures", "downloads"])
+def test_a_zip_of_lists_beside_a_folder_of_another_name_is_named(tmp_path: Path, given: str) -> None:
+    """``downloads``: the images lie in a zip in the folder that is given."""
+    images(tmp_path / "celeba" / "pictures")
+    (tmp_path / "celeba" / "downloads").mkdir()
+    zipped(tmp_path / "celeba" / "pictures", tmp_path / "celeba" / "downloads" / "pics.zip")
+    (tmp_path / "lists").mkdir()
+    text_lists(tmp_path / "lists")
+    archive = zipped(tmp_path / "lists", tmp_path / "celeba" / "lists.zip")
+    some(tmp_path / "celeba" / "holidays", ["a.jpg", "b.jpg"])
+    (note,) = [note for note in find_source(tmp_path / "celeba" / given).notes if "lists.zip" in note]
+    assert f"in {archive} lies beside this folder and is not read; unpack it" in note
+    assert not [note for note in find_source(tmp_path / "celeba" / "holidays").notes if "lists.zip" in note]
