@@ -18,6 +18,9 @@ V = TypeVar("V")
 _HEADERS = frozenset(
     {"idx", "image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
 )
+#: Of a column of row numbers, as pandas writes one first, and of the column of files that then follows.
+_ROW_NUMBERS = frozenset({"idx", "id", ""})
+_FILE_NAMES = frozenset({"image_id", "filename", "file_name", "image_name"})
 _MAX_VALUE = 2**63 - 1
 #: Zeros before the number that is the whole name of a file.
 _LEADING_ZEROS = re.compile(r"(?<![^/])0+(?=\d+(?:\.[^/.]*)?$)")
@@ -64,20 +67,20 @@ def parse_list(content: bytes, place: str) -> NameList:
         header_line = lines[0][0]
         columns = list(map(one_line, _cells(lines[0][1], f"{place}:{lines[0][0]}")))
         lines.pop(0)
+        at = 0
     else:
         columns = []
         header_line = lines[0][0] if lines else 1
-        if (
-            lines
-            and (first := _cells(lines[0][1], f"{place}:{lines[0][0]}"))[:1]
-            and first[0].lower() in _HEADERS
-        ):
-            columns = list(map(one_line, first[1:]))
+        first = _cells(lines[0][1], f"{place}:{header_line}") if lines else []
+        at = _name_position(first)
+        if first and (at or first[0].lower() in _HEADERS):
+            columns = list(map(one_line, first[at + 1 :] if at else first[1:]))
             lines.pop(0)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
     for number, line in lines:
-        name, *values = _cells(line, f"{place}:{number}")
+        # Numbers of rows are no value of an image.
+        name, *values = _cells(line, f"{place}:{number}")[at:] or [""]
         expected = len(columns) or 1
         if not name or len(values) != expected:
             wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
@@ -87,6 +90,16 @@ def parse_list(content: bytes, place: str) -> NameList:
             raise DataError(f"{place}:{number}: {name} is listed twice with different values")
         line_numbers.setdefault(name, number)
     return NameList(place, columns, rows, line_numbers, header_line)
+
+
+def _name_position(header: Sequence[str]) -> int:
+    """Return the position of the column of file names after one of row numbers; 0 where the first one has the names.
+
+    >>> _name_position(["", "image_id", "partition"]), _name_position(["image_id", "partition"])
+    (1, 0)
+    """
+    lower = [name.lower() for name in header[:2]]
+    return int(len(header) > 2 and lower[0] in _ROW_NUMBERS and lower[1] in _FILE_NAMES)
 
 
 def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:

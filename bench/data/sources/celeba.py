@@ -11,6 +11,7 @@ from typing import ClassVar
 from bench.data.name_lists import NameList, match_names, require_match
 from bench.data.sources.base import COLUMN_NAMES, DataSource
 from bench.data.sources.file_tree import FileTree
+from bench.data.sources.find_zips import readable_zips
 from bench.errors import DataError
 from masks.file_names import escape_name
 
@@ -63,6 +64,9 @@ class CelebA(DataSource):
             return None
         if is_aligned_celeba(tree):
             return _by_id(images)
+        # Masks or results have the same names; the data set's own zip beside them leaves no doubt.
+        if any(self.select(packed) for packed in readable_zips(tree, self.zip_names)):
+            return None
         # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
         if not is_listed_celeba(tree, self.list_folders(tree)):
             return None

@@ -7,10 +7,12 @@ lone zip of any name is looked into too (Kaggle's ``archive.zip``):
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from bench.data.sources.file_tree import FileTree, open_tree
+from bench.errors import DataError
 
 
 def find_zips(tree: FileTree, names: Sequence[str] | None = None) -> list[str]:
@@ -28,3 +30,10 @@ def open_zips(tree: FileTree, names: Sequence[str] | None = None) -> Iterator[Fi
     """
     for path in find_zips(tree, names):
         yield open_tree(tree.place / path, outer=tree)
+
+
+def readable_zips(tree: FileTree, names: Sequence[str]) -> Iterator[FileTree]:
+    """Open the zips of those names that can be read, one after another."""
+    for path in find_zips(tree, names):
+        with contextlib.suppress(DataError):
+            yield open_tree(tree.place / path, outer=tree)

@@ -464,3 +464,15 @@ def test_a_list_made_on_windows_names_the_images(tmp_path: Path, written: str) -
         write_list(root / f"{stem}.txt", {written.format(name): value for name, value in values.items()})
     found = find_source(root)
     assert (found.partition, found.identities) == (PART, WHO)
+
+
+@pytest.mark.parametrize("numbered", ["", "idx", "id", "ID"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_list_that_pandas_wrote_with_its_row_numbers_is_read_by_the_names(
+    tmp_path: Path, numbered: str, first: int
+) -> None:
+    """Whose numbers may be those of other images."""
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    rows = "".join(f"{k},{name},{part}\n" for k, (name, part) in enumerate(PART.items(), start=first))
+    (root / "list_eval_partition.csv").write_text(f"{numbered},image_id,partition\n{rows}")
+    assert find_source(root).partition == PART

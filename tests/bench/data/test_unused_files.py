@@ -529,3 +529,17 @@ def test_a_zip_of_lists_beside_a_folder_of_another_name_is_named(tmp_path: Path,
     (note,) = [note for note in find_source(tmp_path / "celeba" / given).notes if "lists.zip" in note]
     assert f"in {archive} lies beside this folder and is not read; unpack it" in note
     assert not [note for note in find_source(tmp_path / "celeba" / "holidays").notes if "lists.zip" in note]
+
+
+@pytest.mark.parametrize("inner", ["masks", "a/results"])
+def test_masks_beside_the_data_sets_own_zip_are_not_taken_for_it(tmp_path: Path, inner: str) -> None:
+    root = tmp_path / "celeba"
+    some(root / inner, IDS)
+    text_lists(root)
+    zipped(images(tmp_path / "img_align_celeba"), root / "img_align_celeba.zip")
+    found = find_source(root)
+    assert (found.ids, found.place.name, found.partition) == (IDS, "img_align_celeba.zip", PART)
+    assert any(f"{len(IDS)} pictures are not used: {inner}/" in note for note in found.notes)
+    # One that cannot be read leaves them what they were.
+    (root / "img_align_celeba.zip").write_bytes(b"PK")
+    assert find_source(root).place == root
