@@ -112,7 +112,8 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
     here = {PurePosixPath(image_id).name for image_id in found}
     sentences = []
     # Of packed lists another sentence tells.
-    zips = {path: tree.place / path for path in find_zips(tree) if path not in _lists_in(kind, tree)}
+    packed_lists = set(_lists_in(kind, tree))
+    zips = {path: tree.place / path for path in find_zips(tree) if path not in packed_lists}
     around = _zips_around(kind, tree)
     for path, place in {**zips, **around}.items():
         shown = escape_name(path)
