@@ -48,7 +48,8 @@ class NameList:
 def parse_list(content: bytes, place: str) -> NameList:
     """Parse a list of names: cells separated by commas, semicolons, tabs or spaces, with or without a header.
 
-    A byte-order mark is ignored, and UTF-16 is recognized by it. Attribute lists may begin with their number of lines.
+    A byte-order mark is ignored, and UTF-16 is recognized by it. Attribute lists may begin with their number of lines,
+    and a column of row numbers before that of the names, as pandas writes one, is passed over.
 
     Raises:
         DataError: a line without a value, of another length than the first, or with other values for a name.
