@@ -49,7 +49,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     """Parse a list of names: cells separated by commas, semicolons, tabs or spaces, with or without a header.
 
     A byte-order mark is ignored, and UTF-16 is recognized by it. Attribute lists may begin with their number of lines,
-    and a column of row numbers before that of the names, as pandas writes one, is passed over.
+    and a first column of row numbers before that of the names, as pandas writes one, is passed over.
 
     Raises:
         DataError: a line without a value, of another length than the first, or with other values for a name.
@@ -75,13 +75,14 @@ def parse_list(content: bytes, place: str) -> NameList:
         first = _cells(lines[0][1], f"{place}:{header_line}") if lines else []
         at = _name_position(first)
         if first and (at or first[0].lower() in _HEADERS):
-            columns = list(map(one_line, first[at + 1 :] if at else first[1:]))
+            columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
             lines.pop(0)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
     for number, line in lines:
-        # Numbers of rows are no value of an image.
-        name, *values = _cells(line, f"{place}:{number}")[at:] or [""]
+        cells = _cells(line, f"{place}:{number}")
+        # Numbers of rows, which stand before the names, are no value of an image.
+        name, values = (cells[at : at + 1] or [""])[0], [*cells[1:at], *cells[at + 1 :]]
         expected = len(columns) or 1
         if not name or len(values) != expected:
             wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
@@ -99,8 +100,9 @@ def _name_position(header: Sequence[str]) -> int:
     >>> _name_position(["", "image_id", "partition"]), _name_position(["image_id", "partition"])
     (1, 0)
     """
-    lower = [name.lower() for name in header[:2]]
-    return int(len(header) > 2 and lower[0] in _ROW_NUMBERS and lower[1] in _FILE_NAMES)
+    lower = [name.lower() for name in header]
+    named = [position for position, name in enumerate(lower) if position and name in _FILE_NAMES]
+    return named[0] if len(header) > 2 and lower[0] in _ROW_NUMBERS and named else 0
 
 
 def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:

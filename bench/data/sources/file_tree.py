@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
@@ -53,6 +52,20 @@ class FileTree:
     def _names(self, place: Path) -> tuple[str, str, str]:
         return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
 
+    @cached_property
+    def linked_folders(self) -> tuple[Path, ...]:
+        """The folders of images below the place that are links to elsewhere, where they lie themselves."""
+        if not self.place.is_dir():
+            return ()
+        place = self.place.resolve()
+        folders = dict.fromkeys(path.rpartition("/")[0] for path in self.files.images)
+        # Links lie above folders of images, too.
+        above = {parent.as_posix() for folder in folders for parent in PurePosixPath(folder).parents}
+        real = [
+            (place / folder).resolve() for folder in (*folders, *sorted(above)) if folder not in ("", ".")
+        ]
+        return tuple(dict.fromkeys(folder for folder in real if not folder.is_relative_to(place)))
+
     @property
     def folders_around(self) -> tuple[Path, ...]:
         """The folder above the place, as given and where links lead."""
@@ -73,7 +86,7 @@ class FileTree:
             DataError: one of the lists in sight is not readable as a list, or two contradict each other.
         """
         # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
-        lists = [_read_list(place, path) for place, path in self.list_places(stem, beside)]
+        lists = [read_list(place, path) for place, path in self.list_places(stem, beside)]
         images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
         for listed, other in combinations(lists, 2):
             _check_same(listed, other, called, images)
@@ -140,63 +153,42 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
     return read_zip_member(place, path, limit)
 
 
-def lists_beside(tree: FileTree, stem: str) -> list[tuple[Path, NameList]]:
-    """Read what is called like a list of that stem in the folder above, as ``stem (1).txt`` is too, if it is a list."""
-    found = []
-    for file in files_beside(tree, stem):
-        if _is_file(file):
-            with contextlib.suppress(DataError):
-                found.append((file, _read_list(file.parent, file.name)))
-    return found
-
-
-def files_beside(tree: FileTree, stem: str) -> list[Path]:
-    """List what is called like a list of that stem in the folder above the one that the user named, files or not.
-
-    Beside a zip that the user named there is none: lists are looked for there.
-    """
-    named = tree.outer or tree
-    if named.place.is_file():
-        return []
-    return [folder / path for folder in named.folders_around for path in called_alike(folder, stem)]
-
-
 def is_called(path: str, stem: str) -> bool:
     """Return whether a file's name is that of a list of that stem; the case of letters is free."""
     return PurePosixPath(path).name.lower() in [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
 
 
 def _lists_in(folder: Path, stem: str) -> list[str]:
-    """List the lists of that stem in a folder, then in CelebA's own folders for lists."""
-    return [p for p in called_alike(folder, stem) if is_called(p, stem) and _is_file(folder / p)]
-
-
-def called_alike(folder: Path, stem: str) -> list[str]:
-    """List what is called like a list in a folder, then in CelebA's own folders for lists, files or not.
+    """List the lists of that stem in a folder, then in CelebA's own folders for lists.
 
     Windows unpacks a list that is zipped alone to a folder of its name, which is looked into too.
     """
-
-    def names_in(place: Path, usual: Sequence[str]) -> list[str]:
-        try:
-            # A Mac's ._list_eval_partition.txt is no list.
-            return sorted(path.name for path in place.iterdir() if not is_hidden(path.name))
-        except OSError:
-            # A folder that may be entered and not listed: the usual spelling is all that can be asked.
-            return list(usual)
-
     lists = [stem + suffix for suffix in _LIST_SUFFIXES]
+    # A folder that may be entered and not listed: the usual spelling is all that can be asked.
     inner = [
         name
         for name in names_in(folder, ("Eval", "Anno"))
-        if name.lower() in LIST_FOLDERS or (is_called(name, stem) and _is_folder(folder / name))
+        if name.lower() in LIST_FOLDERS or (is_called(name, stem) and is_folder(folder / name))
     ]
     return [
         f"{prefix}{name}"
         for prefix in ("", *(f"{name}/" for name in inner))
         for name in names_in(folder / prefix, lists)
-        if is_called_alike(name, stem)
+        if is_called(name, stem) and is_file(folder / prefix / name)
     ]
+
+
+def names_in(folder: Path, usual: Sequence[str] = ()) -> list[str]:
+    """List the names in a folder, hidden ones left out: a Mac's ``._list_eval_partition.txt`` is no list.
+
+    Args:
+        folder: to list.
+        usual: what is returned where that is forbidden.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    except OSError:
+        return list(usual)
 
 
 def is_called_alike(path: str, stem: str) -> bool:
@@ -214,18 +206,14 @@ def _alike(stem: str) -> re.Pattern[str]:
     return re.compile(r"[\W_]*".join(filter(str.isalnum, stem)), re.IGNORECASE)
 
 
-def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name.lower()))
-
-
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # in a folder that may not be entered
@@ -243,8 +231,8 @@ def why_no_file(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "not a regular file"
 
 
-def _read_list(place: Path, path: str) -> NameList:
-    """Read one list of a folder or zip.
+def read_list(place: Path, path: str) -> NameList:
+    """Read one list of a folder or zip, whatever it is called.
 
     Raises:
         DataError: it cannot be read.

@@ -13,10 +13,10 @@ from bench.data.sources.unused_files import (
     divisions_not_used,
     files_not_used,
     first_names,
-    lists_not_used,
     unread_sentences,
     zips_not_used,
 )
+from bench.data.sources.unused_lists import lists_not_used
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
 from masks.file_names import escape_name, one_line, resolve_path

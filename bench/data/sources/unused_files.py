@@ -6,50 +6,19 @@ than the folder beside it would hide the whole data set.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import NameList
 from bench.data.sources.base import COLUMN_NAMES, DataSource, split_folders
-from bench.data.sources.file_tree import (
-    LIST_FOLDERS,
-    FileTree,
-    called_alike,
-    files_beside,
-    find_contradiction,
-    is_called,
-    is_called_alike,
-    lists_beside,
-    open_tree,
-    why_no_file,
-)
+from bench.data.sources.file_tree import LIST_FOLDERS, FileTree, is_called_alike, open_tree, why_no_file
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.zip_files import is_packed
+from bench.data.sources.unused_lists import has_list, is_list_of
+from bench.data.sources.zip_files import zips_in
 from bench.errors import DataError
 from masks.file_names import escape_name
 from masks.image_files import HIDDEN, is_document
-
-#: Tables that are no text, in lower case.
-_OTHER_TABLES = frozenset(
-    {
-        ".xlsx",
-        ".xls",
-        ".xlsm",
-        ".ods",
-        ".numbers",
-        ".parquet",
-        ".feather",
-        ".pkl",
-        ".pickle",
-        ".npy",
-        ".npz",
-        ".mat",
-    }
-    | {".json", ".jsonl", ".xml", ".html", ".pdf", ".docx", ".doc", ".rtf", ".db", ".sqlite", ".h5", ".hdf5"}
-)
 
 
 def files_not_used(kind: DataSource, tree: FileTree) -> list[str]:
@@ -146,7 +115,7 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
                     f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
                     f"({escape_name(more[0])} and so on); give it as --data to use it"
                 )
-            elif lists := [p for p in packed.files.others if _is_list_of(kind, p) and not _has_list(tree, p)]:
+            elif lists := [p for p in packed.files.others if is_list_of(kind, p) and not has_list(tree, p)]:
                 sentences.append(
                     f"{escape_name(lists[0])} in {shown} is not read: to use it, unpack it beside the pictures"
                 )
@@ -163,162 +132,9 @@ def _zips_around(kind: DataSource, tree: FileTree) -> dict[str, Path]:
         return {}
     found = {f"../{place.name}.zip": place.parent / f"{place.name}.zip"}
     for folder in kind.list_folders(tree):
-        for path in _zips_in(folder):
+        for path in zips_in(folder):
             found.setdefault(os.path.relpath(path, place), path)
     return {shown: path for shown, path in found.items() if not why_no_file(path) and path.is_file()}
-
-
-def _is_list_of(kind: DataSource, path: str) -> bool:
-    name = PurePosixPath(path.lower())
-    return name.stem in {stem.lower() for stem in kind.lists.values()} and name.suffix in (".txt", ".csv")
-
-
-def _has_list(tree: FileTree, path: str) -> bool:
-    """Return whether a folder has a list that is called like the one at ``path`` in a zip."""
-    stem = PurePosixPath(path.lower()).stem
-    return any(PurePosixPath(other.lower()).stem == stem for other in tree.files.others)
-
-
-def lists_not_used(
-    kind: DataSource, tree: FileTree, paths: Mapping[str, str], given: Mapping[str, bool]
-) -> list[str]:
-    """Return a sentence for each list that is seen and not used, also for one that is read and gives nothing.
-
-    Args:
-        kind: of the images.
-        tree: where they are.
-        paths: image id -> path.
-        given: what for -> whether a list has given it.
-    """
-    sentences = _lists_not_read(kind, tree, paths)
-    for what, stem in kind.lists.items():
-        lists = tree.empty_lists(stem, kind.list_folders(tree))
-        if not lists and not given.get(what, True):
-            lists = [escape_name(path) for path in tree.files.others if is_called(path, stem)][:1]
-        sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
-    for stem in kind.lists.values():
-        sentences += _lists_of_other_names(kind, tree, stem)
-    return sentences
-
-
-def _lists_not_read(kind: DataSource, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each list that names these images and lies where it is not read, beside their folder."""
-    sentences = []
-    folders = kind.list_folders(tree)
-    for what, stem in kind.lists.items():
-        for file, listed in lists_beside(tree, stem):
-            # Where lists are read, one under another name is told of elsewhere.
-            if any(file.is_relative_to(folder) for folder in folders):
-                continue
-            # What is no list of these images is nobody's here, readable or not.
-            with contextlib.suppress(DataError):
-                if kind.concerns(what, listed, paths):
-                    sentences += _list_not_read(what, stem, listed, tree.find_list(stem, folders), paths)
-        sentences += _no_lists_beside(tree, stem, folders, paths)
-    return [*sentences, *_zipped_lists_beside(kind, tree, paths)]
-
-
-def _are_numbered(image_ids: Iterable[str]) -> bool:
-    """Return whether most images are called by numbers, as those are that come with lists."""
-    numbered = [PurePosixPath(image_id).stem.isdigit() for image_id in image_ids]
-    return 2 * sum(numbered) >= len(numbered)
-
-
-def _zipped_lists_beside(kind: DataSource, tree: FileTree, paths: Iterable[str]) -> list[str]:
-    """Return a sentence for each zip of lists alone that lies beside the folder of images, where none is looked for."""
-    sentences = []
-    searched = kind.list_folders(tree)
-    named = tree.outer or tree
-    for folder in named.folders_around if named.place.is_dir() and _are_numbered(paths) else ():
-        for place in _zips_in(folder) if folder not in searched else ():
-            try:
-                packed = open_tree(place)
-            except DataError:  # whatever it is, nobody knows of a list in it
-                continue
-            lists = [
-                path for path in packed.files.others if _is_list_of(kind, path) and not _has_list(tree, path)
-            ]
-            if lists and not packed.files.images:
-                shown = f"{escape_name(lists[0])} in {escape_name(str(place))}"
-                way = "unpack it, and give the folder around both as --data"
-                sentences.append(f"{shown} lies beside this folder and is not read; {way}")
-    return sentences
-
-
-def _zips_in(folder: Path) -> list[Path]:
-    # A folder that may be entered and not listed has no names to offer.
-    with contextlib.suppress(OSError):
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip" and path.is_file())
-    return []
-
-
-def _no_lists_beside(tree: FileTree, stem: str, folders: Sequence[Path], paths: Iterable[str]) -> list[str]:
-    """Return a sentence about what is called like a list, lies beside the folder of images, and cannot be read as one.
-
-    Whose list it is nobody can say: it is named where the images are called by numbers, as those with such lists are.
-    """
-    if not _are_numbered(paths) or tree.list_places(stem, folders):
-        return []
-    for file in files_beside(tree, stem):
-        if any(file.is_relative_to(folder) for folder in folders):
-            continue
-        shown = escape_name(str(file))
-        if why := why_no_file(file):
-            return [f"{shown} lies beside this folder and is not read: {why}"]
-        if is_packed(file.name) or file.suffix.lower() in _OTHER_TABLES:
-            way = f"{_way_to_list(file.name)} it, as {stem}.txt or .csv"
-            return [
-                f"{shown} lies beside this folder and is not read; {way}, and give the folder around both as --data"
-            ]
-    return []
-
-
-def _list_not_read(
-    what: str, stem: str, listed: NameList, here: NameList | None, paths: Iterable[str]
-) -> list[str]:
-    """Return what to say of a list of these images that lies beside their folder; nothing if the one in it agrees."""
-    if here is not None:
-        says = find_contradiction(here, listed, COLUMN_NAMES.get(what, ()), paths)
-        return [f"beside this folder, {says}; only the list with the pictures is read"] if says else []
-    name = "" if is_called(listed.place, stem) else f", and call the list {stem}.txt or .csv"
-    return [
-        f"{listed.place} lies beside this folder and is not read; give the folder around both as --data{name}"
-    ]
-
-
-def _lists_of_other_names(kind: DataSource, tree: FileTree, stem: str) -> list[str]:
-    """Return a sentence about what looks like a list and is not read, where that list is not there.
-
-    Browsers and programs that download call it ``list (1).txt``, ``Copy of list.csv``, ``list.txt.txt`` or
-    ``list.csv.zip``, and spreadsheets save it as ``list.xlsx``.
-    """
-    folders = kind.list_folders(tree)
-    # The list itself is there: what lies beside it is a copy.
-    if tree.list_places(stem, folders):
-        return []
-    files = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
-    alike = [path for path in files if is_called_alike(path, stem)]
-    beside = [folder / path for folder in folders for path in called_alike(folder, stem)]
-    alike += [str(path) for path in beside if not is_called(path.name, stem) and not why_no_file(path)]
-    # What has the name and cannot be read; what lies in the tree itself has been named.
-    broken = [
-        (path, why_no_file(path))
-        for path in beside
-        if is_called(path.name, stem) and not path.is_relative_to(tree.place.absolute())
-    ]
-    sentences = [f"{escape_name(str(path))} is not read: {why}" for path, why in broken if why][:1]
-    return sentences or [
-        f"{escape_name(path)} is not read: to use it, {_way_to_list(path)} it, as {stem}.txt or .csv"
-        for path in alike[:1]
-    ]
-
-
-def _way_to_list(path: str) -> str:
-    """Return what makes a list of a file that is called like one."""
-    if is_packed(path):
-        return "unpack"
-    # Renaming a workbook would make a list that is not readable.
-    return "save" if PurePosixPath(path).suffix.lower() in _OTHER_TABLES else "rename"
 
 
 def divisions_not_used(paths: Mapping[str, str]) -> list[str]:

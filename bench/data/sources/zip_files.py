@@ -44,6 +44,14 @@ def is_packed(name: str) -> bool:
     return is_other_archive(name) or name.lower().endswith(".zip")
 
 
+def zips_in(folder: Path) -> list[Path]:
+    """List the zips in a folder; one that may not be listed, or entered, has none to offer."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip" and path.is_file())
+    except OSError:
+        return []
+
+
 def zip_files(place: Path) -> FoundFiles:
     """List the members of a zip.
 
