@@ -249,13 +249,14 @@ def _why_out_of_reach(file: Path) -> str:
 def _zipped_lists_around(
     kind: DataSource, tree: FileTree, around: _Surroundings, paths: Iterable[str]
 ) -> list[str]:
-    """Return a sentence for each zip of lists alone that lies outside the place, but for those told of with other zips.
+    """Return a sentence for each zip of lists alone that lies outside the place, but for those told of elsewhere.
 
-    Those are the zips beside the images of a folder, where lists are read.
+    Those are called like a list, or lie beside the images of a folder, where lists are read.
     """
     sentences = []
     for place in around.zips():
-        if tree.place.is_dir() and place.parent in around.searched:
+        packed_list = any(is_called_alike(place.name, stem) for stem in kind.lists.values())
+        if packed_list or (tree.place.is_dir() and place.parent in around.searched):
             continue
         try:
             packed = open_tree(place)

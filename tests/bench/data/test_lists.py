@@ -467,12 +467,16 @@ def test_a_list_made_on_windows_names_the_images(tmp_path: Path, written: str) -
 
 
 @pytest.mark.parametrize("numbered", ["", "idx", "id", "ID"])
+@pytest.mark.parametrize("columns", ["image_id,partition", "split,image_id", "identity,split,filename,fold"])
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_list_that_pandas_wrote_with_its_row_numbers_is_read_by_the_names(
-    tmp_path: Path, numbered: str, first: int
+    tmp_path: Path, numbered: str, columns: str, first: int
 ) -> None:
-    """Whose numbers may be those of other images."""
+    """Whose numbers may be those of other images, wherever the column of names stands."""
     root = images(tmp_path / "celeba" / "img_align_celeba").parent
-    rows = "".join(f"{k},{name},{part}\n" for k, (name, part) in enumerate(PART.items(), start=first))
-    (root / "list_eval_partition.csv").write_text(f"{numbered},image_id,partition\n{rows}")
+    rows = [f"{numbered},{columns}"]
+    for k, (name, part) in enumerate(PART.items(), start=first):
+        cells = {"image_id": name, "filename": name, "partition": part, "split": part}
+        rows.append(",".join(map(str, [k, *(cells.get(column, 7) for column in columns.split(","))])))
+    (root / "list_eval_partition.csv").write_text("\n".join(rows))
     assert find_source(root).partition == PART
