@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes
 
@@ -48,6 +49,46 @@ def path_of_id(image_id: str) -> PurePosixPath:
     '000001.jpg'
     """
     return PurePosixPath(image_id.replace("\\", "/") if os.name == "nt" else image_id)
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a path with slashes, as ``PurePosixPath(path).name`` does, in a tenth of the time.
+
+    Data sets have hundreds of thousands of names.
+
+    >>> name_of("a/000001.jpg"), name_of("000001.jpg")
+    ('000001.jpg', '000001.jpg')
+    """
+    return path.rpartition("/")[2]
+
+
+def stem_of(path: str) -> str:
+    """Return the name of a path without its suffix, as ``PurePosixPath(path).stem`` does.
+
+    >>> stem_of("a.b/000001.jpg"), stem_of("a/.png"), stem_of("a/b.")
+    ('000001', '.png', 'b.')
+    """
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
+
+
+def folder_of(path: str) -> str:
+    """Return the folder of a path with slashes; empty for the root.
+
+    >>> folder_of("a/b/000001.jpg"), folder_of("000001.jpg")
+    ('a/b', '')
+    """
+    return path.rpartition("/")[0]
+
+
+def first_names(names: Iterable[str]) -> str:
+    """Return the first three of some paths, for a sentence.
+
+    >>> first_names(["a", "b", "c", "d"])
+    'a, b, c'
+    """
+    return ", ".join(escape_name(name) for name in list(names)[:3])
 
 
 def one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from masks.file_names import escape_name, real_path
+from masks.file_names import escape_name, folder_of, name_of, real_path
 
 #: Suffix of every readable image format, and Pillow's name of the format. No format that runs another program (EPS).
 FORMAT_OF_SUFFIX = {
@@ -136,7 +136,9 @@ def is_image(name: str) -> bool:
     >>> [is_image(n) for n in ("a/b.JPG", "b.tiff", "list.txt", "png", "a/.jpg")]
     [True, True, False, False, True]
     """
-    return PurePosixPath("_" + PurePosixPath(name).name).suffix.lower() in IMAGE_SUFFIXES
+    # Not by pathlib: this is asked of every file of a data set.
+    dot, suffix = name_of(name).rpartition(".")[1:]
+    return dot + suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_document(name: str) -> bool:
@@ -254,9 +256,9 @@ def common_folder(paths: Sequence[str]) -> str:
     >>> common_folder(["a/b/1.png", "a/b/c/2.png"]), common_folder(["a/1.png", "notes.txt"]), common_folder(["1.png"])
     ('a/b/', '', '')
     """
-    folders = [str(PurePosixPath(path).parent) for path in paths]
+    folders = sorted({folder_of(path) for path in paths})
     shared = os.path.commonpath(folders) if folders else ""
-    return f"{shared}/" if shared not in ("", ".") else ""
+    return f"{shared}/" if shared else ""
 
 
 def is_world_writable(path: Path) -> bool:

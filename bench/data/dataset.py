@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class Dataset:
     skipped: list[Skipped] = field(default_factory=list)
     shared_identities: int | None = None
     duplicates: list[tuple[str, str]] = field(default_factory=list)
-    attributes: dict[str, dict[str, bool]] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     mean_pixel: NDArray[np.float64]
     mean_image: NDArray[np.float32]

@@ -7,20 +7,28 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 from bench.errors import DataError
-from masks.file_names import escape_name, one_line
+from masks.file_names import escape_name, one_line, stem_of
+from masks.image_files import is_image
 
 V = TypeVar("V")
 #: First cell of a header line, in lower case.
 _HEADERS = frozenset(
     {"idx", "image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
 )
-#: Of a column of row numbers, as pandas writes one first, and of the column of files that then follows.
-_ROW_NUMBERS = frozenset({"idx", "id", ""})
-_FILE_NAMES = frozenset({"image_id", "filename", "file_name", "image_name"})
+#: First cell of a header line whose first column is one of row numbers, as pandas writes one, in lower case.
+_ROW_NUMBERS = frozenset({"", "idx", "id", "index", "row", "unnamed: 0"})
+#: What the column of file names that then follows is called: the letters of it, in lower case.
+_FILE_NAMES = frozenset(
+    {
+        *("imageid", "image", "images", "imagename", "imagefile", "imagepath", "img", "imgname", "path"),
+        *("filename", "file", "files", "filepath", "fname", "name"),
+    }
+)
+#: In this order: a file name may hold spaces, and a CSV cell may too.
+_SEPARATORS = (",", ";", "\t")
 _MAX_VALUE = 2**63 - 1
 #: Zeros before the number that is the whole name of a file.
 _LEADING_ZEROS = re.compile(r"(?<![^/])0+(?=\d+(?:\.[^/.]*)?$)")
@@ -59,30 +67,38 @@ def parse_list(content: bytes, place: str) -> NameList:
     """
     # Empty lines are passed over after counting, so that line numbers in messages are those of an editor.
     # Not by splitlines(), which ends a line at ten other characters too, some of which names may hold.
-    text = re.split(r"\r\n|\r|\n", _decode(content, place))
-    lines = [(n, line) for n, line in enumerate(text, start=1) if line.strip()]
+    whole = _decode(content, place)
+    lines = [(n, line) for n, line in enumerate(re.split(r"\r\n|\r|\n", whole), start=1) if line.strip()]
+    is_plain = '"' not in whole and _is_plain(whole)
     # The first line of attribute lists is their length; a lone number elsewhere would be a name without a
     # value.
-    if len(lines) > 2 and is_number(lines[0][1].strip()):
-        lines.pop(0)  # list_attr_celeba.txt: the number of images
-        header_line = lines[0][0]
-        columns = list(map(one_line, _cells(lines[0][1], f"{place}:{lines[0][0]}")))
+    counted = len(lines) > 2 and is_number(lines[0][1].strip())  # list_attr_celeba.txt: the number of images
+    if counted:
         lines.pop(0)
-        at = 0
-    else:
-        columns = []
-        header_line = lines[0][0] if lines else 1
-        first = _cells(lines[0][1], f"{place}:{header_line}") if lines else []
-        at = _name_position(first)
-        if first and (at or first[0].lower() in _HEADERS):
-            columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
+    header_line, columns, at = lines[0][0] if lines else 1, [], 0
+    if lines:
+        first = _cells(lines[0][1], f"{place}:{header_line}")
+        if lines[0][1].startswith("\t"):
+            first.insert(0, "")  # of a table with row numbers
+        second = _cells(lines[1][1], f"{place}:{lines[1][0]}") if len(lines) > 1 else []
+        if counted and len(first) != len(second):
+            # As in list_attr_celeba.txt, whose column of names has none itself.
+            columns = list(map(one_line, first))
             lines.pop(0)
+        else:
+            at = _name_position(first, second)
+            if counted or at or first[0].lower() in _HEADERS:
+                columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
+                lines.pop(0)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
+    # Millions of cells are one of few values.
+    known: dict[str, str] = {}
     for number, line in lines:
-        cells = _cells(line, f"{place}:{number}")
+        cells = _plain_cells(line) if is_plain else _cells(line, f"{place}:{number}")
         # Numbers of rows, which stand before the names, are no value of an image.
         name, values = (cells[at : at + 1] or [""])[0], [*cells[1:at], *cells[at + 1 :]]
+        values = [known.setdefault(value, value) for value in values]
         expected = len(columns) or 1
         if not name or len(values) != expected:
             wanted = "'NAME NUMBER'" if expected == 1 else f"a name and {expected} values"
@@ -94,15 +110,29 @@ def parse_list(content: bytes, place: str) -> NameList:
     return NameList(place, columns, rows, line_numbers, header_line)
 
 
-def _name_position(header: Sequence[str]) -> int:
+def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
     """Return the position of the column of file names after one of row numbers; 0 where the first one has the names.
 
-    >>> _name_position(["", "image_id", "partition"]), _name_position(["image_id", "partition"])
-    (1, 0)
+    >>> _name_position(["", "image_id", "partition"], ["0", "000001.jpg", "2"])
+    1
+    >>> _name_position(["id", "name", "partition"], ["000001.jpg", "Ann", "2"])
+    0
     """
-    lower = [name.lower() for name in header]
-    named = [position for position, name in enumerate(lower) if position and name in _FILE_NAMES]
-    return named[0] if len(header) > 2 and lower[0] in _ROW_NUMBERS and named else 0
+    if (
+        len(header) < 3
+        or len(row) != len(header)
+        or header[0].lower() not in _ROW_NUMBERS
+        or is_image(row[0])
+    ):
+        return 0
+    letters = ["".join(filter(str.isalnum, name.lower())) for name in header]
+    # CelebA-HQ's mapping is by number, and has names of files as values.
+    if any(name.startswith("orig") for name in letters):
+        return letters.index("idx") if "idx" in letters else 0
+    named = [position for position, name in enumerate(letters) if position and name in _FILE_NAMES]
+    # A column called name may be that of people.
+    sure = [p for p in named if is_image(row[p])] or [p for p in named if letters[p] != "name"]
+    return sure[0] if sure else 0
 
 
 def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:
@@ -222,11 +252,23 @@ def _decode(content: bytes, place: str) -> str:
     return content.decode("utf-8", errors="surrogateescape").lstrip("\ufeff")
 
 
+def _is_plain(text: str) -> bool:
+    """Return whether a text has nothing but what a line can show, beside ends of lines and tabs."""
+    cells = text.replace("\n", "").replace("\r", "").replace("\t", "")
+    return cells.isascii() and cells.isprintable()
+
+
+def _plain_cells(line: str) -> list[str]:
+    """Split a line as :func:`_cells` does, where nothing is quoted or to be escaped, in a fifth of the time."""
+    line = line.strip()
+    separator = next((separator for separator in _SEPARATORS if separator in line), None)
+    return line.split() if separator is None else [cell.strip() for cell in line.split(separator)]
+
+
 def _cells(line: str, place: str) -> list[str]:
     """Split a line at the first kind of separator that it holds; cells are text that UTF-8 can hold."""
     line = line.strip()
-    # In this order: a file name may hold spaces, and a CSV cell may too.
-    for separator in (",", ";", "\t"):
+    for separator in _SEPARATORS:
         if separator in line:
             try:
                 cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
@@ -236,10 +278,8 @@ def _cells(line: str, place: str) -> list[str]:
             break
     else:
         cells = line.split()
-    joined = "".join(cells)
-    # As nearly all are: tables of attributes have millions of cells.
-    return cells if joined.isascii() and joined.isprintable() else list(map(escape_name, cells))
+    return list(map(escape_name, cells))
 
 
 def _bare(name: str) -> str:
-    return PurePosixPath(name).stem
+    return stem_of(name)

@@ -115,8 +115,8 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
     stem = source.kind.lists.get("split")
     if spec.split == "auto" and stem and source.kind.published_split and not source.partition:
         notes.append(
-            f"no {stem}.txt or .csv was found, so these pictures are not divided as published but by a digest of their "
-            "names"
+            f"no {stem}.txt or .csv that names these pictures was read, so they are not divided as published but by a "
+            "digest of their names"
         )
     unnamed = len(source.ids) - len(source.identities)
     if name == "identity" and unnamed:

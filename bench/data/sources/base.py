@@ -10,12 +10,13 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from bench.data.name_lists import NameList, match_names, parse_numbers, require_match
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
+from masks.file_names import folder_of
 
 #: What for -> how a list with more columns than it needs may call the one that is meant, in lower case.
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -85,11 +86,11 @@ class DataSource(ABC):
         """Return image id -> number of the person shown, where it is published."""
         return self._numbers(tree, "identities", paths)
 
-    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
+    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
         """Return attribute -> image id -> whether the image has it, where it is published."""
         return {}
 
-    def remarks(self, paths: Mapping[str, str]) -> list[str]:
+    def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         """Return sentences about what is unusual in the images that are used, of which somebody may not know."""
         return []
 
@@ -139,7 +140,7 @@ class FoundImages:
     paths: dict[str, str]
     partition: dict[str, int] = field(default_factory=dict)
     identities: dict[str, int] = field(default_factory=dict)
-    attributes: dict[str, dict[str, bool]] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     unsafe: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -183,7 +184,7 @@ def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[
     found = {}
     for image_id, path in paths.items():
         # Folders only: an image may itself be called "test".
-        part = next((parts[folder] for folder in PurePosixPath(path).parts[:-1] if folder in parts), None)
+        part = next((parts[folder] for folder in path.split("/")[:-1] if folder in parts), None)
         if part is None:
             return {}
         found[image_id] = part
@@ -201,7 +202,10 @@ def split_folders(paths: Iterable[str]) -> list[str]:
     (['test', 'train'], [])
     """
     found = {
-        part for path in paths for part in PurePosixPath(path).parts[:-1] if part.lower() in _SPLIT_FOLDERS
+        part
+        for folder in {folder_of(path) for path in paths}
+        for part in folder.split("/")
+        if part.lower() in _SPLIT_FOLDERS
     }
     return sorted(found) if len(found) > 1 else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -13,14 +13,16 @@ from bench.data.sources.base import COLUMN_NAMES, DataSource
 from bench.data.sources.file_tree import FileTree
 from bench.data.sources.find_zips import readable_zips
 from bench.errors import DataError
-from masks.file_names import escape_name
+from masks.file_names import escape_name, folder_of, name_of, stem_of
 
 #: Folders of aligned images, the better one first.
 _FOLDERS = ("img_align_celeba", "img_align_celeba_png")
 #: The folder of the images before they were aligned: the same names, of any size.
 _IN_THE_WILD = "img_celeba"
 #: What an attribute may be in ``list_attr_celeba``; some copies have 0 for -1.
-_ATTRIBUTE_VALUES = ("1", "-1", "0")
+_ATTRIBUTE_VALUES = frozenset({"1", "-1", "0"})
+#: What Windows, macOS and browsers write behind the name of a copy.
+_COPY = re.compile(r"( \(\d+\)| - copy( \(\d+\))?| copy( \d+)?)$")
 _SIX_DIGITS = re.compile(r"\d{6}")
 
 
@@ -59,8 +61,8 @@ class CelebA(DataSource):
         if inside := max((_by_id(_images_below(tree, wanted)) for wanted in _FOLDERS), key=len):
             return inside
         # CelebA before its alignment has the same names and lists, and is another data set.
-        images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
-        if not images or _lies_in(tree, _IN_THE_WILD, tree.names_above):
+        images = _not_in_the_wild(tree)
+        if not images or is_in_the_wild(tree):
             return None
         if is_aligned_celeba(tree):
             return _by_id(images)
@@ -71,7 +73,7 @@ class CelebA(DataSource):
         if not is_listed_celeba(tree, self.list_folders(tree)):
             return None
         # Most of them may be somebody's own photos, which are not CelebA's for lying beside it.
-        its = [path for path in images if _SIX_DIGITS.fullmatch(PurePosixPath(path).stem)]
+        its = [path for path in images if _SIX_DIGITS.fullmatch(stem_of(path))]
         return _by_id(images if 2 * len(its) > len(images) else its)
 
     def list_folders(self, tree: FileTree) -> list[Path]:
@@ -81,21 +83,21 @@ class CelebA(DataSource):
         around = []
         # The place as given first: a link to images on another disk lies beside the lists.
         for place in (tree.place.absolute(), tree.place.resolve()):
-            while place.is_file() or place.name.lower() in own:
+            while place.is_file() or _own_name(place.name) in own:
                 place = place.parent
                 around.append(place)
         return list(dict.fromkeys(around))
 
-    def remarks(self, paths: Mapping[str, str]) -> list[str]:
+    def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         """Name the folders where there are several: one of them may hold masks or results of the same names."""
-        inside = Counter(PurePosixPath(path).parent.as_posix() for path in paths.values())
+        inside = Counter(folder_of(path) or "." for path in paths.values())
         if len(inside) < 2:
             return []
         named = ", ".join(f"{escape_name(folder)} ({count:,})" for folder, count in inside.most_common(3))
         more = f" and {len(inside) - 3:,} more" if len(inside) > 3 else ""
         return [f"the pictures lie in {len(inside):,} folders, and all of them are used: {named}{more}"]
 
-    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, dict[str, bool]]:
+    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
         """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists.
 
         Raises:
@@ -108,10 +110,7 @@ class CelebA(DataSource):
         found = match_names(paths, listed.rows)
         _check_attributes(listed)
         require_match(found, list(paths), listed)
-        return {
-            attribute: {image_id: values[column] == "1" for image_id, values in found.items()}
-            for column, attribute in enumerate(listed.columns)
-        }
+        return {name: _Attribute(found, column) for column, name in enumerate(listed.columns)}
 
 
 class CelebAInTheWild(CelebA):
@@ -130,8 +129,39 @@ class CelebAInTheWild(CelebA):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_celeba``."""
-        whole = _lies_in(tree, _IN_THE_WILD, tree.names_above)
-        return _by_id(tree.files.images if whole else _images_below(tree, _IN_THE_WILD)) or None
+        if any(_images_below(tree, name) for name in _FOLDERS):
+            return None
+        return (
+            _by_id(tree.files.images if is_in_the_wild(tree) else _images_below(tree, _IN_THE_WILD)) or None
+        )
+
+
+class _Attribute(Mapping[str, bool]):
+    """One attribute of each image: a view of the table, since a dictionary for each of 40 takes a gigabyte."""
+
+    def __init__(self, rows: Mapping[str, Sequence[str]], column: int) -> None:
+        self._rows = rows
+        self._column = column
+
+    def __getitem__(self, image_id: str) -> bool:
+        return self._rows[image_id][self._column] == "1"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def is_in_the_wild(tree: FileTree) -> bool:
+    """Return whether the images of a place are CelebA's before their alignment, by the innermost name of the two."""
+    own = _lower(place.stem if tree.place.is_file() else place.name for place in (tree.place.absolute(),))
+    return own.isdisjoint(_FOLDERS) and _lies_in(tree, _IN_THE_WILD, tree.names_above)
+
+
+def _not_in_the_wild(tree: FileTree) -> list[str]:
+    folders = {f for f in tree.image_folders if _IN_THE_WILD not in _lower(f.split("/"))}
+    return [path for path in tree.files.images if folder_of(path) in folders]
 
 
 def is_aligned_celeba(tree: FileTree) -> bool:
@@ -152,12 +182,9 @@ def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:
 
 def _images_below(tree: FileTree, wanted: str) -> list[str]:
     """Return the images below folders of a name of CelebA's, of each folder that holds CelebA's images."""
-    by_folder: dict[str, list[str]] = {}
-    for path in tree.files.images:
-        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
     inside: dict[PurePosixPath, list[str]] = {}
-    for own, paths in by_folder.items():
-        around = [x for x in (PurePosixPath(own), *PurePosixPath(own).parents) if x.name.lower() == wanted]
+    for own, paths in tree.image_folders.items():
+        around = [x for x in (PurePosixPath(own), *PurePosixPath(own).parents) if _own_name(x.name) == wanted]
         if around:  # the innermost first
             inside.setdefault(around[0], []).extend(paths)
     found = []
@@ -172,26 +199,30 @@ def _are_its_images(paths: Sequence[str]) -> bool:
 
     Somebody's own photos may lie in folders of theirs below it.
     """
-    its = ["/" not in path or bool(_SIX_DIGITS.fullmatch(PurePosixPath(path).stem)) for path in paths]
+    its = ["/" not in path or bool(_SIX_DIGITS.fullmatch(stem_of(path))) for path in paths]
     return 2 * sum(its) > len(its)
 
 
 def is_listed_celeba(tree: FileTree, beside: Sequence[Path] = ()) -> bool:
     """Return whether a list of CelebA's, here or in ``beside``, names images that are called by six digits."""
-    images = [path for path in tree.files.images if _IN_THE_WILD not in _folders_of(path)]
-    ids = _by_id([p for p in images if _SIX_DIGITS.fullmatch(PurePosixPath(p).stem)])
-    listed = [
-        tree.find_list(CelebA.lists[what], beside, COLUMN_NAMES[what]) for what in ("split", "identities")
-    ]
+    ids = _by_id([path for path in _not_in_the_wild(tree) if _SIX_DIGITS.fullmatch(stem_of(path))])
+    listed = (
+        tree.find_list(stem, beside, COLUMN_NAMES.get(what, ())) for what, stem in CelebA.lists.items() if ids
+    )
     return any(x is not None and bool(match_names(ids, x.rows)) for x in listed)
 
 
-def _folders_of(path: str) -> tuple[str, ...]:
-    return PurePosixPath(path.lower()).parts[:-1]
+def _own_name(name: str) -> str:
+    """Return the name of a folder in lower case, without what a second copy of it has at its end.
+
+    >>> _own_name("img_celeba (1)"), _own_name("Img_CelebA - Copy"), _own_name("img_celeba_2")
+    ('img_celeba', 'img_celeba', 'img_celeba_2')
+    """
+    return _COPY.sub("", name.lower())
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names)
+    return frozenset(map(_own_name, names))
 
 
 def _check_attributes(listed: NameList) -> None:
@@ -209,7 +240,8 @@ def _check_attributes(listed: NameList) -> None:
     if twice := [name for name, count in Counter(listed.columns).items() if count > 1]:
         raise DataError(f"{listed.place}: two columns are called {escape_name(twice[0])}")
     for name, values in listed.rows.items():
-        if wrong := next((value for value in values if value not in _ATTRIBUTE_VALUES), None):
+        if not _ATTRIBUTE_VALUES.issuperset(values):
+            wrong = next(value for value in values if value not in _ATTRIBUTE_VALUES)
             raise DataError(
                 f"{listed.place}:{listed.line_numbers[name]}: an attribute is 1, or -1 or 0; found "
                 f"{escape_name(wrong[:60])!r}"
@@ -223,17 +255,17 @@ def _by_id(paths: list[str]) -> dict[str, str]:
     lie beside the whole data set; of two as large a JPEG, then what lies less deep. Of a folder most of whose names are
     taken the rest is not, which would be outputs for images that the data lack.
     """
-    folders: dict[PurePosixPath, dict[str, str]] = {}
+    folders: dict[str, dict[str, str]] = {}
     # By name, so that of two copies in one folder every machine takes the same; a JPEG first.
     for path in sorted(paths, key=lambda path: (not path.lower().endswith(".jpg"), path)):
-        name = PurePosixPath(path)
-        image_id = f"{name.stem}.jpg" if _SIX_DIGITS.fullmatch(name.stem) else name.name
-        folders.setdefault(name.parent, {}).setdefault(image_id, path)
+        stem = stem_of(path)
+        image_id = f"{stem}.jpg" if _SIX_DIGITS.fullmatch(stem) else name_of(path)
+        folders.setdefault(folder_of(path), {}).setdefault(image_id, path)
 
-    def rank(folder: PurePosixPath) -> tuple[int, bool, int, str]:
+    def rank(folder: str) -> tuple[int, bool, int, str]:
         jpegs = all(path.lower().endswith(".jpg") for path in folders[folder].values())
         # The name last, so that every machine takes the same folder.
-        return -len(folders[folder]), not jpegs, len(folder.parts), str(folder)
+        return -len(folders[folder]), not jpegs, len(PurePosixPath(folder).parts), folder
 
     found: dict[str, str] = {}
     for folder in sorted(folders, key=rank):

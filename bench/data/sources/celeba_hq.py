@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 from bench.data.name_lists import NameList, find_column, is_number, parse_numbers
 from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
 from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
-from masks.file_names import escape_name
+from masks.file_names import escape_name, folder_of, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
 _COUNTED_FROM_1 = re.compile(r"data\d+x\d+")
+_SIX_DIGITS = re.compile(r"\d{6}")
 _NUMBER = re.compile(r"(?:imgHQ)?0*(\d{1,5})")
 #: Folders of the copies that come divided: LaMa's script, and ``train``, ``val`` and ``test``.
 _PARTS = {
@@ -56,15 +56,16 @@ class CelebAHQ(DataSource):
         if above and not mapped and is_listed_celeba(tree):
             return None  # CelebA under another name in such a folder
         images = tree.files.images
-        inside = [p for p in images if any(_FOLDER.fullmatch(part) for part in PurePosixPath(p).parts[:-1])]
+        folders = {f for f in tree.image_folders if any(map(_FOLDER.fullmatch, f.split("/")))}
+        inside = [p for p in images if folder_of(p) in folders]
         # A folder that was renamed is still known by the mapping beside it.
         if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped):
             inside = images
         found: dict[str, str] = {}
         for path in inside:
-            if number := _NUMBER.fullmatch(PurePosixPath(path).stem):
+            if number := _NUMBER.fullmatch(stem_of(path)):
                 # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
-                first = int(any(_COUNTED_FROM_1.fullmatch(part) for part in PurePosixPath(path).parts[:-1]))
+                first = int(any(map(_COUNTED_FROM_1.fullmatch, path.split("/")[:-1])))
                 # Several sizes of one image may lie side by side; one of them is enough.
                 found.setdefault(f"{int(number[1]) - first:05d}.jpg", path)
         return found or None
@@ -73,7 +74,7 @@ class CelebAHQ(DataSource):
         """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
         given, real = tree.place.absolute(), tree.place.resolve()
         own = {place.stem if tree.place.is_file() else place.name for place in (given, real)}
-        below = {part for path in tree.files.images for part in PurePosixPath(path).parts[:-1]}
+        below = {part for folder in tree.image_folders for part in folder.split("/")}
         return any(map(_FOLDER.fullmatch, own | below))
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
@@ -87,8 +88,22 @@ class CelebAHQ(DataSource):
         return self._of_celeba(tree, paths, "identities")
 
     def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
-        """Return whether a mapping names some of the images; other lists name CelebA's own."""
-        return what == "mapping" and maps_numbers(listed, paths)
+        """Return whether a mapping names some of the images; other lists name CelebA's own, by six digits."""
+        if what == "mapping":
+            return maps_numbers(listed, paths)
+        return any(_SIX_DIGITS.fullmatch(stem_of(plain)) for plain in listed.rows)
+
+    def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
+        """Say where folders divide the images otherwise than the lists with them do."""
+        divided = split_by_folder(paths, _PARTS)
+        listed = self._of_celeba(tree, paths, "split") if divided else {}
+        otherwise = [image_id for image_id, part in listed.items() if divided[image_id] != part]
+        if not otherwise:
+            return []
+        return [
+            f"the folders divide these images, and not {self.lists['split']} with the mapping, which puts "
+            f"{len(otherwise):,} of them elsewhere ({otherwise[0]} and so on)"
+        ]
 
     def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
         beside = self.list_folders(tree)
@@ -103,7 +118,7 @@ class CelebAHQ(DataSource):
 
 def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:
     """Return whether a mapping names some of the images by their number."""
-    numbers = [found for path in paths if (found := _NUMBER.fullmatch(PurePosixPath(path).stem))]
+    numbers = [found for path in paths if (found := _NUMBER.fullmatch(stem_of(path)))]
     return not {int(number[1]) for number in numbers}.isdisjoint(
         int(index) for index in mapping.rows if is_number(index)
     )

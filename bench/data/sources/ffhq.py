@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from bench.data.sources.base import DataSource, hold_out_validation
 from bench.data.sources.file_tree import FileTree
+from masks.file_names import folder_of, stem_of
 
 #: Folders of aligned images, the largest first.
 _FOLDERS = (r"images1024x1024", r"ffhq[-_]?1024\w*", r"ffhq[-_]?\w*", r"thumbnails128x128")
@@ -36,17 +36,16 @@ class FFHQ(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take images numbered with five digits below a folder of FFHQ's."""
-        numbered = [p for p in tree.files.images if _NUMBER.fullmatch(PurePosixPath(p).stem)]
         for wanted in _FOLDERS:
             pattern = re.compile(wanted, re.IGNORECASE)
             # The user may have named the folder itself; the names above it count too.
             whole = any(map(pattern.fullmatch, tree.names_above))
-            inside = [
-                p for p in numbered if whole or any(map(pattern.fullmatch, PurePosixPath(p).parts[:-1]))
-            ]
+            folders = {f for f in tree.image_folders if whole or any(map(pattern.fullmatch, f.split("/")))}
+            images = tree.files.images if folders else ()
+            inside = [p for p in images if folder_of(p) in folders and _NUMBER.fullmatch(stem_of(p))]
             if inside:
                 # Reversed, so that of two files with one number the first in order is kept.
-                return {f"{PurePosixPath(path).stem}.png": path for path in reversed(inside)}
+                return {f"{stem_of(path)}.png": path for path in reversed(inside)}
         return None
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:

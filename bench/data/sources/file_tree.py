@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from bench.data.name_lists import NameList, find_column, match_names, parse_list, plain_name
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
-from masks.file_names import escape_name
+from masks.file_names import escape_name, folder_of, name_of, real_path, stem_of
 from masks.image_files import FoundFiles, find_files, is_hidden
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
@@ -37,6 +37,8 @@ class FileTree:
     place: Path
     files: FoundFiles
     outer: FileTree | None = None
+    # All of CelebA has 200,000 lines in each list, and every data source asks for some of them.
+    _lists: dict[tuple[Path, str], NameList] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def folder_names(self) -> tuple[str, ...]:
@@ -53,17 +55,25 @@ class FileTree:
         return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
 
     @cached_property
+    def image_folders(self) -> dict[str, list[str]]:
+        """The images by the folder in which they lie; that of the place itself is empty."""
+        folders: dict[str, list[str]] = {}
+        for path in self.files.images:
+            folders.setdefault(folder_of(path), []).append(path)
+        return folders
+
+    @cached_property
     def linked_folders(self) -> tuple[Path, ...]:
         """The folders of images below the place that are links to elsewhere, where they lie themselves."""
         if not self.place.is_dir():
             return ()
         place = self.place.resolve()
-        folders = dict.fromkeys(path.rpartition("/")[0] for path in self.files.images)
         # Links lie above folders of images, too.
-        above = {parent.as_posix() for folder in folders for parent in PurePosixPath(folder).parents}
-        real = [
-            (place / folder).resolve() for folder in (*folders, *sorted(above)) if folder not in ("", ".")
-        ]
+        above = {
+            parent.as_posix() for folder in self.image_folders for parent in PurePosixPath(folder).parents
+        }
+        folders = (*self.image_folders, *sorted(above))
+        real = [real_path(place / folder) for folder in folders if folder not in ("", ".")]
         return tuple(dict.fromkeys(folder for folder in real if not folder.is_relative_to(place)))
 
     @property
@@ -86,21 +96,33 @@ class FileTree:
             DataError: one of the lists in sight is not readable as a list, or two contradict each other.
         """
         # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
-        lists = [read_list(place, path) for place, path in self.list_places(stem, beside)]
+        lists = [self._read(place, path) for place, path in self.list_places(stem, beside)]
+        if len(lists) < 2:
+            return lists[0] if lists else None
         images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
         for listed, other in combinations(lists, 2):
             _check_same(listed, other, called, images)
-        # An empty one, which a download that broke off leaves, says nothing and contradicts nobody.
-        return next((listed for listed in lists if listed.rows), lists[0] if lists else None)
+        # Of those that agree the one that says most of these images, whichever folder the user named. An empty one,
+        # which a download that broke off leaves, says nothing.
+        names = _bare_names(images)
+        return max(lists, key=lambda listed: (len(names & _bare_names(listed.rows)), len(listed.rows)))
+
+    def _read(self, place: Path, path: str) -> NameList:
+        if (place, path) not in self._lists:
+            self._lists[place, path] = read_list(place, path)
+        return self._lists[place, path]
 
     def empty_lists(self, stem: str, beside: Sequence[Path] = ()) -> list[str]:
         """Name the lists of a stem, among those that :meth:`find_list` reads, that hold no line but a header."""
         return [
-            # Below the tree as the walk names it; the whole path of what lies elsewhere.
-            escape_name(path if place == self.place else str(place / path))
+            self.shown(place, path)
             for place, path in self.list_places(stem, beside)
             if _is_empty(place, path)
         ]
+
+    def shown(self, place: Path, path: str) -> str:
+        """Return how messages name a file: below the place as the walk does, by its whole path elsewhere."""
+        return escape_name(path if place == self.place else str(place / path))
 
     def holds_list(self, stem: str) -> bool:
         """Return whether a list of that stem is in the place itself."""
@@ -118,7 +140,7 @@ class FileTree:
         # One file may be seen from several folders, and through links.
         files: dict[Path, tuple[Path, str]] = {}
         for place, path in found:
-            files.setdefault((place / path).resolve(), (place, path))
+            files.setdefault(real_path(place / path), (place, path))
         return list(files.values())
 
 
@@ -155,7 +177,8 @@ def read_bytes(place: Path, path: str, limit: int = _MAX_BYTES) -> bytes:
 
 def is_called(path: str, stem: str) -> bool:
     """Return whether a file's name is that of a list of that stem; the case of letters is free."""
-    return PurePosixPath(path).name.lower() in [(stem + suffix).lower() for suffix in _LIST_SUFFIXES]
+    name = name_of(path).lower()
+    return name.startswith(stem.lower()) and name[len(stem) :] in _LIST_SUFFIXES
 
 
 def _lists_in(folder: Path, stem: str) -> list[str]:
@@ -197,7 +220,7 @@ def is_called_alike(path: str, stem: str) -> bool:
     >>> [is_called_alike(n, "list_eval_partition") for n in ("a/Copy of list-eval-partition (1).csv", "list_eval.txt")]
     [True, False]
     """
-    return bool(_alike(stem).search(PurePosixPath(path).name))
+    return bool(_alike(stem).search(name_of(path)))
 
 
 @lru_cache
@@ -303,7 +326,7 @@ def _no_as_zero(value: str) -> str:
 
 
 def _bare_names(names: Iterable[str]) -> set[str]:
-    return {PurePosixPath(plain_name(name)).stem for name in names}
+    return {stem_of(plain_name(name)) for name in names}
 
 
 def _same_columns(listed: NameList, other: NameList, called: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -12,14 +12,13 @@ from bench.data.sources.registry import data_sources
 from bench.data.sources.unused_files import (
     divisions_not_used,
     files_not_used,
-    first_names,
     unread_sentences,
     zips_not_used,
 )
 from bench.data.sources.unused_lists import lists_not_used
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
-from masks.file_names import escape_name, one_line, resolve_path
+from masks.file_names import escape_name, first_names, one_line, resolve_path
 from masks.image_files import IMAGE_SUFFIXES
 
 
@@ -100,7 +99,7 @@ def _describe(
         notes.append(f"the list of identities names no person for {missing:,} of {len(paths):,} pictures")
     if missing := len(paths) - min(map(len, attributes.values()), default=len(paths)):
         notes.append(f"the list of attributes says nothing of {missing:,} of {len(paths):,} pictures")
-    notes += kind.remarks(paths)
+    notes += kind.remarks(tree, paths)
     if not partition:
         notes += divisions_not_used(paths)
     given = {"split": bool(partition), "identities": bool(identities)}

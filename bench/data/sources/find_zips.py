@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 
 from bench.data.sources.file_tree import FileTree, open_tree
 from bench.errors import DataError
+from masks.file_names import name_of
 
 
 def find_zips(tree: FileTree, names: Sequence[str] | None = None) -> list[str]:
     """Return the paths of the zips of those names (in lower case) in a folder; of all zips for ``None``."""
     here = tree.files.others if tree.place.is_dir() else []
     zips = [path for path in here if path.lower().endswith(".zip")]
-    return [path for path in zips if names is None or PurePosixPath(path).name.lower() in names]
+    return [path for path in zips if names is None or name_of(path).lower() in names]
 
 
 def open_zips(tree: FileTree, names: Sequence[str] | None = None) -> Iterator[FileTree]:

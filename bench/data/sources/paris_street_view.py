@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from bench.data.sources.base import DataSource, hold_out_validation
 from bench.data.sources.file_tree import FileTree
+from masks.file_names import name_of
 
 _TRAINING, _TEST = "paris_train_original", ("paris_eval", "paris_eval_gt")
 
@@ -27,12 +27,13 @@ class ParisStreetView(DataSource):
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images of both folders; the corrupted copies of the test images are left out."""
-        found = {}
-        for path in tree.files.images:
-            folders = PurePosixPath(path).parts[:-1]
-            if _TRAINING in folders or _TEST[1] in folders:
+        found: dict[str, str] = {}
+        for folder, paths in tree.image_folders.items():
+            above = folder.split("/")
+            if _TRAINING in above or _TEST[1] in above:
                 # The two folders use the same file names, so the part is in the id.
-                found[f"{'train' if _TRAINING in folders else 'test'}/{PurePosixPath(path).name}"] = path
+                part = "train" if _TRAINING in above else "test"
+                found |= {f"{part}/{name_of(path)}": path for path in paths}
         # The evaluation folder alone is a folder of images like any other.
         return found if any(i.startswith("train/") for i in found) else None
 

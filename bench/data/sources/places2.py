@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from bench.data.sources.base import DataSource, hold_out_validation
 from bench.data.sources.file_tree import FileTree
+from masks.file_names import folder_of, name_of
 
 _TRAINING = ("data_large", "data_256", "data_large_standard", "data_256_standard", "train")
 _NAME = "Places365_val_"
@@ -34,15 +34,16 @@ class Places2(DataSource):
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take training and validation images; the published test images are left out, as in the papers."""
         images = tree.files.images
-        validation = [p for p in images if PurePosixPath(p).name.startswith(_NAME)]
+        validation = [p for p in images if name_of(p).startswith(_NAME)]
         if not validation:
             return None
-        training = [p for p in images if any(part in _TRAINING for part in PurePosixPath(p).parts[:-1])]
+        folders = {f for f in tree.image_folders if not set(_TRAINING).isdisjoint(f.split("/"))}
+        training = [p for p in images if folder_of(p) in folders]
         # The validation images are found by their names, since their folder is called otherwise in every
         # copy.
-        found = {PurePosixPath(p).name: p for p in reversed(validation)}
+        found = {name_of(p): p for p in reversed(validation)}
         for path in training:
-            parts = PurePosixPath(path).parts
+            parts = path.split("/")
             # Ids begin below the folder of the training images, so they are the same in every layout.
             start = next(k for k, part in enumerate(parts) if part in _TRAINING)
             found.setdefault("/".join(parts[start + 1 :]), path)

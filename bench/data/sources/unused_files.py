@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from bench.data.sources.base import COLUMN_NAMES, DataSource, split_folders
-from bench.data.sources.file_tree import LIST_FOLDERS, FileTree, is_called_alike, open_tree, why_no_file
+from bench.data.sources.file_tree import (
+    LIST_FOLDERS,
+    FileTree,
+    is_called,
+    is_called_alike,
+    open_tree,
+    why_no_file,
+)
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.unused_lists import has_list, is_list_of
+from bench.data.sources.unused_lists import read_of
 from bench.data.sources.zip_files import zips_in
 from bench.errors import DataError
-from masks.file_names import escape_name
+from masks.file_names import escape_name, first_names, name_of
 from masks.image_files import HIDDEN, is_document
 
 
@@ -41,7 +48,7 @@ def _lists_out_of_reach(kind: DataSource, tree: FileTree) -> dict[str, str]:
         return {}
 
     def is_meant(path: str) -> bool:
-        folder = PurePosixPath(path).name.lower().startswith(LIST_FOLDERS)
+        folder = name_of(path).lower().startswith(LIST_FOLDERS)
         return folder or any(is_called_alike(path, stem) for stem in kind.lists.values())
 
     return {
@@ -78,7 +85,7 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
     A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set; so would a stray
     picture beside a download, whatever its name.
     """
-    here = {PurePosixPath(image_id).name for image_id in found}
+    here = {name_of(image_id) for image_id in found}
     sentences = []
     # Of packed lists another sentence tells.
     packed_lists = set(_lists_in(kind, tree))
@@ -110,14 +117,14 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
             sentences.append(f"{shown} is not used: {error}")
         else:
             # By file name, since a zip of any images may have other folders around them than the folder beside it.
-            if more := sorted(image_id for image_id in held if PurePosixPath(image_id).name not in here):
+            if more := sorted(image_id for image_id in held if name_of(image_id) not in here):
                 sentences.append(
                     f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
                     f"({escape_name(more[0])} and so on); give it as --data to use it"
                 )
-            elif lists := [p for p in packed.files.others if is_list_of(kind, p) and not has_list(tree, p)]:
+            elif lists := _unread_in(kind, tree, packed):
                 sentences.append(
-                    f"{escape_name(lists[0])} in {shown} is not read: to use it, unpack it beside the pictures"
+                    f"{first_names(lists)} in {shown} is not read: to use it, unpack it beside the pictures"
                 )
     return sentences
 
@@ -135,6 +142,12 @@ def _zips_around(kind: DataSource, tree: FileTree) -> dict[str, Path]:
         for path in zips_in(folder):
             found.setdefault(os.path.relpath(path, place), path)
     return {shown: path for shown, path in found.items() if not why_no_file(path) and path.is_file()}
+
+
+def _unread_in(kind: DataSource, tree: FileTree, packed: FileTree) -> list[str]:
+    """Return the lists in a zip of which none is read, in the order of what they are for."""
+    unread = [stem for what, stem in kind.lists.items() if read_of(kind, tree, what) is None]
+    return [path for stem in unread for path in packed.files.others if is_called(path, stem)]
 
 
 def divisions_not_used(paths: Mapping[str, str]) -> list[str]:
@@ -166,8 +179,3 @@ def _unsafe(tree: FileTree) -> list[str]:
     """Return a sentence about the pictures of a zip whose path leaves it, if there are any."""
     unsafe = tree.files.unsafe
     return [f"the path of {len(unsafe):,} pictures leaves the zip: {first_names(unsafe)}"] if unsafe else []
-
-
-def first_names(names: Iterable[str]) -> str:
-    """Return the first three of some paths, for a sentence."""
-    return ", ".join(escape_name(name) for name in list(names)[:3])

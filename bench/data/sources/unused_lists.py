@@ -20,15 +20,17 @@ from bench.data.sources.file_tree import (
     find_contradiction,
     is_called,
     is_called_alike,
+    is_file,
     is_folder,
     open_tree,
     read_list,
     why_no_file,
 )
-from bench.data.sources.zip_files import is_packed, zips_in
+from bench.data.sources.find_zips import find_zips
+from bench.data.sources.zip_files import is_packed
 from bench.errors import DataError
-from masks.file_names import escape_name, real_path
-from masks.image_files import EVICTED, FoundFiles, is_evicted, is_hidden
+from masks.file_names import escape_name, first_names, name_of, real_path, stem_of
+from masks.image_files import EVICTED, FoundFiles, is_evicted, is_hidden, is_image
 
 #: Tables that are no text, in lower case.
 _OTHER_TABLES = frozenset(
@@ -63,18 +65,43 @@ _OTHER_TABLES = frozenset(
         ".hdf5",
     }
 )
-#: What people call folders of lists, with the number of a second copy.
+#: What no list is, though its name may hold that of one, in lower case.
+_NO_TABLES = frozenset(
+    {
+        *(
+            ".py",
+            ".pyc",
+            ".ipynb",
+            ".r",
+            ".m",
+            ".jl",
+            ".js",
+            ".c",
+            ".cpp",
+            ".sh",
+            ".bat",
+            ".ps1",
+            ".log",
+            ".lock",
+        ),
+        *(".md", ".rst", ".tex", ".bib", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
+    }
+)
+#: What people call folders of lists, with what Windows, browsers and Google Drive write behind it.
 _FOLDER_OF_LISTS = re.compile(
     r"(celeba?[-_ ]?(hq)?[-_ ]?)?(eval\w*|anno\w*|lists?|labels?|meta(data)?|partitions?|splits?|identit(y|ies)|attr\w*"
-    r"|te?xts?|csvs?)([-_ ]?(files?|lists?|celeba?|copy))*[-_ ]*(\(?\d+\)?)?",
+    r"|te?xts?|csvs?)([-_ ]+(files?|lists?|celeba?|copy))*[-_ ]*(\(?[\d\-tz]+\)?)?|drive-download-.*",
     re.IGNORECASE,
 )
+_GIVE_BOTH = "give the folder around both as --data"
+#: How many lists, or zips in one folder, are looked into and named: there may be thousands.
+_MOST_NAMED, _MOST_ZIPS = 3, 100
 
 
 def lists_not_used(
     kind: DataSource, tree: FileTree, paths: Mapping[str, str], given: Mapping[str, bool]
 ) -> list[str]:
-    """Return a sentence for each list that is seen and not used, also for one that is read and gives nothing.
+    """Return sentences about the lists that are seen and not used, also about those that are read and give nothing.
 
     Args:
         kind: of the images.
@@ -82,17 +109,152 @@ def lists_not_used(
         paths: image id -> path.
         given: what for -> whether a list has given it.
     """
+    if not kind.lists:
+        return []
     around = _Surroundings(kind, tree)
+    numbered = _are_numbered(paths)
+    zips = list(_zips_of_lists(kind, tree, around)) if numbered else []
     sentences = []
+    lists_of_zips: dict[Path, list[str]] = {}
     for what, stem in kind.lists.items():
-        sentences += _lists_not_read(kind, tree, around, what, paths)
+        wanted = _Wanted(kind, tree, around, what, paths, numbered)
+        sentences += wanted.sentences(zips)
+        for place, path in wanted.unread_in_zips:
+            lists_of_zips.setdefault(place, []).append(path)
         lists = tree.empty_lists(stem, around.searched)
         if not lists and not given.get(what, True):
-            lists = [escape_name(path) for path in tree.files.others if is_called(path, stem)][:1]
+            lists = [tree.shown(*place) for place in tree.list_places(stem, around.searched)][:1]
         sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
-    if kind.lists and _are_numbered(paths):
-        sentences += _zipped_lists_around(kind, tree, around, paths)
+    for place, names in list(lists_of_zips.items())[:_MOST_NAMED]:
+        shown = f"{first_names(names)} in {escape_name(str(place))}"
+        sentences.append(f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}")
     return sentences
+
+
+class _Wanted:
+    """One of the lists that are published with images: the one that is read, and what is seen of it besides."""
+
+    def __init__(
+        self,
+        kind: DataSource,
+        tree: FileTree,
+        around: _Surroundings,
+        what: str,
+        paths: Mapping[str, str],
+        numbered: bool,
+    ) -> None:
+        self.stem = kind.lists[what]
+        self._kind, self._tree, self._around, self._what = kind, tree, around, what
+        self._paths, self._numbered = paths, numbered
+        self._called = COLUMN_NAMES.get(what, ())
+        self._read = {real_path(place / path) for place, path in tree.list_places(self.stem, around.searched)}
+        self.here = read_of(kind, tree, what)
+        #: Lists of these images in zips around them, where none is read.
+        self.unread_in_zips: list[tuple[Path, str]] = []
+        self._contradictions: list[str] = []
+        self._unread: list[str] = []
+        self._unreadable: list[str] = []
+
+    def sentences(self, zips: Iterable[FileTree]) -> list[str]:
+        """Return what is to be said: contradictions to the list that is read or, where none is, what could be."""
+        for tree, path in self._others_inside():
+            self._judge(tree.place, path, escape_name(path), outside=False)
+        for file in self._around.lists(self.stem):
+            # The whole path of what lies elsewhere.
+            outside = not self._around.is_searched(file, self.stem)
+            self._judge(file.parent, file.name, escape_name(str(file)), outside=outside)
+        for packed in zips:
+            self._judge_zip(packed)
+        told = self._contradictions
+        if self.here is None:
+            # A broken one is no news where a whole one lies beside it.
+            told = self._unread or self._unreadable[:1]
+        more = len(told) - _MOST_NAMED
+        return [*told[:_MOST_NAMED], *([f"{more:,} more of {self.stem} like these"] if more > 0 else [])]
+
+    def _others_inside(self) -> Iterator[tuple[FileTree, str]]:
+        """Return what is called like the list, among the images or in the folder in which their zip was found."""
+        for tree in (self._tree, *([self._tree.outer] if self._tree.outer else [])):
+            for path in tree.files.others:
+                if _may_be_list(path, self.stem):
+                    yield tree, path
+
+    def _judge(self, place: Path, path: str, shown: str, *, outside: bool) -> None:
+        """Keep what is to be said of one file that is called like the list."""
+        file = place / path
+        if real_path(file) in self._read:
+            return
+        self._read.add(real_path(file))
+        is_other = is_packed(path) or PurePosixPath(path).suffix.lower() in _OTHER_TABLES
+        way = f"{_way_to_list(path)} it, as {self.stem}.txt or .csv"
+        use = f"{shown} is not read: to use it, {way}"
+        if outside:
+            name = "" if is_called(path, self.stem) else f", and call the list {self.stem}.txt or .csv"
+            use = f"{shown} lies beside this folder and is not read; " + (
+                f"{way}, and {_GIVE_BOTH}" if is_other else f"{_GIVE_BOTH}{name}"
+            )
+        why = "" if place.is_file() else _why_out_of_reach(file)
+        broken = f"{shown} {'lies beside this folder and ' if outside else ''}is not read: "
+        # Whose it is nobody can say of what is not read: those with such lists are called by numbers.
+        is_named = self._numbered or not outside
+        if why:
+            self._unreadable += [broken + why] if is_named else []
+            return
+        try:
+            listed = self._listed_in_zip(file) if is_other else read_list(place, path)
+        except DataError as error:
+            self._unreadable += [use if is_other else f"{broken}{error}"] if is_named else []
+            return
+        if listed is None:
+            self._unreadable += [use] if is_named else []
+        elif listed.rows and self._concerns(listed):
+            self._unread.append(use)
+            self._contradict(listed, outside=outside)
+        elif listed.rows and not outside:
+            # Of other names: renamed, it would be refused with what is wrong; elsewhere it is nobody's here.
+            self._unreadable.append(use)
+
+    def _judge_zip(self, packed: FileTree) -> None:
+        """Keep what is to be said of a zip around the images that holds a list of them."""
+        lists = [path for path in packed.files.others if is_called(path, self.stem)]
+        # Of lists alone nobody can say whose they are but by where they lie; they are not read where none is.
+        if lists and self.here is None and not packed.files.images:
+            self.unread_in_zips.append((packed.place, lists[0]))
+        elif lists:
+            try:
+                listed = packed.find_list(self.stem, (), self._called)
+            except DataError as error:
+                self._unreadable.append(f"{escape_name(str(packed.place))} is not used: {error}")
+            else:
+                if listed and listed.rows and self._concerns(listed):
+                    if self.here is None:
+                        self.unread_in_zips.append((packed.place, lists[0]))
+                    else:
+                        self._contradict(listed, outside=True)
+
+    def _listed_in_zip(self, file: Path) -> NameList | None:
+        """Return the list in a zip that is called like it; ``None`` for archives of another kind, and without one."""
+        if not file.is_file() or file.suffix.lower() != ".zip":
+            return None
+        return open_tree(file).find_list(self.stem, (), self._called)
+
+    def _concerns(self, listed: NameList) -> bool:
+        try:
+            return self._kind.concerns(self._what, listed, self._paths)
+        except DataError:
+            return False
+
+    def _contradict(self, listed: NameList, *, outside: bool) -> None:
+        """Keep what a list that is not read says otherwise than the one that is."""
+        if self.here is None:
+            return
+        try:
+            says = find_contradiction(self.here, listed, self._called, self._paths)
+        except DataError:  # without the column that is meant it is another table
+            return
+        if says:
+            before = "beside this folder, " if outside else ""
+            self._contradictions.append(f"{before}{says}; only the list with the pictures is read")
 
 
 class _Surroundings:
@@ -122,24 +284,37 @@ class _Surroundings:
         # A list that Windows or a browser unpacked lies in a folder of its name, often in a second one.
         inner = [sub for folder in around for sub in self._folders_of_lists(folder)]
         deeper = [sub for folder in inner for sub in self._folders_of_lists(folder)]
-        return list(dict.fromkeys((*around, *inner, *deeper)))
+        # Two folders above, as the official Eval lies from a folder of images in Img.
+        above = dict.fromkeys(
+            folder.parent for folder in self.named.folders_around if folder.parent != folder
+        )
+        inner_above = [sub for folder in above for sub in self._folders_of_lists(folder)]
+        return list(dict.fromkeys((*around, *inner, *deeper, *above, *inner_above)))
 
     def lists(self, stem: str) -> list[Path]:
         """Return what is called like a list of that stem, whatever it is, outside the place."""
-        # Two folders above only what lies there itself: the folders beside it are other data.
-        above = {folder.parent for folder in self.named.folders_around} - set(self.folders)
         found: dict[Path, None] = {}
-        for folder in (*self.folders, *sorted(above)):
+        for folder in self.folders:
             for name in self._listed(folder, (f"{stem}.txt", f"{stem}.csv")):
                 path = folder / name
-                if is_called_alike(name, stem) and not self._is_inside(path):
+                if _may_be_list(name, stem) and not self._is_inside(path):
                     found[path] = None
-        # A folder of a list's name is not one where the list lies in it.
-        return [path for path in found if not any(path in other.parents for other in found)]
+        # A folder is a list only where Windows would have unpacked one to it, and it does not lie there.
+        return [
+            path
+            for path in found
+            if not is_folder(path)
+            or (is_called(path.name, stem) and not any(path in other.parents for other in found))
+        ]
 
     def zips(self) -> list[Path]:
-        """Return the zips outside the place."""
-        return [path for folder in self.folders for path in zips_in(folder) if not self._is_inside(path)]
+        """Return the zips outside the place, of each folder the likely ones first."""
+        found = []
+        for folder in self.folders:
+            names = [name for name in self._listed(folder, ()) if name.lower().endswith(".zip")]
+            names.sort(key=lambda name: not _FOLDER_OF_LISTS.fullmatch(stem_of(name)))
+            found += [folder / name for name in names[:_MOST_ZIPS] if not self._is_inside(folder / name)]
+        return [path for path in found if is_file(path)]
 
     def is_searched(self, file: Path, stem: str) -> bool:
         """Return whether a list is read where a file lies."""
@@ -168,77 +343,31 @@ class _Surroundings:
             try:
                 names = sorted(path.name for path in folder.iterdir())
                 self._names[folder] = [name for name in names if not is_hidden(name) or is_evicted(name)]
-            except OSError:  # it may be entered and not listed: the usual spelling is all that can be asked
+            except OSError:
                 self._names[folder] = None
         listed = self._names[folder]
-        return list(usual) if listed is None else listed
+        # It may be entered and not listed: whether there is what is usual is all that can be asked.
+        return [name for name in usual if _may_be_there(folder / name)] if listed is None else listed
 
 
-def _lists_not_read(
-    kind: DataSource, tree: FileTree, around: _Surroundings, what: str, paths: Mapping[str, str]
-) -> list[str]:
-    """Return sentences about the lists of one kind that are not read, of those that say the same the first."""
-    stem = kind.lists[what]
-    read = tree.list_places(stem, around.searched)
-    here = tree.find_list(stem, around.searched, COLUMN_NAMES.get(what, ())) if read else None
-    files = {real_path(place / path) for place, path in read}
-    sentences: list[str] = []
-    if not read:
-        # Among the images, or in the folder in which their zip was found.
-        others = [*tree.files.others, *(tree.outer.files.others if tree.outer else ())]
-        sentences += [_way_to_use(path, stem) for path in others if is_called_alike(path, stem)][:1]
-    told = bool(sentences)
-    for file in around.lists(stem):
-        if real_path(file) in files:
-            continue
-        if around.is_searched(file, stem):
-            # A second copy is no news; what cannot be read under the list's own name has been told with the images.
-            sentence = "" if read or told else _why_not_read(file, stem)
-        else:
-            sentence = _not_read_outside(kind, what, file, here, paths)
-        told = told or bool(sentence)
-        if sentence and not (sentences and here is None):
-            sentences.append(sentence)
-    return sentences
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # in a folder that may not even be entered nobody can say what there is
+        return True
+    return True
 
 
-def _why_not_read(file: Path, stem: str) -> str:
-    """Return a sentence about what is called like a list and lies where lists are read."""
-    if why := _why_out_of_reach(file):
-        return f"{escape_name(str(file))} is not read: {why}"
-    return _way_to_use(str(file), stem)
-
-
-def _not_read_outside(
-    kind: DataSource, what: str, file: Path, here: NameList | None, paths: Mapping[str, str]
-) -> str:
-    """Return a sentence about what is called like a list and lies where none is read; empty if it is of no interest.
-
-    Whose list it is nobody can say before it is read: what cannot be is named where no list is, and where the images
-    are called by numbers, as those that come with such lists are.
-    """
-    stem, shown = kind.lists[what], escape_name(str(file))
-    why = _why_out_of_reach(file)
-    is_other = is_packed(file.name) or file.suffix.lower() in _OTHER_TABLES
-    name = "" if is_called(file.name, stem) else f", and call the list {stem}.txt or .csv"
-    way = "give the folder around both as --data"
-    if not why and not is_other:
-        try:
-            listed = read_list(file.parent, file.name)
-            if not kind.concerns(what, listed, paths):
-                return ""
-            if here is None:
-                return f"{shown} lies beside this folder and is not read; {way}{name}"
-            says = find_contradiction(here, listed, COLUMN_NAMES.get(what, ()), paths)
-            return f"beside this folder, {says}; only the list with the pictures is read" if says else ""
-        except DataError as error:
-            why = str(error)
-    if here is not None or not _are_numbered(paths):
-        return ""
-    if why:
-        return f"{shown} lies beside this folder and is not read: {why}"
-    save = f"{_way_to_list(file.name)} it, as {stem}.txt or .csv"
-    return f"{shown} lies beside this folder and is not read; {save}, and {way}"
+def _may_be_list(path: str, stem: str) -> bool:
+    """Return whether a file is called like a list, and not as a program or picture of it is."""
+    name = name_of(path)
+    return (
+        is_called_alike(name, stem)
+        and PurePosixPath(name).suffix.lower() not in _NO_TABLES
+        and not is_image(name)
+    )
 
 
 def _why_out_of_reach(file: Path) -> str:
@@ -246,15 +375,16 @@ def _why_out_of_reach(file: Path) -> str:
     return EVICTED if is_evicted(file.name) else why_no_file(file)
 
 
-def _zipped_lists_around(
-    kind: DataSource, tree: FileTree, around: _Surroundings, paths: Iterable[str]
-) -> list[str]:
-    """Return a sentence for each zip of lists alone that lies outside the place, but for those told of elsewhere.
+def _zips_of_lists(kind: DataSource, tree: FileTree, around: _Surroundings) -> Iterator[FileTree]:
+    """Open the zips around the images that hold lists, but for those told of elsewhere.
 
     Those are called like a list, or lie beside the images of a folder, where lists are read.
     """
-    sentences = []
-    for place in around.zips():
+    zips = around.zips()
+    if tree.outer is not None:
+        inside = (tree.outer.place / path for path in find_zips(tree.outer))
+        zips += [place for place in inside if place != tree.place]
+    for place in zips:
         packed_list = any(is_called_alike(place.name, stem) for stem in kind.lists.values())
         if packed_list or (tree.place.is_dir() and place.parent in around.searched):
             continue
@@ -262,47 +392,23 @@ def _zipped_lists_around(
             packed = open_tree(place)
         except DataError:  # whatever it is, nobody knows of a list in it
             continue
-        if packed.files.images:
-            continue
-        shown = escape_name(str(place))
-        for what, stem in kind.lists.items():
-            called = COLUMN_NAMES.get(what, ())
-            if not packed.holds_list(stem):
-                continue
-            name = next(escape_name(path) for path in packed.files.others if is_called(path, stem))
-            try:
-                here = tree.find_list(stem, around.searched, called)
-                if here is None:
-                    way = "unpack it, and give the folder around both as --data"
-                    sentences.append(f"{name} in {shown} lies beside this folder and is not read; {way}")
-                    break
-                if (listed := packed.find_list(stem, (), called)) is not None:
-                    says = find_contradiction(here, listed, called, paths)
-                    sentences += [f"{shown} is not used: {says}"] if says else []
-            except DataError as error:
-                sentences.append(f"{shown} is not used: {error}")
-    return sentences
+        if any(map(packed.holds_list, kind.lists.values())):
+            yield packed
 
 
-def is_list_of(kind: DataSource, path: str) -> bool:
-    """Return whether a file has the name of a list of a data source."""
-    return any(is_called(path, stem) for stem in kind.lists.values())
-
-
-def has_list(tree: FileTree, path: str) -> bool:
-    """Return whether a folder has a list that is called like the one at ``path`` in a zip."""
-    stem = PurePosixPath(path.lower()).stem
-    return any(PurePosixPath(other.lower()).stem == stem for other in tree.files.others)
+def read_of(kind: DataSource, tree: FileTree, what: str) -> NameList | None:
+    """Return the list that is read of images, for what it is; ``None`` for none, or one that says nothing."""
+    try:
+        listed = tree.find_list(kind.lists[what], kind.list_folders(tree), COLUMN_NAMES.get(what, ()))
+    except DataError:  # one that this data source does not need, which it would have refused else
+        return None
+    return listed if listed and listed.rows else None
 
 
 def _are_numbered(image_ids: Iterable[str]) -> bool:
     """Return whether most images are called by numbers, as those are that come with lists."""
-    numbered = [PurePosixPath(image_id).stem.isdigit() for image_id in image_ids]
+    numbered = [stem_of(image_id).isdigit() for image_id in image_ids]
     return 2 * sum(numbered) >= len(numbered)
-
-
-def _way_to_use(path: str, stem: str) -> str:
-    return f"{escape_name(path)} is not read: to use it, {_way_to_list(path)} it, as {stem}.txt or .csv"
 
 
 def _way_to_list(path: str) -> str:

@@ -161,5 +161,5 @@ def test_every_command_that_opens_data_says_what_of_it_is_not_used(
     said = told.out + told.err
     assert "list_eval_partition (1).txt is not read: to use it, rename it" in said
     assert "gone.png (a broken link)" in said
-    assert "no list_eval_partition.txt or .csv was found" in said
+    assert "no list_eval_partition.txt or .csv that names these pictures was read" in said
     assert ("damaged.png: " in said) == damaged

@@ -435,7 +435,7 @@ def test_celeba_without_its_published_split_says_so(tmp_path: Path, opened: Open
     data = opened(root)
     assert (data.name, data.split_name) == ("celeba", "digest")
     (note,) = data.notes
-    assert "no list_eval_partition.txt or .csv was found" in note
+    assert "no list_eval_partition.txt or .csv that names these pictures was read" in note
     assert opened(root, split="digest").notes == []  # asked for
     assert opened(images(tmp_path / "mine")).notes == []  # no data set with a published split
 

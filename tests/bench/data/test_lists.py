@@ -161,8 +161,10 @@ def test_a_mapping_beside_a_folder_of_celeba_hq_is_said(tmp_path: Path) -> None:
     root = some(tmp_path / "data", [f"CelebA-HQ-img/{k}.jpg" for k in range(COUNT)])
     (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text(HQ_MAPPING)
     text_lists(root)
-    (note,) = find_source(root / "CelebA-HQ-img").notes
-    assert "CelebA-HQ-to-CelebA-mapping.txt lies beside this folder and is not read" in note
+    notes = find_source(root / "CelebA-HQ-img").notes
+    lists = ["list_eval_partition.txt", "identity_CelebA.txt", "CelebA-HQ-to-CelebA-mapping.txt"]
+    for name, note in zip(lists, notes, strict=True):
+        assert f"{name} lies beside this folder and is not read" in note
     assert find_source(root).notes == []
 
 
@@ -247,7 +249,7 @@ def numbered(root: Path, folder: str = "CelebA-HQ-img") -> Path:
         (
             "idx,file,other",
             "{k},{i},{other}",
-            ":1: has the columns file, other, of which none is 'orig_file'",
+            ":2: expected the number of an image, found '000001.jpg'",
         ),
         ("idx,orig_file,orig_file", "{k},{i},{other}", "several is 'orig_file'"),
         ("image_id,idx,orig_file", "{k},7,{i}", ":1: idx is not the first column"),
@@ -464,6 +466,42 @@ def test_a_list_made_on_windows_names_the_images(tmp_path: Path, written: str) -
         write_list(root / f"{stem}.txt", {written.format(name): value for name, value in values.items()})
     found = find_source(root)
     assert (found.partition, found.identities) == (PART, WHO)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "id,image,partition",
+        "idx,split,File Name",
+        "id,name,split",
+        "index,image_path,split",
+        "Unnamed: 0,img,split",
+    ],
+)
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_row_numbers_are_not_taken_for_pictures_called_by_numbers(
+    tmp_path: Path, header: str, separator: str
+) -> None:
+    some(tmp_path / "img_align_celeba", [f"{k}.jpg" for k in range(24)])
+    part = {f"{k}.jpg": (0, 1, 2)[k % 3] for k in range(24)}
+    cells = [header.split(",")]
+    for k, (name, value) in enumerate(part.items(), start=1):
+        cells.append([str(k), *(str(value) if c in ("split", "partition") else name for c in cells[0][1:])])
+    (tmp_path / "list_eval_partition.csv").write_text("\n".join(map(separator.join, cells)))
+    assert find_source(tmp_path).partition == part
+
+
+def test_a_table_of_attributes_with_its_length_and_row_numbers_is_read(tmp_path: Path) -> None:
+    images(tmp_path / "img_align_celeba")
+    lines = [
+        f"{len(IDS)}",
+        "\timage_id\tMale",
+        *(f"{k}\t{name}\t{1 - 2 * (k % 2)}" for k, name in enumerate(IDS)),
+    ]
+    (tmp_path / "list_attr_celeba.txt").write_text("\n".join(lines))
+    assert dict(find_source(tmp_path).attributes) == {
+        "Male": {name: k % 2 == 0 for k, name in enumerate(IDS)}
+    }
 
 
 @pytest.mark.parametrize("numbered", ["", "idx", "id", "ID"])

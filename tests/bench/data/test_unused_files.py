@@ -161,7 +161,7 @@ def test_a_list_beside_a_folder_of_another_name_is_said(tmp_path: Path, where: s
 @pytest.mark.parametrize(
     ("beside", "said"),
     [
-        ((), "identity_CelebA.csv"),
+        ((), "list_eval_partition.csv, identity_CelebA.csv"),
         (("list_eval_partition.csv",), "identity_CelebA.csv"),
         (("identity_CelebA.csv",), "list_eval_partition.csv"),
         (("identity_CelebA.csv", "list_eval_partition.csv"), None),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -111,3 +113,192 @@ def test_a_zip_of_lists_beside_a_zip_that_says_something_else_is_named(tmp_path:
         packed.writestr("list_eval_partition.txt", "".join(f"{k} {2 - v}\n" for k, v in PART.items()))
     (note,) = [note for note in find_source(archive).notes if "Eval.zip" in note]
     assert f"says {2 - PART[IDS[0]]} of {IDS[0]}" in note
+
+
+def rows(values: dict[str, int] = PART) -> str:
+    return "".join(f"{name} {value}\n" for name, value in values.items())
+
+
+#: Another split.
+OTHER = {name: 2 - part for name, part in PART.items()}
+
+
+@pytest.mark.parametrize("stem", ["list_eval_partition", "identity_CelebA"])
+@pytest.mark.parametrize("whole", ["{} (1).txt", "lists/{}.txt", "lists.zip", "../{}.txt"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_empty_list_does_not_hide_a_whole_one(tmp_path: Path, stem: str, whole: str, inner: bool) -> None:
+    """As a download that broke off and was begun again leaves them."""
+    root = tmp_path / "data" / "celeba"
+    images(root / "img_align_celeba")
+    (root / f"{stem}.txt").write_text("")
+    file = root / whole.format(stem)
+    file.parent.mkdir(exist_ok=True)
+    if whole.endswith(".zip"):
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr(f"{stem}.txt", rows())
+    else:
+        file.write_text(rows())
+    found = find_source(root / "img_align_celeba" if inner else root)
+    if not (found.partition or found.identities):  # inside the folder that is given every list is read
+        assert any(file.name in note and "is not read" in note for note in found.notes), found.notes
+
+
+@pytest.mark.parametrize(
+    "copy", ["list_eval_partition (1).txt", "list_eval_partition.csv.zip", "Eval (1)/{}.txt"]
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_copy_that_says_otherwise_than_the_list_that_is_read_is_named(
+    tmp_path: Path, copy: str, inner: bool
+) -> None:
+    root = tmp_path / "celeba"
+    images(root / "img_align_celeba")
+    text_lists(root)
+    file = root / copy.format("list_eval_partition_new")
+    file.parent.mkdir(exist_ok=True)
+    for values, said in ((PART, 0), (OTHER, 1)):
+        if copy.endswith(".zip"):
+            with zipfile.ZipFile(file, "w") as packed:
+                packed.writestr("list_eval_partition.csv", rows(values))
+        else:
+            file.write_text(rows(values))
+        found = find_source(root / "img_align_celeba" if inner else root)
+        assert found.partition == PART
+        assert len([n for n in found.notes if f"says {2 - PART[IDS[0]]} of {IDS[0]}" in n]) == said, (
+            found.notes
+        )
+
+
+def test_what_is_no_list_hides_none(tmp_path: Path) -> None:
+    """A program that makes lists, and a broken list in another folder."""
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    for name in ("make_list_eval_partition.py", "list_eval_partition.md", "list_eval_partition.png"):
+        (root / name).write_bytes(b"x")
+    _put_list(root / "annotations", "garbage")
+    assert not any(
+        "make_list" in note or ".md" in note or ".png" in note for note in find_source(folder).notes
+    )
+    _put_list(root / "lists", "list_eval_partition.txt")
+    (note,) = [note for note in find_source(folder).notes if "list_eval" in note]
+    assert "lists/list_eval_partition.txt lies beside this folder and is not read" in note
+
+
+def test_thousands_of_lists_make_a_few_notes(tmp_path: Path) -> None:
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    for number in range(30):
+        (root / f"list_eval_partition ({number}).txt").write_text(rows())
+    notes = find_source(folder).notes
+    assert len(notes) == 4
+    assert notes[-1] == "27 more of list_eval_partition like these"
+
+
+@pytest.mark.parametrize("place", ["Img/img_align_celeba_128", "Img/images"])
+@pytest.mark.parametrize("lists", ["Eval", "Eval-20240101T000000Z-001", "Eval - Copy"])
+def test_the_official_folder_of_lists_is_named_from_an_inner_folder_of_another_name(
+    tmp_path: Path, place: str, lists: str
+) -> None:
+    images(tmp_path / "CelebA" / place)
+    _put_list(tmp_path / "CelebA" / lists, "list_eval_partition.txt")
+    notes = find_source(tmp_path / "CelebA" / place).notes
+    assert any(f"{lists}/list_eval_partition.txt lies beside this folder and is not read" in n for n in notes)
+
+
+@pytest.mark.parametrize("name", ["archive.zip", "celeba.zip"])
+def test_lists_in_the_zip_of_a_folder_of_another_name_are_named(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    images(root / "images")
+    text_lists(root)
+    packed = zipped(root, tmp_path / name)
+    for file in root.glob("*.txt"):
+        file.unlink()
+    packed.rename(root / name)
+    (note,) = [note for note in find_source(root / "images").notes if name in note]
+    assert f"list_eval_partition.txt, identity_CelebA.txt in {root / name} lies beside this folder" in note
+    # Of other pictures it is nobody's here.
+    some(root / "others", [f"{k}x.jpg" for k in range(3)] + [f"9{k:05d}.jpg" for k in range(9)])
+    assert not [note for note in find_source(root / "others").notes if name in note]
+
+
+@pytest.mark.parametrize("folder", ["images", ""])
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_the_list_of_attributes_alone_makes_celeba_known(tmp_path: Path, folder: str, as_zip: bool) -> None:
+    """StarGAN's layout."""
+    root = tmp_path / "celeba"
+    images(root / folder)
+    table = [str(len(IDS)), "Male Young", *(f"{name} 1 -1" for name in IDS)]
+    (root / "list_attr_celeba.txt").write_text("\n".join(table))
+    found = find_source(zipped(root, tmp_path / "faces.zip") if as_zip else root)
+    assert (found.name, found.ids) == ("celeba", IDS)
+    assert dict(found.attributes) == {"Male": dict.fromkeys(IDS, True), "Young": dict.fromkeys(IDS, False)}
+
+
+@pytest.mark.parametrize("around", ["img_celeba", "img_celeba (1)", "Img_CelebA - Copy"])
+def test_the_innermost_name_says_whether_celeba_is_aligned(tmp_path: Path, around: str) -> None:
+    images(tmp_path / around / "img_align_celeba")
+    packed = zipped(tmp_path / around, tmp_path / "img_celeba.zip")
+    for place in (tmp_path / around, tmp_path / around / "img_align_celeba", packed):
+        assert find_source(place).name == "celeba"
+    shutil.move(tmp_path / around / "img_align_celeba", tmp_path / "wild" / around)
+    text_lists(tmp_path / "wild")
+    for place in (tmp_path / "wild", tmp_path / "wild" / around):
+        assert find_source(place).name == "celeba-in-the-wild"
+
+
+@pytest.mark.parametrize("stem", ["identity_CelebA", "list_attr_celeba"])
+def test_of_two_lists_that_agree_the_whole_one_is_read(tmp_path: Path, stem: str) -> None:
+    """Whichever is nearer to the folder that the user names."""
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    for place, names in ((root, IDS[:4]), (folder, IDS)):
+        (place / f"{stem}.csv").write_text("image_id,Male\n" + "".join(f"{name},1\n" for name in names))
+    for given in (root, folder):
+        found = find_source(given)
+        assert not [note for note in found.notes if "the list of" in note]
+        assert set(found.identities or found.attributes["Male"]) == set(IDS)
+
+
+def test_lists_of_celeba_hq_are_named_from_a_folder_below(tmp_path: Path) -> None:
+    """And folders that divide the images otherwise than its lists do are said to."""
+    root = tmp_path / "data"
+    place = root / "CelebA-HQ-img"
+    some(place, [f"{number}.jpg" for number in range(24)])
+    mapping = "".join(f"{number} 7 {name}\n" for number, name in enumerate(IDS))
+    (place / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx orig_idx orig_file\n" + mapping)
+    text_lists(root)
+    notes = find_source(place).notes
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
+    assert find_source(root).partition == {f"{k:05d}.jpg": PART[name] for k, name in enumerate(IDS)}
+    (place / "train").mkdir()
+    (place / "test").mkdir()
+    for number in range(24):
+        (place / f"{number}.jpg").rename(place / ("test" if number < 3 else "train") / f"{number}.jpg")
+    otherwise = [name for k, name in enumerate(IDS) if PART[name] != (2 if k < 3 else 0)]
+    (note,) = find_source(root).notes
+    assert (
+        f"the folders divide these images, and not list_eval_partition with the mapping, which puts {len(otherwise)}"
+        in note
+    )
+
+
+@pytest.mark.parametrize("folder", ["", "labels"])
+def test_lists_that_are_not_there_are_not_named_where_a_folder_may_not_be_listed(folder: str) -> None:
+    """As ``/home`` often may not."""
+    above = Path(tempfile.mkdtemp())  # tmp_path itself lies in a folder of root's alone
+    place = above / "me" / "pictures"
+    images(place)
+    if folder:
+        (above / "me" / folder).mkdir(mode=0o711)
+    for path, mode in ((above, 0o711), (above / "me", 0o711), (place, 0o755)):
+        path.chmod(mode)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            code = len(find_source(place).notes)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    shutil.rmtree(above)
