@@ -87,7 +87,7 @@ def parse_list(content: bytes, place: str) -> NameList:
             lines.pop(0)
         else:
             at = _name_position(first, second)
-            if counted or at or first[0].lower() in _HEADERS:
+            if at or first[0].lower() in _HEADERS:
                 columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
                 lines.pop(0)
     rows: dict[str, list[str]] = {}

@@ -491,6 +491,14 @@ def test_row_numbers_are_not_taken_for_pictures_called_by_numbers(
     assert find_source(tmp_path).partition == part
 
 
+@pytest.mark.parametrize("header", ["", "image_id partition\n", "partition\n"])
+def test_a_list_of_the_split_may_begin_with_its_length(tmp_path: Path, header: str) -> None:
+    images(tmp_path / "img_align_celeba")
+    rows = "".join(f"{name} {part}\n" for name, part in PART.items())
+    (tmp_path / "list_eval_partition.txt").write_text(f"{len(IDS)}\n{header}{rows}")
+    assert find_source(tmp_path).partition == PART
+
+
 def test_a_table_of_attributes_with_its_length_and_row_numbers_is_read(tmp_path: Path) -> None:
     images(tmp_path / "img_align_celeba")
     lines = [
