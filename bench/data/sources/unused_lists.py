@@ -33,60 +33,15 @@ from masks.file_names import escape_name, first_names, name_of, real_path, stem_
 from masks.image_files import EVICTED, FoundFiles, is_evicted, is_hidden, is_image
 
 #: Tables that are no text, in lower case.
-_OTHER_TABLES = frozenset(
-    {
-        *(
-            ".xlsx",
-            ".xls",
-            ".xlsm",
-            ".ods",
-            ".numbers",
-            ".parquet",
-            ".feather",
-            ".pkl",
-            ".pickle",
-            ".npy",
-            ".npz",
-        ),
-        *(
-            ".mat",
-            ".json",
-            ".jsonl",
-            ".xml",
-            ".html",
-            ".pdf",
-            ".docx",
-            ".doc",
-            ".rtf",
-            ".db",
-            ".sqlite",
-            ".h5",
-        ),
-        ".hdf5",
-    }
-)
+_OTHER_TABLES = (
+    ".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet", ".feather", ".pkl", ".pickle", ".npy", ".npz", ".mat",
+    ".json", ".jsonl", ".xml", ".html", ".pdf", ".docx", ".doc", ".rtf", ".db", ".sqlite", ".h5", ".hdf5",
+)  # fmt: skip
 #: What no list is, though its name may hold that of one, in lower case.
-_NO_TABLES = frozenset(
-    {
-        *(
-            ".py",
-            ".pyc",
-            ".ipynb",
-            ".r",
-            ".m",
-            ".jl",
-            ".js",
-            ".c",
-            ".cpp",
-            ".sh",
-            ".bat",
-            ".ps1",
-            ".log",
-            ".lock",
-        ),
-        *(".md", ".rst", ".tex", ".bib", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
-    }
-)
+_NO_TABLES = (
+    ".py", ".pyc", ".ipynb", ".r", ".m", ".jl", ".js", ".c", ".cpp", ".sh", ".bat", ".ps1", ".log", ".lock", ".md",
+    ".rst", ".tex", ".bib", ".yaml", ".yml", ".toml", ".ini", ".cfg",
+)  # fmt: skip
 #: What people call folders of lists, with what Windows, browsers and Google Drive write behind it.
 _FOLDER_OF_LISTS = re.compile(
     r"(celeba?[-_ ]?(hq)?[-_ ]?)?(eval\w*|anno\w*|lists?|labels?|meta(data)?|partitions?|splits?|identit(y|ies)|attr\w*"
