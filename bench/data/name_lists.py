@@ -14,10 +14,6 @@ from masks.file_names import escape_name, one_line, stem_of
 from masks.image_files import is_image
 
 V = TypeVar("V")
-#: First cell of a header line, in lower case.
-_HEADERS = frozenset(
-    {"idx", "image_id", "image", "filename", "file", "file_name", "name", "id", "img", "image_name"}
-)
 #: First cell of a header line whose first column is one of row numbers, as pandas writes one, in lower case.
 _ROW_NUMBERS = frozenset({"", "idx", "id", "index", "row", "unnamed: 0"})
 #: What the column of file names that then follows is called: the letters of it, in lower case.
@@ -27,6 +23,8 @@ _FILE_NAMES = frozenset(
         *("filename", "file", "files", "filepath", "fname", "name"),
     }
 )
+#: First cell of a header line, as above. An empty one is that of pandas, whose table's index has the names.
+_HEADERS = _FILE_NAMES | {"idx", "id", "index", "unnamed0"}
 #: In this order: a file name may hold spaces, and a CSV cell may too.
 _SEPARATORS = (",", ";", "\t")
 _MAX_VALUE = 2**63 - 1
@@ -87,7 +85,7 @@ def parse_list(content: bytes, place: str) -> NameList:
             lines.pop(0)
         else:
             at = _name_position(first, second)
-            if at or first[0].lower() in _HEADERS:
+            if at or not first[0] or _letters(first[0]) in _HEADERS:
                 columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
                 lines.pop(0)
     rows: dict[str, list[str]] = {}
@@ -125,7 +123,7 @@ def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
         or is_image(row[0])
     ):
         return 0
-    letters = ["".join(filter(str.isalnum, name.lower())) for name in header]
+    letters = [_letters(name) for name in header]
     # CelebA-HQ's mapping is by number, and has names of files as values.
     if any(name.startswith("orig") for name in letters):
         return letters.index("idx") if "idx" in letters else 0
@@ -133,6 +131,10 @@ def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
     # A column called name may be that of people.
     sure = [p for p in named if is_image(row[p])] or [p for p in named if letters[p] != "name"]
     return sure[0] if sure else 0
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def parse_numbers(listed: NameList, called: Sequence[str] = ()) -> dict[str, int]:

@@ -92,9 +92,18 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
             f"{'; ...' if len(unreadable) > 5 else ''}); remove them, or give --allow-unreadable"
         )
     # All ids, the skipped ones too: parts are aligned with the rows of the pack.
-    name, parts = splits.assign_split(
-        source.ids, spec.split, partition=source.partition, identities=source.identities, seed=spec.split_seed
-    )
+    stem = source.kind.lists.get("split")
+    try:
+        name, parts = splits.assign_split(
+            source.ids,
+            spec.split,
+            partition=source.partition,
+            identities=source.identities,
+            seed=spec.split_seed,
+        )
+    except DataError as error:
+        # A whole list may lie beside the one that is read.
+        raise DataError("; ".join([str(error), *(x for x in source.notes if stem and stem in x)])) from error
     sets = []
     for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
         # Skipped images keep their black rows in the pack, so they are left out here.
@@ -112,7 +121,6 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
             reason = f"--data {source.place}: the {what} split is empty ({len(source.ids)} pictures)"
             raise DataError("; ".join([reason, *source.notes]))
     notes = list(source.notes)
-    stem = source.kind.lists.get("split")
     if spec.split == "auto" and stem and source.kind.published_split and not source.partition:
         notes.append(
             f"no {stem}.txt or .csv that names these pictures was read, so they are not divided as published but by a "

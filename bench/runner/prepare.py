@@ -119,7 +119,7 @@ def prepare_run(
         callbacks.warn(note)
     if unknown and "identities" in data.kind.lists and data.kind.published_split:
         callbacks.warn(
-            f"{data.kind.lists['identities']}.txt names no person for "
+            f"{data.kind.lists['identities']} names no person for "
             f"{unknown:,} of {len(test_images):,} images to be evaluated: "
             "each counts as a person of its own, and intervals may be too narrow"
         )

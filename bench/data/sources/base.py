@@ -10,13 +10,14 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from bench.data.attribute_list import attributes_of, check_attributes
 from bench.data.name_lists import NameList, match_names, parse_numbers, require_match
 from bench.data.sources.file_tree import FileTree
 from bench.errors import DataError
-from masks.file_names import folder_of
+from masks.file_names import folder_of, stem_of
 
 #: What for -> how a list with more columns than it needs may call the one that is meant, in lower case.
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -87,16 +88,29 @@ class DataSource(ABC):
         return self._numbers(tree, "identities", paths)
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
-        """Return attribute -> image id -> whether the image has it, where it is published."""
-        return {}
+        """Return attribute -> image id -> whether the image has it, where a list of them lies with the other lists.
+
+        Raises:
+            DataError: the list has no header, names none of the images, or a value is none of an attribute.
+        """
+        stem = self.lists.get("attributes")
+        listed = tree.find_list(stem, self.list_folders(tree)) if stem else None
+        # A header alone would be attributes that no picture has.
+        if listed is None or not listed.rows:
+            return {}
+        check_attributes(listed)
+        found = match_names(paths, listed.rows)
+        require_match(found, list(paths), listed)
+        return attributes_of(listed, found)
 
     def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         """Return sentences about what is unusual in the images that are used, of which somebody may not know."""
         return []
 
     def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
-        """Return whether a list that lies beside the images names some of them."""
-        return bool(match_names(paths, listed.rows))
+        """Return whether a list that lies beside the images names some of them, or of several of one name."""
+        listed_stems = {stem_of(name.replace("\\", "/")) for name in listed.rows}
+        return not listed_stems.isdisjoint(map(stem_of, paths))
 
     def _numbers(
         self, tree: FileTree, what: str, paths: Mapping[str, str], highest: int | None = None
@@ -223,3 +237,27 @@ def hold_out_validation(partition: Mapping[str, int], name: str, share: float = 
         return int.from_bytes(digest[:4], "big") < limit
 
     return {i: 1 if part == 0 and is_held_out(i) else part for i, part in partition.items()}
+
+
+def take_larger_folders(folders: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return image id -> path from folders that may hold images of the same ids.
+
+    Of two files with one id, the one in the larger folder is taken, since a few samples, or a program's outputs, may
+    lie beside the whole data set; of two as large a JPEG, then what lies less deep. Of a folder most of whose ids are
+    taken the rest is not, which would be outputs for images that the data lack.
+
+    Args:
+        folders: folder -> image id -> path.
+    """
+
+    def rank(folder: str) -> tuple[int, bool, int, str]:
+        jpegs = all(path.lower().endswith(".jpg") for path in folders[folder].values())
+        # The name last, so that every machine takes the same folder.
+        return -len(folders[folder]), not jpegs, len(PurePosixPath(folder).parts), folder
+
+    found: dict[str, str] = {}
+    for folder in sorted(folders, key=rank):
+        inside = folders[folder]
+        if 2 * len(inside.keys() & found.keys()) <= len(inside):
+            found = {**inside, **found}
+    return found

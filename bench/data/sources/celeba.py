@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from bench.data.name_lists import NameList, match_names, require_match
-from bench.data.sources.base import COLUMN_NAMES, DataSource
+from bench.data.name_lists import match_names
+from bench.data.sources.base import COLUMN_NAMES, DataSource, take_larger_folders
 from bench.data.sources.file_tree import FileTree
 from bench.data.sources.find_zips import readable_zips
-from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, name_of, stem_of
 
 #: Folders of aligned images, the better one first.
 _FOLDERS = ("img_align_celeba", "img_align_celeba_png")
 #: The folder of the images before they were aligned: the same names, of any size.
 _IN_THE_WILD = "img_celeba"
-#: What an attribute may be in ``list_attr_celeba``; some copies have 0 for -1.
-_ATTRIBUTE_VALUES = frozenset({"1", "-1", "0"})
-#: What Windows, macOS and browsers write behind the name of a copy.
-_COPY = re.compile(r"( \(\d+\)| - copy( \(\d+\))?| copy( \d+)?)$")
+#: Before and behind the name of a copy, as Windows, macOS, Linux and browsers write in several languages. Longer
+#: numbers are the side of smaller pictures.
+_COPY = re.compile(
+    r"^copy of |([ _-]+(\(\d{1,3}\)|\(?(copy|copie|kopie|kopia|copia|cópia|副本|コピー)\)?)|[ -]0{0,2}\d)+$"
+)
+#: Of the images before they were aligned, whatever follows the name.
+_IN_THE_WILD_COPY = re.compile(r"(copy of )?img_celeba\d*([^a-z0-9].*)?")
 _SIX_DIGITS = re.compile(r"\d{6}")
 
 
@@ -74,6 +76,9 @@ class CelebA(DataSource):
             return None
         # Most of them may be somebody's own photos, which are not CelebA's for lying beside it.
         its = [path for path in images if _SIX_DIGITS.fullmatch(stem_of(path))]
+        # Beside the images before their alignment a program's outputs for them may lie.
+        if 2 * len(_images_below(tree, _IN_THE_WILD)) >= len(its):
+            return None
         return _by_id(images if 2 * len(its) > len(images) else its)
 
     def list_folders(self, tree: FileTree) -> list[Path]:
@@ -96,21 +101,6 @@ class CelebA(DataSource):
         named = ", ".join(f"{escape_name(folder)} ({count:,})" for folder, count in inside.most_common(3))
         more = f" and {len(inside) - 3:,} more" if len(inside) > 3 else ""
         return [f"the pictures lie in {len(inside):,} folders, and all of them are used: {named}{more}"]
-
-    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
-        """Read the 40 attributes of ``list_attr_celeba``, where it lies beside the other lists.
-
-        Raises:
-            DataError: the list has no header, names none of the images, or a value is none of an attribute.
-        """
-        listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
-        # A header alone would be attributes that no picture has.
-        if listed is None or not listed.rows:
-            return {}
-        found = match_names(paths, listed.rows)
-        _check_attributes(listed)
-        require_match(found, list(paths), listed)
-        return {name: _Attribute(found, column) for column, name in enumerate(listed.columns)}
 
 
 class CelebAInTheWild(CelebA):
@@ -136,23 +126,6 @@ class CelebAInTheWild(CelebA):
         )
 
 
-class _Attribute(Mapping[str, bool]):
-    """One attribute of each image: a view of the table, since a dictionary for each of 40 takes a gigabyte."""
-
-    def __init__(self, rows: Mapping[str, Sequence[str]], column: int) -> None:
-        self._rows = rows
-        self._column = column
-
-    def __getitem__(self, image_id: str) -> bool:
-        return self._rows[image_id][self._column] == "1"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
 def is_in_the_wild(tree: FileTree) -> bool:
     """Return whether the images of a place are CelebA's before their alignment, by the innermost name of the two."""
     own = _lower(place.stem if tree.place.is_file() else place.name for place in (tree.place.absolute(),))
@@ -160,8 +133,22 @@ def is_in_the_wild(tree: FileTree) -> bool:
 
 
 def _not_in_the_wild(tree: FileTree) -> list[str]:
-    folders = {f for f in tree.image_folders if _IN_THE_WILD not in _lower(f.split("/"))}
+    folders = {
+        folder
+        for folder in tree.image_folders
+        if not any(_IN_THE_WILD in _lower(tree.names_of(x)) for x in _with_parents(folder))
+    }
     return [path for path in tree.files.images if folder_of(path) in folders]
+
+
+def _with_parents(folder: str) -> list[str]:
+    """Return a folder below a place and those above it there, from the inside out."""
+    return [folder, *(parent.as_posix() for parent in PurePosixPath(folder).parents)]
+
+
+def is_celeba(tree: FileTree) -> bool:
+    """Return whether the images of a place are CelebA's, aligned or not, by the name of a folder around them."""
+    return is_aligned_celeba(tree) or is_in_the_wild(tree) or bool(_images_below(tree, _IN_THE_WILD))
 
 
 def is_aligned_celeba(tree: FileTree) -> bool:
@@ -182,9 +169,9 @@ def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:
 
 def _images_below(tree: FileTree, wanted: str) -> list[str]:
     """Return the images below folders of a name of CelebA's, of each folder that holds CelebA's images."""
-    inside: dict[PurePosixPath, list[str]] = {}
+    inside: dict[str, list[str]] = {}
     for own, paths in tree.image_folders.items():
-        around = [x for x in (PurePosixPath(own), *PurePosixPath(own).parents) if _own_name(x.name) == wanted]
+        around = [x for x in _with_parents(own) if wanted in _lower(tree.names_of(x))]
         if around:  # the innermost first
             inside.setdefault(around[0], []).extend(paths)
     found = []
@@ -213,63 +200,27 @@ def is_listed_celeba(tree: FileTree, beside: Sequence[Path] = ()) -> bool:
 
 
 def _own_name(name: str) -> str:
-    """Return the name of a folder in lower case, without what a second copy of it has at its end.
+    """Return the name of a folder in lower case, without what a second copy of it has before or behind it.
 
-    >>> _own_name("img_celeba (1)"), _own_name("Img_CelebA - Copy"), _own_name("img_celeba_2")
-    ('img_celeba', 'img_celeba', 'img_celeba_2')
+    >>> _own_name("img_celeba_2"), _own_name("Img_Align_CelebA - Copy (2)"), _own_name("img_align_celeba_64")
+    ('img_celeba', 'img_align_celeba', 'img_align_celeba_64')
     """
-    return _COPY.sub("", name.lower())
+    name = name.lower()
+    if _IN_THE_WILD_COPY.fullmatch(name) and "align" not in name:
+        return _IN_THE_WILD
+    return _COPY.sub("", name)
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:
     return frozenset(map(_own_name, names))
 
 
-def _check_attributes(listed: NameList) -> None:
-    """Refuse a list whose values would be taken for something else.
-
-    Raises:
-        DataError: with the line.
-    """
-    if listed.rows and not listed.columns:
-        raise DataError(f"{listed.place}: no line of column names, so its attributes are not known")
-    if "image_id" in listed.columns:  # as the images themselves are called in every table
-        raise DataError(
-            f"{listed.place}: a column of values is called image_id; give it the attribute's name"
-        )
-    if twice := [name for name, count in Counter(listed.columns).items() if count > 1]:
-        raise DataError(f"{listed.place}: two columns are called {escape_name(twice[0])}")
-    for name, values in listed.rows.items():
-        if not _ATTRIBUTE_VALUES.issuperset(values):
-            wrong = next(value for value in values if value not in _ATTRIBUTE_VALUES)
-            raise DataError(
-                f"{listed.place}:{listed.line_numbers[name]}: an attribute is 1, or -1 or 0; found "
-                f"{escape_name(wrong[:60])!r}"
-            )
-
-
 def _by_id(paths: list[str]) -> dict[str, str]:
-    """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy.
-
-    Of two files with one name, the one in the larger folder is taken, since a few samples, or a program's outputs, may
-    lie beside the whole data set; of two as large a JPEG, then what lies less deep. Of a folder most of whose names are
-    taken the rest is not, which would be outputs for images that the data lack.
-    """
+    """Map ids to paths: ``000001.jpg`` whatever the folder and the format of the copy."""
     folders: dict[str, dict[str, str]] = {}
     # By name, so that of two copies in one folder every machine takes the same; a JPEG first.
     for path in sorted(paths, key=lambda path: (not path.lower().endswith(".jpg"), path)):
         stem = stem_of(path)
         image_id = f"{stem}.jpg" if _SIX_DIGITS.fullmatch(stem) else name_of(path)
         folders.setdefault(folder_of(path), {}).setdefault(image_id, path)
-
-    def rank(folder: str) -> tuple[int, bool, int, str]:
-        jpegs = all(path.lower().endswith(".jpg") for path in folders[folder].values())
-        # The name last, so that every machine takes the same folder.
-        return -len(folders[folder]), not jpegs, len(PurePosixPath(folder).parts), folder
-
-    found: dict[str, str] = {}
-    for folder in sorted(folders, key=rank):
-        inside = folders[folder]
-        if 2 * len(inside.keys() & found.keys()) <= len(inside):
-            found = inside | found
-    return found
+    return take_larger_folders(folders)

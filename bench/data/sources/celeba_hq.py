@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from bench.data.name_lists import NameList, find_column, is_number, parse_numbers
-from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder
-from bench.data.sources.celeba import is_aligned_celeba, is_listed_celeba
-from bench.data.sources.file_tree import FileTree
+from bench.data.attribute_list import attributes_of, check_attributes
+from bench.data.name_lists import NameList, V, find_column, is_number, match_names, parse_numbers
+from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder, take_larger_folders
+from bench.data.sources.celeba import is_celeba, is_listed_celeba
+from bench.data.sources.file_tree import FileTree, is_called
 from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, stem_of
 
@@ -44,16 +45,18 @@ class CelebAHQ(DataSource):
     lists = {  # noqa: RUF012 (a ClassVar of the base class)
         "split": "list_eval_partition",
         "identities": "identity_CelebA",
+        "attributes": "list_attr_celeba",
         "mapping": _MAPPING,
     }
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the numbered images below a folder of CelebA-HQ's name."""
-        if is_aligned_celeba(tree):
+        if is_celeba(tree):
             return None  # in the folder of a project that is called after CelebA-HQ
+        mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
+        mapped = mapping is not None and bool(mapping.rows)
         above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
-        mapped = tree.find_list(_MAPPING, called=COLUMN_NAMES["mapping"]) is not None
-        if above and not mapped and is_listed_celeba(tree):
+        if (above or self._lies_below(tree)) and not mapped and is_listed_celeba(tree):
             return None  # CelebA under another name in such a folder
         images = tree.files.images
         folders = {f for f in tree.image_folders if any(map(_FOLDER.fullmatch, f.split("/")))}
@@ -61,14 +64,28 @@ class CelebAHQ(DataSource):
         # A folder that was renamed is still known by the mapping beside it.
         if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped):
             inside = images
-        found: dict[str, str] = {}
+        found: dict[str, dict[str, str]] = {}
         for path in inside:
             if number := _NUMBER.fullmatch(stem_of(path)):
                 # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
                 first = int(any(map(_COUNTED_FROM_1.fullmatch, path.split("/")[:-1])))
-                # Several sizes of one image may lie side by side; one of them is enough.
-                found.setdefault(f"{int(number[1]) - first:05d}.jpg", path)
-        return found or None
+                found.setdefault(folder_of(path), {}).setdefault(f"{int(number[1]) - first:05d}.jpg", path)
+        # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
+        return dict(sorted(take_larger_folders(found).items())) or None
+
+    def _lies_below(self, tree: FileTree) -> bool:
+        """Return whether a list of CelebA's, with images below its folder, lies below a folder of CelebA-HQ's name."""
+        place = tree.place.absolute()
+        own = place.stem if place.is_file() else place.name
+        for path in tree.files.others:
+            folder = folder_of(path)
+            if any(is_called(path, stem) for what, stem in self.lists.items() if what != "mapping"):
+                above = [own, *filter(None, folder.split("/"))]
+                named = [bool(_FOLDER.fullmatch(name)) for name in above]
+                has_images = any(f"{f}/".startswith(f"{folder}/") for f in tree.image_folders)
+                if any(named[:-1]) and not named[-1] and has_images:
+                    return True
+        return False
 
     def _names_place(self, tree: FileTree) -> bool:
         """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
@@ -105,15 +122,29 @@ class CelebAHQ(DataSource):
             f"{len(otherwise):,} of them elsewhere ({otherwise[0]} and so on)"
         ]
 
-    def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
-        beside = self.list_folders(tree)
-        mapping = tree.find_list(_MAPPING, beside, COLUMN_NAMES["mapping"])
-        listed = tree.find_list(self.lists[what], beside, COLUMN_NAMES[what])
-        # Without the mapping there is no way from a number to CelebA's lists.
-        if mapping is None or listed is None:
+    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
+        """Read CelebA's attributes by the mapping."""
+        listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
+        if listed is None or not listed.rows:
             return {}
-        values, originals = parse_numbers(listed, COLUMN_NAMES[what]), _originals(mapping)
-        return {i: values[originals[i]] for i in paths if originals.get(i) in values}
+        check_attributes(listed)
+        rows = self._by_mapping(tree, paths, listed.rows)
+        return attributes_of(listed, rows) if rows else {}
+
+    def _of_celeba(self, tree: FileTree, paths: Mapping[str, str], what: str) -> dict[str, int]:
+        listed = tree.find_list(self.lists[what], self.list_folders(tree), COLUMN_NAMES[what])
+        if listed is None:
+            return {}
+        return self._by_mapping(tree, paths, parse_numbers(listed, COLUMN_NAMES[what]))
+
+    def _by_mapping(self, tree: FileTree, paths: Mapping[str, str], values: Mapping[str, V]) -> dict[str, V]:
+        """Return the values of images from those of CelebA's; none without a mapping, since there is no way to them."""
+        mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
+        if mapping is None:
+            return {}
+        originals = {i: name for i, name in _originals(mapping).items() if i in paths}
+        found = match_names(sorted(set(originals.values())), values)
+        return {i: found[name] for i in paths if (name := originals.get(i)) in found}
 
 
 def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:

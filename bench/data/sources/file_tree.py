@@ -63,18 +63,25 @@ class FileTree:
         return folders
 
     @cached_property
-    def linked_folders(self) -> tuple[Path, ...]:
-        """The folders of images below the place that are links to elsewhere, where they lie themselves."""
+    def _links(self) -> dict[str, Path]:
+        """Folders of images, and those above them below the place, that are links: path -> where it leads."""
         if not self.place.is_dir():
-            return ()
-        place = self.place.resolve()
-        # Links lie above folders of images, too.
+            return {}
         above = {
             parent.as_posix() for folder in self.image_folders for parent in PurePosixPath(folder).parents
         }
-        folders = (*self.image_folders, *sorted(above))
-        real = [real_path(place / folder) for folder in folders if folder not in ("", ".")]
-        return tuple(dict.fromkeys(folder for folder in real if not folder.is_relative_to(place)))
+        folders = sorted({*self.image_folders, *above} - {"", "."})
+        return {f: real_path(self.place / f) for f in folders if (self.place / f).is_symlink()}
+
+    @property
+    def linked_folders(self) -> tuple[Path, ...]:
+        """The folders of images below the place that are links, where they lie themselves."""
+        return tuple(dict.fromkeys(self._links.values()))
+
+    def names_of(self, folder: str) -> list[str]:
+        """Return the names of a folder below the place, as given and where a link leads; none of the place itself."""
+        names = [name_of(folder)] if folder not in ("", ".") else []
+        return [*names, *([self._links[folder].name] if folder in self._links else [])]
 
     @property
     def folders_around(self) -> tuple[Path, ...]:
@@ -326,6 +333,7 @@ def _no_as_zero(value: str) -> str:
 
 
 def _bare_names(names: Iterable[str]) -> set[str]:
+    """Return names without folders, suffixes and leading zeros, as another list or copy may write them."""
     return {stem_of(plain_name(name)) for name in names}
 
 

@@ -21,7 +21,7 @@ class Folder(DataSource):
     layout = "any folder or zip, searched with its sub-folders"
     order = 100
     center_side = 160
-    # Attributes and the mapping are never read here: from above they tell whose images a folder of another name has.
+    # The mapping is never read here: CelebA-HQ in a folder of another name is told by it from the folder above.
     lists = {  # noqa: RUF012
         "split": "list_eval_partition",
         "identities": "identity_CelebA",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from bench.data.name_lists import NameList
+from bench.data.name_lists import NameList, match_names
 from bench.data.sources.base import COLUMN_NAMES, DataSource
 from bench.data.sources.file_tree import (
     LIST_FOLDERS,
@@ -29,7 +29,7 @@ from bench.data.sources.file_tree import (
 from bench.data.sources.find_zips import find_zips
 from bench.data.sources.zip_files import is_packed
 from bench.errors import DataError
-from masks.file_names import escape_name, first_names, name_of, real_path, stem_of
+from masks.file_names import escape_name, first_names, folder_of, name_of, real_path, stem_of
 from masks.image_files import EVICTED, FoundFiles, is_evicted, is_hidden, is_image
 
 #: Tables that are no text, in lower case.
@@ -106,12 +106,12 @@ class _Wanted:
         self.here = read_of(kind, tree, what)
         #: Lists of these images in zips around them, where none is read.
         self.unread_in_zips: list[tuple[Path, str]] = []
-        self._contradictions: list[str] = []
+        self._better: list[str] = []
         self._unread: list[str] = []
         self._unreadable: list[str] = []
 
     def sentences(self, zips: Iterable[FileTree]) -> list[str]:
-        """Return what is to be said: contradictions to the list that is read or, where none is, what could be."""
+        """Return what is to be said: what contradicts the list that is read or says more, else what could be."""
         for tree, path in self._others_inside():
             self._judge(tree.place, path, escape_name(path), outside=False)
         for file in self._around.lists(self.stem):
@@ -120,7 +120,7 @@ class _Wanted:
             self._judge(file.parent, file.name, escape_name(str(file)), outside=outside)
         for packed in zips:
             self._judge_zip(packed)
-        told = self._contradictions
+        told = self._better
         if self.here is None:
             # A broken one is no news where a whole one lies beside it.
             told = self._unread or self._unreadable[:1]
@@ -131,7 +131,8 @@ class _Wanted:
         """Return what is called like the list, among the images or in the folder in which their zip was found."""
         for tree in (self._tree, *([self._tree.outer] if self._tree.outer else [])):
             for path in tree.files.others:
-                if _may_be_list(path, self.stem):
+                # Programs that write tables in parts make a folder of a list.
+                if _may_be_list(path, self.stem) or is_called(folder_of(path), self.stem):
                     yield tree, path
 
     def _judge(self, place: Path, path: str, shown: str, *, outside: bool) -> None:
@@ -164,28 +165,37 @@ class _Wanted:
             self._unreadable += [use] if is_named else []
         elif listed.rows and self._concerns(listed):
             self._unread.append(use)
-            self._contradict(listed, outside=outside)
+            self._compare(listed, use, outside=outside)
         elif listed.rows and not outside:
             # Of other names: renamed, it would be refused with what is wrong; elsewhere it is nobody's here.
             self._unreadable.append(use)
 
     def _judge_zip(self, packed: FileTree) -> None:
-        """Keep what is to be said of a zip around the images that holds a list of them."""
+        """Keep what is to be said of a zip that holds a list of these images."""
         lists = [path for path in packed.files.others if is_called(path, self.stem)]
+        # Of those with the images of a folder, or where its lists are read, zips_not_used tells all but one thing.
+        place = packed.place
+        is_told = self._tree.place.is_dir() and (
+            place.parent in self._around.searched or self._around.is_inside(place)
+        )
+        if not lists or (is_told and self.here is None):
+            return
         # Of lists alone nobody can say whose they are but by where they lie; they are not read where none is.
-        if lists and self.here is None and not packed.files.images:
-            self.unread_in_zips.append((packed.place, lists[0]))
-        elif lists:
-            try:
-                listed = packed.find_list(self.stem, (), self._called)
-            except DataError as error:
-                self._unreadable.append(f"{escape_name(str(packed.place))} is not used: {error}")
-            else:
-                if listed and listed.rows and self._concerns(listed):
-                    if self.here is None:
-                        self.unread_in_zips.append((packed.place, lists[0]))
-                    else:
-                        self._contradict(listed, outside=True)
+        if self.here is None and not packed.files.images:
+            self.unread_in_zips.append((place, lists[0]))
+            return
+        try:
+            listed = packed.find_list(self.stem, (), self._called)
+        except DataError as error:
+            self._unreadable += [] if is_told else [f"{escape_name(str(place))} is not used: {error}"]
+            return
+        if listed and listed.rows and self._concerns(listed):
+            if self.here is None:
+                self.unread_in_zips.append((place, lists[0]))
+            use = f"{listed.place} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
+            if is_told:
+                use = f"{listed.place} is not read: to use it, unpack it beside the pictures"
+            self._compare(listed, use, outside=True, is_told=is_told)
 
     def _listed_in_zip(self, file: Path) -> NameList | None:
         """Return the list in a zip that is called like it; ``None`` for archives of another kind, and without one."""
@@ -199,8 +209,8 @@ class _Wanted:
         except DataError:
             return False
 
-    def _contradict(self, listed: NameList, *, outside: bool) -> None:
-        """Keep what a list that is not read says otherwise than the one that is."""
+    def _compare(self, listed: NameList, use: str, *, outside: bool, is_told: bool = False) -> None:
+        """Keep what a list that is not read says otherwise than the one that is, or says more."""
         if self.here is None:
             return
         try:
@@ -209,7 +219,12 @@ class _Wanted:
             return
         if says:
             before = "beside this folder, " if outside else ""
-            self._contradictions.append(f"{before}{says}; only the list with the pictures is read")
+            told = f"{before}{says}; only the list with the pictures is read"
+            self._better += [] if is_told else [told]
+            return
+        more, here = (len(match_names(self._paths, x.rows)) for x in (listed, self.here))
+        if more > here:
+            self._better.append(f"{use}; it names {more:,} of the pictures, {self.here.place} {here:,}")
 
 
 class _Surroundings:
@@ -240,9 +255,8 @@ class _Surroundings:
         inner = [sub for folder in around for sub in self._folders_of_lists(folder)]
         deeper = [sub for folder in inner for sub in self._folders_of_lists(folder)]
         # Two folders above, as the official Eval lies from a folder of images in Img.
-        above = dict.fromkeys(
-            folder.parent for folder in self.named.folders_around if folder.parent != folder
-        )
+        first = (*self.named.folders_around, *self._beside_links)
+        above = dict.fromkeys(folder.parent for folder in first if folder.parent != folder)
         inner_above = [sub for folder in above for sub in self._folders_of_lists(folder)]
         return list(dict.fromkeys((*around, *inner, *deeper, *above, *inner_above)))
 
@@ -252,7 +266,7 @@ class _Surroundings:
         for folder in self.folders:
             for name in self._listed(folder, (f"{stem}.txt", f"{stem}.csv")):
                 path = folder / name
-                if _may_be_list(name, stem) and not self._is_inside(path):
+                if _may_be_list(name, stem) and not self.is_inside(path):
                     found[path] = None
         # A folder is a list only where Windows would have unpacked one to it, and it does not lie there.
         return [
@@ -268,7 +282,7 @@ class _Surroundings:
         for folder in self.folders:
             names = [name for name in self._listed(folder, ()) if name.lower().endswith(".zip")]
             names.sort(key=lambda name: not _FOLDER_OF_LISTS.fullmatch(stem_of(name)))
-            found += [folder / name for name in names[:_MOST_ZIPS] if not self._is_inside(folder / name)]
+            found += [folder / name for name in names[:_MOST_ZIPS] if not self.is_inside(folder / name)]
         return [path for path in found if is_file(path)]
 
     def is_searched(self, file: Path, stem: str) -> bool:
@@ -287,10 +301,11 @@ class _Surroundings:
             meant = _FOLDER_OF_LISTS.fullmatch(name) or name.lower() in own
             if meant or any(is_called_alike(name, stem) for stem in self._stems):
                 path = folder / name
-                if is_folder(path) and not self._is_inside(path):
+                if is_folder(path) and not self.is_inside(path):
                     yield path
 
-    def _is_inside(self, path: Path) -> bool:
+    def is_inside(self, path: Path) -> bool:
+        """Return whether a path lies in the place that the user named."""
         return any(place == path or place in path.parents for place in self._inside)
 
     def _listed(self, folder: Path, usual: Iterable[str]) -> list[str]:
@@ -331,17 +346,10 @@ def _why_out_of_reach(file: Path) -> str:
 
 
 def _zips_of_lists(kind: DataSource, tree: FileTree, around: _Surroundings) -> Iterator[FileTree]:
-    """Open the zips around the images that hold lists, but for those told of elsewhere.
-
-    Those are called like a list, or lie beside the images of a folder, where lists are read.
-    """
-    zips = around.zips()
-    if tree.outer is not None:
-        inside = (tree.outer.place / path for path in find_zips(tree.outer))
-        zips += [place for place in inside if place != tree.place]
-    for place in zips:
-        packed_list = any(is_called_alike(place.name, stem) for stem in kind.lists.values())
-        if packed_list or (tree.place.is_dir() and place.parent in around.searched):
+    """Open the zips that hold lists, in the place that the user named and around it; not those called like a list."""
+    inside = [around.named.place / path for path in find_zips(around.named)[:_MOST_ZIPS]]
+    for place in (*inside, *around.zips()):
+        if place == tree.place or any(is_called_alike(place.name, stem) for stem in kind.lists.values()):
             continue
         try:
             packed = open_tree(place)
@@ -368,6 +376,8 @@ def _are_numbered(image_ids: Iterable[str]) -> bool:
 
 def _way_to_list(path: str) -> str:
     """Return what makes a list of a file that is called like one."""
+    if path.lower().endswith((".part", ".crdownload")):
+        return "get"
     if is_packed(path):
         return "unpack"
     # Renaming a workbook would make a list that is not readable.

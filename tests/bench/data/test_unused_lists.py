@@ -12,7 +12,7 @@ import pytest
 
 from bench.data.sources import find_source
 from bench.errors import DataError
-from tests.bench.data.celeba_replicas import IDS, PART, images, some, text_lists, zipped
+from tests.bench.data.celeba_replicas import IDS, PART, Opener, images, some, text_lists, zipped
 
 #: Where a list may lie, from the folder around that of the images.
 PLACES = [
@@ -233,7 +233,11 @@ def test_the_list_of_attributes_alone_makes_celeba_known(tmp_path: Path, folder:
     assert dict(found.attributes) == {"Male": dict.fromkeys(IDS, True), "Young": dict.fromkeys(IDS, False)}
 
 
-@pytest.mark.parametrize("around", ["img_celeba", "img_celeba (1)", "Img_CelebA - Copy"])
+@pytest.mark.parametrize(
+    "around",
+    ["img_celeba", "img_celeba (1)", "Img_CelebA - Copy", "img_celeba 2", "img_celeba - 副本", "img_celeba_2",
+     "Copy of img_celeba", "img_celeba.7z", "img_celeba-001", "img_celeba (copy)"],
+)  # fmt: skip
 def test_the_innermost_name_says_whether_celeba_is_aligned(tmp_path: Path, around: str) -> None:
     images(tmp_path / around / "img_align_celeba")
     packed = zipped(tmp_path / around, tmp_path / "img_celeba.zip")
@@ -302,3 +306,68 @@ def test_lists_that_are_not_there_are_not_named_where_a_folder_may_not_be_listed
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     shutil.rmtree(above)
+
+
+@pytest.mark.parametrize("named", ["img_celeba", "img_align_celeba"])
+@pytest.mark.parametrize("lists", ["", "Eval"])
+def test_a_link_bears_the_name_of_what_it_leads_to(tmp_path: Path, named: str, lists: str) -> None:
+    """Its lists are named, also two folders above."""
+    elsewhere = images(tmp_path / "disk" / "CelebA" / "Img" / named)
+    _put_list(tmp_path / "disk" / "CelebA" / lists, "list_eval_partition.txt")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "faces").symlink_to(elsewhere)
+    found = find_source(tmp_path / "work")
+    assert (found.ids, found.kind.name) == (IDS, "celeba" if "align" in named else "celeba-in-the-wild")
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in n for n in found.notes)
+    assert find_source(tmp_path / "work" / "faces").partition == PART
+
+
+@pytest.mark.parametrize("stem", ["identity_CelebA", "list_attr_celeba"])
+@pytest.mark.parametrize("whole", ["{} (1).txt", "Anno.zip", "Anno (1)/{}.txt"])
+def test_a_list_that_names_more_than_the_one_that_is_read_is_named(
+    tmp_path: Path, stem: str, whole: str
+) -> None:
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    header, file = "image_id Male\n", root / whole.format(stem)
+    table = [f"{name} 1\n" for name in IDS]
+    (root / f"{stem}.txt").write_text(header + "".join(table[:7]))
+    file.parent.mkdir(exist_ok=True)
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr(f"{stem}.txt", header + "".join(table))
+    else:
+        file.write_text(header + "".join(table))
+    zipped(folder, root / "img_align_celeba.zip")
+    for given in (folder, root / "img_align_celeba.zip"):
+        notes = find_source(given).notes
+        assert any(file.name in note and f"names {len(IDS)} of the pictures" in note for note in notes), notes
+
+
+def test_a_partial_list_of_the_split_is_refused_with_the_whole_one_named(
+    tmp_path: Path, opened: Opener
+) -> None:
+    root = images(tmp_path / "img_align_celeba")
+    (root / "list_eval_partition.txt").write_text(rows({name: PART[name] for name in IDS[:7]}))
+    (root / "list_eval_partition (1).txt").write_text(rows())
+    with pytest.raises(DataError, match=r"says nothing of .*; list_eval_partition \(1\)\.txt is not read"):
+        opened(root)
+
+
+def test_lists_of_pictures_that_occur_twice_are_named(tmp_path: Path) -> None:
+    images(tmp_path / "celeba" / "faces" / "jpg")
+    images(tmp_path / "celeba" / "faces" / "png", ".png")
+    text_lists(tmp_path / "celeba")
+    notes = find_source(tmp_path / "celeba" / "faces").notes
+    assert any("list_eval_partition.txt lies beside this folder and is not read" in note for note in notes)
+
+
+@pytest.mark.parametrize("count", [3, len(IDS)])
+def test_outputs_beside_celeba_before_its_alignment_are_not_taken_for_it(tmp_path: Path, count: int) -> None:
+    images(tmp_path / "celeba" / "img_celeba")
+    some(tmp_path / "celeba" / "results", IDS[:count])
+    _put_list(tmp_path / "celeba" / "Eval", "list_eval_partition.txt")
+    found = find_source(tmp_path / "celeba")
+    assert (found.kind.name, found.partition) == ("celeba-in-the-wild", PART)
+    assert {path.split("/")[0] for path in found.paths.values()} == {"img_celeba"}
+    assert any(f"{count} pictures are not used: results/" in note for note in found.notes)

@@ -1,0 +1,70 @@
+"""CelebA-HQ is known by its names and its mapping, and takes split, people and attributes from CelebA's lists."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.data.sources import find_source
+from tests.bench.data.celeba_replicas import COUNT, IDS, PART, WHO, images, some, text_lists, zipped
+
+HQ_IDS = [f"{k:05d}.jpg" for k in range(COUNT)]
+
+
+def mapping(root: Path) -> None:
+    lines = [f"{k} 7 {name}\n" for k, name in enumerate(IDS)]
+    (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx orig_idx orig_file\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("written", ["{}.jpg", "{}.png", "{}", "img_align_celeba/{}.jpg"])
+def test_lists_are_read_by_the_mapping_however_they_write_the_names(tmp_path: Path, written: str) -> None:
+    some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    mapping(tmp_path)
+    for stem, values in (("list_eval_partition", PART), ("identity_CelebA", WHO)):
+        lines = [f"{written.format(name[:-4])} {value}\n" for name, value in values.items()]
+        (tmp_path / f"{stem}.txt").write_text("".join(lines))
+    lines = [f"{written.format(name[:-4])} {1 if k % 2 else -1}\n" for k, name in enumerate(IDS)]
+    (tmp_path / "list_attr_celeba.txt").write_text("image_id Male\n" + "".join(lines))
+    found = find_source(tmp_path)
+    assert found.partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+    assert found.identities == {i: WHO[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+    assert dict(found.attributes) == {"Male": {i: bool(k % 2) for k, i in enumerate(HQ_IDS)}}
+    assert not found.notes
+
+
+@pytest.mark.parametrize("lists", ["", "Anno"])
+def test_a_mapping_beside_a_zip_is_read(tmp_path: Path, lists: str) -> None:
+    folder = some(tmp_path / "pictures", [f"{k}.jpg" for k in range(COUNT)])
+    packed = zipped(folder, tmp_path / "hq.zip")
+    shutil.rmtree(folder)
+    (tmp_path / lists).mkdir(exist_ok=True)
+    mapping(tmp_path / lists)
+    text_lists(tmp_path / lists)
+    for given in (tmp_path, packed):
+        found = find_source(given)
+        assert (found.name, found.ids) == ("celeba-hq", HQ_IDS)
+        assert found.partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+
+
+@pytest.mark.parametrize("results", ["a/results", "results", "zz/test"])
+def test_outputs_below_the_folder_are_not_taken_for_the_images(tmp_path: Path, results: str) -> None:
+    root = tmp_path / "celeba_hq"
+    some(root / "train", [f"{k}.jpg" for k in range(3, COUNT)])
+    some(root / "test", [f"{k}.jpg" for k in range(3)])
+    some(root / results, [f"{k}.png" for k in range(3)])
+    found = find_source(root)
+    assert found.ids == HQ_IDS
+    assert {path.split("/")[0] for path in found.paths.values()} == {"train", "test"}
+    assert any(f"3 pictures are not used: {results}/" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("project", ["celebahq-code", "CelebA-HQ-img"])
+@pytest.mark.parametrize("inner", ["celeba/images", "celeba", "img_celeba", "data/img_align_celeba"])
+def test_celeba_below_a_project_of_that_name_is_celeba(tmp_path: Path, project: str, inner: str) -> None:
+    images(tmp_path / project / inner)
+    text_lists(tmp_path / project / inner.partition("/")[0])
+    found = find_source(tmp_path / project)
+    assert (found.ids, found.partition, found.identities) == (IDS, PART, WHO)
+    assert found.kind.name == ("celeba-in-the-wild" if inner == "img_celeba" else "celeba")
