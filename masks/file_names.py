@@ -129,6 +129,19 @@ def real_path(path: Path | str, *, home: bool = False) -> Path:
     return Path(os.path.realpath(_without_tilde(Path(path)) if home else path))
 
 
+def link_steps(path: Path) -> list[Path]:
+    """Return an absolute path, each place where a link that it is leads in turn, and the real path at the end.
+
+    People link data sets from other disks, some of whose folders are links to a store again.
+    """
+    steps = [path.absolute()]
+    # As many as Linux follows.
+    while steps[-1].is_symlink() and len(steps) < 40:
+        target = steps[-1].parent / steps[-1].readlink()
+        steps.append(real_path(target.parent) / target.name)
+    return list(dict.fromkeys((*steps, real_path(path))))
+
+
 def _without_tilde(path: Path) -> Path:
     """Replace a leading ``~``; a name stays what it is where there is no such user, since a folder may be called so."""
     try:

@@ -85,6 +85,11 @@ def parse_list(content: bytes, place: str) -> NameList:
             lines.pop(0)
         else:
             at = _name_position(first, second)
+            if not at and _is_numbered(first, second):
+                raise DataError(
+                    f"{place}:{header_line}: the first column has numbers of rows, and nothing says which one has the "
+                    "names of the images; call it image_id"
+                )
             if at or not first[0] or _letters(first[0]) in _HEADERS:
                 columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
                 lines.pop(0)
@@ -111,6 +116,10 @@ def parse_list(content: bytes, place: str) -> NameList:
 def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
     """Return the position of the column of file names after one of row numbers; 0 where the first one has the names.
 
+    Args:
+        header: cells of the first line.
+        row: cells of the second one.
+
     >>> _name_position(["", "image_id", "partition"], ["0", "000001.jpg", "2"])
     1
     >>> _name_position(["id", "name", "partition"], ["000001.jpg", "Ann", "2"])
@@ -126,11 +135,22 @@ def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
     letters = [_letters(name) for name in header]
     # CelebA-HQ's mapping is by number, and has names of files as values.
     if any(name.startswith("orig") for name in letters):
-        return letters.index("idx") if "idx" in letters else 0
-    named = [position for position, name in enumerate(letters) if position and name in _FILE_NAMES]
-    # A column called name may be that of people.
-    sure = [p for p in named if is_image(row[p])] or [p for p in named if letters[p] != "name"]
+        numbers = _FILE_NAMES | {"idx", "hqidx", "index", "id"}
+        return (
+            0
+            if letters[0] == "idx"
+            else next((p for p, name in enumerate(letters) if p and name in numbers), 0)
+        )
+    known = [p for p, name in enumerate(letters) if p and name in _FILE_NAMES]
+    files = [p for p in range(1, len(row)) if is_image(row[p])]
+    # Of a column called name without names of files nobody knows: it may be that of people.
+    sure = [p for p in known if p in files] or files or [p for p in known if letters[p] != "name"]
     return sure[0] if sure else 0
+
+
+def _is_numbered(header: Sequence[str], row: Sequence[str]) -> bool:
+    """Return whether the first column of a table of several is one of row numbers, as pandas writes without a name."""
+    return len(header) > 2 and header[0].lower() in _ROW_NUMBERS - {"id", "idx"} and row[:1] in (["0"], ["1"])
 
 
 def _letters(name: str) -> str:

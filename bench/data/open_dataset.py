@@ -93,6 +93,7 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
         )
     # All ids, the skipped ones too: parts are aligned with the rows of the pack.
     stem = source.kind.lists.get("split")
+    needed = source.kind.lists.get("identities") if spec.split == "identity" else stem
     try:
         name, parts = splits.assign_split(
             source.ids,
@@ -103,7 +104,9 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
         )
     except DataError as error:
         # A whole list may lie beside the one that is read.
-        raise DataError("; ".join([str(error), *(x for x in source.notes if stem and stem in x)])) from error
+        raise DataError(
+            "; ".join([str(error), *(x for x in source.notes if needed and needed in x)])
+        ) from error
     sets = []
     for wanted in (splits.TRAIN, splits.VALIDATION, splits.TEST):
         # Skipped images keep their black rows in the pack, so they are left out here.

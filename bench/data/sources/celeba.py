@@ -18,13 +18,16 @@ from masks.file_names import escape_name, folder_of, name_of, stem_of
 _FOLDERS = ("img_align_celeba", "img_align_celeba_png")
 #: The folder of the images before they were aligned: the same names, of any size.
 _IN_THE_WILD = "img_celeba"
+_COPIED = "copy|copie|kopie|kopia|copia|cópia|副本|コピー"
+_SUFFIX_OF_A_COPY = (
+    r"([ _-]*\(\d{1,3}\)|[ _-]0{0,2}\d"
+    rf"|[ _-]+\(?((another|\d+(st|nd|rd|th)) )?({_COPIED})\)?)"
+)
 #: Before and behind the name of a copy, as Windows, macOS, Linux and browsers write in several languages. Longer
 #: numbers are the side of smaller pictures.
-_COPY = re.compile(
-    r"^copy of |([ _-]+(\(\d{1,3}\)|\(?(copy|copie|kopie|kopia|copia|cópia|副本|コピー)\)?)|[ -]0{0,2}\d)+$"
-)
-#: Of the images before they were aligned, whatever follows the name.
-_IN_THE_WILD_COPY = re.compile(r"(copy of )?img_celeba\d*([^a-z0-9].*)?")
+_COPY = re.compile(rf"^copy of |{_SUFFIX_OF_A_COPY}+$")
+#: Of the images before they were aligned, in the folder to which their archive of many parts unpacks, too.
+_IN_THE_WILD_COPY = re.compile(rf"(copy of )?img_celeba(\.7z)?{_SUFFIX_OF_A_COPY}*(-(desktop|laptop)-\w+)?")
 _SIX_DIGITS = re.compile(r"\d{6}")
 
 
@@ -87,7 +90,7 @@ class CelebA(DataSource):
         own = (*_FOLDERS, _IN_THE_WILD, "img")
         around = []
         # The place as given first: a link to images on another disk lies beside the lists.
-        for place in (tree.place.absolute(), tree.place.resolve()):
+        for place in tree.places:
             while place.is_file() or _own_name(place.name) in own:
                 place = place.parent
                 around.append(place)
@@ -128,8 +131,9 @@ class CelebAInTheWild(CelebA):
 
 def is_in_the_wild(tree: FileTree) -> bool:
     """Return whether the images of a place are CelebA's before their alignment, by the innermost name of the two."""
-    own = _lower(place.stem if tree.place.is_file() else place.name for place in (tree.place.absolute(),))
-    return own.isdisjoint(_FOLDERS) and _lies_in(tree, _IN_THE_WILD, tree.names_above)
+    given = tree.place.absolute()
+    own = _own_name(given.stem if given.is_file() else given.name)
+    return own not in _FOLDERS and _lies_in(tree, _IN_THE_WILD, tree.names_above)
 
 
 def _not_in_the_wild(tree: FileTree) -> list[str]:
@@ -159,9 +163,7 @@ def is_aligned_celeba(tree: FileTree) -> bool:
 
 def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:
     """Return whether a place, or one of the folders above it, bears a name of CelebA's and holds its images."""
-    given, real = tree.place.absolute(), tree.place.resolve()
-    own = _lower(place.stem if tree.place.is_file() else place.name for place in (given, real))
-    if wanted in own:
+    if wanted in _lower(tree.own_names):
         return _are_its_images(tree.files.images)
     # Below an inner folder, so that none of them lies in the folder of that name.
     return wanted in _lower(above) and _are_its_images([f"inner/{path}" for path in tree.files.images])
@@ -206,7 +208,7 @@ def _own_name(name: str) -> str:
     ('img_celeba', 'img_align_celeba', 'img_align_celeba_64')
     """
     name = name.lower()
-    if _IN_THE_WILD_COPY.fullmatch(name) and "align" not in name:
+    if _IN_THE_WILD_COPY.fullmatch(name):
         return _IN_THE_WILD
     return _COPY.sub("", name)
 

@@ -14,8 +14,8 @@ from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
-_FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1", re.IGNORECASE)
-_COUNTED_FROM_1 = re.compile(r"data\d+x\d+")
+_FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1( \(\d+\))?", re.IGNORECASE)
+_COUNTED_FROM_1 = re.compile(r"data\d+x\d+( \(\d+\))?", re.IGNORECASE)
 _SIX_DIGITS = re.compile(r"\d{6}")
 _NUMBER = re.compile(r"(?:imgHQ)?0*(\d{1,5})")
 #: Folders of the copies that come divided: LaMa's script, and ``train``, ``val`` and ``test``.
@@ -56,7 +56,11 @@ class CelebAHQ(DataSource):
         mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
         mapped = mapping is not None and bool(mapping.rows)
         above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
-        if (above or self._lies_below(tree)) and not mapped and is_listed_celeba(tree):
+        # It has 30,000 images: a number above is one of CelebA's.
+        beyond = any(
+            _SIX_DIGITS.fullmatch(stem_of(p)) and int(stem_of(p)) > 30_000 for p in tree.files.images
+        )
+        if (above or beyond or self._lies_below(tree)) and not mapped and is_listed_celeba(tree):
             return None  # CelebA under another name in such a folder
         images = tree.files.images
         folders = {f for f in tree.image_folders if any(map(_FOLDER.fullmatch, f.split("/")))}
@@ -64,19 +68,23 @@ class CelebAHQ(DataSource):
         # A folder that was renamed is still known by the mapping beside it.
         if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped):
             inside = images
-        found: dict[str, dict[str, str]] = {}
+        numbers: dict[str, dict[int, str]] = {}
         for path in inside:
             if number := _NUMBER.fullmatch(stem_of(path)):
-                # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
-                first = int(any(map(_COUNTED_FROM_1.fullmatch, path.split("/")[:-1])))
-                found.setdefault(folder_of(path), {}).setdefault(f"{int(number[1]) - first:05d}.jpg", path)
+                numbers.setdefault(folder_of(path), {}).setdefault(int(number[1]), path)
+        found = {}
+        for folder, paths in numbers.items():
+            # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
+            named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.own_names, *folder.split("/"))))
+            first = int(named and 0 not in paths)
+            found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
         # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
         return dict(sorted(take_larger_folders(found).items())) or None
 
     def _lies_below(self, tree: FileTree) -> bool:
         """Return whether a list of CelebA's, with images below its folder, lies below a folder of CelebA-HQ's name."""
-        place = tree.place.absolute()
-        own = place.stem if place.is_file() else place.name
+        given = tree.place.absolute()
+        own = given.stem if given.is_file() else given.name
         for path in tree.files.others:
             folder = folder_of(path)
             if any(is_called(path, stem) for what, stem in self.lists.items() if what != "mapping"):
@@ -89,10 +97,8 @@ class CelebAHQ(DataSource):
 
     def _names_place(self, tree: FileTree) -> bool:
         """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
-        given, real = tree.place.absolute(), tree.place.resolve()
-        own = {place.stem if tree.place.is_file() else place.name for place in (given, real)}
         below = {part for folder in tree.image_folders for part in folder.split("/")}
-        return any(map(_FOLDER.fullmatch, own | below))
+        return any(map(_FOLDER.fullmatch, tree.own_names | below))
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Divide as CelebA is, or by folders."""
@@ -113,13 +119,19 @@ class CelebAHQ(DataSource):
     def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         """Say where folders divide the images otherwise than the lists with them do."""
         divided = split_by_folder(paths, _PARTS)
-        listed = self._of_celeba(tree, paths, "split") if divided else {}
+        stem = self.lists["split"]
+        seen = tree.find_list(stem, self.list_folders(tree), COLUMN_NAMES["split"]) if divided else None
+        if seen is None or not seen.rows:
+            return []
+        listed = self._of_celeba(tree, paths, "split")
         otherwise = [image_id for image_id, part in listed.items() if divided[image_id] != part]
+        if not listed:
+            return [f"{seen.place} is not used: the folders divide these images"]
         if not otherwise:
             return []
         return [
-            f"the folders divide these images, and not {self.lists['split']} with the mapping, which puts "
-            f"{len(otherwise):,} of them elsewhere ({otherwise[0]} and so on)"
+            f"the folders divide these images, and not {stem} with the mapping, which puts {len(otherwise):,} of them "
+            f"elsewhere ({otherwise[0]} and so on)"
         ]
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
@@ -167,13 +179,19 @@ def _originals(mapping: NameList) -> dict[str, str]:
         raise DataError(
             f"{mapping.place}:{mapping.header_line}: idx is not the first column; make it the first"
         )
+    # CelebA's own index counts from 0, the names of its files from 1.
+    by_index = mapping.columns[column : column + 1] == ["orig_idx"]
     found: dict[str, str] = {}
     for index, values in mapping.rows.items():
         where = f"{mapping.place}:{mapping.line_numbers[index]}"
         if not is_number(index):
             raise DataError(f"{where}: expected the number of an image, found {escape_name(index[:60])!r}")
-        image_id = f"{int(index):05d}.jpg"
+        image_id, name = f"{int(index):05d}.jpg", values[column]
+        if by_index:
+            if not is_number(name):
+                raise DataError(f"{where}: expected a number of orig_idx, found {escape_name(name[:60])!r}")
+            name = f"{int(name) + 1:06d}.jpg"
         # Once more, since the list's own check takes 0 and 00000 for two names.
-        if found.setdefault(image_id, values[column]) != values[column]:
+        if found.setdefault(image_id, name) != name:
             raise DataError(f"{where}: {int(index)} is listed twice with different values")
     return found

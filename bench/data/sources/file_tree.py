@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from bench.data.name_lists import NameList, find_column, match_names, parse_list, plain_name
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
-from masks.file_names import escape_name, folder_of, name_of, real_path, stem_of
+from masks.file_names import escape_name, folder_of, link_steps, name_of, real_path, stem_of
 from masks.image_files import FoundFiles, find_files, is_hidden
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
@@ -39,6 +39,7 @@ class FileTree:
     outer: FileTree | None = None
     # All of CelebA has 200,000 lines in each list, and every data source asks for some of them.
     _lists: dict[tuple[Path, str], NameList] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[object, NameList | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def folder_names(self) -> tuple[str, ...]:
@@ -48,8 +49,17 @@ class FileTree:
     @property
     def names_above(self) -> frozenset[str]:
         """Names of the place and of the folder above it, both as given and where links lead."""
-        given = self.place.absolute()  # not resolve(): people link data sets from other disks
-        return frozenset((*self._names(given)[1:], *self._names(self.place.resolve())[1:]))
+        return frozenset(name for place in self.places for name in self._names(place)[1:])
+
+    @cached_property
+    def places(self) -> tuple[Path, ...]:
+        """The place as given, and where a link that it is leads, step by step."""
+        return tuple(link_steps(self.place))
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Names of the place itself, as given and where links lead."""
+        return frozenset(self._names(place)[2] for place in self.places)
 
     def _names(self, place: Path) -> tuple[str, str, str]:
         return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
@@ -63,31 +73,30 @@ class FileTree:
         return folders
 
     @cached_property
-    def _links(self) -> dict[str, Path]:
-        """Folders of images, and those above them below the place, that are links: path -> where it leads."""
+    def _links(self) -> dict[str, list[Path]]:
+        """Folders of images, and those above them below the place, that are links: path -> where it leads, in steps."""
         if not self.place.is_dir():
             return {}
         above = {
             parent.as_posix() for folder in self.image_folders for parent in PurePosixPath(folder).parents
         }
         folders = sorted({*self.image_folders, *above} - {"", "."})
-        return {f: real_path(self.place / f) for f in folders if (self.place / f).is_symlink()}
+        return {f: link_steps(self.place / f)[1:] for f in folders if (self.place / f).is_symlink()}
 
     @property
     def linked_folders(self) -> tuple[Path, ...]:
         """The folders of images below the place that are links, where they lie themselves."""
-        return tuple(dict.fromkeys(self._links.values()))
+        return tuple(dict.fromkeys(step for steps in self._links.values() for step in steps))
 
     def names_of(self, folder: str) -> list[str]:
         """Return the names of a folder below the place, as given and where a link leads; none of the place itself."""
         names = [name_of(folder)] if folder not in ("", ".") else []
-        return [*names, *([self._links[folder].name] if folder in self._links else [])]
+        return [*names, *(step.name for step in self._links.get(folder, ()))]
 
     @property
     def folders_around(self) -> tuple[Path, ...]:
         """The folder above the place, as given and where links lead."""
-        given = self.place.absolute()
-        return tuple(dict.fromkeys((given.parent, self.place.resolve().parent)))
+        return tuple(dict.fromkeys(place.parent for place in self.places))
 
     def find_list(
         self, stem: str, beside: Sequence[Path] = (), called: Sequence[str] = ()
@@ -102,6 +111,12 @@ class FileTree:
         Raises:
             DataError: one of the lists in sight is not readable as a list, or two contradict each other.
         """
+        key = (stem, tuple(beside), tuple(called))
+        if key not in self._found:
+            self._found[key] = self._find_list(stem, beside, called)
+        return self._found[key]
+
+    def _find_list(self, stem: str, beside: Sequence[Path], called: Sequence[str]) -> NameList | None:
         # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
         lists = [self._read(place, path) for place, path in self.list_places(stem, beside)]
         if len(lists) < 2:
@@ -304,7 +319,7 @@ def find_contradiction(
     Raises:
         DataError: one has several columns, and none that is ``called`` so.
     """
-    if not listed.rows or not other.rows:
+    if not listed.rows or not other.rows or (listed.columns, listed.rows) == (other.columns, other.rows):
         return ""
     ours, theirs = _same_columns(listed, other, called)
     # Only one of the two is used: what the other one has besides would be passed over in silence.

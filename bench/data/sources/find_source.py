@@ -102,7 +102,7 @@ def _describe(
     notes += kind.remarks(tree, paths)
     if not partition:
         notes += divisions_not_used(paths)
-    given = {"split": bool(partition), "identities": bool(identities)}
+    given = {"split": bool(partition), "identities": bool(identities), "attributes": bool(attributes)}
     notes += lists_not_used(kind, tree, paths, given)
     name, title = kind.called(tree)
     return FoundImages(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.data.name_lists import NameList
+from bench.data.name_lists import NameList, match_names
 from bench.data.sources.base import DataSource
 from bench.data.sources.celeba_hq import CelebAHQ, maps_numbers
 from bench.data.sources.file_tree import FileTree
@@ -34,6 +34,11 @@ class Folder(DataSource):
         # A lone folder around everything comes from unpacking, and must not be part of the ids.
         start = len(common_folder([*tree.files.images, *tree.files.others]))
         return {path[start:]: path for path in tree.files.images} or None
+
+    def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
+        """Read a list of attributes that names some of these images; one of other images is not used."""
+        listed = tree.find_list(self.lists["attributes"], self.list_folders(tree))
+        return super().attributes(tree, paths) if listed and match_names(paths, listed.rows) else {}
 
     def concerns(self, what: str, listed: NameList, paths: Mapping[str, str]) -> bool:
         """Return whether a list that lies beside the images names some of them."""

@@ -27,7 +27,7 @@ from bench.data.sources.file_tree import (
     why_no_file,
 )
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.zip_files import is_packed
+from bench.data.sources.zip_files import is_other_archive, is_packed
 from bench.errors import DataError
 from masks.file_names import escape_name, first_names, folder_of, name_of, real_path, stem_of
 from masks.image_files import EVICTED, FoundFiles, is_evicted, is_hidden, is_image
@@ -81,8 +81,15 @@ def lists_not_used(
             lists = [tree.shown(*place) for place in tree.list_places(stem, around.searched)][:1]
         sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
     for place, names in list(lists_of_zips.items())[:_MOST_NAMED]:
-        shown = f"{first_names(names)} in {escape_name(str(place))}"
-        sentences.append(f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}")
+        if around.is_inside(place):
+            shown = f"{first_names(names)} in {around.shown(place)}"
+            sentences.append(f"{shown} is not read: to use it, unpack it beside the pictures")
+        else:
+            shown = f"{first_names(names)} in {escape_name(str(place))}"
+            sentences.append(f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}")
+    # A folder of lists, or what one is packed in, that is not looked into.
+    if numbered and not all(given.get(what, True) for what in kind.lists):
+        sentences += around.out_of_reach[:_MOST_NAMED]
     return sentences
 
 
@@ -166,18 +173,22 @@ class _Wanted:
         elif listed.rows and self._concerns(listed):
             self._unread.append(use)
             self._compare(listed, use, outside=outside)
-        elif listed.rows and not outside:
+        elif not listed.rows:
+            self._unreadable += [f"{broken}it says nothing"] if is_named else []
+        elif not outside:
             # Of other names: renamed, it would be refused with what is wrong; elsewhere it is nobody's here.
             self._unreadable.append(use)
 
     def _judge_zip(self, packed: FileTree) -> None:
         """Keep what is to be said of a zip that holds a list of these images."""
         lists = [path for path in packed.files.others if is_called(path, self.stem)]
-        # Of those with the images of a folder, or where its lists are read, zips_not_used tells all but one thing.
+        # Of those with the images of a folder, or where its lists are read, zips_not_used tells all but one thing, if
+        # they hold these images or lists alone.
         place = packed.place
         is_told = self._tree.place.is_dir() and (
             place.parent in self._around.searched or self._around.is_inside(place)
         )
+        is_told = is_told and (not packed.files.images or self._selects(packed))
         if not lists or (is_told and self.here is None):
             return
         # Of lists alone nobody can say whose they are but by where they lie; they are not read where none is.
@@ -193,9 +204,15 @@ class _Wanted:
             if self.here is None:
                 self.unread_in_zips.append((place, lists[0]))
             use = f"{listed.place} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
-            if is_told:
+            if is_told or self._around.is_inside(place):
                 use = f"{listed.place} is not read: to use it, unpack it beside the pictures"
             self._compare(listed, use, outside=True, is_told=is_told)
+
+    def _selects(self, packed: FileTree) -> bool:
+        try:
+            return self._kind.select(packed) is not None
+        except DataError:
+            return False
 
     def _listed_in_zip(self, file: Path) -> NameList | None:
         """Return the list in a zip that is called like it; ``None`` for archives of another kind, and without one."""
@@ -246,6 +263,8 @@ class _Surroundings:
         ]
         self._inside = {self.named.place.absolute(), self.named.place.resolve()}
         self._names: dict[Path, list[str] | None] = {}
+        #: Sentences about folders of lists that are not there, and about what they are packed in.
+        self.out_of_reach: list[str] = []
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -303,6 +322,19 @@ class _Surroundings:
                 path = folder / name
                 if is_folder(path) and not self.is_inside(path):
                     yield path
+                elif name.lower() in LIST_FOLDERS and (why := why_no_file(path)):
+                    self.out_of_reach.append(
+                        f"{escape_name(str(path))} lies beside this folder and is not read: {why}"
+                    )
+            elif is_other_archive(name) and _FOLDER_OF_LISTS.fullmatch(name.partition(".")[0]):
+                shown = escape_name(str(folder / name))
+                self.out_of_reach.append(
+                    f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
+                )
+
+    def shown(self, place: Path) -> str:
+        """Return how a file in the place is named."""
+        return escape_name(place.relative_to(self.named.place).as_posix())
 
     def is_inside(self, path: Path) -> bool:
         """Return whether a path lies in the place that the user named."""

@@ -68,3 +68,51 @@ def test_celeba_below_a_project_of_that_name_is_celeba(tmp_path: Path, project: 
     found = find_source(tmp_path / project)
     assert (found.ids, found.partition, found.identities) == (IDS, PART, WHO)
     assert found.kind.name == ("celeba-in-the-wild" if inner == "img_celeba" else "celeba")
+
+
+def test_a_mapping_to_celebas_index_counts_from_0(tmp_path: Path) -> None:
+    some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    lines = [f"{k} {int(name[:-4]) - 1}\n" for k, name in enumerate(IDS)]
+    (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx orig_idx\n" + "".join(lines))
+    text_lists(tmp_path)
+    assert find_source(tmp_path).partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["data256x256", "Data256x256", "data256x256 (1)"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_data256x256_counts_from_1_whatever_of_it_is_given(tmp_path: Path, name: str, first: int) -> None:
+    """A copy that counts from 0 is one all the same."""
+    folder = some(tmp_path / name, [f"{k:05d}.jpg" for k in range(first, COUNT + first)])
+    (tmp_path / "zipped").mkdir()
+    packed = zipped(folder, tmp_path / "zipped" / f"{name}.zip")
+    for given in (tmp_path, folder, packed):
+        assert find_source(given).ids == HQ_IDS
+
+
+@pytest.mark.parametrize("name", ["img_celeba_hq", "img_celeba-hq"])
+def test_a_name_that_begins_like_another_data_sets_is_not_its(tmp_path: Path, name: str) -> None:
+    some(tmp_path / name, [f"{k}.jpg" for k in range(COUNT)])
+    mapping(tmp_path)
+    text_lists(tmp_path)
+    assert find_source(tmp_path).name == "celeba-hq"
+
+
+@pytest.mark.parametrize("folder", ["img_celeba_samples", "img_celeba_figs", "img_celeba project"])
+def test_a_few_pictures_in_a_folder_of_a_similar_name_hide_nothing(tmp_path: Path, folder: str) -> None:
+    images(tmp_path / "images")
+    text_lists(tmp_path)
+    some(tmp_path / folder, ["figure-1.png", "figure-2.png"])
+    found = find_source(tmp_path)
+    assert found.name == "celeba"
+    assert set(found.ids) >= set(IDS)
+
+
+def test_lists_that_folders_stand_in_for_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "CelebA-HQ-img"
+    some(root / "train", [f"{k}.jpg" for k in range(3, COUNT)])
+    some(root / "test", [f"{k}.jpg" for k in range(3)])
+    text_lists(tmp_path)
+    (tmp_path / "list_attr_celeba.txt").write_text("image_id Male\n000001.jpg 1\n")
+    notes = find_source(tmp_path).notes
+    for stem in ("list_eval_partition", "identity_CelebA", "list_attr_celeba"):
+        assert any(f"{stem}.txt is not used" in note for note in notes), notes

@@ -246,6 +246,9 @@ def numbered(root: Path, folder: str = "CelebA-HQ-img") -> Path:
         ("idx,orig_file,file", "{k},{i},{other}", None),
         ("idx,Orig_File,orig_idx,md5", "{k},{i},7,{other}", None),
         ("idx,celeba", "{k},{i}", None),
+        (",image_id,orig_idx,orig_file", "99,{k},7,{i}", None),
+        (",hq_idx,orig_idx,orig_file", "99,{k},7,{i}", None),
+        ("id,file,orig_idx,orig_file", "99,{k}.jpg,7,{i}", "expected the number of an image"),
         (
             "idx,file,other",
             "{k},{i},{other}",
@@ -489,6 +492,25 @@ def test_row_numbers_are_not_taken_for_pictures_called_by_numbers(
         cells.append([str(k), *(str(value) if c in ("split", "partition") else name for c in cells[0][1:])])
     (tmp_path / "list_eval_partition.csv").write_text("\n".join(map(separator.join, cells)))
     assert find_source(tmp_path).partition == part
+
+
+@pytest.mark.parametrize("header", [",img_id,identity", "index,picture,partition", "Unnamed: 0,x,y"])
+def test_row_numbers_beside_names_nobody_can_tell_are_refused(tmp_path: Path, header: str) -> None:
+    images(tmp_path / "img_align_celeba")
+    rows = "".join(f"{k},{name[:-4]},{k % 3}\n" for k, name in enumerate(IDS))
+    (tmp_path / "identity_CelebA.csv").write_text(f"{header}\n{rows}")
+    with pytest.raises(DataError, match=r"csv:1: the first column has numbers of rows.*call it image_id"):
+        find_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", [",partition", "image name,partition", "Unnamed: 0,partition", "img_name,partition"]
+)
+def test_a_header_of_two_columns_is_one_whatever_it_calls_the_names(tmp_path: Path, header: str) -> None:
+    images(tmp_path / "img_align_celeba")
+    rows = "".join(f"{name},{part}\n" for name, part in PART.items())
+    (tmp_path / "list_eval_partition.csv").write_text(f"{header}\n{rows}")
+    assert find_source(tmp_path).partition == PART
 
 
 @pytest.mark.parametrize("header", ["", "image_id partition\n", "partition\n"])

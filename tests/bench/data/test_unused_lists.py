@@ -371,3 +371,78 @@ def test_outputs_beside_celeba_before_its_alignment_are_not_taken_for_it(tmp_pat
     assert (found.kind.name, found.partition) == ("celeba-in-the-wild", PART)
     assert {path.split("/")[0] for path in found.paths.values()} == {"img_celeba"}
     assert any(f"{count} pictures are not used: results/" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "content", ["overview.jpg", "img_celeba/000001.jpg", "CelebA-HQ-img/0.jpg", "masks/a.png"]
+)
+@pytest.mark.parametrize("given", ["", "img_align_celeba"])
+def test_lists_in_a_zip_with_other_pictures_are_named(tmp_path: Path, content: str, given: str) -> None:
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    with zipfile.ZipFile(root / "Anno.zip", "w") as packed:
+        packed.writestr("Anno/list_eval_partition.txt", rows())
+        packed.write(folder / IDS[0], content)
+    assert any("list_eval_partition.txt in" in n and "Anno.zip" in n for n in find_source(root / given).notes)
+    (root / "list_eval_partition.txt").write_text(rows(OTHER))
+    notes = find_source(root / given).notes
+    assert any("Anno.zip/Anno/list_eval_partition.txt:1: says" in note for note in notes), notes
+
+
+def test_links_in_several_steps_are_followed_one_by_one(tmp_path: Path) -> None:
+    """The lists lie beside the middle one, which alone bears CelebA's name."""
+    images(tmp_path / "store" / "blob")
+    (tmp_path / "home" / "ds").mkdir(parents=True)
+    (tmp_path / "home" / "ds" / "img_align_celeba").symlink_to("../../store/blob")
+    text_lists(tmp_path / "home" / "ds")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "data").symlink_to(tmp_path / "home" / "ds" / "img_align_celeba")
+    found = find_source(tmp_path / "project" / "data")
+    assert (found.name, found.partition) == ("celeba", PART)
+    found = find_source(tmp_path / "project")
+    assert found.name == "celeba"
+    assert any("ds/list_eval_partition.txt lies beside this folder" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "file", ["identity_CelebA (1).txt", "identity_CelebA.txt.gz", "lists/identity_CelebA.txt"]
+)
+def test_a_split_by_people_names_the_list_that_it_does_not_read(
+    tmp_path: Path, opened: Opener, file: str
+) -> None:
+    folder = images(tmp_path / "celeba" / "img_align_celeba")
+    (tmp_path / "celeba" / "lists").mkdir()
+    (tmp_path / "celeba" / file).write_text(rows())
+    with pytest.raises(DataError, match=r"needs a list of people.*identity_CelebA.*is not read"):
+        opened(folder, split="identity")
+
+
+@pytest.mark.parametrize("kind", ["Eval", "Anno.7z", "Eval.tar.gz", "lists.rar"])
+def test_folders_of_lists_that_are_not_there_are_named(tmp_path: Path, kind: str) -> None:
+    folder = images(tmp_path / "img_align_celeba")
+    if "." in kind:
+        (tmp_path / kind).write_bytes(b"packed")
+    else:
+        (tmp_path / kind).symlink_to("nowhere")
+    assert any(f"{kind} lies beside this folder and is not read" in n for n in find_source(folder).notes)
+
+
+@pytest.mark.parametrize("folder", ["img_align_celeba", "pictures"])
+def test_an_empty_list_in_the_wider_circle_is_named(tmp_path: Path, folder: str) -> None:
+    images(tmp_path / folder)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "list_eval_partition.txt").write_text("")
+    assert any(
+        "list_eval_partition.txt lies" in n and n.endswith("says nothing")
+        for n in find_source(tmp_path / folder).notes
+    )
+
+
+def test_attributes_of_other_pictures_in_an_own_folder_are_named_and_not_used(tmp_path: Path) -> None:
+    some(tmp_path, ["a.jpg", "b.jpg"])
+    table = "image_id Male\n" + "".join(f"{name} 1\n" for name in IDS)
+    (tmp_path / "list_attr_celeba.txt").write_text(table)
+    (note,) = find_source(tmp_path).notes
+    assert note == "list_attr_celeba.txt is not used: it says nothing of these pictures"
+    (tmp_path / "list_attr_celeba.txt").write_text("image_id Male\na.jpg 1\nb.jpg -1\n")
+    assert dict(find_source(tmp_path).attributes) == {"Male": {"a.jpg": True, "b.jpg": False}}
