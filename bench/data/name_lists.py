@@ -68,31 +68,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     whole = _decode(content, place)
     lines = [(n, line) for n, line in enumerate(re.split(r"\r\n|\r|\n", whole), start=1) if line.strip()]
     is_plain = '"' not in whole and _is_plain(whole)
-    # The first line of attribute lists is their length; a lone number elsewhere would be a name without a
-    # value.
-    counted = len(lines) > 2 and is_number(lines[0][1].strip())  # list_attr_celeba.txt: the number of images
-    if counted:
-        lines.pop(0)
-    header_line, columns, at = lines[0][0] if lines else 1, [], 0
-    if lines:
-        first = _cells(lines[0][1], f"{place}:{header_line}")
-        if lines[0][1].startswith("\t"):
-            first.insert(0, "")  # of a table with row numbers
-        second = _cells(lines[1][1], f"{place}:{lines[1][0]}") if len(lines) > 1 else []
-        if counted and len(first) != len(second):
-            # As in list_attr_celeba.txt, whose column of names has none itself.
-            columns = list(map(one_line, first))
-            lines.pop(0)
-        else:
-            at = _name_position(first, second)
-            if not at and _is_numbered(first, second):
-                raise DataError(
-                    f"{place}:{header_line}: the first column has numbers of rows, and nothing says which one has the "
-                    "names of the images; call it image_id"
-                )
-            if at or not first[0] or _letters(first[0]) in _HEADERS:
-                columns = list(map(one_line, [*first[1:at], *first[at + 1 :]]))
-                lines.pop(0)
+    header_line, columns, at = _take_header(lines, place)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
     # Millions of cells are one of few values.
@@ -111,6 +87,45 @@ def parse_list(content: bytes, place: str) -> NameList:
             raise DataError(f"{place}:{number}: {name} is listed twice with different values")
         line_numbers.setdefault(name, number)
     return NameList(place, columns, rows, line_numbers, header_line)
+
+
+def _take_header(lines: list[tuple[int, str]], place: str) -> tuple[int, list[str], int]:
+    """Take what stands before the rows off the lines of a list.
+
+    Returns:
+        The line of the header, or of the first row; the names of the values, if they have any; and the position of the
+        column of names.
+
+    Raises:
+        DataError: not readable as CSV, or nothing says which column has the names.
+    """
+    # The first line of attribute lists is their length; a lone number elsewhere would be a name without a value.
+    counted = len(lines) > 2 and is_number(lines[0][1].strip())
+    if counted:
+        lines.pop(0)
+    if not lines:
+        return 1, [], 0
+    number, line = lines[0]
+    first = _cells(line, f"{place}:{number}")
+    if line.startswith("\t"):
+        first.insert(0, "")  # of a table with row numbers
+    second = _cells(lines[1][1], f"{place}:{lines[1][0]}") if len(lines) > 1 else []
+    if counted and len(first) != len(second):
+        # As in list_attr_celeba.txt, whose column of names has none itself.
+        lines.pop(0)
+        return number, list(map(one_line, first)), 0
+    at = _name_position(first, second)
+    if not at and _is_numbered(first, second):
+        raise DataError(
+            f"{place}:{number}: the first column has numbers of rows, and nothing says which one has the names of the "
+            "images; call it image_id"
+        )
+    # An empty name is that of pandas' index, unless it is one that was lost.
+    named = _letters(first[0]) in _HEADERS or (not first[0] and not is_number(first[-1]))
+    if not at and not named:
+        return number, [], 0
+    lines.pop(0)
+    return number, list(map(one_line, [*first[1:at], *first[at + 1 :]])), at
 
 
 def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
@@ -136,11 +151,8 @@ def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
     # CelebA-HQ's mapping is by number, and has names of files as values.
     if any(name.startswith("orig") for name in letters):
         numbers = _FILE_NAMES | {"idx", "hqidx", "index", "id"}
-        return (
-            0
-            if letters[0] == "idx"
-            else next((p for p, name in enumerate(letters) if p and name in numbers), 0)
-        )
+        named = [position for position, name in enumerate(letters) if position and name in numbers]
+        return named[0] if named and letters[0] != "idx" else 0
     known = [p for p, name in enumerate(letters) if p and name in _FILE_NAMES]
     files = [p for p in range(1, len(row)) if is_image(row[p])]
     # Of a column called name without names of files nobody knows: it may be that of people.
