@@ -68,7 +68,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     whole = _decode(content, place)
     lines = [(n, line) for n, line in enumerate(re.split(r"\r\n|\r|\n", whole), start=1) if line.strip()]
     is_plain = '"' not in whole and _is_plain(whole)
-    header_line, columns, at = _take_header(lines, place)
+    header_line, columns, start, at = _take_header(lines, place)
     rows: dict[str, list[str]] = {}
     line_numbers: dict[str, int] = {}
     # Millions of cells are one of few values.
@@ -76,7 +76,7 @@ def parse_list(content: bytes, place: str) -> NameList:
     for number, line in lines:
         cells = _plain_cells(line) if is_plain else _cells(line, f"{place}:{number}")
         # Numbers of rows, which stand before the names, are no value of an image.
-        name, values = (cells[at : at + 1] or [""])[0], [*cells[1:at], *cells[at + 1 :]]
+        name, values = (cells[at : at + 1] or [""])[0], [*cells[start:at], *cells[at + 1 :]]
         values = [known.setdefault(value, value) for value in values]
         expected = len(columns) or 1
         if not name or len(values) != expected:
@@ -89,12 +89,12 @@ def parse_list(content: bytes, place: str) -> NameList:
     return NameList(place, columns, rows, line_numbers, header_line)
 
 
-def _take_header(lines: list[tuple[int, str]], place: str) -> tuple[int, list[str], int]:
+def _take_header(lines: list[tuple[int, str]], place: str) -> tuple[int, list[str], int, int]:
     """Take what stands before the rows off the lines of a list.
 
     Returns:
-        The line of the header, or of the first row; the names of the values, if they have any; and the position of the
-        column of names.
+        The line of the header, or of the first row; the names of the values, if they have any; the position of the
+        first column, 1 behind one of row numbers; and that of the column of names.
 
     Raises:
         DataError: not readable as CSV, or nothing says which column has the names.
@@ -104,16 +104,17 @@ def _take_header(lines: list[tuple[int, str]], place: str) -> tuple[int, list[st
     if counted:
         lines.pop(0)
     if not lines:
-        return 1, [], 0
+        return 1, [], 0, 0
     number, line = lines[0]
     first = _cells(line, f"{place}:{number}")
     if line.startswith("\t"):
         first.insert(0, "")  # of a table with row numbers
     second = _cells(lines[1][1], f"{place}:{lines[1][0]}") if len(lines) > 1 else []
-    if counted and len(first) != len(second):
-        # As in list_attr_celeba.txt, whose column of names has none itself.
+    headless = len(second) == len(first) + 1 > 2 and not (is_image(first[0]) or any(map(is_number, first)))
+    if headless or (counted and len(first) != len(second)):
+        # As in list_attr_celeba.txt, also without its first line: the column of names has none itself.
         lines.pop(0)
-        return number, list(map(one_line, first)), 0
+        return number, list(map(one_line, first)), 0, 0
     at = _name_position(first, second)
     if not at and _is_numbered(first, second):
         raise DataError(
@@ -123,9 +124,12 @@ def _take_header(lines: list[tuple[int, str]], place: str) -> tuple[int, list[st
     # An empty name is that of pandas' index, unless it is one that was lost.
     named = _letters(first[0]) in _HEADERS or (not first[0] and not is_number(first[-1]))
     if not at and not named:
-        return number, [], 0
+        return number, [], 0, 0
     lines.pop(0)
-    return number, list(map(one_line, [*first[1:at], *first[at + 1 :]])), at
+    # What occurs twice is no number of a row, whatever it is called: the number of a person, say.
+    numbers = {_cells(line, place)[0] for _, line in lines} if at else set()
+    start = int(at > 0 and len(numbers) == len(lines))
+    return number, list(map(one_line, [*first[start:at], *first[at + 1 :]])), start, at
 
 
 def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
@@ -149,20 +153,27 @@ def _name_position(header: Sequence[str], row: Sequence[str]) -> int:
         return 0
     letters = [_letters(name) for name in header]
     # CelebA-HQ's mapping is by number, and has names of files as values.
-    if any(name.startswith("orig") for name in letters):
+    if not {"origidx", "origfile"}.isdisjoint(letters):
         numbers = _FILE_NAMES | {"idx", "hqidx", "index", "id"}
         named = [position for position, name in enumerate(letters) if position and name in numbers]
         return named[0] if named and letters[0] != "idx" else 0
-    known = [p for p, name in enumerate(letters) if p and name in _FILE_NAMES]
     files = [p for p in range(1, len(row)) if is_image(row[p])]
+    known = [p for p, name in enumerate(letters) if p and name in _FILE_NAMES]
     # Of a column called name without names of files nobody knows: it may be that of people.
-    sure = [p for p in known if p in files] or files or [p for p in known if letters[p] != "name"]
+    sure = [p for p in known if p in files] or [p for p in known if letters[p] != "name"]
+    # Of several unknown columns of files one has the names, and others what belongs to them.
+    sure = sure or (files if len(files) == 1 else [])
+    if not sure and letters[0] not in ("id", "idx"):
+        sure = [p for p, name in enumerate(letters) if name in ("id", "idx")]
     return sure[0] if sure else 0
 
 
 def _is_numbered(header: Sequence[str], row: Sequence[str]) -> bool:
     """Return whether the first column of a table of several is one of row numbers, as pandas writes without a name."""
-    return len(header) > 2 and header[0].lower() in _ROW_NUMBERS - {"id", "idx"} and row[:1] in (["0"], ["1"])
+    if len(header) < 3 or header[0].lower() not in _ROW_NUMBERS - {"id", "idx"} or not row:
+        return False
+    # Names by number, of files without a suffix, are filled up with zeros.
+    return is_number(row[0]) and (row[0] == "0" or not row[0].startswith("0"))
 
 
 def _letters(name: str) -> str:

@@ -20,7 +20,7 @@ _FOLDERS = ("img_align_celeba", "img_align_celeba_png")
 _IN_THE_WILD = "img_celeba"
 _COPIED = "copy|copie|kopie|kopia|copia|cópia|副本|コピー"
 _SUFFIX_OF_A_COPY = (
-    r"([ _-]*\(\d{1,3}\)|[ _-]0{0,2}\d"
+    r"([ _-]*\(\d{1,3}\)|[ _-](?!(32|48|64|96)$)(0\d\d|\d{1,2})"
     rf"|[ _-]+\(?((another|\d+(st|nd|rd|th)) )?({_COPIED})\)?)"
 )
 #: Before and behind the name of a copy, as Windows, macOS, Linux and browsers write in several languages. Longer
@@ -131,16 +131,14 @@ class CelebAInTheWild(CelebA):
 
 def is_in_the_wild(tree: FileTree) -> bool:
     """Return whether the images of a place are CelebA's before their alignment, by the innermost name of the two."""
-    given = tree.place.absolute()
-    own = _own_name(given.stem if given.is_file() else given.name)
-    return own not in _FOLDERS and _lies_in(tree, _IN_THE_WILD, tree.names_above)
+    return _known_name(tree.own_names) not in _FOLDERS and _lies_in(tree, _IN_THE_WILD, tree.names_above)
 
 
 def _not_in_the_wild(tree: FileTree) -> list[str]:
     folders = {
         folder
         for folder in tree.image_folders
-        if not any(_IN_THE_WILD in _lower(tree.names_of(x)) for x in _with_parents(folder))
+        if not any(_known_name(tree.names_of(x)) == _IN_THE_WILD for x in _with_parents(folder))
     }
     return [path for path in tree.files.images if folder_of(path) in folders]
 
@@ -163,7 +161,7 @@ def is_aligned_celeba(tree: FileTree) -> bool:
 
 def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:
     """Return whether a place, or one of the folders above it, bears a name of CelebA's and holds its images."""
-    if wanted in _lower(tree.own_names):
+    if _known_name(tree.own_names) == wanted:
         return _are_its_images(tree.files.images)
     # Below an inner folder, so that none of them lies in the folder of that name.
     return wanted in _lower(above) and _are_its_images([f"inner/{path}" for path in tree.files.images])
@@ -173,7 +171,7 @@ def _images_below(tree: FileTree, wanted: str) -> list[str]:
     """Return the images below folders of a name of CelebA's, of each folder that holds CelebA's images."""
     inside: dict[str, list[str]] = {}
     for own, paths in tree.image_folders.items():
-        around = [x for x in _with_parents(own) if wanted in _lower(tree.names_of(x))]
+        around = [x for x in _with_parents(own) if _known_name(tree.names_of(x)) == wanted]
         if around:  # the innermost first
             inside.setdefault(around[0], []).extend(paths)
     found = []
@@ -211,6 +209,12 @@ def _own_name(name: str) -> str:
     if _IN_THE_WILD_COPY.fullmatch(name):
         return _IN_THE_WILD
     return _COPY.sub("", name)
+
+
+def _known_name(names: Sequence[str]) -> str:
+    """Return which name of CelebA's a folder bears, by where links lead at last; empty for none of them."""
+    known = [name for name in map(_own_name, names) if name in (*_FOLDERS, _IN_THE_WILD)]
+    return known[-1] if known else ""
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:

@@ -14,8 +14,11 @@ from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
-_FOLDER = re.compile(r"celeba-?hq-img|celeba[-_]?hq.*|data(128|256|512|1024)x\1( \(\d+\))?", re.IGNORECASE)
-_COUNTED_FROM_1 = re.compile(r"data\d+x\d+( \(\d+\))?", re.IGNORECASE)
+_FOLDER = re.compile(
+    r"celeba-?hq-img|celeba[-_]?hq.*|(copy of )?data(128|256|512|1024)x\2([ _-].*)?", re.IGNORECASE
+)
+_COUNTED_FROM_1 = re.compile(r"(copy of )?data\d+x\d+([ _-].*)?", re.IGNORECASE)
+_COUNT = 30_000
 _SIX_DIGITS = re.compile(r"\d{6}")
 _NUMBER = re.compile(r"(?:imgHQ)?0*(\d{1,5})")
 #: Folders of the copies that come divided: LaMa's script, and ``train``, ``val`` and ``test``.
@@ -58,7 +61,7 @@ class CelebAHQ(DataSource):
         above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
         # It has 30,000 images: a number above is one of CelebA's.
         beyond = any(
-            _SIX_DIGITS.fullmatch(stem_of(p)) and int(stem_of(p)) > 30_000 for p in tree.files.images
+            _SIX_DIGITS.fullmatch(stem_of(p)) and int(stem_of(p)) > _COUNT for p in tree.files.images
         )
         if (above or beyond or self._lies_below(tree)) and not mapped and is_listed_celeba(tree):
             return None  # CelebA under another name in such a folder
@@ -75,8 +78,10 @@ class CelebAHQ(DataSource):
         found = {}
         for folder, paths in numbers.items():
             # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
-            named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.own_names, *folder.split("/"))))
-            first = int(named and 0 not in paths)
+            parts = folder.split("/")
+            below = [name for k in range(len(parts)) for name in tree.names_of("/".join(parts[: k + 1]))]
+            named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *below)))
+            first = int(0 not in paths and (named or _COUNT in paths))
             found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
         # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
         return dict(sorted(take_larger_folders(found).items())) or None
@@ -98,7 +103,7 @@ class CelebAHQ(DataSource):
     def _names_place(self, tree: FileTree) -> bool:
         """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
         below = {part for folder in tree.image_folders for part in folder.split("/")}
-        return any(map(_FOLDER.fullmatch, tree.own_names | below))
+        return any(map(_FOLDER.fullmatch, {*tree.own_names, *below}))
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Divide as CelebA is, or by folders."""

@@ -57,9 +57,9 @@ class FileTree:
         return tuple(link_steps(self.place))
 
     @property
-    def own_names(self) -> frozenset[str]:
-        """Names of the place itself, as given and where links lead."""
-        return frozenset(self._names(place)[2] for place in self.places)
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the place itself, as given and where links lead, step by step."""
+        return tuple(self._names(place)[2] for place in self.places)
 
     def _names(self, place: Path) -> tuple[str, str, str]:
         return (place.parent.parent.name, place.parent.name, place.stem if place.is_file() else place.name)
@@ -126,8 +126,7 @@ class FileTree:
             _check_same(listed, other, called, images)
         # Of those that agree the one that says most of these images, whichever folder the user named. An empty one,
         # which a download that broke off leaves, says nothing.
-        names = _bare_names(images)
-        return max(lists, key=lambda listed: (len(names & _bare_names(listed.rows)), len(listed.rows)))
+        return max(lists, key=lambda listed: (len(match_names(images, listed.rows)), len(listed.rows)))
 
     def _read(self, place: Path, path: str) -> NameList:
         if (place, path) not in self._lists:

@@ -263,8 +263,7 @@ class _Surroundings:
         ]
         self._inside = {self.named.place.absolute(), self.named.place.resolve()}
         self._names: dict[Path, list[str] | None] = {}
-        #: Sentences about folders of lists that are not there, and about what they are packed in.
-        self.out_of_reach: list[str] = []
+        self._out_of_reach: list[str] = []
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -278,6 +277,12 @@ class _Surroundings:
         above = dict.fromkeys(folder.parent for folder in first if folder.parent != folder)
         inner_above = [sub for folder in above for sub in self._folders_of_lists(folder)]
         return list(dict.fromkeys((*around, *inner, *deeper, *above, *inner_above)))
+
+    @property
+    def out_of_reach(self) -> list[str]:
+        """Sentences about folders of lists that are not there, and about what they are packed in."""
+        _ = self.folders
+        return list(dict.fromkeys(self._out_of_reach))
 
     def lists(self, stem: str) -> list[Path]:
         """Return what is called like a list of that stem, whatever it is, outside the place."""
@@ -322,13 +327,13 @@ class _Surroundings:
                 path = folder / name
                 if is_folder(path) and not self.is_inside(path):
                     yield path
-                elif name.lower() in LIST_FOLDERS and (why := why_no_file(path)):
-                    self.out_of_reach.append(
-                        f"{escape_name(str(path))} lies beside this folder and is not read: {why}"
+                elif name.lower() in LIST_FOLDERS and _is_broken_link(path):
+                    self._out_of_reach.append(
+                        f"{escape_name(str(path))} lies beside this folder and is not read: a broken link"
                     )
             elif is_other_archive(name) and _FOLDER_OF_LISTS.fullmatch(name.partition(".")[0]):
                 shown = escape_name(str(folder / name))
-                self.out_of_reach.append(
+                self._out_of_reach.append(
                     f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
                 )
 
@@ -360,6 +365,13 @@ def _may_be_there(path: Path) -> bool:
     except OSError:  # in a folder that may not even be entered nobody can say what there is
         return True
     return True
+
+
+def _is_broken_link(path: Path) -> bool:
+    try:
+        return path.is_symlink() and not path.exists()
+    except OSError:  # in a folder that may not be entered
+        return False
 
 
 def _may_be_list(path: str, stem: str) -> bool:

@@ -78,14 +78,19 @@ def test_a_mapping_to_celebas_index_counts_from_0(tmp_path: Path) -> None:
     assert find_source(tmp_path).partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
 
 
-@pytest.mark.parametrize("name", ["data256x256", "Data256x256", "data256x256 (1)"])
+@pytest.mark.parametrize(
+    "name", ["data256x256", "Data256x256", "data256x256 (1)", "Copy of data256x256", "data256x256_2"]
+)
 @pytest.mark.parametrize("first", [0, 1])
 def test_data256x256_counts_from_1_whatever_of_it_is_given(tmp_path: Path, name: str, first: int) -> None:
     """A copy that counts from 0 is one all the same."""
     folder = some(tmp_path / name, [f"{k:05d}.jpg" for k in range(first, COUNT + first)])
     (tmp_path / "zipped").mkdir()
     packed = zipped(folder, tmp_path / "zipped" / f"{name}.zip")
-    for given in (tmp_path, folder, packed):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "celeba_hq").symlink_to(folder)
+    inner = some(tmp_path / "divided" / name / "train", [f"{k:05d}.jpg" for k in range(first, COUNT + first)])
+    for given in (folder, packed, tmp_path / "project", tmp_path / "project" / "celeba_hq", inner):
         assert find_source(given).ids == HQ_IDS
 
 

@@ -494,6 +494,38 @@ def test_row_numbers_are_not_taken_for_pictures_called_by_numbers(
     assert find_source(tmp_path).partition == part
 
 
+@pytest.mark.parametrize(
+    "header", [",image_id,nearest,partition", "idx,image_id,mask,partition", "id,image_id,mask.png,split"]
+)
+def test_names_without_a_suffix_are_read_beside_other_files(tmp_path: Path, header: str) -> None:
+    images(tmp_path / "img_align_celeba")
+    lines = [f"{k},{name[:-4]},{IDS[-1 - k]},{PART[name]}" for k, name in enumerate(IDS)]
+    (tmp_path / "list_eval_partition.csv").write_text("\n".join([header, *lines]))
+    assert find_source(tmp_path).partition == PART
+
+
+def test_row_numbers_of_a_shuffled_table_are_passed_over(tmp_path: Path) -> None:
+    some(tmp_path / "img_align_celeba", [f"{k}.jpg" for k in range(24)])
+    part = {f"{k}.jpg": (0, 1, 2)[k % 3] for k in range(24)}
+    lines = [f"{(7 * k + 5) % 24},{k},{k % 3}" for k in range(24)]
+    (tmp_path / "list_eval_partition.csv").write_text("\n".join([",id,partition", *lines]))
+    assert find_source(tmp_path).partition == part
+    (tmp_path / "list_eval_partition.csv").write_text("\n".join([",x,partition", *lines]))
+    with pytest.raises(DataError, match="call it image_id"):
+        find_source(tmp_path)
+
+
+def test_the_list_of_attributes_may_lack_its_first_line(tmp_path: Path) -> None:
+    """As people cut it off for pandas."""
+    images(tmp_path / "img_align_celeba")
+    lines = ["Male Smiling", *(f"{name} 1 -1" for name in IDS)]
+    (tmp_path / "list_attr_celeba.txt").write_text("\n".join(lines))
+    assert dict(find_source(tmp_path).attributes) == {
+        "Male": dict.fromkeys(IDS, True),
+        "Smiling": dict.fromkeys(IDS, False),
+    }
+
+
 @pytest.mark.parametrize("header", [",img_id,identity", "index,picture,partition", "Unnamed: 0,x,y"])
 def test_row_numbers_beside_names_nobody_can_tell_are_refused(tmp_path: Path, header: str) -> None:
     images(tmp_path / "img_align_celeba")
@@ -548,3 +580,29 @@ def test_a_list_that_pandas_wrote_with_its_row_numbers_is_read_by_the_names(
         rows.append(",".join(map(str, [k, *(cells.get(column, 7) for column in columns.split(","))])))
     (root / "list_eval_partition.csv").write_text("\n".join(rows))
     assert find_source(root).partition == PART
+
+
+@pytest.mark.parametrize("stem", OTHERWISE)
+def test_of_two_lists_the_one_whose_names_the_images_have_is_read(tmp_path: Path, stem: str) -> None:
+    """The other one was saved by a spreadsheet, which drops zeros."""
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    lines = [f"{name} {value}\n" for name, value in {"list_eval_partition": PART}.get(stem, WHO).items()]
+    numbers = [f"{int(name[:-4])},{value}\n" for name, value in (line.split() for line in lines)]
+    (root / f"{stem}.txt").write_text("".join(lines))
+    (root / f"{stem}.csv").write_text("image_id,value\n" + "".join(numbers))
+    for given in (root, root / "img_align_celeba"):
+        found = find_source(given)
+        assert (found.partition or found.identities) == {"list_eval_partition": PART}.get(stem, WHO)
+        assert not [note for note in found.notes if "names no person" in note]
+
+
+def test_numbers_of_people_before_the_names_are_no_row_numbers(tmp_path: Path) -> None:
+    images(tmp_path / "img_align_celeba")
+    lines = [f"{WHO[name]},{name},{k % 2 + 1}" for k, name in enumerate(IDS)]
+    (tmp_path / "identity_CelebA.csv").write_text("\n".join(["id,image_id,Male", *lines]))
+    with pytest.raises(DataError, match="has the columns id, Male, of which none is"):
+        find_source(tmp_path)
+    (tmp_path / "identity_CelebA.csv").write_text(
+        "\n".join(["id,image_id,identity", *lines]).replace(",0", ",5")
+    )
+    assert set(find_source(tmp_path).identities.values()) == {1, 5}

@@ -446,3 +446,36 @@ def test_attributes_of_other_pictures_in_an_own_folder_are_named_and_not_used(tm
     assert note == "list_attr_celeba.txt is not used: it says nothing of these pictures"
     (tmp_path / "list_attr_celeba.txt").write_text("image_id Male\na.jpg 1\nb.jpg -1\n")
     assert dict(find_source(tmp_path).attributes) == {"Male": {"a.jpg": True, "b.jpg": False}}
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba-{:03d}", "img_align_celeba_{}", "img_align_celeba ({})"])
+def test_parts_of_celeba_in_numbered_folders_are_all_used(tmp_path: Path, name: str) -> None:
+    images(tmp_path / "whole")
+    for k, image in enumerate(IDS[:12], start=1):
+        (tmp_path / "celeba" / name.format(k)).mkdir(parents=True)
+        shutil.copy(tmp_path / "whole" / image, tmp_path / "celeba" / name.format(k) / image)
+    assert find_source(tmp_path / "celeba").ids == IDS[:12]
+
+
+@pytest.mark.parametrize(
+    ("link", "leads"), [("img_celeba", "img_align_celeba"), ("img_align_celeba", "img_celeba")]
+)
+def test_of_two_names_that_of_what_a_link_leads_to_counts(tmp_path: Path, link: str, leads: str) -> None:
+    images(tmp_path / "store" / leads)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / link).symlink_to(tmp_path / "store" / leads)
+    names = {find_source(given).name for given in (tmp_path / "p", tmp_path / "p" / link)}
+    assert names == {"celeba" if "align" in leads else "celeba-in-the-wild"}
+
+
+def test_folders_of_lists_that_are_read_are_not_said_to_be_left(tmp_path: Path) -> None:
+    """The official layout with the images still packed, whether people and attributes are there or not."""
+    root = tmp_path / "CelebA"
+    folder = images(root / "Img" / "img_align_celeba")
+    zipped(folder, root / "Img" / "img_align_celeba.zip")
+    shutil.rmtree(folder)
+    _put_list(root / "Eval", "list_eval_partition.txt")
+    (root / "Anno").mkdir()
+    for given in (root, root / "Img", root / "Img" / "img_align_celeba.zip"):
+        found = find_source(given)
+        assert (found.partition, found.notes) == (PART, [])
