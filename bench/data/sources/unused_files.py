@@ -101,6 +101,7 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
             if own:
                 sentences.append(f"{shown} is not used: it is no readable zip")
             continue
+        same = None
         try:
             same = kind.select(packed)
             # Of lists alone nobody can say whose they are but by where they lie.
@@ -122,10 +123,12 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
                     f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
                     f"({escape_name(more[0])} and so on); give it as --data to use it"
                 )
-            elif lists := _unread_in(kind, tree, packed):
-                sentences.append(
-                    f"{first_names(lists)} in {shown} is not read: to use it, unpack it beside the pictures"
-                )
+        # Whatever else is to be said of the zip; of one with other pictures unused_lists tells.
+        lists = _unread_in(kind, tree, packed) if same or not packed.files.images else []
+        if lists:
+            sentences.append(
+                f"{first_names(lists)} in {shown} is not read: to use it, unpack it beside the pictures"
+            )
     return sentences
 
 

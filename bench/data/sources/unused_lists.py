@@ -339,10 +339,11 @@ class _Surroundings:
 
     def shown(self, place: Path) -> str:
         """Return how a file in the place is named."""
-        return escape_name(place.relative_to(self.named.place).as_posix())
+        return escape_name(place.absolute().relative_to(self.named.place.absolute()).as_posix())
 
     def is_inside(self, path: Path) -> bool:
         """Return whether a path lies in the place that the user named."""
+        path = path.absolute()
         return any(place == path or place in path.parents for place in self._inside)
 
     def _listed(self, folder: Path, usual: Iterable[str]) -> list[str]:

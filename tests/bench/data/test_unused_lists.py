@@ -479,3 +479,31 @@ def test_folders_of_lists_that_are_read_are_not_said_to_be_left(tmp_path: Path) 
     for given in (root, root / "Img", root / "Img" / "img_align_celeba.zip"):
         found = find_source(given)
         assert (found.partition, found.notes) == (PART, [])
+
+
+@pytest.mark.parametrize("given", ["celeba", "celeba/img_align_celeba"])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("split", [None, PART, OTHER])
+def test_lists_in_a_zip_are_named_whatever_else_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, relative: bool, split: dict[str, int] | None
+) -> None:
+    """A picture is missing from the folder that was unpacked from it, or one of its lists says something else."""
+    root = tmp_path / "celeba"
+    folder = images(root / "img_align_celeba")
+    text_lists(root)
+    packed = zipped(root, tmp_path / "archive.zip")
+    packed.rename(root / "archive.zip")
+    (root / "identity_CelebA.txt").unlink()
+    (root / "list_eval_partition.txt").unlink()
+    if split:
+        (root / "list_eval_partition.txt").write_text(rows(split))
+    if split is not OTHER:
+        (folder / IDS[0]).unlink()
+    monkeypatch.chdir(tmp_path)
+    notes = [
+        n for n in find_source(Path(given) if relative else tmp_path / given).notes if "identity_CelebA" in n
+    ]
+    assert len(notes) == 1, notes
+    lists = "identity_CelebA.txt" if split else "list_eval_partition.txt, identity_CelebA.txt"
+    assert notes[0].startswith(f"{lists} in ")
+    assert notes[0].endswith("archive.zip is not read: to use it, unpack it beside the pictures")
