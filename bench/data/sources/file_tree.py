@@ -101,7 +101,9 @@ class FileTree:
     def find_list(
         self, stem: str, beside: Sequence[Path] = (), called: Sequence[str] = ()
     ) -> NameList | None:
-        """Read the list ``stem.txt`` or ``stem.csv`` nearest to the root, here, around the zip, or in ``beside``.
+        """Read the list ``stem.txt`` or ``stem.csv``, here, around the zip, or in ``beside``.
+
+        Of several that agree the one that names most of the images, of as many the nearest to the root.
 
         Args:
             stem: of its file name.

@@ -39,6 +39,7 @@ from tests.bench.data.celeba_replicas import (
     torchvision,
     zipped,
 )
+from tests.bench.data.other_user import holds_for_nobody, needs_root
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
@@ -720,7 +721,7 @@ def test_a_picture_that_cannot_be_asked_for_its_size_is_skipped(
     assert [s.id for s in data.skipped] == [IDS[3]]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="needs root, to become somebody else")
+@needs_root
 def test_folders_that_may_not_be_entered_cost_nothing_else(tmp_path: Path) -> None:
     """As a user who is not root: links into a locked folder, lists beside locked ones."""
     place = Path(tempfile.mkdtemp())  # tmp_path itself lies in a folder of root's alone
@@ -733,23 +734,14 @@ def test_folders_that_may_not_be_entered_cost_nothing_else(tmp_path: Path) -> No
     for name, mode in (("", 0o755), ("img_align_celeba", 0o755), ("locked", 0o700), ("Anno", 0o744)):
         (place / name).chmod(mode)
     (place / "Anno" / "identity_CelebA.txt").write_text("in a folder that may be listed and not entered")
-    child = os.fork()
-    if not child:
-        _leave_as_nobody(place / "img_align_celeba")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def check() -> bool:
+        source = find_source(place / "img_align_celeba")
+        left = [(x.path, x.reason) for x in find_files(place / "img_align_celeba").left_out]
+        return (source.partition, source.ids, left) == (PART, IDS, [("x.png", "Permission denied")])
+
+    assert holds_for_nobody(check)
     shutil.rmtree(place)
-
-
-def _leave_as_nobody(place: Path) -> None:
-    code = 1
-    try:
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
-        source = find_source(place)
-        left = [(x.path, x.reason) for x in find_files(place).left_out]
-        code = int(source.partition != PART or source.ids != IDS or left != [("x.png", "Permission denied")])
-    finally:
-        os._exit(code)
 
 
 @pytest.mark.parametrize(
@@ -776,7 +768,7 @@ def test_a_list_of_another_name_is_seen_and_said(tmp_path: Path, name: str, says
     assert find_source(tmp_path).notes == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or os.getuid() != 0, reason="needs root, to become somebody else")
+@needs_root
 @pytest.mark.parametrize("mode", [0o644, 0o000])
 def test_a_list_in_a_folder_that_may_not_be_entered_is_named(mode: int) -> None:
     place = Path(tempfile.mkdtemp())  # as above
@@ -784,15 +776,10 @@ def test_a_list_in_a_folder_that_may_not_be_entered_is_named(mode: int) -> None:
     text_lists(place / "Eval")
     for name, mode_of in (("", 0o755), ("img_align_celeba", 0o755), ("Eval", mode)):
         (place / name).chmod(mode_of)
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            notes = find_source(place / "img_align_celeba").notes
-            code = int(not any("list_eval_partition.txt is not read: Permission denied" in n for n in notes))
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def check() -> bool:
+        notes = find_source(place / "img_align_celeba").notes
+        return any("list_eval_partition.txt is not read: Permission denied" in note for note in notes)
+
+    assert holds_for_nobody(check)
     shutil.rmtree(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import zipfile
@@ -13,6 +12,7 @@ import pytest
 from bench.data.sources import find_source
 from bench.errors import DataError
 from tests.bench.data.celeba_replicas import IDS, PART, Opener, images, some, text_lists, zipped
+from tests.bench.data.other_user import holds_for_nobody, needs_root
 
 #: Where a list may lie, from the folder around that of the images.
 PLACES = [
@@ -285,6 +285,7 @@ def test_lists_of_celeba_hq_are_named_from_a_folder_below(tmp_path: Path) -> Non
     )
 
 
+@needs_root
 @pytest.mark.parametrize("folder", ["", "labels"])
 def test_lists_that_are_not_there_are_not_named_where_a_folder_may_not_be_listed(folder: str) -> None:
     """As ``/home`` often may not."""
@@ -295,16 +296,7 @@ def test_lists_that_are_not_there_are_not_named_where_a_folder_may_not_be_listed
         (above / "me" / folder).mkdir(mode=0o711)
     for path, mode in ((above, 0o711), (above / "me", 0o711), (place, 0o755)):
         path.chmod(mode)
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            code = len(find_source(place).notes)
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert holds_for_nobody(lambda: not find_source(place).notes)
     shutil.rmtree(above)
 
 
