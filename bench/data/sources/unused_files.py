@@ -11,17 +11,15 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from bench.data.sources.base import COLUMN_NAMES, DataSource, split_folders
+from bench.data.sources.base import DataSource, split_folders
 from bench.data.sources.file_tree import (
     LIST_FOLDERS,
     FileTree,
-    is_called,
     is_called_alike,
     open_tree,
     why_no_file,
 )
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.unused_lists import read_of
 from bench.data.sources.zip_files import zips_in
 from bench.errors import DataError
 from masks.file_names import escape_name, first_names, name_of
@@ -80,7 +78,7 @@ def _lists_in(kind: DataSource, tree: FileTree) -> list[str]:
 
 
 def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each zip that holds pictures, or lists, that the folder taken instead lacks.
+    """Return a sentence for each zip that holds pictures that the folder taken instead lacks.
 
     A folder that was unpacked in part, or that lost files, would otherwise hide the whole data set; so would a stray
     picture beside a download, whatever its name.
@@ -101,33 +99,18 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
             if own:
                 sentences.append(f"{shown} is not used: it is no readable zip")
             continue
-        same = None
         try:
             same = kind.select(packed)
-            # Of lists alone nobody can say whose they are but by where they lie.
-            listed = not packed.files.images and any(map(packed.holds_list, kind.lists.values()))
-            if not (same or own or listed):
-                continue
-            # Whatever else it holds is seen and not used, too.
-            held = same or dict.fromkeys(packed.files.images, "")
-            for what, stem in kind.lists.items():
-                # A zip of lists alone is of these images; one of other images has its own.
-                if (same or not packed.files.images) and packed.holds_list(stem):
-                    packed.find_list(stem, kind.list_folders(tree), COLUMN_NAMES.get(what, ()))
-        except DataError as error:  # its list is not readable, or contradicts the one that is used
+        except DataError as error:  # one of its lists is not readable
             sentences.append(f"{shown} is not used: {error}")
-        else:
-            # By file name, since a zip of any images may have other folders around them than the folder beside it.
-            if more := sorted(image_id for image_id in held if name_of(image_id) not in here):
-                sentences.append(
-                    f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
-                    f"({escape_name(more[0])} and so on); give it as --data to use it"
-                )
-        # Whatever else is to be said of the zip; of one with other pictures unused_lists tells.
-        lists = _unread_in(kind, tree, packed) if same or not packed.files.images else []
-        if lists:
+            continue
+        # Whatever else it holds is seen and not used, too.
+        held = same or (dict.fromkeys(packed.files.images, "") if own else {})
+        # By file name, since a zip of any images may have other folders around them than the folder beside it.
+        if more := sorted(image_id for image_id in held if name_of(image_id) not in here):
             sentences.append(
-                f"{first_names(lists)} in {shown} is not read: to use it, unpack it beside the pictures"
+                f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
+                f"({escape_name(more[0])} and so on); give it as --data to use it"
             )
     return sentences
 
@@ -145,12 +128,6 @@ def _zips_around(kind: DataSource, tree: FileTree) -> dict[str, Path]:
         for path in zips_in(folder):
             found.setdefault(os.path.relpath(path, place), path)
     return {shown: path for shown, path in found.items() if not why_no_file(path) and path.is_file()}
-
-
-def _unread_in(kind: DataSource, tree: FileTree, packed: FileTree) -> list[str]:
-    """Return the lists in a zip of which none is read, in the order of what they are for."""
-    unread = [stem for what, stem in kind.lists.items() if read_of(kind, tree, what) is None]
-    return [path for stem in unread for path in packed.files.others if is_called(path, stem)]
 
 
 def divisions_not_used(paths: Mapping[str, str]) -> list[str]:

@@ -68,7 +68,7 @@ def lists_not_used(
         return []
     around = _Surroundings(kind, tree)
     numbered = _are_numbered(paths)
-    zips = list(_zips_of_lists(kind, tree, around)) if numbered else []
+    zips = list(_zips_of_lists(kind, tree, around, numbered))
     sentences = []
     lists_of_zips: dict[Path, list[str]] = {}
     for what, stem in kind.lists.items():
@@ -81,12 +81,7 @@ def lists_not_used(
             lists = [tree.shown(*place) for place in tree.list_places(stem, around.searched)][:1]
         sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
     for place, names in list(lists_of_zips.items())[:_MOST_NAMED]:
-        if around.is_inside(place):
-            shown = f"{first_names(names)} in {around.shown(place)}"
-            sentences.append(f"{shown} is not read: to use it, unpack it beside the pictures")
-        else:
-            shown = f"{first_names(names)} in {escape_name(str(place))}"
-            sentences.append(f"{shown} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}")
+        sentences.append(f"{first_names(names)} in {around.shown(place)} {around.way_to_unpack(place)}")
     # A folder of lists, or what one is packed in, that is not looked into.
     if numbered and not all(given.get(what, True) for what in kind.lists):
         sentences += around.out_of_reach[:_MOST_NAMED]
@@ -113,6 +108,7 @@ class _Wanted:
         self.here = read_of(kind, tree, what)
         #: Lists of these images in zips around them, where none is read.
         self.unread_in_zips: list[tuple[Path, str]] = []
+        self._broken_zips: list[str] = []
         self._better: list[str] = []
         self._unread: list[str] = []
         self._unreadable: list[str] = []
@@ -127,10 +123,10 @@ class _Wanted:
             self._judge(file.parent, file.name, escape_name(str(file)), outside=outside)
         for packed in zips:
             self._judge_zip(packed)
-        told = self._better
+        told = [*self._better, *self._broken_zips]
         if self.here is None:
             # A broken one is no news where a whole one lies beside it.
-            told = self._unread or self._unreadable[:1]
+            told = [*(self._unread or self._unreadable[:1]), *self._broken_zips]
         more = len(told) - _MOST_NAMED
         return [*told[:_MOST_NAMED], *([f"{more:,} more of {self.stem} like these"] if more > 0 else [])]
 
@@ -172,7 +168,7 @@ class _Wanted:
             self._unreadable += [use] if is_named else []
         elif listed.rows and self._concerns(listed):
             self._unread.append(use)
-            self._compare(listed, use, outside=outside)
+            self._compare(listed, use, "beside this folder, " if outside else "")
         elif not listed.rows:
             self._unreadable += [f"{broken}it says nothing"] if is_named else []
         elif not outside:
@@ -182,15 +178,9 @@ class _Wanted:
     def _judge_zip(self, packed: FileTree) -> None:
         """Keep what is to be said of a zip that holds a list of these images."""
         lists = [path for path in packed.files.others if is_called(path, self.stem)]
-        # Of those with the images of a folder, or where its lists are read, zips_not_used tells all but one thing, if
-        # they hold these images or lists alone.
-        place = packed.place
-        is_told = self._tree.place.is_dir() and (
-            place.parent in self._around.searched or self._around.is_inside(place)
-        )
-        is_told = is_told and (not packed.files.images or self._selects(packed))
-        if not lists or (is_told and self.here is None):
+        if not lists:
             return
+        place = packed.place
         # Of lists alone nobody can say whose they are but by where they lie; they are not read where none is.
         if self.here is None and not packed.files.images:
             self.unread_in_zips.append((place, lists[0]))
@@ -198,21 +188,14 @@ class _Wanted:
         try:
             listed = packed.find_list(self.stem, (), self._called)
         except DataError as error:
-            self._unreadable += [] if is_told else [f"{escape_name(str(place))} is not used: {error}"]
+            self._broken_zips.append(f"{self._around.shown(place)} is not used: {error}")
             return
         if listed and listed.rows and self._concerns(listed):
             if self.here is None:
                 self.unread_in_zips.append((place, lists[0]))
-            use = f"{listed.place} lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
-            if is_told or self._around.is_inside(place):
-                use = f"{listed.place} is not read: to use it, unpack it beside the pictures"
-            self._compare(listed, use, outside=True, is_told=is_told)
-
-    def _selects(self, packed: FileTree) -> bool:
-        try:
-            return self._kind.select(packed) is not None
-        except DataError:
-            return False
+            way = self._around.way_to_unpack(place)
+            use = f"{listed.place} {way}"
+            self._compare(listed, use, f"{self._around.shown(place)} is not used: ", in_zip=True)
 
     def _listed_in_zip(self, file: Path) -> NameList | None:
         """Return the list in a zip that is called like it; ``None`` for archives of another kind, and without one."""
@@ -226,18 +209,17 @@ class _Wanted:
         except DataError:
             return False
 
-    def _compare(self, listed: NameList, use: str, *, outside: bool, is_told: bool = False) -> None:
+    def _compare(self, listed: NameList, use: str, before: str, *, in_zip: bool = False) -> None:
         """Keep what a list that is not read says otherwise than the one that is, or says more."""
         if self.here is None:
             return
         try:
-            says = find_contradiction(self.here, listed, self._called, self._paths)
+            both = (listed, self.here) if in_zip else (self.here, listed)
+            says = find_contradiction(*both, self._called, self._paths)
         except DataError:  # without the column that is meant it is another table
             return
         if says:
-            before = "beside this folder, " if outside else ""
-            told = f"{before}{says}; only the list with the pictures is read"
-            self._better += [] if is_told else [told]
+            self._better.append(f"{before}{says}; only the list with the pictures is read")
             return
         more, here = (len(match_names(self._paths, x.rows)) for x in (listed, self.here))
         if more > here:
@@ -338,8 +320,16 @@ class _Surroundings:
                 )
 
     def shown(self, place: Path) -> str:
-        """Return how a file in the place is named."""
+        """Return how a zip is named: below the place by its path there, elsewhere by the whole one."""
+        if not self.is_inside(place):
+            return escape_name(str(place))
         return escape_name(place.absolute().relative_to(self.named.place.absolute()).as_posix())
+
+    def way_to_unpack(self, place: Path) -> str:
+        """Return what to say of a list in a zip that is not read, and what would make it one that is."""
+        if self.is_inside(place) or (self.named.place.is_dir() and place.parent in self.searched):
+            return "is not read: to use it, unpack it beside the pictures"
+        return f"lies beside this folder and is not read; unpack it, and {_GIVE_BOTH}"
 
     def is_inside(self, path: Path) -> bool:
         """Return whether a path lies in the place that the user named."""
@@ -390,10 +380,13 @@ def _why_out_of_reach(file: Path) -> str:
     return EVICTED if is_evicted(file.name) else why_no_file(file)
 
 
-def _zips_of_lists(kind: DataSource, tree: FileTree, around: _Surroundings) -> Iterator[FileTree]:
+def _zips_of_lists(
+    kind: DataSource, tree: FileTree, around: _Surroundings, numbered: bool
+) -> Iterator[FileTree]:
     """Open the zips that hold lists, in the place that the user named and around it; not those called like a list."""
     inside = [around.named.place / path for path in find_zips(around.named)[:_MOST_ZIPS]]
-    for place in (*inside, *around.zips()):
+    # Images that are not called by numbers have no business with what lies around them.
+    for place in (*inside, *(around.zips() if numbered else ())):
         if place == tree.place or any(is_called_alike(place.name, stem) for stem in kind.lists.values()):
             continue
         try:
