@@ -17,6 +17,7 @@ from rich.table import Column
 from rich.text import Text
 
 from bench.runner.callbacks import RunCallbacks, RunEstimate
+from bench.wording import format_count
 from masks.file_names import one_line
 
 if TYPE_CHECKING:
@@ -344,16 +345,6 @@ def _can_redraw(console: Console) -> bool:
     if console.is_jupyter:
         return importlib.util.find_spec("ipywidgets") is not None
     return console.is_terminal
-
-
-def format_count(count: int, noun: str) -> str:
-    """Write a number with its noun.
-
-    Examples:
-        >>> format_count(1, "cell"), format_count(2, "cell")
-        ('1 cell', '2 cells')
-    """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_duration(seconds: float) -> str:

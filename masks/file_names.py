@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes
 
@@ -89,6 +89,15 @@ def first_names(names: Iterable[str]) -> str:
     'a, b, c'
     """
     return ", ".join(escape_name(name) for name in list(names)[:3])
+
+
+def name_example(names: Sequence[str]) -> str:
+    """Return the first of some paths as an example of them, for a sentence.
+
+    >>> name_example(["a", "b"]), name_example(["a"])
+    ('a and so on', 'a')
+    """
+    return escape_name(names[0]) + " and so on" * (len(names) > 1)
 
 
 def one_line(text: str) -> str:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from bench.cli.wrapping import echo_line
 from bench.config import Request
-from bench.progress import ConsoleCallbacks, format_bytes, format_count, format_duration
+from bench.progress import ConsoleCallbacks, format_bytes, format_duration
+from bench.wording import format_count
 from masks.file_names import one_line
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.sources.base import DataSource
+from bench.wording import format_count
 from masks.file_names import one_line
 
 FACES = "faces"
@@ -132,7 +133,7 @@ class Dataset:
             return self.notes
         named = "; ".join(f"{one_line(s.id)}: {s.reason}" for s in self.skipped[:3])
         more = f"; and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
-        return [*self.notes, f"{len(self.skipped):,} pictures cannot be used ({named}{more})"]
+        return [*self.notes, f"{format_count(len(self.skipped), 'picture')} cannot be used ({named}{more})"]
 
     @property
     def unnamed_images(self) -> dict[str, int] | None:

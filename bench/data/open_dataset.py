@@ -22,6 +22,7 @@ from bench.data.sources import DataSource, FoundImages, find_source
 from bench.data.sources.procedural import ProceduralFaces
 from bench.data.transforms import CROPS, NO_FACE
 from bench.errors import DataError
+from bench.wording import format_count
 from masks.file_names import one_line
 from models.registry import did_you_mean
 
@@ -131,9 +132,9 @@ def _pictures(spec: DataSpec, source: FoundImages, progress: ProgressCallback, v
         )
     unnamed = len(source.ids) - len(source.identities)
     if name == "identity" and unnamed:
+        count = format_count(len(source.ids), "picture")
         notes.append(
-            f"--split identity: {unnamed:,} of {len(source.ids):,} pictures have no name in the list; each counts as a "
-            "person of its own"
+            f"--split identity: {unnamed:,} of {count} without a name in the list; each counts as a person of its own"
         )
     dataset = _dataset(spec, sets, pack, source.kind, name=source.name, title=source.title, split=name)
     # They quote lists and file names, which may hold anything, and go into manifests and onto pages.

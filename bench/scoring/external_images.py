@@ -28,6 +28,7 @@ from bench.evaluation.feature_sets import FeatureCollector, SetScore
 from bench.evaluation.image_batch import FaceBox, ImageBatch
 from bench.evaluation.metrics import DistributionMetric, ImageFunction, list_metrics
 from bench.scoring.export_test_set import flat_stem
+from bench.wording import format_count
 from masks.file_names import escape_name, path_of_id
 from masks.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES, find_files, is_document
 from reports.results.schema import EXTERNAL
@@ -444,7 +445,7 @@ def _is_lossless_webp(path: Path) -> bool:
 
 
 def _counted(files: Sequence[str]) -> str:
-    return f"{len(files):,} picture" + ("" if len(files) == 1 else "s")
+    return format_count(len(files), "picture")
 
 
 def _first(files: Sequence[str], count: int = 3) -> str:

@@ -13,6 +13,7 @@ from bench.cli.options import json_option, output_option
 from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
 from bench.errors import UsageError
+from bench.wording import format_count
 from masks.file_names import one_line
 
 if TYPE_CHECKING:
@@ -125,8 +126,9 @@ def _print(table: pd.DataFrame, found: dict[str, pd.DataFrame], *, known: bool) 
 
     facts = _as_values(table, {})
     echo_line(
-        f"{facts['experiment']}: {facts['choices']:,} choices of {facts['readers']:,} reader"
-        f"{'s' * (facts['readers'] != 1)} on {facts['images']:,} images; no difference counts half"
+        f"{facts['experiment']}: {format_count(facts['choices'], 'choice')} of "
+        f"{format_count(facts['readers'], 'reader')} on {format_count(facts['images'], 'image')}; no difference counts "
+        "half"
     )
     models = found["models"]
     means = list(models.columns[5:])

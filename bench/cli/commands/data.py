@@ -15,6 +15,7 @@ from bench.cli.options import OutputPath, data_option, square_options, with_pres
 from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line, echo_notes
 from bench.errors import BenchError, DataError
+from bench.wording import format_count
 from masks.file_names import real_path
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def prepare(data: str, **choice: Any) -> None:
     """Decode all images into the cache folder. An interrupted command continues where it stopped."""
     dataset = _open(data, choice)
     echo_notes(dataset.warnings)
-    echo_line(f"{dataset.title}: {_count(dataset):,} pictures ready at {dataset.size} x {dataset.size}")
+    echo_line(
+        f"{dataset.title}: {format_count(_count(dataset), 'picture')} ready at {dataset.size} x {dataset.size}"
+    )
 
 
 @data_command.command(

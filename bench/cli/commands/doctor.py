@@ -10,6 +10,7 @@ import click
 
 from bench.cli.options import data_option, json_option
 from bench.cli.wrapping import echo_line
+from bench.wording import format_count
 
 _COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -44,6 +45,6 @@ def doctor_command(data: str, as_json: bool) -> None:
         click.echo(json.dumps({"ready": not failed, "checks": [asdict(check) for check in found]}, indent=1))
     else:
         verdict = f"{failed} failed: a run would fail" if failed else "ready"
-        noted = f", {warnings} warning{'s' if warnings != 1 else ''}" if warnings else ""
+        noted = f", {format_count(warnings, 'warning')}" if warnings else ""
         echo_line(f"{verdict}{noted}", fg=_COLORS["failed" if failed else "ok"], bold=True)
     sys.exit(1 if failed else 0)

@@ -9,6 +9,7 @@ import click
 from bench.cli.options import output_option
 from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line
+from bench.wording import format_count
 
 
 @click.command(
@@ -28,4 +29,4 @@ def leaderboard_command(places: tuple[Path, ...], output: Path) -> None:
     page, shown, problems = write_leaderboard(places, output)
     for name, reason in problems:
         echo_line(f"not shown: {name}: {reason}", err=True)
-    echo_line(f"page: {page} ({shown} experiment{'' if shown == 1 else 's'})")
+    echo_line(f"page: {page} ({format_count(shown, 'experiment')})")

@@ -28,6 +28,7 @@ from bench.cli.paths import GivenPath
 from bench.cli.wrapping import echo_line, echo_notes
 from bench.config import resolve_mask_names
 from bench.errors import BenchError, DiskError, UsageError
+from bench.wording import format_count
 from masks.file_names import escape_name
 
 if TYPE_CHECKING:
@@ -283,4 +284,5 @@ def _print(heading: str, count: int, scored: ScoredImages, metrics: list[str]) -
         shown = info.format_value(value, missing="n/a")
         echo_line(f"  {name:<{width}}  {shown:>8}  {info.convention}")
     if rows["identical"].any():
-        echo_line(f"  {int(rows['identical'].sum()):,} images equal the truth; their PSNR counts as the cap")
+        identical = format_count(int(rows["identical"].sum()), "image")
+        echo_line(f"  equal to the truth, their PSNR counts as the cap: {identical}")

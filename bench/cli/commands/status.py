@@ -11,6 +11,7 @@ import click
 from bench.cli import options
 from bench.cli.options import json_option
 from bench.cli.wrapping import echo_line
+from bench.wording import format_count
 from masks.file_names import one_line
 
 if TYPE_CHECKING:
@@ -150,7 +151,6 @@ def _describe_unit(unit: UnitStatus) -> str:
 def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
     if status.missing:
-        files = "file" if len(status.missing) == 1 else "files"
-        parts.append(f"{len(status.missing)} {files} empty or gone")
+        parts.append(f"{format_count(len(status.missing), 'file')} empty or gone")
     running = f"; running ({status.owner})" if status.owner else ""
-    return f"{len(status.cells)} cells: {', '.join(parts) or 'none planned'}{running}"
+    return f"{format_count(len(status.cells), 'cell')}: {', '.join(parts) or 'none planned'}{running}"

@@ -11,7 +11,7 @@ from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder, t
 from bench.data.sources.celeba import is_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree, is_called
 from bench.errors import DataError
-from masks.file_names import escape_name, folder_of, stem_of
+from masks.file_names import escape_name, folder_of, name_example, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _FOLDER = re.compile(
@@ -136,7 +136,7 @@ class CelebAHQ(DataSource):
             return []
         return [
             f"the folders divide these images, and not {stem} with the mapping, which puts {len(otherwise):,} of them "
-            f"elsewhere ({otherwise[0]} and so on)"
+            f"elsewhere ({name_example(otherwise)})"
         ]
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:

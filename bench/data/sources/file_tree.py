@@ -147,10 +147,6 @@ class FileTree:
         """Return how messages name a file: below the place as the walk does, by its whole path elsewhere."""
         return escape_name(path if place == self.place else str(place / path))
 
-    def holds_list(self, stem: str) -> bool:
-        """Return whether a list of that stem is in the place itself."""
-        return any(is_called(path, stem) for path in self.files.others)
-
     def list_places(self, stem: str, beside: Sequence[Path] = ()) -> list[tuple[Path, str]]:
         """Return folder or zip, and path in it, of each list that :meth:`find_list` reads, the one it returns first."""
         # The one nearest to the root, since copies of lists lie in sub-folders of some downloads.

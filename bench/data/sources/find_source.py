@@ -18,7 +18,8 @@ from bench.data.sources.unused_files import (
 from bench.data.sources.unused_lists import lists_not_used
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
-from masks.file_names import escape_name, first_names, one_line, resolve_path
+from bench.wording import format_count
+from masks.file_names import escape_name, first_names, name_example, one_line, resolve_path
 from masks.image_files import IMAGE_SUFFIXES
 
 
@@ -86,12 +87,12 @@ def _describe(
     paths = dict(sorted(paths.items()))
     unnamed = [image_id for image_id in paths if image_id not in found]
     if unnamed:
-        what = "not UTF-8, or hold control characters"
-        notes.append(f"{len(unnamed):,} file names are {what}; they are called {unnamed[0]} and so on")
+        count = format_count(len(unnamed), "file name", "are")
+        notes.append(f"{count} not printable UTF-8; ids write such bytes as %XX ({name_example(unnamed)})")
     used = set(paths.values())
     unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
     if unused:
-        notes.append(f"{len(unused):,} pictures are not used: {escape_name(unused[0])} and so on")
+        notes.append(f"{format_count(len(unused), 'picture', 'are')} not used: {name_example(unused)}")
     partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
     attributes = kind.attributes(tree, paths)
     if identities and len(identities) < len(paths):

@@ -22,7 +22,8 @@ from bench.data.sources.file_tree import (
 from bench.data.sources.find_zips import find_zips
 from bench.data.sources.zip_files import zips_in
 from bench.errors import DataError
-from masks.file_names import escape_name, first_names, name_of
+from bench.wording import format_count
+from masks.file_names import escape_name, first_names, name_example, name_of
 from masks.image_files import HIDDEN, is_document
 
 
@@ -65,9 +66,12 @@ def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
     sentences = [f"beside {shown}: {sentence}" for sentence in _unread_beside_lists(kind, outer)]
     zips = [path for path in find_zips(outer) if path not in lists and outer.place / path != tree.place]
     if zips:
-        sentences.append(f"beside {shown}: {len(zips):,} zips are not used: {first_names(zips)}")
+        sentences.append(
+            f"beside {shown}: {format_count(len(zips), 'zip', 'are')} not used: {first_names(zips)}"
+        )
     if images := outer.files.images:
-        sentences.append(f"beside {shown}: {len(images):,} pictures are not used: {first_names(images)}")
+        what = format_count(len(images), "picture", "are")
+        sentences.append(f"beside {shown}: {what} not used: {first_names(images)}")
     return sentences
 
 
@@ -109,8 +113,8 @@ def zips_not_used(kind: DataSource, tree: FileTree, found: Mapping[str, str]) ->
         # By file name, since a zip of any images may have other folders around them than the folder beside it.
         if more := sorted(image_id for image_id in held if name_of(image_id) not in here):
             sentences.append(
-                f"{shown} is not used, and holds {len(more):,} pictures that the folder beside it lacks "
-                f"({escape_name(more[0])} and so on); give it as --data to use it"
+                f"{shown} is not used, and holds {format_count(len(more), 'picture')} that the folder beside it "
+                f"lacks ({name_example(more)}); give it as --data to use it"
             )
     return sentences
 
@@ -158,4 +162,5 @@ def _unread(tree: FileTree, told: Collection[str] = ()) -> list[str]:
 def _unsafe(tree: FileTree) -> list[str]:
     """Return a sentence about the pictures of a zip whose path leaves it, if there are any."""
     unsafe = tree.files.unsafe
-    return [f"the path of {len(unsafe):,} pictures leaves the zip: {first_names(unsafe)}"] if unsafe else []
+    what = format_count(len(unsafe), "picture")
+    return [f"the path of {what} leaves the zip: {first_names(unsafe)}"] if unsafe else []

@@ -81,7 +81,9 @@ def lists_not_used(
             lists = [tree.shown(*place) for place in tree.list_places(stem, around.searched)][:1]
         sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
     for place, names in list(lists_of_zips.items())[:_MOST_NAMED]:
-        sentences.append(f"{first_names(names)} in {around.shown(place)} {around.way_to_unpack(place)}")
+        sentences.append(
+            f"{around.shown(place)} holds {first_names(names)}; it {around.way_to_unpack(place)}"
+        )
     # A folder of lists, or what one is packed in, that is not looked into.
     if numbered and not all(given.get(what, True) for what in kind.lists):
         sentences += around.out_of_reach[:_MOST_NAMED]
@@ -177,12 +179,14 @@ class _Wanted:
 
     def _judge_zip(self, packed: FileTree) -> None:
         """Keep what is to be said of a zip that holds a list of these images."""
-        lists = [path for path in packed.files.others if is_called(path, self.stem)]
+        # Those of the very name first: another is not read even where the zip is given.
+        lists = sorted(_lists_alike(packed, self.stem), key=lambda path: not is_called(path, self.stem))
         if not lists:
             return
         place = packed.place
+        is_read = is_called(lists[0], self.stem)
         # Of lists alone nobody can say whose they are but by where they lie; they are not read where none is.
-        if self.here is None and not packed.files.images:
+        if self.here is None and not (packed.files.images and is_read):
             self.unread_in_zips.append((place, lists[0]))
             return
         try:
@@ -375,6 +379,11 @@ def _may_be_list(path: str, stem: str) -> bool:
     )
 
 
+def _lists_alike(packed: FileTree, stem: str) -> list[str]:
+    """Return the files of a zip that are called like a list."""
+    return [path for path in packed.files.others if _may_be_list(path, stem)]
+
+
 def _why_out_of_reach(file: Path) -> str:
     """Return why what is called like a list cannot be read as a file; empty if it can."""
     return EVICTED if is_evicted(file.name) else why_no_file(file)
@@ -393,7 +402,7 @@ def _zips_of_lists(
             packed = open_tree(place)
         except DataError:  # whatever it is, nobody knows of a list in it
             continue
-        if any(map(packed.holds_list, kind.lists.values())):
+        if any(_lists_alike(packed, stem) for stem in kind.lists.values()):
             yield packed
 
 

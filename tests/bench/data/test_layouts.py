@@ -256,7 +256,7 @@ def test_names_that_are_not_utf8_become_names_that_every_file_can_hold(
     (odd,) = set(ids) - set(IDS)
     odd.encode("utf-8")
     assert "%" in odd
-    assert any("not UTF-8" in note and odd in note for note in data.notes)
+    assert any("not printable UTF-8" in note and odd in note for note in data.notes)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")

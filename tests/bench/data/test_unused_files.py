@@ -57,7 +57,9 @@ def test_pictures_of_other_formats_are_named_and_change_no_id(tmp_path: Path, ot
     assert (after.ids, after.partition) == (before.ids, before.partition)
     (note,) = [note for note in after.notes if other in note]
     beside = other == "more.zip" and "zip" not in place
-    assert ("not used, and holds 1 pictures" if beside else "not read, since they are none of JPEG") in note
+    assert (
+        "not used, and holds 1 picture that" if beside else "not read, since they are none of JPEG"
+    ) in note
     assert not [note for note in after.notes if "README" in note or "Thumbs" in note or "labels" in note]
 
 
@@ -178,8 +180,8 @@ def test_a_list_that_lies_only_in_a_zip_beside_the_images_is_said(
     zipped(whole, root / "archive.zip")
     for name in beside:
         shutil.copy(whole / name, root / name)
-    notes = [note for note in find_source(root).notes if "archive.zip is not read" in note]
-    assert [note.split(" in archive.zip")[0] for note in notes] == ([said] if said else [])
+    told = f"archive.zip holds {said}; it is not read: to use it, unpack it beside the pictures"
+    assert [note for note in find_source(root).notes if "archive.zip" in note] == ([told] if said else [])
 
 
 @pytest.mark.parametrize("name", ["img_align_celeba", "archive", "my faces.v2"])
@@ -310,7 +312,7 @@ def test_a_download_above_the_inner_folder_is_named_where_it_holds_more(
     found = find_source(place)
     assert found.ids == IDS[:3]
     note, lists = [note for note in found.notes if ".zip" in note]
-    assert lists.startswith("list_eval_partition.csv, identity_CelebA.csv, list_attr_celeba.csv in ")
+    assert f"{above} holds list_eval_partition.csv, identity_CelebA.csv, list_attr_celeba.csv; it " in lists
     assert (
         f"../{above} is not used, and holds {len(IDS) - 3} pictures that the folder beside it lacks" in note
     )
@@ -528,7 +530,8 @@ def test_a_zip_of_lists_beside_a_folder_of_another_name_is_named(tmp_path: Path,
     archive = zipped(tmp_path / "lists", tmp_path / "celeba" / "lists.zip")
     some(tmp_path / "celeba" / "holidays", ["a.jpg", "b.jpg"])
     (note,) = [note for note in find_source(tmp_path / "celeba" / given).notes if "lists.zip" in note]
-    assert f"in {archive} lies beside this folder and is not read; unpack it" in note
+    assert f"{archive} holds list_eval_partition.txt" in note
+    assert "it lies beside this folder and is not read; unpack it" in note
     assert not [note for note in find_source(tmp_path / "celeba" / "holidays").notes if "lists.zip" in note]
 
 

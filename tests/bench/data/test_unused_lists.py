@@ -26,6 +26,7 @@ FORMS = [
     "list_eval_partition.txt", "list_eval_partition.csv", "List-Eval-Partition (1).csv",
     "list_eval_partition.txt.txt", "list_eval_partition.csv.gz", "list_eval_partition.xlsx",
     ".list_eval_partition.txt.icloud", "broken link", "link to itself", "garbage", "zip of lists", "zip of one",
+    "zip of a copy",
 ]  # fmt: skip
 
 
@@ -39,9 +40,9 @@ def _put_list(folder: Path, form: str) -> str:
     elif form == "garbage":
         file.write_bytes(bytes(range(256)) * 3)
     elif "zip" in form:
-        packed = folder / ("lists.zip" if "lists" in form else f"{file.name}.zip")
+        packed = folder / (f"{file.name}.zip" if form == "zip of one" else "lists.zip")
         with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr(file.name, rows)
+            archive.writestr("list_eval_partition (1).txt" if "copy" in form else file.name, rows)
         return packed.name
     else:
         file = folder / form
@@ -215,7 +216,10 @@ def test_lists_in_the_zip_of_a_folder_of_another_name_are_named(tmp_path: Path, 
         file.unlink()
     packed.rename(root / name)
     (note,) = [note for note in find_source(root / "images").notes if name in note]
-    assert f"list_eval_partition.txt, identity_CelebA.txt in {root / name} lies beside this folder" in note
+    assert (
+        f"{root / name} holds list_eval_partition.txt, identity_CelebA.txt; it lies beside this folder"
+        in note
+    )
     # Of other pictures it is nobody's here.
     some(root / "others", [f"{k}x.jpg" for k in range(3)] + [f"9{k:05d}.jpg" for k in range(9)])
     assert not [note for note in find_source(root / "others").notes if name in note]
@@ -376,7 +380,9 @@ def test_lists_in_a_zip_with_other_pictures_are_named(tmp_path: Path, content: s
     with zipfile.ZipFile(root / "Anno.zip", "w") as packed:
         packed.writestr("Anno/list_eval_partition.txt", rows())
         packed.write(folder / IDS[0], content)
-    assert any("list_eval_partition.txt in" in n and "Anno.zip" in n for n in find_source(root / given).notes)
+    assert any(
+        "Anno.zip holds Anno/list_eval_partition.txt; it " in n for n in find_source(root / given).notes
+    )
     (root / "list_eval_partition.txt").write_text(rows(OTHER))
     notes = find_source(root / given).notes
     assert any("Anno.zip/Anno/list_eval_partition.txt says" in note for note in notes), notes
@@ -498,5 +504,6 @@ def test_lists_in_a_zip_are_named_whatever_else_is_said_of_it(
     ]
     assert len(notes) == 1, notes
     lists = "identity_CelebA.txt" if split else "list_eval_partition.txt, identity_CelebA.txt"
-    assert notes[0].startswith(f"{lists} in ")
-    assert notes[0].endswith("archive.zip is not read: to use it, unpack it beside the pictures")
+    assert notes[0].endswith(
+        f"archive.zip holds {lists}; it is not read: to use it, unpack it beside the pictures"
+    )
