@@ -63,7 +63,8 @@ class CelebA(DataSource):
     def select(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images below ``img_align_celeba``, or those that CelebA's own lists name."""
         # The whole one of two copies: outputs of a program may lie in a folder of either name. max() keeps the first.
-        if inside := max((_by_id(_images_below(tree, wanted)) for wanted in _FOLDERS), key=len):
+        inside = max((_by_id(_images_below(tree, wanted)) for wanted in _FOLDERS), key=len)
+        if inside and len(inside) >= _count_own(tree):
             return inside
         # CelebA before its alignment has the same names and lists, and is another data set.
         images = _not_in_the_wild(tree)
@@ -157,6 +158,11 @@ def is_aligned_celeba(tree: FileTree) -> bool:
     """Return whether the images of a place are CelebA's aligned ones, by the name of a folder around them."""
     above = (*tree.names_above, *tree.folder_names)
     return any(_lies_in(tree, name, above) or _images_below(tree, name) for name in _FOLDERS)
+
+
+def _count_own(tree: FileTree) -> int:
+    """Return how many images a place that is itself called like CelebA's aligned ones holds, but in no folder of it."""
+    return len(tree.image_folders.get("", ())) if _known_name(tree.own_names) in _FOLDERS else 0
 
 
 def _lies_in(tree: FileTree, wanted: str, above: Iterable[str]) -> bool:

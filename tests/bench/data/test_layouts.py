@@ -431,6 +431,25 @@ def test_pictures_that_are_seen_and_not_used_are_said(tmp_path: Path, opened: Op
     assert note == f"{COUNT} pictures are not used: img_align_celeba_png/000001.png and so on"
 
 
+@pytest.mark.parametrize("inner", ["img_align_celeba", "img_align_celeba_png", "sub/img_align_celeba - Copy"])
+@pytest.mark.parametrize("given", ["celeba", "celeba/img_align_celeba", "img_align_celeba.zip"])
+def test_a_part_below_the_whole_does_not_hide_it(tmp_path: Path, inner: str, given: str) -> None:
+    """A copy of some pictures, or a program's outputs, in a folder of the same name in the whole one."""
+    whole = images(tmp_path / "celeba" / "img_align_celeba")
+    part = some(whole / inner, IDS[:3])
+    text_lists(whole.parent)
+    if given.endswith(".zip"):
+        zipped(whole, tmp_path / "celeba" / given)
+        shutil.rmtree(whole)
+        given = f"celeba/{given}"
+    found = find_source(tmp_path / given)
+    assert (found.ids, found.partition) == (IDS, PART)
+    assert not any(
+        "img_align_celeba" in path.removeprefix("img_align_celeba/") for path in found.paths.values()
+    )
+    assert any("3 pictures are not used" in note and part.name in note for note in found.notes)
+
+
 def test_celeba_without_its_published_split_says_so(tmp_path: Path, opened: Opener) -> None:
     root = images(tmp_path / "celeba" / "img_align_celeba").parent
     data = opened(root)
