@@ -58,18 +58,17 @@ class CelebAHQ(DataSource):
             return None  # in the folder of a project that is called after CelebA-HQ
         mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
         mapped = mapping is not None and bool(mapping.rows)
-        above = any(map(_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
-        # It has 30,000 images: a number above is one of CelebA's.
-        beyond = any(
-            _SIX_DIGITS.fullmatch(stem_of(p)) and int(stem_of(p)) > _COUNT for p in tree.files.images
-        )
-        if (above or beyond or self._lies_below(tree)) and not mapped and is_listed_celeba(tree):
-            return None  # CelebA under another name in such a folder
         images = tree.files.images
         folders = {f for f in tree.image_folders if any(map(_FOLDER.fullmatch, f.split("/")))}
         inside = [p for p in images if folder_of(p) in folders]
-        # A folder that was renamed is still known by the mapping beside it.
-        if not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped):
+        if self._may_be_celeba(tree, bool(inside), mapped) and is_listed_celeba(
+            tree, self.list_folders(tree)
+        ):
+            return None
+        # A folder that was renamed is still known by the mapping beside it; a place of its name that holds more than
+        # a folder in it is itself the whole one.
+        own = len(tree.image_folders.get("", ())) if any(map(_FOLDER.fullmatch, tree.own_names)) else 0
+        if own > len(inside) or (not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped)):
             inside = images
         numbers: dict[str, dict[int, str]] = {}
         for path in inside:
@@ -85,6 +84,23 @@ class CelebAHQ(DataSource):
             found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
         # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
         return dict(sorted(take_larger_folders(found).items())) or None
+
+    def _may_be_celeba(self, tree: FileTree, is_inside: bool, mapped: bool) -> bool:
+        """Return whether images that CelebA's lists name are its own, though a name or a mapping speaks for CelebA-HQ.
+
+        Args:
+            tree: where they are.
+            is_inside: whether some lie in a folder of CelebA-HQ's name.
+            mapped: whether there is a mapping.
+        """
+        named = any(map(_FOLDER.fullmatch, tree.names_above))
+        six_digits = [stem_of(path) for path in tree.files.images if _SIX_DIGITS.fullmatch(stem_of(path))]
+        # It has 30,000 images: a number above is one of CelebA's.
+        beyond = any(int(stem) > _COUNT for stem in six_digits)
+        if not mapped:
+            return beyond or (named and not self._names_place(tree)) or self._lies_below(tree)
+        # Both data sets may have been downloaded to one place.
+        return not is_inside and (beyond or (not named and 2 * len(six_digits) > len(tree.files.images)))
 
     def _lies_below(self, tree: FileTree) -> bool:
         """Return whether a list of CelebA's, with images below its folder, lies below a folder of CelebA-HQ's name."""

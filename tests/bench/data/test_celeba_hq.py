@@ -70,6 +70,33 @@ def test_celeba_below_a_project_of_that_name_is_celeba(tmp_path: Path, project: 
     assert found.kind.name == ("celeba-in-the-wild" if inner == "img_celeba" else "celeba")
 
 
+@pytest.mark.parametrize("numbers", [range(1, COUNT + 1), range(29_990, 29_990 + COUNT)])
+@pytest.mark.parametrize("folder", ["images", "celeba"])
+@pytest.mark.parametrize("lies", ["", "CelebAMask-HQ", "Anno"])
+def test_a_mapping_in_sight_makes_no_celeba_hq_of_celeba(
+    tmp_path: Path, lies: str, folder: str, numbers: range
+) -> None:
+    """Both were downloaded to one place, and of CelebA-HQ the lists alone."""
+    ids = [f"{number:06d}.jpg" for number in numbers]
+    some(tmp_path / folder, ids)
+    (tmp_path / "list_eval_partition.txt").write_text("".join(f"{i} {k % 3}\n" for k, i in enumerate(ids)))
+    (tmp_path / lies).mkdir(exist_ok=True)
+    mapping(tmp_path / lies)
+    found = find_source(tmp_path)
+    assert (found.name, found.ids) == ("celeba", ids)
+    assert found.partition == {i: k % 3 for k, i in enumerate(ids)}
+
+
+@pytest.mark.parametrize("inner", ["CelebA-HQ-img", "celeba_hq_256"])
+def test_a_part_below_the_whole_does_not_hide_it(tmp_path: Path, inner: str) -> None:
+    whole = some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    some(whole / inner, [f"{k}.jpg" for k in range(3)])
+    for given in (tmp_path, whole):
+        found = find_source(given)
+        assert found.ids == HQ_IDS
+        assert any("3 pictures are not used" in note for note in found.notes)
+
+
 def test_a_mapping_to_celebas_index_counts_from_0(tmp_path: Path) -> None:
     some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
     lines = [f"{k} {int(name[:-4]) - 1}\n" for k, name in enumerate(IDS)]
