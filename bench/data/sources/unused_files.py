@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -26,10 +27,13 @@ from bench.wording import format_count
 from masks.file_names import escape_name, first_names, name_example, name_of
 from masks.image_files import HIDDEN, is_document
 
+#: Google Drive packs a large folder into several zips, of which each holds a part of the files.
+_PART = re.compile(r"(.+-)\d{3}")
+
 
 def files_not_used(kind: DataSource, tree: FileTree) -> list[str]:
     """Return sentences about the files of a place, and of the folder in which a zip was found, that are not used."""
-    return [*_unread_beside_lists(kind, tree), *_unused_around(kind, tree)]
+    return [*_unread_beside_lists(kind, tree), *_unused_around(kind, tree), *_other_parts(tree)]
 
 
 def _unread_beside_lists(kind: DataSource, tree: FileTree) -> list[str]:
@@ -73,6 +77,25 @@ def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
         what = format_count(len(images), "picture", "are")
         sentences.append(f"beside {shown}: {what} not used: {first_names(images)}")
     return sentences
+
+
+def _other_parts(tree: FileTree) -> list[str]:
+    """Return a sentence about the other zips of a download of which one is given, or was unpacked here."""
+    place = tree.place.absolute()
+    own = place.stem if place.is_file() else place.name
+    part = _PART.fullmatch(own)
+    if not part or tree.outer is not None:  # what lies in the folder around is named already
+        return []
+    others = [
+        path.name
+        for path in zips_in(place.parent)
+        if path.stem != own and (other := _PART.fullmatch(path.stem)) and other[1] == part[1]
+    ]
+    if not others:
+        return []
+    return [
+        f"beside {escape_name(place.name)}, the other parts of its download are not used: {first_names(others)}"
+    ]
 
 
 def _lists_in(kind: DataSource, tree: FileTree) -> list[str]:
