@@ -244,7 +244,8 @@ def take_larger_folders(folders: Mapping[str, Mapping[str, str]]) -> dict[str, s
 
     Of two files with one id, the one in the larger folder is taken, since a few samples, or a program's outputs, may
     lie beside the whole data set; of two as large a JPEG, then what lies less deep. Of a folder most of whose ids are
-    taken the rest is not, which would be outputs for images that the data lack.
+    taken the rest is not, which would be outputs for images that the data lack. The folders of a division (``train``,
+    ``val``, ``test``) count as one.
 
     Args:
         folders: folder -> image id -> path.
@@ -255,9 +256,29 @@ def take_larger_folders(folders: Mapping[str, Mapping[str, str]]) -> dict[str, s
         # The name last, so that every machine takes the same folder.
         return -len(folders[folder]), not jpegs, len(PurePosixPath(folder).parts), folder
 
+    folders = _join_parts(folders)
     found: dict[str, str] = {}
     for folder in sorted(folders, key=rank):
         inside = folders[folder]
         if 2 * len(inside.keys() & found.keys()) <= len(inside):
             found = {**inside, **found}
     return found
+
+
+def _join_parts(folders: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """Join the folders that differ in the part of a split alone and have no id in common.
+
+    >>> _join_parts({"a/train": {"1": "a/train/1.png"}, "a/test": {"2": "a/test/2.png"}, "b": {"1": "b/1.png"}})
+    {'b': {'1': 'b/1.png'}, 'a': {'2': 'a/test/2.png', '1': 'a/train/1.png'}}
+    """
+    wholes = {
+        folder: "/".join(part for part in folder.split("/") if part.lower() not in _SPLIT_FOLDERS)
+        for folder in folders
+    }
+    # Those without such a part first, so that they have their own name.
+    joined: dict[str, dict[str, str]] = {}
+    for folder in sorted(folders, key=lambda folder: (wholes[folder] != folder, folder)):
+        whole = wholes[folder]
+        key = whole if joined.get(whole, {}).keys().isdisjoint(folders[folder]) else folder
+        joined.setdefault(key, {}).update(folders[folder])
+    return dict(joined)

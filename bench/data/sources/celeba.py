@@ -29,6 +29,10 @@ _COPY = re.compile(rf"^copy of |{_SUFFIX_OF_A_COPY}+$")
 #: Of the images before they were aligned, in the folder to which their archive of many parts unpacks, too.
 _IN_THE_WILD_COPY = re.compile(rf"(copy of )?img_celeba(\.7z)?{_SUFFIX_OF_A_COPY}*(-(desktop|laptop)-\w+)?")
 _SIX_DIGITS = re.compile(r"\d{6}")
+#: Folders of CelebA-HQ, which is a data set of its own.
+HQ_FOLDER = re.compile(
+    r"celeba-?hq-img|celeba[-_]?hq.*|(copy of )?data(128|256|512|1024)x\2([ _-].*)?", re.IGNORECASE
+)
 
 
 class CelebA(DataSource):
@@ -83,7 +87,11 @@ class CelebA(DataSource):
         # Beside the images before their alignment a program's outputs for them may lie.
         if 2 * len(_images_below(tree, _IN_THE_WILD)) >= len(its):
             return None
-        return _by_id(images if 2 * len(its) > len(images) else its)
+        if 2 * len(its) <= len(images):
+            return _by_id(its)
+        # Beside them CelebA-HQ may lie, which is numbered otherwise.
+        named = {f for f in tree.image_folders if any(map(HQ_FOLDER.fullmatch, f.split("/")))}
+        return _by_id([*its, *(p for p in images if folder_of(p) not in named)])
 
     def list_folders(self, tree: FileTree) -> list[Path]:
         """Look around the zip, or around the folder of images itself, and above ``Img``."""
@@ -177,9 +185,13 @@ def _images_below(tree: FileTree, wanted: str) -> list[str]:
     """Return the images below folders of a name of CelebA's, of each folder that holds CelebA's images."""
     inside: dict[str, list[str]] = {}
     for own, paths in tree.image_folders.items():
-        around = [x for x in _with_parents(own) if _known_name(tree.names_of(x)) == wanted]
-        if around:  # the innermost first
-            inside.setdefault(around[0], []).extend(paths)
+        around = {x: name for x in _with_parents(own) if (name := _known_name(tree.names_of(x)))}
+        innermost = next(iter(around.values()), "")
+        # It says whether they are aligned; of the two names for aligned ones the outer one counts as well.
+        if wanted == innermost or (
+            innermost in _FOLDERS and wanted in _FOLDERS and wanted in around.values()
+        ):
+            inside.setdefault(next(x for x in around if around[x] == wanted), []).extend(paths)
     found = []
     for folder, paths in inside.items():
         if _are_its_images([path.removeprefix(f"{folder}/") for path in paths]):

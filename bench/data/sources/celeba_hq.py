@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.data.attribute_list import attributes_of, check_attributes
 from bench.data.name_lists import NameList, V, find_column, is_number, match_names, parse_numbers
-from bench.data.sources.base import COLUMN_NAMES, DataSource, split_by_folder, take_larger_folders
-from bench.data.sources.celeba import is_celeba, is_listed_celeba
+from bench.data.sources.base import (
+    COLUMN_NAMES,
+    DataSource,
+    hold_out_validation,
+    split_by_folder,
+    take_larger_folders,
+)
+from bench.data.sources.celeba import HQ_FOLDER, is_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree, is_called
 from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, name_example, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
-_FOLDER = re.compile(
-    r"celeba-?hq-img|celeba[-_]?hq.*|(copy of )?data(128|256|512|1024)x\2([ _-].*)?", re.IGNORECASE
-)
 _COUNTED_FROM_1 = re.compile(r"(copy of )?data\d+x\d+([ _-].*)?", re.IGNORECASE)
 _COUNT = 30_000
 _SIX_DIGITS = re.compile(r"\d{6}")
@@ -41,7 +44,8 @@ class CelebAHQ(DataSource):
     layout = "`CelebA-HQ-img/`, `celeba_hq_256/` and the like, with numbered images"
     published_split = (
         "CelebA's own through `CelebA-HQ-to-CelebA-mapping.txt` and `list_eval_partition.txt` "
-        "(24,183 / 2,993 / 2,824), or the folders of LaMa's script"
+        "(24,183 / 2,993 / 2,824), the folders of LaMa's script, or `train` and `val` of StarGAN v2's copy, whose "
+        "`val` tests and of whose `train` 2 % validate"
     )
     order = 5
     aligned_faces = True
@@ -56,51 +60,33 @@ class CelebAHQ(DataSource):
         """Take the numbered images below a folder of CelebA-HQ's name."""
         if is_celeba(tree):
             return None  # in the folder of a project that is called after CelebA-HQ
-        mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
-        mapped = mapping is not None and bool(mapping.rows)
-        images = tree.files.images
-        folders = {f for f in tree.image_folders if any(map(_FOLDER.fullmatch, f.split("/")))}
-        inside = [p for p in images if folder_of(p) in folders]
-        if self._may_be_celeba(tree, bool(inside), mapped) and is_listed_celeba(
-            tree, self.list_folders(tree)
-        ):
+        named = any(map(HQ_FOLDER.fullmatch, tree.names_above))
+        images = [
+            path
+            for folder, paths in tree.image_folders.items()
+            if any(map(HQ_FOLDER.fullmatch, _names_below(tree, folder)))
+            for path in paths
+        ]
+        # A place of its name that holds more than a folder in it is itself the whole one.
+        own = len(tree.image_folders.get("", ())) if any(map(HQ_FOLDER.fullmatch, tree.own_names)) else 0
+        if own > len(images) or (named and not images):
+            images = tree.files.images
+        if images and has_celebas_names(images) and self._is_celeba(tree, images):
             return None
-        # A folder that was renamed is still known by the mapping beside it; a place of its name that holds more than
-        # a folder in it is itself the whole one.
-        own = len(tree.image_folders.get("", ())) if any(map(_FOLDER.fullmatch, tree.own_names)) else 0
-        if own > len(inside) or (not inside and (any(map(_FOLDER.fullmatch, tree.names_above)) or mapped)):
-            inside = images
-        numbers: dict[str, dict[int, str]] = {}
-        for path in inside:
-            if number := _NUMBER.fullmatch(stem_of(path)):
-                numbers.setdefault(folder_of(path), {}).setdefault(int(number[1]), path)
-        found = {}
-        for folder, paths in numbers.items():
-            # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
-            parts = folder.split("/")
-            below = [name for k in range(len(parts)) for name in tree.names_of("/".join(parts[: k + 1]))]
-            named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *below)))
-            first = int(0 not in paths and (named or _COUNT in paths))
-            found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
-        # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
-        return dict(sorted(take_larger_folders(found).items())) or None
+        # A folder that was renamed is still known by the mapping beside it.
+        if not images and not has_celebas_names(tree.files.images):
+            mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
+            images = tree.files.images if mapping and mapping.rows else []
+        # Both ways of numbering may lie side by side, which are the same faces twice.
+        found = max((_by_celebas_name(images), _by_index(tree, images)), key=len)
+        return dict(sorted(found.items())) or None
 
-    def _may_be_celeba(self, tree: FileTree, is_inside: bool, mapped: bool) -> bool:
-        """Return whether images that CelebA's lists name are its own, though a name or a mapping speaks for CelebA-HQ.
-
-        Args:
-            tree: where they are.
-            is_inside: whether some lie in a folder of CelebA-HQ's name.
-            mapped: whether there is a mapping.
-        """
-        named = any(map(_FOLDER.fullmatch, tree.names_above))
-        six_digits = [stem_of(path) for path in tree.files.images if _SIX_DIGITS.fullmatch(stem_of(path))]
-        # It has 30,000 images: a number above is one of CelebA's.
-        beyond = any(int(stem) > _COUNT for stem in six_digits)
-        if not mapped:
-            return beyond or (named and not self._names_place(tree)) or self._lies_below(tree)
-        # Both data sets may have been downloaded to one place.
-        return not is_inside and (beyond or (not named and 2 * len(six_digits) > len(tree.files.images)))
+    def _is_celeba(self, tree: FileTree, images: Sequence[str]) -> bool:
+        """Return whether images of CelebA's names below a folder of CelebA-HQ's name are CelebA's own."""
+        if len(images) > _COUNT:
+            return True
+        above = any(map(HQ_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
+        return (above or self._lies_below(tree)) and is_listed_celeba(tree)
 
     def _lies_below(self, tree: FileTree) -> bool:
         """Return whether a list of CelebA's, with images below its folder, lies below a folder of CelebA-HQ's name."""
@@ -110,7 +96,7 @@ class CelebAHQ(DataSource):
             folder = folder_of(path)
             if any(is_called(path, stem) for what, stem in self.lists.items() if what != "mapping"):
                 above = [own, *filter(None, folder.split("/"))]
-                named = [bool(_FOLDER.fullmatch(name)) for name in above]
+                named = [bool(HQ_FOLDER.fullmatch(name)) for name in above]
                 has_images = any(f"{f}/".startswith(f"{folder}/") for f in tree.image_folders)
                 if any(named[:-1]) and not named[-1] and has_images:
                     return True
@@ -119,13 +105,21 @@ class CelebAHQ(DataSource):
     def _names_place(self, tree: FileTree) -> bool:
         """Return whether the place itself bears CelebA-HQ's name, or a folder in it does, and not only one above."""
         below = {part for folder in tree.image_folders for part in folder.split("/")}
-        return any(map(_FOLDER.fullmatch, {*tree.own_names, *below}))
+        return any(map(HQ_FOLDER.fullmatch, {*tree.own_names, *below}))
 
     def partition(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Divide as CelebA is, or by folders."""
-        if divided := split_by_folder(paths, _PARTS):
+        if divided := self._divide(paths):
             return divided
         return self._of_celeba(tree, paths, "split")
+
+    def _divide(self, paths: Mapping[str, str]) -> dict[str, int]:
+        """Divide by folders, where they do."""
+        parts = split_by_folder(paths, _PARTS)
+        if set(parts.values()) != {0, 1}:
+            return parts
+        # StarGAN v2's copy has no others: what it calls validation is what everybody tests on.
+        return hold_out_validation({i: 2 if part else 0 for i, part in parts.items()}, self.name)
 
     def identities(self, tree: FileTree, paths: Mapping[str, str]) -> dict[str, int]:
         """Name people by CelebA's list."""
@@ -139,7 +133,7 @@ class CelebAHQ(DataSource):
 
     def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         """Say where folders divide the images otherwise than the lists with them do."""
-        divided = split_by_folder(paths, _PARTS)
+        divided = self._divide(paths)
         stem = self.lists["split"]
         seen = tree.find_list(stem, self.list_folders(tree), COLUMN_NAMES["split"]) if divided else None
         if seen is None or not seen.rows:
@@ -171,18 +165,66 @@ class CelebAHQ(DataSource):
         return self._by_mapping(tree, paths, parse_numbers(listed, COLUMN_NAMES[what]))
 
     def _by_mapping(self, tree: FileTree, paths: Mapping[str, str], values: Mapping[str, V]) -> dict[str, V]:
-        """Return the values of images from those of CelebA's; none without a mapping, since there is no way to them."""
+        """Return the values of images from those of CelebA's, by its names or by the mapping from other ones."""
+        originals = {i: i for i in paths if _SIX_DIGITS.fullmatch(stem_of(i))}
         mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
-        if mapping is None:
-            return {}
-        originals = {i: name for i, name in _originals(mapping).items() if i in paths}
+        if mapping is not None and len(originals) < len(paths):
+            originals |= {i: name for i, name in _originals(mapping).items() if i in paths}
         found = match_names(sorted(set(originals.values())), values)
         return {i: found[name] for i in paths if (name := originals.get(i)) in found}
 
 
+def has_celebas_names(images: Iterable[str]) -> bool:
+    """Return whether images are called by CelebA's own numbers, as in StarGAN v2's copy, and not by CelebA-HQ's.
+
+    CelebA's names have six digits and begin at 1; there are 30,000 images of CelebA-HQ.
+
+    >>> has_celebas_names(["000016.jpg", "195650.jpg"]), has_celebas_names(["00016.jpg"])
+    (True, False)
+    >>> has_celebas_names(["000000.png", "000001.png"]), has_celebas_names(["000001.png", "030000.png"])
+    (False, False)
+    """
+    numbers = {int(stem) for path in images if _SIX_DIGITS.fullmatch(stem := stem_of(path))}
+    return bool(numbers) and 0 not in numbers and (max(numbers) > _COUNT or _COUNT not in numbers)
+
+
+def _by_celebas_name(images: Sequence[str]) -> dict[str, str]:
+    """Map CelebA's names to paths, where images have them."""
+    folders: dict[str, dict[str, str]] = {}
+    for path in images if has_celebas_names(images) else ():
+        if _SIX_DIGITS.fullmatch(stem := stem_of(path)):
+            folders.setdefault(folder_of(path), {}).setdefault(f"{stem}.jpg", path)
+    return take_larger_folders(folders)
+
+
+def _by_index(tree: FileTree, images: Sequence[str]) -> dict[str, str]:
+    """Map ids made of CelebA-HQ's own numbers to paths."""
+    celebas = has_celebas_names(images)
+    numbers: dict[str, dict[int, str]] = {}
+    for path in images:
+        stem = stem_of(path)
+        if (number := _NUMBER.fullmatch(stem)) and not (celebas and _SIX_DIGITS.fullmatch(stem)):
+            numbers.setdefault(folder_of(path), {}).setdefault(int(number[1]), path)
+    found = {}
+    for folder, paths in numbers.items():
+        # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
+        named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *_names_below(tree, folder))))
+        first = int(0 not in paths and (named or _COUNT in paths))
+        found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
+    # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
+    return take_larger_folders(found)
+
+
+def _names_below(tree: FileTree, folder: str) -> list[str]:
+    """Return the names of a folder below a place and of those above it there, and of what they lead to."""
+    parts = folder.split("/")
+    return [name for k in range(len(parts)) for name in tree.names_of("/".join(parts[: k + 1]))]
+
+
 def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:
     """Return whether a mapping names some of the images by their number."""
-    numbers = [found for path in paths if (found := _NUMBER.fullmatch(stem_of(path)))]
+    stems = [stem for path in paths if not _SIX_DIGITS.fullmatch(stem := stem_of(path))]
+    numbers = [found for stem in stems if (found := _NUMBER.fullmatch(stem))]
     return not {int(number[1]) for number in numbers}.isdisjoint(
         int(index) for index in mapping.rows if is_number(index)
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bench.data.sources.base import DataSource, FoundImages
@@ -19,7 +20,7 @@ from bench.data.sources.unused_lists import lists_not_used
 from bench.data.sources.zip_files import forget_open_zip, is_other_archive, is_packed
 from bench.errors import DataError
 from bench.wording import format_count
-from masks.file_names import escape_name, first_names, name_example, one_line, resolve_path
+from masks.file_names import escape_name, first_names, folder_of, name_example, one_line, resolve_path
 from masks.image_files import IMAGE_SUFFIXES
 
 
@@ -92,7 +93,8 @@ def _describe(
     used = set(paths.values())
     unused = [path for path in tree.files.images if path not in used and escape_name(path) not in used]
     if unused:
-        notes.append(f"{format_count(len(unused), 'picture', 'are')} not used: {name_example(unused)}")
+        what = format_count(len(unused), "picture", "are")
+        notes.append(f"{what} not used: {name_example(unused)}{_used_instead(used, unused)}")
     partition, identities = kind.partition(tree, paths), kind.identities(tree, paths)
     attributes = kind.attributes(tree, paths)
     if identities and len(identities) < len(paths):
@@ -118,3 +120,12 @@ def _describe(
         unsafe=[escape_name(member) for member in tree.files.unsafe],
         notes=notes,
     )
+
+
+def _used_instead(used: Collection[str], unused: Collection[str]) -> str:
+    """Return where the pictures that are used lie, for those that are not; empty where one folder holds both."""
+    folders = Counter(map(folder_of, used))
+    if not folders.keys().isdisjoint(map(folder_of, unused)):
+        return ""
+    named = first_names(f"{folder or '.'}/" for folder, _ in folders.most_common(3))
+    return f"; those in {named}{' and others' if len(folders) > 3 else ''} are"

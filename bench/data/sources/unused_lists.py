@@ -48,6 +48,8 @@ _FOLDER_OF_LISTS = re.compile(
     r"|te?xts?|csvs?)([-_ ]+(files?|lists?|celeba?|copy))*[-_ ]*(\(?[\d\-tz]+\)?)?|drive-download-.*",
     re.IGNORECASE,
 )
+#: Numbers, and those of CelebA with what programs write before and behind them.
+_NUMBERED = re.compile(r"(imgHQ)?\d+|(\D*\d{1,2})?\D*(?<!\d)\d{6,7}(?!\d)(\D*\d{1,2})?\D*")
 _GIVE_BOTH = "give the folder around both as --data"
 #: How many lists, or zips in one folder, are looked into and named: there may be thousands.
 _MOST_NAMED, _MOST_ZIPS = 3, 100
@@ -174,8 +176,10 @@ class _Wanted:
         elif not listed.rows:
             self._unreadable += [f"{broken}it says nothing"] if is_named else []
         elif not outside:
-            # Of other names: renamed, it would be refused with what is wrong; elsewhere it is nobody's here.
+            # Of other names: renamed, it would be refused with what is wrong.
             self._unreadable.append(use)
+        elif is_named:
+            self._unreadable.append(f"{broken}it names none of these pictures")
 
     def _judge_zip(self, packed: FileTree) -> None:
         """Keep what is to be said of a zip that holds a list of these images."""
@@ -416,8 +420,12 @@ def read_of(kind: DataSource, tree: FileTree, what: str) -> NameList | None:
 
 
 def _are_numbered(image_ids: Iterable[str]) -> bool:
-    """Return whether most images are called by numbers, as those are that come with lists."""
-    numbered = [stem_of(image_id).isdigit() for image_id in image_ids]
+    """Return whether most images are called by numbers, as those are that come with lists.
+
+    >>> [_are_numbered([name]) for name in ("1.jpg", "000001_crop.jpg", "IMG_20251127_194942.jpg", "me.jpg")]
+    [True, True, False, False]
+    """
+    numbered = [bool(_NUMBERED.fullmatch(stem_of(image_id))) for image_id in image_ids]
     return 2 * sum(numbered) >= len(numbered)
 
 

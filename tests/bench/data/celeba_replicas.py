@@ -56,10 +56,11 @@ def csv_lists(folder: Path, newline: str = "\n") -> None:
 
 
 def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
+    # Listed before there is a zip, which may lie in the folder and would be packed into itself without an end.
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
     with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                archive.write(file, prefix + file.relative_to(folder).as_posix())
+        for file in files:
+            archive.write(file, prefix + file.relative_to(folder).as_posix())
     return path
 
 

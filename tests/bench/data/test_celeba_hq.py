@@ -97,6 +97,58 @@ def test_a_part_below_the_whole_does_not_hide_it(tmp_path: Path, inner: str) -> 
         assert any("3 pictures are not used" in note for note in found.notes)
 
 
+#: As StarGAN v2's copy has them: CelebA's own numbers.
+CELEBAS = ["000016.jpg", "000060.jpg", "015248.jpg", "051340.jpg", "162771.jpg", "182638.jpg", "195650.jpg"]
+
+
+@pytest.mark.parametrize("low", [False, True])
+@pytest.mark.parametrize("lists", [None, "", "celeba_hq"])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_six_digits_are_celebas_own_numbers(
+    tmp_path: Path, lists: str | None, mapped: bool, low: bool
+) -> None:
+    """``low``: the first few alone, of which none is above the number of images of CelebA-HQ."""
+    ids = CELEBAS[:3] if low else CELEBAS
+    folders = ["train/male", "train/female", "val/male"]
+    some(tmp_path / "celeba_hq", [f"{folders[k % 3]}/{name}" for k, name in enumerate(ids)])
+    who = {name: 7 + k for k, name in enumerate(ids)}
+    if lists is not None:
+        (tmp_path / lists / "identity_CelebA.txt").write_text("".join(f"{i} {n}\n" for i, n in who.items()))
+    if mapped:
+        mapping(tmp_path)
+    found = find_source(tmp_path)
+    assert (found.name, found.ids) == ("celeba-hq", ids)
+    assert found.identities == (who if lists is not None else {})
+    # What it calls validation is what it tests on.
+    assert {i for i, part in found.partition.items() if part == 2} == set(ids[2::3])
+    train = find_source(tmp_path / "celeba_hq" / "train")
+    assert (train.name, train.ids) == ("celeba-hq", sorted(ids[::3] + ids[1::3]))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_six_digits_that_count_all_images_are_indices(tmp_path: Path, first: int) -> None:
+    numbers = [0, 1, 29_999] if first == 0 else [1, 2, 30_000]
+    some(tmp_path / "celeba_hq_256", [f"{number:06d}.png" for number in numbers])
+    assert find_source(tmp_path).ids == [f"{number - first:05d}.jpg" for number in numbers]
+
+
+def test_two_ways_of_numbering_are_not_mixed(tmp_path: Path) -> None:
+    some(tmp_path / "celeba_hq", [f"train/{name}" for name in CELEBAS])
+    some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    found = find_source(tmp_path)
+    assert found.ids == HQ_IDS
+    assert any("7 pictures are not used: celeba_hq/train/000016.jpg" in note for note in found.notes)
+
+
+def test_a_link_bears_the_name_of_what_it_leads_to(tmp_path: Path) -> None:
+    some(tmp_path / "store" / "data256x256", [f"{k + 1:05d}.jpg" for k in range(COUNT)])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "hq").symlink_to(tmp_path / "store" / "data256x256")
+    for given in (tmp_path / "data", tmp_path / "data" / "hq"):
+        found = find_source(given)
+        assert (found.name, found.ids) == ("celeba-hq", HQ_IDS)
+
+
 def test_a_mapping_to_celebas_index_counts_from_0(tmp_path: Path) -> None:
     some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
     lines = [f"{k} {int(name[:-4]) - 1}\n" for k, name in enumerate(IDS)]

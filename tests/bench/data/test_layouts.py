@@ -428,7 +428,55 @@ def test_pictures_that_are_seen_and_not_used_are_said(tmp_path: Path, opened: Op
     images(root / "img_align_celeba_png", ".png")
     text_lists(root)
     (note,) = opened(root).notes
-    assert note == f"{COUNT} pictures are not used: img_align_celeba_png/000001.png and so on"
+    assert note == (
+        f"{COUNT} pictures are not used: img_align_celeba_png/000001.png and so on; those in img_align_celeba/ are"
+    )
+
+
+@pytest.mark.parametrize("masks", ["masks/{}.png", "masks/{}.jpg", "results/{}.jpg"])
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize("folder", ["celeba/images", "img_align_celeba", "celeba_hq"])
+def test_a_divided_data_set_is_one_beside_a_folder_of_masks(
+    tmp_path: Path, folder: str, parts: tuple[str, ...], masks: str
+) -> None:
+    """Each part alone is smaller than the masks of all."""
+    names = [f"{k}" for k in range(COUNT)] if folder == "celeba_hq" else [i.removesuffix(".jpg") for i in IDS]
+    root = tmp_path / folder
+    some(root, [f"{parts[k % len(parts)]}/{name}.jpg" for k, name in enumerate(names)])
+    beside = root.parent if folder == "celeba/images" else root
+    some(beside, [masks.format(name) for name in names])
+    text_lists(tmp_path / folder.split("/")[0] if "hq" not in folder else tmp_path / "nowhere")
+    found = find_source(tmp_path / folder.split("/")[0])
+    assert len(found.ids) == COUNT
+    assert {path.removeprefix("images/").split("/")[0] for path in found.paths.values()} == set(parts)
+    assert any(f"{COUNT} pictures are not used: {masks.split('/')[0]}/" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("around", ["img_align_celeba", "img_align_celeba_png", "a/img_align_celeba/b"])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_inner_name_counts_whichever_folder_is_given(tmp_path: Path, around: str, aligned: bool) -> None:
+    """``aligned``: there are aligned ones in a folder of their own, too."""
+    wild = images(tmp_path / around / "img_celeba")
+    if aligned:
+        some(tmp_path / around / "img_align_celeba", IDS[:9])
+    text_lists(tmp_path)
+    (tmp_path / "zipped").mkdir()
+    packed = zipped(tmp_path, tmp_path / "zipped" / "archive.zip")
+    for given in (tmp_path, tmp_path / around, packed):
+        found = find_source(given)
+        assert found.kind.name == ("celeba" if aligned else "celeba-in-the-wild"), given
+        assert found.ids == (IDS[:9] if aligned else IDS)
+    assert find_source(wild).kind.name == "celeba-in-the-wild"
+
+
+def test_celeba_hq_beside_celeba_in_a_folder_of_another_name_is_another_data_set(tmp_path: Path) -> None:
+    images(tmp_path / "images")
+    some(tmp_path / "celeba_hq_256", [f"{k:05d}.jpg" for k in range(9)])
+    text_lists(tmp_path)
+    found = find_source(tmp_path)
+    if found.kind.name == "celeba":
+        assert (found.ids, found.partition) == (IDS, PART)
+    assert any("not used" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("inner", ["img_align_celeba", "img_align_celeba_png", "sub/img_align_celeba - Copy"])

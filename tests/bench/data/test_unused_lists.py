@@ -388,6 +388,32 @@ def test_lists_in_a_zip_with_other_pictures_are_named(tmp_path: Path, content: s
     assert any("Anno.zip/Anno/list_eval_partition.txt says" in note for note in notes), notes
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0/{:d}.jpg", "000/{:03d}.jpg", "{:d}.jpg", "{:06d}_crop.jpg", "celeba_{:06d}.jpg", "{:07d}.jpg",
+        "{:06d}.jpg.png", "{:06d} (1).jpg",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("folder", ["img_align_celeba", "celeba_crop"])
+@pytest.mark.parametrize("place", ["", "Eval", "above"])
+def test_lists_that_name_none_of_the_numbered_pictures_beside_them_are_named(
+    tmp_path: Path, place: str, folder: str, name: str
+) -> None:
+    """Copies that somebody renamed: refused where the folder around is given, and never silent."""
+    given = some(tmp_path / "x" / folder, [name.format(k + 1) for k in range(9)])
+    text_lists(tmp_path if place == "above" else tmp_path / "x" / place)
+    try:
+        found = find_source(given)
+    except DataError as error:
+        assert "names none of the 9 images" in str(error)  # noqa: PT017 (either is right)
+        return
+    if found.partition:
+        assert found.ids == IDS[:9]
+        return
+    assert any("list_eval_partition.txt" in note for note in found.notes), found.notes
+
+
 def test_links_in_several_steps_are_followed_one_by_one(tmp_path: Path) -> None:
     """The lists lie beside the middle one, which alone bears CelebA's name."""
     images(tmp_path / "store" / "blob")
