@@ -90,7 +90,7 @@ class CelebA(DataSource):
         if 2 * len(its) <= len(images):
             return _by_id(its)
         # Beside them CelebA-HQ may lie, which is numbered otherwise.
-        named = {f for f in tree.image_folders if any(map(HQ_FOLDER.fullmatch, f.split("/")))}
+        named = {f for f in tree.image_folders if any(map(HQ_FOLDER.fullmatch, tree.names_below(f)))}
         return _by_id([*its, *(p for p in images if folder_of(p) not in named)])
 
     def list_folders(self, tree: FileTree) -> list[Path]:

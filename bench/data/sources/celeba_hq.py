@@ -64,29 +64,37 @@ class CelebAHQ(DataSource):
         images = [
             path
             for folder, paths in tree.image_folders.items()
-            if any(map(HQ_FOLDER.fullmatch, _names_below(tree, folder)))
+            if any(map(HQ_FOLDER.fullmatch, tree.names_below(folder)))
             for path in paths
         ]
         # A place of its name that holds more than a folder in it is itself the whole one.
         own = len(tree.image_folders.get("", ())) if any(map(HQ_FOLDER.fullmatch, tree.own_names)) else 0
         if own > len(images) or (named and not images):
             images = tree.files.images
-        if images and has_celebas_names(images) and self._is_celeba(tree, images):
+        if images and self._is_celeba(tree, images):
             return None
         # A folder that was renamed is still known by the mapping beside it.
-        if not images and not has_celebas_names(tree.files.images):
-            mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
-            images = tree.files.images if mapping and mapping.rows else []
+        if not images and not has_celebas_names(tree.files.images) and self._mapping(tree):
+            images = tree.files.images
         # Both ways of numbering may lie side by side, which are the same faces twice.
         found = max((_by_celebas_name(images), _by_index(tree, images)), key=len)
         return dict(sorted(found.items())) or None
 
     def _is_celeba(self, tree: FileTree, images: Sequence[str]) -> bool:
-        """Return whether images of CelebA's names below a folder of CelebA-HQ's name are CelebA's own."""
+        """Return whether CelebA is meant, though images lie below a folder of CelebA-HQ's name."""
+        if not has_celebas_names(images):
+            # CelebA's lists are of others, beside them.
+            outside = sorted(set(tree.files.images) - set(images))
+            return has_celebas_names(outside) and not self._mapping(tree) and is_listed_celeba(tree)
         if len(images) > _COUNT:
             return True
         above = any(map(HQ_FOLDER.fullmatch, tree.names_above)) and not self._names_place(tree)
         return (above or self._lies_below(tree)) and is_listed_celeba(tree)
+
+    def _mapping(self, tree: FileTree) -> NameList | None:
+        """Return the list that maps CelebA-HQ's numbers to CelebA's names; ``None`` for none, or an empty one."""
+        mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
+        return mapping if mapping and mapping.rows else None
 
     def _lies_below(self, tree: FileTree) -> bool:
         """Return whether a list of CelebA's, with images below its folder, lies below a folder of CelebA-HQ's name."""
@@ -145,8 +153,8 @@ class CelebAHQ(DataSource):
         if not otherwise:
             return []
         return [
-            f"the folders divide these images, and not {stem} with the mapping, which puts {len(otherwise):,} of them "
-            f"elsewhere ({name_example(otherwise)})"
+            f"the folders divide these images, and not {stem}, which puts {len(otherwise):,} of them elsewhere "
+            f"({name_example(otherwise)})"
         ]
 
     def attributes(self, tree: FileTree, paths: Mapping[str, str]) -> Mapping[str, Mapping[str, bool]]:
@@ -167,8 +175,7 @@ class CelebAHQ(DataSource):
     def _by_mapping(self, tree: FileTree, paths: Mapping[str, str], values: Mapping[str, V]) -> dict[str, V]:
         """Return the values of images from those of CelebA's, by its names or by the mapping from other ones."""
         originals = {i: i for i in paths if _SIX_DIGITS.fullmatch(stem_of(i))}
-        mapping = tree.find_list(_MAPPING, self.list_folders(tree), COLUMN_NAMES["mapping"])
-        if mapping is not None and len(originals) < len(paths):
+        if len(originals) < len(paths) and (mapping := self._mapping(tree)):
             originals |= {i: name for i, name in _originals(mapping).items() if i in paths}
         found = match_names(sorted(set(originals.values())), values)
         return {i: found[name] for i in paths if (name := originals.get(i)) in found}
@@ -208,17 +215,11 @@ def _by_index(tree: FileTree, images: Sequence[str]) -> dict[str, str]:
     found = {}
     for folder, paths in numbers.items():
         # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
-        named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *_names_below(tree, folder))))
+        named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *tree.names_below(folder))))
         first = int(0 not in paths and (named or _COUNT in paths))
         found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
     # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
     return take_larger_folders(found)
-
-
-def _names_below(tree: FileTree, folder: str) -> list[str]:
-    """Return the names of a folder below a place and of those above it there, and of what they lead to."""
-    parts = folder.split("/")
-    return [name for k in range(len(parts)) for name in tree.names_of("/".join(parts[: k + 1]))]
 
 
 def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:

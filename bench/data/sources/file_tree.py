@@ -93,6 +93,11 @@ class FileTree:
         names = [name_of(folder)] if folder not in ("", ".") else []
         return [*names, *(step.name for step in self._links.get(folder, ()))]
 
+    def names_below(self, folder: str) -> list[str]:
+        """Return the names of a folder below the place and of those above it there, and of what links of them lead to."""
+        parts = folder.split("/")
+        return [name for k in range(len(parts)) for name in self.names_of("/".join(parts[: k + 1]))]
+
     @property
     def folders_around(self) -> tuple[Path, ...]:
         """The folder above the place, as given and where links lead."""

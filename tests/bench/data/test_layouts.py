@@ -474,9 +474,9 @@ def test_celeba_hq_beside_celeba_in_a_folder_of_another_name_is_another_data_set
     some(tmp_path / "celeba_hq_256", [f"{k:05d}.jpg" for k in range(9)])
     text_lists(tmp_path)
     found = find_source(tmp_path)
-    if found.kind.name == "celeba":
-        assert (found.ids, found.partition) == (IDS, PART)
-    assert any("not used" in note for note in found.notes)
+    assert (found.kind.name, found.ids, found.partition) == ("celeba", IDS, PART)
+    (note,) = found.notes
+    assert note == "9 pictures are not used: celeba_hq_256/00000.jpg and so on; those in images/ are"
 
 
 @pytest.mark.parametrize("inner", ["img_align_celeba", "img_align_celeba_png", "sub/img_align_celeba - Copy"])

@@ -285,8 +285,7 @@ def test_lists_of_celeba_hq_are_named_from_a_folder_below(tmp_path: Path) -> Non
     otherwise = [name for k, name in enumerate(IDS) if PART[name] != (2 if k < 3 else 0)]
     (note,) = find_source(root).notes
     assert (
-        f"the folders divide these images, and not list_eval_partition with the mapping, which puts {len(otherwise)}"
-        in note
+        f"the folders divide these images, and not list_eval_partition, which puts {len(otherwise)}" in note
     )
 
 
