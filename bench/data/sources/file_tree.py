@@ -94,7 +94,7 @@ class FileTree:
         return [*names, *(step.name for step in self._links.get(folder, ()))]
 
     def names_below(self, folder: str) -> list[str]:
-        """Return the names of a folder below the place and of those above it there, and of what links of them lead to."""
+        """Return the names of a folder below the place and of those above it there, and of what they lead to."""
         parts = folder.split("/")
         return [name for k in range(len(parts)) for name in self.names_of("/".join(parts[: k + 1]))]
 
