@@ -6,6 +6,7 @@ A subclass in a module of this package is in the registry: ``bench.data.sources`
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -205,8 +206,20 @@ def split_by_folder(paths: Mapping[str, str], parts: Mapping[str, int]) -> dict[
     return found
 
 
-#: What people call the folders of a data set that is divided already, in lower case.
-_SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+#: What people call the folders of a data set that is divided already.
+_PART = re.compile(
+    r"(train|val|test)(ing|id|idation)?([-_ ]?(imgs?|images?|pictures?|data|set|\d+))?", re.IGNORECASE
+)
+
+
+def part_of_split(folder: str) -> str:
+    """Return which part of a split a folder is called after, ``train``, ``val`` or ``test``; empty for none.
+
+    >>> part_of_split("Validation"), part_of_split("test_img"), part_of_split("tests of mine")
+    ('val', 'test', '')
+    """
+    part = _PART.fullmatch(folder)
+    return part[1].lower() if part else ""
 
 
 def split_folders(paths: Iterable[str]) -> list[str]:
@@ -219,7 +232,7 @@ def split_folders(paths: Iterable[str]) -> list[str]:
         part
         for folder in {folder_of(path) for path in paths}
         for part in folder.split("/")
-        if part.lower() in _SPLIT_FOLDERS
+        if part_of_split(part)
     }
     return sorted(found) if len(found) > 1 else []
 
@@ -272,8 +285,7 @@ def _join_parts(folders: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[s
     {'b': {'1': 'b/1.png'}, 'a': {'2': 'a/test/2.png', '1': 'a/train/1.png'}}
     """
     wholes = {
-        folder: "/".join(part for part in folder.split("/") if part.lower() not in _SPLIT_FOLDERS)
-        for folder in folders
+        folder: "/".join(part for part in folder.split("/") if not part_of_split(part)) for folder in folders
     }
     # Those without such a part first, so that they have their own name.
     joined: dict[str, dict[str, str]] = {}

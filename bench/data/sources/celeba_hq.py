@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from bench.data.attribute_list import attributes_of, check_attributes
 from bench.data.name_lists import NameList, V, find_column, is_number, match_names, parse_numbers
@@ -11,6 +12,7 @@ from bench.data.sources.base import (
     COLUMN_NAMES,
     DataSource,
     hold_out_validation,
+    part_of_split,
     split_by_folder,
     take_larger_folders,
 )
@@ -212,14 +214,40 @@ def _by_index(tree: FileTree, images: Sequence[str]) -> dict[str, str]:
         stem = stem_of(path)
         if (number := _NUMBER.fullmatch(stem)) and not (celebas and _SIX_DIGITS.fullmatch(stem)):
             numbers.setdefault(folder_of(path), {}).setdefault(int(number[1]), path)
+    if _count_anew(numbers):
+        return {}
+    # A copy may lie in several folders.
+    copies: dict[str, set[int]] = {}
+    for folder, paths in numbers.items():
+        copies.setdefault(_copy_of(tree, folder), set()).update(paths)
     found = {}
     for folder, paths in numbers.items():
         # data256x256.zip and its kin count from 1, all other copies and the mapping from 0.
         named = any(map(_COUNTED_FROM_1.fullmatch, (*tree.names_above, *tree.names_below(folder))))
-        first = int(0 not in paths and (named or _COUNT in paths))
+        copy = copies[_copy_of(tree, folder)]
+        first = int(0 not in copy and (named or _COUNT in copy))
         found[folder] = {f"{number - first:05d}.jpg": path for number, path in paths.items()}
     # Several sizes of one image may lie side by side, or a program's outputs: one of them is enough.
     return take_larger_folders(found)
+
+
+def _copy_of(tree: FileTree, folder: str) -> str:
+    """Return the innermost folder of CelebA-HQ's name around a folder; empty for the place itself."""
+    parts = folder.split("/")
+    around = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((x for x in around if any(map(HQ_FOLDER.fullmatch, tree.names_of(x)))), "")
+
+
+def _count_anew(numbers: Mapping[str, Iterable[int]]) -> bool:
+    """Return whether the folders of a division each count from 0, as the authors' script for CelebAMask-HQ writes.
+
+    Then nobody can say which of CelebA-HQ's images they are.
+    """
+    parts: dict[str, set[int]] = {}
+    for folder, own in numbers.items():
+        if part := next(filter(None, map(part_of_split, folder.split("/"))), ""):
+            parts.setdefault(part, set()).update(own)
+    return any(2 * len(a & b) > min(len(a), len(b)) for a, b in combinations(parts.values(), 2))
 
 
 def maps_numbers(mapping: NameList, paths: Iterable[str]) -> bool:

@@ -132,6 +132,35 @@ def test_six_digits_that_count_all_images_are_indices(tmp_path: Path, first: int
     assert find_source(tmp_path).ids == [f"{number - first:05d}.jpg" for number in numbers]
 
 
+@pytest.mark.parametrize("folder", ["{}", "{}/male", "{}/{{}}"])
+@pytest.mark.parametrize("digits", [5, 6])
+def test_a_copy_that_counts_from_1_does_so_in_all_its_folders(
+    tmp_path: Path, folder: str, digits: int
+) -> None:
+    """It is known by its last number, which lies in one of them."""
+    numbers = [1, 2, 3, 29_998, 29_999, 30_000]
+    for k, number in enumerate(numbers):
+        name = folder.format("train" if k % 2 else "test").format(k // 2)
+        some(tmp_path / "celeba_hq" / name, [f"{number:0{digits}d}.jpg"])
+    found = find_source(tmp_path)
+    assert found.ids == [f"{number - 1:05d}.jpg" for number in numbers]
+    assert {i for i, part in found.partition.items() if part == 2} == set(found.ids[::2])
+
+
+@pytest.mark.parametrize("root", ["celeba_hq", "Data_preprocessing"])
+@pytest.mark.parametrize("parts", [("train_img", "val_img", "test_img"), ("train", "test")])
+def test_folders_that_count_anew_are_not_celeba_hq(tmp_path: Path, root: str, parts: tuple[str, ...]) -> None:
+    """CelebAMask-HQ's g_partition.py writes them so; which face is which nobody can say any more."""
+    for part in parts:
+        some(tmp_path / root / part, [f"{k}.jpg" for k in range(9)])
+    mapping(tmp_path / root)
+    text_lists(tmp_path / "nowhere")
+    found = find_source(tmp_path / root)
+    assert (found.kind.name, found.partition, found.identities) == ("folder", {}, {})
+    assert found.ids == sorted(f"{part}/{k}.jpg" for part in parts for k in range(9))
+    assert any("are not taken as a split" in note for note in found.notes)
+
+
 def test_two_ways_of_numbering_are_not_mixed(tmp_path: Path) -> None:
     some(tmp_path / "celeba_hq", [f"train/{name}" for name in CELEBAS])
     some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
