@@ -19,7 +19,7 @@ from bench.data.sources.base import (
 from bench.data.sources.celeba import HQ_FOLDER, is_celeba, is_listed_celeba
 from bench.data.sources.file_tree import FileTree, is_called
 from bench.errors import DataError
-from masks.file_names import escape_name, folder_of, name_example, stem_of
+from masks.file_names import escape_name, first_names, folder_of, name_example, stem_of
 
 _MAPPING = "CelebA-HQ-to-CelebA-mapping"
 _COUNTED_FROM_1 = re.compile(r"(copy of )?data\d+x\d+([ _-].*)?", re.IGNORECASE)
@@ -142,7 +142,24 @@ class CelebAHQ(DataSource):
         return any(_SIX_DIGITS.fullmatch(stem_of(plain)) for plain in listed.rows)
 
     def remarks(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
-        """Say where folders divide the images otherwise than the lists with them do."""
+        """Say where folders divide the images otherwise than lists do, and where the mapping leads to no list."""
+        return [*self._divided_otherwise(tree, paths), *self._leads_nowhere(tree, paths)]
+
+    def _leads_nowhere(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
+        mapping = self._mapping(tree)
+        if mapping is None or not maps_numbers(mapping, paths):
+            return []
+        lists = (
+            tree.find_list(stem, self.list_folders(tree), COLUMN_NAMES.get(what, ()))
+            for what, stem in self.lists.items()
+            if what != "mapping"
+        )
+        missed = [x.place for x in lists if x and x.rows and not self._by_mapping(tree, paths, x.rows)]
+        if not missed:
+            return []
+        return [f"the names of these pictures in {mapping.place} are none of those in {first_names(missed)}"]
+
+    def _divided_otherwise(self, tree: FileTree, paths: Mapping[str, str]) -> list[str]:
         divided = self._divide(paths)
         stem = self.lists["split"]
         seen = tree.find_list(stem, self.list_folders(tree), COLUMN_NAMES["split"]) if divided else None
@@ -179,6 +196,8 @@ class CelebAHQ(DataSource):
         originals = {i: i for i in paths if _SIX_DIGITS.fullmatch(stem_of(i))}
         if len(originals) < len(paths) and (mapping := self._mapping(tree)):
             originals |= {i: name for i, name in _originals(mapping).items() if i in paths}
+        # People who copy tables on Windows write folders with backslashes.
+        originals = {i: name.replace("\\", "/") for i, name in originals.items()}
         found = match_names(sorted(set(originals.values())), values)
         return {i: found[name] for i in paths if (name := originals.get(i)) in found}
 
@@ -271,8 +290,18 @@ def _originals(mapping: NameList) -> dict[str, str]:
         raise DataError(
             f"{mapping.place}:{mapping.header_line}: idx is not the first column; make it the first"
         )
+    called = re.sub(r"[\W_]", "", "".join(mapping.columns[column : column + 1]).lower())
     # CelebA's own index counts from 0, the names of its files from 1.
-    by_index = mapping.columns[column : column + 1] == ["orig_idx"]
+    by_index = called in ("origidx", "origindex", "originalidx", "originalindex")
+    if (
+        not by_index
+        and called != "origfile"
+        and all(values[column].isdigit() for values in mapping.rows.values())
+    ):
+        raise DataError(
+            f"{mapping.place}: nobody can tell whether its numbers are CelebA's own from 0 or the names of its files; "
+            "call the column orig_idx or orig_file"
+        )
     found: dict[str, str] = {}
     for index, values in mapping.rows.items():
         where = f"{mapping.place}:{mapping.line_numbers[index]}"

@@ -129,11 +129,13 @@ class FileTree:
         if len(lists) < 2:
             return lists[0] if lists else None
         images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
-        for listed, other in combinations(lists, 2):
-            _check_same(listed, other, called, images)
         # Of those that agree the one that says most of these images, whichever folder the user named. An empty one,
         # which a download that broke off leaves, says nothing.
-        return max(lists, key=lambda listed: (len(match_names(images, listed.rows)), len(listed.rows)))
+        best = max(lists, key=lambda listed: (len(match_names(images, listed.rows)), len(listed.rows)))
+        # It first, since a list with fewer columns than the one that is used is no loss, and one with more is.
+        for listed, other in combinations([best, *(listed for listed in lists if listed is not best)], 2):
+            _check_same(listed, other, called, images)
+        return best
 
     def _read(self, place: Path, path: str) -> NameList:
         if (place, path) not in self._lists:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.data.sources import find_source
+from bench.errors import DataError
 from tests.bench.data.celeba_replicas import COUNT, IDS, PART, WHO, images, some, text_lists, zipped
 
 HQ_IDS = [f"{k:05d}.jpg" for k in range(COUNT)]
@@ -184,6 +185,44 @@ def test_a_mapping_to_celebas_index_counts_from_0(tmp_path: Path) -> None:
     (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text("idx orig_idx\n" + "".join(lines))
     text_lists(tmp_path)
     assert find_source(tmp_path).partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "header", ["idx orig_idx", "IDX ORIG_IDX", "Idx,OrigIdx", "idx,orig index", "idx,celeba", ""]
+)
+@pytest.mark.parametrize("written", ["{}", "{:06d}"])
+def test_numbers_of_a_mapping_are_an_index_where_they_are_called_so(
+    tmp_path: Path, header: str, written: str
+) -> None:
+    """What nobody can tell is refused: one more or less is another person."""
+    some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    sign = "," if "," in header else " "
+    lines = [f"{k}{sign}{written.format(int(name[:-4]) - 1)}\n" for k, name in enumerate(IDS)]
+    (tmp_path / "CelebA-HQ-to-CelebA-mapping.txt").write_text(
+        (f"{header}\n" if header else "") + "".join(lines)
+    )
+    text_lists(tmp_path)
+    if "orig" not in header.lower():
+        with pytest.raises(
+            DataError, match=r"mapping\.txt: nobody can tell whether its numbers are CelebA's own"
+        ):
+            find_source(tmp_path)
+        return
+    assert find_source(tmp_path).identities == {i: WHO[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["img_align_celeba\\{}", "img_align_celeba/{}", "'{}'", "x{}"])
+def test_a_mapping_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
+    some(tmp_path / "CelebA-HQ-img", [f"{k}.jpg" for k in range(COUNT)])
+    lines = [f"{k},{name.format(i)}\n" for k, i in enumerate(IDS)]
+    (tmp_path / "CelebA-HQ-to-CelebA-mapping.csv").write_text("idx,orig_file\n" + "".join(lines))
+    text_lists(tmp_path)
+    found = find_source(tmp_path)
+    if "celeba" in name:
+        assert found.partition == {i: PART[name] for i, name in zip(HQ_IDS, IDS, strict=True)}
+        return
+    (note,) = [note for note in found.notes if "mapping.csv are none of those in " in note]
+    assert "list_eval_partition.txt" in note
 
 
 @pytest.mark.parametrize(

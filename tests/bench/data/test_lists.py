@@ -343,6 +343,20 @@ def test_a_second_table_of_attributes_has_no_columns_of_its_own(
         assert list(find_source(root).attributes) == ["Male", "Smiling"]
 
 
+@pytest.mark.parametrize("wide", ["list_attr_celeba.csv", "Anno/list_attr_celeba.csv"])
+def test_a_table_of_more_attributes_and_fewer_pictures_is_not_passed_over(tmp_path: Path, wide: str) -> None:
+    """The one that names most of the pictures is used, wherever the other lies."""
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    text_lists(root)
+    (root / "Anno").mkdir()
+    for place in ("list_attr_celeba.csv", "Anno/list_attr_celeba.csv"):
+        names, columns = (IDS[1:], ["Male", "Smiling"]) if place == wide else (IDS, ["Male"])
+        rows = [",".join([name, *["1"] * len(columns)]) for name in names]
+        (root / place).write_text("\n".join([",".join(["image_id", *columns]), *rows]) + "\n")
+    with pytest.raises(DataError, match="has other columns than"):
+        find_source(root)
+
+
 @pytest.mark.parametrize("stem", OTHERWISE)
 @pytest.mark.parametrize("given", ["", "img_align_celeba"])
 def test_a_zip_of_lists_that_contradicts_the_ones_that_are_used_is_said(
