@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from bench.config import json_digest
 from bench.data import ImageSet
 from bench.data.dataset import UNKNOWN
 from bench.evaluation.feature_sets import FeatureCollector, SetScore
@@ -86,6 +87,12 @@ def identities_of(images: ImageSet) -> pd.arrays.IntegerArray:
     """Return the people shown as results tables hold them: Int64, missing where unknown."""
     who = np.full(len(images), UNKNOWN) if images.identities is None else images.identities
     return pd.arrays.IntegerArray(who.astype(np.int64), who == UNKNOWN)
+
+
+def people_digest(images: ImageSet) -> str | None:
+    """Return a digest of who is shown in each image, over which intervals are; ``None`` where nobody is known."""
+    people = images.identities
+    return None if people is None or (people == UNKNOWN).all() else json_digest([int(who) for who in people])
 
 
 def image_sample(count: int, seed: int = 0) -> NDArray[np.int64]:

@@ -128,12 +128,21 @@ def _check_fit(a: Experiment, b: Experiment) -> None:
     for mask in {*one["masks"]} & {*other["masks"]}:
         if one["masks"][mask]["digest"] != other["masks"][mask]["digest"]:
             differing.append(f"mask {mask}")
+    if _people_differ(a, b):
+        differing.append("who is shown")
     # A metric may have changed its meaning between versions under the same name.
     for metric in {*one["metrics"]} & {*other["metrics"]}:
         if one["metrics"][metric]["convention"] != other["metrics"][metric]["convention"]:
             differing.append(f"convention of {metric}")
     if differing:
         raise UsageError(f"{a.name} and {b.name} do not fit together: they differ in {', '.join(differing)}")
+
+
+def _people_differ(a: Experiment, b: Experiment) -> bool:
+    """Return whether results of the same images name other people, over whom intervals are."""
+    one, other = (x.rows.groupby("image_id")["identity"].first() for x in (a, b))
+    ids = one.index.intersection(other.index)
+    return not one[ids].equals(other[ids])
 
 
 def _choose_cells(experiments: Sequence[Experiment]) -> list[_Chosen]:
@@ -352,6 +361,9 @@ def _joined_data(experiments: Sequence[Experiment]) -> dict[str, Any]:
     holders = (e for e in experiments if e.keeps_attributes)
     digest = next((e.manifest["data"].get(ATTRIBUTES_SHA256) for e in holders), None)
     rest = {k: v for k, v in experiments[0].manifest["data"].items() if k != ATTRIBUTES_SHA256}
+    # What one machine saw and did not use holds for the table of all.
+    notes = [note for e in experiments for note in e.manifest["data"].get("notes") or []]
+    rest["notes"] = list(dict.fromkeys(notes))
     return rest if digest is None else {**rest, ATTRIBUTES_SHA256: digest}
 
 

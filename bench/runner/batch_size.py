@@ -81,7 +81,7 @@ def resolve_auto_batch_size(context: RunContext, entries: Mapping[str, ModelEntr
     # whose batch normalization needs several, and the batch would be found without them.
     least = dataclasses.replace(settings, batch=2 * processes)
     request = dataclasses.replace(context.request, settings=least)
-    trial = build_plan(dataclasses.replace(context, request=request), entries, [])
+    trial = build_plan(dataclasses.replace(context, request=request), entries, context.data.test)
     # One plan a model: seeds and masks change nothing about memory.
     plans = {plan.entry.card.name: plan for plan in trial.trainings}.values()
     # Images and masks first: a batch must fit beside what the training keeps on the device.

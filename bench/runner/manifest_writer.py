@@ -20,6 +20,7 @@ from bench import provenance
 from bench.config import RunConfig
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
+from bench.evaluation.evaluator import people_digest
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import find_protocol
 from bench.runner.cell_entries import machines_of, refuse_shared_labels, replaces
@@ -34,6 +35,7 @@ from bench.runner.run_folder import (
     read_checked_json,
     utc_timestamp,
 )
+from bench.wording import format_count
 from reports.results.attributes import attribute_table, attributes_digest, read_attributes
 from reports.results.manifest import PICTURES, digests_all
 from reports.results.recorded_files import ATTRIBUTES_SHA256
@@ -189,6 +191,7 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         for kind in ("models", "masks"):  # what the cells hold, whichever command added them
             held = [cell[kind[:-1]] for cell in old["cells"] if cell["train_mask"] != EXTERNAL]
             settings[kind] = list(dict.fromkeys([*held, *settings[kind]]))
+        _warn_of_other_people(prepared, old)
     refuse_shared_labels(methods)
     options = {**request.options, "name": store.name} if request.options else {}
     before = old or {}
@@ -224,6 +227,26 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
         text = options_as_toml(options, title)
         atomic_write(store.folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return Manifest(store, value, None if context.elsewhere else context.where)
+
+
+def _warn_of_other_people(prepared: PreparedRun, old: Mapping[str, Any]) -> None:
+    """Say which finished cells of earlier commands rest on another list of people, and are not measured again now."""
+    unknown = object()  # to an older program, or to cells that a manifest was rebuilt from
+    if old["data"].get("people_sha256", unknown) in (unknown, people_digest(prepared.test_images)):
+        return
+    planned = {(c.model, c.label, c.mask, c.train_mask, c.seed) for c in prepared.plan.cells}
+    kept = [
+        cell["label"]
+        for cell in old["cells"]
+        if cell["status"] == "done"
+        and tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed")) not in planned
+    ]
+    if kept:
+        count, labels = format_count(len(kept), "cell"), ", ".join(dict.fromkeys(kept))
+        prepared.context.callbacks.warn(
+            f"intervals are over people, and the list of them is another than before: {count} of earlier commands rest "
+            f"on the earlier one ({labels}); run or score them again too"
+        )
 
 
 def _training_mask_notes(plan: Plan, size: int) -> dict[str, list[str]]:
@@ -376,6 +399,7 @@ def _describe_data(prepared: PreparedRun, before: Mapping[str, Any]) -> dict[str
         "shared_identities": data.shared_identities,
         "unseen_identities": unseen_identities(images, data.train, context.request.settings.train_images),
         "unnamed_images": data.unnamed_images,
+        "people_sha256": people_digest(images),
         "duplicates": [list(pair) for pair in data.duplicates],
         "notes": data.notes,
     }

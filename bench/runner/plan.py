@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,9 @@ import torch
 import masks.registry
 from bench.code_digest import CodeDigest
 from bench.config import Request, json_digest, resolve_mask_names
+from bench.data import ImageSet
 from bench.errors import UsageError
+from bench.evaluation.evaluator import people_digest
 from bench.profiling.flops import needs_several_images
 from bench.runner.context import RunContext
 from bench.runner.keys import Key, evaluation_code, training_code
@@ -212,13 +214,13 @@ def _check_masks(request: Request) -> None:
             raise UsageError(f"{option}: {error}") from error
 
 
-def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids: Sequence[str]) -> Plan:
+def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], images: ImageSet) -> Plan:
     """Plan all cells of a request, each with the training it needs.
 
     Args:
         context: the run.
         entries: from :func:`load_models`.
-        ids: images to be evaluated.
+        images: to be evaluated.
     """
     request = context.request
     listings = find_models([Path(p) for p in request.models_from])
@@ -235,7 +237,7 @@ def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids
                         Cell(model=name, label=label, mask=mask, seed=seed, training=None, broken=entry)
                     )
                 else:
-                    cells.append(_plan_cell(context, entry, mask, seed, ids))
+                    cells.append(_plan_cell(context, entry, mask, seed, images))
     # Where nothing is left for a reason that an option removes, that is an error and not an empty table.
     refused = [cell.not_applicable for cell in cells]
     if refused and refused[0] and "batch normalization" in refused[0] and all(refused):
@@ -243,7 +245,7 @@ def build_plan(context: RunContext, entries: Mapping[str, ModelEntry | str], ids
     return Plan(cells)
 
 
-def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids: Sequence[str]) -> Cell:
+def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, images: ImageSet) -> Cell:
     # A training-free baseline may be computed from images with the masks that it is evaluated on.
     train_mask = train_masks_for(context.request, mask) if entry.model.trained else mask
     training = _plan_training(context, entry, train_mask, seed)
@@ -263,7 +265,7 @@ def _plan_cell(context: RunContext, entry: ModelEntry, mask: str, seed: int, ids
         mask=mask,
         seed=seed,
         training=training,
-        what=None if reason else _cell_key(context, training, mask, ids, samples),
+        what=None if reason else _cell_key(context, training, mask, images, samples),
         not_applicable=reason,
         samples=samples,
     )
@@ -408,21 +410,24 @@ def _training_key(context: RunContext, plan: TrainingPlan) -> Key:
 
 
 def _cell_key(
-    context: RunContext, training: TrainingPlan, mask: str, ids: Sequence[str], samples: int = 1
+    context: RunContext, training: TrainingPlan, mask: str, images: ImageSet, samples: int = 1
 ) -> Key:
-    """Collect everything that decides the completed test images of a cell."""
+    """Collect everything that decides the rows of a cell: the completed test images, and whom they show."""
     code = _evaluation_code(mask, several_samples=samples > 1)
     # One sample is what every evaluation was before there were several: its key stays as it was.
     several = {"samples": samples} if samples > 1 else {}
+    # Rows hold the people, over whom intervals are: a list of them that is mended later measures the cell again.
+    people = {"people": digest} if (digest := people_digest(images)) else {}
     # Through the training's key, everything that it rests on is part of this one.
     return Key(
         {
             **several,
+            **people,
             "training": training.key,
             "mask": mask,
             "mask_content": masks.registry.mask_content_digest(mask, context.data.size),
             "mask_version": masks.registry.mask_info(mask).version,
-            "ids": json_digest(list(ids)),
+            "ids": json_digest(list(images.ids)),
             "data": context.data.fingerprint,
             "code": code.digest,
         },

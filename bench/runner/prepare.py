@@ -138,7 +138,7 @@ def prepare_run(
     # After the metrics, whose networks are on the device already, so that the batch fits beside them.
     settings = batch_size.resolve_auto_batch_size(context, entries)
     context = dataclasses.replace(context, request=dataclasses.replace(request, settings=settings))
-    plan = _leave_rows_of_machines(context, build_plan(context, entries, test_images.ids))
+    plan = _leave_rows_of_machines(context, build_plan(context, entries, test_images))
     return PreparedRun(
         context=context,
         plan=plan,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 import masks.bank
 from bench.config import json_digest
 from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
-from bench.evaluation.evaluator import image_sample
+from bench.evaluation.evaluator import identities_of, image_sample
 from bench.evaluation.metrics import list_metrics
 from bench.runner.cell_entries import set_entry
 from bench.runner.cell_files import write_cell
@@ -43,6 +44,7 @@ class ScoringTarget:
         manifest: as read.
         mask: one that it has results on.
         ids: images of its results there.
+        people: whom they show, missing where that is not known.
         metrics: what they were measured by.
     """
 
@@ -50,6 +52,7 @@ class ScoringTarget:
     manifest: dict[str, Any]
     mask: str
     ids: list[str]
+    people: pd.Series
     metrics: list[str]
 
     @property
@@ -82,6 +85,11 @@ class ScoringTarget:
             raise UsageError(
                 f"{where}: it evaluated {len(self.ids):,} images, these are {len(images):,} (or others): "
                 "leave out --test-images"
+            )
+        if not self.people.equals(pd.Series(identities_of(images))):
+            raise UsageError(
+                f"{where}: the list of people is another than when it was run, and intervals are over people; run the "
+                "experiment again, which measures its images anew with this list and trains nothing"
             )
         if masks.bank.masks_digest(drawn) != self.manifest["masks"][self.mask]["digest"]:
             raise UsageError(
@@ -119,7 +127,8 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
     measured = {*metric_columns(rows), *(cell["evaluation"].get("sets") or {})}
     # The metrics that the experiment has, so that the new row has no gaps in its table.
     metrics = [name for name in list_metrics() if name in measured]
-    return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
+    people = rows["identity"].reset_index(drop=True)
+    return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), people, metrics)
 
 
 def add_external_row(

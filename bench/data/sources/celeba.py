@@ -29,6 +29,8 @@ _COPY = re.compile(rf"^copy of |{_SUFFIX_OF_A_COPY}+$")
 #: Of the images before they were aligned, in the folder to which their archive of many parts unpacks, too.
 _IN_THE_WILD_COPY = re.compile(rf"(copy of )?img_celeba(\.7z)?{_SUFFIX_OF_A_COPY}*(-(desktop|laptop)-\w+)?")
 _SIX_DIGITS = re.compile(r"\d{6}")
+#: From how many images it is told whether they are aligned, where no name says so.
+_SIZES_READ = 16
 #: Folders of CelebA-HQ, which is a data set of its own.
 HQ_FOLDER = re.compile(
     r"celeba-?hq-img|celeba[-_]?hq.*|(copy of )?data(128|256|512|1024)x\2([ _-].*)?", re.IGNORECASE
@@ -71,15 +73,19 @@ class CelebA(DataSource):
         if inside and len(inside) >= _count_own(tree):
             return inside
         # CelebA before its alignment has the same names and lists, and is another data set.
-        images = _not_in_the_wild(tree)
-        if not images or is_in_the_wild(tree):
+        if not (images := _not_in_the_wild(tree)) or is_in_the_wild(tree):
             return None
         if is_aligned_celeba(tree):
             return _by_id(images)
+        found = self.select_listed(tree)
+        return found if found and not _vary_in_size(tree, list(found.values())) else None
+
+    def select_listed(self, tree: FileTree) -> dict[str, str] | None:
+        """Take the images of a folder of another name that CelebA's lists beside six-digit names leave no doubt of."""
+        images = _not_in_the_wild(tree)
         # Masks or results have the same names; the data set's own zip beside them leaves no doubt.
-        if any(self.select(packed) for packed in readable_zips(tree, self.zip_names)):
+        if not images or any(CelebA().select(packed) for packed in readable_zips(tree, CelebA.zip_names)):
             return None
-        # A folder of another name: CelebA's lists beside six-digit names leave no doubt.
         if not is_listed_celeba(tree, self.list_folders(tree)):
             return None
         # Most of them may be somebody's own photos, which are not CelebA's for lying beside it.
@@ -130,12 +136,24 @@ class CelebAInTheWild(CelebA):
     claims_dataset = False
 
     def select(self, tree: FileTree) -> dict[str, str] | None:
-        """Take the images below ``img_celeba``."""
+        """Take the images below ``img_celeba``, or those of any size that CelebA's own lists name."""
         if any(_images_below(tree, name) for name in _FOLDERS):
             return None
-        return (
-            _by_id(tree.files.images if is_in_the_wild(tree) else _images_below(tree, _IN_THE_WILD)) or None
-        )
+        if is_in_the_wild(tree):
+            return _by_id(tree.files.images) or None
+        if below := _images_below(tree, _IN_THE_WILD):
+            return _by_id(below)
+        if is_aligned_celeba(tree):
+            return None
+        found = self.select_listed(tree)
+        return found if found and _vary_in_size(tree, list(found.values())) else None
+
+
+def _vary_in_size(tree: FileTree, images: Sequence[str]) -> bool:
+    """Return whether most images have a size of their own, as before the alignment, which makes all alike."""
+    chosen = sorted(images)[:: max(1, len(images) // _SIZES_READ)][:_SIZES_READ]
+    sizes = [size for path in chosen if (size := tree.image_size(path))]
+    return len(sizes) > 1 and 2 * len(set(sizes)) > len(sizes)
 
 
 def is_in_the_wild(tree: FileTree) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,13 @@ from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
+
 from bench.data.name_lists import NameList, find_column, match_names, parse_list, plain_name
 from bench.data.sources.zip_files import ZIP_ERRORS, is_other_archive, read_zip_member, zip_files
 from bench.errors import DataError
 from masks.file_names import escape_name, folder_of, link_steps, name_of, real_path, stem_of
-from masks.image_files import FoundFiles, find_files, is_hidden
+from masks.image_files import IMAGE_FORMATS, FoundFiles, find_files, is_hidden
 
 _MAX_BYTES = 256 * 2**20  # one compressed image; more is an accident or an attack
 _MAX_LIST_BYTES = 64 * 2**20
@@ -141,6 +144,16 @@ class FileTree:
         if (place, path) not in self._lists:
             self._lists[place, path] = read_list(place, path)
         return self._lists[place, path]
+
+    def image_size(self, path: str) -> tuple[int, int] | None:
+        """Return width and height of an image, from its header; ``None`` where it cannot be read."""
+        try:
+            # A header is small; of a zip's member the whole is read, since it is packed.
+            source = self.place / path if self.place.is_dir() else io.BytesIO(read_bytes(self.place, path))
+            with Image.open(source, formats=IMAGE_FORMATS) as image:
+                return image.size
+        except Exception:  # a decoder of damaged bytes may raise anything, and the picture is skipped later
+            return None
 
     def empty_lists(self, stem: str, beside: Sequence[Path] = ()) -> list[str]:
         """Name the lists of a stem, among those that :meth:`find_list` reads, that hold no line but a header."""

@@ -48,8 +48,6 @@ _FOLDER_OF_LISTS = re.compile(
     r"|te?xts?|csvs?)([-_ ]+(files?|lists?|celeba?|copy))*[-_ ]*(\(?[\d\-tz]+\)?)?|drive-download-.*",
     re.IGNORECASE,
 )
-#: Numbers, and those of CelebA with what programs write before and behind them.
-_NUMBERED = re.compile(r"(imgHQ)?\d+|(\D*\d{1,2})?\D*(?<!\d)\d{6,7}(?!\d)(\D*\d{1,2})?\D*")
 _GIVE_BOTH = "give the folder around both as --data"
 #: How many lists, or zips in one folder, are looked into and named: there may be thousands.
 _MOST_NAMED, _MOST_ZIPS = 3, 100
@@ -420,13 +418,23 @@ def read_of(kind: DataSource, tree: FileTree, what: str) -> NameList | None:
 
 
 def _are_numbered(image_ids: Iterable[str]) -> bool:
-    """Return whether most images are called by numbers, as those are that come with lists.
-
-    >>> [_are_numbered([name]) for name in ("1.jpg", "000001_crop.jpg", "IMG_20251127_194942.jpg", "me.jpg")]
-    [True, True, False, False]
-    """
-    numbered = [bool(_NUMBERED.fullmatch(stem_of(image_id))) for image_id in image_ids]
+    """Return whether most images are called by numbers, as those are that come with lists."""
+    numbered = [_is_numbered(stem_of(image_id)) for image_id in image_ids]
     return 2 * sum(numbered) >= len(numbered)
+
+
+def _is_numbered(stem: str) -> bool:
+    """Return whether a name is a number, or holds one of CelebA's among what programs write before and behind it.
+
+    >>> [_is_numbered(name) for name in ("1", "imgHQ00001", "000001_crop", "celeba_128_000001", "000001_1.2")]
+    [True, True, True, True, True]
+    >>> [_is_numbered(name) for name in ("IMG_20251127_194942", "DSC01234", "me")]
+    [False, False, False]
+    """
+    if stem.isdigit() or stem.lower().startswith("imghq"):
+        return True
+    lengths = [len(number) for number in re.findall(r"\d+", stem)]
+    return sum(length in (6, 7) for length in lengths) == 1 and max(lengths) < 8
 
 
 def _way_to_list(path: str) -> str:

@@ -469,6 +469,24 @@ def test_the_inner_name_counts_whichever_folder_is_given(tmp_path: Path, around:
     assert find_source(wild).kind.name == "celeba-in-the-wild"
 
 
+@pytest.mark.parametrize("folder", ["img_celeba.zip", "CelebA_in_the_wild", "raw"])
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_images_of_any_size_are_not_the_aligned_ones(tmp_path: Path, folder: str, as_zip: bool) -> None:
+    """In a folder whose name does not say it: before the alignment every image has a size of its own."""
+    root = tmp_path / "celeba"
+    (root / folder).mkdir(parents=True)
+    for k, name in enumerate(IDS):
+        Image.new("RGB", (40 + k, 60 + k // 2)).save(root / folder / name)
+    text_lists(root)
+    (root / folder / IDS[3]).write_bytes(b"damaged")
+    found = find_source(zipped(root, tmp_path / "archive.zip") if as_zip else root)
+    assert (found.kind.name, found.ids, found.partition) == ("celeba-in-the-wild", IDS, PART)
+    # Copies of one size are the aligned ones, made smaller.
+    for name in IDS:
+        Image.new("RGB", (64, 64)).save(root / folder / name)
+    assert find_source(root).kind.name == "celeba"
+
+
 def test_celeba_hq_beside_celeba_in_a_folder_of_another_name_is_another_data_set(tmp_path: Path) -> None:
     images(tmp_path / "images")
     some(tmp_path / "celeba_hq_256", [f"{k:05d}.jpg" for k in range(9)])

@@ -391,7 +391,7 @@ def test_lists_in_a_zip_with_other_pictures_are_named(tmp_path: Path, content: s
     "name",
     [
         "0/{:d}.jpg", "000/{:03d}.jpg", "{:d}.jpg", "{:06d}_crop.jpg", "celeba_{:06d}.jpg", "{:07d}.jpg",
-        "{:06d}.jpg.png", "{:06d} (1).jpg",
+        "{:06d}.jpg.png", "{:06d} (1).jpg", "{:06d}_128x128.jpg", "{:06d}-edit-2024.jpg",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("folder", ["img_align_celeba", "celeba_crop"])

@@ -12,6 +12,7 @@ from bench.cli import main
 from bench.data.procedural_faces import render_faces
 from bench.runner.run_folder import RunFolder
 from reports.results.attributes import read_attributes
+from reports.results.experiment import load_experiment
 from reports.results.recorded_files import ATTRIBUTES
 
 COUNT = 60
@@ -45,6 +46,46 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
         main(list(arguments))
     out, err = capsys.readouterr()
     return int(stop.value.code or 0), out, err
+
+
+def test_a_list_of_people_that_is_mended_later_reaches_every_result(
+    celeba: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Intervals are over people: cells are measured again, and what keeps the earlier list is said or refused."""
+
+    def run(name: str, models: str) -> tuple[int, str, str]:
+        return bench(
+            capsys, "run", "--models", models, "--mask", "center", "--data", "celeba", "--size", "32", "--name", name,
+            "--preset", "smoke", "--test-images", "all",
+        )  # fmt: skip
+
+    right = celeba / "identity_CelebA.txt"
+    unread = right.rename(celeba / "identity_CelebA (1).txt")
+    code, _, err = run("a", "mean,mean-image")
+    assert code == 0
+    assert "identity_CelebA (1).txt is not read" in err
+    assert load_experiment(Path("runs/a")).rows["identity"].isna().all()
+    unread.rename(right)
+    # A model alone: the other's rows stay as they are, with a word.
+    code, _, err = run("a", "mean")
+    assert code == 0
+    assert "1 cell of earlier commands rest on the earlier one (Mean image)" in " ".join(err.split())
+    assert run("a", "mean,mean-image")[0] == 0
+    assert load_experiment(Path("runs/a")).rows["identity"].nunique() == 10
+    assert "2 cells, 2 of them done already" in run("a", "mean,mean-image")[2]
+    # Another list again: nothing is put beside rows that know other people.
+    lines = right.read_text().splitlines()
+    right.write_text("\n".join(f"{line.split()[0]} {k // 5}" for k, line in enumerate(lines)))
+    (Path("pictures")).mkdir()
+    for name in (f"{k:06d}.png" for k in range(41, 61)):
+        Image.new("RGB", (32, 32)).save(Path("pictures") / name)
+    code, _, err = bench(capsys, "score", "pictures", "--into", "a", "--mask", "center", "--name", "other")
+    assert code == 2, err
+    assert "the list of people is another than when it was run" in " ".join(err.split())
+    assert run("b", "mean")[0] == 0
+    code, _, err = bench(capsys, "merge", "a", "b", "--name", "c")
+    assert code == 2
+    assert "who is shown" in " ".join(err.split())
 
 
 @pytest.mark.long

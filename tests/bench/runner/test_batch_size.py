@@ -98,7 +98,7 @@ def test_one_image_of_such_a_model_fits_if_two_do(
     asked = request(pictures_dir, ("context-encoder",), batch=2)
     data = open_data(DataSpec(source=str(pictures_dir), size=64))
     context = RunContext(asked, data, CPU, RunFolder("trial"), Recorder())
-    (plan,) = build_plan(context, load_models(asked), data.test.ids).trainings
+    (plan,) = build_plan(context, load_models(asked), data.test).trainings
     assert fits_in_memory(plan, 1, CPU)
     assert fits_in_memory(plan, 2, CPU)
 
@@ -132,5 +132,5 @@ def test_a_trial_steps_through_every_phase(
     asked = request(pictures_dir, ("glcic",))
     data = open_data(DataSpec(source=str(pictures_dir), size=64))
     context = RunContext(asked, data, CPU, RunFolder("trial"), Recorder())
-    (plan,) = build_plan(context, load_models(asked), data.test.ids).trainings
+    (plan,) = build_plan(context, load_models(asked), data.test).trainings
     assert largest_fitting(lambda n: fits_in_memory(plan, n, CPU), 8) == room
