@@ -128,7 +128,7 @@ class FileTree:
 
     def _find_list(self, stem: str, beside: Sequence[Path], called: Sequence[str]) -> NameList | None:
         # All of them are read: which one is nearest depends on the folder that was named, and a split must not.
-        lists = [self._read(place, path) for place, path in self.list_places(stem, beside)]
+        lists = self.read_lists(stem, beside)
         if len(lists) < 2:
             return lists[0] if lists else None
         images = [*self.files.images, *(self.outer.files.images if self.outer else ())]
@@ -139,6 +139,14 @@ class FileTree:
         for listed, other in combinations([best, *(listed for listed in lists if listed is not best)], 2):
             _check_same(listed, other, called, images)
         return best
+
+    def read_lists(self, stem: str, beside: Sequence[Path] = ()) -> list[NameList]:
+        """Read all lists of a stem among which :meth:`find_list` chooses.
+
+        Raises:
+            DataError: one is not readable as a list.
+        """
+        return [self._read(place, path) for place, path in self.list_places(stem, beside)]
 
     def _read(self, place: Path, path: str) -> NameList:
         if (place, path) not in self._lists:

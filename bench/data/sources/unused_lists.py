@@ -79,6 +79,8 @@ def lists_not_used(
         lists = tree.empty_lists(stem, around.searched)
         if not lists and not given.get(what, True):
             lists = [tree.shown(*place) for place in tree.list_places(stem, around.searched)][:1]
+        if given.get(what):
+            lists += _of_other_pictures(kind, tree, what, paths, around)
         sentences += [f"{path} is not used: it says nothing of these pictures" for path in lists]
     for place, names in list(lists_of_zips.items())[:_MOST_NAMED]:
         sentences.append(
@@ -88,6 +90,16 @@ def lists_not_used(
     if numbered and not all(given.get(what, True) for what in kind.lists):
         sentences += around.out_of_reach[:_MOST_NAMED]
     return sentences
+
+
+def _of_other_pictures(
+    kind: DataSource, tree: FileTree, what: str, paths: Mapping[str, str], around: _Surroundings
+) -> list[str]:
+    """Return the lists beside the one that is used that are read as well and name none of the pictures."""
+    lists = tree.read_lists(kind.lists[what], around.searched)
+    if len(lists) < 2:
+        return []
+    return [listed.place for listed in lists if listed.rows and not kind.concerns(what, listed, paths)]
 
 
 class _Wanted:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.data.sources import find_source
 from bench.errors import DataError
-from tests.bench.data.celeba_replicas import IDS, PART, Opener, images, some, text_lists, zipped
+from tests.bench.data.celeba_replicas import IDS, PART, WHO, Opener, images, some, text_lists, zipped
 from tests.bench.data.other_user import holds_for_nobody, needs_root
 
 #: Where a list may lie, from the folder around that of the images.
@@ -411,6 +411,24 @@ def test_lists_that_name_none_of_the_numbered_pictures_beside_them_are_named(
         assert found.ids == IDS[:9]
         return
     assert any("list_eval_partition.txt" in note for note in found.notes), found.notes
+
+
+@pytest.mark.parametrize("name", ["img_{}", "{}.jpg", "'{}'", "9{}"])
+@pytest.mark.parametrize("stem", ["list_eval_partition", "identity_CelebA"])
+@pytest.mark.parametrize("given", ["", "img_align_celeba", "celeba.zip"])
+def test_a_list_of_other_pictures_beside_the_one_that_is_used_is_named(
+    tmp_path: Path, given: str, stem: str, name: str
+) -> None:
+    root = images(tmp_path / "celeba" / "img_align_celeba").parent
+    text_lists(root)
+    (root / "Eval").mkdir()
+    table = {"list_eval_partition": PART, "identity_CelebA": WHO}[stem]
+    rows = [f"{name.format(i)} {(value + 1) % 3}\n" for i, value in table.items()]
+    (root / "Eval" / f"{stem}.txt").write_text("".join(rows))
+    found = find_source(zipped(root, tmp_path / given) if given.endswith(".zip") else root / given)
+    assert (found.partition, found.identities) == (PART, WHO)
+    (note,) = found.notes
+    assert note.endswith(f"Eval/{stem}.txt is not used: it says nothing of these pictures")
 
 
 def test_links_in_several_steps_are_followed_one_by_one(tmp_path: Path) -> None:

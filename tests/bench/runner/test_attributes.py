@@ -79,7 +79,7 @@ def test_a_list_of_people_that_is_mended_later_reaches_every_result(
     (Path("pictures")).mkdir()
     for name in (f"{k:06d}.png" for k in range(41, 61)):
         Image.new("RGB", (32, 32)).save(Path("pictures") / name)
-    code, _, err = bench(capsys, "score", "pictures", "--into", "a", "--mask", "center", "--name", "other")
+    code, _, err = bench(capsys, "score", "pictures", "--into", "a", "--mask", "center", "--label", "other")
     assert code == 2, err
     assert "the list of people is another than when it was run" in " ".join(err.split())
     assert run("b", "mean")[0] == 0
