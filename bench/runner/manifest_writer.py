@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tomli_w
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from bench import provenance
 from bench.config import RunConfig
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
-from bench.evaluation.evaluator import people_digest
+from bench.evaluation.evaluator import identities_of
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import find_protocol
 from bench.runner.cell_entries import machines_of, refuse_shared_labels, replaces
@@ -39,7 +40,7 @@ from bench.wording import format_count
 from reports.results.attributes import attribute_table, attributes_digest, read_attributes
 from reports.results.manifest import PICTURES, digests_all
 from reports.results.recorded_files import ATTRIBUTES_SHA256
-from reports.results.schema import EXTERNAL
+from reports.results.schema import EXTERNAL, SchemaError, read_rows
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
@@ -231,15 +232,15 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
 
 def _warn_of_other_people(prepared: PreparedRun, old: Mapping[str, Any]) -> None:
     """Say which finished cells of earlier commands rest on another list of people, and are not measured again now."""
-    unknown = object()  # to an older program, or to cells that a manifest was rebuilt from
-    if old["data"].get("people_sha256", unknown) in (unknown, people_digest(prepared.test_images)):
-        return
+    folder, images = prepared.context.store.folder, prepared.test_images
+    shown = pd.Series(identities_of(images), index=images.ids)
     planned = {(c.model, c.label, c.mask, c.train_mask, c.seed) for c in prepared.plan.cells}
     kept = [
         cell["label"]
         for cell in old["cells"]
         if cell["status"] == "done"
         and tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed")) not in planned
+        and _show_others(folder / cell["folder"] / "results.parquet", shown)
     ]
     if kept:
         count, labels = format_count(len(kept), "cell"), ", ".join(dict.fromkeys(kept))
@@ -247,6 +248,16 @@ def _warn_of_other_people(prepared: PreparedRun, old: Mapping[str, Any]) -> None
             f"intervals are over people, and the list of them is another than before: {count} of earlier commands rest "
             f"on the earlier one ({labels}); run or score them again too"
         )
+
+
+def _show_others(results: Path, shown: pd.Series) -> bool:
+    """Return whether a cell's rows name other people than ``shown``, image id -> person."""
+    try:
+        rows = read_rows(results)
+    except SchemaError:  # whoever uses the cell says so
+        return False
+    known = shown.reindex(rows["image_id"]).reset_index(drop=True)
+    return not rows["identity"].reset_index(drop=True).equals(known)
 
 
 def _training_mask_notes(plan: Plan, size: int) -> dict[str, list[str]]:
@@ -399,7 +410,6 @@ def _describe_data(prepared: PreparedRun, before: Mapping[str, Any]) -> dict[str
         "shared_identities": data.shared_identities,
         "unseen_identities": unseen_identities(images, data.train, context.request.settings.train_images),
         "unnamed_images": data.unnamed_images,
-        "people_sha256": people_digest(images),
         "duplicates": [list(pair) for pair in data.duplicates],
         "notes": data.notes,
     }

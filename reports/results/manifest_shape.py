@@ -64,7 +64,6 @@ _DATA = _Table(
         "split": str, "crop": str, "skipped": _ListOf(_SKIPPED), "claims_dataset": bool,
         "shared_identities": _MAYBE_WHOLE, "unseen_identities": (list, NoneType),
         "duplicates": _ListOf(_ListOf(str)), "attributes_sha256": str,
-        "people_sha256": _MAYBE_TEXT,
     },
 )  # fmt: skip
 _METRIC = _Table(

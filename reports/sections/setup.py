@@ -37,7 +37,6 @@ DATA_NAMES = {
     "fingerprint": "fingerprint (SHA-256)",
     "shared_identities": "test persons in training",
     "unnamed_images": "images of unknown persons",
-    "people_sha256": "persons of the images evaluated (SHA-256)",
 }
 HARDWARE_NAMES = {
     "cpu": "CPU",

@@ -67,12 +67,14 @@ def test_a_list_of_people_that_is_mended_later_reaches_every_result(
     assert load_experiment(Path("runs/a")).rows["identity"].isna().all()
     unread.rename(right)
     # A model alone: the other's rows stay as they are, with a word.
-    code, _, err = run("a", "mean")
-    assert code == 0
-    assert "1 cell of earlier commands rest on the earlier one (Mean image)" in " ".join(err.split())
+    for _ in range(2):  # as long as it is so
+        code, _, err = run("a", "mean")
+        assert code == 0
+        assert "1 cell of earlier commands rest on the earlier one (Mean image)" in " ".join(err.split())
     assert run("a", "mean,mean-image")[0] == 0
     assert load_experiment(Path("runs/a")).rows["identity"].nunique() == 10
     assert "2 cells, 2 of them done already" in run("a", "mean,mean-image")[2]
+    assert "earlier commands" not in run("a", "mean")[2]
     # Another list again: nothing is put beside rows that know other people.
     lines = right.read_text().splitlines()
     right.write_text("\n".join(f"{line.split()[0]} {k // 5}" for k, line in enumerate(lines)))
