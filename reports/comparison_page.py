@@ -128,6 +128,7 @@ def _section(
         "panels": panels,
         "words": _words(first, other, table, metrics),
         "refused": comparison.refused,
+        "notes": comparison.notes,
         "reasons": [str(r) for r in dict.fromkeys(table["reason"]) if r],
         "several_trainings": table.groupby(["mask", "label", "metric"]).size().max() > 1,
     }

@@ -22,7 +22,7 @@ from bench.ledger.kept_files import manifest_text
 from bench.runner.cell_entries import machines_of, refuse_shared_labels
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from bench.runner.unpublished import unpublished_experiment
-from reports.results.experiment import Experiment, ExperimentError, load_experiment
+from reports.results.experiment import Experiment, ExperimentError, load_experiment, people_differ
 from reports.results.manifest import IMPORTED_LOG, PICTURES, SEAL, manifest_checksum
 from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256
 from reports.results.schema import read_rows, write_rows
@@ -128,7 +128,7 @@ def _check_fit(a: Experiment, b: Experiment) -> None:
     for mask in {*one["masks"]} & {*other["masks"]}:
         if one["masks"][mask]["digest"] != other["masks"][mask]["digest"]:
             differing.append(f"mask {mask}")
-    if _people_differ(a, b):
+    if people_differ(a, b):
         differing.append("who is shown")
     # A metric may have changed its meaning between versions under the same name.
     for metric in {*one["metrics"]} & {*other["metrics"]}:
@@ -136,13 +136,6 @@ def _check_fit(a: Experiment, b: Experiment) -> None:
             differing.append(f"convention of {metric}")
     if differing:
         raise UsageError(f"{a.name} and {b.name} do not fit together: they differ in {', '.join(differing)}")
-
-
-def _people_differ(a: Experiment, b: Experiment) -> bool:
-    """Return whether results of the same images name other people, over whom intervals are."""
-    one, other = (x.rows.groupby("image_id")["identity"].first() for x in (a, b))
-    ids = one.index.intersection(other.index)
-    return not one[ids].equals(other[ids])
 
 
 def _choose_cells(experiments: Sequence[Experiment]) -> list[_Chosen]:

@@ -245,8 +245,8 @@ def _warn_of_other_people(prepared: PreparedRun, old: Mapping[str, Any]) -> None
     if kept:
         count, labels = format_count(len(kept), "cell"), ", ".join(dict.fromkeys(kept))
         prepared.context.callbacks.warn(
-            f"intervals are over people, and the list of them is another than before: {count} of earlier commands rest "
-            f"on the earlier one ({labels}); run or score them again too"
+            "intervals are over people, and the list of them is another than before; the earlier one is still behind "
+            f"{count} of earlier commands ({labels}); run or score them again too"
         )
 
 

@@ -275,6 +275,13 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
+def people_differ(a: Experiment, b: Experiment) -> bool:
+    """Return whether results of the same images name other people, over whom intervals are."""
+    one, other = (x.rows.groupby("image_id")["identity"].first() for x in (a, b))
+    ids = one.index.intersection(other.index)
+    return not one[ids].equals(other[ids])
+
+
 def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, MetricInfo]:
     """Describe every metric of a manifest and of ``columns``, primary metrics first."""
     records: dict[str, Any] = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from reports.results.experiment import Experiment
+from reports.results.experiment import Experiment, people_differ
 from reports.results.schema import EXTERNAL, UNTRAINED
 from reports.statistics.pair_verdicts import Comparison, PairedDifference, correct_family
 from reports.statistics.paired_differences import measure_difference
@@ -33,10 +33,12 @@ class ExperimentComparison:
             ``metric``, then the fields of :class:`reports.statistics.pair_verdicts.PairedDifference`; the first
             experiment is ``a``.
         refused: what could not be compared, and why, one sentence each.
+        notes: what to know of the differences, one sentence each.
     """
 
     differences: pd.DataFrame
     refused: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) -> ExperimentComparison:
@@ -80,7 +82,13 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
         raise ComparisonError(
             f"{a.name} and {b.name} have nothing to compare: " + "; ".join(refused or ["no results"])
         )
-    return ExperimentComparison(pd.DataFrame(records, columns=_COLUMNS), refused)
+    notes = []
+    if people_differ(a, b):
+        notes.append(
+            f"the same images show other people in {a.name} than in {b.name} (the list of people changed in "
+            f"between): intervals are over the people of {a.name}"
+        )
+    return ExperimentComparison(pd.DataFrame(records, columns=_COLUMNS), refused, notes)
 
 
 def nothing_in_common(reason: str) -> ExperimentComparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def test_three_experiments_are_told_apart_in_words_tables_and_figures(tmp_path: 
     assert "metric lpips_alex: not available in old" in page.text
     drawings = [a for a in page.all("div") if a.get("role") == "img"]
     assert len(drawings) == 2 * 2 + 2, "a figure for each mask and metric of each pair"
+
+
+def test_a_list_of_people_that_changed_in_between_is_said(tmp_path: Path) -> None:
+    old = make(tmp_path, "old")
+    new = replace(old, name="new", rows=old.rows.assign(identity=old.rows["identity"] // 2))
+    assert (
+        "the same images show other people in old than in new" in rendered(tmp_path / "page", old, new).text
+    )
 
 
 def test_methods_stand_in_the_order_of_every_table(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def _print(first: str, second: str, compared: ExperimentComparison) -> None:
     # On standard error, so that the table on standard output can be piped.
     for refusal in compared.refused:
         echo_wrapped(f"not compared: {refusal}", err=True)
+    for note in compared.notes:
+        echo_wrapped(f"note: {note}", err=True)
     if compared.differences.empty:
         return
     from rich.console import Console

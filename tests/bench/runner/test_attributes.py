@@ -70,7 +70,9 @@ def test_a_list_of_people_that_is_mended_later_reaches_every_result(
     for _ in range(2):  # as long as it is so
         code, _, err = run("a", "mean")
         assert code == 0
-        assert "1 cell of earlier commands rest on the earlier one (Mean image)" in " ".join(err.split())
+        assert "the earlier one is still behind 1 cell of earlier commands (Mean image)" in " ".join(
+            err.split()
+        )
     assert run("a", "mean,mean-image")[0] == 0
     assert load_experiment(Path("runs/a")).rows["identity"].nunique() == 10
     assert "2 cells, 2 of them done already" in run("a", "mean,mean-image")[2]
@@ -88,6 +90,9 @@ def test_a_list_of_people_that_is_mended_later_reaches_every_result(
     code, _, err = bench(capsys, "merge", "a", "b", "--name", "c")
     assert code == 2
     assert "who is shown" in " ".join(err.split())
+    code, _, err = bench(capsys, "compare", "a", "b", "--metrics", "psnr_db")
+    assert code == 0
+    assert "note: the same images show other people in a than in b" in " ".join(err.split())
 
 
 @pytest.mark.long

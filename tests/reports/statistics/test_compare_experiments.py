@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,12 @@ def test_other_metric_conventions_are_refused(tmp_path: Path) -> None:
     found = compare_experiments(a, load_experiment(folder), METRICS)
     assert set(found.differences["metric"]) == {"psnr_db"}
     assert any("metric ssim: different conventions" in r for r in found.refused)
+
+
+def test_other_people_for_the_same_images_are_said(tmp_path: Path) -> None:
+    before = make(tmp_path, "before")
+    after = replace(before, name="after", rows=before.rows.assign(identity=before.rows["identity"] // 2))
+    (note,) = compare_experiments(before, after, METRICS).notes
+    assert "the same images show other people in before than in after" in note
+    assert note.endswith("intervals are over the people of before")
+    assert compare_experiments(before, before, METRICS).notes == []
