@@ -28,6 +28,12 @@ _SUFFIX_OF_A_COPY = (
 _COPY = re.compile(rf"^copy of |{_SUFFIX_OF_A_COPY}+$")
 #: Of the images before they were aligned, in the folder to which their archive of many parts unpacks, too.
 _IN_THE_WILD_COPY = re.compile(rf"(copy of )?img_celeba(\.7z)?{_SUFFIX_OF_A_COPY}*(-(desktop|laptop)-\w+)?")
+#: Of copies that a tool made of the images before they were aligned, all of one size where the tool made them so.
+_MADE_FROM_IN_THE_WILD = re.compile(
+    r"img_celeba([ ._-]*(\d+(x\d+)?(px)?|png|jpe?g|webp|bmp|tiff?|resized?|scaled|small|low[_-]?res|thumb(nail)?s?"
+    r"|square|(center[_-]?)?crop(s|ped)?))+",
+    re.IGNORECASE,
+)
 _SIX_DIGITS = re.compile(r"\d{6}")
 #: From how many images it is told whether they are aligned, where no name says so.
 _SIZES_READ = 16
@@ -78,11 +84,14 @@ class CelebA(DataSource):
         if is_aligned_celeba(tree):
             return _by_id(images)
         found = self.select_listed(tree)
-        return found if found and not _vary_in_size(tree, list(found.values())) else None
+        return found if found and not _look_unaligned(tree, list(found.values())) else None
 
     def select_listed(self, tree: FileTree) -> dict[str, str] | None:
         """Take the images of a folder of another name that CelebA's lists beside six-digit names leave no doubt of."""
         images = _not_in_the_wild(tree)
+        # Of the same copies of both data sets only one is taken: the aligned one, unless it has fewer.
+        made = [path for path in images if _is_made_from_in_the_wild(tree, path)]
+        images = made if 2 * len(made) > len(images) else sorted({*images} - {*made})
         # Masks or results have the same names; the data set's own zip beside them leaves no doubt.
         if not images or any(CelebA().select(packed) for packed in readable_zips(tree, CelebA.zip_names)):
             return None
@@ -146,14 +155,21 @@ class CelebAInTheWild(CelebA):
         if is_aligned_celeba(tree):
             return None
         found = self.select_listed(tree)
-        return found if found and _vary_in_size(tree, list(found.values())) else None
+        return found if found and _look_unaligned(tree, list(found.values())) else None
 
 
-def _vary_in_size(tree: FileTree, images: Sequence[str]) -> bool:
-    """Return whether most images have a size of their own, as before the alignment, which makes all alike."""
+def _look_unaligned(tree: FileTree, images: Sequence[str]) -> bool:
+    """Return whether images are those before the alignment by their folder, or since most have a size of their own."""
+    if all(_is_made_from_in_the_wild(tree, path) for path in images):
+        return True
     chosen = sorted(images)[:: max(1, len(images) // _SIZES_READ)][:_SIZES_READ]
     sizes = [size for path in chosen if (size := tree.image_size(path))]
     return len(sizes) > 1 and 2 * len(set(sizes)) > len(sizes)
+
+
+def _is_made_from_in_the_wild(tree: FileTree, image: str) -> bool:
+    """Return whether an image lies in a folder that is called after ``img_celeba``, with its size or format."""
+    return any(map(_MADE_FROM_IN_THE_WILD.fullmatch, (*tree.own_names, *tree.names_below(folder_of(image)))))
 
 
 def is_in_the_wild(tree: FileTree) -> bool:

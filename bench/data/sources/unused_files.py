@@ -21,7 +21,7 @@ from bench.data.sources.file_tree import (
     why_no_file,
 )
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.zip_files import zips_in
+from bench.data.sources.zip_files import folders_in, zips_in
 from bench.errors import DataError
 from bench.wording import format_count
 from masks.file_names import escape_name, first_names, name_example, name_of
@@ -29,6 +29,8 @@ from masks.image_files import HIDDEN, is_document
 
 #: Google Drive packs a large folder into several zips, of which each holds a part of the files.
 _PART = re.compile(r"(.+-)\d{3}")
+#: A folder is told to be one of them by the time in its name.
+_UNPACKED_PART = re.compile(r"(.+-\d{8}T\d{6}Z-(\d+-)?)\d{3}")
 
 
 def files_not_used(kind: DataSource, tree: FileTree) -> list[str]:
@@ -80,17 +82,21 @@ def _unused_around(kind: DataSource, tree: FileTree) -> list[str]:
 
 
 def _other_parts(tree: FileTree) -> list[str]:
-    """Return a sentence about the other zips of a download of which one is given, or was unpacked here."""
+    """Return a sentence about the other parts of a download of which one is given, packed or unpacked."""
     place = tree.place.absolute()
     own = place.stem if place.is_file() else place.name
     part = _PART.fullmatch(own)
     if not part or tree.outer is not None:  # what lies in the folder around is named already
         return []
-    others = [
-        path.name
-        for path in zips_in(place.parent)
-        if path.stem != own and (other := _PART.fullmatch(path.stem)) and other[1] == part[1]
-    ]
+    parts = {path.stem: path.name for path in zips_in(place.parent)}
+    if _UNPACKED_PART.fullmatch(own):
+        for folder in folders_in(place.parent):
+            parts.setdefault(folder.name, folder.name)  # one that was unpacked beside its zip is named once
+    others = sorted(
+        name
+        for stem, name in parts.items()
+        if stem != own and (other := _PART.fullmatch(stem)) and other[1] == part[1]
+    )
     if not others:
         return []
     return [

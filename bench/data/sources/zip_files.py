@@ -52,6 +52,14 @@ def zips_in(folder: Path) -> list[Path]:
         return []
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """List the folders in a folder; one that may not be listed, or entered, has none to offer."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
 def zip_files(place: Path) -> FoundFiles:
     """List the members of a zip.
 

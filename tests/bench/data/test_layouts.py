@@ -20,7 +20,7 @@ from bench.data.sources.base import hold_out_validation
 from bench.data.sources.file_tree import FileTree
 from bench.data.splits import assign_split
 from bench.errors import DataError
-from masks.file_names import escape_name
+from masks.file_names import escape_name, folder_of
 from masks.image_files import find_files
 from masks.zip_members import find_zip_members
 from tests.bench.data.celeba_replicas import (
@@ -485,6 +485,69 @@ def test_images_of_any_size_are_not_the_aligned_ones(tmp_path: Path, folder: str
     for name in IDS:
         Image.new("RGB", (64, 64)).save(root / folder / name)
     assert find_source(root).kind.name == "celeba"
+
+
+MADE = [
+    "_256",
+    "-256x256",
+    "_64",
+    " 128px",
+    "_png",
+    "_resized",
+    "_resized_256",
+    "_crop",
+    "_CenterCrop",
+    "_small_jpg",
+]
+
+
+@pytest.mark.parametrize("suffix", MADE)
+@pytest.mark.parametrize("given", ["", "img_celeba{}", "img_celeba{}.zip", "archive.zip"])
+@pytest.mark.parametrize("divided", [False, True])
+def test_copies_of_one_size_of_the_images_before_the_alignment_are_told_by_their_folder(
+    tmp_path: Path, suffix: str, given: str, divided: bool
+) -> None:
+    root = tmp_path / "CelebA"
+    folder = root / "Img" / f"img_celeba{suffix}"
+    parts = {"train": 0, "val": 1, "test": 2} if divided else {".": None}
+    for name, part in parts.items():
+        some(folder / name, [i for i in IDS if part is None or PART[i] == part])
+    text_lists(folder if given == "img_celeba{}" else root / "Eval")
+    place = folder if given == "img_celeba{}" else root
+    if given == "img_celeba{}.zip":
+        place = zipped(folder, root / "Img" / f"{folder.name}.zip").parent.parent
+        shutil.rmtree(folder)
+    elif given == "archive.zip":
+        place = zipped(root, tmp_path / given)
+    found = find_source(place)
+    assert (found.kind.name, found.ids, found.partition) == ("celeba-in-the-wild", IDS, PART)
+
+
+@pytest.mark.parametrize(
+    ("aligned", "wild", "kind"),
+    [(COUNT, COUNT, "celeba"), (COUNT, 3, "celeba"), (COUNT - 3, COUNT, "celeba-in-the-wild")],
+)
+@pytest.mark.parametrize("name", ["img_align_celeba_128", "faces"])
+def test_of_copies_of_both_the_aligned_ones_are_used_unless_they_are_fewer(
+    tmp_path: Path, name: str, aligned: int, wild: int, kind: str
+) -> None:
+    some(tmp_path / name, IDS[:aligned])
+    some(tmp_path / "img_celeba_128", IDS[:wild])
+    text_lists(tmp_path)
+    found = find_source(tmp_path)
+    used, of = ("img_celeba_128", wild) if "wild" in kind else (name, aligned)
+    assert (found.kind.name, found.ids) == (kind, IDS[:of])
+    assert {folder_of(path) for path in found.paths.values()} == {used}
+    assert any("not used" in note and f"those in {used}/ are" in note for note in found.notes), found.notes
+
+
+@pytest.mark.parametrize("name", ["img_celeba_faces", "img_celeba_project/images", "my_img_celeba_256"])
+def test_other_folders_that_are_called_after_the_images_before_the_alignment_are_told_by_sizes(
+    tmp_path: Path, name: str
+) -> None:
+    images(tmp_path / name)
+    text_lists(tmp_path)
+    assert find_source(tmp_path).kind.name == "celeba"
 
 
 def test_celeba_hq_beside_celeba_in_a_folder_of_another_name_is_another_data_set(tmp_path: Path) -> None:

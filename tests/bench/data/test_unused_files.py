@@ -519,21 +519,35 @@ def test_what_lies_in_icloud_alone_is_named(tmp_path: Path, name: str, as_zip: b
     assert any(f"{name} (in iCloud, not on this disk)" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("counted", ["", "1-"])
 @pytest.mark.parametrize("unpacked", [False, True])
-def test_the_other_parts_of_a_download_are_named(tmp_path: Path, unpacked: bool) -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_other_parts_of_a_download_are_named(
+    tmp_path: Path, unpacked: bool, kept: bool, counted: str
+) -> None:
     """Google Drive makes several zips of a large folder, each with some of the files."""
     for number, ids in (("001", IDS[:3]), ("002", IDS[3:]), ("003", ["readme.jpg"])):
-        part = some(tmp_path / f"Img-20251127T194942Z-{number}", [f"img_align_celeba/{name}" for name in ids])
-        zipped(part, tmp_path / f"{part.name}.zip")
+        part = tmp_path / f"Img-20251127T194942Z-{counted}{number}"
+        some(part, [f"img_align_celeba/{name}" for name in ids])
+        if kept or not unpacked:
+            zipped(part, tmp_path / f"{part.name}.zip")
         if not unpacked:
             shutil.rmtree(part)
+    some(tmp_path / "Img-20251127T194942Z-copy", ["b.jpg"])
     some(tmp_path / "other", ["a.jpg"])
     zipped(tmp_path / "other", tmp_path / "other-002.zip")
-    given = part.with_name(part.name[:-1] + "1") if unpacked else tmp_path / "Img-20251127T194942Z-001.zip"
+    given = part.with_name(f"{part.name[:-1]}1{'' if unpacked else '.zip'}")
     found = find_source(given)
     assert found.ids == IDS[:3]
     (note,) = [note for note in found.notes if "other parts of its download" in note]
-    assert note.endswith("Img-20251127T194942Z-002.zip, Img-20251127T194942Z-003.zip")
+    suffix = ".zip" if kept or not unpacked else ""
+    assert note.endswith(f"not used: {', '.join(f'{part.name[:-1]}{k}{suffix}' for k in (2, 3))}")
+
+
+def test_folders_that_are_only_counted_are_no_parts_of_a_download(tmp_path: Path) -> None:
+    for number in ("001", "002"):
+        some(tmp_path / f"holidays-{number}", ["a.jpg", "b.jpg"])
+    assert find_source(tmp_path / "holidays-001").notes == []
 
 
 @pytest.mark.parametrize("given", ["pictures", "downloads"])
