@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tomli_w
 from numpy.typing import NDArray
 
@@ -21,12 +20,12 @@ from bench import provenance
 from bench.config import RunConfig
 from bench.data.dataset import unseen_identities
 from bench.errors import UsageError
-from bench.evaluation.evaluator import identities_of
 from bench.evaluation.metrics import list_metrics
 from bench.protocols import find_protocol
 from bench.runner.cell_entries import machines_of, refuse_shared_labels, replaces
 from bench.runner.context import RunContext
 from bench.runner.keys import as_json
+from bench.runner.other_people import cells_of_other_people, describe_cells_of_other_people
 from bench.runner.plan import Plan, train_mask_names
 from bench.runner.prepare import PreparedRun
 from bench.runner.run_folder import (
@@ -36,11 +35,10 @@ from bench.runner.run_folder import (
     read_checked_json,
     utc_timestamp,
 )
-from bench.wording import format_count
 from reports.results.attributes import attribute_table, attributes_digest, read_attributes
 from reports.results.manifest import PICTURES, digests_all
 from reports.results.recorded_files import ATTRIBUTES_SHA256
-from reports.results.schema import EXTERNAL, SchemaError, read_rows
+from reports.results.schema import EXTERNAL
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
@@ -232,32 +230,15 @@ def open_or_create(prepared: PreparedRun) -> Manifest:
 
 def _warn_of_other_people(prepared: PreparedRun, old: Mapping[str, Any]) -> None:
     """Say which finished cells of earlier commands rest on another list of people, and are not measured again now."""
-    folder, images = prepared.context.store.folder, prepared.test_images
-    shown = pd.Series(identities_of(images), index=images.ids)
     planned = {(c.model, c.label, c.mask, c.train_mask, c.seed) for c in prepared.plan.cells}
     kept = [
-        cell["label"]
+        cell
         for cell in old["cells"]
-        if cell["status"] == "done"
-        and tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed")) not in planned
-        and _show_others(folder / cell["folder"] / "results.parquet", shown)
+        if tuple(cell[k] for k in ("model", "label", "mask", "train_mask", "seed")) not in planned
     ]
-    if kept:
-        count, labels = format_count(len(kept), "cell"), ", ".join(dict.fromkeys(kept))
-        prepared.context.callbacks.warn(
-            "intervals are over people, and the list of them is another than before; the earlier one is still behind "
-            f"{count} of earlier commands ({labels}); run or score them again too"
-        )
-
-
-def _show_others(results: Path, shown: pd.Series) -> bool:
-    """Return whether a cell's rows name other people than ``shown``, image id -> person."""
-    try:
-        rows = read_rows(results)
-    except SchemaError:  # whoever uses the cell says so
-        return False
-    known = shown.reindex(rows["image_id"]).reset_index(drop=True)
-    return not rows["identity"].reset_index(drop=True).equals(known)
+    others = cells_of_other_people(prepared.context.store.folder, kept, prepared.test_images)
+    if others:
+        prepared.context.callbacks.warn(describe_cells_of_other_people(others))
 
 
 def _training_mask_notes(plan: Plan, size: int) -> dict[str, list[str]]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 import masks.bank
 from bench.config import json_digest
 from bench.data import Dataset, DataSpec, ImageSet
 from bench.errors import BenchError, UsageError
-from bench.evaluation.evaluator import identities_of, image_sample
+from bench.evaluation.evaluator import image_sample
 from bench.evaluation.metrics import list_metrics
 from bench.runner.cell_entries import set_entry
 from bench.runner.cell_files import write_cell
 from bench.runner.manifest_writer import Manifest
+from bench.runner.other_people import cells_of_other_people, describe_cells_of_other_people
 from bench.runner.run_folder import RunFolder, remove_folder
 from bench.scoring.external_images import ScoredImages, as_result_rows
 from masks.file_names import real_path
@@ -44,7 +45,6 @@ class ScoringTarget:
         manifest: as read.
         mask: one that it has results on.
         ids: images of its results there.
-        people: whom they show, missing where that is not known.
         metrics: what they were measured by.
     """
 
@@ -52,7 +52,6 @@ class ScoringTarget:
     manifest: dict[str, Any]
     mask: str
     ids: list[str]
-    people: pd.Series
     metrics: list[str]
 
     @property
@@ -68,7 +67,7 @@ class ScoringTarget:
         )
 
     def check(self, data: Dataset, images: ImageSet, drawn: NDArray[np.uint8]) -> None:
-        """Refuse other data, images or masks than the experiment's.
+        """Refuse other data, images, people or masks than the experiment's.
 
         Raises:
             UsageError: with the reason.
@@ -86,7 +85,9 @@ class ScoringTarget:
                 f"{where}: it evaluated {len(self.ids):,} images, these are {len(images):,} (or others): "
                 "leave out --test-images"
             )
-        if not self.people.equals(pd.Series(identities_of(images))):
+        own = [cell for cell in self.manifest["cells"] if _is_own_result(cell, self.mask)]
+        # With rows of the same people the new one can be compared; the rest may be brought up one by one.
+        if len(cells_of_other_people(self.store.folder, own, images)) == len(own):
             raise UsageError(
                 f"{where}: the list of people is another than when it was run, and intervals are over people; run the "
                 "experiment again, which measures its images anew with this list and trains nothing"
@@ -111,11 +112,9 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
         raise UsageError(f"--into {folder}: not an experiment in a folder runs/")
     manifest = store.read_manifest()
     assert manifest is not None, "the caller found it"
-    # Rows of other programs do not say which images the experiment evaluates.
-    done = [c for c in manifest["cells"] if c["status"] == "done" and c["train_mask"] != EXTERNAL]
-    cell = next((c for c in done if c["mask"] == mask), None)
+    cell = next((c for c in manifest["cells"] if _is_own_result(c, mask)), None)
     if cell is None:
-        there = list(dict.fromkeys(c["mask"] for c in done))
+        there = list(dict.fromkeys(c["mask"] for c in manifest["cells"] if _is_own_result(c, c["mask"])))
         raise UsageError(
             f"--into {store.name}: it has no results on mask {mask!r}{did_you_mean(mask, there)}; "
             "add them by bench run, or score without --into"
@@ -127,8 +126,15 @@ def open_target(folder: Path, mask: str) -> ScoringTarget:
     measured = {*metric_columns(rows), *(cell["evaluation"].get("sets") or {})}
     # The metrics that the experiment has, so that the new row has no gaps in its table.
     metrics = [name for name in list_metrics() if name in measured]
-    people = rows["identity"].reset_index(drop=True)
-    return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), people, metrics)
+    return ScoringTarget(store, manifest, mask, rows["image_id"].tolist(), metrics)
+
+
+def _is_own_result(cell: Mapping[str, Any], mask: str) -> bool:
+    """Return whether a cell is a finished one of the experiment's on a mask.
+
+    Rows of other programs do not say which images the experiment evaluates.
+    """
+    return bool(cell["status"] == "done" and cell["mask"] == mask and cell["train_mask"] != EXTERNAL)
 
 
 def add_external_row(
@@ -140,7 +146,7 @@ def add_external_row(
     source: str,
     command: tuple[str, ...],
     seed: int = 0,
-) -> None:
+) -> str:
     """Add scored pictures to the experiment's table as a method of its own, replacing one of the same name and seed.
 
     Each seed counts as one training of which nothing is known: with fewer than three, no comparison with a trained
@@ -154,6 +160,9 @@ def add_external_row(
         source: name of the folder of pictures.
         command: to record.
         seed: which training of the program, or which of its random seeds, made the pictures.
+
+    Returns:
+        What the experiment's table then rests on that somebody must know, in a sentence; empty where nothing.
 
     Raises:
         UsageError: images without a score, over which other rows' means go.
@@ -221,3 +230,6 @@ def add_external_row(
         for old in before:
             if old["folder"] != entry["folder"]:
                 remove_folder(target.store.folder / old["folder"])
+        return describe_cells_of_other_people(
+            cells_of_other_people(target.store.folder, value["cells"], images)
+        )

@@ -276,10 +276,14 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
 
 
 def people_differ(a: Experiment, b: Experiment) -> bool:
-    """Return whether results of the same images name other people, over whom intervals are."""
-    one, other = (x.rows.groupby("image_id")["identity"].first() for x in (a, b))
-    ids = one.index.intersection(other.index)
-    return not one[ids].equals(other[ids])
+    """Return whether rows of one image that both have name different people, or some of them nobody.
+
+    Intervals are over people. Rows of one experiment alone may differ, too, where it was run in several commands.
+    """
+    one, other = (x.rows[["image_id", "identity"]].drop_duplicates() for x in (a, b))
+    both = {*one["image_id"]} & {*other["image_id"]}
+    shown = pd.concat([one, other]).drop_duplicates()
+    return bool(shown.loc[shown["image_id"].isin(both), "image_id"].duplicated().any())
 
 
 def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, MetricInfo]:

@@ -324,8 +324,14 @@ def _why_not_comparable(context: ReportContext) -> str:
 
 def _people(rows: pd.DataFrame) -> str:
     """Say how the intervals treat images of one person."""
-    images = rows.drop_duplicates("image_id")
-    unknown, of = int(images["identity"].isna().sum()), len(images)
+    images = rows.groupby("image_id")["identity"].agg(["min", "max"])
+    unknown, of = int(images["min"].isna().sum()), len(images)
+    if differing := int((images["min"] != images["max"]).fillna(False).sum()):
+        which = "1 image" if differing == 1 else f"{differing:,} images"
+        return (
+            f"images of one person count as one, but rows name different people for {which}: "
+            "the list of people changed between two commands; run or score the earlier ones again"
+        )
     if not unknown:
         return "images of one person count as one"
     if unknown == of:

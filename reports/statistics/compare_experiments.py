@@ -85,8 +85,8 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
     notes = []
     if people_differ(a, b):
         notes.append(
-            f"the same images show other people in {a.name} than in {b.name} (the list of people changed in "
-            f"between): intervals are over the people of {a.name}"
+            f"rows of {a.name} and {b.name} name different people for the same images (the list of people changed "
+            f"in between): intervals are over the people of {a.name}"
         )
     return ExperimentComparison(pd.DataFrame(records, columns=_COLUMNS), refused, notes)
 

@@ -52,7 +52,8 @@ def test_a_list_of_people_that_changed_in_between_is_said(tmp_path: Path) -> Non
     old = make(tmp_path, "old")
     new = replace(old, name="new", rows=old.rows.assign(identity=old.rows["identity"] // 2))
     assert (
-        "the same images show other people in old than in new" in rendered(tmp_path / "page", old, new).text
+        "rows of old and new name different people for the same images"
+        in rendered(tmp_path / "page", old, new).text
     )
 
 

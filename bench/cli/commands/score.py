@@ -241,7 +241,8 @@ def _add_to_experiment(
     from bench.scoring.add_to_experiment import add_external_row
 
     command_line = ("bench", *map(escape_name, sys.argv[1:]))
-    add_external_row(target, scored, images, name=name, source=source, command=command_line, seed=seed)
+    said = add_external_row(target, scored, images, name=name, source=source, command=command_line, seed=seed)
+    echo_notes([said] if said else [])
     _report(target.store, pictures=bool(target.manifest["settings"].get("pictures", True)))
 
 

@@ -77,22 +77,43 @@ def test_a_list_of_people_that_is_mended_later_reaches_every_result(
     assert load_experiment(Path("runs/a")).rows["identity"].nunique() == 10
     assert "2 cells, 2 of them done already" in run("a", "mean,mean-image")[2]
     assert "earlier commands" not in run("a", "mean")[2]
-    # Another list again: nothing is put beside rows that know other people.
+    pictures = Path("pictures")
+    pictures.mkdir()
+    for name in (f"{k:06d}.png" for k in range(41, 61)):
+        Image.new("RGB", (32, 32)).save(pictures / name)
+
+    def score(label: str) -> tuple[int, str]:
+        code, _, err = bench(capsys, "score", "pictures", "--into", "a", "--mask", "center", "--label", label)
+        return code, " ".join(err.split())
+
+    assert score("other")[0] == 0
+    # Another list again: nothing is put beside rows that all know other people.
     lines = right.read_text().splitlines()
     right.write_text("\n".join(f"{line.split()[0]} {k // 5}" for k, line in enumerate(lines)))
-    (Path("pictures")).mkdir()
-    for name in (f"{k:06d}.png" for k in range(41, 61)):
-        Image.new("RGB", (32, 32)).save(Path("pictures") / name)
-    code, _, err = bench(capsys, "score", "pictures", "--into", "a", "--mask", "center", "--label", "other")
+    code, err = score("other")
     assert code == 2, err
-    assert "the list of people is another than when it was run" in " ".join(err.split())
+    assert "the list of people is another than when it was run" in err
     assert run("b", "mean")[0] == 0
     code, _, err = bench(capsys, "merge", "a", "b", "--name", "c")
     assert code == 2
     assert "who is shown" in " ".join(err.split())
     code, _, err = bench(capsys, "compare", "a", "b", "--metrics", "psnr_db")
     assert code == 0
-    assert "note: the same images show other people in a than in b" in " ".join(err.split())
+    assert "note: rows of a and b name different people for the same images" in " ".join(err.split())
+    # Where some of the rows know these people, the others are brought up one by one, and named until then.
+    assert run("a", "mean-image")[0] == 0
+    assert run("b", "mean")[0] == 0
+    code, _, err = bench(capsys, "merge", "a", "b", "--name", "c")
+    assert code == 2, "rows of one experiment that name different people are refused, whichever comes first"
+    code, err = score("third")
+    assert code == 0
+    assert "still behind 2 cells of earlier commands (Mean pixel, other (scored from a folder))" in err
+    code, err = score("other")
+    assert code == 0
+    assert "still behind 1 cell of earlier commands (Mean pixel)" in err
+    assert run("a", "mean")[0] == 0
+    assert "still behind" not in score("other")[1]
+    assert bench(capsys, "merge", "a", "b", "--name", "c")[0] == 0
 
 
 @pytest.mark.long

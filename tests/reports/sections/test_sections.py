@@ -6,6 +6,8 @@ import base64
 import csv
 import io
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,12 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from reports import images, svg
+from reports.context import ReportContext
 from reports.export import as_csv, as_latex, as_markdown
 from reports.palette import KNOWN, line_styles
+from reports.results.experiment import Experiment, load_experiment
+from reports.sections.results_table import build_results_table
+from tests.reports.synthetic import make_experiment
 
 
 def test_images_are_chosen_by_rule_each_once() -> None:
@@ -128,3 +134,20 @@ def test_a_drawing_keeps_hostile_text_as_text_and_its_identifiers_to_itself() ->
     identifiers = [set(re.findall(r'id="([^"]+)"', d.replace(label, ""))) - {"a"} for d in drawn]
     assert not identifiers[0] & identifiers[1]
     assert "font-family" not in drawn[0]
+
+
+def _about_people(experiment: Experiment) -> str:
+    view = build_results_table(ReportContext(experiment))
+    return f"{view['people']}."
+
+
+def test_rows_that_name_different_people_are_told_where_intervals_are_explained(tmp_path: Path) -> None:
+    experiment = load_experiment(make_experiment(tmp_path, models=("glcic", "mean"), pictures=0))
+    assert "images of one person count as one." in _about_people(experiment)
+    rows = experiment.rows.copy()
+    rows.loc[rows["model"] == "mean", "identity"] //= 2
+    mixed = _about_people(replace(experiment, rows=rows))
+    assert "but rows name different people for 22 images: the list of people changed" in mixed
+    # A list that was put there later, which older rows do not know, is another matter.
+    rows["identity"] = experiment.rows["identity"].where(rows["model"] != "mean")
+    assert "images of one person count as one." in _about_people(replace(experiment, rows=rows))
