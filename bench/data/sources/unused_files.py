@@ -21,7 +21,7 @@ from bench.data.sources.file_tree import (
     why_no_file,
 )
 from bench.data.sources.find_zips import find_zips
-from bench.data.sources.zip_files import folders_in, zips_in
+from bench.data.sources.zip_files import files_in, folders_in, is_other_archive, zips_in
 from bench.errors import DataError
 from bench.wording import format_count
 from masks.file_names import escape_name, first_names, name_example, name_of
@@ -35,7 +35,9 @@ _UNPACKED_PART = re.compile(r"(.+-\d{8}T\d{6}Z-(\d+-)?)\d{3}")
 
 def files_not_used(kind: DataSource, tree: FileTree) -> list[str]:
     """Return sentences about the files of a place, and of the folder in which a zip was found, that are not used."""
-    return [*_unread_beside_lists(kind, tree), *_unused_around(kind, tree), *_other_parts(tree)]
+    return [
+        *_unread_beside_lists(kind, tree), *_unused_around(kind, tree), *_other_parts(tree), *_archives_beside(tree),
+    ]  # fmt: skip
 
 
 def _unread_beside_lists(kind: DataSource, tree: FileTree) -> list[str]:
@@ -101,6 +103,24 @@ def _other_parts(tree: FileTree) -> list[str]:
         return []
     return [
         f"beside {escape_name(place.name)}, the other parts of its download are not used: {first_names(others)}"
+    ]
+
+
+def _archives_beside(tree: FileTree) -> list[str]:
+    """Return a sentence about the archives beside a folder that are called alike: it may be unpacked in part.
+
+    Of zips, which are looked into, other sentences tell.
+    """
+    place = tree.place.absolute()
+    if not place.is_dir():
+        return []
+    start = f"{place.name.lower()}."
+    archives = files_in(place.parent, lambda name: name.lower().startswith(start) and is_other_archive(name))
+    if not archives:
+        return []
+    what, named = format_count(len(archives), "archive", "are"), first_names(path.name for path in archives)
+    return [
+        f"beside {escape_name(place.name)}, {what} not looked into: {named}; what this folder lacks of it is not used"
     ]
 
 

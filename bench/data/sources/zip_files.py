@@ -6,6 +6,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,8 +47,14 @@ def is_packed(name: str) -> bool:
 
 def zips_in(folder: Path) -> list[Path]:
     """List the zips in a folder; one that may not be listed, or entered, has none to offer."""
+    return files_in(folder, lambda name: Path(name).suffix.lower() == ".zip")
+
+
+def files_in(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
+    """List the files in a folder whose names are wanted; one that may not be listed, or entered, has none to offer."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip" and path.is_file())
+        # By name first, since a folder may hold very many files.
+        return sorted(path for path in folder.iterdir() if is_wanted(path.name) and path.is_file())
     except OSError:
         return []
 

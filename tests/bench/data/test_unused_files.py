@@ -544,6 +544,20 @@ def test_the_other_parts_of_a_download_are_named(
     assert note.endswith(f"not used: {', '.join(f'{part.name[:-1]}{k}{suffix}' for k in (2, 3))}")
 
 
+@pytest.mark.parametrize("folder", ["img_celeba", "Img_Align_CelebA", "photos"])
+@pytest.mark.parametrize("archives", [["{}.tar.gz"], ["{}.7z.001", "{}.7z.002"], ["{}.RAR"]])
+def test_archives_beside_the_folder_that_is_given_are_named(
+    tmp_path: Path, folder: str, archives: list[str]
+) -> None:
+    """It may be unpacked in part; where the folder around is given, what it holds is named already."""
+    root = some(tmp_path / folder, IDS[:5])
+    names = [archive.format(folder.lower()) for archive in archives]
+    for name in [*names, f"{folder}.txt", "holidays.tar"]:
+        (tmp_path / name).write_bytes(b"7z or tar")
+    (note,) = [note for note in find_source(root).notes if "archive" in note]
+    assert f"beside {folder}, 1 archive is not looked into: {names[0]};" in note, "by its first part"
+
+
 def test_folders_that_are_only_counted_are_no_parts_of_a_download(tmp_path: Path) -> None:
     for number in ("001", "002"):
         some(tmp_path / f"holidays-{number}", ["a.jpg", "b.jpg"])
