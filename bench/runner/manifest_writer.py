@@ -36,14 +36,12 @@ from bench.runner.run_folder import (
     utc_timestamp,
 )
 from reports.results.attributes import attribute_table, attributes_digest, read_attributes
-from reports.results.manifest import PICTURES, digests_all
+from reports.results.manifest import CONFIG, PICTURES, digests_all
 from reports.results.recorded_files import ATTRIBUTES_SHA256
 from reports.results.schema import EXTERNAL
 
 #: What ``cell.json`` holds besides the manifest's entry of the cell.
 CELL_RECORD = ("key", "metrics", "setup")
-#: The resolved options of the last command that wrote into an experiment, beside its manifest.
-CONFIG = "config.toml"
 #: Settings in which the cells of one experiment may differ; in all others they agree.
 _MAY_DIFFER = {
     "seeds",

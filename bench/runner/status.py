@@ -18,7 +18,7 @@ from bench.runner.ownership import Owner, is_lost, read_owner
 from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, read_manifest
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
-from reports.results.manifest import IMPORTED_CELL, IMPORTED_LOG
+from reports.results.manifest import CONFIG, IMPORTED_CELL, IMPORTED_LOG
 from reports.results.recorded_files import missing_files
 
 _AGAIN = "run the command again"
@@ -82,7 +82,7 @@ def read_status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder / "manifest.json")
     fields = ("model", "label", "mask", "train_mask", "seed")
-    config = folder / "config.toml"
+    config = folder / CONFIG
     # Imports of earlier versions left no mark in their cells, and may have been merged since.
     unmarked = not config.is_file() and (
         bool(manifest.get("merged")) or not any(folder.glob("cells/*/cell.json"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ PICTURES = "pictures_sha256"
 IMPORTED_LOG = "train.imported.json"
 #: Beside the rows of a cell that an import wrote: of which experiment. What a run needs to go on did not travel.
 IMPORTED_CELL = "cell.imported.json"
+#: Beside a manifest: the resolved options of the last command that wrote into the experiment, its name among them.
+CONFIG = "config.toml"
 #: One half of a pair that stands for a character beyond 16 bits, as JSON escapes it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -70,6 +73,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         and (_is_of_sealed_kind(manifest) or _holds_sealed_cell(path.parent))
     ):
         problem = "its checksum is gone"
+    if problem is None:
+        problem = _find_other_experiment(manifest, path.parent)
     if problem is not None:
         raise DamagedManifestError(f"{path}: damaged ({problem}); {_REMEDY}")
     # Half a character, which JSON can write and no page, table or file name can hold: shown as its escape.
@@ -77,6 +82,31 @@ def read_manifest(path: Path) -> dict[str, Any]:
         escaped: dict[str, Any] = _escaped(manifest)
         return {**escaped, SEAL: manifest_checksum(escaped)} if SEAL in escaped else escaped
     return manifest
+
+
+def _find_other_experiment(manifest: Mapping[str, Any], folder: Path) -> str | None:
+    """Say that a manifest was copied here from another experiment; ``None`` where it is this folder's own.
+
+    A folder that was renamed keeps the name in its manifest and in its options, and the manifest knows all its cells.
+    """
+    name = manifest["experiment"]
+    if name == folder.name or (given := _name_in_options(folder / CONFIG)) in (None, name):
+        return None
+    known = {cell["folder"] for cell in manifest["cells"]}
+    others = [cell for cell in folder.glob("cells/*/cell.json") if f"cells/{cell.parent.name}" not in known]
+    if not others:
+        return None
+    count = "1 finished cell" if len(others) == 1 else f"{len(others):,} finished cells"
+    return f"it is that of experiment {name}, not of {given}, and lacks {count} of this folder"
+
+
+def _name_in_options(path: Path) -> str | None:
+    """Return the name of an experiment by the options beside its manifest, where it is known."""
+    try:
+        name = tomllib.loads(read_text(path)).get("name")
+    except (OSError, ValueError, RecursionError):  # none, or edited: they are the user's to edit
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _is_of_sealed_kind(manifest: Mapping[str, Any]) -> bool:
