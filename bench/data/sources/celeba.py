@@ -90,8 +90,9 @@ class CelebA(DataSource):
         """Take the images of a folder of another name that CelebA's lists beside six-digit names leave no doubt of."""
         images = _not_in_the_wild(tree)
         # Of the same copies of both data sets only one is taken: the aligned one, unless it has fewer.
-        made = [path for path in images if _is_made_from_in_the_wild(tree, path)]
-        images = made if 2 * len(made) > len(images) else sorted({*images} - {*made})
+        copies = _made_from_in_the_wild(tree)
+        made = [path for path in images if folder_of(path) in copies]
+        images = made if 2 * len(made) > len(images) else [p for p in images if folder_of(p) not in copies]
         # Masks or results have the same names; the data set's own zip beside them leaves no doubt.
         if not images or any(CelebA().select(packed) for packed in readable_zips(tree, CelebA.zip_names)):
             return None
@@ -160,16 +161,20 @@ class CelebAInTheWild(CelebA):
 
 def _look_unaligned(tree: FileTree, images: Sequence[str]) -> bool:
     """Return whether images are those before the alignment by their folder, or since most have a size of their own."""
-    if all(_is_made_from_in_the_wild(tree, path) for path in images):
+    if {folder_of(path) for path in images} <= _made_from_in_the_wild(tree):
         return True
     chosen = sorted(images)[:: max(1, len(images) // _SIZES_READ)][:_SIZES_READ]
     sizes = [size for path in chosen if (size := tree.image_size(path))]
     return len(sizes) > 1 and 2 * len(set(sizes)) > len(sizes)
 
 
-def _is_made_from_in_the_wild(tree: FileTree, image: str) -> bool:
-    """Return whether an image lies in a folder that is called after ``img_celeba``, with its size or format."""
-    return any(map(_MADE_FROM_IN_THE_WILD.fullmatch, (*tree.own_names, *tree.names_below(folder_of(image)))))
+def _made_from_in_the_wild(tree: FileTree) -> frozenset[str]:
+    """Return the folders that are called after ``img_celeba``, with its size or format, and those below them."""
+    return frozenset(
+        folder
+        for folder in tree.image_folders
+        if any(map(_MADE_FROM_IN_THE_WILD.fullmatch, (*tree.own_names, *tree.names_below(folder))))
+    )
 
 
 def is_in_the_wild(tree: FileTree) -> bool:
