@@ -12,6 +12,7 @@ from bench.ledger.importing import import_experiment
 from masks.image_files import is_hidden
 from reports.leaderboard import render_leaderboard
 from reports.results.experiment import Experiment, ExperimentError, load_experiment
+from reports.results.recorded_files import describe_unlisted
 
 
 def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, list[tuple[str, str]]]:
@@ -22,7 +23,7 @@ def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, li
         page: of the leaderboard.
 
     Returns:
-        The page, the number of experiments shown, and (entry, reason) of those that failed their checks.
+        The page, the number of experiments shown, and (entry, reason) of what of them is not.
 
     Raises:
         UsageError: there is no entry at all.
@@ -40,6 +41,7 @@ def write_leaderboard(places: Sequence[Path], page: Path) -> tuple[Path, int, li
                     # Unpacked apart, since two bundles may hold experiments of one name.
                     folder = import_experiment([entry], runs=Path(unpacked) / str(number))
                 experiments.append(load_experiment(folder))
+                problems += [(entry.name, describe_unlisted(cell)) for cell in experiments[-1].unlisted_cells]
             # One bad entry must not keep the others off the page, which names it with the reason.
             except (BenchError, ExperimentError) as error:
                 problems.append((entry.name, str(error)))

@@ -19,7 +19,7 @@ from bench.runner.run_folder import OWNER, REPORTS, RUNS, read_checked_json, rea
 from bench.runner.unit_status import UnitStatus, read_units
 from bench.training.train_log import TrainLog
 from reports.results.manifest import CONFIG, IMPORTED_CELL, IMPORTED_LOG
-from reports.results.recorded_files import missing_files
+from reports.results.recorded_files import missing_files, unlisted_cells
 
 _AGAIN = "run the command again"
 #: Of a cell that an import or a merge made, which no run makes again.
@@ -49,6 +49,7 @@ class RunStatus:
             not started or being trained; of ``damaged`` ones, files are empty or gone.
         trainings: those that are not complete.
         missing: files of images and attributes, below the folder, that were written and are empty or gone.
+        unlisted: folders of finished cells of which the manifest says nothing.
         units: units of work that were submitted or begun, with ``--jobs`` and ``--on``.
         owner: process that works in the folder, if one does.
         num_bytes: what the folder takes.
@@ -62,6 +63,7 @@ class RunStatus:
     cells: list[dict[str, Any]]
     trainings: list[TrainingStatus]
     missing: list[str]
+    unlisted: list[str]
     units: list[UnitStatus]
     owner: Owner | None
     num_bytes: int
@@ -123,6 +125,7 @@ def read_status(folder: Path) -> RunStatus:
             if not (unmarked or (f / "training.json").is_file() or _is_imported(f))
         ],
         missing=missing_files(folder, manifest),
+        unlisted=unlisted_cells(folder, manifest),
         units=read_units(folder),
         owner=folder_owner(folder),
         num_bytes=folder_bytes(folder),

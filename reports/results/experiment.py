@@ -25,7 +25,13 @@ from reports.results.manifest import (
     read_manifest,
 )
 from reports.results.metric_info import MetricInfo
-from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256, missing_files, pictures_path
+from reports.results.recorded_files import (
+    ATTRIBUTES,
+    ATTRIBUTES_SHA256,
+    missing_files,
+    pictures_path,
+    unlisted_cells,
+)
 from reports.results.regular_file import open_regular, read_bytes, read_text
 from reports.results.schema import (
     COLUMNS,
@@ -145,6 +151,11 @@ class Experiment:
     def missing_files(self) -> list[str]:
         """Return the files of images and attributes that the manifest records and that are empty or gone."""
         return missing_files(self.folder, self.manifest)
+
+    @property
+    def unlisted_cells(self) -> list[str]:
+        """Return the folders of finished cells of which the manifest says nothing."""
+        return unlisted_cells(self.folder, self.manifest)
 
     @property
     def sound_curves(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Files of images and attributes that a manifest records: what they are called, and which of them are gone.
+"""What lies beside a manifest: files that it records, what they are called and which are gone, and cells it lacks.
 
 Imports nothing heavy: ``bench status`` looks for them.
 """
@@ -6,11 +6,13 @@ Imports nothing heavy: ``bench status`` looks for them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reports.results.manifest import PICTURES
+from reports.results.manifest import PICTURES, SEAL, manifest_checksum
+from reports.results.regular_file import read_text
 
 #: Published attributes of the images.
 ATTRIBUTES = "attributes.parquet"
@@ -55,6 +57,47 @@ def missing_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
         # Sizes and not contents: whoever reads a file checks it.
         if not (path.is_file() and path.stat().st_size)
     ]
+
+
+def unlisted_cells(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """List the finished cells that a folder holds and of which its manifest says nothing.
+
+    So it is where the manifest of an earlier day was put back: tables and pages would lack results without a word.
+    Earlier results of a method that the manifest lists with newer ones, or as planned, are not meant.
+
+    Args:
+        folder: the experiment's.
+        manifest: its ``manifest.json``.
+
+    Returns:
+        paths below ``folder``.
+    """
+    listed = {cell["folder"] for cell in manifest["cells"]}
+    known = {_method_of(cell) for cell in (*manifest["cells"], *manifest.get("planned", []))}
+    unlisted = []
+    for path in sorted(folder.glob("cells/*/cell.json")):
+        place = path.parent.relative_to(folder).as_posix()
+        if place in listed:
+            continue
+        try:
+            cell = json.loads(read_text(path))
+            if cell.get(SEAL) == manifest_checksum(cell) and _method_of(cell) not in known:
+                unlisted.append(place)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            continue  # of a cell that is damaged nobody can tell
+    return unlisted
+
+
+def describe_unlisted(place: str) -> str:
+    """Say of a folder that :func:`unlisted_cells` found what it means and what helps."""
+    return (
+        f"{place} holds a finished cell of which manifest.json says nothing, and is left out: give the command that "
+        "made it again, or remove it"
+    )
+
+
+def _method_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(cell[field] for field in ("model", "mask", "train_mask", "seed"))
 
 
 def _recorded_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:

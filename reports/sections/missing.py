@@ -15,6 +15,7 @@ def build_missing(context: ReportContext) -> dict[str, Any]:
         "failed": [c for c in cells if c["status"] == "failed"],
         "not_applicable": _once_a_mask([c for c in cells if c["status"] == "not-applicable"]),
         "gone": context.experiment.missing_files,
+        "unlisted": context.experiment.unlisted_cells,
         "skipped": context.data.get("skipped", []),
     }
 

@@ -11,7 +11,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import json_option
-from bench.cli.wrapping import echo_line, echo_wrapped
+from bench.cli.wrapping import echo_line, echo_notes, echo_wrapped
 
 if TYPE_CHECKING:
     from reports.claims.claim_verdicts import Verdict
@@ -31,9 +31,11 @@ def claims_command(experiment: str, as_json: bool) -> None:
     """
     from bench.experiments import open_experiment
     from reports.claims.claim_verdicts import evaluate_claims, shared_shortfalls
+    from reports.results.recorded_files import describe_unlisted
     from reports.statistics.ranking import describe_ranking
 
     opened = open_experiment(experiment)
+    echo_notes(describe_unlisted(place) for place in opened.unlisted_cells)
     verdicts = evaluate_claims(opened)
     if as_json:
         records = [_record(verdict) for verdict in verdicts]

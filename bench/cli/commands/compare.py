@@ -8,7 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.options import NameList, flatten_names
-from bench.cli.wrapping import echo_line, echo_wrapped
+from bench.cli.wrapping import echo_line, echo_notes, echo_wrapped
 from bench.errors import UsageError
 from masks.file_names import one_line
 
@@ -40,10 +40,12 @@ def compare_command(first: str, others: tuple[str, ...], metrics: Any) -> None:
     from bench.runner.run_folder import REPORTS, RUNS
     from reports.comparison_page import compare_all_pairs, render_comparison
     from reports.index_page import render_index
-    from reports.results.recorded_files import mask_file_name
+    from reports.results.recorded_files import describe_unlisted, mask_file_name
     from reports.statistics.compare_experiments import ComparisonError
 
     experiments = [open_experiment(name) for name in (first, *others)]
+    for experiment in experiments:
+        echo_notes(f"{experiment.name}: {describe_unlisted(place)}" for place in experiment.unlisted_cells)
     primary = [name for name, info in experiments[0].metrics.items() if info.group == "primary"]
     try:
         compared = compare_all_pairs(experiments, flatten_names(metrics) or primary)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli import options
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.errors import UsageError
 from masks.file_names import one_line
 
@@ -64,6 +64,7 @@ def export_command(
     from bench.runner.run_folder import atomic_write
     from reports.export import export_tables
     from reports.results.experiment import ExperimentError
+    from reports.results.recorded_files import describe_unlisted
 
     # Bytes: two of the formats are not text, and the others keep their line ends on every system.
     stdout = sys.stdout.buffer
@@ -77,6 +78,7 @@ def export_command(
     if by is not None and form != "bundle":
         raise UsageError("--by: is kept in a bundle; give --format bundle")
     opened = open_experiment(experiment)
+    echo_notes(describe_unlisted(place) for place in opened.unlisted_cells)
     try:
         content: bytes = (
             pack_bundle(opened, by=by)

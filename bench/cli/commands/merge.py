@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli import options
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 
 
 @click.command(epilog="\b\nExample:\n  bench merge table4-seeds-0-2 table4-seeds-3-5 --name table4")
@@ -27,9 +27,14 @@ def merge_command(experiments: tuple[str, ...], name: str) -> None:
     from bench.experiments import find_experiment
     from bench.ledger.merging import merge_experiments
     from reports.results.experiment import load_experiment
-    from reports.results.manifest import trained_seeds
+    from reports.results.manifest import read_manifest, trained_seeds
+    from reports.results.recorded_files import describe_unlisted, unlisted_cells
 
-    folder = merge_experiments([find_experiment(e) for e in experiments], name)
+    folders = [find_experiment(e) for e in experiments]
+    folder = merge_experiments(folders, name)
+    for given in folders:
+        unlisted = unlisted_cells(given, read_manifest(given / "manifest.json"))
+        echo_notes(f"{given.name}: {describe_unlisted(place)}" for place in unlisted)
     merged = load_experiment(folder)
     seeds = ", ".join(map(str, trained_seeds(merged.manifest)))
     echo_line(f"merged: {folder} ({len(merged.done())} cells, seeds {seeds})")

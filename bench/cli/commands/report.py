@@ -8,7 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.paths import GivenPath
-from bench.cli.wrapping import echo_line
+from bench.cli.wrapping import echo_line, echo_notes
 from bench.errors import UsageError
 
 
@@ -50,7 +50,7 @@ def report_command(
     from reports.pdf import ChromiumError, print_pdf
     from reports.render import render_report, save_figures
     from reports.results.experiment import ExperimentError
-    from reports.results.recorded_files import missing_files
+    from reports.results.recorded_files import describe_unlisted, missing_files, unlisted_cells
 
     folder = find_experiment(experiment)
     if title and one_line(title) != title:
@@ -64,9 +64,11 @@ def report_command(
             _keep_title(folder, title)
         # A link has its own line in the overview, which leads to a page of that name.
         name = (folder if folder.is_symlink() else real_path(folder)).name
-        for path in missing_files(folder, read_manifest(folder / "manifest.json")):
+        recorded = read_manifest(folder / "manifest.json")
+        for path in missing_files(folder, recorded):
             note = f"note: {path} is empty or gone; what it holds is left out"
             echo_line(note, fg="yellow", err=True)
+        echo_notes(describe_unlisted(path) for path in unlisted_cells(folder, recorded))
         page = render_report(folder, REPORTS / name, pictures=pictures, title=title)
         render_index(list_experiments(RUNS), REPORTS)
         echo_line(f"report: {page}")

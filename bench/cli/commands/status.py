@@ -69,7 +69,7 @@ def status_command(experiment: str | None, as_json: bool) -> None:
     else:
         _show(found[0])
     # So that a script notices damage without reading the text.
-    if unreadable or any(status.counts["damaged"] or status.missing for status in found):
+    if unreadable or any(status.counts["damaged"] or status.missing or status.unlisted for status in found):
         sys.exit(1)
 
 
@@ -84,6 +84,7 @@ def _list(found: list[RunStatus]) -> None:
 
 def _show(status: RunStatus) -> None:
     from bench.progress import format_bytes
+    from reports.results.recorded_files import describe_unlisted
     from reports.results.schema import EXTERNAL
 
     echo_line(status.name, bold=True)
@@ -103,6 +104,8 @@ def _show(status: RunStatus) -> None:
     for path in status.missing:
         said = f"  {'damaged':<15}{path} is empty or gone; give the command that made it again"
         echo_line(said, fg=_COLORS["damaged"])
+    for place in status.unlisted:
+        echo_line(f"  {'not listed':<15}{describe_unlisted(place)}", fg=_COLORS["damaged"])
     for training in status.trainings:
         of = f" of {training.num_steps:,}" if training.num_steps else ""
         echo_line(f"  on the way     {training.name}: step {training.saved_step:,}{of} saved")
@@ -110,7 +113,9 @@ def _show(status: RunStatus) -> None:
     echo_line(f"  report         {status.report or 'not written: bench report ' + status.name}")
     # A merge and an import have none: of a damaged cell, the reason says what helps.
     if status.config and (
-        status.missing or any(status.counts[state] for state in ("waiting", "failed", "damaged"))
+        status.missing
+        or status.unlisted
+        or any(status.counts[state] for state in ("waiting", "failed", "damaged"))
     ):
         echo_line(f"  continue with  bench run --config runs/{status.name}/config.toml")
 
@@ -152,5 +157,7 @@ def _summary(status: RunStatus) -> str:
     parts = [f"{status.counts[state]} {state}" for state in _ORDER if status.counts[state]]
     if status.missing:
         parts.append(f"{format_count(len(status.missing), 'file')} empty or gone")
+    if status.unlisted:
+        parts.append(f"{format_count(len(status.unlisted), 'finished cell')} not listed")
     running = f"; running ({status.owner})" if status.owner else ""
     return f"{format_count(len(status.cells), 'cell')}: {', '.join(parts) or 'none planned'}{running}"
