@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from reports.results.experiment import Experiment, people_differ
-from reports.results.schema import EXTERNAL, UNTRAINED
+from reports.results.schema import EXTERNAL, UNTRAINED, metric_columns
 from reports.statistics.pair_verdicts import Comparison, PairedDifference, correct_family
 from reports.statistics.paired_differences import measure_difference
 from reports.statistics.scores import group_scores, is_higher_better
@@ -127,7 +127,7 @@ def _why_not_metric(a: Experiment, b: Experiment, metric: str) -> str:
     if metric in set(distribution_scores([*a.cells, *b.cells])["metric"]):
         return "a distribution metric: it has no value for a single image, so nothing is paired"
     for experiment in (a, b):
-        if metric not in experiment.rows.columns:
+        if metric not in metric_columns(experiment.rows):
             return f"{experiment.name} lacks it"
         unavailable = experiment.manifest["metrics"].get(metric, {}).get("unavailable")
         if unavailable:

@@ -106,9 +106,10 @@ def plan_command(
 
 def _open_pilot(pilot: str, metric: str, mask: str | None) -> tuple[Experiment, str]:
     from bench.experiments import open_experiment
+    from reports.results.schema import metric_columns
 
     experiment = open_experiment(pilot)
-    if metric not in experiment.rows.columns:
+    if metric not in metric_columns(experiment.rows):
         raise UsageError(f"--metric {metric}: {experiment.name} lacks it")
     if not experiment.masks:
         raise UsageError(f"--pilot {experiment.name}: it has no results yet")

@@ -60,7 +60,8 @@ def test_without_a_pilot_the_assumed_spread_is_printed() -> None:
 def test_what_cannot_be_planned_is_said(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path, models=("glcic", "mgs-iim"), seeds=(0,), pictures=0)
     assert "two seeds each" in error_of("plan", "--pilot", str(folder), "--detect", "0.2")
-    assert "lacks it" in error_of("plan", "--pilot", str(folder), "--detect", "0.2", "--metric", "fid")
+    for metric in ("fid", "image_id", "seed", "hole_ratio", "identical"):  # columns that are no metrics, too
+        assert "lacks it" in error_of("plan", "--pilot", str(folder), "--detect", "0.2", "--metric", metric)
     assert "has center" in error_of("plan", "--pilot", str(folder), "--detect", "0.2", "--mask", "wide")
     assert "positive" in error_of("plan", "--detect", "0")
     assert "only psnr_db" in error_of("plan", "--detect", "0.1", "--metric", "ssim")

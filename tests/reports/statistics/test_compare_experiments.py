@@ -67,6 +67,13 @@ def test_other_metric_conventions_are_refused(tmp_path: Path) -> None:
     assert any("metric ssim: different conventions" in r for r in found.refused)
 
 
+@pytest.mark.parametrize("column", ["seed", "image_id", "hole_ratio", "identical", "label"])
+def test_columns_that_are_no_metrics_are_lacked(tmp_path: Path, column: str) -> None:
+    a = make(tmp_path, "a")
+    with pytest.raises(ComparisonError, match=f"metric {column}: a lacks it"):
+        compare_experiments(a, a, [column])
+
+
 def test_other_people_for_the_same_images_are_said(tmp_path: Path) -> None:
     before = make(tmp_path, "before")
     after = replace(before, name="after", rows=before.rows.assign(identity=before.rows["identity"] // 2))
