@@ -22,10 +22,11 @@ from bench.ledger.kept_files import manifest_text
 from bench.runner.cell_entries import machines_of, refuse_shared_labels
 from bench.runner.run_folder import RUNS, check_name, utc_timestamp
 from bench.runner.unpublished import unpublished_experiment
-from reports.results.experiment import Experiment, ExperimentError, load_experiment, people_differ
+from reports.results.experiment import Experiment, ExperimentError, load_experiment
 from reports.results.manifest import IMPORTED_LOG, PICTURES, SEAL, manifest_checksum
 from reports.results.recorded_files import ATTRIBUTES, ATTRIBUTES_SHA256
 from reports.results.schema import read_rows, write_rows
+from reports.statistics.compare_experiments import people_differ
 
 #: Settings that may differ: lists are joined, the learning rate is each training's own, precision is part of where a
 #: cell was computed, and what split and training mask came to is in the fingerprint of the data and in each cell.

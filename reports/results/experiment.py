@@ -286,17 +286,6 @@ def _cell_rows(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
-def people_differ(a: Experiment, b: Experiment) -> bool:
-    """Return whether rows of one image that both have name different people, or some of them nobody.
-
-    Intervals are over people. Rows of one experiment alone may differ, too, where it was run in several commands.
-    """
-    one, other = (x.rows[["image_id", "identity"]].drop_duplicates() for x in (a, b))
-    both = {*one["image_id"]} & {*other["image_id"]}
-    shown = pd.concat([one, other]).drop_duplicates()
-    return bool(shown.loc[shown["image_id"].isin(both), "image_id"].duplicated().any())
-
-
 def metric_infos(manifest: Mapping[str, Any], columns: Sequence[str] = ()) -> dict[str, MetricInfo]:
     """Describe every metric of a manifest and of ``columns``, primary metrics first."""
     records: dict[str, Any] = {

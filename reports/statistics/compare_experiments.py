@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from reports.results.experiment import Experiment, people_differ
+from reports.results.experiment import Experiment
 from reports.results.schema import EXTERNAL, UNTRAINED, metric_columns
 from reports.statistics.pair_verdicts import Comparison, PairedDifference, correct_family
 from reports.statistics.paired_differences import measure_difference
@@ -94,6 +94,17 @@ def compare_experiments(a: Experiment, b: Experiment, metrics: Sequence[str]) ->
 def nothing_in_common(reason: str) -> ExperimentComparison:
     """Make the comparison with an experiment that cannot be compared at all, beside others that can."""
     return ExperimentComparison(pd.DataFrame(columns=_COLUMNS), [reason])
+
+
+def people_differ(a: Experiment, b: Experiment) -> bool:
+    """Return whether rows of one image that both have name different people, or some of them nobody.
+
+    Intervals are over people. Rows of one experiment alone may differ, too, where it was run in several commands.
+    """
+    one, other = (x.rows[["image_id", "identity"]].drop_duplicates() for x in (a, b))
+    both = {*one["image_id"]} & {*other["image_id"]}
+    shown = pd.concat([one, other]).drop_duplicates()
+    return bool(shown.loc[shown["image_id"].isin(both), "image_id"].duplicated().any())
 
 
 def _same_images(a: Experiment, b: Experiment) -> None:
